@@ -1,0 +1,151 @@
+"""Chat Completions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias, overload
+
+from skytells_nb.client.exchange import build, encode, parse, validate
+from skytells_nb.client.stream import AnswerStream
+from skytells_nb.transport.http import Transport
+from skytells_nb.wire.chat import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    ChatMessage,
+    ChatRequest,
+    ChatUsage,
+    Choice,
+    ChunkChoice,
+    FunctionCall,
+    ToolCall,
+    content_text,
+)
+from skytells_nb.wire.safety import Safety, findings, prompt_findings
+
+Messages: TypeAlias = Sequence[Mapping[str, Any]] | str
+ChatStream: TypeAlias = AnswerStream[ChatCompletionChunk, ChatCompletion]
+
+
+class Completions:
+    """``POST /chat/completions``."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    @overload
+    def create(
+        self, *, model: str, messages: Messages, stream: Literal[False] = False, **params: Any
+    ) -> ChatCompletion: ...
+    @overload
+    def create(self, *, model: str, messages: Messages, stream: Literal[True], **params: Any) -> ChatStream: ...
+    def create(
+        self, *, model: str, messages: Messages, stream: bool = False, **params: Any
+    ) -> ChatCompletion | ChatStream:
+        """The model's answer to ``messages``: whole, or as a stream of chunks.
+
+        ``messages`` is a list of ``{"role": …, "content": …}``; a string stands for one user message. Other parameters
+        (``temperature``, ``max_tokens``, ``response_format``, …) go to the service as they are. Raises InputError
+        before anything is sent, an APIError or a TransportError after.
+
+        >>> client.chat.completions.create(model="deepbrain-router", messages="Say hello.").text  # doctest: +SKIP
+        'Hello!'
+        """
+        if isinstance(messages, str):
+            messages = [{"role": "user", "content": messages}]
+        fields = {"model": model, "messages": [dict(m) for m in messages], **params}
+        request = build(ChatRequest, **fields, stream=stream or None)
+        if stream:
+            return AnswerStream(self._transport.stream("/chat/completions", encode(request)), ChatAssembler())
+        reply = self._transport.send("POST", "/chat/completions", encode(request))
+        answer = parse(ChatCompletion, reply)
+        answer._request_id = reply.request_id
+        return answer
+
+
+class Chat:
+    """The ``chat`` namespace; ``chat.completions.create`` is the call."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.completions = Completions(transport)
+
+
+class ChatAssembler:
+    """Puts a streamed answer together: text and tool calls by index, verdicts merged, the last usage kept."""
+
+    ends_with_done = True
+
+    def __init__(self) -> None:
+        self.complete = False
+        self._first: dict[str, Any] = {}
+        self._choices: dict[int, _Growing] = {}
+        self._usage: ChatUsage | None = None
+        self._safety = Safety()
+
+    def accept(self, body: dict[str, Any], request_id: str | None) -> ChatCompletionChunk:
+        chunk = validate(ChatCompletionChunk, body, request_id=request_id)
+        for name in ("id", "created", "model", "system_fingerprint"):
+            self._first[name] = self._first.get(name) or getattr(chunk, name)
+        self._usage = chunk.usage or self._usage
+        found = prompt_findings(chunk.prompt_filter_results)
+        for choice in chunk.choices:
+            self._choices.setdefault(choice.index, _Growing()).add(choice)
+            found += findings(choice.content_filter_results, "completion", choice.index)
+        if found:
+            self._safety = self._safety.merge(Safety(found))
+        return chunk
+
+    def text(self, piece: ChatCompletionChunk) -> str:
+        return piece.text
+
+    def text_so_far(self) -> str:
+        return "".join(self._choices[0].text) if 0 in self._choices else ""
+
+    def whole(self, finish_reason: str | None, request_id: str | None) -> ChatCompletion:
+        choices = [growing.choice(index, finish_reason) for index, growing in sorted(self._choices.items())]
+        if not choices and finish_reason is not None:
+            choices = [Choice(finish_reason=finish_reason, message=ChatMessage(content=""))]
+        answer = ChatCompletion(
+            id=self._first.get("id") or "",
+            created=self._first.get("created") or 0,
+            model=self._first.get("model") or "",
+            system_fingerprint=self._first.get("system_fingerprint"),
+            choices=choices,
+            usage=self._usage,
+        )
+        answer._request_id = request_id
+        answer._streamed_safety = self._safety
+        return answer
+
+
+class _Growing:
+    """One choice while it arrives."""
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self._refusal: list[str] = []
+        self._tools: dict[int, ToolCall] = {}
+        self._finish_reason: str | None = None
+
+    def add(self, choice: ChunkChoice) -> None:
+        self._finish_reason = choice.finish_reason or self._finish_reason
+        if choice.delta is None:
+            return
+        self.text.append(content_text(choice.delta.content))
+        if choice.delta.refusal:
+            self._refusal.append(choice.delta.refusal)
+        for position, part in enumerate(choice.delta.tool_calls or ()):
+            index = part.index if part.index is not None else position
+            call = self._tools.setdefault(index, ToolCall(index=index, function=FunctionCall(name="", arguments="")))
+            call.id = part.id or call.id
+            call.function.name = (call.function.name or "") + (part.function.name or "")
+            call.function.arguments = (call.function.arguments or "") + (part.function.arguments or "")
+
+    def choice(self, index: int, finish_reason: str | None) -> Choice:
+        text = "".join(self.text)
+        tools = [call for _, call in sorted(self._tools.items())]
+        message = ChatMessage(
+            content=None if tools and not text else text,
+            refusal="".join(self._refusal) or None,
+            tool_calls=tools or None,
+        )
+        return Choice(index=index, message=message, finish_reason=self._finish_reason or finish_reason)

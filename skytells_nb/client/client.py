@@ -1,0 +1,80 @@
+"""The client: endpoints as attributes."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from skytells_nb.client.chat import Chat
+from skytells_nb.client.embeddings import Embeddings
+from skytells_nb.client.models import Models
+from skytells_nb.client.responses import Responses
+from skytells_nb.transport.http import Timeouts, Transport
+from skytells_nb.transport.keys import Key
+from skytells_nb.transport.limits import RateLimits
+
+
+class Skytells:
+    """The Skytells Inference API, typed: ``chat.completions``, ``responses``, ``embeddings``, ``models``.
+
+    ``api_key`` comes from the argument, else ``SKYTELLS_API_KEY``, else the system keyring; ``base_url`` from the
+    argument, else ``SKYTELLS_BASE_URL``, else the public gateway. ``timeout`` is a ``Timeouts``, or the seconds that an
+    answer may take. ``transport`` replaces the network (an ``httpx.BaseTransport``). Nothing is retried and nothing is
+    cached here; the pandas accessor does both. Raises MissingKeyError where there is no key.
+
+    >>> with Skytells() as client:  # doctest: +SKIP
+    ...     print(client.chat.completions.create(model="deepbrain-router", messages="Say hello."))
+    Hello!
+    """
+
+    def __init__(
+        self,
+        api_key: str | Key | None = None,
+        *,
+        base_url: str | None = None,
+        timeout: float | Timeouts | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        timeouts = Timeouts(read=timeout, idle=timeout) if isinstance(timeout, (int, float)) else timeout
+        self._transport = Transport(api_key, base_url=base_url, timeouts=timeouts, http=transport)
+        self.chat = Chat(self._transport)
+        self.responses = Responses(self._transport)
+        self.embeddings = Embeddings(self._transport)
+        self.models = Models(self._transport)
+
+    @property
+    def base_url(self) -> str:
+        return self._transport.base_url
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port that the key is sent to."""
+        return self._transport.origin
+
+    @property
+    def limits(self) -> RateLimits | None:
+        """The account's limits as the last answer told them."""
+        return self._transport.limits
+
+    @property
+    def aborted(self) -> bool:
+        """Whether ``abort`` was called; an aborted client makes no more calls."""
+        return self._transport.aborted
+
+    def abort(self) -> None:
+        """Cut every open connection now, from any thread; calls under way end with CancelledError."""
+        self._transport.abort()
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Skytells(base_url={self.base_url!r})"

@@ -1,0 +1,88 @@
+"""Settings, in this order of precedence:
+
+1. the argument of the call itself (``df.skytells.embed(..., model=…)``)
+2. the argument of ``connect(...)``
+3. the environment: ``SKYTELLS_BASE_URL``, ``SKYTELLS_MODEL``, ``SKYTELLS_EMBEDDING_MODEL``, ``SKYTELLS_CACHE``,
+   ``SKYTELLS_CACHE_DIR``, ``SKYTELLS_MAX_IN_FLIGHT``, ``SKYTELLS_MAX_RETRIES``
+4. the file ``config.toml`` in the user's configuration folder (``SKYTELLS_CONFIG`` names another)
+5. the defaults below
+
+The API key is no setting: it is looked up where it is used (``transport/keys.py``) and stands in no file of ours.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from skytells_nb.errors import ConfigurationError
+from skytells_nb.wire.models import DEFAULT_EMBEDDING_MODEL, DEFAULT_MODEL
+
+
+class Settings(BaseSettings):
+    """Everything that can be set; frozen, read once a session."""
+
+    model_config = SettingsConfigDict(env_prefix="SKYTELLS_", frozen=True, extra="forbid", env_ignore_empty=True)
+
+    base_url: str | None = Field(None, description="A URL, or 'local' for the embedded local Skytells.")
+    model: str = Field(DEFAULT_MODEL, description="Model for completions.")
+    embedding_model: str = Field(DEFAULT_EMBEDDING_MODEL, description="Model for embeddings.")
+    cache: str | None = Field(None, description="A path, 'off', 'memory' or 'replay:<path>'; None is the user's cache.")
+    cache_dir: Path = Field(default_factory=lambda: user_cache_dir(), description="Folder of the user's cache.")
+    max_in_flight: int = Field(16, ge=1, le=1024, description="Requests under way at once.")
+    max_retries: int = Field(5, ge=0, le=100, description="Times a failed request is sent again.")
+    inputs_per_request: int = Field(2048, ge=1, le=2048, description="Texts in one embedding request at most.")
+    timeout: float = Field(600.0, gt=0, description="Seconds that one answer may take.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        file = TomlConfigSettingsSource(settings_cls, toml_file=config_file())
+        return init_settings, env_settings, file
+
+
+def read_settings(**given: Any) -> Settings:
+    """The settings now in force; arguments that are ``None`` count as not given."""
+    unknown = sorted(set(given) - set(Settings.model_fields))
+    if unknown:
+        raise ConfigurationError(f"Unknown setting {', '.join(unknown)}. Known: {', '.join(Settings.model_fields)}.")
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as problem:
+        clauses = []
+        for error in problem.errors(include_url=False, include_context=False, include_input=False):
+            clauses.append(f"{'.'.join(map(str, error['loc'])) or 'settings'}: {error['msg']}")
+        # The value is left out: what stands in the wrong place may be a key.
+        raise ConfigurationError(f"A setting cannot be used: {'; '.join(clauses)} (file: {config_file()}).") from None
+    except (OSError, ValueError) as problem:
+        raise ConfigurationError(f"{config_file()} cannot be read: {problem}") from None
+
+
+def config_file() -> Path:
+    named = os.environ.get("SKYTELLS_CONFIG")
+    return Path(named).expanduser() if named else _user_dir("XDG_CONFIG_HOME", ".config", "Preferences") / "config.toml"
+
+
+def user_cache_dir() -> Path:
+    return _user_dir("XDG_CACHE_HOME", ".cache", "Caches")
+
+
+def _user_dir(variable: str, unix: str, mac: str) -> Path:
+    if sys.platform == "win32":
+        root = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        root = Path.home() / "Library" / mac
+    else:
+        root = Path(os.environ.get(variable) or Path.home() / unix)
+    return root / "skytells"

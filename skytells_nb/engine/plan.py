@@ -1,0 +1,109 @@
+"""Planning, as pure functions on arrays: distinct inputs, bad rows, packing into requests, cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skytells_nb.errors import InputError
+
+BYTES_PER_TOKEN = 4.0
+"""UTF-8 bytes in a token, on average: totals within about a third of the truth for text, worse for numbers and JSON."""
+CERTAIN = 1.6
+"""A text is refused unsent only when its estimate passes the limit this many times, so that no sendable one is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which distinct input each row is, and which rows are not sent.
+
+    ``codes`` (n,) holds the number of a distinct input, or -1 for a row that is null or bad; ``bad`` says why by row.
+    """
+
+    codes: NDArray[np.int64]
+    inputs: list[str]
+    nulls: int
+    bad: Mapping[int, InputError]
+
+    @property
+    def rows(self) -> int:
+        return len(self.codes)
+
+    def rows_of(self, numbers: Sequence[int] | NDArray[Any]) -> NDArray[np.int64]:
+        """The rows that show any of these distinct inputs, ascending."""
+        return np.flatnonzero(np.isin(self.codes, np.asarray(numbers, dtype=np.int64)))
+
+    def counts(self) -> NDArray[np.int64]:
+        """How many rows show each distinct input."""
+        return np.bincount(self.codes[self.codes >= 0], minlength=len(self.inputs)).astype(np.int64)
+
+
+def plan(texts: Sequence[str | None] | NDArray[Any], *, max_tokens: int | None = None) -> Plan:
+    """The plan for these rows: ``None`` is a null, text that is empty or certainly too long is bad.
+
+    ``max_tokens`` is what the service takes in one input, in its own tokens.
+    """
+    numbers: dict[str, int] = {}
+    codes = np.empty(len(texts), dtype=np.int64)
+    nulls = 0
+    bad: dict[int, InputError] = {}
+    for position, text in enumerate(texts):
+        if text is None:
+            codes[position] = -1
+            nulls += 1
+        else:
+            codes[position] = numbers.setdefault(text, len(numbers))
+    inputs = list(numbers)
+    problems = {number: problem for number, text in enumerate(inputs) if (problem := _problem(text, max_tokens))}
+    if problems:
+        for row in np.flatnonzero(np.isin(codes, list(problems))):
+            bad[int(row)] = problems[int(codes[row])]
+        kept = np.array([number not in problems for number in range(len(inputs))])
+        renumber = np.where(kept, np.cumsum(kept) - 1, -1)
+        codes = np.where(codes >= 0, renumber[codes], -1)
+        inputs = [text for text, keep in zip(inputs, kept, strict=True) if keep]
+    return Plan(codes, inputs, nulls, bad)
+
+
+def _problem(text: str, max_tokens: int | None) -> InputError | None:
+    if not text or text.isspace():
+        return InputError("the text is empty; empty texts are not sent")
+    if max_tokens is not None and len(text) > max_tokens:
+        tokens = estimate_tokens(text)
+        if tokens > max_tokens * CERTAIN:
+            return InputError(f"the text has about {tokens:,} tokens and the limit is {max_tokens:,}; cut or split it")
+    return None
+
+
+def estimate_tokens(text: str) -> int:
+    """About how many tokens a text has: a quarter of its UTF-8 bytes, at least 1."""
+    size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    return max(1, round(size / BYTES_PER_TOKEN))
+
+
+def token_estimates(texts: Sequence[str]) -> NDArray[np.int64]:
+    """``estimate_tokens`` of each text, int64 (n,)."""
+    return np.fromiter((estimate_tokens(text) for text in texts), dtype=np.int64, count=len(texts))
+
+
+def pack(
+    numbers: NDArray[np.int64], tokens: NDArray[np.int64], *, max_items: int, max_tokens: int
+) -> list[NDArray[np.int64]]:
+    """Distinct inputs, in order, as requests of at most ``max_items`` inputs and ``max_tokens`` tokens.
+
+    ``tokens`` are those of ``numbers``. An input that is over ``max_tokens`` by itself gets a request of its own.
+    """
+    requests: list[NDArray[np.int64]] = []
+    ends = np.cumsum(tokens)
+    start: int = 0
+    while start < len(numbers):
+        before = int(ends[start - 1]) if start else 0
+        full = int(np.searchsorted(ends, before + max_tokens, side="right"))
+        stop: int = min(max(full, start + 1), start + max_items)
+        requests.append(numbers[start:stop])
+        start = stop
+    return requests

@@ -1,0 +1,115 @@
+"""What a run did: rows, requests, tokens, dollars, failures."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from skytells_nb.engine.events import State
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a run did.
+
+    ``rows`` are input rows and ``distinct`` the different inputs among them; ``cached`` counts distinct inputs answered
+    from the cache, ``sent`` those answered by the service, ``failed`` the rows without an answer. Tokens are the
+    service's own count; ``cost`` is US dollars by the known price, ``None`` where none is known. ``errors`` maps a
+    row's position to its error, and ``partial`` holds what an interrupted run had finished.
+    """
+
+    operation: str
+    model: str
+    state: State
+    rows: int = 0
+    distinct: int = 0
+    nulls: int = 0
+    cached: int = 0
+    sent: int = 0
+    failed: int = 0
+    requests: int = 0
+    retries: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost: float | None = None
+    seconds: float = 0.0
+    errors: Mapping[int, Exception] = field(default_factory=dict)
+    partial: Any = field(default=None, repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as plain values; errors as text by row position."""
+        figures = {name: value for name, value in _fields(self).items() if name not in ("errors", "partial")}
+        return {**figures, "errors": {row: str(error) for row, error in self.errors.items()}}
+
+    def reasons(self, most: int = 3) -> list[str]:
+        """The commonest errors with their number of rows, most frequent first."""
+        counts: dict[str, int] = {}
+        for error in self.errors.values():
+            text = f"{type(error).__name__}: {error}"
+            counts[text] = counts.get(text, 0) + 1
+        ranked = sorted(counts.items(), key=lambda pair: -pair[1])
+        return [f"{count:,} rows: {text}" for text, count in ranked[:most]]
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name:<9} {value}" for name, value in self._lines())
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
+            for name, value in self._lines()
+        )
+        return f"<table>{rows}</table>"
+
+    def _lines(self) -> list[tuple[str, str]]:
+        lines = [
+            ("operation", f"{self.operation} with {self.model} ({self.state})"),
+            ("rows", f"{self.rows:,} ({self.distinct:,} distinct, {self.nulls:,} null)"),
+            ("answers", f"{self.cached:,} from the cache, {self.sent:,} from the service, {self.failed:,} rows failed"),
+            ("requests", f"{self.requests:,} ({self.retries:,} of them tried again)"),
+            ("tokens", f"{self.tokens_in:,} in, {self.tokens_out:,} out"),
+            ("cost", "no price known" if self.cost is None else dollars(self.cost)),
+            ("seconds", f"{self.seconds:.1f}"),
+        ]
+        return lines + [("errors", reason) for reason in self.reasons()]
+
+
+def _fields(report: Report) -> dict[str, Any]:
+    return {name: getattr(report, name) for name in report.__dataclass_fields__}
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a run would do. Tokens are estimated from bytes (within about a third), so dollars are too."""
+
+    operation: str
+    model: str
+    rows: int
+    distinct: int
+    cached: int
+    requests: int
+    tokens_in: int
+    tokens_out: int
+    cost: float | None
+    minutes: float | None
+    """At the account's known request limit; ``None`` before the service has told it."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        cost = "no price known" if self.cost is None else f"about {dollars(self.cost)}"
+        text = (
+            f"{self.operation} with {self.model}: {self.rows:,} rows, {self.distinct:,} distinct, "
+            f"{self.cached:,} cached, {self.requests:,} requests, "
+            f"about {self.tokens_in:,} tokens in and {self.tokens_out:,} out, {cost}"
+        )
+        return text if self.minutes is None else f"{text}, {self.minutes:.1f} min at the known limit"
+
+
+def dollars(amount: float) -> str:
+    """An amount with as many places as it needs."""
+    if amount == 0:
+        return "$0.00"
+    return f"${amount:,.2f}" if amount >= 0.1 else f"${amount:.2g}" if amount >= 0.0001 else "under $0.0001"

@@ -1,0 +1,149 @@
+"""What the two endpoints do with one request: send it, and turn its answer into bytes worth keeping."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skytells_nb.client.client import Skytells
+from skytells_nb.errors import AnswerError
+from skytells_nb.wire.chat import ChatCompletion
+from skytells_nb.wire.safety import Safety
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """The answer to one request: a value for each of its inputs, as the cache keeps it, and what it used."""
+
+    values: Sequence[bytes]
+    tokens_in: int
+    tokens_out: int
+    safety: Safety | None = None
+
+
+class Work(Protocol):
+    """One kind of request."""
+
+    def send(self, client: Skytells, inputs: Sequence[str]) -> Delivery: ...
+
+    def output_tokens(self) -> float:
+        """Tokens that an answer to one input may have, for the budget."""
+        ...
+
+
+class EmbeddingWork:
+    """Many texts in, a vector's float32 bytes out for each."""
+
+    def __init__(self, model: str, dimensions: int | None) -> None:
+        self._model = model
+        self._dimensions = dimensions
+
+    def send(self, client: Skytells, inputs: Sequence[str]) -> Delivery:
+        answer = client.embeddings.create(model=self._model, input=inputs, dimensions=self._dimensions)
+        matrix = answer.matrix
+        if self._dimensions is not None and matrix.shape[1] != self._dimensions:
+            raise AnswerError(
+                f"{self._dimensions} dimensions were asked for and {matrix.shape[1]} came.",
+                request_id=answer.request_id,
+            )
+        return Delivery([row.tobytes() for row in matrix], answer.usage.prompt_tokens if answer.usage else 0, 0)
+
+    def output_tokens(self) -> float:
+        return 0.0
+
+
+def vectors(values: Sequence[bytes | None]) -> NDArray[np.float32]:
+    """Kept vectors as one matrix (n, d); a row of zeros where there is none.
+
+    Raises AnswerError where they differ in length: one model cannot have made them all.
+    """
+    lengths = {len(value) for value in values if value is not None}
+    if not lengths:
+        return np.zeros((len(values), 0), dtype=np.float32)
+    if len(lengths) > 1:
+        sizes = sorted(length // 4 for length in lengths)
+        raise AnswerError(
+            f"Vectors of {sizes} dimensions came for one model; they cannot share a column. Every answer is in the "
+            "cache; pass dimensions= or another cache= to keep the kinds apart."
+        )
+    size = lengths.pop()
+    empty = bytes(size)
+    joined = b"".join(empty if value is None else value for value in values)
+    return np.frombuffer(joined, dtype="<f4").reshape(len(values), size // 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """One kept completion."""
+
+    text: str
+    finish_reason: str | None = None
+    model: str = ""
+    request_id: str | None = None
+    tokens_in: int = 0
+    tokens_out: int = 0
+    findings: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    blocked: bool = False
+
+    @property
+    def safety(self) -> Safety:
+        return Safety.from_records(self.findings, blocked=self.blocked)
+
+    def to_bytes(self) -> bytes:
+        return json.dumps(asdict(self), ensure_ascii=True, separators=(",", ":")).encode()
+
+    @classmethod
+    def from_bytes(cls, value: bytes) -> Completed:
+        return cls(**json.loads(value))
+
+    @classmethod
+    def of(cls, answer: ChatCompletion) -> Completed:
+        usage, safety = answer.usage, answer.safety
+        return cls(
+            text=answer.text,
+            finish_reason=answer.finish_reason,
+            model=answer.model,
+            request_id=answer.request_id,
+            tokens_in=usage.prompt_tokens if usage else 0,
+            tokens_out=usage.completion_tokens if usage else 0,
+            findings=safety.records(),
+            blocked=safety.blocked,
+        )
+
+
+class CompletionWork:
+    """One prompt in, one completion out."""
+
+    GUESSED_OUTPUT = 256.0
+
+    def __init__(self, model: str, system: str | None, params: Mapping[str, Any]) -> None:
+        self._model = model
+        self._system = system
+        self._params = dict(params)
+        self._count = 0
+        self._tokens_out = 0
+
+    def send(self, client: Skytells, inputs: Sequence[str]) -> Delivery:
+        (prompt,) = inputs
+        messages = [{"role": "system", "content": self._system}] if self._system else []
+        messages.append({"role": "user", "content": prompt})
+        answer = client.chat.completions.create(model=self._model, messages=messages, **self._params)
+        if not answer.choices:
+            raise AnswerError("The answer has no choices.", request_id=answer.request_id)
+        kept = Completed.of(answer)
+        self._count += 1
+        self._tokens_out += kept.tokens_out
+        return Delivery([kept.to_bytes()], kept.tokens_in, kept.tokens_out, answer.safety)
+
+    def output_tokens(self) -> float:
+        if self._count:
+            return self._tokens_out / self._count
+        return float(self._params.get("max_tokens") or self.GUESSED_OUTPUT)
+
+
+MakeClient = Callable[[], Skytells]

@@ -1,0 +1,370 @@
+"""Every error this library raises, as one tree.
+
+SkytellsError
+├── InputError                    what you passed cannot be used; nothing was sent (also a ValueError)
+├── ConfigurationError            a setting is missing or contradicts another
+│   ├── MissingKeyError           no API key, and no local Skytells asked for
+│   └── MissingExtraError         an optional part of the library is not installed (also an ImportError)
+├── LocalServerError              the embedded local Skytells could not start, or has no chat weights
+├── TransportError                no usable answer came back
+│   ├── ConnectError              the host could not be reached
+│   ├── RequestTimeoutError       it was reached and stayed silent too long
+│   ├── ConnectionLostError       the connection broke before the answer was complete
+│   └── CancelledError            the call was stopped from this side
+├── APIError                      the service answered with an error
+│   ├── BadRequestError           400, 422: the request itself
+│   │   ├── ContextLengthError    the text does not fit the model's window
+│   │   └── ContentPolicyError    the safety filter blocked the prompt (any status)
+│   ├── AuthenticationError       401 ┐
+│   ├── PaymentRequiredError      402 ├ AccountError: nothing else on this account would work either
+│   ├── PermissionDeniedError     403 ┘
+│   ├── NotFoundError             404: a path
+│   │   └── ModelNotFoundError    404: a model, also an AccountError
+│   ├── RateLimitError            429
+│   └── ServerError               5xx
+├── AnswerError                   the service said 200, but the answer cannot be trusted
+│   ├── StreamError               a stream carried an error
+│   └── TruncatedStreamError      a stream stopped without its terminator; .partial holds the text so far
+├── CacheError                    the cache of paid answers cannot be used as asked
+│   └── ReplayMissError           replay mode, and this call was not recorded
+├── BudgetExceededError           the next request would pass the budget you set
+├── RowError                      one or more rows failed; .report says which and why
+└── (mixins) Retryable            the same call may succeed later
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = [
+    "APIError",
+    "AccountError",
+    "AnswerError",
+    "AuthenticationError",
+    "BadRequestError",
+    "BudgetExceededError",
+    "CacheError",
+    "CancelledError",
+    "ConfigurationError",
+    "ConnectError",
+    "ConnectionLostError",
+    "ContentPolicyError",
+    "ContextLengthError",
+    "InputError",
+    "LocalServerError",
+    "MissingExtraError",
+    "MissingKeyError",
+    "ModelNotFoundError",
+    "NotFoundError",
+    "PaymentRequiredError",
+    "PermissionDeniedError",
+    "RateLimitError",
+    "ReplayMissError",
+    "RequestTimeoutError",
+    "Retryable",
+    "RowError",
+    "ServerError",
+    "SkytellsError",
+    "SkytellsWarning",
+    "StreamError",
+    "TransportError",
+    "TruncatedStreamError",
+    "api_error",
+]
+
+
+class SkytellsWarning(UserWarning):
+    """Something you should know that did not stop the work."""
+
+
+class SkytellsError(Exception):
+    """Base of every error here; in a notebook it shows as one block instead of a stack of frames."""
+
+    def _render_traceback_(self) -> list[str]:
+        # IPython's protocol: the cell still fails, `%tb` still has the frames.
+        return [f"{type(self).__name__}: {self}"]
+
+
+class Retryable:
+    """Mixin: the same call may succeed later."""
+
+
+class AccountError:
+    """Mixin: concerns the whole account or run, so no other row would fare better."""
+
+
+class InputError(SkytellsError, ValueError):
+    """What was passed cannot be used; nothing was sent and nothing was spent."""
+
+
+class ConfigurationError(SkytellsError):
+    """A setting is missing or contradicts another."""
+
+
+class MissingKeyError(ConfigurationError):
+    """No API key was found."""
+
+
+class MissingExtraError(ConfigurationError, ImportError):
+    """An optional part of the library is not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs an optional part. Install it with: pip install 'skytells-nb[{extra}]'")
+        self.extra = extra
+
+
+class LocalServerError(SkytellsError):
+    """The embedded local Skytells could not start or cannot do what was asked."""
+
+
+class TransportError(SkytellsError):
+    """No usable answer came back."""
+
+
+class ConnectError(TransportError, Retryable):
+    """The host could not be reached; nothing was sent."""
+
+
+class RequestTimeoutError(TransportError, Retryable):
+    """The service was reached and then stayed silent for too long."""
+
+
+class ConnectionLostError(TransportError, Retryable):
+    """The connection broke before the answer was complete."""
+
+
+class CancelledError(TransportError):
+    """The call was stopped from this side."""
+
+
+class APIError(SkytellsError):
+    """The service answered with an error.
+
+    Attributes: ``status`` (HTTP status), ``error_id`` (Skytells' stable id: branch on this), ``code``, ``type``,
+    ``param``, ``request_id`` (quote it to support), ``details``, ``retry_after`` (seconds, or None) and ``body``
+    (the parsed answer, or its text).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        error_id: str | None = None,
+        code: str | None = None,
+        type: str | None = None,
+        param: str | None = None,
+        request_id: str | None = None,
+        details: Any = None,
+        retry_after: float | None = None,
+        body: Any = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.error_id = error_id
+        self.code = code
+        self.type = type
+        self.param = param
+        self.request_id = request_id
+        self.details = details
+        self.retry_after = retry_after
+        self.body = body
+
+    def __str__(self) -> str:
+        facts = [f"HTTP {self.status}"]
+        if self.error_id:
+            facts.append(self.error_id)
+        if self.param:
+            facts.append(f"param {self.param}")
+        if self.request_id:
+            facts.append(f"request {self.request_id}")
+        return f"{self.message} ({', '.join(facts)})"
+
+
+class BadRequestError(APIError):
+    """The request itself was refused (400, 422)."""
+
+
+class ContextLengthError(BadRequestError):
+    """The text does not fit the model's window."""
+
+
+class ContentPolicyError(BadRequestError):
+    """The safety filter blocked the prompt; ``safety`` holds its verdict by category where the service sent one."""
+
+    @property
+    def safety(self) -> dict[str, Any]:
+        error = self.body.get("error", {}) if isinstance(self.body, Mapping) else {}
+        inner = error.get("innererror") or {}
+        for verdict in (inner.get("content_filter_result"), inner.get("content_filter_results")):
+            if isinstance(verdict, Mapping):
+                return dict(verdict)
+        filters = error.get("content_filters")
+        if isinstance(filters, Sequence) and filters and isinstance(filters[0], Mapping):
+            return dict(filters[0].get("content_filter_results") or {})
+        return {}
+
+
+class AuthenticationError(APIError, AccountError):
+    """The API key is missing or was not accepted (401)."""
+
+
+class PaymentRequiredError(APIError, AccountError):
+    """The account is out of credit (402)."""
+
+
+class PermissionDeniedError(APIError, AccountError):
+    """The key is valid but may not do this (403)."""
+
+
+class NotFoundError(APIError):
+    """No such path (404)."""
+
+
+class ModelNotFoundError(NotFoundError, AccountError):
+    """No such model, or not on this gateway (404)."""
+
+
+class RateLimitError(APIError, Retryable):
+    """Too many requests for the account's limit (429); ``retry_after`` says how long to wait."""
+
+
+class ServerError(APIError, Retryable):
+    """The service failed (5xx)."""
+
+
+class AnswerError(SkytellsError):
+    """The service said 200, but the answer cannot be trusted."""
+
+    def __init__(self, message: str, *, request_id: str | None = None) -> None:
+        super().__init__(f"{message} (request {request_id})" if request_id else message)
+        self.request_id = request_id
+
+
+class StreamError(AnswerError):
+    """A stream carried an error; ``partial`` holds the text before it."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        request_id: str | None = None,
+        error_id: str | None = None,
+        code: str | None = None,
+        partial: str = "",
+    ) -> None:
+        super().__init__(message, request_id=request_id)
+        self.error_id = error_id
+        self.code = code
+        self.partial = partial
+
+
+class TruncatedStreamError(AnswerError):
+    """A stream stopped without its terminator; ``partial`` holds the text so far."""
+
+    def __init__(self, message: str, *, request_id: str | None = None, partial: str = "") -> None:
+        super().__init__(message, request_id=request_id)
+        self.partial = partial
+
+
+class CacheError(SkytellsError):
+    """The cache of paid answers cannot be used as asked."""
+
+
+class ReplayMissError(CacheError):
+    """Replay mode answers from its file only, and this call is not in it."""
+
+
+class BudgetExceededError(SkytellsError):
+    """The next request would pass the budget; what was paid for is in the cache and the report."""
+
+
+class RowError(SkytellsError):
+    """Rows failed under ``on_error="raise"``; every answer that arrived is in the cache and in ``report``."""
+
+    def __init__(self, message: str, *, report: Any = None) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+_BY_ERROR_ID: dict[str, type[APIError]] = {
+    "UNAUTHORIZED": AuthenticationError,
+    "INSUFFICIENT_CREDITS": PaymentRequiredError,
+    "PAYMENT_REQUIRED": PaymentRequiredError,
+    "FORBIDDEN": PermissionDeniedError,
+    "ACCOUNT_SUSPENDED": PermissionDeniedError,
+    "SECURITY_VIOLATION": PermissionDeniedError,
+    "MODEL_NOT_FOUND": ModelNotFoundError,
+    "ENDPOINT_NOT_FOUND": NotFoundError,
+    "CONTENT_POLICY_VIOLATION": ContentPolicyError,
+    "CONTEXT_LENGTH_EXCEEDED": ContextLengthError,
+    "INVALID_REQUEST": BadRequestError,
+    "INVALID_PARAMETER": BadRequestError,
+    "INVALID_INPUT": BadRequestError,
+    "VALIDATION_ERROR": BadRequestError,
+    "RATE_LIMITED": RateLimitError,
+    "INFERENCE_RATE_LIMITED": RateLimitError,
+    "RATE_LIMIT_EXCEEDED": RateLimitError,
+    "INFERENCE_ERROR": ServerError,
+    "INTERNAL_ERROR": ServerError,
+    "INFRASTRUCTURE_ERROR": ServerError,
+    "SERVICE_UNAVAILABLE": ServerError,
+    "INFERENCE_TIMEOUT": ServerError,
+}
+_BY_CODE: dict[str, type[APIError]] = {
+    "content_filter": ContentPolicyError,
+    "content_policy_violation": ContentPolicyError,
+    "context_length_exceeded": ContextLengthError,
+    "model_not_found": ModelNotFoundError,
+}
+_BY_STATUS: dict[int, type[APIError]] = {
+    400: BadRequestError,
+    401: AuthenticationError,
+    402: PaymentRequiredError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    422: BadRequestError,
+    429: RateLimitError,
+    451: ContentPolicyError,
+}
+
+
+def api_error(status: int, body: Any, *, request_id: str | None = None, retry_after: float | None = None) -> APIError:
+    """The error for an answer of this status and body, whichever of the service's envelopes it came in.
+
+    ``body`` is parsed JSON, or text where it was not JSON (a proxy's HTML page, for example).
+    """
+    error: Mapping[str, Any] = {}
+    if isinstance(body, Mapping):
+        inner = body.get("error")
+        error = inner if isinstance(inner, Mapping) else body
+    message = error.get("message") or (body.get("response") if isinstance(body, Mapping) else None)
+    if isinstance(body, Mapping) and not message and isinstance(body.get("error"), str):
+        message = body["error"]
+    if not isinstance(message, str) or not message:
+        excerpt = " ".join(html.unescape(body).split())[:200] if isinstance(body, str) else ""
+        message = f"The service answered {status}" + (f": {excerpt}" if excerpt else " without a message")
+    error_id = _text(error.get("error_id"))
+    code = _text(error.get("code"))
+    kind = _BY_ERROR_ID.get((error_id or "").upper()) or _BY_CODE.get((code or "").lower())
+    if kind is None:
+        kind = _BY_STATUS.get(status, ServerError if status >= 500 else APIError)
+    return kind(
+        message,
+        status=status,
+        error_id=error_id,
+        code=code,
+        type=_text(error.get("type")),
+        param=_text(error.get("param")),
+        request_id=_text(error.get("request_id")) or request_id,
+        details=error.get("details"),
+        retry_after=retry_after,
+        body=body,
+    )
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,1 @@
+"""One exchange over HTTP: addresses, the key, time limits, status to error, server-sent events."""

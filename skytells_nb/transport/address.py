@@ -1,0 +1,53 @@
+"""Where requests may go: https anywhere, plain http to this machine only."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from urllib.parse import urlsplit
+
+from skytells_nb.errors import ConfigurationError
+
+DEFAULT_BASE_URL = "https://api.skytells.ai/v1"
+
+
+def find_base_url(given: str | None) -> str:
+    """The base URL to use: the one given, else ``SKYTELLS_BASE_URL``, else the public gateway.
+
+    Raises ConfigurationError for an address that the key must not be sent to.
+    """
+    url = (given or os.environ.get("SKYTELLS_BASE_URL") or DEFAULT_BASE_URL).strip().rstrip("/")
+    if url.lower() == "local":
+        raise ConfigurationError(
+            "base_url is 'local': the embedded local Skytells is started by skytells_nb.connect(local=True), "
+            "whose session has a ready .client; Skytells(...) alone takes a URL."
+        )
+    parts = urlsplit(url)
+    if parts.username or parts.password:
+        raise ConfigurationError("The base URL holds a user name or password; pass the key as api_key instead.")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigurationError(f"The base URL must look like {DEFAULT_BASE_URL}; found {url!r}.")
+    if parts.query or parts.fragment:
+        raise ConfigurationError(f"The base URL must have no query or fragment; found {url!r}.")
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise ConfigurationError(
+            f"Plain http to {parts.hostname} would show your key and data to the network; use https. "
+            "Only this machine (127.0.0.1, localhost) may be reached by http."
+        )
+    return url
+
+
+def origin_of(url: str) -> str:
+    """Scheme, host and port of a URL."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address means this machine, without asking a name server."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

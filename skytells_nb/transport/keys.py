@@ -1,0 +1,92 @@
+"""The API key: found in one place, shown in none."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Generator
+
+import httpx
+
+from skytells_nb.errors import ConfigurationError, MissingKeyError
+
+KEY_VARIABLE = "SKYTELLS_API_KEY"
+KEYRING_SERVICE = "skytells"
+KEYRING_USER = "api_key"
+
+
+class Key:
+    """An API key that shows in no repr, string, format or pickle."""
+
+    __slots__ = ("__value",)
+
+    def __init__(self, value: str) -> None:
+        self.__value = value
+
+    def reveal(self) -> str:
+        return self.__value
+
+    def account(self) -> str:
+        """A name for the account behind the key, from which the key cannot be found."""
+        return hashlib.sha256(b"skytells-nb account\0" + self.__value.encode()).hexdigest()[:12]
+
+    def __repr__(self) -> str:
+        return "Key(…)"
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        raise TypeError("An API key is not pickled; each process finds its own (SKYTELLS_API_KEY).")
+
+
+class KeyAuth(httpx.Auth):
+    """Puts the key on a request at the moment it leaves, so that no stored header holds it."""
+
+    def __init__(self, key: Key) -> None:
+        self._key = key
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        request.headers["x-api-key"] = self._key.reveal()
+        yield request
+
+
+def find_key(given: str | Key | None) -> Key:
+    """The key to use: the one given, else ``SKYTELLS_API_KEY``, else the system keyring (service "skytells").
+
+    Raises MissingKeyError where there is none, ConfigurationError where it cannot be a key. Neither quotes it.
+    """
+    if isinstance(given, Key):
+        return given
+    value = given if given is not None else os.environ.get(KEY_VARIABLE) or _from_keyring()
+    if not value or not value.strip():
+        raise MissingKeyError(
+            "No Skytells API key was found. Either set the environment variable SKYTELLS_API_KEY (or pass "
+            "api_key=) to use the service, or use small models on this machine, without a key, with "
+            "skytells_nb.connect(local=True) or SKYTELLS_BASE_URL=local."
+        )
+    value = value.strip()
+    if not (value.isascii() and value.isprintable()) or " " in value:
+        raise ConfigurationError(
+            "The API key holds a space, a line break or a character that no key has; copy it again from the console."
+        )
+    return Key(value)
+
+
+def _from_keyring() -> str | None:
+    """The keyring's answer; ``None`` without the keyring package or without a usable backend."""
+    if "keyring" not in sys.modules and _absent("keyring"):
+        return None
+    import keyring
+    import keyring.errors
+
+    try:
+        return keyring.get_password(KEYRING_SERVICE, KEYRING_USER)
+    except keyring.errors.KeyringError:
+        return None
+
+
+def _absent(module: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(module) is None

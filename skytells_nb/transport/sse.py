@@ -1,0 +1,74 @@
+"""Server-sent events: bytes in, events out. Pure, so that every way of cutting the bytes gives the same events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSentEvent:
+    """One event: its data lines joined by line feeds, and its name where it had one."""
+
+    data: str
+    event: str | None = None
+
+
+class EventDecoder:
+    """Turns pieces of a byte stream into events.
+
+    Takes LF, CRLF and CR line ends, a byte-order mark, comments, and ``data:`` with or without the space. Text is
+    decoded line by line, so a character cut in two by the network comes out whole.
+
+    >>> decoder = EventDecoder()
+    >>> decoder.feed(b"data: {\\"a\\"") + decoder.feed(b": 1}\\n\\n")
+    [ServerSentEvent(data='{"a": 1}', event=None)]
+    """
+
+    def __init__(self) -> None:
+        self._tail = b""
+        self._data: list[str] = []
+        self._event: str | None = None
+        self._started = False
+        self._after_cr = False
+
+    def feed(self, piece: bytes) -> list[ServerSentEvent]:
+        """The events that this piece completes."""
+        if self._after_cr and piece:
+            # A CR ended the last piece: an LF right after it belongs to the same line end.
+            self._after_cr = False
+            if piece[:1] == b"\n":
+                piece = piece[1:]
+        buffer = self._tail + piece
+        if not self._started:
+            if len(buffer) < 3 and b"\xef\xbb\xbf".startswith(buffer):
+                self._tail = buffer
+                return []
+            self._started = True
+            buffer = buffer.removeprefix(b"\xef\xbb\xbf")
+        self._after_cr = buffer.endswith(b"\r")
+        *lines, self._tail = buffer.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        events = []
+        for line in lines:
+            event = self._line(line)
+            if event is not None:
+                events.append(event)
+        return events
+
+    def close(self) -> list[ServerSentEvent]:
+        """The event left over when the stream ended without a last blank line."""
+        events = self.feed(b"\n") if self._tail else []
+        last = self._line(b"")
+        return [*events, last] if last is not None else events
+
+    def _line(self, line: bytes) -> ServerSentEvent | None:
+        if not line:
+            data, event = self._data, self._event
+            self._data, self._event = [], None
+            return ServerSentEvent("\n".join(data), event) if data else None
+        field, _, value = line.partition(b":")
+        text = value.removeprefix(b" ").decode("utf-8", "replace")
+        if field == b"data":
+            self._data.append(text)
+        elif field == b"event":
+            self._event = text
+        return None

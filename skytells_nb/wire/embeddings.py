@@ -1,0 +1,122 @@
+"""Embeddings: what is sent, and vectors that become one float32 matrix without a Python float existing."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, PrivateAttr
+
+from skytells_nb.errors import AnswerError
+from skytells_nb.wire.base import Answer, Request
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MAX_INPUTS = 2048
+"""Inputs in one request that the service's upstream takes."""
+MAX_INPUT_TOKENS = 8192
+"""Tokens in one input that the service's upstream takes."""
+MAX_REQUEST_TOKENS = 300_000
+"""Tokens in one request that the service's upstream takes."""
+
+
+class EmbeddingRequest(Request):
+    """Body of ``POST /embeddings``."""
+
+    model: str
+    input: str | list[str] | list[int] | list[list[int]]
+    encoding_format: str | None = "base64"
+    dimensions: int | None = Field(default=None, ge=1)
+    user: str | None = None
+
+
+class EmbeddingUsage(Answer):
+    prompt_tokens: int = 0
+    total_tokens: int = 0
+
+
+class Embedding(Answer):
+    """One vector: base64 of little-endian float32, or a list of numbers."""
+
+    object: str = "embedding"
+    index: int = 0
+    embedding: str | list[float]
+
+
+class EmbeddingResponse(Answer):
+    """A whole answer; ``matrix`` holds its vectors."""
+
+    object: str = "list"
+    model: str = ""
+    data: list[Embedding] = Field(default_factory=list)
+    usage: EmbeddingUsage | None = None
+
+    _request_id: str | None = PrivateAttr(default=None)
+
+    @property
+    def request_id(self) -> str | None:
+        """The service's id of this request, for support."""
+        return self._request_id
+
+    @cached_property
+    def matrix(self) -> NDArray[np.float32]:
+        """The vectors in the order of the input, float32 (n, d).
+
+        Raises AnswerError where the answer cannot be trusted: an index missing, repeated or out of range, vectors of
+        different lengths, bytes that are not float32, values that are not finite.
+        """
+        import numpy as np
+
+        n = len(self.data)
+        if n == 0:
+            return np.empty((0, 0), dtype=np.float32)
+        rows: list[NDArray[np.float32] | None] = [None] * n
+        for item in self.data:
+            if not 0 <= item.index < n or rows[item.index] is not None:
+                raise self._distrust(f"{n} vectors came with index {item.index} out of range or twice")
+            rows[item.index] = self._vector(item.embedding, item.index)
+        lengths = {0 if row is None else row.size for row in rows}
+        if len(lengths) != 1 or 0 in lengths:
+            raise self._distrust(f"the vectors of one answer have different lengths: {sorted(lengths)}")
+        matrix = np.stack([row for row in rows if row is not None])
+        if not np.isfinite(matrix).all():
+            bad = int(np.flatnonzero(~np.isfinite(matrix).all(axis=1))[0])
+            raise self._distrust(f"the vector at index {bad} holds values that are not finite")
+        return matrix
+
+    def _vector(self, value: str | list[float], index: int) -> NDArray[np.float32]:
+        import numpy as np
+
+        if not isinstance(value, str):
+            return np.asarray(value, dtype=np.float32)
+        try:
+            raw = base64.b64decode(value, validate=True)
+        except (binascii.Error, ValueError):
+            raise self._distrust(f"the vector at index {index} is not base64") from None
+        if len(raw) % 4:
+            raise self._distrust(f"the vector at index {index} has {len(raw)} bytes, not a multiple of 4")
+        return np.frombuffer(raw, dtype="<f4")
+
+    def _distrust(self, what: str) -> AnswerError:
+        return AnswerError(f"The embeddings cannot be used: {what}.", request_id=self._request_id)
+
+
+def answer_count_error(expected: int, got: int, request_id: str | None) -> AnswerError:
+    """The error for an answer with more or fewer vectors than inputs."""
+    return AnswerError(
+        f"The embeddings cannot be used: {expected} inputs were sent and {got} vectors came back.",
+        request_id=request_id,
+    )
+
+
+def embedding_item(index: int, vector: Any, encoding_format: str) -> dict[str, Any]:
+    """One entry of ``data`` for a float32 vector, in either encoding."""
+    if encoding_format == "base64":
+        value: Any = base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
+    else:
+        value = vector.tolist()
+    return {"object": "embedding", "index": index, "embedding": value}
