@@ -29,7 +29,9 @@ SkytellsError
 │   └── ReplayMissError           replay mode, and this call was not recorded
 ├── BudgetExceededError           the next request would pass the budget you set
 ├── RowError                      one or more rows failed; .report says which and why
-└── (mixins) Retryable            the same call may succeed later
+└── (mixin) Retryable             the same call may succeed later
+
+Interrupted                       a KeyboardInterrupt: what was finished is kept, and said in one line
 """
 
 from __future__ import annotations
@@ -53,6 +55,7 @@ __all__ = [
     "ContentPolicyError",
     "ContextLengthError",
     "InputError",
+    "Interrupted",
     "LocalServerError",
     "MissingExtraError",
     "MissingKeyError",
@@ -288,6 +291,17 @@ class RowError(SkytellsError):
     def __init__(self, message: str, *, report: Any = None) -> None:
         super().__init__(message)
         self.report = report
+
+
+class Interrupted(KeyboardInterrupt):
+    """You stopped the work; ``outcome`` holds what was finished. Raised again, so that "run all" stops too."""
+
+    def __init__(self, message: str, *, outcome: Any = None) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"Interrupted: {self}"]
 
 
 _BY_ERROR_ID: dict[str, type[APIError]] = {

@@ -56,6 +56,9 @@ class Totals:
 class Session:
     """One connection: a client, an engine with its cache, totals. Made by ``connect``."""
 
+    last_report: Report | None = None
+    """What the last vectorised call did."""
+
     def __init__(self, settings: Settings, key: Key, base_url: str | None, server: LocalServer | None) -> None:
         self.settings = settings
         self.totals = Totals()
@@ -66,16 +69,8 @@ class Session:
         self._models: list[Model] | None = None
         self.client = self._make_client()
         self.cache: CacheStore = open_store(settings.cache, default_dir=settings.cache_dir)
-        self.engine = Engine(
-            make_client=self._make_client,
-            cache=self.cache,
-            origin=LOCAL if server else self.client.base_url,
-            account=LOCAL if server else key.account(),
-            price=self.price,
-            max_in_flight=settings.max_in_flight,
-            inputs_per_request=LOCAL_INPUTS_PER_REQUEST if server else settings.inputs_per_request,
-            retry=RetryPolicy(retries=settings.max_retries),
-        )
+        self.engine = self._make_engine(self.cache)
+        self._engines: dict[str, Engine] = {}
 
     @property
     def is_local(self) -> bool:
@@ -87,10 +82,17 @@ class Session:
         """Where requests go."""
         return f"local {self.client.origin}" if self.is_local else self.client.origin
 
-    @property
-    def last_report(self) -> Report | None:
-        """What the last vectorised call did."""
-        return self.engine.last_report
+    def engine_for(self, cache: str | Path | None) -> Engine:
+        """The engine that uses this cache; ``None`` is the session's own."""
+        if cache is None:
+            return self.engine
+        spec = str(cache)
+        with self._lock:
+            engine = self._engines.get(spec)
+            if engine is None:
+                store = open_store(spec, default_dir=self.settings.cache_dir)
+                engine = self._engines[spec] = self._make_engine(store)
+            return engine
 
     def models(self) -> list[Model]:
         """The catalogue of models that this API serves, asked for once."""
@@ -127,6 +129,7 @@ class Session:
     def record_run(self, report: Report) -> None:
         """Count what a vectorised call used."""
         with self._lock:
+            self.last_report = report
             self.totals.add(report.model, report.requests, report.tokens_in, report.tokens_out, report.cost)
 
     def record_safety(self, verdicts: Iterable[Safety]) -> None:
@@ -138,9 +141,9 @@ class Session:
 
     def close(self) -> None:
         """Close connections and the cache; the local Skytells goes on for other sessions of this process."""
-        self.engine.close()
+        for engine in (self.engine, *self._engines.values()):
+            engine.close()
         self.client.close()
-        self.cache.close()
 
     def __enter__(self) -> Self:
         return self
@@ -152,6 +155,19 @@ class Session:
         return (
             f"Session({self.origin}, model={self.settings.model!r}, "
             f"embedding_model={self.settings.embedding_model!r}, cache={self.cache.url!r})"
+        )
+
+    def _make_engine(self, cache: CacheStore) -> Engine:
+        # The local server's port changes with each start and says nothing about its answers.
+        return Engine(
+            make_client=self._make_client,
+            cache=cache,
+            origin=LOCAL if self.is_local else self.client.base_url,
+            account=LOCAL if self.is_local else self._key.account(),
+            price=self.price,
+            max_in_flight=self.settings.max_in_flight,
+            inputs_per_request=LOCAL_INPUTS_PER_REQUEST if self.is_local else self.settings.inputs_per_request,
+            retry=RetryPolicy(retries=self.settings.max_retries),
         )
 
     def _make_client(self) -> Skytells:

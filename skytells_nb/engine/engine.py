@@ -22,7 +22,7 @@ from skytells_nb.engine.report import Estimate, Report
 from skytells_nb.engine.retry import RetryPolicy
 from skytells_nb.engine.run import Request, Run, Tally
 from skytells_nb.engine.work import CompletionWork, EmbeddingWork, Work
-from skytells_nb.errors import InputError, ReplayMissError, RowError, SkytellsError
+from skytells_nb.errors import InputError, Interrupted, ReplayMissError, RowError, SkytellsError
 from skytells_nb.wire.embeddings import MAX_INPUT_TOKENS, MAX_INPUTS, MAX_REQUEST_TOKENS
 from skytells_nb.wire.models import Price
 
@@ -89,7 +89,6 @@ class Engine:
         self._retry = retry
         self._idle: list[Skytells] = []
         self._lock = threading.Lock()
-        self.last_report: Report | None = None
 
     def take(self) -> Skytells:
         with self._lock:
@@ -109,6 +108,7 @@ class Engine:
             idle, self._idle = self._idle, []
         for client in idle:
             client.close()
+        self._cache.close()
 
     def estimate(self, job: Job, texts: Sequence[str | None] | NDArray[Any]) -> Estimate:
         """What ``run`` would send and cost, from the plan and the cache; sends nothing."""
@@ -145,11 +145,12 @@ class Engine:
         budget: float | None = None,
         max_in_flight: int | None = None,
         listen: Listener = ignore,
+        ended: Callable[[Report], None] = lambda report: None,
     ) -> Outcome:
         """An answer for every row, from the cache where it is there; see ``Outcome``.
 
         Raises InputError before anything is sent, an error that concerns the whole account at once, RowError under
-        ``on_error="raise"``. ``last_report`` says what was done whatever the end.
+        ``on_error="raise"``, Interrupted on Ctrl-C. ``ended`` gets the report whatever the end.
         """
         if on_error not in ("warn", "raise", "null"):
             raise InputError(f"on_error is 'warn', 'raise' or 'null'; found {on_error!r}.")
@@ -211,7 +212,6 @@ class Engine:
             state = "done"
         except KeyboardInterrupt:
             state = "interrupted"
-            raise
         except SkytellsError as error:
             problem = error
         finally:
@@ -219,8 +219,15 @@ class Engine:
             for number, value in tally.values.items():
                 values[number] = value
             outcome = self._outcome(job, made, values, tally, state, ledger, len(missing), time.monotonic() - started)
-            self.last_report = outcome.report
             tell(tally, state)
+            ended(outcome.report)
+        if state == "interrupted":
+            kept = len(values) - outcome.values.count(None)
+            raise Interrupted(
+                f"{job.operation} stopped. {kept:,} of {len(values):,} distinct inputs are answered and "
+                f"{'kept in the cache' if self._cache.url != 'off' else 'in the report'}; run again to go on.",
+                outcome=outcome,
+            )
         if problem is not None:
             if on_error == "raise" and problem in tally.errors.values():
                 raise RowError(

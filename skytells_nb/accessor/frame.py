@@ -1,0 +1,294 @@
+"""``df.skytells``: language models over the columns of a frame."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Unpack
+
+import numpy as np
+import pandas as pd
+
+from skytells_nb import columns
+from skytells_nb.accessor.runs import (
+    Call,
+    RunOptions,
+    check_options,
+    remember,
+    remembered,
+)
+from skytells_nb.accessor.texts import Template, column_of, texts_of
+from skytells_nb.accessor.typed import Schema, check_labels, field_names
+from skytells_nb.accessor.values import Answers, classify_texts, complete_texts, details_frame, embed_texts, prompt_job
+from skytells_nb.engine.engine import OnError, embedding_job
+from skytells_nb.engine.events import Listener
+from skytells_nb.engine.report import Estimate, Report
+from skytells_nb.errors import InputError
+from skytells_nb.session import current
+
+SAFETY_COLUMNS = ["row", "source", "index", "category", "severity", "filtered", "detected", "checked"]
+
+
+class FrameAccessor:
+    """Language models over the columns of a frame.
+
+    Every method gives a new frame with the same index and leaves its input as it was. Equal texts are sent once, what
+    the cache knows is not sent, nulls stay null and are never sent. Common keywords: ``model``, ``on_error`` ("warn":
+    failed rows are null and one warning says why; "raise"; "null"), ``progress`` (``False`` or a listener), ``budget``
+    (US dollars), ``max_in_flight``, ``cache``, ``session``.
+    """
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self._frame = frame
+
+    def embed(
+        self,
+        column: Any,
+        *,
+        into: Any = "embedding",
+        model: str | None = None,
+        dimensions: int | None = None,
+        dtype: Literal["numpy", "arrow"] = "numpy",
+        on_error: OnError = "warn",
+        progress: bool | Listener = True,
+        **options: Unpack[RunOptions],
+    ) -> pd.DataFrame:
+        """The frame with a column of embeddings of the texts in ``column``.
+
+        Each cell is a float32 array (d,), a view of one matrix; ``dtype="arrow"`` gives a fixed-size-list column
+        instead. Raises InputError for a column that is missing or not text, before anything is sent.
+
+        >>> df = pd.DataFrame({"text": ["a cat", "a dog", None]})
+        >>> df.skytells.embed("text", progress=False)["embedding"].isna().tolist()
+        [False, False, True]
+        """
+        check_options(options)
+        texts = texts_of(column_of(self._frame, column), name=column)
+        self._check_into(into, column)
+        call = Call.open(on_error, progress, options)
+        series, report = embed_texts(call, texts, self._frame.index, model, dimensions, dtype, into)
+        return self._with({into: series}, report)
+
+    def complete(
+        self,
+        template: str,
+        *,
+        into: Any = "completion",
+        model: str | None = None,
+        system: str | None = None,
+        schema: Schema | None = None,
+        flatten: bool = False,
+        details: bool = False,
+        params: Mapping[str, Any] | None = None,
+        on_error: OnError = "warn",
+        progress: bool | Listener = True,
+        **options: Unpack[RunOptions],
+    ) -> pd.DataFrame:
+        """The frame with a column of the model's answers to ``template``, filled for each row.
+
+        Fields of the template are column names: ``"Summarise: {text}"``. ``system`` is a text sent before each prompt.
+        ``schema`` (a pydantic model, or a JSON schema of an object) makes each answer a dict that fits it, and
+        ``flatten=True`` a column for each of its fields. ``details=True`` adds ``<into>_finish_reason``,
+        ``_filtered``, ``_severity``, ``_tokens_in``, ``_tokens_out``, ``_cost``, ``_error``, ``_model``,
+        ``_request_id`` and ``_safety``. ``params`` go to the service as they are (``temperature``, ``max_tokens``, …).
+
+        >>> df = pd.DataFrame({"word": ["cat", "dog"]})
+        >>> df.skytells.complete("Write one sentence about a {word}.", progress=False).columns.tolist()
+        ['word', 'completion']
+        """
+        check_options(options)
+        if flatten and schema is None:
+            raise InputError("flatten=True needs a schema whose fields become the columns.")
+        texts = Template(template).fill(self._frame)
+        names = field_names(schema) if flatten and schema is not None else [into]
+        for name in names:
+            self._check_into(name)
+        call = Call.open(on_error, progress, options)
+        job = prompt_job(call, model, system, schema, params)
+        answers = complete_texts(call, job, texts, self._frame.index, into, schema)
+        made = answers.fields() if flatten else {into: answers.column}
+        return self._finish(into, made, answers, details)
+
+    def classify(
+        self,
+        column: Any,
+        labels: Sequence[str],
+        *,
+        into: Any = "label",
+        model: str | None = None,
+        via: Literal["model", "embedding"] = "model",
+        instructions: str | None = None,
+        details: bool = False,
+        on_error: OnError = "warn",
+        progress: bool | Listener = True,
+        **options: Unpack[RunOptions],
+    ) -> pd.DataFrame:
+        """The frame with a categorical column: the one of ``labels`` that fits each text best.
+
+        The model answers with one of the labels and nothing else; ``via="embedding"`` instead takes the label whose
+        embedding is nearest, which costs one embedding a text and no completion. ``instructions`` say in your words
+        what to judge.
+
+        >>> df = pd.DataFrame({"review": ["I love it!", "It broke at once."]})
+        >>> df.skytells.classify("review", ["positive", "negative"], progress=False)["label"].cat.categories.tolist()
+        ['positive', 'negative']
+        """
+        check_options(options)
+        found = check_labels(labels)
+        texts = texts_of(column_of(self._frame, column), name=column)
+        self._check_into(into, column)
+        call = Call.open(on_error, progress, options)
+        kind = pd.CategoricalDtype(found)
+        if via == "embedding":
+            if details or instructions:
+                raise InputError("via='embedding' asks no model: details and instructions do not go with it.")
+            series, report = classify_texts(call, texts, self._frame.index, found, model)
+            return self._with({into: series.astype(kind)}, report)
+        if via != "model":
+            raise InputError(f"via is 'model' or 'embedding'; found {via!r}.")
+        from skytells_nb.accessor.typed import label_schema
+
+        ask = instructions or "Choose the label that fits the user's text best."
+        job = prompt_job(
+            call, model, f"{ask} The labels are: {', '.join(found)}.", label_schema(found), {"temperature": 0.0}
+        )
+        answers = complete_texts(call, job, texts, self._frame.index, into, label_schema(found))
+        made = {into: answers.fields()["label"].astype(object).astype(kind)}
+        return self._finish(into, made, answers, details)
+
+    def search(
+        self,
+        query: str,
+        column: Any = "embedding",
+        k: int = 5,
+        *,
+        model: str | None = None,
+        on_error: OnError = "warn",
+        progress: bool | Listener = True,
+        **options: Unpack[RunOptions],
+    ) -> pd.DataFrame:
+        """The ``k`` rows nearest in meaning to ``query``, best first, with their cosine similarity in ``score``.
+
+        ``column`` holds embeddings, made by the same model, or texts, which are embedded first (and cached). The search
+        is exact: one matrix product.
+
+        >>> df = pd.DataFrame({"text": ["a cat sleeps", "stock prices fell"]})
+        >>> df.skytells.search("kittens", column="text", k=1, progress=False)["text"].tolist()
+        ['a cat sleeps']
+        """
+        check_options(options)
+        if not isinstance(query, str) or not query.strip():
+            raise InputError("The query is a text that is not empty.")
+        if not isinstance(k, int) or k < 1:
+            raise InputError(f"k is 1 or more; found {k!r}.")
+        series = column_of(self._frame, column)
+        call = Call.open(on_error, progress, options)
+        kind = pd.api.types.infer_dtype(series, skipna=True)
+        report: Report | None = None
+        if kind in ("string", "categorical"):
+            series, report = embed_texts(
+                call, texts_of(series, name=column), series.index, model, None, "numpy", column
+            )
+        matrix, valid = columns.to_matrix(series)
+        wanted, query_report = embed_texts(
+            call, np.array([query], dtype=object), pd.RangeIndex(1), model, None, "numpy", "query"
+        )
+        target = columns.to_matrix(wanted)[0]
+        if not len(target):
+            raise InputError("The query could not be embedded; the report says why.")
+        if len(matrix) and matrix.shape[1] != target.shape[1]:
+            raise InputError(
+                f"Column {column!r} has {matrix.shape[1]} dimensions and the query {target.shape[1]}: "
+                "they were made by different models or with different dimensions=."
+            )
+        scores = _unit(matrix) @ _unit(target)[0] if len(matrix) else np.empty(0, dtype=np.float32)
+        best = np.argsort(-scores, kind="stable")[:k]
+        result = self._frame.iloc[np.flatnonzero(valid)[best]].assign(score=scores[best])
+        remember(result, report or query_report)
+        return result
+
+    def estimate(
+        self,
+        template: Any,
+        *,
+        model: str | None = None,
+        system: str | None = None,
+        schema: Schema | None = None,
+        dimensions: int | None = None,
+        params: Mapping[str, Any] | None = None,
+        **options: Unpack[RunOptions],
+    ) -> Estimate:
+        """What a call would send and cost; sends nothing.
+
+        ``template`` is a column name for embeddings, or a template with ``{column}`` fields for completions. Tokens are
+        estimated from bytes, within about a third; answers' tokens from ``max_tokens``, or 256 each.
+
+        >>> pd.DataFrame({"text": ["a", "b", "a"]}).skytells.estimate("text").distinct
+        2
+        """
+        check_options(options)
+        if isinstance(template, str) and template not in self._frame.columns and "{" in template:
+            texts = Template(template).fill(self._frame)
+            call = Call.open("null", False, options)
+            return call.engine.estimate(prompt_job(call, model, system, schema, params), texts)
+        texts = texts_of(column_of(self._frame, template), name=template)
+        call = Call.open("null", False, options)
+        return call.engine.estimate(embedding_job(model or call.session.settings.embedding_model, dimensions), texts)
+
+    @property
+    def report(self) -> Report:
+        """What the call that made this frame (or was made on it) did; else the last call of the session."""
+        report = remembered(self._frame)[0] or current().last_report
+        if report is None:
+            raise InputError("No call has been made yet, so there is no report.")
+        return report
+
+    def safety(self, into: Any = "completion") -> pd.DataFrame:
+        """The safety verdicts on a column of completions, one row for each finding.
+
+        Columns: ``row`` (index label), ``source`` ("prompt" or "completion"), ``index``, ``category``, ``severity``
+        (safe, low, medium, high; null for categories that are only detected), ``filtered``, ``detected``, ``checked``
+        (false where the filter gave no verdict). Read from ``<into>_safety`` where the frame has it (``details=True``),
+        else from the call that made this very frame.
+        """
+        column = f"{into}_safety"
+        if column in self._frame.columns:
+            verdicts = [None if not isinstance(v, str) else json.loads(v) for v in self._frame[column]]
+        else:
+            kept = remembered(self._frame)[1].get(into)
+            if kept is None or len(kept) != len(self._frame):
+                raise InputError(
+                    f"There are no safety verdicts for {into!r} in this frame. Ask with details=True to keep them in "
+                    f"the column {column!r}, or call this on the frame that complete() returned."
+                )
+            verdicts = [None if c is None else c.findings for c in kept]
+        records = [
+            {"row": label, **finding}
+            for label, findings in zip(self._frame.index, verdicts, strict=True)
+            for finding in (findings if findings is not None else ())
+        ]
+        tidy = pd.DataFrame(records, columns=SAFETY_COLUMNS)
+        return tidy.astype({"filtered": bool, "checked": bool, "detected": "boolean"})
+
+    def _check_into(self, into: Any, *sources: Any) -> None:
+        if any(into == source for source in sources):
+            raise InputError(f"into={into!r} would replace the column it is made from; choose another name.")
+
+    def _finish(self, into: Any, made: Mapping[Any, pd.Series[Any]], answers: Answers, details: bool) -> pd.DataFrame:
+        extra = details_frame(into, answers) if details else {}
+        return self._with({**made, **extra}, answers.report, {into: answers.rows})
+
+    def _with(
+        self, made: Mapping[Any, pd.Series[Any]], report: Report, answers: Mapping[Any, Any] | None = None
+    ) -> pd.DataFrame:
+        result = self._frame.copy(deep=False)
+        for name, series in made.items():
+            result[name] = series.array
+        remember(self._frame, report)
+        remember(result, report, answers)
+        return result
+
+
+def _unit(matrix: Any) -> Any:
+    norms = np.linalg.norm(matrix, axis=1, keepdims=True)
+    return matrix / np.where(norms > 0, norms, 1)

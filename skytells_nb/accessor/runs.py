@@ -1,0 +1,177 @@
+"""What the frame and series accessors share: one vectorised call from texts to a column."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import warnings
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from skytells_nb import columns
+from skytells_nb.accessor.texts import STRING_DTYPE, Texts
+from skytells_nb.engine.engine import Engine, Job, OnError, Outcome
+from skytells_nb.engine.events import Listener, ignore
+from skytells_nb.engine.report import Report
+from skytells_nb.engine.work import Completed, vectors
+from skytells_nb.errors import InputError, Interrupted, SkytellsWarning
+from skytells_nb.session import Session, current
+
+PACKAGE = str(Path(__file__).parent.parent)
+
+
+class RunOptions(TypedDict, total=False):
+    """What every vectorised call takes."""
+
+    budget: float | None
+    """US dollars that the call may spend; it stops before it would spend more."""
+    max_in_flight: int | None
+    """Requests under way at once."""
+    cache: str | Path | None
+    """A path, "off" or "memory" in the place of the session's cache."""
+    session: Session | None
+    """The session to use in the place of the default one."""
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Raises InputError for a keyword nobody knows, with the nearest one that exists."""
+    known = list(RunOptions.__annotations__)
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, [*known, "model", "into", "on_error", "progress"], n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else f" Known beside the named ones: {', '.join(known)}."
+            raise InputError(f"Unknown keyword {name!r}.{hint}")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call on its way: where it goes and how it is watched."""
+
+    session: Session
+    engine: Engine
+    on_error: OnError
+    progress: bool | Listener
+    budget: float | None
+    max_in_flight: int | None
+
+    @classmethod
+    def open(cls, on_error: OnError, progress: bool | Listener, options: RunOptions) -> Call:
+        session = options.get("session") or current()
+        engine = session.engine_for(options.get("cache"))
+        return cls(session, engine, on_error, progress, options.get("budget"), options.get("max_in_flight"))
+
+    def run(self, job: Job, texts: Texts, *, column: Callable[[Outcome], Any]) -> Outcome:
+        """The outcome for these texts; ``column`` builds what an interrupted call has to show."""
+        listen, close = _listener(self.progress, job.operation)
+        try:
+            outcome = self.engine.run(
+                job,
+                texts,
+                on_error=self.on_error,
+                budget=self.budget,
+                max_in_flight=self.max_in_flight,
+                listen=listen,
+                ended=self.session.record_run,
+            )
+        except Interrupted as stop:
+            if isinstance(stop.outcome, Outcome):
+                self.session.last_report = replace(stop.outcome.report, partial=column(stop.outcome))
+            raise
+        finally:
+            close()
+        warn_of_failures(outcome.report, self.on_error)
+        return outcome
+
+
+def _listener(progress: bool | Listener, label: str) -> tuple[Listener, Callable[[], None]]:
+    if callable(progress):
+        return progress, lambda: None
+    if not progress:
+        return ignore, lambda: None
+    from skytells_nb.widgets.progress import ProgressLine
+
+    line = ProgressLine(label)
+    return line, line.close
+
+
+def warn_of_failures(report: Report, on_error: OnError) -> None:
+    """One warning for all rows that failed, with the first reasons."""
+    if report.failed and on_error == "warn":
+        warn(
+            f"{report.failed:,} of {report.rows:,} rows have no answer and are null. {'; '.join(report.reasons())}. "
+            "See df.skytells.report.errors; running again sends only these."
+        )
+
+
+def warn(message: str) -> None:
+    """A SkytellsWarning that points at the caller's line, not at ours."""
+    depth, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        frame = frame.f_back
+        depth += 1
+    warnings.warn(message, SkytellsWarning, stacklevel=depth)
+
+
+def vector_column(
+    outcome: Outcome, index: pd.Index[Any], *, dtype: Literal["numpy", "arrow"], name: Any
+) -> pd.Series[Any]:
+    """The vectors as a column, null where there is none."""
+    matrix = vectors(outcome.values)
+    return columns.from_matrix(matrix, index=index, rows=outcome.answered, dtype=dtype, name=name)
+
+
+def completions(outcome: Outcome) -> list[Completed | None]:
+    """The completion of each distinct input."""
+    return [None if value is None else Completed.from_bytes(value) for value in outcome.values]
+
+
+def spread(values: list[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
+    """An object array with ``values[row]`` for each row number, ``None`` for -1."""
+    table = np.empty(len(values) + 1, dtype=object)
+    table[: len(values)] = values if values else []
+    table[-1] = None
+    result: NDArray[Any] = table[rows]
+    return result
+
+
+def text_column(kept: list[Completed | None], outcome: Outcome, index: pd.Index[Any], *, name: Any) -> pd.Series[Any]:
+    """The completions' texts; null where there is none or the filter withheld all of it."""
+    texts = [None if c is None or (c.blocked and not c.text) else c.text for c in kept]
+    return pd.Series(spread(texts, outcome.answered), index=index, dtype=STRING_DTYPE, name=name)
+
+
+def warn_of_cuts(kept: list[Completed | None], outcome: Outcome) -> None:
+    """One warning where answers ended at the token limit or were withheld."""
+    rows = outcome.answered
+    for reason, what in (
+        ("length", "were cut at max_tokens"),
+        ("content_filter", "were withheld by the safety filter"),
+    ):
+        hit = np.array([c is not None and c.finish_reason == reason for c in kept] + [False])
+        count = int(hit[rows].sum())
+        if count:
+            warn(f"{count:,} of {len(rows):,} answers {what}. details=True shows which.")
+
+
+_runs: dict[int, tuple[weakref.ref[Any], Report, Mapping[Any, Any]]] = {}
+
+
+def remember(frame: pd.DataFrame | pd.Series[Any], report: Report, answers: Mapping[Any, Any] | None = None) -> None:
+    """Keep a run's report (and completions by column) for as long as this object lives."""
+    key = id(frame)
+    known = _runs.get(key)
+    kept = {**(known[2] if known and known[0]() is frame else {}), **(answers or {})}
+    _runs[key] = (weakref.ref(frame, lambda _: _runs.pop(key, None)), report, kept)
+
+
+def remembered(frame: pd.DataFrame | pd.Series[Any]) -> tuple[Report | None, Mapping[Any, Any]]:
+    """What ``remember`` kept for this object."""
+    entry = _runs.get(id(frame))
+    return (entry[1], entry[2]) if entry is not None and entry[0]() is frame else (None, {})

@@ -1,0 +1,81 @@
+"""``series.skytells``: language models over one column."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, Unpack
+
+import pandas as pd
+
+from skytells_nb.accessor.runs import Call, RunOptions, check_options, remember, remembered
+from skytells_nb.accessor.texts import texts_of
+from skytells_nb.accessor.typed import Schema
+from skytells_nb.accessor.values import complete_texts, embed_texts, prompt_job
+from skytells_nb.engine.engine import OnError
+from skytells_nb.engine.events import Listener
+from skytells_nb.engine.report import Report
+from skytells_nb.errors import InputError
+from skytells_nb.session import current
+
+
+class SeriesAccessor:
+    """Language models over one column of texts. Every method gives a new column with the same index and name."""
+
+    def __init__(self, series: pd.Series[Any]) -> None:
+        self._series = series
+
+    def embed(
+        self,
+        *,
+        model: str | None = None,
+        dimensions: int | None = None,
+        dtype: Literal["numpy", "arrow"] = "numpy",
+        on_error: OnError = "warn",
+        progress: bool | Listener = True,
+        **options: Unpack[RunOptions],
+    ) -> pd.Series[Any]:
+        """The embeddings of these texts; see ``df.skytells.embed``.
+
+        >>> pd.Series(["a cat", None]).skytells.embed(progress=False).isna().tolist()
+        [False, True]
+        """
+        check_options(options)
+        texts = texts_of(self._series)
+        call = Call.open(on_error, progress, options)
+        result, report = embed_texts(call, texts, self._series.index, model, dimensions, dtype, self._series.name)
+        remember(result, report)
+        return result
+
+    def complete(
+        self,
+        instructions: str,
+        *,
+        model: str | None = None,
+        schema: Schema | None = None,
+        params: Mapping[str, Any] | None = None,
+        on_error: OnError = "warn",
+        progress: bool | Listener = True,
+        **options: Unpack[RunOptions],
+    ) -> pd.Series[Any]:
+        """The model's answers: ``instructions`` is the system text, each value one user message.
+
+        >>> pd.Series(["cat", None]).skytells.complete("Name the animal's food.", progress=False).isna().tolist()
+        [False, True]
+        """
+        check_options(options)
+        if not isinstance(instructions, str) or not instructions.strip():
+            raise InputError("instructions is a text that says what to do with each value.")
+        texts = texts_of(self._series)
+        call = Call.open(on_error, progress, options)
+        job = prompt_job(call, model, instructions, schema, params)
+        answers = complete_texts(call, job, texts, self._series.index, self._series.name, schema)
+        remember(answers.column, answers.report)
+        return answers.column
+
+    @property
+    def report(self) -> Report:
+        """What the call that made this column did; else the last call of the session."""
+        report = remembered(self._series)[0] or current().last_report
+        if report is None:
+            raise InputError("No call has been made yet, so there is no report.")
+        return report
