@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -56,12 +57,13 @@ class Totals:
 class Session:
     """One connection: a client, an engine with its cache, totals. Made by ``connect``."""
 
-    last_report: Report | None = None
-    """What the last vectorised call did."""
+    MOST_REPORTS = 1000
+    """Reports kept, newest last."""
 
     def __init__(self, settings: Settings, key: Key, base_url: str | None, server: LocalServer | None) -> None:
         self.settings = settings
         self.totals = Totals()
+        self.reports: list[Report] = []
         self._server = server
         self._key = key
         self._base_url = base_url
@@ -93,6 +95,16 @@ class Session:
                 store = open_store(spec, default_dir=self.settings.cache_dir)
                 engine = self._engines[spec] = self._make_engine(store)
             return engine
+
+    @property
+    def last_report(self) -> Report | None:
+        """What the last vectorised call did."""
+        return self.reports[-1] if self.reports else None
+
+    def revise_report(self, report: Report) -> None:
+        """Put more into the last report, such as rows whose answers turned out not to fit."""
+        with self._lock:
+            self.reports = [*self.reports[:-1], report]
 
     def models(self) -> list[Model]:
         """The catalogue of models that this API serves, asked for once."""
@@ -129,7 +141,7 @@ class Session:
     def record_run(self, report: Report) -> None:
         """Count what a vectorised call used."""
         with self._lock:
-            self.last_report = report
+            self.reports = [*self.reports, report][-self.MOST_REPORTS :]
             self.totals.add(report.model, report.requests, report.tokens_in, report.tokens_out, report.cost)
 
     def record_safety(self, verdicts: Iterable[Safety]) -> None:
@@ -248,10 +260,40 @@ def local_server() -> LocalServer:
     global _server
     with _lock:
         if _server is None or not _server.running:
-            try:
+            with _local_parts():
                 from skytells_nb.local.server import LocalServer
-            except ModuleNotFoundError as missing:
-                raise MissingExtraError(f"The local Skytells ({missing.name} is missing)", "local") from None
             _server = LocalServer().start()
             atexit.register(_server.stop)
         return _server
+
+
+def serve(
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    api_key: str | None = None,
+    faults: str | None = None,
+    limits: str | None = None,
+) -> None:
+    """Run a local Skytells in the foreground until Ctrl-C; ``faults`` and ``limits`` as ``name=value,…``.
+
+    Raises LocalServerError for a host that is not this machine or a port that is taken.
+    """
+    with _local_parts():
+        from skytells_nb.local import server
+    server.serve(host, port, api_key=api_key, faults=faults, limits=limits)
+
+
+def install_local() -> Path:
+    """Fetch the chat weights of the local Skytells, once; where they are."""
+    with _local_parts():
+        from skytells_nb.local import weights
+    return weights.install()
+
+
+@contextlib.contextmanager
+def _local_parts() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as missing:
+        raise MissingExtraError(f"The local Skytells ({missing.name} is missing)", "local") from None

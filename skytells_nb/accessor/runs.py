@@ -82,7 +82,7 @@ class Call:
             )
         except Interrupted as stop:
             if isinstance(stop.outcome, Outcome):
-                self.session.last_report = replace(stop.outcome.report, partial=column(stop.outcome))
+                self.session.revise_report(replace(stop.outcome.report, partial=column(stop.outcome)))
             raise
         finally:
             close()
@@ -106,7 +106,7 @@ def warn_of_failures(report: Report, on_error: OnError) -> None:
     if report.failed and on_error == "warn":
         warn(
             f"{report.failed:,} of {report.rows:,} rows have no answer and are null. {'; '.join(report.reasons())}. "
-            "See df.skytells.report.errors; running again sends only these."
+            "See df.skytells.report.errors; what was answered is in the cache and not sent again."
         )
 
 

@@ -116,7 +116,7 @@ def _read(kept: Sequence[Completed | None], outcome: Outcome, schema: Schema, ca
         if call.on_error == "raise":
             raise RowError(f"{len(found):,} answers do not fit the schema: {next(iter(found.values()))}", report=report)
         warn_of_failures(replace(report, errors=found, failed=len(found)), call.on_error)
-        call.session.last_report = report
+        call.session.revise_report(report)
     return spread(fields, outcome.answered), report
 
 

@@ -16,6 +16,8 @@ from skytells_nb.transport.limits import RateLimits
 
 SLOWEST = 0.2
 """Requests a second below which no refusal pushes the rate."""
+UNKNOWN = 2.0
+"""Requests a second to go on with when the very first ones are refused."""
 BACK_OFF = 0.9
 """Share of the delivered rate that is kept after a refusal."""
 EPOCH_S = 0.4
@@ -87,7 +89,7 @@ class Pacer:
             pause = min(1.0 if retry_after is None else retry_after, HOLD_CAP_S)
             self.hold_until = max(self.hold_until, now + pause * (1 + 0.25 * self._jitter()))
             if now - self._cut_at > EPOCH_S:
-                self.ceiling = max(SLOWEST, min(self.rate, self.delivered(now)))
+                self.ceiling = max(SLOWEST, min(self.rate, self.delivered(now) or UNKNOWN))
                 self.rate = max(SLOWEST, self.ceiling * BACK_OFF)
                 self._cut_at = self.next_at = now
             self._turn.notify_all()

@@ -1,0 +1,57 @@
+"""Which failures are tried again."""
+
+from __future__ import annotations
+
+import pytest
+
+from skytells_nb.engine.retry import RETRY_AFTER_CAP_S, RetryPolicy
+from skytells_nb.errors import (
+    AnswerError,
+    ConnectError,
+    ConnectionLostError,
+    RequestTimeoutError,
+    SkytellsError,
+    TruncatedStreamError,
+    api_error,
+)
+
+policy = RetryPolicy(retries=3, jitter=lambda: 1.0)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ConnectionLostError("x"), RequestTimeoutError("x"), *(api_error(s, None) for s in (408, 409, 500, 502, 503, 504))],
+)
+def test_passing_faults_are_tried_again_as_often_as_set(error: SkytellsError) -> None:
+    assert [policy.allows(error, failures) for failures in (1, 2, 3, 4)] == [True, True, True, False]
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 422, 451])
+def test_refusals_are_final(status: int) -> None:
+    assert not policy.allows(api_error(status, None), 1)
+
+
+def test_being_limited_uses_up_no_try() -> None:
+    assert policy.allows(api_error(429, None), 50)
+
+
+def test_an_untrusted_answer_was_paid_for_and_is_asked_again_once() -> None:
+    assert policy.allows(AnswerError("x"), 1)
+    assert not policy.allows(TruncatedStreamError("x"), 2)
+
+
+def test_an_unreachable_host_is_given_up_early() -> None:
+    assert [policy.allows(ConnectError("x"), failures) for failures in (1, 2, 3)] == [True, True, False]
+
+
+def test_nothing_is_tried_again_with_no_retries() -> None:
+    assert not RetryPolicy(retries=0).allows(ConnectionLostError("x"), 1)
+
+
+def test_the_wait_doubles_up_to_its_cap() -> None:
+    assert [policy.wait(ConnectionLostError("x"), n) for n in (1, 2, 3, 10)] == [1.0, 2.0, 4.0, 8.0]
+
+
+def test_retry_after_is_obeyed_up_to_a_cap() -> None:
+    assert policy.wait(api_error(503, None, retry_after=7), 1) >= 7
+    assert policy.wait(api_error(503, None, retry_after=86_400), 1) <= RETRY_AFTER_CAP_S + 2

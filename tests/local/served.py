@@ -1,0 +1,27 @@
+"""A local Skytells on a real port with stand-in models, and sessions connected to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from local_fakes import EchoGenerator, HashEmbedder, WordModerator
+
+import skytells_nb as sky
+from skytells_nb.local.faults import Faults
+from skytells_nb.local.limits import Limits
+from skytells_nb.local.server import LocalServer
+from skytells_nb.session import Session
+
+KEY = "sk-served-key"
+
+
+def served(faults: str = "", *, limits: Limits | None = None, **parts: Any) -> LocalServer:
+    """A server that is not started yet: a context manager."""
+    given = {"embedder": HashEmbedder(), "moderator": WordModerator(), "generator": EchoGenerator(), **parts}
+    return LocalServer(api_key=KEY, faults=Faults.parse(faults), limits=limits, **given)
+
+
+def connected(server: LocalServer, cache: Path | str, **settings: Any) -> Session:
+    """The default session, connected to this server by its address and key."""
+    return sky.connect(KEY, base_url=server.base_url, cache=cache, **settings)
