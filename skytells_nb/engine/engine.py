@@ -110,6 +110,14 @@ class Engine:
             client.close()
         self._cache.close()
 
+    def recall(self, job: Job, text: str) -> bytes | None:
+        """The kept answer to one input, ``None`` where there is none."""
+        return self._cache.get_many(self._keys(job, [text]))[0]
+
+    def keep(self, job: Job, text: str, answer: bytes) -> None:
+        """Keep the answer to one input that was asked for outside ``run``."""
+        self._cache.put_many([(self._keys(job, [text])[0], answer)])
+
     def estimate(self, job: Job, texts: Sequence[str | None] | NDArray[Any]) -> Estimate:
         """What ``run`` would send and cost, from the plan and the cache; sends nothing."""
         made = plan(texts, max_tokens=job.max_input_tokens)

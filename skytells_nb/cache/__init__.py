@@ -1,0 +1,61 @@
+"""Paid answers, kept: bytes by key, in a file that several processes may share."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from skytells_nb.cache.key import KeyMaker
+from skytells_nb.cache.memory import MemoryStore, OffStore
+from skytells_nb.cache.replay import ReplayStore, export
+from skytells_nb.cache.sqlite import SqliteStore
+from skytells_nb.cache.store import CacheStats, CacheStore
+from skytells_nb.errors import CacheError
+
+__all__ = [
+    "CacheStats",
+    "CacheStore",
+    "KeyMaker",
+    "MemoryStore",
+    "OffStore",
+    "ReplayStore",
+    "SqliteStore",
+    "export",
+    "open_store",
+]
+
+FILE_NAME = "answers.sqlite"
+
+
+def open_store(spec: str | Path | None, *, default_dir: Path) -> CacheStore:
+    """The store that a setting names.
+
+    ``None`` is ``answers.sqlite`` in ``default_dir``; a path is that file, or ``answers.sqlite`` in that folder;
+    ``"off"`` holds nothing, ``"memory"`` lasts as long as the process, ``"replay:<path>"`` answers from a recording
+    only. Raises CacheError for anything else. A file is made on first use.
+
+    >>> open_store("memory", default_dir=Path()).url
+    'memory://'
+    """
+    if spec is None:
+        return SqliteStore(default_dir / FILE_NAME)
+    text = str(spec).strip()
+    if text == "off":
+        return OffStore()
+    if text in ("memory", "memory://"):
+        return MemoryStore()
+    scheme, _, rest = text.partition(":")
+    if scheme == "replay" and rest:
+        return ReplayStore(rest)
+    if text.startswith("sqlite:///"):
+        text = _path_of(text)
+    elif not text or scheme == "replay" or re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
+        raise CacheError(f"No cache can be opened at {text!r}; use a path, 'off', 'memory' or 'replay:<path>'.")
+    path = Path(text).expanduser()
+    return SqliteStore(path / FILE_NAME if path.is_dir() else path)
+
+
+def _path_of(url: str) -> str:
+    # sqlite:///C:/… names a drive; every other path begins at the root.
+    rest = url.removeprefix("sqlite:///")
+    return rest if re.match(r"[A-Za-z]:", rest) else f"/{rest}"
