@@ -1,0 +1,268 @@
+"""The semantic map: what is drawn for which frame, and what is said about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+
+from skytells_nb.columns import from_matrix
+from skytells_nb.errors import InputError
+from skytells_nb.plots import semantic_map, summary
+
+
+def frame(n: int = 30, groups: int = 3) -> pd.DataFrame:
+    """Rows in groups of equal meaning, with a text, a score and a weight each."""
+    random = np.random.default_rng(0)
+    matrix = random.normal(size=(n, 8)).astype(np.float32) + 5 * np.eye(8, dtype=np.float32)[np.arange(n) % groups % 8]
+    return pd.DataFrame(
+        {
+            "embedding": from_matrix(matrix, index=range(100, 100 + n)),
+            "topic": [f"topic {i % groups}" for i in range(n)],
+            "text": [f"a somewhat longer text of row {i}" for i in range(n)],
+            "score": np.linspace(0, 1, n),
+            "weight": np.arange(n),
+        },
+        index=range(100, 100 + n),
+    )
+
+
+def draw(data: pd.DataFrame, **wanted: Any) -> go.Figure:
+    return semantic_map(data, **{"method": "pca", **wanted})
+
+
+def texts_of(figure: go.Figure) -> list[str]:
+    return [text for trace in figure.data for text in trace.hovertext]
+
+
+def caption_of(figure: go.Figure) -> str:
+    return str(next(a.text for a in figure.layout.annotations if a.name == "caption")).replace("<br>", " ")
+
+
+def test_every_row_is_one_point_that_knows_its_position() -> None:
+    """Together the traces hold each row once; customdata is the position in the frame."""
+    figure = draw(frame(), color="topic")
+    positions = np.concatenate([trace.customdata for trace in figure.data])
+    assert sorted(positions.tolist()) == list(range(30))
+    for trace in figure.data:
+        assert {f"topic {at % 3}" for at in trace.customdata} == {trace.name.rpartition(" (")[0]}
+
+
+def test_categories_are_traces_the_legend_can_switch() -> None:
+    """One trace for each value, with its count, each with its own colour and symbol."""
+    figure = draw(frame(90, groups=15), color="topic")
+    assert len(figure.data) == 15
+    assert figure.layout.showlegend
+    assert len({(trace.marker.color, trace.marker.symbol) for trace in figure.data}) == 15
+    assert figure.data[0].name.endswith(" (6)")
+
+
+def test_forty_categories_are_twenty_and_other() -> None:
+    """The most frequent keep their names; the rest is one grey trace that says how many values it holds."""
+    data = frame(80, groups=40)
+    data.loc[data.index[-20:], "topic"] = "topic 0"
+    figure = draw(data, color="topic")
+    assert len(figure.data) == 21
+    assert figure.data[0].name == "topic 0 (22)"
+    assert figure.data[-1].name.startswith("other, 20 values")
+    assert sum(len(trace.x) for trace in figure.data) == 80
+
+
+def test_null_categories_are_a_trace_of_their_own() -> None:
+    """A missing value is neither a category nor left out."""
+    data = frame()
+    data["topic"] = data["topic"].where(data["topic"] != "topic 1", None)
+    assert [trace.name for trace in draw(data, color="topic").data][-1] == "no topic (10)"
+
+
+def test_numbers_become_a_colour_bar() -> None:
+    """One trace with a colour-blind-safe scale; rows without a number are grey and said."""
+    data = frame()
+    data.loc[[100, 101], "score"] = [np.nan, np.inf]
+    grey, scaled = draw(data, color="score").data
+    assert grey.name == "no score (2)"
+    assert scaled.marker.showscale
+    assert scaled.marker.colorscale[0][1] == "#00224e"
+    assert scaled.marker.colorbar.title.text == "score"
+    assert np.isfinite(np.asarray(scaled.marker.color)).all()
+
+
+@pytest.mark.parametrize("dtype", ["Int64", "float64[pyarrow]", "uint8"])
+def test_numbers_of_any_dtype_are_numbers(dtype: Any) -> None:
+    """Nullable and Arrow numbers are drawn as numbers too."""
+    data = frame()
+    data["score"] = pd.Series(range(30), index=data.index).astype(dtype)
+    assert draw(data, color="score", size="score").data[0].marker.showscale
+
+
+@pytest.mark.parametrize("values", [[True, False], [["a"], {"b": 1}], [pd.Timestamp("2024-01-01"), None]])
+def test_values_of_any_kind_can_be_categories(values: list[Any]) -> None:
+    """Booleans, dates and values that cannot be hashed are shown by their text."""
+    data = frame(2)
+    data["kind"] = pd.Series(values, index=data.index, dtype=object)
+    assert len(draw(data, color="kind").data) == 2
+
+
+def test_size_is_drawn_as_area() -> None:
+    """Four times the value is twice the diameter above the smallest; null is smallest."""
+    data = frame(3)
+    data["weight"] = [1.0, 4.0, np.nan]
+    sizes = np.asarray(draw(data, size="weight").data[0].marker.size)
+    assert sizes[2] == sizes.min()
+    assert (sizes[1] - sizes[2]) == pytest.approx(2 * (sizes[0] - sizes[2]))
+
+
+def test_rows_without_an_embedding_are_left_out_and_said() -> None:
+    """The caption and the summary say how many."""
+    data = frame()
+    data.loc[100, "embedding"] = None
+    figure = draw(data)
+    assert len(figure.data[0].x) == 29
+    assert 0 not in figure.data[0].customdata
+    assert "29 rows" in caption_of(figure)
+    assert "1 row without an embedding left out" in caption_of(figure)
+    assert "1 row without an embedding left out" in summary(figure)
+
+
+@pytest.mark.parametrize("data", [frame(5).assign(embedding=None), frame(0)], ids=["nulls", "empty"])
+def test_a_frame_without_vectors_says_so(data: pd.DataFrame) -> None:
+    """The figure has no points and one sentence."""
+    figure = draw(data, color="topic", theme="light")
+    assert len(figure.data) == 0
+    assert any("No embeddings to draw" in a.text for a in figure.layout.annotations)
+
+
+def test_a_sample_is_seeded_and_said() -> None:
+    """``max_points`` draws the same random rows each time, at the places they have on the whole map."""
+    data = frame(60)
+    whole, part = draw(data), draw(data, max_points=20)
+    assert "a random 20 of 60 drawn" in caption_of(part)
+    assert part.data[0].customdata.tolist() == draw(data, max_points=20).data[0].customdata.tolist()
+    np.testing.assert_array_equal(part.data[0].x, np.asarray(whole.data[0].x)[part.data[0].customdata])
+
+
+def test_hover_shows_the_row_and_the_longest_text_by_default() -> None:
+    """The label of the row and the text column, without being asked."""
+    assert draw(frame()).data[0].hovertext[0] == "row 100<br>a somewhat longer text of row 0"
+    assert draw(frame(), hover=[]).data[0].hovertext[0] == "row 100"
+
+
+def test_hover_takes_columns_by_name() -> None:
+    """Several columns are shown with their names, nulls as such."""
+    data = frame(2).assign(note=[np.nan, 3])
+    assert draw(data, hover=["note", "topic"]).data[0].hovertext[0] == "row 100<br>note: null<br>topic: topic 0"
+    assert draw(data, hover="topic").data[0].hovertext[0] == "row 100<br>topic 0"
+
+
+EVIL = '<a href="https://example.org">click</a> <b>$x$</b> %{meta.summary}'
+
+
+def test_untrusted_text_is_shown_as_it_is_wherever_it_lands() -> None:
+    """Title, legend, hover, colour bar and caption hold no tag but our line breaks."""
+    data = frame(4).rename(columns={"score": EVIL + "1", "weight": EVIL + "2"})
+    data["topic"] = EVIL
+    data["text"] = EVIL
+    data.index = [EVIL, "b", "c", "d"]
+    for color in ("topic", EVIL + "1"):
+        figure = draw(data, color=color, size=EVIL + "2", hover=["text", EVIL + "1"], title=EVIL)
+        seen = [figure.layout.title.text, figure.layout.legend.title.text or "", caption_of(figure), *texts_of(figure)]
+        seen += [trace.name for trace in figure.data]
+        seen += [trace.marker.colorbar.title.text or "" for trace in figure.data]
+        for text in seen:
+            bare = text.replace("<br>", "")
+            assert not set("<>$") & set(bare), text
+            assert "%{" not in bare
+        assert any("&lt;a href" in text for text in seen)
+        assert all(trace.hovertemplate is None for trace in figure.data)
+
+
+def test_hover_text_is_cut_and_wrapped() -> None:
+    """A long text is shown in lines of 50 to its hundredth character."""
+    data = frame(1).assign(text="word " * 1_000)
+    lines = draw(data).data[0].hovertext[0].split("<br>")[1:]
+    assert all(len(line) <= 50 for line in lines)
+    assert sum(map(len, lines)) <= 100
+    assert lines[-1].endswith("…")
+
+
+def test_large_maps_are_drawn_by_webgl_and_small_ones_as_svg() -> None:
+    """Above 5,000 points Scattergl; the figure stays small because numbers travel as typed arrays."""
+    assert isinstance(draw(frame(300)).data[0], go.Scatter)
+    figure = draw(frame(6_000), hover=[], theme="dark")
+    assert isinstance(figure.data[0], go.Scattergl)
+    assert '"bdata"' in figure.to_json()
+    assert len(figure.to_json()) < 400_000
+
+
+def test_colouring_again_keeps_every_point() -> None:
+    """Another colour, or none, is the same map."""
+    data = frame()
+    plain = draw(data)
+    colored = draw(data, color="topic")
+    for trace in colored.data:
+        np.testing.assert_array_equal(trace.x, np.asarray(plain.data[0].x)[trace.customdata])
+
+
+def test_the_summary_says_what_is_drawn() -> None:
+    """Rows, method, parameters and the colours with their counts, in words."""
+    words = summary(draw(frame(), color="topic"))
+    assert words.startswith("Semantic map of embedding: 30 rows · PCA of unit vectors")
+    assert "topic 0 10, topic 1 10, topic 2 10" in words
+
+
+def test_lists_and_arrow_columns_are_drawn_alike() -> None:
+    """The kind of the column does not change the map."""
+    data = frame()
+    lists = data.assign(embedding=[vector.tolist() for vector in data["embedding"]])
+    np.testing.assert_array_equal(draw(lists).data[0].x, draw(data).data[0].x)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({"embedding": "vectors"}, "no column 'vectors'; the frame has embedding, topic"),
+        ({"color": "colour"}, "no column 'colour'"),
+        ({"hover": ["text", "nothing"]}, "no column 'nothing'"),
+        ({"size": "topic"}, "size= takes a column of numbers"),
+        ({"embedding": "text"}, "not a column of vectors"),
+        ({"method": "tsne"}, "tsne"),
+        ({"theme": "blue"}, "blue"),
+        ({"max_points": 0}, "at least 1"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(wanted: dict[str, Any], found: str) -> None:
+    """The error names what was found and what there is."""
+    with pytest.raises(InputError, match=found):
+        draw(frame(), **wanted)
+
+
+def test_only_a_frame_is_drawn() -> None:
+    """A Series has no columns to colour by."""
+    with pytest.raises(InputError, match="not from a Series"):
+        semantic_map(frame()["embedding"])  # type: ignore[arg-type]
+
+
+def test_a_column_name_that_is_there_twice_is_refused() -> None:
+    """Which of the two is meant cannot be known."""
+    data = pd.concat([frame(), frame()[["topic"]]], axis=1)
+    with pytest.raises(InputError, match="more than one column 'topic'"):
+        draw(data, color="topic")
+
+
+def test_the_frame_is_not_changed() -> None:
+    """Drawing only reads."""
+    data = frame()
+    before = data.copy(deep=True)
+    draw(data, color="score", size="weight", hover=["text"])
+    pd.testing.assert_frame_equal(data, before)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_umap_is_the_default_method() -> None:
+    """Without a method the map is UMAP's, and its caption names the parameters."""
+    figure = semantic_map(frame(), color="topic")
+    assert "UMAP of cosine distance, 15 neighbours, min_dist 0.1, seed 42" in caption_of(figure)
