@@ -1,0 +1,1 @@
+"""What cells show: sanitised Markdown, live answers, one line of progress."""

@@ -1,0 +1,146 @@
+"""Untrusted text made fit for a page and for a terminal.
+
+Outputs of a running notebook are trusted by its front end: raw HTML in them runs as the user. So Markdown is rendered
+here, with HTML off, and what comes out passes an allow-list before it is published.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from markdown_it import MarkdownIt
+    from markdown_it.rules_inline import StateInline
+    from markdown_it.token import Token
+
+TAGS = {
+    *("div", "p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "pre", "code", "em"),
+    *("strong", "s", "a", "table", "thead", "tbody", "tr", "th", "td"),
+}
+ATTRIBUTES = {"div": {"class"}, "a": {"href", "title"}, "code": {"class"}, "ol": {"start"}}
+MATH_REACH = 2_000
+"""Characters searched for the end of a formula; longer ones stay plain text."""
+
+_LINK = re.compile(r"(?:https?://|mailto:)", re.IGNORECASE)
+_CLASS = re.compile(r"language-[\w+#.-]{1,40}|skytells-md")
+# pandoc's rule, so that "$5 and $10" is money.
+_INLINE_MATH = re.compile(r"\$(?![\s$])[^$]{0,500}?(?<![\s\\])\$(?!\d)")
+_MATH = {"$$": "$$", "\\[": "\\]", "\\(": "\\)"}
+# What a formula could do besides being one: links, styles and ids on the page, loading, and macros that would change
+# every later formula of the notebook. MathJax's safe mode stops some of these; not every front end switches it on.
+_TEX_REACHING_OUT = re.compile(
+    r"\\(?=(?:href|url|style|class|cssId|html\w*|data|bbox|enclose|require|unicode|mml\w*|includegraphics|csname|"
+    r"[gex]?def|let|futurelet|(?:re|provide)?new(?:command|environment)|(?:re|provide)command|renewenvironment|"
+    r"DeclareMathOperator|DeclarePairedDelimiters?\w*|Newextarrow|global|input|write|special|loadOOLib|texttip|"
+    r"mathtip|toggle|action)(?![A-Za-z]))"
+)
+_WORD_JOINER = "\u2060"
+
+_ESCAPES = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor, clear
+    r"|\x1b\][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # OSC: window title, clipboard, links
+    r"|\x1b[PX^_][^\x1b\x9c]*(?:\x1b\\|\x9c)?"  # DCS, SOS, PM, APC
+    r"|\x1b[ -/]*[0-~]?"
+    r"|\x9b[0-?]*[ -/]*[@-~]"
+)
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def safe_html(markdown: str) -> str:
+    """The Markdown as HTML that cannot act on the page.
+
+    Raw HTML shows as text, images become plain links, links lead to http, https and mailto only. Formulas stay text
+    that the front end typesets, without commands that reach beyond the formula.
+
+    >>> safe_html("*hi* <script>")
+    '<div class="skytells-md"><p><em>hi</em> &lt;script&gt;</p>\\n</div>'
+    """
+    import nh3
+
+    return nh3.clean(
+        f'<div class="skytells-md">{_markdown().render(markdown)}</div>',
+        tags=TAGS,
+        attributes=ATTRIBUTES,
+        attribute_filter=_allowed,
+        url_schemes={"http", "https", "mailto"},
+        link_rel="noopener noreferrer nofollow",
+    )
+
+
+def escape(text: str) -> str:
+    """The text for an HTML page or attribute, shown as it is.
+
+    >>> escape('<b a="1">')
+    '&lt;b a=&quot;1&quot;&gt;'
+    """
+    return _guarded(plain(text))
+
+
+def preformatted(text: str) -> str:
+    """The text in a ``<pre>``, line for line as it is."""
+    return f'<pre class="skytells-text">{html.escape(plain(text), quote=True)}</pre>'
+
+
+def plain(text: str) -> str:
+    """The text for a terminal: no escape sequences, no control characters except newline and tab.
+
+    >>> plain("\\x1b[31mred\\x1b[0m and \\x1b]0;title\\x07done")
+    'red and done'
+    """
+    return _CONTROLS.sub("", _ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def _allowed(tag: str, name: str, value: str) -> str | None:
+    if name == "href":
+        return value if _LINK.match(value) else None
+    if name == "class":
+        return value if _CLASS.fullmatch(value) else None
+    return value
+
+
+@cache
+def _markdown() -> MarkdownIt:
+    from markdown_it import MarkdownIt
+
+    markdown = MarkdownIt("commonmark", {"html": False, "linkify": False}).enable(["table", "strikethrough"])
+    markdown.disable(["image", "html_inline", "html_block"])
+    markdown.inline.ruler.before("escape", "math", _math)
+    # A relative link would act on the notebook server itself.
+    markdown.validateLink = _web_link  # type: ignore[method-assign]
+    markdown.renderer.rules["text"] = _text  # type: ignore[attr-defined]
+    return markdown
+
+
+def _web_link(url: str) -> bool:
+    return _LINK.match(url) is not None
+
+
+def _math(state: StateInline, silent: bool) -> bool:
+    """Keeps a formula as one piece of text: ``_`` and ``*`` in it are not emphasis, and its backslashes stay."""
+    start, reach = state.pos, min(state.pos + MATH_REACH, state.posMax)
+    closing = _MATH.get(state.src[start : start + 2])
+    if closing is not None:
+        end = state.src.find(closing, start + 2, reach) + 2
+    else:
+        found = _INLINE_MATH.match(state.src, start, reach)
+        end = found.end() if found else 0
+    if end <= start + 1:
+        return False
+    if not silent:
+        state.pending += state.src[start:end]
+    state.pos = end
+    return True
+
+
+def _text(tokens: Sequence[Token], index: int, options: object, env: object) -> str:
+    return _guarded(tokens[index].content)
+
+
+def _guarded(text: str) -> str:
+    """Escaped, and with TeX commands that reach out made unknown ones."""
+    return html.escape(_TEX_REACHING_OUT.sub(f"\\\\{_WORD_JOINER}", text), quote=True)

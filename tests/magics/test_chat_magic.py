@@ -1,0 +1,282 @@
+"""%%skytells_chat in a real shell, against the local server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from IPython.core.error import UsageError
+from magic_service import KEY, Echo, Notebook, interrupt_when
+
+import skytells_nb.session as sessions
+from skytells_nb.errors import ContentPolicyError, MissingKeyError, RateLimitError, StreamError, TruncatedStreamError
+from skytells_nb.magics.magics import SkytellsInterrupted
+
+
+def bundle(outputs: list[Any]) -> dict[str, str]:
+    assert len(outputs) == 1
+    data: dict[str, str] = outputs[0].data
+    return data
+
+
+def test_the_answer_is_one_output_as_html_and_text(notebook: Notebook) -> None:
+    """The cell shows the sanitised Markdown and its text, and returns nothing."""
+    ran = notebook.run("%%skytells_chat\nSay **hi** <img src=x onerror=alert(1)>")
+    assert ran.error is None
+    data = bundle(ran.outputs)
+    assert data["text/plain"] == "Say **hi** <img src=x onerror=alert(1)>"
+    assert "<strong>hi</strong>" in data["text/html"]
+    assert "<img" not in data["text/html"]
+    assert set(data) == {"text/html", "text/plain"}
+
+
+def test_the_answer_is_kept_in_its_name_and_in_sky(notebook: Notebook) -> None:
+    """-o NAME and _sky hold the same typed answer."""
+    assert notebook.run("%%skytells_chat -o reply\nHello there").error is None
+    names = notebook.shell.user_ns
+    assert names["reply"] is names["_sky"]
+    assert str(names["reply"]) == "Hello there"
+    assert names["reply"].finish_reason == "stop"
+    assert names["reply"].usage.completion_tokens == 2
+    assert names["reply"].request_id
+
+
+def test_the_body_is_literal(notebook: Notebook, echo: Echo) -> None:
+    """Braces, dollars and percent signs are sent as they stand, and nothing is evaluated."""
+    body = 'x = {"a": 1} {0} {} $HOME {open("/etc/hostname").read()} {{name}} %d \\frac{a}{b}'
+    notebook.shell.user_ns["name"] = "secret"
+    notebook.run(f"%%skytells_chat\n{body}")
+    assert echo.messages[-1] == [{"role": "user", "content": body}]
+
+
+def test_the_line_is_literal_too(notebook: Notebook, echo: Echo) -> None:
+    """IPython does not expand variables or run expressions on the magic's line."""
+    notebook.shell.user_ns["leak"] = "secret"
+    assert notebook.run("%%skytells_chat -s '{leak} $leak {1+1}'\nHi").error is None
+    assert echo.messages[-1][0] == {"role": "system", "content": "{leak} $leak {1+1}"}
+
+
+def test_variables_are_filled_where_asked(notebook: Notebook, echo: Echo) -> None:
+    """-v fills its own placeholder once; a value is never a template."""
+    notebook.shell.user_ns.update(a="{{b}} {{c}}", b=2, c="secret")
+    notebook.run("%%skytells_chat -v a -v b\n{{a}} {{b}} {{c}}")
+    assert echo.messages[-1][0]["content"] == "{{b}} {{c}} 2 {{c}}"
+
+
+def test_options_reach_the_service(notebook: Notebook, echo: Echo) -> None:
+    """Model, system message, temperature and length are sent as given, quotes taken off."""
+    ran = notebook.run("%%skytells_chat -m gpt-5 -s 'Be brief.' -t 0.25 --max-tokens 1\nOne two three")
+    assert ran.error is None
+    assert echo.messages[-1][0] == {"role": "system", "content": "Be brief."}
+    assert echo.options[-1]["temperature"] == 0.25
+    assert echo.options[-1]["max_tokens"] == 1
+    assert sessions.current().totals.by_model.keys() == {"gpt-5"}
+
+
+def test_config_sets_defaults_and_the_line_wins(notebook: Notebook, echo: Echo) -> None:
+    """%config SkytellsMagics sets model and system for the cells that name none."""
+    notebook.run("%config SkytellsMagics.model = 'gpt-5'")
+    notebook.run("%config SkytellsMagics.system = 'In French.'")
+    notebook.run("%%skytells_chat\nHi")
+    notebook.run("%%skytells_chat -m deepbrain-router -s ''\nHi")
+    assert set(sessions.current().totals.by_model) == {"gpt-5", "deepbrain-router"}
+    assert [m[0]["role"] for m in echo.messages] == ["system", "user"]
+
+
+def test_the_stream_setting_decides_how_answers_are_shown(notebook: Notebook) -> None:
+    """With live, the output is published at once and updated; the last state holds the text."""
+    notebook.run("%config SkytellsMagics.stream = 'live'")
+    ran = notebook.run("%%skytells_chat\none two three")
+    assert len(ran.outputs) >= 2
+    assert ran.outputs[-1].data["text/plain"] == "one two three"
+
+
+def test_without_streaming_the_answer_is_the_same(notebook: Notebook) -> None:
+    """--no-stream asks for the whole answer."""
+    ran = notebook.run("%%skytells_chat --no-stream -o whole\nHello there")
+    assert bundle(ran.outputs)["text/plain"] == "Hello there"
+    assert notebook.shell.user_ns["whole"].object == "chat.completion"
+
+
+def test_text_format_shows_the_letters(notebook: Notebook) -> None:
+    """-f text shows Markdown as it is written."""
+    ran = notebook.run("%%skytells_chat -f text\n*Hello*")
+    assert bundle(ran.outputs)["text/html"] == '<pre class="skytells-text">*Hello*</pre>'
+
+
+def test_the_output_carries_model_tokens_and_verdict(notebook: Notebook) -> None:
+    """Model, request id, usage and safety are in the output's metadata, for whoever reads the notebook later."""
+    facts = notebook.run("%%skytells_chat\nHello there").outputs[0].metadata["skytells"]
+    assert facts["finish_reason"] == "stop"
+    assert facts["usage"]["completion_tokens"] == 2
+    assert facts["request_id"] == notebook.shell.user_ns["_sky"].request_id
+    assert facts["safety"] == {"severity": "safe", "filtered": False, "checked": True, "flagged": []}
+    assert KEY not in repr(facts)
+
+
+def test_a_captured_cell_keeps_one_output(notebook: Notebook) -> None:
+    """%%capture around the magic holds the answer once."""
+    assert notebook.run("%%capture kept\n%%skytells_chat\nHello there").error is None
+    assert bundle(notebook.shell.user_ns["kept"].outputs)["text/plain"] == "Hello there"
+
+
+def test_tokens_are_added_to_the_session(notebook: Notebook) -> None:
+    """What a cell used is in the totals."""
+    notebook.run("%%skytells_chat\nHello there you")
+    totals = sessions.current().totals
+    assert (totals.requests, totals.input_tokens, totals.output_tokens) == (1, 7, 3)
+
+
+def test_a_cut_answer_says_so(notebook: Notebook) -> None:
+    """At the length limit a note says what to do."""
+    ran = notebook.run("%%skytells_chat --max-tokens 2\none two three")
+    assert ran.error is None
+    data = bundle(ran.outputs)
+    assert (
+        "[Cut at the length limit after 2 tokens: raise --max-tokens, or ask for a shorter answer.]"
+        in data["text/plain"]
+    )
+    assert "raise --max-tokens" in data["text/html"]
+
+
+def test_a_finding_is_noted_under_the_answer(notebook: Notebook) -> None:
+    """What the filter graded above safe is said in words, for prompt and answer."""
+    text = bundle(notebook.run("%%skytells_chat\nviolence:low fight").outputs)["text/plain"]
+    assert text == "violence:low fight\n\n[Safety: violence low in the prompt; violence low in the answer.]"
+
+
+@pytest.mark.parametrize("server", ["filter_completion=default"], indirect=True)
+def test_a_withheld_answer_says_so(notebook: Notebook) -> None:
+    """finish_reason content_filter is put in plain words, and the cell succeeds."""
+    ran = notebook.run("%%skytells_chat\nHello there my dear friend")
+    assert ran.error is None
+    assert "safety filter" in bundle(ran.outputs)["text/plain"]
+    assert notebook.shell.user_ns["_sky"].finish_reason == "content_filter"
+
+
+@pytest.mark.parametrize("server", ["filter_down"], indirect=True)
+def test_an_unchecked_answer_says_so(notebook: Notebook) -> None:
+    """No verdict is not a pass."""
+    text = bundle(notebook.run("%%skytells_chat\nHello there").outputs)["text/plain"]
+    assert text.endswith("[Safety: not checked: the filter gave no verdict.]")
+
+
+@pytest.mark.parametrize("server", ["block_prompt"], indirect=True)
+def test_a_blocked_prompt_fails_with_its_reason(notebook: Notebook) -> None:
+    """The categories are shown and the cell fails."""
+    ran = notebook.run("%%skytells_chat\nHello there")
+    assert isinstance(ran.error, ContentPolicyError)
+    assert (
+        bundle(ran.outputs)["text/plain"]
+        == "[Safety: the filter blocked the prompt (violence high filtered in the prompt).]"
+    )
+
+
+@pytest.mark.parametrize("server", ["stream_cut_after=4", "no_done"], indirect=True)
+def test_a_truncated_stream_keeps_its_text_and_fails(notebook: Notebook) -> None:
+    """What came stays on the page and in the name, marked, and the cell fails."""
+    ran = notebook.run("%%skytells_chat -o part\none two three four five six")
+    part = notebook.shell.user_ns["part"]
+    assert isinstance(ran.error, TruncatedStreamError) or part.finish_reason == "error"
+    assert part.text
+    assert "one two three four five six".startswith(part.text.rstrip())
+    assert bundle(ran.outputs)["text/plain"].startswith(part.text.rstrip())
+
+
+@pytest.mark.parametrize("server", ["stream_error=4"], indirect=True)
+def test_an_error_within_the_stream_keeps_its_text_and_fails(notebook: Notebook) -> None:
+    """The partial answer has the finish_reason error and a note says that the stream failed."""
+    ran = notebook.run("%%skytells_chat -o part\none two three four five six")
+    assert isinstance(ran.error, StreamError)
+    assert notebook.shell.user_ns["part"].finish_reason == "error"
+    text = bundle(ran.outputs)["text/plain"]
+    assert text.startswith(ran.error.partial.rstrip())
+    assert "[error: the stream failed; what came is above]" in text
+
+
+@pytest.mark.parametrize("server", ["status=429"], indirect=True)
+def test_an_error_of_the_service_is_one_block_and_no_output(notebook: Notebook) -> None:
+    """The cell fails with one line instead of a stack of frames, and nothing is printed as if it were an answer."""
+    ran = notebook.run("%%skytells_chat -o part\nHello")
+    assert isinstance(ran.error, RateLimitError)
+    assert ran.outputs == []
+    assert "part" not in notebook.shell.user_ns
+    shown = [line for line in (ran.stdout + ran.stderr).splitlines() if line.strip()]
+    assert len(shown) == 1
+    assert shown[0].startswith("RateLimitError: ")
+
+
+def test_an_interrupt_keeps_the_text_and_fails_in_one_line(notebook: Notebook, echo: Echo) -> None:
+    """Ctrl-C closes the connection, leaves what came on the page and in the name, and the cell fails."""
+    echo.hold_after = 3
+    notebook.run("%config SkytellsMagics.stream = 'live'")
+    interrupter = interrupt_when(echo.held, lambda: getattr(notebook.shell.display_pub, "outputs", None))
+    ran = notebook.run("%%skytells_chat -o part\none two three four five")
+    interrupter.join(60)
+    echo.released.set()
+    assert isinstance(ran.error, SkytellsInterrupted)
+    part = notebook.shell.user_ns["part"]
+    assert part is notebook.shell.user_ns["_sky"]
+    assert part.finish_reason == "interrupted"
+    assert "one two three ".startswith(part.text)
+    assert part.text
+    assert ran.outputs[-1].data["text/plain"] == f"{part.text}\n\n[interrupted: what came is above]"
+    assert "SkytellsInterrupted" in ran.stdout + ran.stderr
+    assert "Traceback" not in ran.stdout + ran.stderr
+    assert echo.stopped.wait(30)
+
+
+def test_an_interrupt_before_the_first_word_is_kept_too(notebook: Notebook, echo: Echo) -> None:
+    """Without any text the name still says that the question was interrupted."""
+    echo.hold_after = 0
+    interrupter = interrupt_when(echo.held)
+    ran = notebook.run("%%skytells_chat --no-stream\none two")
+    interrupter.join(60)
+    echo.released.set()
+    assert isinstance(ran.error, SkytellsInterrupted)
+    assert notebook.shell.user_ns["_sky"].finish_reason == "interrupted"
+    assert bundle(ran.outputs)["text/plain"] == "[interrupted: nothing had come]"
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("%%skytells_chat\n   \n", "the prompt is empty"),
+        ("%%skytells_chat --colour red\nHi", "'--colour' is not an option"),
+        ("%%skytells_chat what is this\nHi", "'what' is not an option"),
+        ("%%skytells_chat -t hot\nHi", "'hot' is not a number"),
+        ("%%skytells_chat -v missing\n{{missing}}", "-v missing: there is no variable of this name"),
+        ("%%skytells_chat -v there\nHi", "-v there: the prompt has no {{there}}"),
+        ("%skytells_chat Hi", "'Hi' is not an option; the prompt goes below the line"),
+        ("%skytells_chat", "the prompt goes below the line"),
+    ],
+)
+def test_a_wrong_line_is_a_usage_error_and_sends_nothing(
+    notebook: Notebook, echo: Echo, cell: str, message: str
+) -> None:
+    """A mistake on the line is named in one line before anything is sent."""
+    notebook.shell.user_ns["there"] = 1
+    ran = notebook.run(cell)
+    assert isinstance(ran.error, UsageError)
+    assert message in str(ran.error)
+    assert "\n" not in str(ran.error)
+    assert echo.messages == []
+
+
+def test_help_lists_the_options_and_sends_nothing(notebook: Notebook, echo: Echo) -> None:
+    """-h works in the cell and as a line."""
+    for source in ("%%skytells_chat -h\nHi", "%skytells_chat --help"):
+        ran = notebook.run(source)
+        assert ran.error is None
+        assert "--max-tokens N" in ran.stdout
+    assert echo.messages == []
+
+
+def test_without_a_key_the_cell_fails_with_both_ways_out(shell: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing key is one block that names the key and the local Skytells."""
+    for name in ("SKYTELLS_API_KEY", "SKYTELLS_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    ran = shell.run("%%skytells_chat\nHello")
+    assert isinstance(ran.error, MissingKeyError)
+    assert "SKYTELLS_API_KEY" in ran.stdout + ran.stderr
+    assert "local=True" in ran.stdout + ran.stderr

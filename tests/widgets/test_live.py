@@ -1,0 +1,277 @@
+"""A streamed answer: everything arrives, at a bounded rate, and the last word is saved."""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skytells_nb.widgets import live as live_module
+from skytells_nb.widgets.live import BYTES_PER_S, FORCED_SEAL_CHARS, MAX_INTERVAL_S, SEAL_CHARS, Live
+from skytells_nb.widgets.safe_html import plain
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Cell:
+    """What a front end holds: outputs by display id, in order, and every message on the way."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock = clock
+        self.messages: list[tuple[float, int, bool]] = []
+        self.outputs: dict[str, tuple[dict[str, str], dict[str, Any]]] = {}
+        self.arrived = threading.Condition()
+
+    def __call__(self, data: dict[str, str], metadata: dict[str, Any], *, display_id: str, update: bool) -> None:
+        assert update == (display_id in self.outputs)
+        with self.arrived:
+            size = sum(len(text.encode()) for text in data.values())
+            self.messages.append((self.clock() if self.clock else 0.0, size, update))
+            self.outputs[display_id] = (data, metadata)
+            self.arrived.notify_all()
+
+    @property
+    def texts(self) -> list[str]:
+        return [data["text/plain"] for data, _ in self.outputs.values()]
+
+    @property
+    def pages(self) -> list[str]:
+        return [data["text/html"] for data, _ in self.outputs.values()]
+
+
+def timed_cell() -> tuple[Cell, Clock]:
+    clock = Clock()
+    return Cell(clock), clock
+
+
+def stream(cell: Cell, clock: Clock, pieces: list[str], seconds_each: float, **options: Any) -> Live:
+    live = Live(publish=cell, clock=clock, watch_stalls=False, **options)
+    for piece in pieces:
+        live.write(piece)
+        clock.now += seconds_each
+    live.close()
+    return live
+
+
+def test_the_first_piece_is_shown_at_once() -> None:
+    """Nobody waits for an interval to see the first word."""
+    cell = Cell()
+    with Live(publish=cell, clock=Clock(), watch_stalls=False) as live:
+        live.write("Hello")
+        assert "Hello" in cell.pages[0]
+
+
+def test_the_final_state_holds_the_whole_text_as_html_and_as_plain_text() -> None:
+    """One output is saved, and its text/plain is the text."""
+    cell, clock = timed_cell()
+    live = stream(cell, clock, ["Hello ", "**wor", "ld**"], 0.01)
+    assert cell.texts == ["Hello **world**"] == [live.text]
+    assert "<strong>world</strong>" in cell.pages[0]
+
+
+def test_updates_come_at_most_eight_times_a_second() -> None:
+    """A thousand pieces in a second make at most nine messages and the final one."""
+    cell, clock = timed_cell()
+    stream(cell, clock, ["x"] * 1000, 0.001)
+    assert 5 <= len(cell.messages) <= 10
+    gaps = [b[0] - a[0] for a, b in zip(cell.messages, cell.messages[1:-1], strict=False)]
+    assert min(gaps) >= 0.125 - 1e-9
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    paragraphs=st.lists(st.integers(1, 3_000), min_size=1, max_size=60),
+    rate=st.sampled_from([200.0, 2_000.0, 20_000.0, 1e6]),
+)
+def test_traffic_is_bounded_by_the_budget_and_the_text(paragraphs: list[int], rate: float) -> None:
+    """Bytes sent stay within 32 kB/s over the duration plus what is saved and one update for each part."""
+    cell, clock = timed_cell()
+    text = "".join("word " * (size // 5) + "\n\n" for size in paragraphs)
+    pieces = [text[i : i + 5] for i in range(0, len(text), 5)]
+    start = clock.now
+    live = stream(cell, clock, pieces, 5 / rate)
+    saved = sum(len(v.encode()) for data, _ in cell.outputs.values() for v in data.values())
+    # The part that is open weighs at most a seal and a paragraph, so the cap of one second never outruns the budget.
+    unspaced = BYTES_PER_S * 0.125 + 2 * (SEAL_CHARS + 4_000)
+    assert sum(size for _, size, _ in cell.messages) <= BYTES_PER_S * (clock.now - start) + saved + unspaced
+    assert "".join(cell.texts) == text == live.text
+
+
+def test_a_long_answer_at_full_speed_takes_few_messages() -> None:
+    """A hundred thousand characters in no time are sent about once, not once a token."""
+    cell, clock = timed_cell()
+    text = "All work and no play.\n\n" * 4_700
+    stream(cell, clock, [text[i : i + 5] for i in range(0, len(text), 5)], 0.0)
+    assert len(cell.messages) <= 3
+    assert sum(size for _, size, _ in cell.messages) < 4 * len(text)
+
+
+def test_a_grown_part_is_sealed_at_a_blank_line() -> None:
+    """Past the seal size the text goes on in a new output; together they are the text."""
+    cell, clock = timed_cell()
+    text = ("A paragraph of some length. " * 10 + "\n\n") * 200
+    stream(cell, clock, [text[i : i + 100] for i in range(0, len(text), 100)], 0.05)
+    assert len(cell.texts) > 2
+    assert "".join(cell.texts) == text
+    assert all(part.endswith("\n\n") for part in cell.texts)
+    assert max(map(len, cell.texts)) < SEAL_CHARS + 4_000
+
+
+def test_a_code_block_is_not_cut_at_its_blank_lines() -> None:
+    """A part ends before a fence rather than inside it."""
+    cell, clock = timed_cell()
+    text = "Intro.\n\n" + "para\n\n" * 2_000 + "```python\n" + "x = 1\n\n" * 1_500 + "```\n\nend\n"
+    stream(cell, clock, [text[i : i + 50] for i in range(0, len(text), 50)], 0.05)
+    assert "".join(cell.texts) == text
+    assert all(part.count("```") % 2 == 0 for part in cell.texts)
+
+
+def test_a_code_block_without_end_is_cut_at_a_line_and_goes_on_as_code() -> None:
+    """Where no blank line comes, the cut is at a line's end and the next output is still code."""
+    cell, clock = timed_cell()
+    text = "````python\n" + "value = 'some text of a line'\n" * 3_000 + "````\n"
+    stream(cell, clock, [text[i : i + 200] for i in range(0, len(text), 200)], 0.05)
+    assert len(cell.texts) >= 2
+    assert "".join(cell.texts) == text
+    assert all(part.endswith("\n") for part in cell.texts)
+    assert all('<pre><code class="language-python">' in page for page in cell.pages)
+
+
+def test_text_without_any_line_end_is_cut_too() -> None:
+    """One endless line does not grow past the forced seal."""
+    cell, clock = timed_cell()
+    text = "x" * (2 * FORCED_SEAL_CHARS)
+    stream(cell, clock, [text[i : i + 1000] for i in range(0, len(text), 1000)], 0.5)
+    assert "".join(cell.texts) == text
+    assert max(map(len, cell.texts)) <= FORCED_SEAL_CHARS + 4_000
+
+
+def test_the_interval_never_passes_a_second() -> None:
+    """However heavy the open part, an update is due after one second."""
+    cell, clock = timed_cell()
+    live = Live(publish=cell, clock=clock, watch_stalls=False)
+    live.write("x" * 60_000)
+    live.write("y")
+    clock.now += MAX_INTERVAL_S
+    live.flush_due()
+    assert "y" in cell.pages[0]
+    live.close()
+
+
+def test_a_stalled_stream_shows_what_arrived() -> None:
+    """Text that came before the stream fell silent is shown without another write."""
+    cell = Cell()
+    with Live(publish=cell) as live:
+        live.write("first ")
+        live.write("second")
+        with cell.arrived:
+            assert cell.arrived.wait_for(lambda: "second" in cell.pages[0], timeout=30)
+
+
+def test_nothing_is_sent_after_close() -> None:
+    """Writing, flushing and closing again change nothing."""
+    cell, clock = timed_cell()
+    live = stream(cell, clock, ["done"], 1.0)
+    sent = len(cell.messages)
+    live.write("late")
+    clock.now += 10
+    live.flush_due()
+    live.close(notes=["late"])
+    assert len(cell.messages) == sent
+    assert live.text == "done"
+
+
+def test_final_mode_publishes_once() -> None:
+    """No partial state is sent, one output at the end."""
+    cell, clock = timed_cell()
+    stream(cell, clock, ["a", "b", "c"], 1.0, mode="final")
+    assert len(cell.messages) == 1
+    assert cell.texts == ["abc"]
+
+
+@pytest.mark.parametrize("mode", ["live", "final"])
+def test_an_answer_without_text_and_notes_leaves_no_output(mode: Any) -> None:
+    """A failed call shows nothing but its error."""
+    cell = Cell()
+    with Live(publish=cell, mode=mode):
+        pass
+    assert cell.messages == []
+
+
+def test_notes_and_metadata_come_with_the_final_state() -> None:
+    """Notes are set under the text, escaped; facts are kept with the output."""
+    cell = Cell()
+    live = Live(publish=cell, clock=Clock(), watch_stalls=False)
+    live.write("text")
+    live.close(notes=["interrupted <b>"], metadata={"model": "m"})
+    (data, metadata), *_ = cell.outputs.values()
+    assert data["text/plain"] == "text\n\n[interrupted <b>]"
+    assert "interrupted &lt;b&gt;" in data["text/html"]
+    assert metadata == {"skytells": {"model": "m"}}
+
+
+def test_text_format_is_shown_letter_for_letter() -> None:
+    """With the format text, Markdown and HTML are characters like others."""
+    cell, clock = timed_cell()
+    stream(cell, clock, ["*a* <b>\n"], 1.0, format="text")
+    assert cell.pages[0] == '<pre class="skytells-text">*a* &lt;b&gt;\n</pre>'
+
+
+def test_plain_mode_writes_pieces_as_they_come() -> None:
+    """A terminal gets the text itself, then the end of the line and the notes."""
+    out = io.StringIO()
+    live = Live(mode="plain", out=out)
+    live.write("Hello, ")
+    assert out.getvalue() == "Hello, "
+    live.write("world")
+    live.close(notes=["interrupted"])
+    assert out.getvalue() == "Hello, world\n[interrupted]\n"
+
+
+@given(st.data())
+def test_plain_mode_strips_escapes_however_they_are_cut(data: st.DataObject) -> None:
+    """A sequence split over pieces does not reach the terminal, and its text is that of the whole."""
+    text = "a\x1b[31mred\x1b[0m \x1b]0;title\x07b\r\nc \x1b]52;c;ZXZpbA==\x1b\\end"
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
+    out = io.StringIO()
+    with Live(mode="plain", out=out) as live:
+        for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
+            live.write(text[start:end])
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", out.getvalue())
+    assert out.getvalue() == plain(text) + "\n"
+
+
+def test_saved_text_holds_no_escape_sequences() -> None:
+    """A notebook printed in a terminal cannot act on it."""
+    cell, clock = timed_cell()
+    stream(cell, clock, ["\x1b[31m", "red"], 1.0)
+    assert cell.texts == ["red"]
+
+
+def test_the_watching_thread_ends_with_the_stream() -> None:
+    """Closing stops the thread that watches for stalls."""
+    with Live(publish=Cell()) as live:
+        live.write("x")
+        mine = [t for t in threading.enumerate() if t.name == "skytells-live"]
+        assert mine
+    for thread in mine:
+        thread.join(timeout=30)
+        assert not thread.is_alive()
+
+
+def test_limits_are_the_measured_ones() -> None:
+    """Eight updates and 32 kB a second, sealed at 16 kB: what front ends were measured to take."""
+    assert (live_module.MIN_INTERVAL_S, BYTES_PER_S, SEAL_CHARS) == (0.125, 32_000, 16_000)

@@ -1,0 +1,178 @@
+"""The progress line: what it says, how often, and what is left of it."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+
+from skytells_nb.engine.events import Progress, State
+from skytells_nb.widgets.progress import ProgressLine, compact, dollars, duration, progress_text
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Cell:
+    """The messages a front end gets."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[str, bool, dict[str, str]]] = []
+
+    def __call__(self, data: dict[str, str], metadata: dict[str, Any], *, display_id: str, update: bool) -> None:
+        self.messages.append((display_id, update, data))
+
+    @property
+    def lines(self) -> list[str]:
+        return [data["text/plain"] for _, _, data in self.messages]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def event(done: int, state: State = "running", **facts: Any) -> Progress:
+    given: dict[str, Any] = {
+        **{"label": "embed", "rows": 20_000, "cached": 0, "failed": 0, "requests": 1, "tokens": 0, "cost": None},
+        **{"seconds": 1.0},
+        **facts,
+    }
+    return Progress(state=state, done=done, **given)
+
+
+def test_the_line_names_rows_cache_failures_tokens_cost_rate_and_time() -> None:
+    """Everything a person watches for is in one line."""
+    line = progress_text(event(1_200, cached=300, failed=2, tokens=34_000, cost=0.02, seconds=2.0))
+    assert line == ("embed · 1,200/20,000 rows · 300 cached · 2 failed · 34k tokens · $0.02 · 450 rows/s · 42 s left")
+
+
+@pytest.mark.parametrize("state", ["interrupted", "failed"])
+def test_an_early_end_is_named(state: State) -> None:
+    """A run that was stopped says so and no longer promises an end."""
+    line = progress_text(event(5, state))
+    assert line.startswith(f"embed · {state} · 5/20,000 rows")
+    assert "left" not in line
+
+
+def test_a_wait_is_explained() -> None:
+    """Where nothing moves, the reason takes the place of the time left."""
+    assert progress_text(event(5, waiting="rate limit, 12 s")).endswith("waiting: rate limit, 12 s")
+
+
+def test_updates_come_at_most_four_times_a_second() -> None:
+    """A thousand events in two seconds make few messages on one display, the last being the final state."""
+    clock, cell = Clock(), Cell()
+    listener = ProgressLine(publish=cell, clock=clock)
+    for done in range(1_000):
+        listener(event(done))
+        clock.now += 0.002
+    listener(event(20_000, "done"))
+    assert 5 <= len(cell.messages) <= 9
+    assert len({display_id for display_id, _, _ in cell.messages}) == 1
+    assert [update for _, update, _ in cell.messages] == [False] + [True] * (len(cell.messages) - 1)
+    assert cell.lines[-1].startswith("embed · 20,000/20,000 rows")
+
+
+def test_a_short_run_shows_its_final_line_only() -> None:
+    """Within a third of a second nothing flickers."""
+    clock, cell = Clock(), Cell()
+    listener = ProgressLine(publish=cell, clock=clock)
+    for done in range(10):
+        listener(event(done))
+        clock.now += 0.02
+    assert cell.messages == []
+    listener(event(20_000, "done"))
+    assert len(cell.messages) == 1
+
+
+def test_closing_shows_the_last_event_once() -> None:
+    """A run that ended without a last word still leaves its line, and a second close adds none."""
+    cell = Cell()
+    with ProgressLine("rows", publish=cell, clock=Clock()) as listener:
+        listener(event(7))
+    listener.close()
+    listener(event(8))
+    assert [line.split(" · ")[:2] for line in cell.lines] == [["rows", "7/20,000 rows"]]
+
+
+def test_a_run_without_events_shows_nothing() -> None:
+    """Closing a line that heard nothing publishes nothing."""
+    cell = Cell()
+    ProgressLine(publish=cell).close()
+    assert cell.messages == []
+
+
+def test_final_mode_is_silent_until_the_end() -> None:
+    """Where updates are not kept there is one message."""
+    clock, cell = Clock(), Cell()
+    listener = ProgressLine(mode="final", publish=cell, clock=clock)
+    for done in range(10):
+        clock.now += 1
+        listener(event(done))
+    listener(event(20_000, "done"))
+    assert len(cell.messages) == 1
+
+
+def test_the_bar_is_a_progress_element_with_its_text() -> None:
+    """A screen reader gets the same line; the label cannot bring in HTML."""
+    cell = Cell()
+    ProgressLine("<b>x", publish=cell)(event(7, "done"))
+    page = cell.messages[0][2]["text/html"]
+    assert '<progress max="20000" value="7" aria-label="&lt;b&gt;x · 7/20,000 rows' in page
+    assert 'aria-busy="false"' in page
+    assert "<b>" not in page
+
+
+def test_a_terminal_line_is_rewritten_in_place() -> None:
+    """Each state covers the one before; only the final one ends the line."""
+    clock, out = Clock(), Terminal()
+    listener = ProgressLine(mode="plain", clock=clock, out=out)
+    for done in (10, 20):
+        clock.now += 1
+        listener(event(done, waiting="a long reason to wait"))
+    listener(event(30, "done"))
+    states = out.getvalue().split("\r")[1:]
+    assert [state.split(" · ")[1] for state in states] == ["10/20,000 rows", "20/20,000 rows", "30/20,000 rows"]
+    assert out.getvalue().count("\n") == 1
+    assert len(states[2].rstrip("\n")) >= len(states[1].rstrip())
+
+
+def test_a_log_file_gets_the_final_line_only() -> None:
+    """Where stderr is no terminal, states in between are not written."""
+    clock, out = Clock(), io.StringIO()
+    listener = ProgressLine(mode="plain", clock=clock, out=out)
+    for done in range(5):
+        clock.now += 1
+        listener(event(done))
+    listener(event(20_000, "done"))
+    assert out.getvalue() == "embed · 20,000/20,000 rows · 20,000 rows/s · 1.0 s\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0"), (950, "950"), (1_234, "1.2k"), (34_000, "34k"), (999_999, "1M"), (1.5e9, "1.5G")]
+)
+def test_counts_are_short(number: float, text: str) -> None:
+    """Tokens in few characters."""
+    assert compact(number) == text
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [(0.0, "$0.00"), (0.02, "$0.02"), (1234.5, "$1,234.50"), (0.00042, "$0.00042"), (1e-9, "<$0.000001")],
+)
+def test_small_amounts_are_not_rounded_to_nothing(amount: float, text: str) -> None:
+    """Below a cent the digits that matter are shown."""
+    assert dollars(amount) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.42, "0.4 s"), (46, "46 s"), (200, "3 min"), (4_300, "1 h 12 min")])
+def test_times_are_in_words(seconds: float, text: str) -> None:
+    """Seconds, minutes, hours."""
+    assert duration(seconds) == text

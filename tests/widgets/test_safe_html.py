@@ -1,0 +1,190 @@
+"""Untrusted text on a page and in a terminal: nothing in it acts."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from skytells_nb.widgets.safe_html import ATTRIBUTES, TAGS, escape, plain, preformatted, safe_html
+
+RUN = "(window.x=1)"
+HOSTILE = {
+    "script": f"<script>{RUN}</script>",
+    "image handler": f'<img src=x onerror="{RUN}">',
+    "svg": f'<svg onload="{RUN}"><animate onbegin="{RUN}" attributeName=x dur=1s></svg>',
+    "frame": f'<iframe srcdoc="<script>{RUN}</script>"></iframe>',
+    "style and overlay": "<style>*{display:none}</style><div style='position:fixed' class=jp-Toolbar>token?</div>",
+    "form": "<form action='http://evil.test/'><input name=p><button>ok</button></form>",
+    "markdown image": "![b](http://evil.test/q.png)",
+    "markdown image in a link": "[![b](http://evil.test/q.png)](http://evil.test/)",
+    "reference image": "![b][r]\n\n[r]: http://evil.test/q.png",
+    "javascript link": f"[x](javascript:{RUN}) [y](<javascript:{RUN}>) <javascript:{RUN}>",
+    "disguised links": "[x](JaVaScRiPt&colon;alert(1)) [y](java\tscript:alert(1)) [z](\x01javascript:alert(1))",
+    "data link": "[x](data:text/html;base64,PHNjcmlwdD4=) [y](vbscript:x) [z](file:///etc/passwd)",
+    "server link": "[x](/api/shutdown) [y](//evil.test) [z](../logout?x=1) [w](#top)",
+    "title that breaks out": '[x](http://a.test "\\" onmouseover=alert(1) x=\\"")',
+    "parser confusion": "<math><mtext><table><mglyph><style><!--</style><b title='--&gt;&lt;img src=1 onerror=x&gt;'>",
+    "fence that breaks out": "```html\n</code></pre><img src=x onerror=alert(1)>\n```",
+    "fence name that breaks out": '```a"onclick=alert(1)<img/src=x>\nx\n```',
+    "code that breaks out": "`` ` <img src=x onerror=alert(1)> ``",
+    "table that breaks out": "| a |\n|---|\n| <svg><animate onbegin=alert(1)> |",
+    "table alignment": "| a |\n|:-:|\n| b |",
+    "comment and processing": "<!-- x --><?php y ?><![CDATA[ z ]]>",
+    "entity": "&lt;script&gt;alert(1)&lt;/script&gt; &#60;img src=x onerror=alert(1)&#62;",
+}
+
+
+class Page(HTMLParser):
+    """Collects what a browser would be told to make."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.others: list[str] = []
+        self.words = ""
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+
+    def handle_comment(self, data: str) -> None:
+        self.others.append(data)
+
+    def handle_decl(self, decl: str) -> None:
+        self.others.append(decl)
+
+    def handle_pi(self, data: str) -> None:
+        self.others.append(data)
+
+
+def assert_harmless(page: str) -> Page:
+    parsed = Page(page)
+    assert parsed.others == []
+    for tag, attributes in parsed.elements:
+        assert tag in TAGS
+        assert set(attributes) <= ATTRIBUTES.get(tag, set()) | ({"rel"} if tag == "a" else set())
+        if "href" in attributes:
+            assert re.match(r"(?i)(https?://|mailto:)", attributes["href"] or "")
+            assert attributes["rel"] == "noopener noreferrer nofollow"
+        if "class" in attributes:
+            assert attributes["class"] == "skytells-md" or (attributes["class"] or "").startswith("language-")
+    return parsed
+
+
+@pytest.mark.parametrize("payload", HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_markdown_leaves_only_allowed_tags_and_web_links(payload: str) -> None:
+    """No script, handler, style, image, frame or form survives, and links go to the web only."""
+    assert_harmless(safe_html(payload))
+
+
+@given(
+    st.lists(
+        st.sampled_from([*HOSTILE.values(), "\n\n", "> ", "- ", "    ", "*", "`", "|", "$", "\\(", "\\)", "<", ">"])
+    )
+)
+def test_hostile_pieces_in_any_order_stay_harmless(pieces: list[str]) -> None:
+    """Payloads joined with Markdown's own marks do not get through either."""
+    assert_harmless(safe_html("".join(pieces)))
+
+
+@given(st.text())
+@example("<a href='javascript:x'>\x00</a>")
+def test_any_text_stays_harmless(text: str) -> None:
+    """Whatever the text, the page holds allowed elements only."""
+    assert_harmless(safe_html(text))
+
+
+def test_markdown_is_rendered() -> None:
+    """Emphasis, lists, tables, strikethrough, code and links come out as such."""
+    page = Page(safe_html("**b** ~~s~~ [l](https://a.test)\n\n3. x\n\n| h |\n|---|\n| c |\n\n```python\nx = 1\n```"))
+    tags = [tag for tag, _ in page.elements]
+    assert tags[0] == "div"
+    assert {"strong", "s", "a", "ol", "li", "table", "th", "td", "pre", "code"} <= set(tags)
+    assert ("ol", {"start": "3"}) in page.elements
+    assert ("code", {"class": "language-python"}) in page.elements
+
+
+def test_an_image_becomes_a_link() -> None:
+    """Nothing is fetched when the answer is shown; the reader may still follow the address."""
+    page = Page(safe_html("![chart](https://a.test/c.png)"))
+    assert [a["href"] for tag, a in page.elements if tag == "a"] == ["https://a.test/c.png"]
+
+
+def test_raw_html_is_shown_as_text() -> None:
+    """What the model wrote can be read, tags included."""
+    assert "<b>bold</b>" in Page(safe_html("<b>bold</b>")).words
+
+
+@pytest.mark.parametrize("formula", [r"\(a_1 * b_2 * c\)", r"$$x*y*z \\ w$$", r"\[\{a\}\]", "$a*b$ and $c*d$"])
+def test_a_formula_keeps_its_characters(formula: str) -> None:
+    """Stars, underscores and backslashes within a formula are not Markdown."""
+    assert Page(safe_html(formula)).words.strip() == formula
+
+
+def test_money_is_not_a_formula() -> None:
+    """Dollar signs before amounts leave the emphasis between them alone."""
+    assert "<em>now</em>" in safe_html("$5 *now* or $10 later")
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        r"$\href{javascript:alert(1)}{x}$",
+        r"$$\\\href{javascript:alert(1)}{x}$$",
+        r"\(\style{position:fixed}{x}\)",
+        r"$\class{jp-Toolbar}{x}$",
+        r"$\bbox[position:fixed]{x}$",
+        r"\[\def\sum{0}\]",
+        r"$\newcommand{\frac}[2]{0}$",
+        r"$\htmlClass{a}{x}$",
+        r"$\require{html}$",
+        r"&#92;href{javascript:alert(1)}{x}",
+        r"\&#104;ref{x}{y} $\hre&#102;{javascript:alert(1)}{x}$",
+    ],
+)
+def test_a_formula_cannot_reach_out(formula: str) -> None:
+    """Commands that link, style, load or redefine are broken where the front end would typeset them."""
+    words = Page(safe_html(formula)).words
+    assert not re.search(r"\\(href|style|class|bbox|def|newcommand|htmlClass|require)(?![a-zA-Z])", words)
+
+
+def test_code_is_left_as_it_is() -> None:
+    """Code is not typeset, so a TeX command in it can be copied unchanged."""
+    assert r"\href{a}{b}" in Page(safe_html("`\\href{a}{b}`\n\n```tex\n\\href{a}{b}\n```")).words
+
+
+@pytest.mark.timeout(60)
+def test_long_runs_of_openers_do_not_hang() -> None:
+    """An answer of unfinished formulas and brackets renders; quadratic searches would pass the time limit."""
+    for unit in ("\\[", "\\(", "$$ ", "$a", "[", "![", "`" * 3 + " ", "*a ", "_a", "<a ", "> "):
+        assert_harmless(safe_html(unit * 5_000))
+
+
+@given(st.text())
+def test_escaped_text_has_no_elements(text: str) -> None:
+    """Escaped text makes no element, in a page or in a quoted attribute."""
+    assert Page(f'<p title="{escape(text)}">{escape(text)}</p>').elements[0][0] == "p"
+    assert len(Page(f'<p title="{escape(text)}">{escape(text)}</p>').elements) == 1
+    assert [tag for tag, _ in Page(preformatted(text)).elements] == ["pre"]
+
+
+@given(st.text(alphabet=st.sampled_from("\x1b[]0;1m\x07\\\x9b\x9c\x08\x00\x7f\r\nPX^_a?c ")))
+def test_plain_text_holds_no_control_character(text: str) -> None:
+    """No escape, bell, backspace or C1 character is left, whatever the order they came in."""
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", plain(text))
+
+
+def test_plain_text_loses_escape_sequences_whole() -> None:
+    """Colours, titles, links and clipboard writes go with their arguments; words and layout stay."""
+    hostile = (
+        "\x1b[1;31mred\x1b[0m\x1b]52;c;ZXZpbA==\x07 a\tb\r\nc \x1b]8;;http://evil.test\x1b\\link\x1b]8;;\x1b\\\x9b2J"
+    )
+    assert plain(hostile) == "red a\tb\nc link"
