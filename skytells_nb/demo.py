@@ -15,9 +15,18 @@ from typing import Any
 from skytells_nb.errors import ConfigurationError, MissingExtraError, SkytellsError
 
 CELL_TIMEOUT_S = 600
-_SUMMARY = (
-    "import json, skytells_nb; print(json.dumps([r.to_dict() for r in skytells_nb.current().reports], default=str))"
-)
+_SUMMARY = """
+import json, skytells_nb
+session = skytells_nb.current()
+print(json.dumps({
+    "rows": sum(report.rows for report in session.reports),
+    "distinct": sum(report.distinct for report in session.reports),
+    "cached": sum(report.cached for report in session.reports),
+    "requests": session.totals.requests,
+    "tokens": session.totals.input_tokens + session.totals.output_tokens,
+    "cost": session.totals.cost or 0.0,
+}))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +99,7 @@ def run(notebook: Path | None = None, out_dir: Path = Path("build/demo")) -> Dem
             raise SkytellsError(f"A cell of {source.name} failed: {failure}") from None
     seconds = time.monotonic() - started
     document.cells.remove(summary)
-    reports = json.loads("".join(output.get("text", "") for output in summary.outputs))
+    figures = json.loads("".join(output.get("text", "") for output in summary.outputs))
 
     out_dir.mkdir(parents=True, exist_ok=True)
     executed, page = out_dir / source.name, out_dir / f"{source.stem}.html"
@@ -98,14 +107,7 @@ def run(notebook: Path | None = None, out_dir: Path = Path("build/demo")) -> Dem
     _draw_figures(document)
     body, _ = HTMLExporter(exclude_input_prompt=True, exclude_output_prompt=True).from_notebook_node(document)
     page.write_text(body, encoding="utf-8")
-    return Demo(
-        **{name: sum(report[name] for report in reports) for name in ("rows", "distinct", "requests", "cached")},
-        tokens=sum(report["tokens_in"] + report["tokens_out"] for report in reports),
-        cost=sum(report["cost"] or 0.0 for report in reports),
-        seconds=seconds,
-        notebook=executed.resolve(),
-        page=page.resolve(),
-    )
+    return Demo(**figures, seconds=seconds, notebook=executed.resolve(), page=page.resolve())
 
 
 def _draw_figures(document: Any) -> None:

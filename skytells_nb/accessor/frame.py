@@ -18,7 +18,7 @@ from skytells_nb.accessor.runs import (
     remembered,
 )
 from skytells_nb.accessor.texts import Template, column_of, texts_of
-from skytells_nb.accessor.typed import Schema, check_labels, field_names
+from skytells_nb.accessor.typed import Schema, check_labels, field_names, label_schema
 from skytells_nb.accessor.values import Answers, classify_texts, complete_texts, details_frame, embed_texts, prompt_job
 from skytells_nb.engine.engine import OnError, embedding_job
 from skytells_nb.engine.events import Listener
@@ -146,13 +146,11 @@ class FrameAccessor:
             return self._with({into: series.astype(kind)}, report)
         if via != "model":
             raise InputError(f"via is 'model' or 'embedding'; found {via!r}.")
-        from skytells_nb.accessor.typed import label_schema
-
+        schema = label_schema(found)
         ask = instructions or "Choose the label that fits the user's text best."
-        job = prompt_job(
-            call, model, f"{ask} The labels are: {', '.join(found)}.", label_schema(found), {"temperature": 0.0}
-        )
-        answers = complete_texts(call, job, texts, self._frame.index, into, label_schema(found))
+        system = f"{ask} The labels are: {', '.join(found)}."
+        job = prompt_job(call, model, system, schema, {"temperature": 0.0}, "classify")
+        answers = complete_texts(call, job, texts, self._frame.index, into, schema)
         made = {into: answers.fields()["label"].astype(object).astype(kind)}
         return self._finish(into, made, answers, details)
 
@@ -191,7 +189,7 @@ class FrameAccessor:
             )
         matrix, valid = columns.to_matrix(series)
         wanted, query_report = embed_texts(
-            call, np.array([query], dtype=object), pd.RangeIndex(1), model, None, "numpy", "query"
+            call.quietly(), np.array([query], dtype=object), pd.RangeIndex(1), model, None, "numpy", "query"
         )
         target = columns.to_matrix(wanted)[0]
         if not len(target):

@@ -67,6 +67,10 @@ class Call:
         engine = session.engine_for(options.get("cache"))
         return cls(session, engine, on_error, progress, options.get("budget"), options.get("max_in_flight"))
 
+    def quietly(self) -> Call:
+        """The same call without a progress line, for the few texts a call needs beside its rows."""
+        return replace(self, progress=False)
+
     def run(self, job: Job, texts: Texts, *, column: Callable[[Outcome], Any]) -> Outcome:
         """The outcome for these texts; ``column`` builds what an interrupted call has to show."""
         listen, close = _listener(self.progress, job.operation)

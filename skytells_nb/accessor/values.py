@@ -42,11 +42,17 @@ def embed_texts(
 
 
 def prompt_job(
-    call: Call, model: str | None, system: str | None, schema: Schema | None, params: Mapping[str, Any] | None
+    call: Call,
+    model: str | None,
+    system: str | None,
+    schema: Schema | None,
+    params: Mapping[str, Any] | None,
+    operation: str = "complete",
 ) -> Job:
     """The job that completes prompts with these settings."""
     extra = {"response_format": response_format(schema)} if schema is not None else {}
-    return completion_job(model or call.session.settings.model, system=system, params={**(params or {}), **extra})
+    named = model or call.session.settings.model
+    return completion_job(named, system=system, params={**(params or {}), **extra}, operation=operation)
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,7 @@ def classify_texts(
 ) -> tuple[pd.Series[Any], Report]:
     """The label whose embedding is nearest to each text's."""
     named, _ = embed_texts(
-        call, np.array(labels, dtype=object), pd.RangeIndex(len(labels)), model, None, "numpy", "labels"
+        call.quietly(), np.array(labels, dtype=object), pd.RangeIndex(len(labels)), model, None, "numpy", "labels"
     )
     series, report = embed_texts(call, texts, index, model, None, "numpy", "texts")
     matrix, valid = columns.to_matrix(series)

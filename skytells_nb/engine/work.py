@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from skytells_nb.client.client import Skytells
 from skytells_nb.errors import AnswerError
-from skytells_nb.wire.chat import ChatCompletion
+from skytells_nb.wire.chat import ChatCompletion, ChatMessage, ChatUsage, Choice
 from skytells_nb.wire.safety import Safety
 
 
@@ -100,6 +100,21 @@ class Completed:
     @classmethod
     def from_bytes(cls, value: bytes) -> Completed:
         return cls(**json.loads(value))
+
+    def to_answer(self) -> ChatCompletion:
+        """The completion as the client gives one."""
+        answer = ChatCompletion(
+            model=self.model,
+            choices=[Choice(message=ChatMessage(content=self.text), finish_reason=self.finish_reason)],
+            usage=ChatUsage(
+                prompt_tokens=self.tokens_in,
+                completion_tokens=self.tokens_out,
+                total_tokens=self.tokens_in + self.tokens_out,
+            ),
+        )
+        answer._request_id = self.request_id
+        answer._streamed_safety = self.safety
+        return answer
 
     @classmethod
     def of(cls, answer: ChatCompletion) -> Completed:

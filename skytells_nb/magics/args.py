@@ -32,6 +32,7 @@ class ChatArgs:
     stream: bool = True
     format: Format = "markdown"
     help: bool = False
+    cache: bool = False
 
 
 class _Parser(argparse.ArgumentParser):
@@ -64,6 +65,7 @@ def _build_parser() -> _Parser:
     option("-t", "--temperature", metavar="T", type=_number, help="0 to 2; higher is more varied")
     option("--max-tokens", metavar="N", type=_count, help="longest answer, in tokens")
     option("--no-stream", dest="stream", action="store_false", help="show the answer when it is whole")
+    option("--cache", action="store_true", help="keep the answer, and show a kept one in the place of asking again")
     option("-f", "--format", choices=("markdown", "text"), default="markdown", help="how to show it; default: markdown")
     option("-h", "--help", action="store_true", help="show this and send nothing")
     return parser

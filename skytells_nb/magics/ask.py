@@ -27,15 +27,20 @@ class Question:
     temperature: float | None = None
     max_tokens: int | None = None
     stream: bool = True
+    cache: bool = False
+
+    def options(self) -> dict[str, Any]:
+        """What is sent beside the messages, where it was given."""
+        given = {"temperature": self.temperature, "max_tokens": self.max_tokens}
+        return {name: value for name, value in given.items() if value is not None}
 
     def parameters(self) -> dict[str, Any]:
         """The arguments of ``client.chat.completions.create``, without ``stream``."""
         system = [{"role": "system", "content": self.system}] if self.system else []
-        options = {"temperature": self.temperature, "max_tokens": self.max_tokens}
         return {
             "model": self.model,
             "messages": [*system, {"role": "user", "content": self.prompt}],
-            **{name: value for name, value in options.items() if value is not None},
+            **self.options(),
         }
 
 
@@ -45,6 +50,27 @@ class Outcome:
 
     answer: ChatCompletion | None
     problem: KeyboardInterrupt | SkytellsError | None = None
+    cached: bool = False
+
+
+def answer_to(session: Session, question: Question, live: Live) -> Outcome:
+    """The kept answer where one is wanted and there, else ``ask``, whose whole answer is kept where that is wanted."""
+    if not question.cache:
+        return ask(session, question, live)
+    from skytells_nb.engine.engine import completion_job
+    from skytells_nb.engine.work import Completed
+
+    # The same key as df.skytells.complete has for this prompt: either finds what the other paid for.
+    job = completion_job(question.model, system=question.system, params=question.options())
+    kept = session.engine.recall(job, question.prompt)
+    if kept is not None:
+        answer = Completed.from_bytes(kept).to_answer()
+        live.write(answer.text)
+        return Outcome(answer, cached=True)
+    outcome = ask(session, question, live)
+    if outcome.answer is not None and outcome.problem is None:
+        session.engine.keep(job, question.prompt, Completed.of(outcome.answer).to_bytes())
+    return outcome
 
 
 def ask(session: Session, question: Question, live: Live) -> Outcome:

@@ -9,7 +9,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 from traitlets import Enum, Unicode
 
-from skytells_nb.errors import MissingKeyError
+from skytells_nb.errors import Interrupted, MissingKeyError
 from skytells_nb.magics.args import ChatArgs, MagicUsageError, chat_help, fill, parse_chat_line
 from skytells_nb.magics.completer import WORDS
 
@@ -22,13 +22,6 @@ STATUS_HELP = """\
 %skytells local     connect to small models on this machine: no key, no cost
 %skytells help      this; %skytells_chat -h for the options of %%skytells_chat
 """
-
-
-class SkytellsInterrupted(KeyboardInterrupt):
-    """Ctrl-C during an answer; the cell fails, so that Run All does not go on to the next paid one."""
-
-    def _render_traceback_(self) -> list[str]:
-        return [f"{type(self).__name__}: {self}"]
 
 
 @magics_class
@@ -83,7 +76,7 @@ class SkytellsMagics(Magics):
 
     def _chat(self, args: ChatArgs, prompt: str) -> None:
         from skytells_nb import session as sessions
-        from skytells_nb.magics.ask import Question, ask
+        from skytells_nb.magics.ask import Question, answer_to
         from skytells_nb.magics.render import metadata, notes
         from skytells_nb.widgets.display import display_mode
         from skytells_nb.widgets.live import Live
@@ -96,17 +89,19 @@ class SkytellsMagics(Magics):
             temperature=args.temperature,
             max_tokens=args.max_tokens,
             stream=args.stream,
+            cache=args.cache,
         )
         with Live(format=args.format, mode=display_mode(self.stream)) as live:
-            outcome = ask(session, question, live)
+            outcome = answer_to(session, question, live)
             answer = outcome.answer
             if answer is not None:
                 self._names.update({LAST_ANSWER: answer, args.output or LAST_ANSWER: answer})
-                session.record(answer, model=question.model)
+                if not outcome.cached:
+                    session.record(answer, model=question.model)
             live.close(notes=notes(outcome), metadata=metadata(answer, question.model) if answer else None)
         if isinstance(outcome.problem, KeyboardInterrupt):
             kept = args.output or LAST_ANSWER
-            raise SkytellsInterrupted(f"{len(live.text):,} characters had come; they are kept in {kept}") from None
+            raise Interrupted(f"{len(live.text):,} characters had come; they are kept in {kept}") from None
         if outcome.problem is not None:
             raise outcome.problem
 

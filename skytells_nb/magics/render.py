@@ -61,7 +61,8 @@ def notes(outcome: Outcome) -> tuple[str, ...]:
             else ""
         )
         return (f"Safety: the filter blocked the prompt ({verdict}).",) if verdict else ()
-    return tuple(note for note in (_ending(answer), safety_note(answer.safety, problem is None)) if note)
+    kept = "Shown from the cache; nothing was sent." if outcome.cached else ""
+    return tuple(note for note in (_ending(answer), safety_note(answer.safety, problem is None), kept) if note)
 
 
 def safety_note(safety: Safety, complete: bool = True) -> str:

@@ -90,7 +90,7 @@ def serve(echo: Echo, faults: str = "") -> LocalServer:
 
 
 def connect(server: LocalServer) -> sessions.Session:
-    return sessions.connect(KEY, base_url=server.base_url, cache="off", max_retries=0)
+    return sessions.connect(KEY, base_url=server.base_url, cache="memory", max_retries=0)
 
 
 @dataclass

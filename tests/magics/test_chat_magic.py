@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
 import pytest
 from IPython.core.error import UsageError
 from magic_service import KEY, Echo, Notebook, interrupt_when
 
 import skytells_nb.session as sessions
-from skytells_nb.errors import ContentPolicyError, MissingKeyError, RateLimitError, StreamError, TruncatedStreamError
-from skytells_nb.magics.magics import SkytellsInterrupted
+from skytells_nb.errors import (
+    ContentPolicyError,
+    Interrupted,
+    MissingKeyError,
+    RateLimitError,
+    StreamError,
+    TruncatedStreamError,
+)
 
 
 def bundle(outputs: list[Any]) -> dict[str, str]:
@@ -214,14 +221,14 @@ def test_an_interrupt_keeps_the_text_and_fails_in_one_line(notebook: Notebook, e
     ran = notebook.run("%%skytells_chat -o part\none two three four five")
     interrupter.join(60)
     echo.released.set()
-    assert isinstance(ran.error, SkytellsInterrupted)
+    assert isinstance(ran.error, Interrupted)
     part = notebook.shell.user_ns["part"]
     assert part is notebook.shell.user_ns["_sky"]
     assert part.finish_reason == "interrupted"
     assert "one two three ".startswith(part.text)
     assert part.text
     assert ran.outputs[-1].data["text/plain"] == f"{part.text}\n\n[interrupted: what came is above]"
-    assert "SkytellsInterrupted" in ran.stdout + ran.stderr
+    assert "Interrupted" in ran.stdout + ran.stderr
     assert "Traceback" not in ran.stdout + ran.stderr
     assert echo.stopped.wait(30)
 
@@ -233,7 +240,7 @@ def test_an_interrupt_before_the_first_word_is_kept_too(notebook: Notebook, echo
     ran = notebook.run("%%skytells_chat --no-stream\none two")
     interrupter.join(60)
     echo.released.set()
-    assert isinstance(ran.error, SkytellsInterrupted)
+    assert isinstance(ran.error, Interrupted)
     assert notebook.shell.user_ns["_sky"].finish_reason == "interrupted"
     assert bundle(ran.outputs)["text/plain"] == "[interrupted: nothing had come]"
 
@@ -280,3 +287,26 @@ def test_without_a_key_the_cell_fails_with_both_ways_out(shell: Notebook, monkey
     assert isinstance(ran.error, MissingKeyError)
     assert "SKYTELLS_API_KEY" in ran.stdout + ran.stderr
     assert "local=True" in ran.stdout + ran.stderr
+
+
+def test_a_kept_answer_is_shown_and_not_asked_for_again(notebook: Notebook, echo: Echo) -> None:
+    """--cache: the second time nothing is sent, the answer and its verdict are the same, and a note says so."""
+    first = notebook.run("%%skytells_chat --cache -o one\nHello there")
+    asked = len(echo.messages)
+    second = notebook.run("%%skytells_chat --cache -o two\nHello there")
+    assert first.error is second.error is None
+    assert len(echo.messages) == asked
+    names = notebook.shell.user_ns
+    assert str(names["two"]) == str(names["one"]) == "Hello there"
+    assert names["two"].safety.findings == names["one"].safety.findings
+    assert sessions.current().totals.requests == 1
+    assert "Shown from the cache; nothing was sent." in bundle(second.outputs)["text/html"]
+
+
+def test_a_column_finds_what_a_cell_paid_for(notebook: Notebook, echo: Echo) -> None:
+    """The magic and df.skytells.complete keep an answer under the same key."""
+    notebook.run("%%skytells_chat --cache\nHello there")
+    asked = len(echo.messages)
+    frame = pd.DataFrame({"x": ["there"]}).skytells.complete("Hello {x}", progress=False)
+    assert frame["completion"].tolist() == ["Hello there"]
+    assert len(echo.messages) == asked

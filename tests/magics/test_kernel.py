@@ -63,7 +63,7 @@ def test_a_notebook_streams_interrupts_and_captures(echo: Echo, server: LocalSer
     shown, failed = outputs[5]
     assert shown.data["text/plain"].endswith("[interrupted: what came is above]")
     assert failed.output_type == "error"
-    assert failed.ename == "SkytellsInterrupted"
+    assert failed.ename == "Interrupted"
     assert len(failed.traceback) == 1
     assert outputs[6][0].data["text/plain"] == "('interrupted', True, True)"
     assert "not found" in str(outputs[7])
