@@ -1,0 +1,70 @@
+"""The quickstart as a person sees it: JupyterLab in a real browser, on the real local models."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from jupyter_lab import jupyter_lab, notebook_page, run_all, save
+from playwright.sync_api import expect
+
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "01_quickstart.ipynb"
+
+WATCH = """() => {
+    window.seen = [];
+    new MutationObserver(() => {
+        for (const cell of document.querySelectorAll('.jp-CodeCell')) {
+            if (!cell.textContent.includes('%%skytells_chat')) continue;
+            const answer = cell.querySelector('.skytells-md');
+            const length = answer ? answer.textContent.length : 0;
+            if (length && window.seen.at(-1) !== length) window.seen.push(length);
+        }
+    }).observe(document.body, {childList: true, subtree: true, characterData: true});
+}"""
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.timeout(400)
+@pytest.mark.usefixtures("chat_weights")
+def test_the_quickstart_streams_maps_and_charts_in_jupyterlab(tmp_path: Path, chromium: Path) -> None:
+    """Text streams in, map and chart are drawn, nothing is fetched from elsewhere, and the file keeps the answer."""
+    root, work = tmp_path / "notebooks", tmp_path / "lab"
+    root.mkdir()
+    shutil.copy(NOTEBOOK, root / "quickstart.ipynb")
+    outside: list[str] = []
+    shots = Path(os.environ.get("SCREENSHOTS", tmp_path))
+    with (
+        jupyter_lab(root, work, {"SKYTELLS_CACHE": str(tmp_path / "answers.sqlite")}) as lab,
+        notebook_page(lab, "quickstart.ipynb", chromium, outside) as page,
+    ):
+        page.evaluate(WATCH)
+        run_all(page)
+        status = page.locator(".jp-CodeCell").last
+        expect(status.locator(".skytells-table").first).to_be_visible(timeout=300_000)
+        figures = page.locator(".js-plotly-plot")
+        expect(figures).to_have_count(2)
+        assert figures.nth(0).locator(".scatterlayer .point").count() > 50
+        assert figures.nth(1).locator(".barlayer .point").count() >= 4
+        seen = page.evaluate("window.seen")
+        assert len(seen) >= 3, f"the answer did not stream: lengths seen {seen}"
+        assert seen == sorted(seen)
+        answer = page.locator(".jp-CodeCell", has_text="%%skytells_chat").locator(".skytells-md")
+        expect(answer).to_be_visible()
+        complaints = page.locator("[data-mime-type='application/vnd.jupyter.stderr']").all_inner_texts()
+        assert [text for text in complaints if "SkytellsWarning" not in text] == []
+        page.screenshot(path=str(shots / "lab-end.png"))
+        figures.nth(0).scroll_into_view_if_needed()
+        page.screenshot(path=str(shots / "lab-map.png"))
+        save(page)
+        page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
+        shown = answer.inner_text()
+    assert not outside
+    saved = json.loads((root / "quickstart.ipynb").read_text())
+    chat = next(cell for cell in saved["cells"] if "%%skytells_chat" in "".join(cell["source"]))
+    assert len(chat["outputs"]) == 1
+    kept = "".join(chat["outputs"][0]["data"]["text/plain"])
+    assert kept.split()[:5] == shown.split()[:5]
