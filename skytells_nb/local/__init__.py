@@ -1,0 +1,9 @@
+"""A local Skytells: the whole API on loopback, answered by small models on this machine."""
+
+from __future__ import annotations
+
+from skytells_nb.local.faults import Faults
+from skytells_nb.local.limits import Limits
+from skytells_nb.local.server import LocalServer, serve
+
+__all__ = ["Faults", "Limits", "LocalServer", "serve"]

@@ -1,0 +1,82 @@
+"""The routes of the local Skytells, as a Starlette app."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pydantic_core
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from skytells_nb.local.chat import chat
+from skytells_nb.local.embeddings import embeddings, inputs_of
+from skytells_nb.local.engines import Engines, TextEmbedder, TextGenerator, TextModerator
+from skytells_nb.local.envelope import Problem, json_response
+from skytells_nb.local.faults import Faults
+from skytells_nb.local.gate import Gate
+from skytells_nb.local.inference import Inference, Service
+from skytells_nb.local.limits import Account, Limits
+from skytells_nb.local.models import catalogue, find
+from skytells_nb.local.responses import Conversations
+
+
+def create_app(
+    *,
+    api_key: str,
+    embedder: TextEmbedder,
+    moderator: TextModerator,
+    generator: TextGenerator,
+    faults: Faults = Faults(),  # noqa: B008 (frozen)
+    limits: Limits | None = None,
+) -> Starlette:
+    """The whole API on these three models; ``app.state.stats`` holds its counters."""
+    engines = Engines(embedder, moderator, generator)
+    service = Service(engines, faults, Account(limits) if limits is not None else None)
+    conversations = Conversations()
+
+    async def list_models(request: Request) -> Response:
+        return json_response(catalogue(engines))
+
+    async def retrieve_model(request: Request) -> Response:
+        return json_response(find(request.path_params["slug"], engines))
+
+    async def about(request: Request) -> Response:
+        return json_response({"service": "local Skytells", "answered_by": [generator.name, embedder.name]})
+
+    async def stats(request: Request) -> Response:
+        return json_response(service.stats.snapshot())
+
+    app = Starlette(
+        routes=[
+            _post("/v1/chat/completions", Inference("chat", chat, lambda body: _one(body, "messages"), service)),
+            _post("/v1/responses", Inference("responses", conversations.respond, lambda b: _one(b, "input"), service)),
+            _post("/v1/embeddings", Inference("embeddings", embeddings, inputs_of, service)),
+            Route("/v1/models", list_models),
+            Route("/v1/models/{slug}", retrieve_model),
+            Route("/v1/model/{slug}", retrieve_model),
+            Route("/_stats", stats),
+            Route("/", about),
+        ],
+        middleware=[Middleware(Gate, api_key=api_key)],
+        exception_handlers={404: _no_endpoint, 405: _no_endpoint},
+    )
+    app.router.redirect_slashes = False
+    app.state.stats = service.stats
+    return app
+
+
+def _post(path: str, endpoint: Inference) -> Route:
+    return Route(path, endpoint, methods=["POST"])
+
+
+def _one(body: dict[str, Any], name: str) -> list[str]:
+    """A chat or a response is one input: what was asked, for the counters."""
+    return [pydantic_core.to_json(body[name]).decode()] if name in body else []
+
+
+async def _no_endpoint(request: Request, problem: Exception) -> Response:
+    message = f"There is no {request.method} {request.url.path} here."
+    return Problem("ENDPOINT_NOT_FOUND", message).answer(request.state.request_id)

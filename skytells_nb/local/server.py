@@ -1,0 +1,256 @@
+"""The local Skytells on a loopback port: a server in a thread, or in the foreground for the command line."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import os
+import secrets
+import sys
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+from skytells_nb.errors import InputError, LocalServerError, MissingExtraError
+from skytells_nb.local.background import Background, bind, loopback_address
+from skytells_nb.local.engines import Engines, TextEmbedder, TextGenerator, TextModerator
+from skytells_nb.local.faults import HEADER, Faults
+from skytells_nb.local.limits import Limits
+from skytells_nb.local.stats import Stats
+
+
+class LocalServer:
+    """The whole API on this machine, answered by small local models; a context manager.
+
+    The port is bound when :meth:`start` returns. The models load with their first use, or right after the start with
+    ``warm=True``, and are shared by every server of the process. Raises LocalServerError where it cannot start.
+
+    >>> with LocalServer() as server:
+    ...     server.base_url.startswith("http://127.0.0.1:")
+    True
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        api_key: str | None = None,
+        faults: Faults | None = None,
+        limits: Limits | None = None,
+        start_timeout: float = 30,
+        stop_timeout: float = 5,
+        warm: bool = False,
+        embedder: TextEmbedder | None = None,
+        moderator: TextModerator | None = None,
+        generator: TextGenerator | None = None,
+    ) -> None:
+        self._address = loopback_address(host)
+        self._wanted_port = port
+        self.api_key = api_key or f"sk-local-{secrets.token_urlsafe(24)}"
+        if not self.api_key.isascii() or not self.api_key.isprintable() or " " in self.api_key:
+            raise InputError("The API key of a local server must be printable ASCII without spaces.")
+        self._faults = faults or Faults()
+        self._limits = limits
+        self._start_timeout = start_timeout
+        self._stop_timeout = stop_timeout
+        self._warm = warm
+        self._given = (embedder, moderator, generator)
+        self._running: Background | None = None
+        self._stats = Stats()
+
+    def __repr__(self) -> str:
+        return f"<LocalServer {self.base_url}>" if self.running else "<LocalServer, not running>"
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.stop()
+
+    def start(self) -> Self:
+        """Serve; does nothing where it already does."""
+        if self.running:
+            return self
+        engines = self._engines()
+        app = _app(engines, self.api_key, self._faults, self._limits)
+        listener = bind(self._address, self._wanted_port)
+        try:
+            running = Background(app, listener)
+            running.start(self._start_timeout)
+        except BaseException:
+            listener.close()
+            raise
+        self._running = running
+        self._stats = app.state.stats
+        _live.add(self)
+        if self._warm:
+            threading.Thread(target=_load, args=(engines,), name="skytells-local-warm", daemon=True).start()
+        return self
+
+    def stop(self) -> None:
+        """End open streams, close the port; waits at most ``stop_timeout`` seconds, then lets the thread be."""
+        running, self._running = self._running, None
+        _live.discard(self)
+        if running is not None and running.alive:
+            running.stop(self._stop_timeout)
+
+    @property
+    def running(self) -> bool:
+        """Whether it serves; false in a process that was forked from the one that started it."""
+        return self._running is not None and self._running.alive
+
+    @property
+    def port(self) -> int:
+        """The port it is bound to; raises LocalServerError where it does not run."""
+        return self._serving().port
+
+    @property
+    def base_url(self) -> str:
+        """What a client takes as ``base_url``."""
+        host = f"[{self._address}]" if ":" in self._address else self._address
+        return f"http://{host}:{self.port}/v1"
+
+    @property
+    def stats(self) -> Stats:
+        """The counters of what came in and what was answered, since the start."""
+        return self._stats
+
+    @property
+    def models(self) -> tuple[str, str]:
+        """The names of the chat model and of the embedding model that answer."""
+        engines = self._engines()
+        return engines.generator.name, engines.embedder.name
+
+    def _serving(self) -> Background:
+        if self._running is None or not self._running.alive:
+            raise LocalServerError("The local server is not running; call start() or use it in a with statement.")
+        return self._running
+
+    def _engines(self) -> Engines:
+        embedder, moderator, generator = self._given
+        if embedder is not None and moderator is not None and generator is not None:
+            return Engines(embedder, moderator, generator)
+        shared = _shared_engines(os.getpid())
+        return Engines(embedder or shared.embedder, moderator or shared.moderator, generator or shared.generator)
+
+
+@functools.cache
+def _shared_engines(pid: int) -> Engines:
+    """The real models, once a process: what was loaded before a fork cannot be used after it."""
+    from skytells_nb.local.embed import Embedder
+    from skytells_nb.local.generate import Generator
+    from skytells_nb.local.moderate import Moderator
+
+    embedder = Embedder()
+    return Engines(embedder, Moderator(embedder), Generator())
+
+
+def _app(engines: Engines, api_key: str, faults: Faults, limits: Limits | None) -> Any:
+    try:
+        import uvicorn  # noqa: F401
+
+        from skytells_nb.local.app import create_app
+    except ModuleNotFoundError as problem:
+        if (problem.name or "").startswith("skytells_nb"):
+            raise
+        raise MissingExtraError(f"The local Skytells (no module {problem.name})", "local") from None
+    return create_app(
+        api_key=api_key,
+        embedder=engines.embedder,
+        moderator=engines.moderator,
+        generator=engines.generator,
+        faults=faults,
+        limits=limits,
+    )
+
+
+def _load(engines: Engines) -> None:
+    """Load the models before they are asked for; what fails here is told by the first request."""
+    with contextlib.suppress(Exception):
+        engines.moderator.score(["warm"])
+    with contextlib.suppress(Exception):
+        if engines.generator.available:
+            for _ in engines.generator.stream(
+                [{"role": "user", "content": "Hi"}], max_tokens=1, temperature=0, top_p=1
+            ):
+                pass
+
+
+_live: set[LocalServer] = set()
+"""Every server that was started and not stopped: it serves until then, whoever still holds it."""
+
+
+def _stop_all() -> None:
+    for server in list(_live):
+        server.stop()
+
+
+def _after_fork() -> None:
+    """In the child: give the port back to the parent alone."""
+    for server in list(_live):
+        running = server._running
+        if running is not None:
+            with contextlib.suppress(OSError):
+                running.listener.close()
+    _live.clear()
+
+
+atexit.register(_stop_all)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def banner(server: LocalServer) -> str:
+    """What ``serve`` prints: where it listens, how to use it, what answers, and what it does wrong on purpose."""
+    chat, embedding = server.models
+    lines = [
+        f"Local Skytells on {server.base_url}",
+        "",
+        f"  export SKYTELLS_BASE_URL={server.base_url}",
+        f"  export SKYTELLS_API_KEY={server.api_key}",
+        "",
+        f"Answers come from small models on this machine: {chat} (chat, responses) and {embedding} (embeddings),",
+        "whatever model is asked for. They show how a pipeline works, not what the service's models can do.",
+    ]
+    generator = server._engines().generator
+    if not generator.available:
+        lines += ["", f"No chat yet: {generator.reason}"]
+    if str(server._faults):
+        lines += ["", f"Faults in force: {server._faults}"]
+    if server._limits is not None:
+        lines += ["", f"Limits in force: {server._limits}"]
+    lines += ["", f"One request can ask for its own: header {HEADER}. Ctrl-C stops."]
+    return "\n".join(lines)
+
+
+def serve(
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    api_key: str | None = None,
+    faults: str | Faults | None = None,
+    limits: str | Limits | None = None,
+    *,
+    warm: bool = True,
+    show: Callable[[str], object] = print,
+) -> None:
+    """Serve in the foreground until Ctrl-C; the banner goes to ``show``."""
+    server = LocalServer(
+        host=host,
+        port=port,
+        api_key=api_key,
+        faults=Faults.parse(faults) if isinstance(faults, str) else faults,
+        limits=Limits.parse(limits) if isinstance(limits, str) else limits,
+        warm=warm,
+    )
+    try:
+        with server:
+            show(banner(server))
+            sys.stdout.flush()
+            while server.running:
+                # With a limit, because on Windows a wait without one does not let Ctrl-C through.
+                threading.Event().wait(1.0)
+    except KeyboardInterrupt:
+        show("Stopped.")

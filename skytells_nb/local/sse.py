@@ -1,0 +1,115 @@
+"""Events as the bytes of a stream, and everything that a stream can do wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import to_json
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from skytells_nb.local.faults import Faults
+
+_DONE = b"[DONE]"
+_PAUSE_S = 0.02
+"""Between the two writes of one character: long enough for the first to leave on its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event: its JSON, and its name where the stream names its events."""
+
+    data: dict[str, Any]
+    name: str | None = None
+
+
+class EventStream(Response):
+    """``text/event-stream`` of these events; ``done`` ends it with ``[DONE]``, ``failure`` words an error midway.
+
+    ``cut`` closes the connection. ``is_terminator`` tells which event is the terminator of a stream without ``[DONE]``.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        events: AsyncGenerator[Event, None],
+        *,
+        done: bool,
+        failure: Callable[[Exception | None], Event],
+        faults: Faults,
+        cut: Callable[[], Awaitable[None]],
+        is_terminator: Callable[[Event], bool] = lambda event: False,
+    ) -> None:
+        self.status_code = 200
+        self.background = None
+        self.body = b""
+        self.init_headers({"cache-control": "no-cache", "x-accel-buffering": "no"})
+        del self.headers["content-length"]
+        self._events = events
+        self._done = done
+        self._failure = failure
+        self._faults = faults
+        self._cut = cut
+        self._is_terminator = is_terminator
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        async with aclosing(self._frames()) as frames:
+            async for frame in frames:
+                for part in self._parts(frame):
+                    await send({"type": "http.response.body", "body": part, "more_body": True})
+                    if part is not frame:
+                        await asyncio.sleep(_PAUSE_S)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _frames(self) -> AsyncGenerator[bytes, None]:
+        faults = self._faults
+        count = 0
+        try:
+            async with aclosing(self._events) as events:
+                async for event in events:
+                    if count == faults.stream_cut_after:
+                        await self._cut()
+                    if count == faults.stream_stall_after:
+                        await asyncio.sleep(faults.stall)
+                    if count == faults.malformed_chunk:
+                        yield self._frame(b'{"id":"chatcmpl-', None)
+                    if count == faults.stream_error:
+                        failed = self._failure(None)
+                        yield self._frame(to_json(failed.data), failed.name)
+                        return
+                    if faults.no_done and self._is_terminator(event):
+                        continue
+                    yield self._frame(to_json(event.data, inf_nan_mode="constants"), event.name)
+                    count += 1
+        except Exception as problem:
+            failed = self._failure(problem)
+            yield self._frame(to_json(failed.data), failed.name)
+            return
+        if faults.stream_cut_after is not None and count <= faults.stream_cut_after:
+            await self._cut()
+        if self._done and not faults.no_done:
+            yield self._frame(_DONE, None)
+
+    def _frame(self, data: bytes, name: str | None) -> bytes:
+        newline = b"\r\n" if self._faults.crlf else b"\n"
+        space = b"" if self._faults.no_space else b" "
+        lines = [b"data:" + space + data, b"", b""]
+        if name is not None:
+            lines.insert(0, b"event:" + space + name.encode())
+        if self._faults.keepalive:
+            lines[:0] = [b": keepalive", b""]
+        return newline.join(lines)
+
+    def _parts(self, frame: bytes) -> list[bytes]:
+        """The frame, or its two halves around the middle of its first character of several bytes."""
+        if self._faults.split_utf8:
+            for place, byte in enumerate(frame):
+                if byte >= 0xC0:
+                    return [frame[: place + 1], frame[place + 1 :]]
+        return [frame]

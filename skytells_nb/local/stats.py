@@ -1,0 +1,126 @@
+"""What the server saw and answered: the counters by which a client's promises are checked."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+KEPT = 1000
+"""Request records."""
+REMEMBERED = 250_000
+"""Inputs remembered by their hash, for ``distinct`` and ``repeated``; later ones are only counted."""
+
+
+@dataclass(slots=True)
+class Record:
+    """One request. ``status`` is 0 until the answer began; ``complete`` says that all of it was sent."""
+
+    request_id: str
+    endpoint: str
+    model: str
+    inputs: int
+    stream: bool
+    attempt: int
+    faults: str
+    status: int = 0
+    complete: bool = False
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Counts:
+    """One endpoint's counters.
+
+    ``inputs`` counts what was sent, ``answered`` what got a whole answer with status 200, ``distinct`` the different
+    inputs among those sent, and ``repeated`` those sent again after they had been answered.
+    """
+
+    requests: int = 0
+    in_flight: int = 0
+    most_in_flight: int = 0
+    inputs: int = 0
+    answered: int = 0
+    distinct: int = 0
+    repeated: int = 0
+    statuses: dict[int, int] = field(default_factory=dict)
+
+
+class Stats:
+    """Counters by endpoint (``chat``, ``responses``, ``embeddings``) and the last requests; safe between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything but what is in flight."""
+        with self._lock:
+            before: dict[str, Counts] = getattr(self, "_counts", {})
+            self._counts = {
+                name: Counts(in_flight=old.in_flight, most_in_flight=old.in_flight) for name, old in before.items()
+            }
+            self._seen: dict[bytes, bool] = {}
+            self._records: deque[Record] = deque(maxlen=KEPT)
+
+    def __getitem__(self, endpoint: str) -> Counts:
+        """The counters of one endpoint, as they are now."""
+        with self._lock:
+            return self._copy(self._counts.get(endpoint, Counts()))
+
+    @property
+    def records(self) -> list[Record]:
+        """The last requests, oldest first."""
+        with self._lock:
+            return list(self._records)
+
+    def begin(self, record: Record, inputs: Sequence[str]) -> list[bytes]:
+        """Count a request that came in; what it gives back belongs to :meth:`end`."""
+        hashes = [hashlib.blake2b(f"{record.endpoint}\0{text}".encode(), digest_size=12).digest() for text in inputs]
+        with self._lock:
+            counts = self._counts.setdefault(record.endpoint, Counts())
+            counts.requests += 1
+            counts.in_flight += 1
+            counts.most_in_flight = max(counts.most_in_flight, counts.in_flight)
+            counts.inputs += len(hashes)
+            for key in hashes:
+                answered = self._seen.get(key)
+                if answered is None:
+                    counts.distinct += 1
+                    if len(self._seen) < REMEMBERED:
+                        self._seen[key] = False
+                elif answered:
+                    counts.repeated += 1
+            self._records.append(record)
+        return hashes
+
+    def end(self, record: Record, hashes: list[bytes]) -> None:
+        """Count how it ended."""
+        with self._lock:
+            counts = self._counts.setdefault(record.endpoint, Counts())
+            counts.in_flight = max(0, counts.in_flight - 1)
+            counts.statuses[record.status] = counts.statuses.get(record.status, 0) + 1
+            if record.complete and record.status == 200:
+                counts.answered += len(hashes)
+                for key in hashes:
+                    if key in self._seen:
+                        self._seen[key] = True
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything as plain values, as ``GET /_stats`` answers it."""
+        with self._lock:
+            return {
+                "endpoints": {name: _plain(counts) for name, counts in self._counts.items()},
+                "records": [_plain(record) for record in self._records],
+            }
+
+    @staticmethod
+    def _copy(counts: Counts) -> Counts:
+        return Counts(**{**_plain(counts), "statuses": dict(counts.statuses)})
+
+
+def _plain(value: Record | Counts) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in type(value).__slots__}

