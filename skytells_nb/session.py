@@ -17,9 +17,9 @@ from skytells_nb.config import Settings, read_settings
 from skytells_nb.engine.engine import Engine
 from skytells_nb.engine.report import Report
 from skytells_nb.engine.retry import RetryPolicy
-from skytells_nb.errors import MissingExtraError
+from skytells_nb.errors import ConfigurationError, MissingExtraError
 from skytells_nb.transport.http import Timeouts
-from skytells_nb.transport.keys import Key, find_key
+from skytells_nb.transport.keys import Key, find_key, hidden
 from skytells_nb.wire.chat import ChatCompletion
 from skytells_nb.wire.models import LISTED_PRICES, Model, Price
 from skytells_nb.wire.responses import Response
@@ -183,7 +183,8 @@ class Session:
         )
 
     def _make_client(self) -> Skytells:
-        timeouts = Timeouts(read=self.settings.timeout)
+        seconds = self.settings.timeout
+        timeouts = Timeouts(read=seconds, idle=min(seconds, Timeouts().idle))
         return Skytells(self._key, base_url=self._base_url, timeout=timeouts)
 
 
@@ -216,6 +217,9 @@ def connect(
     'Hello! How can I help you today?'
     """
     global _default
+    key, api_key = hidden(api_key), None
+    if local and (base_url or LOCAL).lower() != LOCAL:
+        raise ConfigurationError("local=True and base_url contradict each other; pass one of them.")
     given = None if cache is None else str(cache)
     read = read_settings(base_url=base_url, model=model, embedding_model=embedding_model, cache=given, **settings)
     with _lock:
@@ -223,7 +227,7 @@ def connect(
             server = local_server()
             session = Session(read, Key(server.api_key), server.base_url, server)
         else:
-            session = Session(read, find_key(api_key), read.base_url, None)
+            session = Session(read, find_key(key), read.base_url, None)
         _default = session
     return session
 
@@ -282,6 +286,23 @@ def serve(
     with _local_parts():
         from skytells_nb.local import server
     server.serve(host, port, api_key=api_key, faults=faults, limits=limits)
+
+
+def settings() -> Settings:
+    """The settings that ``connect()`` would use now; raises ConfigurationError where one cannot be used."""
+    return read_settings()
+
+
+def local_models() -> dict[str, str | None]:
+    """The models of the local Skytells by name, each with what it still needs (``None`` where it is ready).
+
+    Raises MissingExtraError where its parts are not installed. Loads no model.
+    """
+    with _local_parts():
+        from skytells_nb.local.embed import Embedder
+        from skytells_nb.local.generate import Generator
+    generator = Generator()
+    return {Embedder.name: None, generator.name: generator.reason}
 
 
 def install_local() -> Path:

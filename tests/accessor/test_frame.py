@@ -16,7 +16,15 @@ from served import connected, served
 
 import skytells_nb as sky
 from skytells_nb.engine.events import Progress
-from skytells_nb.errors import InputError, MissingKeyError, RowError, SkytellsWarning
+from skytells_nb.errors import (
+    AuthenticationError,
+    ConnectError,
+    InputError,
+    MissingKeyError,
+    ModelNotFoundError,
+    RowError,
+    SkytellsWarning,
+)
 from skytells_nb.local.server import LocalServer
 
 TEXTS = ["a cat sleeps", "a dog runs", "a cat sleeps", None, "stocks fell"]
@@ -332,3 +340,23 @@ def test_no_key_and_no_server_names_both_ways_out(df: pd.DataFrame, monkeypatch:
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(MissingKeyError, match=r"SKYTELLS_API_KEY.*connect\(local=True\)"):
         df.skytells.embed("text")
+
+
+def test_a_wrong_key_is_one_error_and_nothing_is_answered(server: LocalServer, df: pd.DataFrame) -> None:
+    sky.connect("sk-wrong-key", base_url=server.base_url, cache="off")
+    with pytest.raises(AuthenticationError, match="UNAUTHORIZED") as failure:
+        df.skytells.embed("text", progress=False)
+    assert "sk-wrong-key" not in str(failure.value)
+    assert server.stats["embeddings"].answered == 0
+
+
+def test_an_unknown_model_is_one_error_and_nothing_is_answered(server: LocalServer, df: pd.DataFrame) -> None:
+    with pytest.raises(ModelNotFoundError, match="'gpt-99' was not found"):
+        df.skytells.complete("{text}", model="gpt-99", progress=False)
+    assert server.stats["chat"].answered == 0
+
+
+def test_an_unreachable_host_is_one_error(df: pd.DataFrame) -> None:
+    sky.connect("sk-x", base_url="http://127.0.0.1:9/v1", cache="off")
+    with pytest.raises(ConnectError, match=r"127\.0\.0\.1:9 could not be reached"):
+        df.skytells.embed("text", progress=False)

@@ -1,0 +1,7 @@
+"""``python -m skytells_nb``."""
+
+from __future__ import annotations
+
+from skytells_nb.cli import main
+
+raise SystemExit(main())
