@@ -91,7 +91,8 @@ def _serve(options: argparse.Namespace) -> int:
 def _install(options: argparse.Namespace) -> int:
     from skytells_nb import session
 
-    print(session.install_local())
+    # It says each step, and where the file is, by itself.
+    session.install_local()
     return 0
 
 

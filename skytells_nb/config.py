@@ -3,7 +3,8 @@
 1. the argument of the call itself (``df.skytells.embed(..., model=…)``)
 2. the argument of ``connect(...)``
 3. the environment: ``SKYTELLS_BASE_URL``, ``SKYTELLS_MODEL``, ``SKYTELLS_EMBEDDING_MODEL``, ``SKYTELLS_CACHE``,
-   ``SKYTELLS_CACHE_DIR``, ``SKYTELLS_MAX_IN_FLIGHT``, ``SKYTELLS_MAX_RETRIES``
+   ``SKYTELLS_CACHE_DIR``, ``SKYTELLS_MAX_IN_FLIGHT``, ``SKYTELLS_MAX_RETRIES``, ``SKYTELLS_INPUTS_PER_REQUEST``,
+   ``SKYTELLS_TIMEOUT``
 4. the file ``config.toml`` in the user's configuration folder (``SKYTELLS_CONFIG`` names another)
 5. the defaults below
 
@@ -17,10 +18,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from skytells_nb.errors import ConfigurationError
+from skytells_nb.transport.keys import KEY_VARIABLE
 from skytells_nb.wire.models import DEFAULT_EMBEDDING_MODEL, DEFAULT_MODEL
 
 
@@ -39,6 +41,11 @@ class Settings(BaseSettings):
     inputs_per_request: int = Field(2048, ge=1, le=2048, description="Texts in one embedding request at most.")
     timeout: float = Field(600.0, gt=0, description="Seconds that one answer may take.")
 
+    @field_validator("cache_dir")
+    @classmethod
+    def _at_home(cls, folder: Path) -> Path:
+        return folder.expanduser()
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -52,21 +59,35 @@ class Settings(BaseSettings):
         return init_settings, env_settings, file
 
 
+_KNOWN = f"Known: {', '.join(Settings.model_fields)}."
+
+
 def read_settings(**given: Any) -> Settings:
     """The settings now in force; arguments that are ``None`` count as not given."""
     unknown = sorted(set(given) - set(Settings.model_fields))
     if unknown:
-        raise ConfigurationError(f"Unknown setting {', '.join(unknown)}. Known: {', '.join(Settings.model_fields)}.")
+        raise ConfigurationError(f"Unknown setting {', '.join(unknown)}. {_KNOWN}")
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as problem:
-        clauses = []
-        for error in problem.errors(include_url=False, include_context=False, include_input=False):
-            clauses.append(f"{'.'.join(map(str, error['loc'])) or 'settings'}: {error['msg']}")
-        # The value is left out: what stands in the wrong place may be a key.
-        raise ConfigurationError(f"A setting cannot be used: {'; '.join(clauses)} (file: {config_file()}).") from None
+        message = _describe(problem)
     except (OSError, ValueError) as problem:
-        raise ConfigurationError(f"{config_file()} cannot be read: {problem}") from None
+        message = f"{config_file()} cannot be read: {problem}"
+    # Raised outside the handler: what validation found holds the values, and one in the wrong place may be a key.
+    raise ConfigurationError(message)
+
+
+def _describe(problem: ValidationError) -> str:
+    clauses = []
+    for error in problem.errors(include_url=False, include_context=False, include_input=False):
+        name = ".".join(map(str, error["loc"])) or "settings"
+        if error["type"] != "extra_forbidden":
+            clauses.append(f"{name}: {error['msg']}.")
+        elif name == "api_key":
+            clauses.append(f"The API key stands in no file of ours; take it out and set {KEY_VARIABLE} instead.")
+        else:
+            clauses.append(f"{name} is unknown. {_KNOWN}")
+    return f"A setting cannot be used (argument, SKYTELLS_… variable or {config_file()}). {' '.join(clauses)}"
 
 
 def config_file() -> Path:

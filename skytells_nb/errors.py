@@ -37,7 +37,8 @@ Interrupted                       a KeyboardInterrupt: what was finished is kept
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from typing import Any
 
 __all__ = [
@@ -89,6 +90,16 @@ class SkytellsError(Exception):
         # IPython's protocol: the cell still fails, `%tb` still has the frames.
         return [f"{type(self).__name__}: {self}"]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Pickle and copy would call the class with ``args`` alone, which its keyword-only arguments do not survive.
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(kind: type[SkytellsError], args: tuple[Any, ...], state: dict[str, Any]) -> SkytellsError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
+
 
 class Retryable:
     """Mixin: the same call may succeed later."""
@@ -123,7 +134,9 @@ class LocalServerError(SkytellsError):
 
 
 class TransportError(SkytellsError):
-    """No usable answer came back."""
+    """No usable answer came back; ``partial`` holds the text that a stream had brought before."""
+
+    partial: str = ""
 
 
 class ConnectError(TransportError, Retryable):
@@ -200,14 +213,16 @@ class ContentPolicyError(BadRequestError):
 
     @property
     def safety(self) -> dict[str, Any]:
-        error = self.body.get("error", {}) if isinstance(self.body, Mapping) else {}
-        inner = error.get("innererror") or {}
-        for verdict in (inner.get("content_filter_result"), inner.get("content_filter_results")):
-            if isinstance(verdict, Mapping):
-                return dict(verdict)
+        error = self.body.get("error") if isinstance(self.body, Mapping) else None
+        if not isinstance(error, Mapping):
+            return {}
         filters = error.get("content_filters")
-        if isinstance(filters, Sequence) and filters and isinstance(filters[0], Mapping):
-            return dict(filters[0].get("content_filter_results") or {})
+        places = [error.get("innererror"), *(filters if isinstance(filters, list) else ()), error.get("details")]
+        for place in places:
+            for name in ("content_filter_result", "content_filter_results"):
+                verdict = place.get(name) if isinstance(place, Mapping) else None
+                if isinstance(verdict, Mapping):
+                    return dict(verdict)
         return {}
 
 
@@ -351,33 +366,33 @@ def api_error(status: int, body: Any, *, request_id: str | None = None, retry_af
 
     ``body`` is parsed JSON, or text where it was not JSON (a proxy's HTML page, for example).
     """
-    error: Mapping[str, Any] = {}
-    if isinstance(body, Mapping):
-        inner = body.get("error")
-        error = inner if isinstance(inner, Mapping) else body
-    message = error.get("message") or (body.get("response") if isinstance(body, Mapping) else None)
-    if isinstance(body, Mapping) and not message and isinstance(body.get("error"), str):
-        message = body["error"]
-    if not isinstance(message, str) or not message:
-        excerpt = " ".join(html.unescape(body).split())[:200] if isinstance(body, str) else ""
-        message = f"The service answered {status}" + (f": {excerpt}" if excerpt else " without a message")
-    error_id = _text(error.get("error_id"))
+    outer: Mapping[str, Any] = body if isinstance(body, Mapping) else {}
+    inner = outer.get("error")
+    error: Mapping[str, Any] = inner if isinstance(inner, Mapping) else outer
+    error_id = _text(error.get("error_id")) or _text(outer.get("error_id"))
     code = _text(error.get("code"))
-    kind = _BY_ERROR_ID.get((error_id or "").upper()) or _BY_CODE.get((code or "").lower())
+    # The code first: a blocked prompt may come under a general id such as INVALID_REQUEST.
+    kind = _BY_CODE.get((code or "").lower()) or _BY_ERROR_ID.get((error_id or "").upper())
     if kind is None:
         kind = _BY_STATUS.get(status, ServerError if status >= 500 else APIError)
     return kind(
-        message,
+        _text(error.get("message")) or _text(outer.get("response")) or _text(inner) or _without_message(status, body),
         status=status,
         error_id=error_id,
         code=code,
         type=_text(error.get("type")),
         param=_text(error.get("param")),
-        request_id=_text(error.get("request_id")) or request_id,
+        request_id=_text(error.get("request_id")) or _text(outer.get("request_id")) or request_id,
         details=error.get("details"),
         retry_after=retry_after,
         body=body,
     )
+
+
+def _without_message(status: int, body: Any) -> str:
+    page = re.sub(r"(?is)<(script|style)\b.*?</\1\s*>|<[^>]*>", " ", body) if isinstance(body, str) else ""
+    excerpt = " ".join(html.unescape(page).split())[:200]
+    return f"The service answered {status}" + (f": {excerpt}" if excerpt else " without a message")
 
 
 def _text(value: Any) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, overload
 
-from skytells_nb.client.exchange import build, encode, parse, validate
+from skytells_nb.client.exchange import build, encode, parse, plain, validate
 from skytells_nb.client.stream import AnswerStream
 from skytells_nb.transport.http import Transport
 from skytells_nb.wire.chat import (
@@ -22,7 +22,7 @@ from skytells_nb.wire.chat import (
 )
 from skytells_nb.wire.safety import Safety, findings, prompt_findings
 
-Messages: TypeAlias = Sequence[Mapping[str, Any]] | str
+Messages: TypeAlias = Sequence[Mapping[str, Any] | ChatMessage] | str
 ChatStream: TypeAlias = AnswerStream[ChatCompletionChunk, ChatCompletion]
 
 
@@ -38,22 +38,23 @@ class Completions:
     ) -> ChatCompletion: ...
     @overload
     def create(self, *, model: str, messages: Messages, stream: Literal[True], **params: Any) -> ChatStream: ...
+    @overload
+    def create(self, *, model: str, messages: Messages, stream: bool, **params: Any) -> ChatCompletion | ChatStream: ...
     def create(
         self, *, model: str, messages: Messages, stream: bool = False, **params: Any
     ) -> ChatCompletion | ChatStream:
         """The model's answer to ``messages``: whole, or as a stream of chunks.
 
-        ``messages`` is a list of ``{"role": …, "content": …}``; a string stands for one user message. Other parameters
-        (``temperature``, ``max_tokens``, ``response_format``, …) go to the service as they are. Raises InputError
-        before anything is sent, an APIError or a TransportError after.
+        ``messages`` is a list of ``{"role": …, "content": …}`` and of answers' own messages; a string stands for one
+        user message. Other parameters (``temperature``, ``max_tokens``, ``response_format``, …) go to the service as
+        they are. Raises InputError before anything is sent, an APIError, a TransportError or an AnswerError after.
 
         >>> client.chat.completions.create(model="deepbrain-router", messages="Say hello.").text  # doctest: +SKIP
         'Hello!'
         """
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
-        fields = {"model": model, "messages": [dict(m) for m in messages], **params}
-        request = build(ChatRequest, **fields, stream=stream or None)
+        request = build(ChatRequest, model=model, messages=plain(messages), **params, stream=stream or None)
         if stream:
             return AnswerStream(self._transport.stream("/chat/completions", encode(request)), ChatAssembler())
         reply = self._transport.send("POST", "/chat/completions", encode(request))
@@ -81,8 +82,8 @@ class ChatAssembler:
         self._usage: ChatUsage | None = None
         self._safety = Safety()
 
-    def accept(self, body: dict[str, Any], request_id: str | None) -> ChatCompletionChunk:
-        chunk = validate(ChatCompletionChunk, body, request_id=request_id)
+    def accept(self, body: dict[str, Any]) -> ChatCompletionChunk:
+        chunk = validate(ChatCompletionChunk, body, request_id=None)
         for name in ("id", "created", "model", "system_fingerprint"):
             self._first[name] = self._first.get(name) or getattr(chunk, name)
         self._usage = chunk.usage or self._usage
@@ -124,10 +125,13 @@ class _Growing:
         self.text: list[str] = []
         self._refusal: list[str] = []
         self._tools: dict[int, ToolCall] = {}
+        self._logprobs: list[Any] = []
         self._finish_reason: str | None = None
 
     def add(self, choice: ChunkChoice) -> None:
-        self._finish_reason = choice.finish_reason or self._finish_reason
+        if self._finish_reason != "content_filter":
+            self._finish_reason = choice.finish_reason or self._finish_reason
+        self._logprobs += (choice.logprobs or {}).get("content") or ()
         if choice.delta is None:
             return
         self.text.append(content_text(choice.delta.content))
@@ -148,4 +152,9 @@ class _Growing:
             refusal="".join(self._refusal) or None,
             tool_calls=tools or None,
         )
-        return Choice(index=index, message=message, finish_reason=self._finish_reason or finish_reason)
+        return Choice(
+            index=index,
+            message=message,
+            finish_reason=self._finish_reason or finish_reason,
+            logprobs={"content": self._logprobs} if self._logprobs else None,
+        )

@@ -12,7 +12,7 @@ from skytells_nb.client.embeddings import Embeddings
 from skytells_nb.client.models import Models
 from skytells_nb.client.responses import Responses
 from skytells_nb.transport.http import Timeouts, Transport
-from skytells_nb.transport.keys import Key
+from skytells_nb.transport.keys import Key, hidden
 from skytells_nb.transport.limits import RateLimits
 
 
@@ -37,6 +37,7 @@ class Skytells:
         timeout: float | Timeouts | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
+        api_key = hidden(api_key)
         timeouts = Timeouts(read=timeout, idle=timeout) if isinstance(timeout, (int, float)) else timeout
         self._transport = Transport(api_key, base_url=base_url, timeouts=timeouts, http=transport)
         self.chat = Chat(self._transport)

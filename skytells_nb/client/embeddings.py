@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from skytells_nb.client.exchange import build, encode, parse
@@ -35,7 +35,7 @@ class Embeddings:
         >>> client.embeddings.create(model="skytells-embed-3-small", input=["a", "b"]).matrix.shape  # doctest: +SKIP
         (2, 1536)
         """
-        inputs: Any = input if isinstance(input, str) else _listed(input)
+        inputs = input if isinstance(input, str) else _listed(input)
         fields = {"model": model, "input": inputs, "dimensions": dimensions, **params}
         form = "float" if self._base64_refused else encoding_format
         try:
@@ -58,5 +58,10 @@ class Embeddings:
         return answer
 
 
-def _listed(values: Sequence[Any]) -> list[Any]:
-    return [v if isinstance(v, (str, int)) else list(v) for v in values]
+def _listed(values: Any) -> Any:
+    """Sequences as lists; anything else as it is, for the validation to name."""
+    if hasattr(values, "tolist"):  # arrays and series: their numbers as Python's own
+        values = values.tolist()
+    if isinstance(values, (bytes, Mapping)) or not isinstance(values, Iterable):
+        return values
+    return [list(v) if isinstance(v, Sequence) and not isinstance(v, (str, bytes)) else v for v in values]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import pydantic
 import pydantic_core
 
-from skytells_nb.errors import AnswerError, InputError, api_error
+from skytells_nb.errors import AnswerError, InputError
 from skytells_nb.transport.http import Reply
+from skytells_nb.transport.refusal import hidden_refusal
 from skytells_nb.wire.base import Request
 
 A = TypeVar("A", bound=pydantic.BaseModel)
@@ -26,14 +28,29 @@ def build(kind: type[R], **fields: Any) -> R:
 
 def describe(problem: pydantic.ValidationError) -> str:
     """What a validation found, one clause a parameter."""
-    clauses = []
+    clauses: dict[str, tuple[int, str]] = {}
     for error in problem.errors(include_url=False, include_context=False):
-        where = str(error["loc"][0]) if error["loc"] else "the request"
-        if error["type"] == "missing":
-            clauses.append(f"{where} is missing")
-        else:
-            clauses.append(f"{where} cannot be {_short(error.get('input'))}: {error['msg']}")
-    return "; ".join(dict.fromkeys(clauses)) + "."
+        name, *path = error["loc"] or ("the request",)
+        where = f"{name}{''.join(f'[{step}]' for step in path if isinstance(step, int))}"
+        # Of the kinds that a parameter may have, the one that fits furthest says best what is wrong.
+        if len(path) > clauses.get(str(name), (-1, ""))[0]:
+            missing = error["type"] == "missing"
+            found = "is missing" if missing else f"cannot be {_short(error.get('input'))}: {error['msg']}"
+            clauses[str(name)] = (len(path), f"{where} {found}")
+    return "; ".join(clause for _, clause in clauses.values()) + "."
+
+
+def plain(items: Any) -> Any:
+    """Messages as dicts where they are mappings or answers' own models; the rest as it is, for ``build`` to refuse."""
+    if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable):
+        return items
+    return [_plain(item) for item in items]
+
+
+def _plain(item: Any) -> Any:
+    if isinstance(item, pydantic.BaseModel):
+        return item.model_dump(exclude_none=True)
+    return dict(item) if isinstance(item, Mapping) else item
 
 
 def encode(request: Request) -> bytes:
@@ -49,14 +66,13 @@ def parse_json(reply: Reply) -> Any:
     try:
         body = pydantic_core.from_json(reply.content)
     except ValueError:
+        body = None
+    if body is None:
         start = reply.content[:80].decode("utf-8", "replace")
-        raise AnswerError(f"The answer is not JSON: {start!r}", request_id=reply.request_id) from None
-    if isinstance(body, Mapping) and (
-        body.get("status") is False or (isinstance(body.get("error"), Mapping) and "id" not in body)
-    ):
-        error = body.get("error")
-        status = error.get("http_status") or error.get("status") if isinstance(error, Mapping) else None
-        raise api_error(status if isinstance(status, int) else 500, body, request_id=reply.request_id)
+        raise AnswerError(f"The answer is not JSON: {start!r}", request_id=reply.request_id)
+    refusal = hidden_refusal(body, reply.request_id)
+    if refusal is not None:
+        raise refusal
     return body
 
 
@@ -66,13 +82,34 @@ def parse(kind: type[A], reply: Reply) -> A:
 
 
 def validate(kind: type[A], body: Any, *, request_id: str | None) -> A:
-    """``body`` as its type; AnswerError where it is something else."""
+    """``body`` as its type; AnswerError where it is something else. A null counts as missing."""
     try:
         return kind.model_validate(body)
     except pydantic.ValidationError as problem:
-        raise AnswerError(f"The answer is not a {kind.__name__}: {describe(problem)}", request_id=request_id) from None
+        failure = problem
+    if _drop_nulls(body, failure):
+        return validate(kind, body, request_id=request_id)
+    raise AnswerError(f"The answer is not a {kind.__name__}: {describe(failure)}", request_id=request_id)
+
+
+def _drop_nulls(body: Any, problem: pydantic.ValidationError) -> bool:
+    """Take the nulls that a validation stumbled over out of ``body``; whether there was any."""
+    dropped = False
+    for error in problem.errors(include_url=False, include_context=False):
+        place = body
+        *path, name = error["loc"] or (None,)
+        for step in path:
+            try:
+                place = place[step]
+            except (KeyError, IndexError, TypeError):
+                break
+        else:
+            if isinstance(place, dict) and name in place and place[name] is None:
+                del place[name]
+                dropped = True
+    return dropped
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = reprlib.repr(value)
     return text if len(text) <= 60 else text[:57] + "…"

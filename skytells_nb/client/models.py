@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from skytells_nb.client.exchange import parse, parse_json, validate
-from skytells_nb.errors import AnswerError
+from skytells_nb.errors import AnswerError, InputError
 from skytells_nb.transport.http import Transport
 from skytells_nb.wire.models import Model
 
@@ -31,4 +31,6 @@ class Models:
 
     def retrieve(self, id: str) -> Model:
         """One model by its name; ModelNotFoundError where there is none."""
+        if not isinstance(id, str) or not id:
+            raise InputError(f"id must be a model's name; found {id!r}.")
         return parse(Model, self._transport.send("GET", f"/models/{quote(id, safe='')}"))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, overload
 
-from skytells_nb.client.exchange import build, encode, parse, validate
+from skytells_nb.client.exchange import build, encode, parse, plain, validate
 from skytells_nb.client.stream import AnswerStream
+from skytells_nb.errors import AnswerError
 from skytells_nb.transport.http import Transport
 from skytells_nb.wire.responses import (
     TERMINAL_EVENTS,
@@ -17,7 +18,7 @@ from skytells_nb.wire.responses import (
     ResponsesRequest,
 )
 
-Input: TypeAlias = Sequence[Mapping[str, Any]] | str
+Input: TypeAlias = Sequence[Mapping[str, Any] | OutputItem] | str
 ResponseStream: TypeAlias = AnswerStream[ResponseEvent, Response]
 
 
@@ -31,6 +32,8 @@ class Responses:
     def create(self, *, model: str, input: Input, stream: Literal[False] = False, **params: Any) -> Response: ...
     @overload
     def create(self, *, model: str, input: Input, stream: Literal[True], **params: Any) -> ResponseStream: ...
+    @overload
+    def create(self, *, model: str, input: Input, stream: bool, **params: Any) -> Response | ResponseStream: ...
     def create(self, *, model: str, input: Input, stream: bool = False, **params: Any) -> Response | ResponseStream:
         """The model's answer to ``input``: whole, or as a stream of events.
 
@@ -41,8 +44,7 @@ class Responses:
         >>> client.responses.create(model="gpt-5.4", input="Say hello.").output_text  # doctest: +SKIP
         'Hello!'
         """
-        items = input if isinstance(input, str) else [dict(item) for item in input]
-        request = build(ResponsesRequest, model=model, input=items, **params, stream=stream or None)
+        request = build(ResponsesRequest, model=model, input=plain(input), **params, stream=stream or None)
         if stream:
             return AnswerStream(self._transport.stream("/responses", encode(request)), ResponseAssembler())
         reply = self._transport.send("POST", "/responses", encode(request))
@@ -61,8 +63,14 @@ class ResponseAssembler:
         self._last: Response | None = None
         self._text: list[str] = []
 
-    def accept(self, body: dict[str, Any], request_id: str | None) -> ResponseEvent:
-        event = validate(ResponseEvent, body, request_id=request_id)
+    def accept(self, body: dict[str, Any]) -> ResponseEvent:
+        try:
+            event = validate(ResponseEvent, body, request_id=None)
+        except AnswerError:
+            if body.get("type") in TERMINAL_EVENTS:
+                raise
+            # An event that we do not know may use our names for other things.
+            event = ResponseEvent.model_construct(**{**body, "response": None})
         self._last = event.response or self._last
         self._text.append(event.text)
         self.complete = event.type in TERMINAL_EVENTS

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from types import TracebackType
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType, TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 import pydantic_core
 
-from skytells_nb.errors import StreamError, TruncatedStreamError
+from skytells_nb.errors import (
+    AnswerError,
+    ConnectionLostError,
+    SkytellsError,
+    StreamError,
+    TransportError,
+    TruncatedStreamError,
+)
 from skytells_nb.transport.http import EventStream
 from skytells_nb.transport.sse import ServerSentEvent
 
@@ -25,7 +32,7 @@ class Assembler(Protocol[Piece, Whole_co]):
     ends_with_done: bool
     """Whether ``[DONE]`` ends this kind of stream."""
 
-    def accept(self, body: dict[str, Any], request_id: str | None) -> Piece: ...
+    def accept(self, body: dict[str, Any]) -> Piece: ...
 
     def text(self, piece: Piece) -> str: ...
 
@@ -44,15 +51,34 @@ class AnswerStream(Generic[Piece, Whole]):
 
     def __init__(self, source: EventStream, assembler: Assembler[Piece, Whole]) -> None:
         self._source = source
+        self._events = iter(source)
         self._assembler = assembler
-        self._pieces = self._read()
+        self._over = False
+        self._left = False
+        self._complete = False
+        self._failure: SkytellsError | None = None
         self.request_id = source.request_id
 
+    # An iterator by itself, not by a generator that would hold it in a cycle: dropped, it closes its connection.
     def __iter__(self) -> Iterator[Piece]:
-        return self._pieces
+        return self
 
     def __next__(self) -> Piece:
-        return next(self._pieces)
+        if self._over:
+            raise StopIteration
+        try:
+            piece = self._read()
+        except BaseException as problem:
+            self._over = True
+            self._failure = problem if isinstance(problem, SkytellsError) else None
+            self.close()
+            raise
+        if self._complete:
+            self._over = True
+            self.close()
+        if piece is None:
+            raise StopIteration
+        return piece
 
     def __enter__(self) -> Self:
         return self
@@ -63,16 +89,20 @@ class AnswerStream(Generic[Piece, Whole]):
     @property
     def text(self) -> Iterator[str]:
         """The text as it arrives, empty pieces left out."""
-        for piece in self._pieces:
+        for piece in self:
             text = self._assembler.text(piece)
             if text:
                 yield text
 
     @property
     def final(self) -> Whole:
-        """The whole answer, read to its end."""
-        for _ in self._pieces:
+        """The whole answer, read to its end; raises where the stream did not come to it, now or before."""
+        for _ in self:
             pass
+        if self._failure is not None:
+            raise self._failure
+        if not self._complete:
+            raise self._truncated("The stream was interrupted before its end; so_far() gives what had arrived.")
         return self.so_far(finish_reason=None)
 
     def so_far(self, finish_reason: str | None = "interrupted") -> Whole:
@@ -80,27 +110,42 @@ class AnswerStream(Generic[Piece, Whole]):
         return self._assembler.whole(finish_reason, self.request_id)
 
     def close(self) -> None:
-        """End the exchange; the service sees the connection go."""
+        """End the exchange; the service sees the connection go. What follows is a TruncatedStreamError."""
+        self._left = True
         self._source.close()
 
-    def _read(self) -> Iterator[Piece]:
+    def _read(self) -> Piece | None:
+        """The next piece; ``None`` where the stream came to its terminator."""
         assembler = self._assembler
+        if self._left:
+            raise self._truncated("The stream was left before its end; so_far() gives what had arrived.")
         try:
-            for event in self._source:
-                if event.data.strip() == "[DONE]":
-                    if assembler.ends_with_done:
-                        return
-                    break
-                yield assembler.accept(self._body(event), self.request_id)
-                if assembler.complete:
-                    return
-            raise TruncatedStreamError(
-                "The stream stopped before its end; the answer may be cut.",
-                request_id=self.request_id,
-                partial=assembler.text_so_far(),
-            )
-        finally:
-            self.close()
+            for event in self._events:
+                data = event.data.strip()
+                if data == "[DONE]":
+                    if not assembler.ends_with_done:
+                        break
+                    self._complete = True
+                    return None
+                if data:
+                    piece = self._accept(self._body(event))
+                    self._complete = assembler.complete
+                    return piece
+        except ConnectionLostError as lost:
+            reason = f" {lost}"
+        except TransportError as problem:
+            problem.partial = assembler.text_so_far()
+            raise
+        else:
+            reason = ""
+        raise self._truncated(f"The stream stopped before its end; the answer may be cut.{reason}")
+
+    def _accept(self, body: dict[str, Any]) -> Piece:
+        try:
+            return self._assembler.accept(body)
+        except AnswerError as problem:
+            message = str(problem)
+        raise self._error(message)
 
     def _body(self, event: ServerSentEvent) -> dict[str, Any]:
         try:
@@ -108,18 +153,28 @@ class AnswerStream(Generic[Piece, Whole]):
         except ValueError:
             body = None
         if not isinstance(body, dict):
-            raise self._error(f"The stream carries something that is not a JSON object: {event.data[:80]!r}", {})
+            if not event.complete:
+                raise self._truncated("The stream stopped within an event; the answer may be cut.")
+            raise self._error(f"The stream carries something that is not a JSON object: {event.data[:80]!r}")
         error = body.get("error")
-        if event.event == "error" or body.get("type") == "error" or (error and "id" not in body):
+        if event.event == "error" or body.get("type") == "error" or error:
             found = error if isinstance(error, dict) else body
-            raise self._error(str(found.get("message") or "The service reported an error within the stream."), found)
+            message = found.get("message") or (error if isinstance(error, str) else None)
+            raise self._error(str(message or "The service reported an error within the stream."), found)
+        if event.event and "type" not in body:
+            body["type"] = event.event
         return body
 
-    def _error(self, message: str, found: dict[str, Any]) -> StreamError:
+    def _error(self, message: str, found: Mapping[str, Any] = MappingProxyType({})) -> StreamError:
+        said = {name: found.get(name) for name in ("request_id", "error_id", "code")}
+        known = {name: value if isinstance(value, str) and value else None for name, value in said.items()}
         return StreamError(
             message,
-            request_id=found.get("request_id") or self.request_id,
-            error_id=found.get("error_id"),
-            code=found.get("code"),
+            request_id=known["request_id"] or self.request_id,
+            error_id=known["error_id"],
+            code=known["code"],
             partial=self._assembler.text_so_far(),
         )
+
+    def _truncated(self, message: str) -> TruncatedStreamError:
+        return TruncatedStreamError(message, request_id=self.request_id, partial=self._assembler.text_so_far())

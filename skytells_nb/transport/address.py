@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from skytells_nb.errors import ConfigurationError
 
@@ -14,7 +14,8 @@ DEFAULT_BASE_URL = "https://api.skytells.ai/v1"
 def find_base_url(given: str | None) -> str:
     """The base URL to use: the one given, else ``SKYTELLS_BASE_URL``, else the public gateway.
 
-    Raises ConfigurationError for an address that the key must not be sent to.
+    Raises ConfigurationError for an address that the key must not be sent to. It does not quote the address: what
+    stands in the wrong place may be a key.
     """
     url = (given or os.environ.get("SKYTELLS_BASE_URL") or DEFAULT_BASE_URL).strip().rstrip("/")
     if url.lower() == "local":
@@ -22,19 +23,28 @@ def find_base_url(given: str | None) -> str:
             "base_url is 'local': the embedded local Skytells is started by skytells_nb.connect(local=True), "
             "whose session has a ready .client; Skytells(...) alone takes a URL."
         )
-    parts = urlsplit(url)
-    if parts.username or parts.password:
+    parts = _split(url)
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigurationError(f"The base URL is not one; it must look like {DEFAULT_BASE_URL}.")
+    if "@" in parts.netloc:
         raise ConfigurationError("The base URL holds a user name or password; pass the key as api_key instead.")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigurationError(f"The base URL must look like {DEFAULT_BASE_URL}; found {url!r}.")
     if parts.query or parts.fragment:
-        raise ConfigurationError(f"The base URL must have no query or fragment; found {url!r}.")
+        raise ConfigurationError(f"The base URL must have no query or fragment; it must look like {DEFAULT_BASE_URL}.")
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ConfigurationError(
             f"Plain http to {parts.hostname} would show your key and data to the network; use https. "
             "Only this machine (127.0.0.1, localhost) may be reached by http."
         )
     return url
+
+
+def _split(url: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises for a port that is none
+    except ValueError:
+        return None
+    return parts if url.isprintable() and " " not in url else None
 
 
 def origin_of(url: str) -> str:

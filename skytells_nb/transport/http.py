@@ -8,28 +8,29 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
 
 from skytells_nb.errors import (
     AnswerError,
-    APIError,
     CancelledError,
+    ConfigurationError,
     ConnectError,
     ConnectionLostError,
     RequestTimeoutError,
-    SkytellsError,
     TransportError,
-    api_error,
 )
 from skytells_nb.transport.address import find_base_url, is_loopback, origin_of
-from skytells_nb.transport.keys import Key, KeyAuth, find_key
-from skytells_nb.transport.limits import RateLimits, read_limits, read_retry_after
+from skytells_nb.transport.keys import Key, KeyAuth, find_key, hidden
+from skytells_nb.transport.limits import RateLimits, read_limits
+from skytells_nb.transport.refusal import hidden_refusal, refusal, request_id
 from skytells_nb.transport.sse import EventDecoder, ServerSentEvent
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,11 @@ class Timeouts:
     read: float = 600.0
     idle: float = 120.0
     write: float = 60.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if not getattr(self, field.name) > 0:
+                raise ConfigurationError(f"The {field.name} timeout must be more than 0 seconds.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,7 @@ class Transport:
         timeouts: Timeouts | None = None,
         http: httpx.BaseTransport | None = None,
     ) -> None:
+        api_key = hidden(api_key)
         self.base_url = find_base_url(base_url)
         self.origin = origin_of(self.base_url)
         self.timeouts = timeouts or Timeouts()
@@ -72,13 +79,14 @@ class Transport:
         self.aborted = False
         self._sockets: set[socket.socket] = set()
         self._lock = threading.Lock()
-        # A proxy from the environment must never see what is meant for this machine.
-        trust_env = not is_loopback(urlsplit(self.base_url).hostname or "")
+        self._auth = KeyAuth(find_key(api_key))
+        parts = urlsplit(self.base_url)
         self._http = httpx.Client(
-            auth=KeyAuth(find_key(api_key)),
+            auth=self._auth,
             transport=http,
-            verify=_ssl_context(),
-            trust_env=trust_env,
+            verify=_certificates() if http is None and parts.scheme == "https" else _no_certificates(),
+            # A proxy from the environment must never see what is meant for this machine.
+            trust_env=not is_loopback(parts.hostname or ""),
             follow_redirects=False,
             headers={"user-agent": "skytells-nb", "accept-encoding": "identity"},
         )
@@ -88,28 +96,11 @@ class Transport:
 
     def send(self, method: str, path: str, body: bytes | None = None) -> Reply:
         """One exchange; raises an APIError for any status but 2xx, a TransportError where no answer came."""
-        with self._errors():
-            response = self._http.send(self._request(method, path, body, self.timeouts.read))
-            self._check(response)
-        return Reply(response.content, _request_id(response))
+        return self._guarded(lambda: self._send(method, path, body), self.timeouts.read)
 
     def stream(self, path: str, body: bytes) -> EventStream:
         """A stream of events; raises like ``send`` before the first one. Close it to end the exchange."""
-        with self._errors():
-            request = self._request("POST", path, body, self.timeouts.idle)
-            request.headers["accept"] = "text/event-stream"
-            response = self._http.send(request, stream=True)
-            try:
-                if response.is_success and "text/event-stream" in response.headers.get("content-type", ""):
-                    self.limits = read_limits(response.headers) or self.limits
-                    return EventStream(self, response)
-                response.read()
-                self._check(response)
-                kind = response.headers.get("content-type", "no content type")
-                raise AnswerError(f"A stream was asked for and {kind} came.", request_id=_request_id(response))
-            except BaseException:
-                response.close()
-                raise
+        return self._guarded(lambda: self._stream(path, body), self.timeouts.idle)
 
     def abort(self) -> None:
         """Cut every open connection now, from any thread; calls under way end with CancelledError."""
@@ -118,14 +109,47 @@ class Transport:
             sockets, self._sockets = self._sockets, set()
         for sock in sockets:
             with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+                # The plain socket's method: a TLS socket's own would drop its cipher under the thread that reads.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def close(self) -> None:
         self._http.close()
 
+    def _send(self, method: str, path: str, body: bytes | None) -> Reply:
+        response = self._http.send(self._request(method, path, body, self.timeouts.read))
+        content = self._content(response)
+        self._check(response, content)
+        if self.aborted and not {"content-length", "transfer-encoding"} & set(response.headers):
+            # The end of the connection is the end of this body, and we may have made it.
+            raise CancelledError("The call was stopped.")
+        return Reply(content, request_id(response))
+
+    def _stream(self, path: str, body: bytes) -> EventStream:
+        request = self._request("POST", path, body, self.timeouts.idle)
+        request.headers["accept"] = "text/event-stream"
+        response = self._http.send(request, stream=True)
+        try:
+            kind = response.headers.get("content-type", "no content type")
+            if response.is_success and "text/event-stream" in kind.lower():
+                self.limits = read_limits(response.headers) or self.limits
+                return EventStream(self, response)
+            response.read()
+            content = self._content(response)
+            self._check(response, content)
+            with contextlib.suppress(ValueError):
+                hidden = hidden_refusal(json.loads(content), request_id(response))
+                if hidden is not None:
+                    raise hidden
+            raise AnswerError(f"A stream was asked for and {kind} came.", request_id=request_id(response))
+        except BaseException:
+            response.close()
+            raise
+
     def _request(self, method: str, path: str, body: bytes | None, read_timeout: float) -> httpx.Request:
         if self.aborted:
             raise CancelledError("The call was stopped.")
+        if self._http.is_closed:
+            raise TransportError("This client is closed; connect again, or make another.")
         limits = self.timeouts
         return self._http.build_request(
             method,
@@ -138,7 +162,8 @@ class Transport:
 
     def _trace(self, event: str, info: dict[str, Any]) -> None:
         """Remember the sockets as they open: a blocked read ends only when its socket is shut down."""
-        if event == "connection.connect_tcp.complete":
+        # TLS takes a plain socket over and leaves it empty; through a proxy the events have another first word.
+        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             sock = info["return_value"].get_extra_info("socket")
             with self._lock:
                 self._sockets = {s for s in self._sockets if s.fileno() >= 0}
@@ -146,52 +171,50 @@ class Transport:
             if self.aborted:
                 self.abort()
 
-    def _check(self, response: httpx.Response) -> None:
+    def _check(self, response: httpx.Response, content: bytes) -> None:
         self.limits = read_limits(response.headers) or self.limits
-        status = response.status_code
-        if response.is_success:
-            return
-        if response.is_redirect:
-            target = origin_of(response.headers.get("location", "")).rstrip(":/") or "another path"
-            raise APIError(
-                f"{self.origin} redirected to {target}. It was not followed: the key goes to {self.origin} only. "
-                "If the service has moved, set base_url.",
-                status=status,
-                request_id=_request_id(response),
-            )
-        try:
-            body: Any = json.loads(response.content)
-        except ValueError:
-            body = response.content[:2000].decode("utf-8", "replace")
-        raise api_error(status, body, request_id=_request_id(response), retry_after=read_retry_after(response.headers))
+        if not response.is_success:
+            raise refusal(response, content)
 
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Every failure of the network as one of ours, without the frames and requests of the library below."""
+    def _content(self, response: httpx.Response) -> bytes:
+        """The body; where it is no answer of the service, without the key that a proxy may have put in it."""
+        if response.is_success and "json" in response.headers.get("content-type", ""):
+            return response.content
+        return self._auth.redact(response.content)
+
+    def _guarded(self, action: Callable[[], T], silence: float) -> T:
+        """What ``action`` returns, or its failure as one of ours; ``silence`` is the time limit it was under.
+
+        Errors are raised again outside their handler and an interrupt loses its frames: neither the frames of the
+        library below nor its requests, which carry the key, hang on what the caller gets.
+        """
         try:
-            yield
-        except SkytellsError:
-            raise
+            return action()
+        except KeyboardInterrupt as interrupt:
+            failure: BaseException = interrupt.with_traceback(None)
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError) as problem:
-            error = problem
-        else:
-            return
-        self._raise(error)
+            failure = self._failure(problem, silence)
+        try:
+            raise failure
+        finally:
+            del failure
 
-    def _raise(self, error: Exception) -> NoReturn:
+    def _failure(self, error: Exception, silence: float) -> TransportError:
         host = urlsplit(self.base_url).netloc
         if self.aborted:
-            raise CancelledError("The call was stopped.") from None
+            return CancelledError("The call was stopped.")
         if isinstance(error, httpx.ConnectTimeout):
-            raise ConnectError(f"{host} did not accept a connection within {self.timeouts.connect:g} s.") from None
+            return ConnectError(f"{host} did not accept a connection within {self.timeouts.connect:g} s.")
         if isinstance(error, httpx.ConnectError):
-            raise ConnectError(f"{host} could not be reached: {error}. Check base_url and the network.") from None
+            return ConnectError(f"{host} could not be reached: {error}. Check base_url and the network.")
+        if isinstance(error, httpx.WriteTimeout):
+            return RequestTimeoutError(f"{host} took none of the request for {self.timeouts.write:g} s.")
         if isinstance(error, httpx.TimeoutException):
-            raise RequestTimeoutError(f"{host} was silent for too long.") from None
+            return RequestTimeoutError(f"{host} was silent for {silence:g} s.")
         if isinstance(error, (httpx.NetworkError, httpx.RemoteProtocolError, OSError)):
             what = str(error) or type(error).__name__
-            raise ConnectionLostError(f"The connection to {host} broke before the answer was there: {what}") from None
-        raise TransportError(f"The exchange with {host} failed: {error}") from None
+            return ConnectionLostError(f"The connection to {host} broke before the answer was there: {what}")
+        return TransportError(f"The exchange with {host} failed: {error}")
 
 
 class EventStream:
@@ -200,24 +223,37 @@ class EventStream:
     def __init__(self, transport: Transport, response: httpx.Response) -> None:
         self._transport = transport
         self._response = response
-        self.request_id = _request_id(response)
+        self._closed = False
+        self.request_id = request_id(response)
 
     def __iter__(self) -> Iterator[ServerSentEvent]:
-        decoder = EventDecoder()
-        with self._transport._errors():
-            for piece in self._response.iter_raw():
-                yield from decoder.feed(piece)
-            yield from decoder.close()
+        transport, decoder, pieces = self._transport, EventDecoder(), self._response.iter_bytes()
+        while not self._closed:
+            piece = transport._guarded(lambda: next(pieces, None), transport.timeouts.idle)
+            if piece is None:
+                break
+            yield from decoder.feed(piece)
+        if transport.aborted:
+            raise CancelledError("The call was stopped.")
+        yield from decoder.close()
 
     def close(self) -> None:
+        self._closed = True
         self._response.close()
 
-
-def _request_id(response: httpx.Response) -> str | None:
-    return response.headers.get("x-request-id") or None
+    def __del__(self) -> None:
+        # A stream that was dropped unread would go on, and be paid for, until the collector finds it.
+        with contextlib.suppress(Exception):
+            self.close()
 
 
 @functools.cache
-def _ssl_context() -> ssl.SSLContext:
+def _certificates() -> ssl.SSLContext:
     """One for the process: loading the certificates again for each worker's client costs tens of milliseconds."""
     return httpx.create_ssl_context()
+
+
+@functools.cache
+def _no_certificates() -> ssl.SSLContext:
+    """For plain http, which needs none; it would trust nobody."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -14,10 +14,15 @@ from skytells_nb.errors import ConfigurationError, MissingKeyError
 KEY_VARIABLE = "SKYTELLS_API_KEY"
 KEYRING_SERVICE = "skytells"
 KEYRING_USER = "api_key"
+REDACTED_FROM = 8
+"""Keys of fewer characters are left in error texts: they are placeholders, and parts of ordinary words."""
 
 
 class Key:
-    """An API key that shows in no repr, string, format or pickle."""
+    """An API key that shows in no repr, string, format or pickle.
+
+    Where a text may be a key it becomes one at once: the frames of a traceback show what their arguments hold.
+    """
 
     __slots__ = ("__value",)
 
@@ -26,6 +31,11 @@ class Key:
 
     def reveal(self) -> str:
         return self.__value
+
+    @property
+    def sendable(self) -> bool:
+        """Whether it may stand in a header: printable ASCII, no space."""
+        return self.__value.isascii() and self.__value.isprintable() and " " not in self.__value
 
     def account(self) -> str:
         """A name for the account behind the key, from which the key cannot be found."""
@@ -46,9 +56,24 @@ class KeyAuth(httpx.Auth):
     def __init__(self, key: Key) -> None:
         self._key = key
 
+    def redact(self, content: bytes) -> bytes:
+        """``content`` without the key: a proxy's error page may show the request it refused."""
+        value = self._key.reveal().encode()
+        return content.replace(value, b"[API key]") if len(value) >= REDACTED_FROM else content
+
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         request.headers["x-api-key"] = self._key.reveal()
-        yield request
+        try:
+            yield request
+        finally:
+            request.headers.pop("x-api-key", None)
+
+
+def hidden(given: str | Key | None) -> Key | None:
+    """What was given as a key, out of sight; ``find_key`` says whether it can be one."""
+    if given is None or isinstance(given, Key):
+        return given
+    return Key(given.strip() if isinstance(given, str) else "")
 
 
 def find_key(given: str | Key | None) -> Key:
@@ -56,33 +81,32 @@ def find_key(given: str | Key | None) -> Key:
 
     Raises MissingKeyError where there is none, ConfigurationError where it cannot be a key. Neither quotes it.
     """
-    if isinstance(given, Key):
-        return given
-    value = given if given is not None else os.environ.get(KEY_VARIABLE) or _from_keyring()
-    if not value or not value.strip():
+    key = given = hidden(given)
+    if key is None:
+        key = hidden(os.environ.get(KEY_VARIABLE) or _from_keyring())
+    if key is None or not key.reveal():
         raise MissingKeyError(
             "No Skytells API key was found. Either set the environment variable SKYTELLS_API_KEY (or pass "
             "api_key=) to use the service, or use small models on this machine, without a key, with "
             "skytells_nb.connect(local=True) or SKYTELLS_BASE_URL=local."
         )
-    value = value.strip()
-    if not (value.isascii() and value.isprintable()) or " " in value:
+    if not key.sendable:
         raise ConfigurationError(
             "The API key holds a space, a line break or a character that no key has; copy it again from the console."
         )
-    return Key(value)
+    return key
 
 
 def _from_keyring() -> str | None:
     """The keyring's answer; ``None`` without the keyring package or without a usable backend."""
     if "keyring" not in sys.modules and _absent("keyring"):
         return None
-    import keyring
-    import keyring.errors
-
     try:
+        import keyring
+
         return keyring.get_password(KEYRING_SERVICE, KEYRING_USER)
-    except keyring.errors.KeyringError:
+    except Exception:
+        # Each system's keyring fails in its own way (no bus, locked, refused); all of them mean: no key here.
         return None
 
 

@@ -38,6 +38,8 @@ _NAMES = {
 
 def read_limits(headers: Mapping[str, str]) -> RateLimits | None:
     """The limits in these headers, ``None`` where they name none. A value of "-" means not configured."""
+    # One pass: each look-up in httpx's headers goes through all of them.
+    headers = {name.lower(): value for name, value in headers.items()}
     found: dict[str, int] = {}
     for name, keys in _NAMES.items():
         for key in keys:
@@ -46,6 +48,8 @@ def read_limits(headers: Mapping[str, str]) -> RateLimits | None:
                 found[name] = int(number)
                 break
     window = _number(headers.get("x-skytells-ratelimit-window"))
+    if window == 0:
+        window = None
     if window is None and "x-ratelimit-limit-rpm" in headers:
         window = 60.0
     if not found and window is None:
@@ -64,7 +68,7 @@ def read_retry_after(headers: Mapping[str, str]) -> float | None:
         return seconds
     try:
         when = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if when.tzinfo is None:
         when = when.replace(tzinfo=UTC)

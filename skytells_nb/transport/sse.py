@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,6 +11,8 @@ class ServerSentEvent:
 
     data: str
     event: str | None = None
+    complete: bool = True
+    """False for an event that the end of the stream cut before its blank line."""
 
 
 class EventDecoder:
@@ -21,11 +23,11 @@ class EventDecoder:
 
     >>> decoder = EventDecoder()
     >>> decoder.feed(b"data: {\\"a\\"") + decoder.feed(b": 1}\\n\\n")
-    [ServerSentEvent(data='{"a": 1}', event=None)]
+    [ServerSentEvent(data='{"a": 1}', event=None, complete=True)]
     """
 
     def __init__(self) -> None:
-        self._tail = b""
+        self._tail: list[bytes] = []
         self._data: list[str] = []
         self._event: str | None = None
         self._started = False
@@ -38,15 +40,20 @@ class EventDecoder:
             self._after_cr = False
             if piece[:1] == b"\n":
                 piece = piece[1:]
-        buffer = self._tail + piece
+        if self._started and b"\n" not in piece and b"\r" not in piece:
+            # Joined once, at the end of the line: an event of a megabyte comes in hundreds of pieces.
+            self._tail.append(piece)
+            return []
+        buffer = b"".join((*self._tail, piece))
         if not self._started:
             if len(buffer) < 3 and b"\xef\xbb\xbf".startswith(buffer):
-                self._tail = buffer
+                self._tail = [buffer]
                 return []
             self._started = True
             buffer = buffer.removeprefix(b"\xef\xbb\xbf")
         self._after_cr = buffer.endswith(b"\r")
-        *lines, self._tail = buffer.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        *lines, rest = buffer.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        self._tail = [rest]
         events = []
         for line in lines:
             event = self._line(line)
@@ -56,9 +63,10 @@ class EventDecoder:
 
     def close(self) -> list[ServerSentEvent]:
         """The event left over when the stream ended without a last blank line."""
-        events = self.feed(b"\n") if self._tail else []
+        self._started = True
+        events = self.feed(b"\n") if any(self._tail) else []
         last = self._line(b"")
-        return [*events, last] if last is not None else events
+        return [*events, replace(last, complete=False)] if last is not None else events
 
     def _line(self, line: bytes) -> ServerSentEvent | None:
         if not line:

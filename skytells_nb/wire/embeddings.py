@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ class EmbeddingRequest(Request):
     """Body of ``POST /embeddings``."""
 
     model: str
-    input: str | list[str] | list[int] | list[list[int]]
+    input: str | list[str] | list[int] | list[list[int]] = Field(min_length=1)
     encoding_format: str | None = "base64"
     dimensions: int | None = Field(default=None, ge=1)
     user: str | None = None
@@ -92,7 +93,8 @@ class EmbeddingResponse(Answer):
         import numpy as np
 
         if not isinstance(value, str):
-            return np.asarray(value, dtype=np.float32)
+            with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which ``matrix`` refuses
+                return np.asarray(value, dtype=np.float32)
         try:
             raw = base64.b64decode(value, validate=True)
         except (binascii.Error, ValueError):
@@ -100,6 +102,12 @@ class EmbeddingResponse(Answer):
         if len(raw) % 4:
             raise self._distrust(f"the vector at index {index} has {len(raw)} bytes, not a multiple of 4")
         return np.frombuffer(raw, dtype="<f4")
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        # Not the vectors: a cell that ends with an answer would show megabytes of base64.
+        yield "model", self.model
+        yield "data", f"{len(self.data)} vectors"
+        yield "usage", self.usage
 
     def _distrust(self, what: str) -> AnswerError:
         return AnswerError(f"The embeddings cannot be used: {what}.", request_id=self._request_id)

@@ -73,8 +73,8 @@ class Response(Answer):
 
     id: str = ""
     object: str = "response"
-    created_at: int = 0
-    completed_at: int | None = None
+    created_at: int | float = 0
+    completed_at: int | float | None = None
     status: str = "completed"
     model: str = ""
     output: list[OutputItem] = Field(default_factory=list)
@@ -127,7 +127,8 @@ class Response(Answer):
             source: Source = "prompt" if entry.source_type == "prompt" else "completion"
             found += findings(entry.content_filter_results, source)
             blocked = blocked or entry.blocked
-        return Safety(found, blocked)
+        # Several entries may speak of one category; the worst of them counts.
+        return Safety().merge(Safety(found, blocked))
 
     def __str__(self) -> str:
         return self.output_text
@@ -136,7 +137,7 @@ class Response(Answer):
 class ResponseEvent(Answer):
     """One event of a stream, known or not: ``type`` says which, the fields that it does not have are ``None``."""
 
-    type: str
+    type: str = ""
     sequence_number: int | None = None
     response: Response | None = None
     item: OutputItem | None = None

@@ -53,8 +53,8 @@ class Safety:
 
     @property
     def severity(self) -> str | None:
-        graded = [f.severity for f in self.findings if f.severity is not None and f.checked]
-        return max(graded, key=severity_rank, default=None)
+        graded = [f.severity for f in self.findings if f.severity is not None]
+        return max(graded, key=_severity_order, default=None)
 
     @property
     def flagged(self) -> tuple[Finding, ...]:
@@ -63,8 +63,8 @@ class Safety:
 
     def merge(self, other: Safety) -> Safety:
         """Both verdicts as one: OR on filtered and detected, the higher severity, never less than either."""
-        merged = {(f.source, f.index, f.category): f for f in self.findings}
-        for new in other.findings:
+        merged: dict[tuple[Source, int, str], Finding] = {}
+        for new in (*self.findings, *other.findings):
             key = (new.source, new.index, new.category)
             old = merged.get(key)
             merged[key] = new if old is None else _worst(old, new)
@@ -87,12 +87,17 @@ def severity_rank(severity: str | None) -> float:
     return float(SEVERITIES.index(word)) if word in SEVERITIES else 0.5
 
 
+def _severity_order(severity: str) -> tuple[float, str]:
+    """By rank; words of one rank by spelling, so that the order of merging does not show."""
+    return severity_rank(severity), severity
+
+
 def _worst(old: Finding, new: Finding) -> Finding:
     detected = None if old.detected is None and new.detected is None else bool(old.detected or new.detected)
-    higher = new.severity if severity_rank(new.severity) >= severity_rank(old.severity) else old.severity
+    graded = [severity for severity in (old.severity, new.severity) if severity is not None]
     return replace(
         old,
-        severity=higher if higher is not None else old.severity,
+        severity=max(graded, key=_severity_order, default=None),
         filtered=old.filtered or new.filtered,
         detected=detected,
         checked=old.checked and new.checked,

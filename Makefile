@@ -1,0 +1,77 @@
+# The verbs of the project; CI calls the same ones. All that is needed: Python 3.11 or newer, make and git.
+#   make demo     run the quickstart notebook on the local Skytells, without a key
+#   make lab      open the notebooks in JupyterLab
+#   make test     every test
+#   make check    lint, types, contracts
+#   make clean    remove what the verbs made
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo lab test check clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo: $(VENV)/.demo
+	@$(models)
+	@$(BIN)/python -m skytells_nb demo
+
+lab: $(VENV)/.lab
+	@$(models)
+	@if [ -z "$$SKYTELLS_API_KEY$$SKYTELLS_BASE_URL" ]; then \
+	  echo "No SKYTELLS_API_KEY: answers come from the small models on this machine."; \
+	  export SKYTELLS_BASE_URL=local; \
+	fi; \
+	exec $(BIN)/jupyter lab --notebook-dir=notebooks
+
+test: $(VENV)/.dev
+	@$(models)
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find skytells_nb tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp for each set of packages: newer than pyproject.toml means that there is nothing to do.
+$(VENV)/.demo: pyproject.toml | $(VENV)/.pip
+	@echo "Installing what the demo needs (once)"
+	@$(PIP) install --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.lab: pyproject.toml | $(VENV)/.pip
+	@echo "Installing JupyterLab and the extras (once)"
+	@$(PIP) install --editable '.[all]' --group lab
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/.pip
+	@echo "Installing everything for development (once)"
+	@$(PIP) install --editable '.[all,keyring]' --group dev
+	@touch $@
+
+# `pip install --group` came with pip 25.1.
+$(VENV)/.pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed; $(PYTHON) is: $$($(PYTHON) --version 2>&1). Name another: make PYTHON=python3.12 …"; \
+	  exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "$(PYTHON) has no venv module. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --upgrade 'pip>=25.1'
+	@touch $@
+
+# Without the chat model embeddings and moderation still work, so this never stops a verb; the next run tries again.
+define models
+[ -e $(VENV)/.models ] || { \
+  if $(BIN)/python -m skytells_nb local install; then touch $(VENV)/.models; \
+  else echo "The chat model could not be fetched: the local Skytells embeds and moderates, but does not chat."; fi; }
+endef

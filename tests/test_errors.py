@@ -1,0 +1,297 @@
+"""From what the service answers to one class each, and errors that travel between processes."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+from typing import Any
+
+import pytest
+
+from skytells_nb import errors
+from skytells_nb.errors import (
+    AccountError,
+    APIError,
+    AuthenticationError,
+    BadRequestError,
+    ContentPolicyError,
+    ContextLengthError,
+    ModelNotFoundError,
+    NotFoundError,
+    PaymentRequiredError,
+    PermissionDeniedError,
+    RateLimitError,
+    Retryable,
+    ServerError,
+    api_error,
+)
+
+VERDICT = {"violence": {"filtered": True, "severity": "medium"}}
+
+BY_ERROR_ID = [
+    (401, "UNAUTHORIZED", AuthenticationError),
+    (403, "FORBIDDEN", PermissionDeniedError),
+    (400, "INVALID_REQUEST", BadRequestError),
+    (400, "INVALID_PARAMETER", BadRequestError),
+    (422, "INVALID_PARAMETER", BadRequestError),
+    (422, "INVALID_INPUT", BadRequestError),
+    (422, "VALIDATION_ERROR", BadRequestError),
+    (400, "context_length_exceeded", ContextLengthError),
+    (404, "MODEL_NOT_FOUND", ModelNotFoundError),
+    (404, "ENDPOINT_NOT_FOUND", NotFoundError),
+    (402, "INSUFFICIENT_CREDITS", PaymentRequiredError),
+    (402, "PAYMENT_REQUIRED", PaymentRequiredError),
+    (403, "ACCOUNT_SUSPENDED", PermissionDeniedError),
+    (403, "SECURITY_VIOLATION", PermissionDeniedError),
+    (451, "CONTENT_POLICY_VIOLATION", ContentPolicyError),
+    (400, "CONTENT_POLICY_VIOLATION", ContentPolicyError),
+    (429, "RATE_LIMITED", RateLimitError),
+    (429, "INFERENCE_RATE_LIMITED", RateLimitError),
+    (429, "RATE_LIMIT_EXCEEDED", RateLimitError),
+    (500, "INFERENCE_ERROR", ServerError),
+    (500, "INTERNAL_ERROR", ServerError),
+    (502, "INFRASTRUCTURE_ERROR", ServerError),
+    (503, "SERVICE_UNAVAILABLE", ServerError),
+    (504, "INFERENCE_TIMEOUT", ServerError),
+]
+
+BY_STATUS = [
+    (400, BadRequestError),
+    (401, AuthenticationError),
+    (402, PaymentRequiredError),
+    (403, PermissionDeniedError),
+    (404, NotFoundError),
+    (409, APIError),
+    (418, APIError),
+    (422, BadRequestError),
+    (429, RateLimitError),
+    (451, ContentPolicyError),
+    (500, ServerError),
+    (599, ServerError),
+]
+
+
+def classes() -> list[type[BaseException]]:
+    return [c for _, c in inspect.getmembers(errors, inspect.isclass) if issubclass(c, BaseException)]
+
+
+def example(kind: type[BaseException]) -> BaseException:
+    """One error of this class with every argument that it takes."""
+    if issubclass(kind, APIError):
+        body = {"error": {"message": "No.", "details": {"category": "request"}}}
+        return kind("No.", status=418, error_id="X", code="c", type="t", param="p", request_id="req_1", body=body)
+    if issubclass(kind, errors.MissingExtraError):
+        return kind("The map", "plots")
+    given = {"request_id": "req_1", "error_id": "X", "code": "c", "partial": "half", "report": ["row"], "outcome": [1]}
+    takes = inspect.signature(kind.__init__).parameters
+    return kind("No.", **{name: value for name, value in given.items() if name in takes})
+
+
+@pytest.mark.parametrize(("status", "error_id", "kind"), BY_ERROR_ID)
+def test_an_error_id_of_the_catalogue_has_its_class(status: int, error_id: str, kind: type[APIError]) -> None:
+    error = api_error(status, {"error": {"message": "No.", "error_id": error_id, "status": status}})
+    assert type(error) is kind
+    assert (error.status, error.error_id) == (status, error_id)
+
+
+@pytest.mark.parametrize(("status", "kind"), BY_STATUS)
+def test_an_unknown_error_id_goes_by_the_status(status: int, kind: type[APIError]) -> None:
+    assert type(api_error(status, {"error": {"message": "No.", "error_id": "SOMETHING_NEW"}})) is kind
+
+
+def test_the_inference_envelope_fills_every_field() -> None:
+    body = {
+        "error": {
+            "message": "top_p is wrong.",
+            "type": "invalid_request_error",
+            "code": "invalid_parameter",
+            "error_id": "INVALID_PARAMETER",
+            "status": 400,
+            "param": "top_p",
+            "request_id": "req_abc123",
+            "details": {"category": "request"},
+        }
+    }
+    error = api_error(400, body, request_id="from the header", retry_after=2.0)
+    assert error.message == "top_p is wrong."
+    assert (error.type, error.code, error.param) == ("invalid_request_error", "invalid_parameter", "top_p")
+    assert error.request_id == "req_abc123"
+    assert error.details == {"category": "request"}
+    assert error.retry_after == 2.0
+    assert error.body == body
+
+
+def test_str_names_status_id_param_and_request() -> None:
+    body = {"error": {"message": "No.", "error_id": "INVALID_PARAMETER", "param": "n", "request_id": "req_9"}}
+    assert str(api_error(400, body)) == "No. (HTTP 400, INVALID_PARAMETER, param n, request req_9)"
+
+
+def test_the_seeds_own_example_is_a_model_not_found() -> None:
+    body = {
+        "error": {
+            "message": "The model 'unknown-model' was not found.",
+            "type": "server_error",
+            "code": "model_not_found",
+            "error_id": "MODEL_NOT_FOUND",
+            "status": 404,
+            "request_id": "req_abc123",
+        }
+    }
+    error = api_error(404, body)
+    assert type(error) is ModelNotFoundError
+    assert isinstance(error, AccountError)
+    assert not isinstance(error, Retryable)
+
+
+def test_the_unified_envelope_with_http_status() -> None:
+    body = {
+        "status": False,
+        "response": "Unauthorized.",
+        "error": {"http_status": 401, "message": "The key is not known.", "details": None, "error_id": "UNAUTHORIZED"},
+    }
+    error = api_error(401, body)
+    assert type(error) is AuthenticationError
+    assert error.message == "The key is not known."
+
+
+def test_the_unified_envelope_without_a_message_says_its_response() -> None:
+    assert api_error(403, {"status": False, "response": "Not you.", "error": {}}).message == "Not you."
+
+
+def test_the_flat_envelope() -> None:
+    error = api_error(429, {"error_id": "RATE_LIMIT_EXCEEDED", "message": "Slow down."}, retry_after=12.0)
+    assert type(error) is RateLimitError
+    assert (error.message, error.retry_after) == ("Slow down.", 12.0)
+
+
+def test_an_error_id_and_request_id_beside_the_error_object_count() -> None:
+    error = api_error(
+        400, {"error_id": "CONTENT_POLICY_VIOLATION", "request_id": "req_2", "error": {"message": "Blocked."}}
+    )
+    assert type(error) is ContentPolicyError
+    assert error.request_id == "req_2"
+
+
+def test_an_error_that_is_a_string_is_the_message() -> None:
+    assert api_error(500, {"error": "It broke."}).message == "It broke."
+
+
+def test_the_lower_case_context_error_of_the_training_page() -> None:
+    body = {
+        "error": {
+            "error_id": "context_length_exceeded",
+            "type": "InferenceError",
+            "code": "context_length_exceeded",
+            "param": "messages",
+            "status": 400,
+            "request_id": "req_3",
+        }
+    }
+    error = api_error(400, body)
+    assert type(error) is ContextLengthError
+    assert error.message == "The service answered 400 without a message"
+
+
+@pytest.mark.parametrize("key", ["content_filter_result", "content_filter_results"])
+def test_a_blocked_prompt_of_the_upstream_carries_its_verdict(key: str) -> None:
+    inner = {"code": "ResponsibleAIPolicyViolation", key: VERDICT}
+    body = {"error": {"message": "Filtered.", "code": "content_filter", "type": None, "innererror": inner}}
+    error = api_error(400, body)
+    assert isinstance(error, ContentPolicyError)
+    assert error.safety == VERDICT
+
+
+def test_a_blocked_prompt_of_responses_carries_its_verdict() -> None:
+    filters = [{"blocked": True, "source_type": "prompt", "content_filter_results": VERDICT}]
+    error = api_error(400, {"error": {"message": "Filtered.", "code": "content_filter", "content_filters": filters}})
+    assert isinstance(error, ContentPolicyError)
+    assert error.safety == VERDICT
+
+
+def test_the_code_of_a_block_wins_over_a_general_error_id() -> None:
+    body = {"error": {"message": "Filtered.", "error_id": "INVALID_REQUEST", "code": "content_filter"}}
+    assert type(api_error(400, body)) is ContentPolicyError
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        None,
+        "text",
+        [],
+        {},
+        {"error": "text"},
+        {"error": {"innererror": "text"}},
+        {"error": {"innererror": {"content_filter_result": None}}},
+        {"error": {"content_filters": "text"}},
+        {"error": {"content_filters": [None, {}]}},
+    ],
+)
+def test_a_block_without_a_verdict_has_empty_safety(body: Any) -> None:
+    error = api_error(451, body)
+    assert isinstance(error, ContentPolicyError)
+    assert error.safety == {}
+
+
+def test_a_proxys_page_is_quoted_as_text_without_its_tags() -> None:
+    page = (
+        "<html><head><style>p {}</style><title>502 Bad Gateway</title></head>"
+        "<body><script>alert(1)</script><p>nginx &amp; co</p></body></html>"
+    )
+    error = api_error(502, page)
+    assert type(error) is ServerError
+    assert error.message == "The service answered 502: 502 Bad Gateway nginx & co"
+
+
+def test_a_long_page_is_cut() -> None:
+    assert len(api_error(502, "word " * 1000).message) < 300
+
+
+def test_fields_of_the_wrong_type_are_left_out() -> None:
+    error = api_error(400, {"error": {"message": 5, "error_id": 7, "code": 400, "param": [], "type": None}})
+    assert type(error) is BadRequestError
+    assert (error.error_id, error.code, error.param, error.type) == (None, None, None, None)
+
+
+@pytest.mark.parametrize("kind", classes(), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("way", [lambda e: pickle.loads(pickle.dumps(e)), copy.copy, copy.deepcopy])
+def test_every_error_survives_pickling_and_copying(kind: type[BaseException], way: Any) -> None:
+    """Workers of a cluster send their errors home."""
+    error = example(kind)
+    again = way(error)
+    assert type(again) is kind
+    assert str(again) == str(error)
+    assert again.args == error.args
+    assert vars(again) == vars(error)
+
+
+def test_every_error_is_a_skytells_error_or_says_why_not() -> None:
+    others = {c.__name__ for c in classes() if not issubclass(c, errors.SkytellsError)}
+    assert others == {"Interrupted", "SkytellsWarning"}
+
+
+def test_input_errors_are_value_errors_and_missing_extras_import_errors() -> None:
+    assert issubclass(errors.InputError, ValueError)
+    assert issubclass(errors.MissingExtraError, ImportError)
+
+
+def test_a_missing_extra_says_how_to_install_it() -> None:
+    error = errors.MissingExtraError("The map", "plots")
+    assert "pip install 'skytells-nb[plots]'" in str(error)
+    assert error.extra == "plots"
+
+
+def test_the_tree_in_the_docstring_names_every_error() -> None:
+    tree = errors.__doc__ or ""
+    missing = [c.__name__ for c in classes() if c.__name__ != "SkytellsWarning" and c.__name__ not in tree]
+    assert missing == []
+
+
+def test_all_is_complete() -> None:
+    assert {c.__name__ for c in classes()} <= set(errors.__all__)
+
+
+def test_a_notebook_shows_one_block() -> None:
+    assert errors.InputError("No.")._render_traceback_() == ["InputError: No."]
+    assert errors.Interrupted("Stopped.")._render_traceback_() == ["Interrupted: Stopped."]
