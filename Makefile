@@ -26,7 +26,7 @@ lab: $(VENV)/.lab
 	  echo "No SKYTELLS_API_KEY: answers come from the small models on this machine."; \
 	  export SKYTELLS_BASE_URL=local; \
 	fi; \
-	exec $(BIN)/jupyter lab --notebook-dir=notebooks
+	exec $(BIN)/jupyter lab --notebook-dir=notebooks $$([ "$$(id -u)" = 0 ] && echo --allow-root)
 
 test: $(VENV)/.dev
 	@$(models)

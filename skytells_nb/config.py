@@ -106,4 +106,4 @@ def _user_dir(variable: str, unix: str, mac: str) -> Path:
         root = Path.home() / "Library" / mac
     else:
         root = Path(os.environ.get(variable) or Path.home() / unix)
-    return root / "skytells"
+    return root / "skytells-nb"

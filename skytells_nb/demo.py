@@ -89,6 +89,8 @@ def run(notebook: Path | None = None, out_dir: Path = Path("build/demo")) -> Dem
     with _environment({"SKYTELLS_BASE_URL": "local", "SKYTELLS_NB_STREAM": "final"}):
         client = nbclient.NotebookClient(
             document,
+            # The kernel warns of its transport, which stays on this machine.
+            extra_arguments=["--log-level=ERROR"],
             timeout=CELL_TIMEOUT_S,
             kernel_name="python3",
             resources={"metadata": {"path": str(source.parent)}},

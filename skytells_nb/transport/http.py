@@ -137,9 +137,9 @@ class Transport:
             content = self._content(response)
             self._check(response, content)
             with contextlib.suppress(ValueError):
-                hidden = hidden_refusal(json.loads(content), request_id(response))
-                if hidden is not None:
-                    raise hidden
+                refused = hidden_refusal(json.loads(content), request_id(response))
+                if refused is not None:
+                    raise refused
             raise AnswerError(f"A stream was asked for and {kind} came.", request_id=request_id(response))
         except BaseException:
             response.close()
