@@ -129,7 +129,7 @@ def test_a_folder_may_be_in_the_home_folder() -> None:
 def test_the_file_and_the_cache_have_a_place_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SKYTELLS_CONFIG")
     assert config_file().name == "config.toml"
-    assert config_file().parent.name == user_cache_dir().name == "skytells"
+    assert config_file().parent.name == user_cache_dir().name == "skytells-nb"
     assert config_file().parent != user_cache_dir()
 
 

@@ -16,7 +16,7 @@ def run_demo(out: Path) -> dict[str, str]:
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     pairs = [line.split(maxsplit=1) for line in done.stdout.splitlines() if len(line.split(maxsplit=1)) == 2]
-    return {name: value for name, value in pairs}
+    return dict(pairs)
 
 
 @pytest.mark.slow
