@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from skytells_nb.errors import ConfigurationError, MissingExtraError, SkytellsError
+from skytells_nb.errors import ConfigurationError, InputError, MissingExtraError, SkytellsError
 
 CELL_TIMEOUT_S = 600
 _SUMMARY = """
@@ -72,7 +72,8 @@ def quickstart() -> Path:
 def run(notebook: Path | None = None, out_dir: Path = Path("build/demo")) -> Demo:
     """Execute the notebook and write it and an HTML page to ``out_dir``.
 
-    Raises MissingExtraError without nbclient and nbconvert, SkytellsError where a cell fails.
+    Raises MissingExtraError without nbclient and nbconvert, InputError for a file that is no notebook, SkytellsError
+    where a cell fails.
     """
     try:
         import nbclient
@@ -82,7 +83,11 @@ def run(notebook: Path | None = None, out_dir: Path = Path("build/demo")) -> Dem
         raise MissingExtraError(f"The demo ({missing.name} is missing)", "demo") from None
 
     source = notebook or quickstart()
-    document = nbformat.read(source, as_version=4)
+    try:
+        document = nbformat.read(source, as_version=4)
+    except (OSError, ValueError, AttributeError) as problem:
+        why = " ".join(str(problem).split())[:200]
+        raise InputError(f"{source} cannot be read as a notebook: {why}") from None
     summary = nbformat.v4.new_code_cell(_SUMMARY)
     document.cells.append(summary)
     started = time.monotonic()
@@ -99,6 +104,8 @@ def run(notebook: Path | None = None, out_dir: Path = Path("build/demo")) -> Dem
             client.execute()
         except nbclient.exceptions.CellExecutionError as failure:
             raise SkytellsError(f"A cell of {source.name} failed: {failure}") from None
+        except (nbclient.exceptions.CellTimeoutError, nbclient.exceptions.DeadKernelError) as failure:
+            raise SkytellsError(f"{source.name} did not run to its end: {failure}") from None
     seconds = time.monotonic() - started
     document.cells.remove(summary)
     figures = json.loads("".join(output.get("text", "") for output in summary.outputs))

@@ -102,10 +102,10 @@ class Session:
         """What the last vectorised call did."""
         return self.reports[-1] if self.reports else None
 
-    def revise_report(self, report: Report) -> None:
-        """Put more into the last report, such as rows whose answers turned out not to fit."""
+    def revise_report(self, report: Report, revised: Report) -> None:
+        """Put a report with more in it, such as rows whose answers turned out not to fit, in the place of this one."""
         with self._lock:
-            self.reports = [*self.reports[:-1], report]
+            self.reports = [revised if known is report else known for known in self.reports]
 
     def models(self) -> list[Model]:
         """The catalogue of models that this API serves, asked for once."""
@@ -143,7 +143,9 @@ class Session:
         """Count what a vectorised call used."""
         with self._lock:
             self.reports = [*self.reports, report][-self.MOST_REPORTS :]
-            self.totals.add(report.model, report.requests, report.tokens_in, report.tokens_out, report.cost)
+            # A run that the cache answered costs nothing, also where no price is known.
+            cost = report.cost if report.requests else 0.0
+            self.totals.add(report.model, report.requests, report.tokens_in, report.tokens_out, cost)
 
     def record_safety(self, verdicts: Iterable[Safety]) -> None:
         with self._lock:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from skytells_nb import demo
+from skytells_nb.errors import InputError
+
 
 def run_demo(out: Path) -> dict[str, str]:
     """What ``python -m skytells_nb demo`` prints, by name."""
@@ -43,3 +46,12 @@ def test_the_demo_says_what_it_did_and_a_second_run_sends_nothing(tmp_path: Path
     figures = [o for o in outputs if "application/vnd.plotly.v1+json" in o.get("data", {})]
     assert len(figures) == 2
     assert len(json.dumps(executed)) < 300_000
+
+
+@pytest.mark.parametrize("content", [None, "{", "[1]"], ids=["missing", "not JSON", "another JSON"])
+def test_a_file_that_is_no_notebook_is_refused_by_name(tmp_path: Path, content: str | None) -> None:
+    notebook = tmp_path / "x.ipynb"
+    if content is not None:
+        notebook.write_text(content)
+    with pytest.raises(InputError, match=r"x\.ipynb cannot be read as a notebook"):
+        demo.run(notebook, tmp_path / "out")

@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ from local_fakes import fake_server
 
 import skytells_nb as sky
 from skytells_nb import session as sessions
+from skytells_nb.engine.report import Report
 from skytells_nb.errors import ConfigurationError, MissingKeyError
 from skytells_nb.local.server import LocalServer
 from skytells_nb.session import Session, Totals
@@ -327,3 +329,21 @@ def test_reset_forgets_the_default() -> None:
     sessions.reset()
     assert not sessions.has_current()
     sessions.reset()
+
+
+def test_a_run_that_the_cache_answered_keeps_the_cost_known() -> None:
+    """No price is known for embeddings; nothing was asked, so nothing was spent."""
+    session = connect()
+    session.record_run(Report("embed", "skytells-embed-3-small", "done", rows=3, cached=3, cost=None))
+    assert session.totals.cost == 0.0
+    session.record_run(Report("embed", "skytells-embed-3-small", "done", rows=3, sent=3, requests=1, cost=None))
+    assert session.totals.cost is None
+
+
+def test_a_revised_report_takes_the_place_of_its_own_and_no_other() -> None:
+    session = connect()
+    first, second = (Report("embed", "m", "done", rows=rows) for rows in (1, 2))
+    session.record_run(first)
+    session.record_run(second)
+    session.revise_report(first, replace(first, rows=10))
+    assert [report.rows for report in session.reports] == [10, 2]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, Literal, Unpack
 
 import numpy as np
@@ -65,7 +66,7 @@ class FrameAccessor:
         check_options(options)
         texts = texts_of(column_of(self._frame, column), name=column)
         self._check_into(into, column)
-        call = Call.open(on_error, progress, options)
+        call = Call.open(on_error, progress, options, asker=self._frame)
         series, report = embed_texts(call, texts, self._frame.index, model, dimensions, dtype, into)
         return self._with({into: series}, report)
 
@@ -99,11 +100,12 @@ class FrameAccessor:
         check_options(options)
         if flatten and schema is None:
             raise InputError("flatten=True needs a schema whose fields become the columns.")
-        texts = Template(template).fill(self._frame)
+        filled = Template(template)
+        texts = filled.fill(self._frame)
         names = field_names(schema) if flatten and schema is not None else [into]
         for name in names:
-            self._check_into(name)
-        call = Call.open(on_error, progress, options)
+            self._check_into(name, *filled.fields)
+        call = Call.open(on_error, progress, options, asker=self._frame)
         job = prompt_job(call, model, system, schema, params)
         answers = complete_texts(call, job, texts, self._frame.index, into, schema)
         made = answers.fields() if flatten else {into: answers.column}
@@ -137,7 +139,7 @@ class FrameAccessor:
         found = check_labels(labels)
         texts = texts_of(column_of(self._frame, column), name=column)
         self._check_into(into, column)
-        call = Call.open(on_error, progress, options)
+        call = Call.open(on_error, progress, options, asker=self._frame)
         kind = pd.CategoricalDtype(found)
         if via == "embedding":
             if details or instructions:
@@ -177,10 +179,10 @@ class FrameAccessor:
         check_options(options)
         if not isinstance(query, str) or not query.strip():
             raise InputError("The query is a text that is not empty.")
-        if not isinstance(k, int) or k < 1:
+        if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
             raise InputError(f"k is 1 or more; found {k!r}.")
         series = column_of(self._frame, column)
-        call = Call.open(on_error, progress, options)
+        call = Call.open(on_error, progress, options, asker=self._frame)
         kind = pd.api.types.infer_dtype(series, skipna=True)
         report: Report | None = None
         if kind in ("string", "categorical"):
@@ -200,8 +202,9 @@ class FrameAccessor:
                 "they were made by different models or with different dimensions=."
             )
         scores = _unit(matrix) @ _unit(target)[0] if len(matrix) else np.empty(0, dtype=np.float32)
-        best = np.argsort(-scores, kind="stable")[:k]
-        result = self._frame.iloc[np.flatnonzero(valid)[best]].assign(score=scores[best])
+        best = np.argsort(-scores, kind="stable")[: int(k)]
+        result = self._frame.iloc[np.flatnonzero(valid)[best]].copy()
+        result[self._full("score")] = scores[best]
         remember(result, report or query_report)
         return result
 
@@ -268,7 +271,14 @@ class FrameAccessor:
         tidy = pd.DataFrame(records, columns=SAFETY_COLUMNS)
         return tidy.astype({"filtered": bool, "checked": bool, "detected": "boolean"})
 
+    def _full(self, name: Any) -> Any:
+        """The name as a whole key of these columns, which may have several levels."""
+        levels = self._frame.columns.nlevels
+        return name if levels == 1 or isinstance(name, tuple) else (name, *[""] * (levels - 1))
+
     def _check_into(self, into: Any, *sources: Any) -> None:
+        if not isinstance(into, Hashable):
+            raise InputError(f"into is the name of a column; found {into!r}.")
         if any(into == source for source in sources):
             raise InputError(f"into={into!r} would replace the column it is made from; choose another name.")
 
@@ -281,8 +291,7 @@ class FrameAccessor:
     ) -> pd.DataFrame:
         result = self._frame.copy(deep=False)
         for name, series in made.items():
-            result[name] = series.array
-        remember(self._frame, report)
+            result[self._full(name)] = series.array
         remember(result, report, answers)
         return result
 

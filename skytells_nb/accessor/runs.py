@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import os
 import sys
 import warnings
 import weakref
@@ -21,10 +23,10 @@ from skytells_nb.engine.engine import Engine, Job, OnError, Outcome
 from skytells_nb.engine.events import Listener, ignore
 from skytells_nb.engine.report import Report
 from skytells_nb.engine.work import Completed, vectors
-from skytells_nb.errors import InputError, Interrupted, SkytellsWarning
+from skytells_nb.errors import InputError, Interrupted, SkytellsError, SkytellsWarning
 from skytells_nb.session import Session, current
 
-PACKAGE = str(Path(__file__).parent.parent)
+PACKAGE = str(Path(__file__).parent.parent) + os.sep
 
 
 class RunOptions(TypedDict, total=False):
@@ -60,16 +62,39 @@ class Call:
     progress: bool | Listener
     budget: float | None
     max_in_flight: int | None
+    asker: pd.DataFrame | pd.Series[Any] | None = None
+    """Whose ``report`` this call is, however it ends."""
 
     @classmethod
-    def open(cls, on_error: OnError, progress: bool | Listener, options: RunOptions) -> Call:
-        session = options.get("session") or current()
-        engine = session.engine_for(options.get("cache"))
-        return cls(session, engine, on_error, progress, options.get("budget"), options.get("max_in_flight"))
+    def open(cls, on_error: OnError, progress: bool | Listener, options: RunOptions, *, asker: Any = None) -> Call:
+        if not isinstance(progress, bool) and not callable(progress):
+            raise InputError(f"progress is True, False or a function that takes events; found {progress!r}.")
+        given, cache = options.get("session"), options.get("cache")
+        if given is not None and not isinstance(given, Session):
+            raise InputError(f"session is what connect() returned; found {type(given).__name__}.")
+        if cache is not None and not isinstance(cache, (str, Path)):
+            raise InputError(f"cache is a path, 'off' or 'memory'; found {cache!r}.")
+        session = given or current()
+        engine = session.engine_for(cache)
+        return cls(session, engine, on_error, progress, options.get("budget"), options.get("max_in_flight"), asker)
 
     def quietly(self) -> Call:
         """The same call without a progress line, for the few texts a call needs beside its rows."""
-        return replace(self, progress=False)
+        return replace(self, progress=False, asker=None)
+
+    def ended(self, report: Report) -> None:
+        """Keep the report, for the session and for what was asked."""
+        self.session.record_run(report)
+        if self.asker is not None:
+            remember(self.asker, report)
+
+    def revise(self, report: Report, **more: Any) -> Report:
+        """Put more into a report that is kept already."""
+        revised = replace(report, **more)
+        self.session.revise_report(report, revised)
+        if self.asker is not None:
+            remember(self.asker, revised)
+        return revised
 
     def run(self, job: Job, texts: Texts, *, column: Callable[[Outcome], Any]) -> Outcome:
         """The outcome for these texts; ``column`` builds what an interrupted call has to show."""
@@ -82,16 +107,27 @@ class Call:
                 budget=self.budget,
                 max_in_flight=self.max_in_flight,
                 listen=listen,
-                ended=self.session.record_run,
+                ended=self.ended,
             )
         except Interrupted as stop:
             if isinstance(stop.outcome, Outcome):
-                self.session.revise_report(replace(stop.outcome.report, partial=column(stop.outcome)))
+                # Answers that make no column must not turn an interrupt into another error.
+                with contextlib.suppress(SkytellsError):
+                    self.revise(stop.outcome.report, partial=column(stop.outcome))
             raise
         finally:
             close()
-        warn_of_failures(outcome.report, self.on_error)
+        self.warn_of_failures(outcome.report)
         return outcome
+
+    def warn_of_failures(self, report: Report) -> None:
+        """One warning for all rows that failed, with the first reasons."""
+        if report.failed and self.on_error == "warn":
+            kept = "" if self.engine.keeps_nothing else "; what was answered is in the cache and not sent again"
+            warn(
+                f"{report.failed:,} of {report.rows:,} rows have no answer and are null. "
+                f"{'; '.join(report.reasons())}. See df.skytells.report.errors{kept}."
+            )
 
 
 def _listener(progress: bool | Listener, label: str) -> tuple[Listener, Callable[[], None]]:
@@ -103,15 +139,6 @@ def _listener(progress: bool | Listener, label: str) -> tuple[Listener, Callable
 
     line = ProgressLine(label)
     return line, line.close
-
-
-def warn_of_failures(report: Report, on_error: OnError) -> None:
-    """One warning for all rows that failed, with the first reasons."""
-    if report.failed and on_error == "warn":
-        warn(
-            f"{report.failed:,} of {report.rows:,} rows have no answer and are null. {'; '.join(report.reasons())}. "
-            "See df.skytells.report.errors; what was answered is in the cache and not sent again."
-        )
 
 
 def warn(message: str) -> None:

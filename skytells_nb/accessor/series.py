@@ -41,7 +41,7 @@ class SeriesAccessor:
         """
         check_options(options)
         texts = texts_of(self._series)
-        call = Call.open(on_error, progress, options)
+        call = Call.open(on_error, progress, options, asker=self._series)
         result, report = embed_texts(call, texts, self._series.index, model, dimensions, dtype, self._series.name)
         remember(result, report)
         return result
@@ -66,7 +66,7 @@ class SeriesAccessor:
         if not isinstance(instructions, str) or not instructions.strip():
             raise InputError("instructions is a text that says what to do with each value.")
         texts = texts_of(self._series)
-        call = Call.open(on_error, progress, options)
+        call = Call.open(on_error, progress, options, asker=self._series)
         job = prompt_job(call, model, instructions, schema, params)
         answers = complete_texts(call, job, texts, self._series.index, self._series.name, schema)
         remember(answers.column, answers.report)

@@ -27,6 +27,10 @@ def column_of(frame: pd.DataFrame, name: Any) -> pd.Series[Any]:
         raise InputError(f"There is no column {name!r}. The columns are: {_listing(frame.columns)}.")
     column: pd.Series[Any] | pd.DataFrame = frame[name]
     if isinstance(column, pd.DataFrame):
+        if frame.columns.nlevels > 1:
+            raise InputError(
+                f"{name!r} names a group of columns; name one in full, such as {(name, *column.columns[:1])}."
+            )
         raise InputError(f"{name!r} names {column.shape[1]} columns; rename them so that one is meant.")
     return column
 
@@ -37,19 +41,18 @@ def texts_of(series: pd.Series[Any], *, name: Any = None) -> Texts:
     Raises InputError for a column of anything else.
     """
     label = repr(name if name is not None else series.name)
-    if isinstance(series.dtype, pd.CategoricalDtype):
-        series = series.astype(object)
-    kind = pd.api.types.infer_dtype(series, skipna=True)
-    if kind not in ("string", "empty"):
-        if kind.startswith("mixed") or series.dtype == object:
-            row, value = next((i, v) for i, v in series.items() if not isinstance(v, str) and not _is_null(v))
-            raise InputError(
-                f"Column {label} holds more than text: {type(value).__name__} at row {row!r}. "
-                "Convert it first, for example with .astype('string')."
-            )
-        raise InputError(f"Column {label} holds {series.dtype}, not text. Convert it first with .astype('string').")
     values: Texts = series.to_numpy(dtype=object)
     null = series.isna().to_numpy(dtype=bool)
+    kind = pd.api.types.infer_dtype(values[~null], skipna=False)
+    if kind not in ("string", "empty"):
+        row, value = next(
+            (i, v) for i, v, n in zip(series.index, values, null, strict=True) if not n and type(v) is not str
+        )
+        if series.dtype == object or isinstance(series.dtype, pd.CategoricalDtype):
+            found = f"more than text: {type(value).__name__} at row {row!r}"
+        else:
+            found = f"{series.dtype}, not text"
+        raise InputError(f"Column {label} holds {found}. Convert it first with .astype('string').")
     if null.any():
         values = values.copy()
         values[null] = None
@@ -121,10 +124,6 @@ class Template:
         if not self.fields:
             hint = f" Did you mean '{{{self.template}}}'?" if self.template in frame.columns else ""
             raise InputError(f"The template names no column, so every row would ask the same thing.{hint}")
-
-
-def _is_null(value: Any) -> bool:
-    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
 
 
 def _listing(names: Sequence[Any] | pd.Index[Any], most: int = 12) -> str:

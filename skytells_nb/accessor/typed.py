@@ -33,7 +33,8 @@ def reader(schema: Schema) -> Callable[[str], dict[str, Any]]:
     if isinstance(schema, type) and issubclass(schema, pydantic.BaseModel):
         model = schema
         return lambda text: model.model_validate_json(text).model_dump()
-    required = list(schema.get("required", ())) if isinstance(schema, Mapping) else []
+    required = list(schema.get("required", ()))
+    choices = {name: part["enum"] for name, part in schema.get("properties", {}).items() if "enum" in part}
 
     def read(text: str) -> dict[str, Any]:
         fields = json.loads(text)
@@ -42,6 +43,9 @@ def reader(schema: Schema) -> Callable[[str], dict[str, Any]]:
         missing = [name for name in required if name not in fields]
         if missing:
             raise ValueError(f"the answer lacks {', '.join(missing)}")
+        for name, allowed in choices.items():
+            if name in fields and fields[name] not in allowed:
+                raise ValueError(f"{name} is {fields[name]!r}, which is none of {', '.join(map(repr, allowed))}")
         return fields
 
     return read

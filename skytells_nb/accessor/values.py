@@ -17,7 +17,7 @@ from skytells_nb.accessor.typed import Schema, field_columns, field_names, reade
 from skytells_nb.engine.engine import Job, Outcome, completion_job, embedding_job
 from skytells_nb.engine.report import Report
 from skytells_nb.engine.work import Completed
-from skytells_nb.errors import AnswerError, RowError
+from skytells_nb.errors import AnswerError, ContentPolicyError, InputError, RowError
 from skytells_nb.wire.models import Price
 from skytells_nb.wire.safety import Safety
 
@@ -32,6 +32,8 @@ def embed_texts(
     name: Any,
 ) -> tuple[pd.Series[Any], Report]:
     """A column of vectors for these texts."""
+    if dtype not in ("numpy", "arrow"):
+        raise InputError(f"dtype is 'numpy' or 'arrow'; found {dtype!r}.")
     job = embedding_job(model or call.session.settings.embedding_model, dimensions)
 
     def column(outcome: Outcome) -> pd.Series[Any]:
@@ -51,6 +53,8 @@ def prompt_job(
 ) -> Job:
     """The job that completes prompts with these settings."""
     extra = {"response_format": response_format(schema)} if schema is not None else {}
+    if params is not None and not isinstance(params, Mapping):
+        raise InputError(f"params is a dict of parameters such as {{'max_tokens': 100}}; found {params!r}.")
     named = model or call.session.settings.model
     return completion_job(named, system=system, params={**(params or {}), **extra}, operation=operation)
 
@@ -84,10 +88,13 @@ def complete_texts(
 
     outcome = call.run(job, texts, column=column)
     kept = completions(outcome)
-    call.session.record_safety([c.safety for c in kept if c is not None])
     if call.on_error == "warn":
         warn_of_cuts(kept, outcome)
     rows: list[Completed | None] = list(spread(list(kept), outcome.answered))
+    for row, problem in outcome.report.errors.items():
+        if isinstance(problem, ContentPolicyError):
+            rows[row] = Completed.of_blocked(problem)
+    call.session.record_safety([c.safety for c in {id(c): c for c in rows if c is not None}.values()])
     price = call.session.price(job.model)
     if schema is None:
         return Answers(column(outcome), rows, outcome.report, None, price)
@@ -113,16 +120,13 @@ def _read(kept: Sequence[Completed | None], outcome: Outcome, schema: Schema, ca
         fields.append(value)
     report = outcome.report
     if misfits:
-        from skytells_nb.accessor.runs import warn_of_failures
-
         codes = outcome.answered
         found = {int(row): misfits[int(codes[row])] for row in np.flatnonzero(np.isin(codes, list(misfits)))}
         errors = dict(sorted({**report.errors, **found}.items()))
-        report = replace(report, errors=errors, failed=len(errors))
+        report = call.revise(report, errors=errors, failed=len(errors), answered=report.answered - len(found))
         if call.on_error == "raise":
             raise RowError(f"{len(found):,} answers do not fit the schema: {next(iter(found.values()))}", report=report)
-        warn_of_failures(replace(report, errors=found, failed=len(found)), call.on_error)
-        call.session.revise_report(report)
+        call.warn_of_failures(replace(report, errors=found, failed=len(found)))
     return spread(fields, outcome.answered), report
 
 
@@ -156,15 +160,17 @@ def details_frame(into: Any, answers: Answers) -> dict[str, pd.Series[Any]]:
         return None if c is None or answers.price is None else answers.price.cost(c.tokens_in, c.tokens_out)
 
     errors = [answers.report.errors.get(row) for row in range(len(rows))]
+    # A blocked prompt has a verdict, and no answer whose tokens are known.
+    told = [None if c is None or isinstance(e, ContentPolicyError) else c for c, e in zip(rows, errors, strict=True)]
     columns_by_suffix = {
         "finish_reason": made([c and c.finish_reason for c in rows], STRING_DTYPE),
         "filtered": made([None if v is None else v.filtered for v in verdicts], "boolean"),
         "severity": made([_severity(v) for v in verdicts], STRING_DTYPE),
-        "tokens_in": made([None if c is None else c.tokens_in for c in rows], "Int64"),
-        "tokens_out": made([None if c is None else c.tokens_out for c in rows], "Int64"),
-        "cost": made([cost(c) for c in rows], "Float64"),
+        "tokens_in": made([None if c is None else c.tokens_in for c in told], "Int64"),
+        "tokens_out": made([None if c is None else c.tokens_out for c in told], "Int64"),
+        "cost": made([cost(c) for c in told], "Float64"),
         "error": made([None if e is None else f"{type(e).__name__}: {e}" for e in errors], STRING_DTYPE),
-        "model": made([c and c.model for c in rows], STRING_DTYPE),
+        "model": made([c and c.model for c in told], STRING_DTYPE),
         "request_id": made([c and c.request_id for c in rows], STRING_DTYPE),
         "safety": made([None if c is None else json.dumps(list(c.findings)) for c in rows], STRING_DTYPE),
     }

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from skytells_nb.cache.key import KeyMaker
 from skytells_nb.cache.store import CacheStore
 from skytells_nb.client.client import Skytells
+from skytells_nb.client.exchange import build
 from skytells_nb.engine.budget import Budget
 from skytells_nb.engine.events import Listener, Progress, State, ignore
 from skytells_nb.engine.pace import Pacer, pacer_for
@@ -23,7 +24,8 @@ from skytells_nb.engine.retry import RetryPolicy
 from skytells_nb.engine.run import Request, Run, Tally
 from skytells_nb.engine.work import CompletionWork, EmbeddingWork, Work
 from skytells_nb.errors import InputError, Interrupted, ReplayMissError, RowError, SkytellsError
-from skytells_nb.wire.embeddings import MAX_INPUT_TOKENS, MAX_INPUTS, MAX_REQUEST_TOKENS
+from skytells_nb.wire.chat import ChatRequest
+from skytells_nb.wire.embeddings import MAX_INPUT_TOKENS, MAX_INPUTS, MAX_REQUEST_TOKENS, EmbeddingRequest
 from skytells_nb.wire.models import Price
 
 OnError = Literal["warn", "raise", "null"]
@@ -162,9 +164,10 @@ class Engine:
         """
         if on_error not in ("warn", "raise", "null"):
             raise InputError(f"on_error is 'warn', 'raise' or 'null'; found {on_error!r}.")
-        if max_in_flight is not None and max_in_flight < 1:
-            raise InputError(f"max_in_flight is 1 or more; found {max_in_flight!r}.")
+        if max_in_flight is not None and (not isinstance(max_in_flight, int) or max_in_flight < 1):
+            raise InputError(f"max_in_flight is a whole number, 1 or more; found {max_in_flight!r}.")
         started = time.monotonic()
+        price = self._price(job.model)
         made = plan(texts, max_tokens=job.max_input_tokens)
         if made.bad and on_error == "raise":
             row, reason = min(made.bad.items())
@@ -172,7 +175,7 @@ class Engine:
         keys = self._keys(job, made.inputs)
         values = self._cache.get_many(keys)
         missing = np.flatnonzero([value is None for value in values]).astype(np.int64)
-        ledger = Budget(budget, self._price(job.model), job.model)
+        ledger = Budget(budget, price, job.model)
         at_once = max_in_flight or self._max_in_flight
         pacer = self._pacer(job, at_once)
         weights = made.counts()
@@ -192,7 +195,7 @@ class Engine:
                     failed=len(made.bad) + tally.rows_failed,
                     requests=tally.requests,
                     tokens=tally.tokens_in + tally.tokens_out,
-                    cost=None if self._price(job.model) is None else ledger.spent,
+                    cost=None if price is None else ledger.spent,
                     seconds=time.monotonic() - started,
                     waiting=pacer.waiting if state == "running" else None,
                 )
@@ -223,28 +226,45 @@ class Engine:
         except SkytellsError as error:
             problem = error
         finally:
-            tally = run.tally
+            tally = run.result()
             for number, value in tally.values.items():
                 values[number] = value
             outcome = self._outcome(job, made, values, tally, state, ledger, len(missing), time.monotonic() - started)
-            tell(tally, state)
+            # Before the listener, which may fail.
             ended(outcome.report)
+            tell(tally, state)
         if state == "interrupted":
             kept = len(values) - outcome.values.count(None)
             raise Interrupted(
-                f"{job.operation} stopped. {kept:,} of {len(values):,} distinct inputs are answered and "
-                f"{'kept in the cache' if self._cache.url != 'off' else 'in the report'}; run again to go on.",
+                f"{job.operation} stopped. {kept:,} of {len(values):,} distinct inputs are answered. "
+                f"{self._kept()} The report's partial holds what there is.",
                 outcome=outcome,
             )
         if problem is not None:
-            if on_error == "raise" and problem in tally.errors.values():
+            if on_error == "raise" and any(problem is error for error in tally.errors.values()):
                 raise RowError(
-                    f"{outcome.report.failed:,} of {made.rows:,} rows failed; the first reason: {problem} "
-                    "Every answer that arrived is in the cache; run again to go on from there.",
+                    f"{outcome.report.failed:,} of {made.rows:,} rows failed; the first reason: "
+                    f"{str(problem).rstrip('.')}. {self._kept()}",
                     report=outcome.report,
                 ) from problem
+            if outcome.report.answered:
+                problem.add_note(
+                    f"{job.operation} ended early: {outcome.report.answered:,} of {made.rows:,} rows are answered. "
+                    f"{self._kept()}"
+                )
             raise problem
         return outcome
+
+    @property
+    def keeps_nothing(self) -> bool:
+        """Whether the cache is off, so that every call is paid for again."""
+        return self._cache.url == "off"
+
+    def _kept(self) -> str:
+        """Where answers are, and what a second run would do."""
+        if self.keeps_nothing:
+            return 'cache="off" keeps no answers, so another run pays for all of them again.'
+        return "Every answer that arrived is kept in the cache; run again to go on from there."
 
     def _outcome(
         self,
@@ -270,6 +290,7 @@ class Engine:
             nulls=made.nulls,
             cached=len(made.inputs) - missing,
             sent=len(tally.values),
+            answered=int(made.counts()[[value is not None for value in values]].sum()),
             failed=len(errors),
             requests=tally.requests,
             retries=tally.retries,
@@ -300,7 +321,8 @@ class Engine:
 
 
 def embedding_job(model: str, dimensions: int | None = None) -> Job:
-    """Embed each input."""
+    """Embed each input. Raises InputError for a parameter that cannot be sent."""
+    build(EmbeddingRequest, model=model, input=["…"], dimensions=dimensions)
     return Job(
         operation="embed",
         endpoint="embeddings",
@@ -315,8 +337,19 @@ def embedding_job(model: str, dimensions: int | None = None) -> Job:
 def completion_job(
     model: str, *, system: str | None = None, params: Mapping[str, Any] | None = None, operation: str = "complete"
 ) -> Job:
-    """Complete each input, as one user message after an optional system text."""
+    """Complete each input, as one user message after an optional system text.
+
+    Raises InputError for a parameter that cannot be sent, or that this sets itself.
+    """
+    if not isinstance(params or {}, Mapping):
+        raise InputError(f"params is a dict of parameters such as {{'max_tokens': 100}}; found {params!r}.")
+    if system is not None and not isinstance(system, str):
+        raise InputError(f"system is a text; found {type(system).__name__}.")
     given = {name: value for name, value in (params or {}).items() if value is not None}
+    taken = [name for name in given if name in ("model", "messages", "stream", "n")]
+    if taken:
+        raise InputError(f"params cannot hold {taken[0]!r}: each row is one prompt with one whole answer.")
+    build(ChatRequest, model=model, messages=[{"role": "user", "content": "…"}], **given)
     return Job(
         operation=operation,
         endpoint="chat/completions",

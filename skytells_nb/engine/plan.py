@@ -72,6 +72,14 @@ def plan(texts: Sequence[str | None] | NDArray[Any], *, max_tokens: int | None =
 def _problem(text: str, max_tokens: int | None) -> InputError | None:
     if not text or text.isspace():
         return InputError("the text is empty; empty texts are not sent")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as problem:
+            broken = text[problem.start]
+            return InputError(
+                f"the text holds half a character ({broken!r}), which cannot be sent; clean the column first"
+            )
     if max_tokens is not None and len(text) > max_tokens:
         tokens = estimate_tokens(text)
         if tokens > max_tokens * CERTAIN:

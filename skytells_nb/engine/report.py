@@ -14,10 +14,11 @@ from skytells_nb.engine.events import State
 class Report:
     """What a run did.
 
-    ``rows`` are input rows and ``distinct`` the different inputs among them; ``cached`` counts distinct inputs answered
-    from the cache, ``sent`` those answered by the service, ``failed`` the rows without an answer. Tokens are the
-    service's own count; ``cost`` is US dollars by the known price, ``None`` where none is known. ``errors`` maps a
-    row's position to its error, and ``partial`` holds what an interrupted run had finished.
+    ``rows`` are input rows; each is one of ``answered``, ``nulls``, ``failed`` and, where the run ended early,
+    ``unsent``. ``distinct`` counts the different inputs that can be sent; ``cached`` those answered from the cache,
+    ``sent`` those answered by the service. Tokens are the service's own count; ``cost`` is US dollars by the known
+    price, ``None`` where none is known. ``errors`` maps a row's position to its error, and ``partial`` holds the column
+    as far as an interrupted run had come.
     """
 
     operation: str
@@ -28,6 +29,7 @@ class Report:
     nulls: int = 0
     cached: int = 0
     sent: int = 0
+    answered: int = 0
     failed: int = 0
     requests: int = 0
     retries: int = 0
@@ -38,19 +40,25 @@ class Report:
     errors: Mapping[int, Exception] = field(default_factory=dict)
     partial: Any = field(default=None, repr=False)
 
+    @property
+    def unsent(self) -> int:
+        """Rows that the run did not come to."""
+        return self.rows - self.answered - self.nulls - self.failed
+
     def to_dict(self) -> dict[str, Any]:
         """The figures as plain values; errors as text by row position."""
         figures = {name: value for name, value in _fields(self).items() if name not in ("errors", "partial")}
-        return {**figures, "errors": {row: str(error) for row, error in self.errors.items()}}
+        return {**figures, "unsent": self.unsent, "errors": {row: str(error) for row, error in self.errors.items()}}
 
     def reasons(self, most: int = 3) -> list[str]:
-        """The commonest errors with their number of rows, most frequent first."""
-        counts: dict[str, int] = {}
+        """The commonest errors with their number of rows, most frequent first; request ids make no difference."""
+        alike: dict[str, list[str]] = {}
         for error in self.errors.values():
-            text = f"{type(error).__name__}: {error}"
-            counts[text] = counts.get(text, 0) + 1
-        ranked = sorted(counts.items(), key=lambda pair: -pair[1])
-        return [f"{count:,} rows: {text}" for text, count in ranked[:most]]
+            text = f"{type(error).__name__}: {str(error).rstrip('.')}"
+            request = getattr(error, "request_id", None)
+            alike.setdefault(text.replace(request, "") if request else text, []).append(text)
+        ranked = sorted(alike.values(), key=lambda texts: -len(texts))
+        return [f"{len(texts):,} row{'s' if len(texts) > 1 else ''}: {texts[0]}" for texts in ranked[:most]]
 
     def __str__(self) -> str:
         return "\n".join(f"{name:<9} {value}" for name, value in self._lines())
@@ -63,10 +71,12 @@ class Report:
         return f"<table>{rows}</table>"
 
     def _lines(self) -> list[tuple[str, str]]:
+        unsent = f", {self.unsent:,} not sent" if self.unsent else ""
         lines = [
             ("operation", f"{self.operation} with {self.model} ({self.state})"),
             ("rows", f"{self.rows:,} ({self.distinct:,} distinct, {self.nulls:,} null)"),
-            ("answers", f"{self.cached:,} from the cache, {self.sent:,} from the service, {self.failed:,} rows failed"),
+            ("", f"{self.answered:,} answered, {self.failed:,} failed{unsent}"),
+            ("answers", f"{self.cached:,} from the cache, {self.sent:,} from the service"),
             ("requests", f"{self.requests:,} ({self.retries:,} of them tried again)"),
             ("tokens", f"{self.tokens_in:,} in, {self.tokens_out:,} out"),
             ("cost", "no price known" if self.cost is None else dollars(self.cost)),

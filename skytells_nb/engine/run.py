@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -127,12 +127,16 @@ class Run:
         except BaseException:
             self._abandon()
             raise
-        self._tick(self.tally)
         if self._fatal is not None:
             raise self._fatal
 
+    def result(self) -> Tally:
+        """What is done now, as a copy: a worker that was left behind may still add to ``tally``."""
+        with self._lock:
+            return replace(self.tally, values=dict(self.tally.values), errors=dict(self.tally.errors))
+
     def _wait(self, seconds: float) -> bool:
-        """Wait for a change; whether any thread is still at work."""
+        """Wait for a thread to end; whether any is still at work."""
         with self._changed:
             if self._working:
                 self._changed.wait(seconds)
@@ -140,13 +144,16 @@ class Run:
 
     def _abandon(self) -> None:
         self._stopped.set()
-        end = time.monotonic() + GRACE_S
-        while time.monotonic() < end and self._wait(0.02):
-            pass
-        with self._lock:
-            busy = list(self._busy)
-        for client in busy:
-            client.abort()
+        try:
+            end = time.monotonic() + GRACE_S
+            while time.monotonic() < end and self._wait(0.02):
+                pass
+        finally:
+            # A second Ctrl-C ends the wait, and must not leave requests under way that are paid for.
+            with self._lock:
+                busy = list(self._busy)
+            for client in busy:
+                client.abort()
         end = time.monotonic() + 2 * GRACE_S
         while time.monotonic() < end and self._wait(0.02):
             pass
@@ -201,15 +208,23 @@ class Run:
 
     def _send(self, request: Request, inputs: Sequence[str], client: Skytells) -> Delivery:
         try:
-            reserved = self._budget.reserve(request.tokens, self._work.output_tokens() * len(inputs))
+            reserved = self._budget.reserve(
+                request.tokens, self._work.most_output_tokens() * len(inputs), self._stopped.is_set
+            )
         except BaseException:
             self._pacer.failed()
             raise
-        delivery: Delivery | None = None
+        used: tuple[int, int] | None = (0, 0)
         with self._lock:
             self.tally.requests += 1
         try:
             delivery = self._work.send(client, inputs)
+            used = (delivery.tokens_in, delivery.tokens_out) if delivery.tokens_in else None
+        except AnswerError:
+            # It was answered, so it was paid for, and nobody says how much it was.
+            used = None
+            self._pacer.failed()
+            raise
         except RateLimitError as refusal:
             self._pacer.limited(refusal.retry_after)
             raise
@@ -219,20 +234,21 @@ class Run:
         else:
             self._pacer.answered(client.limits)
         finally:
-            used = (delivery.tokens_in, delivery.tokens_out) if delivery else (0, 0)
-            self._budget.settle(reserved, *used)
+            self._budget.settle(reserved, used)
         return delivery
 
     def _keep(self, request: Request, delivery: Delivery) -> None:
         numbers = [int(number) for number in request.numbers]
-        self._store(numbers, delivery.values)
-        with self._changed:
-            self.tally.values.update(zip(numbers, delivery.values, strict=True))
-            self.tally.rows_done += int(self._weights[request.numbers].sum())
-            self.tally.tokens_in += delivery.tokens_in
-            self.tally.tokens_out += delivery.tokens_out
-            self.tally.failed_in_a_row = 0
-            self._changed.notify_all()
+        try:
+            self._store(numbers, delivery.values)
+        finally:
+            # Also where the cache does not take it: what was paid for is then in the outcome at least.
+            with self._lock:
+                self.tally.values.update(zip(numbers, delivery.values, strict=True))
+                self.tally.rows_done += int(self._weights[request.numbers].sum())
+                self.tally.tokens_in += delivery.tokens_in
+                self.tally.tokens_out += delivery.tokens_out
+                self.tally.failed_in_a_row = 0
 
     def _fail(self, request: Request, problem: SkytellsError) -> None:
         if isinstance(problem, (AccountError, BudgetExceededError)):
@@ -241,12 +257,11 @@ class Run:
         if isinstance(problem, BadRequestError) and len(request.numbers) > 1:
             self._split(request)
             return
-        with self._changed:
+        with self._lock:
             self.tally.errors.update((int(number), problem) for number in request.numbers)
             rows = int(self._weights[request.numbers].sum())
             self.tally.rows_done += rows
             self.tally.rows_failed += rows
-            self._changed.notify_all()
             down = isinstance(problem, (TransportError, ServerError, AnswerError))
             self.tally.failed_in_a_row = self.tally.failed_in_a_row + 1 if down else 0
             dead = self.tally.failed_in_a_row >= GIVE_UP_AFTER
@@ -262,8 +277,7 @@ class Run:
             self._queue.extendleft(Request(half, request.tokens / 2) for half in reversed(halves))
 
     def _end(self, problem: Exception) -> None:
-        with self._changed:
+        with self._lock:
             if self._fatal is None:
                 self._fatal = problem
             self._stopped.set()
-            self._changed.notify_all()

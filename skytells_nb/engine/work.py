@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skytells_nb.client.client import Skytells
-from skytells_nb.errors import AnswerError
+from skytells_nb.errors import AnswerError, ContentPolicyError
 from skytells_nb.wire.chat import ChatCompletion, ChatMessage, ChatUsage, Choice
-from skytells_nb.wire.safety import Safety
+from skytells_nb.wire.safety import Safety, findings
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,11 @@ class Work(Protocol):
     def send(self, client: Skytells, inputs: Sequence[str]) -> Delivery: ...
 
     def output_tokens(self) -> float:
-        """Tokens that an answer to one input may have, for the budget."""
+        """Tokens that an answer to one input is likely to have."""
+        ...
+
+    def most_output_tokens(self) -> float:
+        """Tokens that it may have at most, as far as that is known, for the budget."""
         ...
 
 
@@ -51,9 +55,14 @@ class EmbeddingWork:
                 f"{self._dimensions} dimensions were asked for and {matrix.shape[1]} came.",
                 request_id=answer.request_id,
             )
-        return Delivery([row.tobytes() for row in matrix], answer.usage.prompt_tokens if answer.usage else 0, 0)
+        tokens = answer.usage.prompt_tokens if answer.usage else 0
+        del answer  # its text is larger than the vectors, and there are as many as requests under way
+        return Delivery([row.tobytes() for row in matrix], tokens, 0)
 
     def output_tokens(self) -> float:
+        return 0.0
+
+    def most_output_tokens(self) -> float:
         return 0.0
 
 
@@ -117,6 +126,17 @@ class Completed:
         return answer
 
     @classmethod
+    def of_blocked(cls, refusal: ContentPolicyError) -> Completed:
+        """What is known of a prompt that the safety filter blocked: its verdict, and no text."""
+        return cls(
+            text="",
+            finish_reason="content_filter",
+            request_id=refusal.request_id,
+            findings=Safety(findings(refusal.safety, "prompt")).records(),
+            blocked=True,
+        )
+
+    @classmethod
     def of(cls, answer: ChatCompletion) -> Completed:
         usage, safety = answer.usage, answer.safety
         return cls(
@@ -140,8 +160,10 @@ class CompletionWork:
         self._model = model
         self._system = system
         self._params = dict(params)
+        self._asked = next((float(params[n]) for n in ("max_tokens", "max_completion_tokens") if params.get(n)), None)
         self._count = 0
         self._tokens_out = 0
+        self._most = 0
 
     def send(self, client: Skytells, inputs: Sequence[str]) -> Delivery:
         (prompt,) = inputs
@@ -153,12 +175,13 @@ class CompletionWork:
         kept = Completed.of(answer)
         self._count += 1
         self._tokens_out += kept.tokens_out
+        self._most = max(self._most, kept.tokens_out)
         return Delivery([kept.to_bytes()], kept.tokens_in, kept.tokens_out, answer.safety)
 
     def output_tokens(self) -> float:
         if self._count:
             return self._tokens_out / self._count
-        return float(self._params.get("max_tokens") or self.GUESSED_OUTPUT)
+        return self._asked or self.GUESSED_OUTPUT
 
-
-MakeClient = Callable[[], Skytells]
+    def most_output_tokens(self) -> float:
+        return self._asked or max(self.GUESSED_OUTPUT, 2.0 * self._most)

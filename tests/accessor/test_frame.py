@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pandas as pd
 import pydantic
 import pytest
 from local_fakes import HashEmbedder
-from served import connected, served
 
 import skytells_nb as sky
 from skytells_nb.engine.events import Progress
@@ -26,19 +24,6 @@ from skytells_nb.errors import (
     SkytellsWarning,
 )
 from skytells_nb.local.server import LocalServer
-
-TEXTS = ["a cat sleeps", "a dog runs", "a cat sleeps", None, "stocks fell"]
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[LocalServer]:
-    with served() as server, connected(server, tmp_path / "c.sqlite"):
-        yield server
-
-
-@pytest.fixture
-def df() -> pd.DataFrame:
-    return pd.DataFrame({"text": TEXTS, "n": range(5)}, index=list("vwxyz"))
 
 
 def test_embed_adds_a_column_of_float32_vectors(server: LocalServer, df: pd.DataFrame) -> None:
@@ -232,7 +217,21 @@ def test_safety_is_a_tidy_table(server: LocalServer) -> None:
     hit = tidy[(tidy["row"] == "b") & (tidy["category"] == "violence")]
     assert set(hit["source"]) == {"prompt", "completion"}
     assert set(hit["severity"]) == {"medium"}
-    assert "c" not in set(tidy["row"])
+
+
+def test_a_blocked_prompt_has_its_verdict_in_details_and_safety(server: LocalServer) -> None:
+    frame = pd.DataFrame({"t": ["fine", "violence:high"]}, index=["a", "b"])
+    out = frame.skytells.complete("{t}", details=True, on_error="null", progress=False)
+    row = out.loc["b"]
+    assert (row["completion_finish_reason"], row["completion_severity"]) == ("content_filter", "high")
+    assert row["completion_filtered"]
+    assert "ContentPolicyError" in row["completion_error"]
+    assert pd.isna(row["completion"])
+    assert pd.isna(row["completion_tokens_in"])
+    tidy = out.skytells.safety()
+    blocked = tidy[(tidy["row"] == "b") & tidy["filtered"]]
+    assert blocked[["source", "category", "severity"]].to_numpy().tolist() == [["prompt", "violence", "high"]]
+    assert sky.current().totals.blocked == 1
 
 
 def test_safety_survives_filtering_when_kept_as_details(server: LocalServer, df: pd.DataFrame) -> None:
@@ -275,8 +274,11 @@ def test_the_series_forms(server: LocalServer, df: pd.DataFrame) -> None:
         pd.DataFrame({"text": pd.Series([], dtype="str"), "n": []}),
         pd.DataFrame({"text": [None, None], "n": [1, 2]}),
         pd.DataFrame({"text": pd.Series([pd.NA, pd.NA], dtype="string"), "n": [1, 2]}),
+        pd.DataFrame({"text": [float("nan")] * 2, "n": [1, 2]}),
+        pd.DataFrame({"text": [pd.NaT] * 2, "n": [1, 2]}),
+        pd.DataFrame({"text": pd.Series([pd.NaT, None], dtype=object), "n": [1, 2]}),
     ],
-    ids=["empty", "all null", "all NA"],
+    ids=["empty", "all null", "all NA", "all NaN", "all NaT", "all null objects"],
 )
 def test_nothing_in_nothing_out_and_nothing_sent(server: LocalServer, frame: pd.DataFrame) -> None:
     assert frame.skytells.embed("text", progress=False)["embedding"].isna().all()
@@ -314,6 +316,18 @@ def test_categorical_text_is_text(server: LocalServer) -> None:
         (lambda d: d.skytells.complete("{0}"), "no column"),
         (lambda d: d.skytells.complete("{text}", flatten=True), "needs a schema"),
         (lambda d: d.skytells.complete("{text}", schema=int), "pydantic model or a JSON schema"),
+        (lambda d: d.skytells.complete("{text}", into="text"), "would replace the column it is made from"),
+        (lambda d: d.skytells.complete("{text}", into=["x"]), "into is the name of a column"),
+        (lambda d: d.skytells.complete("{text}", params={"stream": True}), "params cannot hold 'stream'"),
+        (lambda d: d.skytells.complete("{text}", params={"temperature": 9}), "temperature cannot be 9"),
+        (lambda d: d.skytells.complete("{text}", params=["x"]), "params is a dict"),
+        (lambda d: d.skytells.complete("{text}", system=5), "system is a text"),
+        (lambda d: d.skytells.complete("{text}", budget="5"), "budget is dollars"),
+        (lambda d: d.skytells.complete("{text}", max_in_flight=2.5), "max_in_flight is a whole number"),
+        (lambda d: d.skytells.complete("{text}", session="x"), "session is what connect"),
+        (lambda d: d.skytells.complete("{text}", cache=5), "cache is a path"),
+        (lambda d: d.skytells.embed("text", dimensions=0), "dimensions cannot be 0"),
+        (lambda d: d.skytells.embed("text", dtype="list"), "dtype is"),
         (lambda d: d.skytells.search("", column="text"), "not empty"),
         (lambda d: d.skytells.search("x", column="text", k=0), "k is 1 or more"),
     ],

@@ -1,0 +1,175 @@
+"""However a run ends: what was paid for is kept, and the report accounts for every row."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from local_fakes import EchoGenerator
+from served import connected, served
+
+from skytells_nb.cache.memory import MemoryStore
+from skytells_nb.engine.engine import Outcome, completion_job
+from skytells_nb.engine.events import Progress
+from skytells_nb.engine.report import Report
+from skytells_nb.engine.work import Completed
+from skytells_nb.errors import BudgetExceededError, Interrupted, ServerError, SkytellsError
+
+JOB = completion_job("gpt-5")
+ROWS = [None, "", "say 0", *(f"say {n}" for n in range(40))]
+
+
+def texts(outcome: Outcome) -> list[str | None]:
+    """The answer of each row."""
+    answers = [None if value is None else Completed.from_bytes(value).text for value in outcome.values]
+    return [None if number < 0 else answers[number] for number in outcome.answered]
+
+
+def stop_when(ready: Callable[[], bool]) -> Callable[[Progress], None]:
+    """A listener that acts as Ctrl-C does, once: it raises KeyboardInterrupt in the thread that waits."""
+    raised: list[bool] = []
+
+    def listen(event: Progress) -> None:
+        if not raised and ready():
+            raised.append(True)
+            raise KeyboardInterrupt
+
+    return listen
+
+
+@pytest.mark.parametrize(
+    ("faults", "given", "end"),
+    [
+        ("", {}, None),
+        ("status=500, rate=0.3", {}, None),
+        ("status=500", {}, ServerError),
+        ("status=401", {}, SkytellsError),
+        ("status=500, rate=0.3", {"on_error": "null"}, None),
+        ("", {"budget": 0.0004}, BudgetExceededError),
+    ],
+    ids=["done", "some fail", "dead service", "account", "null policy", "budget"],
+)
+def test_every_row_is_answered_null_failed_or_unsent(faults: str, given: Any, end: type[Exception] | None) -> None:
+    ended: list[Report] = []
+    with served(faults) as server, connected(server, "memory", max_retries=0, max_in_flight=4) as session:
+        if end is None:
+            session.engine.run(JOB, ROWS, ended=ended.append, **given)
+        else:
+            with pytest.raises(end):
+                session.engine.run(JOB, ROWS, ended=ended.append, **given)
+        (report,) = ended
+        assert report.state == ("done" if end is None else "failed")
+        assert report.rows == len(ROWS)
+        assert report.nulls == 1
+        assert report.failed == len(report.errors)
+        assert report.sent == session.cache.stats().entries
+        # The text "say 0" stands in two rows.
+        twice = report.answered - report.sent
+        assert twice in (0, 1)
+        assert report.unsent >= 0
+        assert (report.unsent == 0) == (end is None)
+        assert report.to_dict()["unsent"] == report.unsent
+
+
+def test_an_interrupt_keeps_what_arrived_and_counts_the_rest_as_unsent(tmp_path: Path) -> None:
+    gate = threading.Event()
+    ended: list[Report] = []
+    with served(generator=EchoGenerator(gate=gate)) as server, connected(server, tmp_path / "c.sqlite") as session:
+        stop = stop_when(lambda: server.stats["chat"].answered >= 2)
+        started = time.monotonic()
+        with pytest.raises(Interrupted, match=r"2 of 4 distinct inputs are answered") as caught:
+            session.engine.run(JOB, ["one", "two", "held back", "held too", None], listen=stop, ended=ended.append)
+        assert time.monotonic() - started < 20
+        gate.set()
+        assert texts(caught.value.outcome) == ["one", "two", None, None, None]
+        assert session.cache.stats().entries == 2
+    (report,) = ended
+    assert (report.state, report.answered, report.nulls, report.failed, report.unsent) == ("interrupted", 2, 1, 0, 2)
+
+
+def test_an_interrupt_ends_its_own_run_only() -> None:
+    gate = threading.Event()
+    with served(generator=EchoGenerator(gate=gate)) as server, connected(server, "memory", max_in_flight=4) as session:
+        found: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                session.engine.run(JOB, ["held back", "held too"], listen=stop_when(lambda: True))
+            except BaseException as problem:
+                found.append(problem)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        assert texts(session.engine.run(JOB, ["one", "two"])) == ["one", "two"]
+        thread.join(30)
+        gate.set()
+    assert [type(problem) for problem in found] == [Interrupted]
+
+
+def test_a_listener_that_fails_costs_no_answer_and_no_report() -> None:
+    ended: list[Report] = []
+
+    def listen(event: Progress) -> None:
+        raise LookupError("no such bar")
+
+    with served() as server, connected(server, "memory", max_in_flight=2) as session:
+        with pytest.raises(LookupError):
+            session.engine.run(JOB, ["one", "two"], listen=listen, ended=ended.append)
+        assert session.cache.stats().entries == server.stats["chat"].answered == 2
+    assert [report.answered for report in ended] == [2]
+
+
+class FullStore(MemoryStore):
+    """A store that takes nothing."""
+
+    def put_many(self, items: Any) -> None:
+        raise SkytellsError("no room")
+
+
+def test_an_answer_that_the_cache_does_not_take_is_in_the_outcome() -> None:
+    with served() as server, connected(server, "off", max_in_flight=1) as session:
+        engine = session._make_engine(FullStore())
+        ended: list[Report] = []
+        with pytest.raises(SkytellsError, match="no room") as caught:
+            engine.run(JOB, ["one", "two"], ended=ended.append)
+        engine.close()
+    assert ended[0].sent == server.stats["chat"].answered == 1
+    assert "1 of 2 rows are answered" in caught.value.__notes__[0]
+
+
+def test_messages_do_not_promise_a_cache_that_is_off() -> None:
+    gate = threading.Event()
+    with served(generator=EchoGenerator(gate=gate)) as server, connected(server, "off") as session:
+        with pytest.raises(Interrupted, match='cache="off" keeps no answers'):
+            session.engine.run(JOB, ["held back"], listen=stop_when(lambda: True))
+        gate.set()
+
+
+def test_a_run_leaves_no_thread_and_a_closed_session_no_connection() -> None:
+    with served() as server:
+        with connected(server, "memory", max_in_flight=4) as session:
+            for n in range(20):
+                session.engine.run(JOB, [f"say {n} {m}" for m in range(4)])
+            assert not [thread for thread in threading.enumerate() if thread.name == "skytells-worker"]
+            assert 1 <= len(session.engine._idle) <= 4
+        assert session.engine._idle == []
+
+
+WORDS = st.sampled_from(["say one", "say two", "three", "é à ü", "日本", "a b c d", "🙂"])
+INPUTS = st.lists(st.one_of(st.none(), WORDS, st.text("ab \n", max_size=6)), max_size=25)
+FAULTS = st.sampled_from(["", "status=500, rate=0.2", "status=429, retry_after=0, times=3", "cut=body, rate=0.1"])
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(rows=INPUTS, faults=FAULTS)
+def test_every_row_gets_the_answer_to_its_own_text(rows: list[str | None], faults: str) -> None:
+    with served(faults) as server, connected(server, "memory", max_in_flight=3, max_retries=20) as session:
+        outcome = session.engine.run(JOB, rows)
+        assert texts(outcome) == [row if row and row.strip() else None for row in rows]
+        assert outcome.report.unsent == 0
