@@ -87,8 +87,9 @@ class SkytellsError(Exception):
     """Base of every error here; in a notebook it shows as one block instead of a stack of frames."""
 
     def _render_traceback_(self) -> list[str]:
-        # IPython's protocol: the cell still fails, `%tb` still has the frames.
-        return [f"{type(self).__name__}: {self}"]
+        # IPython's protocol; `%tb` still has the frames. A quoted escape sequence must not reach a terminal.
+        lines = [f"{type(self).__name__}: {self}", *getattr(self, "__notes__", ())]
+        return ["".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in line) for line in lines]
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Pickle and copy would call the class with ``args`` alone, which its keyword-only arguments do not survive.

@@ -295,3 +295,10 @@ def test_all_is_complete() -> None:
 def test_a_notebook_shows_one_block() -> None:
     assert errors.InputError("No.")._render_traceback_() == ["InputError: No."]
     assert errors.Interrupted("Stopped.")._render_traceback_() == ["Interrupted: Stopped."]
+
+
+def test_the_block_a_notebook_shows_has_the_notes_and_no_escape_sequence() -> None:
+    """What the service says is quoted to a terminal without its control characters."""
+    error = errors.InputError("found \x1b[2J\x07 here")
+    error.add_note("3 rows are answered.")
+    assert error._render_traceback_() == ["InputError: found \ufffd[2J\ufffd here", "3 rows are answered."]

@@ -21,8 +21,9 @@ from skytells_nb.accessor.runs import (
 from skytells_nb.accessor.texts import Template, column_of, texts_of
 from skytells_nb.accessor.typed import Schema, check_labels, field_names, label_schema
 from skytells_nb.accessor.values import Answers, classify_texts, complete_texts, details_frame, embed_texts, prompt_job
-from skytells_nb.engine.engine import OnError, embedding_job
+from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.events import Listener
+from skytells_nb.engine.job import embedding_job
 from skytells_nb.engine.report import Estimate, Report
 from skytells_nb.errors import InputError
 from skytells_nb.session import current

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from skytells_nb import columns
 from skytells_nb.accessor.texts import STRING_DTYPE, Texts
-from skytells_nb.engine.engine import Engine, Job, OnError, Outcome
+from skytells_nb.engine.engine import Engine, OnError, Outcome
 from skytells_nb.engine.events import Listener, ignore
+from skytells_nb.engine.job import Job
 from skytells_nb.engine.report import Report
 from skytells_nb.engine.work import Completed, vectors
 from skytells_nb.errors import InputError, Interrupted, SkytellsError, SkytellsWarning

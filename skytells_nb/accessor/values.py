@@ -14,7 +14,8 @@ from skytells_nb import columns
 from skytells_nb.accessor.runs import Call, completions, spread, text_column, vector_column, warn_of_cuts
 from skytells_nb.accessor.texts import STRING_DTYPE, Texts
 from skytells_nb.accessor.typed import Schema, field_columns, field_names, reader, response_format
-from skytells_nb.engine.engine import Job, Outcome, completion_job, embedding_job
+from skytells_nb.engine.engine import Outcome
+from skytells_nb.engine.job import Job, completion_job, embedding_job
 from skytells_nb.engine.report import Report
 from skytells_nb.engine.work import Completed
 from skytells_nb.errors import AnswerError, ContentPolicyError, InputError, RowError

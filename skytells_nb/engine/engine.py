@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,43 +14,24 @@ from numpy.typing import NDArray
 from skytells_nb.cache.key import KeyMaker
 from skytells_nb.cache.store import CacheStore
 from skytells_nb.client.client import Skytells
-from skytells_nb.client.exchange import build
 from skytells_nb.engine.budget import Budget
 from skytells_nb.engine.events import Listener, Progress, State, ignore
+from skytells_nb.engine.job import Job
 from skytells_nb.engine.pace import Pacer, pacer_for
-from skytells_nb.engine.plan import Plan, estimate_tokens, pack, plan, token_estimates
+from skytells_nb.engine.plan import Plan, pack, plan, token_estimates
 from skytells_nb.engine.report import Estimate, Report
 from skytells_nb.engine.retry import RetryPolicy
 from skytells_nb.engine.run import Request, Run, Tally
-from skytells_nb.engine.work import CompletionWork, EmbeddingWork, Work
 from skytells_nb.errors import InputError, Interrupted, ReplayMissError, RowError, SkytellsError
-from skytells_nb.wire.chat import ChatRequest
-from skytells_nb.wire.embeddings import MAX_INPUT_TOKENS, MAX_INPUTS, MAX_REQUEST_TOKENS, EmbeddingRequest
+from skytells_nb.wire.embeddings import MAX_REQUEST_TOKENS
 from skytells_nb.wire.models import Price
 
 OnError = Literal["warn", "raise", "null"]
 
-CHAT_OVERHEAD_TOKENS = 8
-"""Tokens that the chat format adds to a prompt."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One vectorised call: what is asked of the model for each input, and how much may go into one request."""
-
-    operation: str
-    endpoint: str
-    model: str
-    params: Mapping[str, Any]
-    work: Work
-    max_items: int
-    max_input_tokens: int | None = None
-    overhead_tokens: int = 0
-
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came back: ``values[plan.codes[row]]`` is a row's kept answer; ``errors`` maps rows to errors."""
+    """What came back: ``values[plan.codes[row]]`` is a row's kept answer; ``report.errors`` maps rows to errors."""
 
     plan: Plan
     values: list[bytes | None]
@@ -113,8 +94,12 @@ class Engine:
         self._cache.close()
 
     def recall(self, job: Job, text: str) -> bytes | None:
-        """The kept answer to one input, ``None`` where there is none."""
-        return self._cache.get_many(self._keys(job, [text]))[0]
+        """The kept answer to one input, ``None`` where there is none; a kept refusal is raised again."""
+        value = self._cache.get_many(self._keys(job, [text]))[0]
+        problem = None if value is None else job.work.refusal(value)
+        if problem is not None:
+            raise problem
+        return value
 
     def keep(self, job: Job, text: str, answer: bytes) -> None:
         """Keep the answer to one input that was asked for outside ``run``."""
@@ -175,6 +160,9 @@ class Engine:
         keys = self._keys(job, made.inputs)
         values = self._cache.get_many(keys)
         missing = np.flatnonzero([value is None for value in values]).astype(np.int64)
+        refused = {n: refusal for n, value in enumerate(values) if value and (refusal := job.work.refusal(value))}
+        for number in refused:
+            values[number] = None
         ledger = Budget(budget, price, job.model)
         at_once = max_in_flight or self._max_in_flight
         pacer = self._pacer(job, at_once)
@@ -215,12 +203,17 @@ class Engine:
             tick=lambda tally: tell(tally, "running"),
             stop_on_error=on_error == "raise",
         )
+        run.tally.errors.update(refused)
+        run.tally.rows_failed += int(weights[list(refused)].sum())
         state: State = "failed"
-        problem: SkytellsError | None = None
+        problem: Exception | None = None
         try:
-            if len(missing):
-                run.execute()
-            state = "done"
+            if refused and on_error == "raise":
+                problem = next(iter(refused.values()))
+            else:
+                if len(missing):
+                    run.execute()
+                state = "done"
         except KeyboardInterrupt:
             state = "interrupted"
         except SkytellsError as error:
@@ -318,44 +311,3 @@ class Engine:
             Request(numbers, float(tokens[start:stop].sum()))
             for numbers, start, stop in zip(packed, ends, ends[1:], strict=False)
         ]
-
-
-def embedding_job(model: str, dimensions: int | None = None) -> Job:
-    """Embed each input. Raises InputError for a parameter that cannot be sent."""
-    build(EmbeddingRequest, model=model, input=["…"], dimensions=dimensions)
-    return Job(
-        operation="embed",
-        endpoint="embeddings",
-        model=model,
-        params={"dimensions": dimensions},
-        work=EmbeddingWork(model, dimensions),
-        max_items=MAX_INPUTS,
-        max_input_tokens=MAX_INPUT_TOKENS,
-    )
-
-
-def completion_job(
-    model: str, *, system: str | None = None, params: Mapping[str, Any] | None = None, operation: str = "complete"
-) -> Job:
-    """Complete each input, as one user message after an optional system text.
-
-    Raises InputError for a parameter that cannot be sent, or that this sets itself.
-    """
-    if not isinstance(params or {}, Mapping):
-        raise InputError(f"params is a dict of parameters such as {{'max_tokens': 100}}; found {params!r}.")
-    if system is not None and not isinstance(system, str):
-        raise InputError(f"system is a text; found {type(system).__name__}.")
-    given = {name: value for name, value in (params or {}).items() if value is not None}
-    taken = [name for name in given if name in ("model", "messages", "stream", "n")]
-    if taken:
-        raise InputError(f"params cannot hold {taken[0]!r}: each row is one prompt with one whole answer.")
-    build(ChatRequest, model=model, messages=[{"role": "user", "content": "…"}], **given)
-    return Job(
-        operation=operation,
-        endpoint="chat/completions",
-        model=model,
-        params={"system": system, **given},
-        work=CompletionWork(model, system, given),
-        max_items=1,
-        overhead_tokens=CHAT_OVERHEAD_TOKENS + (estimate_tokens(system) if system else 0),
-    )

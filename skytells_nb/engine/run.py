@@ -257,6 +257,9 @@ class Run:
         if isinstance(problem, BadRequestError) and len(request.numbers) > 1:
             self._split(request)
             return
+        kept = self._work.kept(problem)
+        if kept is not None:
+            self._store([int(number) for number in request.numbers], [kept] * len(request.numbers))
         with self._lock:
             self.tally.errors.update((int(number), problem) for number in request.numbers)
             rows = int(self._weights[request.numbers].sum())

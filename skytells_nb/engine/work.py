@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skytells_nb.client.client import Skytells
+from skytells_nb.engine.refusal import refusal_in, refusal_to_bytes
 from skytells_nb.errors import AnswerError, ContentPolicyError
 from skytells_nb.wire.chat import ChatCompletion, ChatMessage, ChatUsage, Choice
 from skytells_nb.wire.safety import Safety, findings
@@ -30,6 +31,14 @@ class Work(Protocol):
     """One kind of request."""
 
     def send(self, client: Skytells, inputs: Sequence[str]) -> Delivery: ...
+
+    def kept(self, problem: Exception) -> bytes | None:
+        """What to keep of an input that ended in this error, ``None`` where another try may end otherwise."""
+        ...
+
+    def refusal(self, value: bytes) -> Exception | None:
+        """The error that a kept value stands for, ``None`` where it is an answer."""
+        ...
 
     def output_tokens(self) -> float:
         """Tokens that an answer to one input is likely to have."""
@@ -58,6 +67,12 @@ class EmbeddingWork:
         tokens = answer.usage.prompt_tokens if answer.usage else 0
         del answer  # its text is larger than the vectors, and there are as many as requests under way
         return Delivery([row.tobytes() for row in matrix], tokens, 0)
+
+    def kept(self, problem: Exception) -> bytes | None:
+        return None
+
+    def refusal(self, value: bytes) -> Exception | None:
+        return None
 
     def output_tokens(self) -> float:
         return 0.0
@@ -177,6 +192,12 @@ class CompletionWork:
         self._tokens_out += kept.tokens_out
         self._most = max(self._most, kept.tokens_out)
         return Delivery([kept.to_bytes()], kept.tokens_in, kept.tokens_out, answer.safety)
+
+    def kept(self, problem: Exception) -> bytes | None:
+        return refusal_to_bytes(problem) if isinstance(problem, ContentPolicyError) else None
+
+    def refusal(self, value: bytes) -> Exception | None:
+        return refusal_in(value)
 
     def output_tokens(self) -> float:
         if self._count:

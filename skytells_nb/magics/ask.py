@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from skytells_nb.errors import SkytellsError, TruncatedStreamError
+from skytells_nb.errors import ContentPolicyError, SkytellsError, TruncatedStreamError
 from skytells_nb.widgets.live import Live
 from skytells_nb.wire.chat import ChatCompletion, ChatMessage, Choice
 
@@ -57,19 +57,26 @@ def answer_to(session: Session, question: Question, live: Live) -> Outcome:
     """The kept answer where one is wanted and there, else ``ask``, whose whole answer is kept where that is wanted."""
     if not question.cache:
         return ask(session, question, live)
-    from skytells_nb.engine.engine import completion_job
+    from skytells_nb.engine.job import completion_job
     from skytells_nb.engine.work import Completed
 
     # The same key as df.skytells.complete has for this prompt: either finds what the other paid for.
     job = completion_job(question.model, system=question.system, params=question.options())
-    kept = session.engine.recall(job, question.prompt)
+    try:
+        kept = session.engine.recall(job, question.prompt)
+    except ContentPolicyError as refusal:
+        return Outcome(None, refusal, cached=True)
     if kept is not None:
         answer = Completed.from_bytes(kept).to_answer()
         live.write(answer.text)
         return Outcome(answer, cached=True)
     outcome = ask(session, question, live)
-    if outcome.answer is not None and outcome.problem is None:
-        session.engine.keep(job, question.prompt, Completed.of(outcome.answer).to_bytes())
+    if outcome.problem is not None:
+        worth_keeping = job.work.kept(outcome.problem) if isinstance(outcome.problem, Exception) else None
+    else:
+        worth_keeping = Completed.of(outcome.answer).to_bytes() if outcome.answer is not None else None
+    if worth_keeping is not None:
+        session.engine.keep(job, question.prompt, worth_keeping)
     return outcome
 
 

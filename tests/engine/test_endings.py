@@ -15,11 +15,19 @@ from local_fakes import EchoGenerator
 from served import connected, served
 
 from skytells_nb.cache.memory import MemoryStore
-from skytells_nb.engine.engine import Outcome, completion_job
+from skytells_nb.engine.engine import Outcome
 from skytells_nb.engine.events import Progress
+from skytells_nb.engine.job import completion_job
 from skytells_nb.engine.report import Report
 from skytells_nb.engine.work import Completed
-from skytells_nb.errors import BudgetExceededError, Interrupted, ServerError, SkytellsError
+from skytells_nb.errors import (
+    BudgetExceededError,
+    ContentPolicyError,
+    Interrupted,
+    RowError,
+    ServerError,
+    SkytellsError,
+)
 
 JOB = completion_job("gpt-5")
 ROWS = [None, "", "say 0", *(f"say {n}" for n in range(40))]
@@ -173,3 +181,30 @@ def test_every_row_gets_the_answer_to_its_own_text(rows: list[str | None], fault
         outcome = session.engine.run(JOB, rows)
         assert texts(outcome) == [row if row and row.strip() else None for row in rows]
         assert outcome.report.unsent == 0
+
+
+def test_a_blocked_prompt_is_paid_for_once(tmp_path: Path) -> None:
+    """The service bills a refusal, so it is kept: the second run sends nothing and says the same."""
+    texts = ["fine", "violence:high now", None, "violence:high now"]
+    job = completion_job("gpt-5")
+    with served() as server, connected(server, tmp_path / "c.sqlite") as session:
+        first = session.engine.run(job, texts)
+        server.stats.reset()
+        second = session.engine.run(job, texts)
+        assert server.stats["chat"].requests == 0
+    assert list(second.report.errors) == list(first.report.errors) == [1, 3]
+    again = second.report.errors[1]
+    assert isinstance(again, ContentPolicyError)
+    assert again.safety["violence"]["severity"] == "high"
+    assert str(again) == str(first.report.errors[1])
+    assert (second.report.cached, second.report.answered, second.report.failed) == (2, 1, 2)
+
+
+def test_a_kept_refusal_raises_where_errors_are_to_be_raised(tmp_path: Path) -> None:
+    job = completion_job("gpt-5")
+    with served() as server, connected(server, tmp_path / "c.sqlite") as session:
+        session.engine.run(job, ["violence:high"])
+        server.stats.reset()
+        with pytest.raises(RowError, match="content policy"):
+            session.engine.run(job, ["violence:high", "fine"], on_error="raise")
+        assert server.stats["chat"].requests == 0

@@ -12,8 +12,8 @@ import pytest
 from local_fakes import EchoGenerator, HashEmbedder
 from served import connected, served
 
-from skytells_nb.engine.engine import completion_job, embedding_job
 from skytells_nb.engine.events import Progress
+from skytells_nb.engine.job import completion_job, embedding_job
 from skytells_nb.engine.work import Completed, vectors
 from skytells_nb.errors import (
     AuthenticationError,
