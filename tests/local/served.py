@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from local_fakes import EchoGenerator, HashEmbedder, WordModerator
+from local_fakes import fake_server
 
 import skytells_nb as sky
 from skytells_nb.local.faults import Faults
@@ -18,8 +18,7 @@ KEY = "sk-served-key"
 
 def served(faults: str = "", *, limits: Limits | None = None, **parts: Any) -> LocalServer:
     """A server that is not started yet: a context manager."""
-    given = {"embedder": HashEmbedder(), "moderator": WordModerator(), "generator": EchoGenerator(), **parts}
-    return LocalServer(api_key=KEY, faults=Faults.parse(faults), limits=limits, **given)
+    return fake_server(api_key=KEY, faults=Faults.parse(faults), limits=limits, **parts)
 
 
 def connected(server: LocalServer, cache: Path | str, **settings: Any) -> Session:

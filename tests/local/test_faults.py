@@ -7,7 +7,6 @@ import json
 import math
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -22,18 +21,6 @@ from skytells_nb.local.envelope import CATALOGUE
 
 EMBED: dict[str, Any] = {"model": "skytells-embed-3-small", "input": ["a b", "c d", "e f"]}
 STREAM = talk("one two three four five six", stream=True)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[LocalServer]:
-    with fake_server() as server:
-        yield server
-
-
-@pytest.fixture
-def client(server: LocalServer) -> Iterator[httpx.Client]:
-    with client_of(server) as client:
-        yield client
 
 
 def with_fault(client: httpx.Client, path: str, body: dict[str, Any], fault: str) -> httpx.Response:

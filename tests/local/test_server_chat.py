@@ -10,22 +10,9 @@ import httpx
 import pytest
 from local_fakes import EchoGenerator, EchoPiece, NoGenerator, client_of, events, fake_server, send_raw, talk
 
-from skytells_nb.local import LocalServer
 from skytells_nb.wire.chat import ChatCompletion, ChatCompletionChunk
 
 CATEGORIES = {"hate", "self_harm", "sexual", "violence"}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[LocalServer]:
-    with fake_server() as server:
-        yield server
-
-
-@pytest.fixture
-def client(server: LocalServer) -> Iterator[httpx.Client]:
-    with client_of(server) as client:
-        yield client
 
 
 def stream_of(client: httpx.Client, body: dict[str, Any]) -> list[dict[str, Any]]:

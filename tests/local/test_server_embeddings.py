@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
-from local_fakes import HashEmbedder, client_of, fake_server
+from local_fakes import HashEmbedder
 
-from skytells_nb.local import LocalServer
 from skytells_nb.wire.embeddings import EmbeddingResponse
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[LocalServer]:
-    with fake_server() as server:
-        yield server
-
-
-@pytest.fixture
-def client(server: LocalServer) -> Iterator[httpx.Client]:
-    with client_of(server) as client:
-        yield client
 
 
 def embed(client: httpx.Client, given: Any, **more: Any) -> httpx.Response:

@@ -8,23 +8,11 @@ from typing import Any
 
 import httpx
 import pytest
-from local_fakes import client_of, fake_server, talk
+from local_fakes import talk
 
 from skytells_nb.errors import AuthenticationError, ModelNotFoundError, api_error
 from skytells_nb.local import LocalServer
 from skytells_nb.wire.models import LISTED_PRICES, Model
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[LocalServer]:
-    with fake_server() as server:
-        yield server
-
-
-@pytest.fixture
-def client(server: LocalServer) -> Iterator[httpx.Client]:
-    with client_of(server) as client:
-        yield client
 
 
 def test_an_unknown_model_has_the_product_page_s_envelope(client: httpx.Client) -> None:

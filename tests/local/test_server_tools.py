@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
-from local_fakes import client_of, events, fake_server, talk
+from local_fakes import events, talk
 
-from skytells_nb.local import LocalServer
 from skytells_nb.local.turn import StopFilter
 
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
 NESTED = {"type": "function", "function": {"name": "get_weather", "description": "weather", "parameters": PARAMETERS}}
 FLAT = {"type": "function", "name": "get_weather", "description": "weather", "parameters": PARAMETERS}
 CLOCK = {"type": "function", "function": {"name": "clock", "description": "time now"}}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[LocalServer]:
-    with fake_server() as server:
-        yield server
-
-
-@pytest.fixture
-def client(server: LocalServer) -> Iterator[httpx.Client]:
-    with client_of(server) as client:
-        yield client
 
 
 @pytest.mark.parametrize("tool", [NESTED, FLAT], ids=["nested", "flat"])

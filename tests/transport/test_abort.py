@@ -178,7 +178,7 @@ def test_a_client_can_be_used_again_after_ctrl_c() -> None:
 
 def certificates(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """A TLS context for a server on 127.0.0.1, and one for clients that trust it."""
-    x509 = pytest.importorskip("cryptography.x509")
+    from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
