@@ -164,7 +164,7 @@ class Engine:
         for number in refused:
             values[number] = None
         ledger = Budget(budget, price, job.model)
-        at_once = max_in_flight or self._max_in_flight
+        at_once = max_in_flight or min(self._max_in_flight, job.lanes or self._max_in_flight)
         pacer = self._pacer(job, at_once)
         weights = made.counts()
         cached_rows = int(weights.sum() - weights[missing].sum())

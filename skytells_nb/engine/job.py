@@ -13,6 +13,8 @@ from skytells_nb.errors import InputError
 from skytells_nb.wire.chat import ChatRequest
 from skytells_nb.wire.embeddings import MAX_INPUT_TOKENS, MAX_INPUTS, EmbeddingRequest
 
+EMBEDDING_LANES = 4
+"""Full embedding requests under way at once: each holds about 55 MB while its answer is read (2,048 x 1,536)."""
 CHAT_OVERHEAD_TOKENS = 8
 """Tokens that the chat format adds to a prompt."""
 
@@ -27,6 +29,8 @@ class Job:
     params: Mapping[str, Any]
     work: Work
     max_items: int
+    lanes: int | None = None
+    """Requests under way at once unless the call says; ``None`` leaves it to the session."""
     max_input_tokens: int | None = None
     overhead_tokens: int = 0
 
@@ -41,6 +45,7 @@ def embedding_job(model: str, dimensions: int | None = None) -> Job:
         params={"dimensions": dimensions},
         work=EmbeddingWork(model, dimensions),
         max_items=MAX_INPUTS,
+        lanes=EMBEDDING_LANES,
         max_input_tokens=MAX_INPUT_TOKENS,
     )
 
