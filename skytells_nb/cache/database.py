@@ -167,9 +167,10 @@ def _code(problem: BaseException) -> int:
 
 def _is_ours(connection: sqlite3.Connection, path: Path) -> bool:
     """Whether the file holds answers already, ``False`` where it is empty; CacheError where it holds something else."""
-    (application,) = connection.execute("pragma application_id").fetchone()
-    (version,) = connection.execute("pragma user_version").fetchone()
-    tables = {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
+    with _one_view(connection):
+        (application,) = connection.execute("pragma application_id").fetchone()
+        (version,) = connection.execute("pragma user_version").fetchone()
+        tables = {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
     if not application and not version and not tables:
         return False
     if application != _APPLICATION_ID:
@@ -182,6 +183,21 @@ def _is_ours(connection: sqlite3.Connection, path: Path) -> bool:
     if not {"answers", "totals"} <= tables:
         raise CacheError(f"{path} has lost its tables, and was left alone; choose another path for cache=.")
     return True
+
+
+@contextlib.contextmanager
+def _one_view(connection: sqlite3.Connection) -> Iterator[None]:
+    """What is read within is of one moment: another connection may be making the tables just now."""
+    if connection.in_transaction:
+        yield
+        return
+    connection.execute("begin")
+    try:
+        yield
+    finally:
+        # Some errors have ended it already.
+        if connection.in_transaction:
+            connection.execute("rollback")
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, wal: bool) -> None:

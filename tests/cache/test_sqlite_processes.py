@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -133,3 +136,23 @@ def test_a_fork_amid_writing_threads_harms_neither_side(tmp_path: Path) -> None:
     assert store.stats().entries == 5 * 50
     store.close()
     assert [file.name for file in tmp_path.iterdir()] == ["answers.sqlite"]
+
+
+def test_threads_that_make_the_file_at_the_same_moment_share_it(tmp_path: Path) -> None:
+    """None of them takes the half-made file for another program's; all of their answers are in it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for turn in range(40):
+            path = tmp_path / f"{turn}.sqlite"
+            stores = [SqliteStore(path) for _ in range(4)]
+            together = threading.Barrier(len(stores))
+
+            def put(number: int, stores: list[SqliteStore] = stores, together: threading.Barrier = together) -> None:
+                together.wait(10)
+                stores[number].put_many([(bytes([number]) * 32, b"answer")])
+
+            with ThreadPoolExecutor(len(stores)) as pool:
+                list(pool.map(put, range(len(stores))))
+            assert stores[0].stats().entries == len(stores)
+            for store in stores:
+                store.close()
