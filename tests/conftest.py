@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from ipaddress import ip_address
@@ -53,6 +54,8 @@ sys.addaudithook(_guard)
 
 def pytest_configure(config: pytest.Config) -> None:
     """Name the real folders before the tests get empty ones: weights and compiled code are not fetched per test."""
+    # A run that a shell has put into the background ignores Ctrl-C, and so would every process that a test interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     os.environ.setdefault("NUMBA_CACHE_DIR", str(cache / "skytells-nb" / "numba"))
     from skytells_nb.local import weights

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from local_fakes import EchoGenerator
-from served import connected, served
+from served import connected, served, settled
 
 from skytells_nb.cache.memory import MemoryStore
 from skytells_nb.engine.engine import Outcome
@@ -129,7 +129,7 @@ def test_a_listener_that_fails_costs_no_answer_and_no_report() -> None:
     with served() as server, connected(server, "memory", max_in_flight=2) as session:
         with pytest.raises(LookupError):
             session.engine.run(JOB, ["one", "two"], listen=listen, ended=ended.append)
-        assert session.cache.stats().entries == server.stats["chat"].answered == 2
+        assert session.cache.stats().entries == settled(server, "chat").answered == 2
     assert [report.answered for report in ended] == [2]
 
 
@@ -147,7 +147,7 @@ def test_an_answer_that_the_cache_does_not_take_is_in_the_outcome() -> None:
         with pytest.raises(SkytellsError, match="no room") as caught:
             engine.run(JOB, ["one", "two"], ended=ended.append)
         engine.close()
-    assert ended[0].sent == server.stats["chat"].answered == 1
+    assert ended[0].sent == settled(server, "chat").answered == 1
     assert "1 of 2 rows are answered" in caught.value.__notes__[0]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from local_fakes import EchoGenerator, HashEmbedder
-from served import connected, served
+from served import connected, served, settled
 
 from skytells_nb.engine.events import Progress
 from skytells_nb.engine.job import completion_job, embedding_job
@@ -128,7 +128,7 @@ def test_raise_ends_the_run_and_keeps_what_was_paid(tmp_path: Path) -> None:
     with served(faults) as server, connected(server, tmp_path / "c.sqlite", **settings) as session:
         with pytest.raises(RowError, match="in the cache") as failure:
             session.engine.run(completion_job("gpt-5"), prompts(100), on_error="raise")
-        paid = server.stats["chat"].answered
+        paid = settled(server, "chat").answered
         assert failure.value.report.sent == paid
         assert session.cache.stats().entries == paid
 
@@ -163,7 +163,7 @@ def test_a_budget_stops_before_it_is_exceeded(tmp_path: Path) -> None:
         one = session.price("gpt-5").cost(11, 2)  # type: ignore[union-attr]
         with pytest.raises(BudgetExceededError):
             session.engine.run(job, prompts(100), budget=20 * one)
-        answered = server.stats["chat"].answered
+        answered = settled(server, "chat").answered
         assert 0 < answered < 100
         assert session.cache.stats().entries == answered
 
@@ -263,9 +263,11 @@ def test_a_held_answer_is_cut_within_a_second_of_an_interrupt(tmp_path: Path) ->
         command = [sys.executable, str(script), server.base_url, server.api_key, str(tmp_path / "c.sqlite")]
         child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         deadline = time.monotonic() + 30
-        while server.stats["chat"].answered < 3 and time.monotonic() < deadline:
+        seen = server.stats["chat"]
+        while (seen.answered, seen.in_flight) != (3, 2) and time.monotonic() < deadline:
             time.sleep(0.02)
-        assert (server.stats["chat"].answered, server.stats["chat"].in_flight) == (3, 2)
+            seen = server.stats["chat"]
+        assert (seen.answered, seen.in_flight) == (3, 2)
         sent = time.monotonic()
         child.send_signal(signal.SIGINT)
         out, err = child.communicate(timeout=30)

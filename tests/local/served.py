@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import skytells_nb as sky
 from skytells_nb.local.faults import Faults
 from skytells_nb.local.limits import Limits
 from skytells_nb.local.server import LocalServer
+from skytells_nb.local.stats import Counts
 from skytells_nb.session import Session
 
 KEY = "sk-served-key"
@@ -24,3 +26,11 @@ def served(faults: str = "", *, limits: Limits | None = None, **parts: Any) -> L
 def connected(server: LocalServer, cache: Path | str, **settings: Any) -> Session:
     """The default session, connected to this server by its address and key."""
     return sky.connect(KEY, base_url=server.base_url, cache=cache, **settings)
+
+
+def settled(server: LocalServer, endpoint: str) -> Counts:
+    """The counters once nothing is under way: a client has its answer a moment before the server has counted it."""
+    deadline = time.monotonic() + 10
+    while server.stats[endpoint].in_flight and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return server.stats[endpoint]
