@@ -136,13 +136,19 @@ def session(local_server: LocalServer, tmp_path: Path, isolated: None) -> Sessio
 
 @pytest.fixture(scope="session")
 def chat_weights() -> Path:
-    """The chat model's file, fetched once into the user's cache; tests that need real text ask for it."""
+    """The chat model's file, fetched once into the user's cache; tests that need real text ask for it.
+
+    Without it, or without the runtime for it, they are skipped and say so; in CI they fail.
+    """
     from skytells_nb.errors import LocalServerError
-    from skytells_nb.local import weights
+    from skytells_nb.local import llama, weights
 
     try:
-        return weights.install(progress=lambda *words: None)
+        unable = llama.missing()
+        if unable:
+            raise LocalServerError(unable)
+        return weights.find() or weights.install(progress=lambda *words: None)
     except LocalServerError as problem:
         if CI:
             raise
-        pytest.skip(f"no chat weights: {problem}")
+        pytest.skip(f"no chat model: {problem}")

