@@ -119,7 +119,7 @@ class Estimate:
 
 
 def dollars(amount: float) -> str:
-    """An amount with as many places as it needs."""
-    if amount == 0:
-        return "$0.00"
-    return f"${amount:,.2f}" if amount >= 0.1 else f"${amount:.2g}" if amount >= 0.0001 else "under $0.0001"
+    """US dollars: $12.34; below a cent with as many digits as it takes."""
+    if amount == 0 or abs(amount) >= 0.00995:
+        return f"${amount:,.2f}"
+    return f"${amount:.6f}".rstrip("0") if abs(amount) >= 0.000001 else "<$0.000001"

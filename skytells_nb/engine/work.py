@@ -24,7 +24,6 @@ class Delivery:
     values: Sequence[bytes]
     tokens_in: int
     tokens_out: int
-    safety: Safety | None = None
 
 
 class Work(Protocol):
@@ -191,7 +190,7 @@ class CompletionWork:
         self._count += 1
         self._tokens_out += kept.tokens_out
         self._most = max(self._most, kept.tokens_out)
-        return Delivery([kept.to_bytes()], kept.tokens_in, kept.tokens_out, answer.safety)
+        return Delivery([kept.to_bytes()], kept.tokens_in, kept.tokens_out)
 
     def kept(self, problem: Exception) -> bytes | None:
         return refusal_to_bytes(problem) if isinstance(problem, ContentPolicyError) else None

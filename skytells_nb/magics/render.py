@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from skytells_nb.engine.report import dollars
 from skytells_nb.errors import ContentPolicyError
 from skytells_nb.magics.ask import FAILED, INTERRUPTED, TRUNCATED, Outcome
 from skytells_nb.widgets.display import cell_publish, new_display_id
-from skytells_nb.widgets.progress import dollars
 from skytells_nb.widgets.safe_html import escape, plain
 from skytells_nb.wire.chat import ChatCompletion
 from skytells_nb.wire.models import Model, Price

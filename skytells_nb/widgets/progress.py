@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 from skytells_nb.engine.events import Progress
+from skytells_nb.engine.report import dollars
 from skytells_nb.widgets.display import Mode, Publish, cell_publish, display_mode, new_display_id
 from skytells_nb.widgets.safe_html import escape, plain
 
@@ -143,13 +144,6 @@ def compact(number: float) -> str:
             scaled = number / size
             return f"{scaled:.1f}".removesuffix(".0") + letter if scaled < 9.95 else f"{scaled:.0f}{letter}"
     return f"{number:,.0f}"
-
-
-def dollars(amount: float) -> str:
-    """US dollars: $12.34; below a cent with as many digits as it takes."""
-    if amount == 0 or abs(amount) >= 0.00995:
-        return f"${amount:,.2f}"
-    return f"${amount:.6f}".rstrip("0") if abs(amount) >= 0.000001 else "<$0.000001"
 
 
 def duration(seconds: float) -> str:

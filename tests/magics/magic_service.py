@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import CapturedIO, capture_output
+from local_fakes import EchoPiece
 from numpy.typing import NDArray
 from traitlets.config import Config
 
@@ -19,14 +20,6 @@ from skytells_nb import magics
 from skytells_nb.local import Faults, LocalServer
 
 KEY = "sk-for-tests-5d1f0c"
-
-
-@dataclass(frozen=True)
-class Piece:
-    text: str
-    finish_reason: str | None = None
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
 
 
 class Echo:
@@ -48,7 +41,7 @@ class Echo:
     def count_tokens(self, messages_or_text: list[dict[str, Any]] | str) -> int:
         return len(str(messages_or_text).split())
 
-    def stream(self, messages: list[dict[str, Any]], *, max_tokens: int, **options: Any) -> Iterator[Piece]:
+    def stream(self, messages: list[dict[str, Any]], *, max_tokens: int, **options: Any) -> Iterator[EchoPiece]:
         self.messages.append(messages)
         self.options.append({"max_tokens": max_tokens, **options})
         words = messages[-1]["content"].split(" ")
@@ -60,7 +53,9 @@ class Echo:
                     self.released.wait(60)
                 last = count == len(shown)
                 reason = ("length" if len(words) > len(shown) else "stop") if last else None
-                yield Piece(word if count == len(words) else word + " ", reason, 7 if last else 0, count if last else 0)
+                yield EchoPiece(
+                    word if count == len(words) else word + " ", reason, 7 if last else 0, count if last else 0
+                )
         finally:
             self.stopped.set()
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from skytells_nb.engine.events import Progress, State
-from skytells_nb.widgets.progress import ProgressLine, compact, dollars, duration, progress_text
+from skytells_nb.engine.report import dollars
+from skytells_nb.widgets.progress import ProgressLine, compact, duration, progress_text
 
 
 class Clock:
