@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from pathlib import Path
 
+import nbformat
 import pytest
 from jupyter_lab import jupyter_lab, notebook_page, run_all, save
 from playwright.sync_api import expect
@@ -17,13 +17,21 @@ WATCH = """() => {
     window.seen = [];
     new MutationObserver(() => {
         for (const cell of document.querySelectorAll('.jp-CodeCell')) {
-            if (!cell.textContent.includes('%%skytells_chat')) continue;
+            if (!cell.textContent.includes('long story')) continue;
             const answer = cell.querySelector('.skytells-md');
             const length = answer ? answer.textContent.length : 0;
             if (length && window.seen.at(-1) !== length) window.seen.push(length);
         }
     }).observe(document.body, {childList: true, subtree: true, characterData: true});
 }"""
+
+
+def with_a_long_answer(source: Path, target: Path) -> None:
+    """The notebook, with one more cell before its last: an answer of seconds, whose growth a busy browser can see."""
+    notebook = nbformat.read(source, as_version=4)
+    story = "%%skytells_chat --temperature 0 --max-tokens 300\nTell me a very long story about a fox."
+    notebook.cells.insert(-1, nbformat.v4.new_code_cell(story))
+    nbformat.write(notebook, target)
 
 
 @pytest.mark.slow
@@ -34,7 +42,7 @@ def test_the_quickstart_streams_maps_and_charts_in_jupyterlab(tmp_path: Path, ch
     """Text streams in, map and chart are drawn, nothing is fetched from elsewhere, and the file keeps the answer."""
     root, work = tmp_path / "notebooks", tmp_path / "lab"
     root.mkdir()
-    shutil.copy(NOTEBOOK, root / "quickstart.ipynb")
+    with_a_long_answer(NOTEBOOK, root / "quickstart.ipynb")
     outside: list[str] = []
     shots = Path(os.environ.get("SCREENSHOTS", tmp_path))
     with (
@@ -52,7 +60,7 @@ def test_the_quickstart_streams_maps_and_charts_in_jupyterlab(tmp_path: Path, ch
         seen = page.evaluate("window.seen")
         assert len(seen) >= 3, f"the answer did not stream: lengths seen {seen}"
         assert seen == sorted(seen)
-        answer = page.locator(".jp-CodeCell", has_text="%%skytells_chat").locator(".skytells-md")
+        answer = page.locator(".jp-CodeCell", has_text="draw charts of their data").locator(".skytells-md")
         expect(answer).to_be_visible()
         complaints = page.locator("[data-mime-type='application/vnd.jupyter.stderr']").all_inner_texts()
         assert [text for text in complaints if "SkytellsWarning" not in text] == []
