@@ -4,42 +4,69 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
-from skytells_nb.cache.envelope import HEADER_BYTES, wrap
+from skytells_nb.cache.envelope import HEADER_BYTES, unwrap, wrap
 
 KEYS_PER_STATEMENT = 1_000
 _ROWS_PER_DELETE = 2_000
 _VACUUM_BYTES = 1 << 30  # about 25 s of work; more would keep other processes waiting past their time limit
 
-Row = tuple[bytes, bytes]
+Row = tuple[bytes, bytes | memoryview]
 T = TypeVar("T")
 
 
 def select(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, bytes]:
     """The wrapped values found, by key."""
     found: dict[bytes, bytes] = {}
-    for start in range(0, len(keys), KEYS_PER_STATEMENT):
-        some = keys[start : start + KEYS_PER_STATEMENT]
-        found.update(connection.execute(f"select key, value from answers where key in ({_marks(some)})", some))
+    for rows in _selected(connection, keys):
+        found.update(rows)
     return found
 
 
+def select_answers(connection: sqlite3.Connection, keys: Sequence[bytes]) -> tuple[dict[bytes, bytes], list[bytes]]:
+    """The answers found, by key, and the keys of those that are damaged; unwrapped as they come, never all twice."""
+    found: dict[bytes, bytes] = {}
+    damaged = []
+    for rows in _selected(connection, keys):
+        for key, value in rows:
+            answer = unwrap(key, value)
+            if answer is None:
+                damaged.append(key)
+            else:
+                found[key] = answer
+    return found, damaged
+
+
 def insert(
-    connection: sqlite3.Connection, rows: Sequence[Row], *, stored_at: int, replacing: Sequence[bytes] = ()
+    connection: sqlite3.Connection, rows: Iterable[Row], *, stored_at: int, replacing: Sequence[bytes] = ()
 ) -> int:
-    """Add the answers whose keys are new, after dropping those of ``replacing``; how many were added."""
+    """Add the answers whose keys are new, after dropping those of ``replacing``; how many were added.
+
+    Each answer is copied once, when its turn comes.
+    """
+    count = size = 0
+
+    def values() -> Iterator[tuple[bytes, int, bytes]]:
+        nonlocal count, size
+        for key, answer in rows:
+            value = wrap(key, answer)
+            count += 1
+            size += len(value)
+            yield key, stored_at, value
 
     def work() -> int:
         _delete(connection, replacing)
+        added = connection.executemany(
+            "insert or ignore into answers (key, stored_at, value) values (?, ?, ?)", values()
+        ).rowcount
+        if added == count:
+            return _add(connection, count, size, sign=1)
+        # Some were there. New ids follow the highest, so the last ones are those that were added.
         (last,) = connection.execute("select coalesce(max(id), 0) from answers").fetchone()
-        connection.executemany(
-            "insert or ignore into answers (key, stored_at, value) values (?, ?, ?)",
-            ((key, stored_at, wrap(key, answer)) for key, answer in rows),
-        )
-        return _count(connection, "id > ?", [last], sign=1)
+        return _count(connection, "id > ?", [last - added], sign=1)
 
     return _in_transaction(connection, work)
 
@@ -98,11 +125,17 @@ def _count(connection: sqlite3.Connection, where: str, values: Sequence[object],
     count, size = connection.execute(
         f"select count(*), coalesce(sum(length(value)), 0) from answers where {where}", values
     ).fetchone()
-    connection.execute(
-        "update totals set entries = entries + ?, bytes = bytes + ?",
-        (sign * count, sign * (size - HEADER_BYTES * count)),
-    )
-    return int(count)
+    return _add(connection, count, size, sign=sign)
+
+
+def _add(connection: sqlite3.Connection, count: int, size: int, *, sign: int) -> int:
+    """Put so many answers, and their bytes with the headers, on the totals or take them off; how many they are."""
+    if count:
+        connection.execute(
+            "update totals set entries = entries + ?, bytes = bytes + ?",
+            (sign * count, sign * (size - HEADER_BYTES * count)),
+        )
+    return count
 
 
 def _delete(connection: sqlite3.Connection, keys: Sequence[bytes]) -> int:
@@ -112,6 +145,12 @@ def _delete(connection: sqlite3.Connection, keys: Sequence[bytes]) -> int:
         removed += _count(connection, f"key in ({_marks(some)})", some, sign=-1)
         connection.execute(f"delete from answers where key in ({_marks(some)})", some)
     return removed
+
+
+def _selected(connection: sqlite3.Connection, keys: Sequence[bytes]) -> Iterator[sqlite3.Cursor]:
+    for start in range(0, len(keys), KEYS_PER_STATEMENT):
+        some = keys[start : start + KEYS_PER_STATEMENT]
+        yield connection.execute(f"select key, value from answers where key in ({_marks(some)})", some)
 
 
 def _marks(keys: Sequence[bytes]) -> str:

@@ -50,6 +50,39 @@ def is_damage(problem: BaseException) -> bool:
     return _code(problem) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
+class Watch:
+    """Notices that a file in use was cut by someone else: an open connection would write on into what is left.
+
+    It looks at the file's size alone. To open the file beside SQLite, and close it, would drop SQLite's locks on it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._which: Identity | None = None
+        self._size = 0
+
+    def damaged(self) -> Identity | None:
+        """Which file it is where it is damaged, else ``None``; costs a look at the folder as long as the file grows."""
+        try:
+            state = os.stat(self._path)
+        except OSError:
+            return None
+        which, before = (state.st_dev, state.st_ino), self._size
+        if which != self._which:
+            self._which, before = which, 0
+        self._size = state.st_size
+        # Pruning shrinks it too.
+        return which if state.st_size < before and not _is_whole(self._path) else None
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
+            return bool(connection.execute("pragma quick_check(1)").fetchone()[0] == "ok")
+    except sqlite3.Error as problem:
+        return not is_damage(problem)
+
+
 def explain(problem: BaseException) -> str:
     """A failure to read or write the file, in words, with what helps."""
     match _code(problem):

@@ -11,9 +11,12 @@ _VERSION = 1
 _KIND_PLAIN = 0
 
 
-def wrap(key: bytes, answer: bytes) -> bytes:
-    """The answer with its header; the checksum covers the key too, so that it fits under no other."""
-    return _HEADER.pack(_VERSION, _KIND_PLAIN, _checksum(key, answer)) + answer
+def wrap(key: bytes, answer: bytes | memoryview) -> bytes:
+    """The answer with its header, in one copy; the checksum covers the key too, so that it fits under no other.
+
+    Raises TypeError for what is no bytes, BufferError for a view whose bytes do not lie together.
+    """
+    return b"".join((_HEADER.pack(_VERSION, _KIND_PLAIN, _checksum(key, answer)), answer))
 
 
 def unwrap(key: bytes, value: object) -> bytes | None:
@@ -27,5 +30,5 @@ def unwrap(key: bytes, value: object) -> bytes | None:
     return answer
 
 
-def _checksum(key: bytes, answer: bytes) -> int:
+def _checksum(key: bytes, answer: bytes | memoryview) -> int:
     return zlib.crc32(answer, zlib.crc32(key))

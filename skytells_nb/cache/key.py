@@ -53,7 +53,10 @@ class KeyMaker:
         found = []
         for text in inputs:
             digest = copy()
-            digest.update(_utf8(text) if isinstance(text, str) else text)
+            try:
+                digest.update(text.encode() if isinstance(text, str) else text)
+            except UnicodeEncodeError:
+                digest.update(_utf8(text))  # type: ignore[arg-type]
             found.append(digest.digest())
         return found
 

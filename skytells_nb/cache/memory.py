@@ -30,13 +30,17 @@ class MemoryStore:
             self._hits += len(found) - missing
         return [None if entry is None else entry[1] for entry in found]
 
-    def put_many(self, items: Sequence[tuple[bytes, bytes]]) -> None:
+    def put_many(self, items: Sequence[tuple[bytes, bytes | memoryview]]) -> None:
         now = time.time()
         with self._lock:
             before = len(self._answers)
             for key, value in items:
-                self._answers.setdefault(key, (now, value))
+                # A view would keep all that it is a part of.
+                self._answers.setdefault(key, (now, bytes(value)))
             self._stored += len(self._answers) - before
+
+    def tell(self) -> None:
+        """There is nothing to warn of."""
 
     def delete_many(self, keys: Sequence[bytes]) -> int:
         with self._lock:
@@ -87,8 +91,11 @@ class OffStore:
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         return [None] * len(keys)
 
-    def put_many(self, items: Sequence[tuple[bytes, bytes]]) -> None:
+    def put_many(self, items: Sequence[tuple[bytes, bytes | memoryview]]) -> None:
         """Nothing is kept."""
+
+    def tell(self) -> None:
+        """There is nothing to warn of."""
 
     def delete_many(self, keys: Sequence[bytes]) -> int:
         return 0

@@ -6,17 +6,40 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from skytells_nb.cache.answers import insert, select, totals
+from skytells_nb.cache.answers import Row, insert, select, totals
 from skytells_nb.cache.connections import Connections, DamagedFile
 from skytells_nb.cache.database import connect, connect_read_only, explain, is_damage
 from skytells_nb.cache.envelope import unwrap
+from skytells_nb.cache.memory import OffStore
 from skytells_nb.cache.store import CacheStats, CacheStore
 from skytells_nb.errors import CacheError, ReplayMissError
+
+SCHEME = "replay:"
+WAYS_ON = (
+    "Either record it: connect with a normal cache (a path), run the notebook, then %skytells cache export FILE. "
+    "Or leave replay mode: connect without cache='replay:…', and without it in SKYTELLS_CACHE."
+)
+"""What to do about an answer that a recording does not have."""
+
+_DAMAGED = "is damaged, or is none; restore it, or export it again"
+_ROWS_AT_ONCE = 4_096
+
+T = TypeVar("T")
+
+
+def is_replay(spec: str | None) -> bool:
+    """Whether a setting of the cache asks for replay.
+
+    >>> is_replay("replay:answers.sqlite"), is_replay("answers.sqlite"), is_replay(None)
+    (True, False, False)
+    """
+    return spec is not None and spec.strip().startswith(SCHEME)
 
 
 class ReplayStore:
@@ -28,26 +51,34 @@ class ReplayStore:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser().absolute()
+        if self.path.is_dir():
+            raise CacheError(f"{self.path} is a folder; name the recording in it.")
         if not self.path.is_file():
-            raise CacheError(f"There is no recording at {self.path}; record one with a normal cache and export it.")
+            raise CacheError(
+                f"There is no recording at {self.path}; run the notebook with a normal cache, then write one with "
+                "%skytells cache export FILE."
+            )
         self._connections = Connections(self.path, partial(connect_read_only, self.path), self._forget_threads)
         self._hits = self._misses = self._damaged = 0
         self._lock = threading.Lock()
+        if not self._read(self._is_whole):
+            raise CacheError(f"The recording {self.path} {_DAMAGED}.")
         self.stats()
 
     @property
     def url(self) -> str:
-        return f"replay:{self.path}"
+        return f"{SCHEME}{self.path}"
+
+    @property
+    def is_export(self) -> bool:
+        """Whether the file is as ``export`` wrote it, and not a cache that answers are added to."""
+        used = "select exists (select 1 from answers where stored_at <> 0)"
+        return not self._read(lambda connection: connection.execute(used).fetchone()[0])
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The answers in the order of ``keys``. Raises ReplayMissError where any of them was not recorded."""
         wanted = list(dict.fromkeys(keys))
-        try:
-            with self._connections.lend() as connection:
-                values = select(connection, wanted)
-        except (sqlite3.Error, OSError, DamagedFile) as problem:
-            raise self._unusable(problem) from problem
-        answers = {key: unwrap(key, value) for key, value in values.items()}
+        answers = self._find(wanted)
         damaged = sum(answer is None for answer in answers.values())
         missing = sum(answers.get(key) is None for key in wanted)
         with self._lock:
@@ -58,26 +89,30 @@ class ReplayStore:
             raise ReplayMissError(
                 f"{missing} of {len(wanted)} answers are not in the recording {self.path}"
                 + (f" ({damaged} of them are damaged there)" if damaged else "")
-                + ". Model, parameters and texts must be those that were recorded; to record these too, run once with "
-                "a normal cache (cache=None or a path) and export it again."
+                + ". Model, parameters, texts and address (a URL, or local=True) must be those that were recorded. "
+                + WAYS_ON
             )
         return [answers[key] for key in keys]
 
-    def put_many(self, items: Sequence[tuple[bytes, bytes]]) -> None:
+    def peek_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The answers in the order of ``keys``, ``None`` where one is missing or damaged. Counts nothing."""
+        answers = self._find(list(dict.fromkeys(keys)))
+        return [answers.get(key) for key in keys]
+
+    def put_many(self, items: Sequence[tuple[bytes, bytes | memoryview]]) -> None:
         """Raises CacheError: a recording is not written to."""
         if items:
             raise self._read_only()
+
+    def tell(self) -> None:
+        """There is nothing to warn of."""
 
     def delete_many(self, keys: Sequence[bytes]) -> int:
         """Raises CacheError: a recording is not written to."""
         raise self._read_only()
 
     def stats(self) -> CacheStats:
-        try:
-            with self._connections.lend() as connection:
-                entries, size = totals(connection)
-        except (sqlite3.Error, OSError, DamagedFile) as problem:
-            raise self._unusable(problem) from problem
+        entries, size = self._read(totals)
         with self._lock:
             return CacheStats(
                 entries=entries,
@@ -102,51 +137,147 @@ class ReplayStore:
     def __repr__(self) -> str:
         return f"ReplayStore({str(self.path)!r})"
 
+    def _find(self, keys: Sequence[bytes]) -> dict[bytes, bytes | None]:
+        """What is there, by key; ``None`` for an answer that is damaged."""
+        values = self._read(lambda connection: select(connection, keys))
+        return {key: unwrap(key, value) for key, value in values.items()}
+
+    def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            with self._connections.lend() as connection:
+                return work(connection)
+        except (sqlite3.Error, OSError, DamagedFile) as problem:
+            if isinstance(problem, DamagedFile) or is_damage(problem):
+                why = _DAMAGED
+            else:
+                why = f"cannot be read: {explain(problem)}"
+            raise CacheError(f"The recording {self.path} {why}.") from problem
+
+    def _is_whole(self, connection: sqlite3.Connection) -> bool:
+        # SQLite takes a last page that was cut short for one that ends in zeros. What lies in a log is not in the file.
+        pages, page_bytes = (connection.execute(f"pragma {name}").fetchone()[0] for name in ("page_count", "page_size"))
+        return bool(self.path.stat().st_size >= pages * page_bytes or Path(f"{self.path}-wal").exists())
+
     def _forget_threads(self) -> None:
         self._lock = threading.Lock()
 
     def _read_only(self) -> CacheError:
         return CacheError(
-            f"The recording {self.path} is only read; use a normal cache (cache=None or a path) to write."
+            f"The recording {self.path} is only read; use a normal cache (a path, or the user's own) to write."
         )
 
-    def _unusable(self, problem: Exception) -> CacheError:
-        if isinstance(problem, DamagedFile) or is_damage(problem):
-            return CacheError(f"The recording {self.path} is damaged, or is none; restore it, or export it again.")
-        return CacheError(f"The recording {self.path} cannot be read: {explain(problem)}.")
+
+def unrecorded(recording: Path) -> str:
+    """Why a call that is not in the recording gets no answer."""
+    return (
+        f"Nothing is sent in replay mode, and what this call asks for is not in the recording {recording}: "
+        f"only df.skytells calls and %%skytells_chat --cache cells are recorded. {WAYS_ON}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What an export wrote."""
+
+    path: Path
+    answers: int
+    bytes: int
+    """Size of the file."""
+    missing: int
+    """Answers used that no store holds any more."""
 
 
 def export(store: CacheStore, keys: Sequence[bytes], path: str | Path) -> int:
     """Write a recording with these answers, for ``cache="replay:<path>"``; how many it holds.
 
-    The same answers give the same file, byte for byte. An earlier recording at ``path`` is replaced, whole or not at
-    all. Raises CacheError where an answer is not in ``store``, or ``path`` holds anything else than a recording.
+    An earlier recording at ``path`` is replaced. Raises CacheError where an answer is not in ``store``, and as
+    ``export_all`` does.
+    """
+    wanted = list(dict.fromkeys(keys))
+    missing = sum(answer is None for rows in _batches(wanted) for answer in _held(store, rows))
+    if missing:
+        raise CacheError(
+            f"{missing} of {len(wanted)} answers are not in {store.url}, so there is nothing to record for them; "
+            "run those calls once, then export."
+        )
+    return export_all([(store, wanted)], path, replace=True).answers
+
+
+def export_all(
+    sources: Iterable[tuple[CacheStore, Iterable[bytes]]], path: str | Path, *, replace: bool = False
+) -> Recording:
+    """Write a recording with those of these answers that their stores hold.
+
+    The same answers give the same file, byte for byte, in whatever order they come. It appears whole or not at all.
+    Raises CacheError where there is none to write, where the file cannot be written, and where ``path`` exists; with
+    ``replace``, only where what exists was not written by an export.
     """
     target = Path(path).expanduser().absolute()
-    wanted = list(dict.fromkeys(keys))
-    answers = zip(wanted, store.get_many(wanted), strict=True)
-    rows = [(key, answer) for key, answer in answers if answer is not None]
-    if len(rows) < len(wanted):
-        raise CacheError(
-            f"{len(wanted) - len(rows)} of {len(wanted)} answers are not in {store.url}, so there is nothing to "
-            "record for them; run those calls once, then export."
-        )
-    if target.exists():
-        ReplayStore(target).close()
+    _check_target(target, replace=replace)
+    wanted = [(store, sorted(set(keys))) for store, keys in sources]
+    distinct = len({key for _, keys in wanted for key in keys})
+    if not distinct:
+        raise CacheError(_nothing_used([store for store, _ in wanted]))
     draft = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         draft.unlink(missing_ok=True)
         # One plain file, without a log beside it: it is meant to be copied and committed.
         connection = connect(draft, wal=False)
         try:
-            # Not the time of recording: the same answers are to give the same file.
-            insert(connection, rows, stored_at=0)
+            for store, keys in wanted:
+                for some in _batches(keys):
+                    # Not the time of recording: the same answers are to give the same file.
+                    insert(connection, _rows(store, some), stored_at=0)
+            answers, _ = totals(connection)
         finally:
             connection.close()
+        if not answers:
+            raise CacheError(
+                f"None of the {distinct:,} answers used is still in {' or '.join(store.url for store, _ in wanted)}, "
+                "so there is nothing to record: run the notebook again, then export."
+            )
+        size = draft.stat().st_size
         os.replace(draft, target)
     except (sqlite3.Error, OSError) as problem:
         raise CacheError(f"The recording {target} cannot be written: {explain(problem)}.") from problem
     finally:
         with contextlib.suppress(OSError):
             draft.unlink()
-    return len(rows)
+    return Recording(path=target, answers=answers, bytes=size, missing=distinct - answers)
+
+
+def _check_target(target: Path, *, replace: bool) -> None:
+    if target.is_dir():
+        raise CacheError(f"{target} is a folder; name a file in it.")
+    if not target.exists():
+        return
+    if not replace:
+        raise CacheError(f"{target} exists already; choose another name, or say --force to replace a recording.")
+    with contextlib.suppress(CacheError), contextlib.closing(ReplayStore(target)) as existing:
+        if existing.is_export:
+            return
+    # A cache with paid answers, or something else altogether.
+    raise CacheError(f"{target} is not a recording that an export wrote, and was left alone; choose another name.")
+
+
+def _nothing_used(stores: Sequence[CacheStore]) -> str:
+    if any(store.url == OffStore.url for store in stores):
+        return (
+            "The cache is off, so no answer was kept and there is nothing to record: connect with a normal cache (a "
+            "path), run the notebook, then export."
+        )
+    return "No answer was used yet, so there is nothing to record: run the notebook, then export."
+
+
+def _batches(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    for start in range(0, len(keys), _ROWS_AT_ONCE):
+        yield keys[start : start + _ROWS_AT_ONCE]
+
+
+def _held(store: CacheStore, keys: Sequence[bytes]) -> list[bytes | None]:
+    return store.peek_many(keys) if isinstance(store, ReplayStore) else store.get_many(keys)
+
+
+def _rows(store: CacheStore, keys: Sequence[bytes]) -> list[Row]:
+    held = zip(keys, _held(store, keys), strict=True)
+    return [(key, answer) for key, answer in held if answer is not None]

@@ -7,7 +7,6 @@ import contextlib
 import sqlite3
 import threading
 import time
-import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -18,14 +17,15 @@ from typing import Any, TypeVar
 from skytells_nb.cache import answers
 from skytells_nb.cache.answers import Row
 from skytells_nb.cache.connections import Connections, DamagedFile
-from skytells_nb.cache.database import connect_as_allowed, explain, set_aside
-from skytells_nb.cache.envelope import unwrap
+from skytells_nb.cache.database import Watch, connect_as_allowed, explain, set_aside
 from skytells_nb.cache.store import CacheStats
 from skytells_nb.cache.writer import Writer
-from skytells_nb.errors import CacheError, SkytellsWarning
+from skytells_nb.errors import CacheError
+from skytells_nb.warn import warn
 
 DAY_S = 86_400
 RETRY_S = 30.0
+LOOK_EVERY_S = 0.25
 
 T = TypeVar("T")
 
@@ -45,11 +45,12 @@ class SqliteStore:
             self.path, partial(connect_as_allowed, self.path), after_fork=self._forget_threads
         )
         self._writer = Writer(self._save)
+        self._watch = Watch(self.path)
         self._closed = False
         self._hits = self._misses = self._stored = self._damaged = 0
         self._held: dict[bytes, bytes] = {}
         self._to_replace: set[bytes] = set()
-        self._read_again_at = self._write_again_at = 0.0
+        self._read_again_at = self._write_again_at = self._look_at = 0.0
         self._notices: deque[str] = deque()
         self._told: set[str] = set()
         self._log_checked = False
@@ -62,19 +63,10 @@ class SqliteStore:
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         self._check_open()
-        wanted = list(dict.fromkeys(keys))
-        found: dict[bytes, bytes] = {}
-        damaged = []
-        for key, value in self._load(wanted).items():
-            answer = unwrap(key, value)
-            if answer is None:
-                damaged.append(key)
-            else:
-                found[key] = answer
+        found, damaged = self._load(list(dict.fromkeys(keys)))
         with self._lock:
-            for key in wanted:
-                if key in self._held:
-                    found[key] = self._held[key]
+            if self._held:
+                found.update((key, self._held[key]) for key in set(keys) if key in self._held)
             missing = sum(key not in found for key in keys)
             self._misses += missing
             self._hits += len(keys) - missing
@@ -86,16 +78,15 @@ class SqliteStore:
                 f"The cache {self.path} holds damaged answers; they count as missing, and the next ones paid for take "
                 "their place. The disk may be failing.",
             )
-        self._tell()
+        self.tell()
         return [found.get(key) for key in keys]
 
-    def put_many(self, items: Sequence[tuple[bytes, bytes]]) -> None:
+    def put_many(self, items: Sequence[tuple[bytes, bytes | memoryview]]) -> None:
         self._check_open()
         # What is no bytes fails here, for its caller alone, and not in the group with the answers of others.
-        rows = [(bytes(key), bytes(value)) for key, value in items]
+        rows = [(bytes(key), _readable(value)) for key, value in items]
         if rows:
             self._writer.write(rows)
-            self._tell()
 
     def delete_many(self, keys: Sequence[bytes]) -> int:
         self._check_open()
@@ -110,7 +101,7 @@ class SqliteStore:
         except (sqlite3.Error, OSError, CacheError) as problem:
             self._fall_back(problem)
             entries, size = 0, 0
-        self._tell()
+        self.tell()
         with self._lock:
             return CacheStats(
                 entries=entries + len(self._held),
@@ -137,7 +128,7 @@ class SqliteStore:
         self._writer.write(())
         self._connections.close()
         _open.discard(self)
-        self._tell()
+        self.tell()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return SqliteStore, (str(self.path),)
@@ -153,17 +144,17 @@ class SqliteStore:
         self._lock = threading.Lock()
         self._writer.forget()
 
-    def _load(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+    def _load(self, keys: Sequence[bytes]) -> tuple[dict[bytes, bytes], list[bytes]]:
         if not keys or time.monotonic() < self._read_again_at:
-            return {}
+            return {}, []
         try:
-            return self._with_file(lambda connection: answers.select(connection, keys))
+            return self._with_file(lambda connection: answers.select_answers(connection, keys))
         except (sqlite3.Error, OSError, CacheError) as problem:
             self._read_again_at = self._fall_back(problem)
-            return {}
+            return {}, []
 
     def _save(self, rows: list[Row]) -> None:
-        """What the writer's thread does with a group: to the file, or else into memory."""
+        """What is done with a group: to the file, or else into memory."""
         with self._lock:
             waiting = [*self._held.items(), *rows] if time.monotonic() >= self._write_again_at else []
         if waiting:
@@ -178,9 +169,14 @@ class SqliteStore:
                 return
         with self._lock:
             for key, value in rows:
-                self._held.setdefault(key, value)
+                self._held.setdefault(key, bytes(value))
 
     def _insert(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
+        if time.monotonic() > self._look_at:
+            which = self._watch.damaged()
+            if which is not None:
+                raise DamagedFile(which)
+            self._look_at = time.monotonic() + LOOK_EVERY_S
         with self._lock:
             damaged = [key for key, _ in rows if key in self._to_replace]
         added = answers.insert(connection, rows, stored_at=int(time.time()), replacing=damaged)
@@ -196,7 +192,7 @@ class SqliteStore:
         except (sqlite3.Error, OSError) as problem:
             raise CacheError(f"The cache {self.path} cannot be used: {explain(problem)}.") from problem
         finally:
-            self._tell()
+            self.tell()
 
     def _with_file(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do it; where the file turns out to be damaged, set that aside and do it with a new one."""
@@ -246,14 +242,20 @@ class SqliteStore:
                 self._told.add(topic)
                 self._notices.append(text)
 
-    def _tell(self) -> None:
-        """Warn in the thread of the caller: in the writer's, a warning turned into an error would break the group."""
+    def tell(self) -> None:
         while True:
             try:
                 text = self._notices.popleft()
             except IndexError:
                 return
-            warnings.warn(text, SkytellsWarning, stacklevel=3)
+            warn(text)
+
+
+def _readable(value: bytes | memoryview) -> bytes | memoryview:
+    """The value where its bytes can be read as they lie; TypeError where it has none, BufferError where they do not."""
+    if not isinstance(value, bytes) and not memoryview(value).c_contiguous:
+        raise BufferError("the bytes of a value must lie together; copy it first")
+    return value
 
 
 _open: weakref.WeakSet[SqliteStore] = weakref.WeakSet()

@@ -36,10 +36,17 @@ class CacheStore(Protocol):
         """The answers in the order of ``keys``; ``None`` where there is none. A damaged answer is one there is not."""
         ...
 
-    def put_many(self, items: Sequence[tuple[bytes, bytes]]) -> None:
+    def put_many(self, items: Sequence[tuple[bytes, bytes | memoryview]]) -> None:
         """Store all of them or none; what is there already stays. On return they survive a killed process.
 
         A store that cannot write (disk full, folder read-only) warns once and keeps the answers in memory.
+        """
+        ...
+
+    def tell(self) -> None:
+        """Warn of what went wrong since, at the line of the caller.
+
+        ``put_many`` leaves that to others: workers call it, whose warnings nobody could place.
         """
         ...
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+import pydantic
+
 from skytells_nb.client.exchange import build, encode, parse
 from skytells_nb.errors import BadRequestError
-from skytells_nb.transport.http import Transport
+from skytells_nb.transport.http import Reply, Transport
+from skytells_nb.transport.refusal import hidden_refusal
 from skytells_nb.wire.embeddings import EmbeddingRequest, EmbeddingResponse, answer_count_error
 
 
@@ -53,9 +56,22 @@ class Embeddings:
 
     def _send(self, request: EmbeddingRequest) -> EmbeddingResponse:
         reply = self._transport.send("POST", "/embeddings", encode(request))
-        answer = parse(EmbeddingResponse, reply)
+        answer = _read(reply)
         answer._request_id = reply.request_id
         return answer
+
+
+def _read(reply: Reply) -> EmbeddingResponse:
+    """The answer, read from its JSON at once: 2,048 vectors of 1,536 are 17 MB of text, which is not made twice."""
+    try:
+        answer = EmbeddingResponse.model_validate_json(reply.content)
+    except pydantic.ValidationError:
+        # The long way says what is wrong, and reads what can be read all the same.
+        return parse(EmbeddingResponse, reply)
+    refusal = hidden_refusal(answer.model_extra, reply.request_id)
+    if refusal is not None:
+        raise refusal
+    return answer
 
 
 def _listed(values: Any) -> Any:

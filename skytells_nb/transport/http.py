@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import http.client
 import json
 import socket
 import ssl
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import httpx
 
@@ -25,12 +27,15 @@ from skytells_nb.errors import (
     TransportError,
 )
 from skytells_nb.transport.address import find_base_url, is_loopback, origin_of
+from skytells_nb.transport.direct import Direct
 from skytells_nb.transport.keys import Key, KeyAuth, find_key, hidden
 from skytells_nb.transport.limits import RateLimits, read_limits
 from skytells_nb.transport.refusal import hidden_refusal, refusal, request_id
 from skytells_nb.transport.sse import EventDecoder, ServerSentEvent
 
 T = TypeVar("T")
+
+_HEADERS = {"accept": "*/*", "user-agent": "skytells-nb", "accept-encoding": "identity"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +84,19 @@ class Transport:
         self.aborted = False
         self._sockets: set[socket.socket] = set()
         self._lock = threading.Lock()
-        self._auth = KeyAuth(find_key(api_key))
+        self._closed = False
+        key = find_key(api_key)
+        self._auth = KeyAuth(key)
+        self._network = http
         parts = urlsplit(self.base_url)
-        self._http = httpx.Client(
-            auth=self._auth,
-            transport=http,
-            verify=_certificates() if http is None and parts.scheme == "https" else _no_certificates(),
-            # A proxy from the environment must never see what is meant for this machine.
-            trust_env=not is_loopback(parts.hostname or ""),
-            follow_redirects=False,
-            headers={"user-agent": "skytells-nb", "accept-encoding": "identity"},
-        )
+        self._tls = _certificates() if http is None and parts.scheme == "https" else None
+        # A proxy from the environment must never see what is meant for this machine.
+        self._trust_env = not is_loopback(parts.hostname or "")
+        self._direct: Direct | None = None
+        if http is None and not (self._trust_env and {"http", "https", "all"} & getproxies().keys()):
+            self._direct = Direct(
+                self.base_url, key, _HEADERS, tls=self._tls, connect_s=self.timeouts.connect, opened=self._remember
+            )
 
     def __repr__(self) -> str:
         return f"Transport({self.base_url!r})"
@@ -113,10 +120,35 @@ class Transport:
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def close(self) -> None:
-        self._http.close()
+        self._closed = True
+        if self._direct is not None:
+            self._direct.close()
+        if "_http" in vars(self):
+            self._http.close()
+
+    @functools.cached_property
+    def _http(self) -> httpx.Client:
+        """For streams, proxies and other networks."""
+        return httpx.Client(
+            auth=self._auth,
+            transport=self._network,
+            verify=self._tls or _no_certificates(),
+            trust_env=self._trust_env,
+            follow_redirects=False,
+            headers=_HEADERS,
+        )
 
     def _send(self, method: str, path: str, body: bytes | None) -> Reply:
-        response = self._http.send(self._request(method, path, body, self.timeouts.read))
+        self._check_usable()
+        if self._direct is None:
+            return self._reply(self._http.send(self._request(method, path, body, self.timeouts.read)))
+        answer = self._direct.exchange(method, path, body, write_s=self.timeouts.write, read_s=self.timeouts.read)
+        if not answer.usual:
+            return self._reply(answer.response(method, self.base_url + path))
+        self.limits = read_limits(answer.headers) or self.limits
+        return Reply(answer.content, answer.headers.get("x-request-id") or None)
+
+    def _reply(self, response: httpx.Response) -> Reply:
         content = self._content(response)
         self._check(response, content)
         if self.aborted and not {"content-length", "transfer-encoding"} & set(response.headers):
@@ -125,6 +157,7 @@ class Transport:
         return Reply(content, request_id(response))
 
     def _stream(self, path: str, body: bytes) -> EventStream:
+        self._check_usable()
         request = self._request("POST", path, body, self.timeouts.idle)
         request.headers["accept"] = "text/event-stream"
         response = self._http.send(request, stream=True)
@@ -145,11 +178,13 @@ class Transport:
             response.close()
             raise
 
-    def _request(self, method: str, path: str, body: bytes | None, read_timeout: float) -> httpx.Request:
+    def _check_usable(self) -> None:
         if self.aborted:
             raise CancelledError("The call was stopped.")
-        if self._http.is_closed:
+        if self._closed:
             raise TransportError("This client is closed; connect again, or make another.")
+
+    def _request(self, method: str, path: str, body: bytes | None, read_timeout: float) -> httpx.Request:
         limits = self.timeouts
         return self._http.build_request(
             method,
@@ -161,15 +196,17 @@ class Transport:
         )
 
     def _trace(self, event: str, info: dict[str, Any]) -> None:
-        """Remember the sockets as they open: a blocked read ends only when its socket is shut down."""
         # TLS takes a plain socket over and leaves it empty; through a proxy the events have another first word.
         if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
-            sock = info["return_value"].get_extra_info("socket")
-            with self._lock:
-                self._sockets = {s for s in self._sockets if s.fileno() >= 0}
-                self._sockets.add(sock)
-            if self.aborted:
-                self.abort()
+            self._remember(info["return_value"].get_extra_info("socket"))
+
+    def _remember(self, sock: socket.socket) -> None:
+        """Keep a socket at hand from its opening: a blocked read ends only when its socket is shut down."""
+        with self._lock:
+            self._sockets = {s for s in self._sockets if s.fileno() >= 0}
+            self._sockets.add(sock)
+        if self.aborted:
+            self.abort()
 
     def _check(self, response: httpx.Response, content: bytes) -> None:
         self.limits = read_limits(response.headers) or self.limits
@@ -192,7 +229,7 @@ class Transport:
             return action()
         except KeyboardInterrupt as interrupt:
             failure: BaseException = interrupt.with_traceback(None)
-        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, OSError) as problem:
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, http.client.HTTPException, OSError) as problem:
             failure = self._failure(problem, silence)
         try:
             raise failure
@@ -211,7 +248,7 @@ class Transport:
             return RequestTimeoutError(f"{host} took none of the request for {self.timeouts.write:g} s.")
         if isinstance(error, httpx.TimeoutException):
             return RequestTimeoutError(f"{host} was silent for {silence:g} s.")
-        if isinstance(error, (httpx.NetworkError, httpx.RemoteProtocolError, OSError)):
+        if isinstance(error, (httpx.NetworkError, httpx.RemoteProtocolError, http.client.HTTPException, OSError)):
             what = str(error) or type(error).__name__
             return ConnectionLostError(f"The connection to {host} broke before the answer was there: {what}")
         return TransportError(f"The exchange with {host} failed: {error}")
@@ -250,7 +287,9 @@ class EventStream:
 @functools.cache
 def _certificates() -> ssl.SSLContext:
     """One for the process: loading the certificates again for each worker's client costs tens of milliseconds."""
-    return httpx.create_ssl_context()
+    context = httpx.create_ssl_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 @functools.cache

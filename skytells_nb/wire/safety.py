@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from pydantic import Field
 
@@ -72,7 +72,19 @@ class Safety:
 
     def records(self) -> list[dict[str, Any]]:
         """One dict a finding: source, index, category, severity, filtered, detected, checked."""
-        return [{name: getattr(f, name) for name in Finding.__slots__} for f in self.findings]
+        # Written out: a loop over the names takes twice as long, on every completion.
+        return [
+            {
+                "source": f.source,
+                "index": f.index,
+                "category": f.category,
+                "severity": f.severity,
+                "filtered": f.filtered,
+                "detected": f.detected,
+                "checked": f.checked,
+            }
+            for f in self.findings
+        ]
 
     @classmethod
     def from_records(cls, records: Iterable[Mapping[str, Any]], *, blocked: bool = False) -> Safety:
@@ -110,16 +122,15 @@ def findings(results: Any, source: Source, index: int = 0) -> tuple[Finding, ...
     A blocklist comes in three shapes (a verdict, a verdict with details, a list of entries) and is filtered when any of
     it is. An ``error`` entry means that the filter did not run: whatever it does not flag counts as unchecked.
     """
-    if not isinstance(results, Mapping):
+    if not _is_mapping(results):
         return ()
     down = results.get("error") is not None
     found: list[Finding] = []
     for category, verdict in results.items():
         if category == "error":
             continue
-        if isinstance(verdict, Mapping):
-            entries = verdict.get("details")
-            filtered = bool(verdict.get("filtered")) or _any_filtered(entries)
+        if _is_mapping(verdict):
+            filtered = bool(verdict.get("filtered")) or _any_filtered(verdict.get("details"))
             severity = verdict.get("severity")
             detected = verdict.get("detected")
         elif isinstance(verdict, list):
@@ -127,12 +138,12 @@ def findings(results: Any, source: Source, index: int = 0) -> tuple[Finding, ...
         else:
             continue
         finding = Finding(
-            source=source,
-            index=index,
-            category=str(category),
-            severity=severity if isinstance(severity, str) else None,
-            filtered=filtered,
-            detected=bool(detected) if detected is not None else None,
+            source,
+            index,
+            str(category),
+            severity if isinstance(severity, str) else None,
+            filtered,
+            bool(detected) if detected is not None else None,
         )
         if down and not (finding.filtered or finding.detected or severity_rank(finding.severity) > 0):
             finding = replace(finding, checked=False, severity=None)
@@ -140,6 +151,11 @@ def findings(results: Any, source: Source, index: int = 0) -> tuple[Finding, ...
     if down:
         found.append(Finding(source=source, index=index, category=UNCHECKED, checked=False))
     return tuple(found)
+
+
+def _is_mapping(value: Any) -> TypeGuard[Mapping[str, Any]]:
+    # Asked of the abstract class alone it takes five times as long, a dozen times a completion.
+    return type(value) is dict or isinstance(value, Mapping)
 
 
 def _any_filtered(entries: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 import warnings
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from skytells_nb.cache import SqliteStore
+from skytells_nb.cache import sqlite as sqlite_store
 from skytells_nb.cache.database import identity, set_aside
 from skytells_nb.errors import SkytellsWarning
 
@@ -91,13 +93,47 @@ def test_a_file_damaged_under_way_is_set_aside(path: Path) -> None:
     later.close()
 
 
+def test_a_file_cut_under_way_is_noticed_by_the_next_write(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An open connection would write on into what is left of it."""
+    monkeypatch.setattr(sqlite_store, "LOOK_EVERY_S", 0.0)
+    store = SqliteStore(path)
+    store.put_many([(key(5_000), b"before")])
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("pragma wal_checkpoint(passive)")
+    store.put_many([(key(5_001), b"looked")])
+    cut(path)
+    store.put_many([(key(5_002), b"after")])
+    with pytest.warns(SkytellsWarning, match="renamed"):
+        store.tell()
+    store.close()
+    later = SqliteStore(path)
+    assert later.get_many([key(5_002)]) == [b"after"]
+    later.close()
+
+
+def test_a_pruned_file_is_no_damaged_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_store, "LOOK_EVERY_S", 0.0)
+    store, other = SqliteStore(path), SqliteStore(path)
+    store.put_many([(key(5_000), b"before")])
+    size = path.stat().st_size
+    other.prune(max_bytes=0)
+    other.close()
+    assert path.stat().st_size < size
+    store.put_many([(key(5_001), b"after")])
+    store.tell()
+    assert store.get_many([key(5_001)]) == [b"after"]
+    store.close()
+    assert not list(path.parent.glob("*.corrupt-*"))
+
+
 def test_two_damages_in_one_second_are_both_kept(path: Path) -> None:
     """No set-aside file takes the name of another."""
     for _ in range(3):
         replace_by_text(path)
         store = SqliteStore(path)
+        store.put_many([(key(1), b"x")])
         with pytest.warns(SkytellsWarning, match="renamed"):
-            store.put_many([(key(1), b"x")])
+            store.tell()
         store.close()
     assert len(list(path.parent.glob("answers.sqlite.corrupt-*"))) == 3
 

@@ -209,8 +209,9 @@ def test_what_was_kept_in_memory_is_saved_once_the_place_is_free(tmp_path: Path)
     blocker = tmp_path / "folder"
     blocker.write_text("in the way")
     store = SqliteStore(blocker / "answers.sqlite")
+    store.put_many([(key(1), b"paid")])
     with pytest.warns(SkytellsWarning):
-        store.put_many([(key(1), b"paid")])
+        store.tell()
     blocker.unlink()
     store.close()
     later = SqliteStore(blocker / "answers.sqlite")
@@ -219,13 +220,14 @@ def test_what_was_kept_in_memory_is_saved_once_the_place_is_free(tmp_path: Path)
 
 
 def test_a_warning_turned_into_an_error_loses_nothing(tmp_path: Path) -> None:
-    """It is raised after the answer is safe, in the thread of the caller."""
+    """It is raised in the thread that asks what went wrong, when the answer is safe."""
     (tmp_path / "file").write_text("in the way")
     store = SqliteStore(tmp_path / "file" / "answers.sqlite")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        store.put_many([(key(1), b"paid")])
         with pytest.raises(SkytellsWarning):
-            store.put_many([(key(1), b"paid")])
+            store.tell()
     assert store.get_many([key(1)]) == [b"paid"]
     store.close()
 
@@ -279,3 +281,15 @@ MOUNTS = """\
 def test_network_disks_are_recognised(place: str, expected: bool) -> None:
     """By the nearest mount point above the file."""
     assert on_network_disk(Path(place), MOUNTS) is expected
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [("text", TypeError), (5, TypeError), (None, TypeError), (memoryview(b"abcdef")[::2], BufferError)],
+)
+def test_what_is_no_bytes_fails_for_its_caller_and_stores_nothing(
+    store: SqliteStore, value: object, problem: type[Exception]
+) -> None:
+    with pytest.raises(problem):
+        store.put_many([(key(1), b"good"), (key(2), value)])  # type: ignore[list-item]
+    assert store.get_many([key(1), key(2)]) == [None, None]

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -48,6 +49,22 @@ def test_what_is_there_stays(store: CacheStore) -> None:
     store.put_many([(key(1), b"third"), (key(2), b"other")])
     assert store.get_many([key(1), key(2)]) == [b"first", b"other"]
     assert store.stats().entries == store.stats().stored == 2
+
+
+def test_views_of_a_matrix_are_kept_as_its_bytes_were(store: CacheStore) -> None:
+    """Whatever their type; what is written to the matrix later changes nothing."""
+    matrix = np.arange(12, dtype=np.float32).reshape(3, 4)
+    expected = [row.tobytes() for row in matrix]
+    store.put_many([(key(n), row.data) for n, row in enumerate(matrix)])
+    matrix[:] = -1
+    assert store.get_many([key(n) for n in range(3)]) == expected
+    assert store.stats().bytes == 48
+
+
+def test_totals_count_only_what_is_new(store: CacheStore) -> None:
+    store.put_many([(key(n), b"x" * n) for n in range(5)])
+    store.put_many([(key(n), b"y" * 100) for n in range(3, 7)])
+    assert (store.stats().entries, store.stats().bytes) == (7, 10 + 200)
 
 
 def test_nothing_in_nothing_out(store: CacheStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import logging
 import pickle
 import traceback
@@ -151,8 +152,21 @@ def test_no_log_holds_the_key(caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.DEBUG, name)
     with serving(lambda e: e.reply({"id": "x", "choices": []})) as server:
         ask(client_of(server.url))
+        with pytest.raises(SkytellsError):
+            ask_for_a_stream(client_of(server.url))
     assert "httpcore" in {record.name.partition(".")[0] for record in caplog.records}
     assert KEY not in caplog.text
+
+
+def test_what_the_standard_library_prints_for_debugging_does_not_hold_the_key(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its switch is one for the whole process, and prints every line that is sent."""
+    monkeypatch.setattr(http.client.HTTPConnection, "debuglevel", 1)
+    with serving(lambda e: e.reply({"id": "x", "choices": []})) as server:
+        ask(client_of(server.url))
+        assert server.exchanges[0].headers["x-api-key"] == KEY
+    assert KEY not in "".join(capsys.readouterr())
 
 
 def test_no_repr_holds_the_key() -> None:
