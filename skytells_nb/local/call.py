@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -17,6 +17,14 @@ from skytells_nb.wire.base import Request
 R = TypeVar("R", bound=Request)
 
 
+@dataclass(slots=True)
+class Used:
+    """Tokens that a request took, in and out; they grow while it is answered."""
+
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     body: dict[str, Any]
@@ -27,6 +35,7 @@ class Call:
     decoding: Decoding
     cut: Callable[[], Awaitable[None]]
     """Closes the connection."""
+    used: Used = field(default_factory=Used)
 
 
 def read(kind: type[R], body: dict[str, Any]) -> R:

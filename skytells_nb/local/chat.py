@@ -158,6 +158,8 @@ class _Answer:
         return message
 
     def _finish(self, end: End) -> str:
+        self._call.used.tokens_in = end.prompt_tokens
+        self._call.used.tokens_out += end.completion_tokens
         return "tool_calls" if self._turn.tool is not None and end.finish_reason == "stop" else end.finish_reason
 
     async def chunks(self, with_usage: bool) -> AsyncGenerator[Event, None]:

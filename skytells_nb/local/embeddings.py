@@ -46,6 +46,7 @@ async def embeddings(call: Call) -> Response:
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
     data = _spoil([embedding_item(i, v, encoding) for i, v in enumerate(vectors)], vectors, encoding, call.faults)
+    call.used.tokens_in = tokens
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return json_response({"object": "list", "model": model, "data": data, "usage": usage})
 

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from skytells_nb.errors import InputError
-from skytells_nb.local.call import Call
+from skytells_nb.local.call import Call, Used
 from skytells_nb.local.decoding import Decoding
 from skytells_nb.local.engines import Engines
 from skytells_nb.local.envelope import Problem
@@ -88,17 +88,18 @@ class Inference:
         hashes = service.stats.begin(record, inputs)
         begun = time.monotonic()
         try:
+            used = Used()
             if service.account is None:
-                await self._answer(body, faults, wire, scope, receive)
+                await self._answer(body, faults, wire, scope, receive, used)
                 return
             admission = service.account.enter(record.model, begun)
             wire.headers = admission.headers
             if not admission.allowed:
                 raise admission.problem(service.account.limits)
             try:
-                await self._answer(body, faults, wire, scope, receive)
+                await self._answer(body, faults, wire, scope, receive, used)
             finally:
-                service.account.leave(record.model)
+                service.account.leave(record.model, used.tokens_in, used.tokens_out)
         except Problem as problem:
             record.status = problem.status
             problem.headers.update(wire.headers)
@@ -107,7 +108,9 @@ class Inference:
             record.seconds = time.monotonic() - begun
             service.stats.end(record, hashes)
 
-    async def _answer(self, body: dict[str, Any], faults: Faults, wire: _Wire, scope: Scope, receive: Receive) -> None:
+    async def _answer(
+        self, body: dict[str, Any], faults: Faults, wire: _Wire, scope: Scope, receive: Receive, used: Used
+    ) -> None:
         delay = faults.latency + faults.latency_per_row * max(1, wire.record.inputs)
         if delay:
             await asyncio.sleep(delay)
@@ -133,6 +136,7 @@ class Inference:
             self._service.engines,
             self._service.decoding,
             wire.cut,
+            used,
         )
         response = await self._handler(call)
         await response(scope, receive, wire)

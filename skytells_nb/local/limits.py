@@ -1,4 +1,4 @@
-"""The account's limits: so many requests a window and so many at once, for each model, with the headers that say so."""
+"""The account's limits, for each model: requests and tokens a window, requests at once, with the headers for them."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ class Limits:
     requests: int | None = None
     window: float = 60.0
     """Seconds."""
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    """Tokens a window, counted when a request ends: a request is refused once they are used up."""
     concurrency: int | None = None
     kind: Literal["fixed", "bucket"] = "fixed"
     burst: int | None = None
@@ -37,8 +40,11 @@ class Limits:
     error_id: str = "RATE_LIMITED"
 
     def __post_init__(self) -> None:
-        if self.window <= 0 or any(n is not None and n < 1 for n in (self.requests, self.concurrency, self.burst)):
+        if self.window <= 0 or any(n is not None and n < 1 for n in self._counts()):
             raise InputError("Limits are at least 1, and a window is longer than 0 seconds.")
+
+    def _counts(self) -> tuple[int | None, ...]:
+        return self.requests, self.concurrency, self.burst, self.tokens_in, self.tokens_out
 
     @classmethod
     def parse(cls, given: str | Mapping[str, Any]) -> Limits:
@@ -52,6 +58,9 @@ class _Meter:
 
     left: float
     since: float
+    tokens_in: float = math.inf
+    tokens_out: float = math.inf
+    """Tokens left; below 0 where the last request took more than there were."""
     under_way: int = 0
 
 
@@ -83,21 +92,25 @@ class Account:
         with self._lock:
             meter = self._meters.get(model)
             if meter is None:
-                meter = self._meters[model] = _Meter(self._capacity, now)
+                meter = self._meters[model] = _Meter(self._capacity, now, *self._tokens)
             self._refill(meter, now)
             limits = self.limits
             if limits.concurrency is not None and meter.under_way >= limits.concurrency:
                 # Nothing says when a slot frees itself: the shortest wait that Retry-After can name.
                 return Admission(False, self._headers(meter), min(1.0, limits.window))
-            if limits.requests is not None and meter.left < 1:
+            if meter.left < 1 or meter.tokens_in <= 0 or meter.tokens_out <= 0:
                 return Admission(False, self._headers(meter), self._wait(meter, now))
             meter.left -= 1
             meter.under_way += 1
             return Admission(True, self._headers(meter))
 
-    def leave(self, model: str) -> None:
+    def leave(self, model: str, tokens_in: int = 0, tokens_out: int = 0) -> None:
+        """A request that was let in has ended, having taken so many tokens."""
         with self._lock:
-            self._meters[model].under_way -= 1
+            meter = self._meters[model]
+            meter.under_way -= 1
+            meter.tokens_in -= tokens_in
+            meter.tokens_out -= tokens_out
 
     @property
     def _capacity(self) -> float:
@@ -106,36 +119,48 @@ class Account:
             return math.inf
         return limits.burst or limits.requests if limits.kind == "bucket" else limits.requests
 
+    @property
+    def _tokens(self) -> tuple[float, float]:
+        return self.limits.tokens_in or math.inf, self.limits.tokens_out or math.inf
+
     def _refill(self, meter: _Meter, now: float) -> None:
         limits = self.limits
-        if limits.requests is None:
-            return
         if limits.kind == "bucket":
-            gained = (now - meter.since) * limits.requests / limits.window
-            meter.left, meter.since = min(self._capacity, meter.left + gained), now
+            share = (now - meter.since) / limits.window
+            if limits.requests is not None:
+                meter.left = min(self._capacity, meter.left + share * limits.requests)
+            meter.tokens_in, meter.tokens_out = (
+                min(most, left + share * most) if most < math.inf else left
+                for most, left in zip(self._tokens, (meter.tokens_in, meter.tokens_out), strict=True)
+            )
+            meter.since = now
         elif now - meter.since >= limits.window:
             meter.since += limits.window * math.floor((now - meter.since) / limits.window)
             meter.left = self._capacity
+            meter.tokens_in, meter.tokens_out = self._tokens
 
     def _wait(self, meter: _Meter, now: float) -> float:
         limits = self.limits
-        if limits.kind == "bucket":
-            return (1 - meter.left) * limits.window / (limits.requests or 1)
-        return meter.since + limits.window - now
+        if limits.kind != "bucket":
+            return meter.since + limits.window - now
+        lacking = [0.0] if limits.requests is None else [(1 - meter.left) / limits.requests]
+        for most, left in zip(self._tokens, (meter.tokens_in, meter.tokens_out), strict=True):
+            if left <= 0:
+                lacking.append((1 - left) / most)
+        return max(lacking) * limits.window
 
     def _headers(self, meter: _Meter) -> dict[str, str]:
         limits = self.limits
         if not limits.headers:
             return {}
-        known = limits.requests is not None
-        named = {
-            "limit-requests": str(limits.requests) if known else "-",
-            "remaining-requests": str(max(0, math.floor(meter.left))) if known else "-",
-            "window": f"{limits.window:g}" if known else "-",
-            # Not configured here, as on most tiers: the service writes "-".
-            "limit-tokens-in": "-",
-            "remaining-tokens-in": "-",
-            "limit-tokens-out": "-",
-            "remaining-tokens-out": "-",
-        }
+        windowed = any(n is not None for n in (limits.requests, limits.tokens_in, limits.tokens_out))
+        named = {"window": f"{limits.window:g}" if windowed else "-"}
+        for name, most, left in (
+            ("requests", limits.requests, meter.left),
+            ("tokens-in", limits.tokens_in, meter.tokens_in),
+            ("tokens-out", limits.tokens_out, meter.tokens_out),
+        ):
+            # What is not configured the service writes as "-".
+            named[f"limit-{name}"] = "-" if most is None else str(most)
+            named[f"remaining-{name}"] = "-" if most is None else str(max(0, math.floor(left)))
         return {_PREFIX + name: value for name, value in named.items()}

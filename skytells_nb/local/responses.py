@@ -245,6 +245,7 @@ class _Answer:
 
     def _finish(self, text: str, end: End, conversations: Conversations, talk: list[Message]) -> dict[str, Any]:
         """The final snapshot; stored where the request asked for it."""
+        self._call.used.tokens_in, self._call.used.tokens_out = end.prompt_tokens, end.completion_tokens
         reason = {"length": "max_output_tokens", "content_filter": "content_filter"}.get(end.finish_reason)
         status = "incomplete" if reason else "completed"
         item = self._item(text, status)

@@ -42,15 +42,18 @@ class Free:
 Part = Listed | Fields | Free
 
 
-def plan(schema: Any, root: constrain.Schema) -> Part:
-    """How to write a value of this schema."""
+def plan(schema: Any, root: constrain.Schema, within: tuple[str, ...] = ()) -> Part:
+    """How to write a value of this schema; ``within`` are the references that led here."""
     values = constrain.labels(schema, root)
     if values is not None:
         return Listed(values)
-    fields = constrain.fields(schema, root)
-    if fields is not None and not _refers(schema):
-        return Fields([(name, plan(part, root)) for name, part in fields])
-    return Free(schema, root)
+    reference = schema.get("$ref") if isinstance(schema, dict) else None
+    # A reference that leads to itself has no end to plan for.
+    fields = None if reference in (*within, "#") else constrain.fields(schema, root)
+    if fields is None:
+        return Free(schema, root)
+    path = within if reference is None else (*within, str(reference))
+    return Fields([(name, plan(part, root, path)) for name, part in fields])
 
 
 def grammars(part: Part, after: str = "") -> Iterator[str]:
@@ -170,8 +173,3 @@ def _nowhere(text: str) -> None:
 
 class _Cut(Exception):
     """The token limit is reached."""
-
-
-def _refers(schema: Any) -> bool:
-    """Whether this is a reference, which may lead to itself."""
-    return isinstance(schema, dict) and "$ref" in schema

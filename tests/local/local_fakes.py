@@ -6,8 +6,9 @@ import hashlib
 import json
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import httpx
@@ -92,6 +93,77 @@ class NoGenerator(EchoGenerator):
 
     available = False
     reason = "The chat weights are missing; run: python -m skytells_nb local install"
+
+
+Pairs = list[tuple[str, Any]]
+"""Ids and answers, in the order in which they are written."""
+
+
+class RowsGenerator(EchoGenerator):
+    """Answers a JSON array of prompts with the words of each under its id; any other message like its parent.
+
+    A schema's strings hold the prompt's words, so that it shows whose answer one is. ``spoil`` changes what is said to
+    several prompts; a string in the place of pairs is said as it is. ``most_words`` cuts it, with reason ``length``.
+    """
+
+    context = 4000
+
+    def __init__(self, spoil: Callable[[Pairs], Pairs | str] = lambda pairs: pairs, most_words: int = 10**6) -> None:
+        super().__init__()
+        self.spoil = spoil
+        self.most_words = most_words
+        self.together: list[list[str]] = []
+        self.alone: list[str] = []
+        self.limits: list[int] = []
+
+    def stream(
+        self,
+        messages: list[dict[str, Any]],
+        *,
+        max_tokens: int,
+        schema: dict[str, Any] | None = None,
+        json: bool = False,
+        **sampling: Any,
+    ) -> Iterator[EchoPiece]:
+        self.limits.append(max_tokens)
+        text = messages[-1]["content"]
+        rows = _rows(text)
+        if rows:
+            self.together.append(list(rows.values()))
+            properties = (schema or {}).get("properties", {})
+            said = self.spoil([(name, _said(properties.get(name, {}), schema, words)) for name, words in rows.items()])
+            text = said if isinstance(said, str) else written(said)
+            max_tokens = min(max_tokens, self.most_words)
+        else:
+            self.alone.append(text)
+            text = text if schema is None else written(list(_said(schema, schema, text).items()))
+        return super().stream([{"role": "user", "content": text}], max_tokens=max_tokens, **sampling)
+
+
+def written(pairs: Pairs) -> str:
+    """An object as JSON text, which may hold a name twice."""
+    return "{" + ", ".join(f"{json.dumps(name)}: {json.dumps(answer)}" for name, answer in pairs) + "}"
+
+
+def _rows(text: str) -> dict[str, str]:
+    """Prompts by id where the text is an array of them."""
+    try:
+        rows = json.loads(text)
+    except ValueError:
+        return {}
+    is_rows = isinstance(rows, list) and all(isinstance(row, dict) and {"id", "message"} <= set(row) for row in rows)
+    return {row["id"]: row["message"] for row in rows} if is_rows else {}
+
+
+def _said(schema: Any, root: Any, words: str) -> Any:
+    """A value that fits the schema and shows these words."""
+    while "$ref" in schema:
+        schema = reduce(lambda part, step: part[step], schema["$ref"].removeprefix("#/").split("/"), root)
+    if "enum" in schema:
+        return next((value for value in schema["enum"] if str(value) in words), schema["enum"][0])
+    if schema.get("type") == "object":
+        return {name: _said(part, root, words) for name, part in schema.get("properties", {}).items()}
+    return words if schema.get("type", "string") == "string" else _value(schema)
 
 
 class HashEmbedder:

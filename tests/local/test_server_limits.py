@@ -148,3 +148,44 @@ def test_limits_are_read_from_words() -> None:
         Limits.parse("speed=3")
     with pytest.raises(InputError, match="at least 1"):
         Limits(requests=0)
+
+
+def test_tokens_of_a_window_run_out_and_come_back() -> None:
+    account = Account(Limits(requests=100, window=10.0, tokens_in=50, tokens_out=20))
+    first = account.enter("m", 0.0)
+    account.leave("m", tokens_in=30, tokens_out=5)
+    second = account.enter("m", 1.0)
+    assert [a.headers["x-skytells-ratelimit-remaining-tokens-in"] for a in (first, second)] == ["50", "20"]
+    account.leave("m", tokens_in=30, tokens_out=5)
+    third = account.enter("m", 4.0)
+    assert (third.allowed, third.wait) == (False, 6.0)
+    assert third.headers["x-skytells-ratelimit-remaining-tokens-in"] == "0"
+    assert third.headers["x-skytells-ratelimit-limit-tokens-out"] == "20"
+    assert account.enter("m", 10.0).allowed
+
+
+def test_a_bucket_of_tokens_fills_evenly() -> None:
+    account = Account(Limits(window=10.0, tokens_out=100, kind="bucket"))
+    assert account.enter("m", 0.0).allowed
+    account.leave("m", tokens_out=110)
+    refused = account.enter("m", 0.0)
+    assert not refused.allowed
+    assert refused.wait == pytest.approx(1.1)
+    assert not account.enter("m", 0.9).allowed
+    assert account.enter("m", 1.2).allowed
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "responses", "embeddings"])
+def test_each_endpoint_counts_its_tokens(endpoint: str) -> None:
+    """The stand-ins count words."""
+    asked = {
+        "chat": ("/chat/completions", {"model": "gpt-5", "messages": [{"role": "user", "content": "a b c"}]}),
+        "responses": ("/responses", {"model": "gpt-5", "input": "a b c"}),
+        "embeddings": ("/embeddings", {"model": "skytells-embed-3-small", "input": "a b c"}),
+    }[endpoint]
+    limits = Limits(requests=100, window=60.0, tokens_in=1_000, tokens_out=1_000)
+    with fake_server(limits=limits) as server, client_of(server) as client:
+        told = [client.post(asked[0], json=asked[1]).headers for _ in range(2)]
+    name = "x-skytells-ratelimit-remaining-tokens-"
+    assert [headers[f"{name}in"] for headers in told] == ["1000", "997"]
+    assert told[1][f"{name}out"] == ("1000" if endpoint == "embeddings" else "997")
