@@ -132,7 +132,9 @@ def _places(k: int, valid: ArrayLike | None, rows: ArrayLike | None) -> NDArray[
 
 def _used_rows(vectors: NDArray[np.float32], places: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
     """The same cells over a small copy, where they show only a small part of the memory the matrix keeps alive."""
-    shown = np.unique(places[places >= 0])
+    used = np.zeros(len(vectors), dtype=np.bool_)
+    used[places[places >= 0]] = True
+    shown = np.flatnonzero(used)
     base = vectors.base
     held = max(vectors.nbytes, base.nbytes if isinstance(base, np.ndarray) else 0)
     if shown.size * vectors.shape[1] * vectors.itemsize >= KEEP_BASE_SHARE * held:

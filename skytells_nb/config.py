@@ -3,8 +3,8 @@
 1. the argument of the call itself (``df.skytells.embed(..., model=…)``)
 2. the argument of ``connect(...)``
 3. the environment: ``SKYTELLS_BASE_URL``, ``SKYTELLS_MODEL``, ``SKYTELLS_EMBEDDING_MODEL``, ``SKYTELLS_CACHE``,
-   ``SKYTELLS_CACHE_DIR``, ``SKYTELLS_MAX_IN_FLIGHT``, ``SKYTELLS_MAX_RETRIES``, ``SKYTELLS_INPUTS_PER_REQUEST``,
-   ``SKYTELLS_TIMEOUT``
+   ``SKYTELLS_CACHE_DIR``, ``SKYTELLS_MAX_IN_FLIGHT``, ``SKYTELLS_REQUESTS_PER_MINUTE``,
+   ``SKYTELLS_TOKENS_PER_MINUTE``, ``SKYTELLS_MAX_RETRIES``, ``SKYTELLS_INPUTS_PER_REQUEST``, ``SKYTELLS_TIMEOUT``
 4. the file ``config.toml`` in the user's configuration folder (``SKYTELLS_CONFIG`` names another)
 5. the defaults below
 
@@ -36,7 +36,9 @@ class Settings(BaseSettings):
     embedding_model: str = Field(DEFAULT_EMBEDDING_MODEL, description="Model for embeddings.")
     cache: str | None = Field(None, description="A path, 'off', 'memory' or 'replay:<path>'; None is the user's cache.")
     cache_dir: Path = Field(default_factory=lambda: user_cache_dir(), description="Folder of the user's cache.")
-    max_in_flight: int = Field(16, ge=1, le=1024, description="Requests under way at once.")
+    max_in_flight: int = Field(64, ge=1, le=1024, description="Requests under way at once, at most.")
+    requests_per_minute: float | None = Field(None, gt=0, description="A limit lower than the service's own.")
+    tokens_per_minute: float | None = Field(None, gt=0, description="A limit lower than the service's own.")
     max_retries: int = Field(5, ge=0, le=100, description="Times a failed request is sent again.")
     inputs_per_request: int = Field(2048, ge=1, le=2048, description="Texts in one embedding request at most.")
     timeout: float = Field(600.0, gt=0, description="Seconds that one answer may take.")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from skytells_nb import __version__, session
 from skytells_nb.cache import open_store
+from skytells_nb.cache.replay import is_replay
 from skytells_nb.errors import ConfigurationError, MissingExtraError, SkytellsError
 from skytells_nb.transport.address import find_base_url
 from skytells_nb.transport.keys import KEY_VARIABLE, find_key
@@ -58,10 +59,10 @@ def examine() -> Findings:
         found.problems.append(str(problem))
         return found
     local = (settings.base_url or "").lower() == LOCAL
-    _connection(found, settings.base_url, local=local)
+    _connection(found, settings.base_url, local=local, recorded=is_replay(settings.cache))
     found.sections["default models"] = [("text", settings.model), ("embeddings", settings.embedding_model)]
     _cache(found, settings.cache, settings.cache_dir)
-    _local_models(found, needed=local)
+    _local_models(found, needed=local and not is_replay(settings.cache))
     return found
 
 
@@ -72,8 +73,10 @@ def _installation(found: Findings) -> None:
     found.sections["extras"] = list(_extras())
 
 
-def _connection(found: Findings, base_url: str | None, *, local: bool) -> None:
-    if local:
+def _connection(found: Findings, base_url: str | None, *, local: bool, recorded: bool) -> None:
+    if recorded:
+        address, key = "none: answers come from a recording", f"{_key_place()} (not needed)"
+    elif local:
         address, key = "local: small models on this machine", f"{_key_place()} (not needed)"
     else:
         address, key = "cannot be used", _key_place()

@@ -4,55 +4,46 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import logging
+import os
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from skytells_nb.cache import open_store
+from skytells_nb.cache.replay import Recording, ReplayStore, export_all, is_replay, unrecorded
 from skytells_nb.cache.store import CacheStore
 from skytells_nb.client.client import Skytells
-from skytells_nb.config import Settings, read_settings
+from skytells_nb.config import Settings, config_file, read_settings
 from skytells_nb.engine.engine import Engine
+from skytells_nb.engine.job import Pace
 from skytells_nb.engine.report import Report
 from skytells_nb.engine.retry import RetryPolicy
-from skytells_nb.errors import ConfigurationError, MissingExtraError
+from skytells_nb.engine.totals import Totals
+from skytells_nb.errors import ConfigurationError, MissingExtraError, SkytellsError
 from skytells_nb.transport.http import Timeouts
 from skytells_nb.transport.keys import Key, find_key, hidden
+from skytells_nb.transport.offline import Offline
 from skytells_nb.wire.chat import ChatCompletion
 from skytells_nb.wire.models import LISTED_PRICES, Model, Price
 from skytells_nb.wire.responses import Response
-from skytells_nb.wire.safety import Safety
+from skytells_nb.wire.safety import Finding, Safety
 
 if TYPE_CHECKING:
     from skytells_nb.local.server import LocalServer
 
+_log = logging.getLogger(__name__)
+
 LOCAL = "local"
+NO_KEY = "replay"
+NO_SERVER = "http://127.0.0.1/v1"
+"""What a session in replay mode has in the places of a key and of the local Skytells; nothing is sent to it."""
 LOCAL_INPUTS_PER_REQUEST = 32
 """Texts in one embedding request to the local Skytells: there is no request limit, and small requests show progress."""
-
-
-@dataclass
-class Totals:
-    """What was used: requests, tokens, US dollars (``None`` where a price was not known), safety verdicts."""
-
-    requests: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cost: float | None = 0.0
-    filtered: int = 0
-    blocked: int = 0
-    unchecked: int = 0
-    by_model: dict[str, Totals] = field(default_factory=dict)
-
-    def add(self, model: str, requests: int, tokens_in: int, tokens_out: int, cost: float | None) -> None:
-        for totals in (self, self.by_model.setdefault(model, Totals())):
-            totals.requests += requests
-            totals.input_tokens += tokens_in
-            totals.output_tokens += tokens_out
-            totals.cost = None if cost is None or totals.cost is None else totals.cost + cost
 
 
 class Session:
@@ -61,41 +52,65 @@ class Session:
     MOST_REPORTS = 1000
     """Reports kept, newest last."""
 
-    def __init__(self, settings: Settings, key: Key, base_url: str | None, server: LocalServer | None) -> None:
+    def __init__(self, settings: Settings, key: Key, base_url: str | None, *, local: bool = False) -> None:
         self.settings = settings
         self.totals = Totals()
         self.reports: list[Report] = []
-        self._server = server
+        self.judged = 0
+        """Answers whose safety verdict was looked at."""
+        self.flagged: Counter[Finding] = Counter()
+        """What those verdicts found above safe, and how often."""
+        self.is_local = local
+        """Whether answers come from the embedded local Skytells."""
         self._key = key
         self._base_url = base_url
         self._lock = threading.Lock()
         self._models: list[Model] | None = None
-        self.client = self._make_client()
         self.cache: CacheStore = open_store(settings.cache, default_dir=settings.cache_dir)
+        self.client = self.new_client()
         self.engine = self._make_engine(self.cache)
         self._engines: dict[str, Engine] = {}
+        self._stores: dict[str, CacheStore] = {}
 
     @property
-    def is_local(self) -> bool:
-        """Whether answers come from the embedded local Skytells."""
-        return self._server is not None
+    def recording(self) -> Path | None:
+        """In replay mode the file that every answer comes from; nothing is sent then."""
+        return self.cache.path if isinstance(self.cache, ReplayStore) else None
 
     @property
     def origin(self) -> str:
-        """Where requests go."""
-        return f"local {self.client.origin}" if self.is_local else self.client.origin
+        """Where requests go; in replay mode, where they went when the answers were recorded."""
+        if not self.is_local:
+            return self.client.origin
+        return LOCAL if self.recording else f"{LOCAL} {self.client.origin}"
+
+    @property
+    def caches(self) -> list[CacheStore]:
+        """The session's own cache, then those that single calls named."""
+        with self._lock:
+            return [self.cache, *self._stores.values()]
 
     def engine_for(self, cache: str | Path | None) -> Engine:
-        """The engine that uses this cache; ``None`` is the session's own."""
-        if cache is None:
+        """The engine that uses this cache; ``None`` is the session's own, and in replay mode every cache is."""
+        if cache is None or self.recording:
             return self.engine
         spec = str(cache)
         with self._lock:
             engine = self._engines.get(spec)
             if engine is None:
-                store = open_store(spec, default_dir=self.settings.cache_dir)
+                store = self._stores[spec] = open_store(spec, default_dir=self.settings.cache_dir)
                 engine = self._engines[spec] = self._make_engine(store)
             return engine
+
+    def export(self, path: str | Path, *, replace: bool = False) -> Recording:
+        """Write every answer that this session asked its caches for to one file, for ``cache="replay:<path>"``.
+
+        Raises CacheError where there is none, where the file cannot be written, and where it exists; with ``replace``,
+        only where what exists is no such recording.
+        """
+        with self._lock:
+            used = [(store, self._engines[spec].used_keys()) for spec, store in self._stores.items()]
+        return export_all([(self.cache, self.engine.used_keys()), *used], path, replace=replace)
 
     @property
     def last_report(self) -> Report | None:
@@ -130,6 +145,19 @@ class Session:
                 return known.price
         return LISTED_PRICES.get(model)
 
+    def ask_price(self, model: str) -> Price | None:
+        """The price of a model, from the catalogue, which is asked for where it is not known yet.
+
+        A catalogue that cannot be had leaves the listed price.
+        """
+        if self._models is None and not self.is_local and self.recording is None:
+            try:
+                self.models()
+            except SkytellsError as problem:
+                reason = type(problem).__name__
+                _log.warning("The catalogue of models could not be read (%s); listed prices are used.", reason)
+        return self.price(model)
+
     def record(self, answer: ChatCompletion | Response, *, model: str) -> None:
         """Count an answer that was asked for outside the engine."""
         tokens_in, tokens_out = answer.tokens
@@ -150,6 +178,8 @@ class Session:
     def record_safety(self, verdicts: Iterable[Safety]) -> None:
         with self._lock:
             for verdict in verdicts:
+                self.judged += 1
+                self.flagged.update(replace(finding, index=0) for finding in verdict.flagged)
                 self.totals.filtered += verdict.filtered
                 self.totals.blocked += verdict.blocked
                 self.totals.unchecked += not verdict.checked
@@ -175,20 +205,22 @@ class Session:
     def _make_engine(self, cache: CacheStore) -> Engine:
         # The local server's port changes with each start and says nothing about its answers.
         return Engine(
-            make_client=self._make_client,
+            make_client=self.new_client,
             cache=cache,
             origin=LOCAL if self.is_local else self.client.base_url,
             account=LOCAL if self.is_local else self._key.account(),
             price=self.price,
-            max_in_flight=self.settings.max_in_flight,
+            ask_price=self.ask_price,
+            pace=Pace(self.settings.max_in_flight, self.settings.requests_per_minute, self.settings.tokens_per_minute),
             inputs_per_request=LOCAL_INPUTS_PER_REQUEST if self.is_local else self.settings.inputs_per_request,
             retry=RetryPolicy(retries=self.settings.max_retries),
         )
 
-    def _make_client(self) -> Skytells:
+    def new_client(self) -> Skytells:
         seconds = self.settings.timeout
         timeouts = Timeouts(read=seconds, idle=min(seconds, Timeouts().idle))
-        return Skytells(self._key, base_url=self._base_url, timeout=timeouts)
+        network = None if self.recording is None else Offline(unrecorded(self.recording))
+        return Skytells(self._key, base_url=self._base_url, timeout=timeouts, transport=network)
 
 
 _default: Session | None = None
@@ -210,10 +242,13 @@ def connect(
 
     ``api_key`` comes from the argument, else ``SKYTELLS_API_KEY``, else the system keyring. ``local=True`` (or
     ``base_url="local"``) starts the embedded local Skytells in this process instead: small models on this machine, no
-    key, no cost. ``cache`` is a path, "off", "memory" or "replay:<path>"; ``None`` is the user's cache. Other settings:
-    ``cache_dir``, ``max_in_flight``, ``max_retries``, ``inputs_per_request``, ``timeout`` (seconds).
+    key, no cost. ``cache`` is a path, "off", "memory" or "replay:<path>"; ``None`` is the user's cache. Replay answers
+    from that recording only: it looks for no key, starts no server and sends nothing. Other settings: ``cache_dir``,
+    ``max_in_flight``, ``requests_per_minute``, ``tokens_per_minute``, ``max_retries``, ``inputs_per_request``,
+    ``timeout`` (seconds).
 
-    Raises MissingKeyError without a key, ConfigurationError for a setting that cannot be used.
+    Raises MissingKeyError without a key, ConfigurationError for a setting that cannot be used, CacheError for a
+    recording that cannot be read.
 
     >>> session = connect(local=True)  # doctest: +SKIP
     >>> session.client.chat.completions.create(model="deepbrain-router", messages="Say hello.").text  # doctest: +SKIP
@@ -225,14 +260,31 @@ def connect(
         raise ConfigurationError("local=True and base_url contradict each other; pass one of them.")
     given = None if cache is None else str(cache)
     read = read_settings(base_url=base_url, model=model, embedding_model=embedding_model, cache=given, **settings)
+    local = local or (read.base_url or "").lower() == LOCAL
     with _lock:
-        if local or (read.base_url or "").lower() == LOCAL:
+        if is_replay(read.cache):
+            session = Session(read, Key(NO_KEY), NO_SERVER if local else read.base_url, local=local)
+        elif local:
             server = local_server()
-            session = Session(read, Key(server.api_key), server.base_url, server)
+            session = Session(read, Key(server.api_key), server.base_url, local=True)
         else:
-            session = Session(read, find_key(key), read.base_url, None)
+            session = Session(read, find_key(key), read.base_url)
         _default = session
     return session
+
+
+def replay(path: str | Path) -> Session:
+    """Connect again with the settings of the default session, answered from the recording at ``path`` only.
+
+    Where there is no default session the settings are those of the environment. Raises CacheError for a recording that
+    cannot be read; the default session is then as it was.
+    """
+    with _lock:
+        if _default is None:
+            return connect(cache=f"replay:{path}")
+        settings = _default.settings.model_dump(exclude={"base_url", "cache"})
+        base_url = LOCAL if _default.is_local else _default.settings.base_url
+    return connect(base_url=base_url, cache=f"replay:{path}", **settings)
 
 
 def current() -> Session:
@@ -294,6 +346,19 @@ def serve(
 def settings() -> Settings:
     """The settings that ``connect()`` would use now; raises ConfigurationError where one cannot be used."""
     return read_settings()
+
+
+def setting_sources(given: Settings) -> dict[str, str]:
+    """Where each of these settings comes from: connect(), an environment variable, the settings file, or default."""
+    now, prefix = read_settings(), str(Settings.model_config["env_prefix"])
+    found = {}
+    for name in Settings.model_fields:
+        variable = f"{prefix}{name}".upper()
+        if getattr(given, name) == getattr(now, name) and name in now.model_fields_set:
+            found[name] = variable if os.environ.get(variable) else str(config_file())
+        else:
+            found[name] = "connect()" if name in given.model_fields_set else "default"
+    return found
 
 
 def local_models() -> dict[str, str | None]:

@@ -29,7 +29,7 @@ def test_the_defaults() -> None:
     settings = read_settings()
     assert (settings.model, settings.embedding_model) == (DEFAULT_MODEL, DEFAULT_EMBEDDING_MODEL)
     assert (settings.base_url, settings.cache) == (None, None)
-    assert settings.max_in_flight == 16
+    assert settings.max_in_flight == 64
 
 
 def test_argument_over_environment_over_file_over_default(own_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

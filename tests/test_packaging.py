@@ -18,6 +18,7 @@ CI = os.environ.get("CI", "").lower() in ("1", "true")
 
 HEAVY = (
     "IPython",
+    "anywidget",
     "httpx",
     "ipywidgets",
     "markdown_it",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable, Mapping, Sequence
 from numbers import Integral
-from typing import Any, Literal, Unpack
+from pathlib import Path
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 import pandas as pd
 
 from skytells_nb import columns
+from skytells_nb.accessor.parquet import embed_to_file
 from skytells_nb.accessor.runs import (
     Call,
     RunOptions,
@@ -43,6 +45,33 @@ class FrameAccessor:
     def __init__(self, frame: pd.DataFrame) -> None:
         self._frame = frame
 
+    @overload
+    def embed(
+        self,
+        column: Any,
+        *,
+        into: Any = ...,
+        model: str | None = ...,
+        dimensions: int | None = ...,
+        dtype: Literal["numpy", "arrow"] = ...,
+        to: None = ...,
+        on_error: OnError = ...,
+        progress: bool | Listener = ...,
+        **options: Unpack[RunOptions],
+    ) -> pd.DataFrame: ...
+    @overload
+    def embed(
+        self,
+        column: Any,
+        *,
+        into: str = ...,
+        model: str | None = ...,
+        dimensions: int | None = ...,
+        to: str | Path,
+        on_error: OnError = ...,
+        progress: bool | Listener = ...,
+        **options: Unpack[RunOptions],
+    ) -> Path: ...
     def embed(
         self,
         column: Any,
@@ -51,14 +80,17 @@ class FrameAccessor:
         model: str | None = None,
         dimensions: int | None = None,
         dtype: Literal["numpy", "arrow"] = "numpy",
+        to: str | Path | None = None,
         on_error: OnError = "warn",
         progress: bool | Listener = True,
         **options: Unpack[RunOptions],
-    ) -> pd.DataFrame:
+    ) -> pd.DataFrame | Path:
         """The frame with a column of embeddings of the texts in ``column``.
 
         Each cell is a float32 array (d,), a view of one matrix; ``dtype="arrow"`` gives a fixed-size-list column
-        instead. Raises InputError for a column that is missing or not text, before anything is sent.
+        instead. ``to`` is for frames whose vectors do not fit into memory: the frame goes into that Parquet file with
+        its vectors as a ``fixed_size_list<float>[d]``, a row group at a time, and its path is returned. Raises
+        InputError for a column that is missing or not text, before anything is sent.
 
         >>> df = pd.DataFrame({"text": ["a cat", "a dog", None]})
         >>> df.skytells.embed("text", progress=False)["embedding"].isna().tolist()
@@ -68,6 +100,8 @@ class FrameAccessor:
         texts = texts_of(column_of(self._frame, column), name=column)
         self._check_into(into, column)
         call = Call.open(on_error, progress, options, asker=self._frame)
+        if to is not None:
+            return embed_to_file(call, self._frame, texts, model, dimensions, into, to)
         series, report = embed_texts(call, texts, self._frame.index, model, dimensions, dtype, into)
         return self._with({into: series}, report)
 
@@ -82,6 +116,7 @@ class FrameAccessor:
         flatten: bool = False,
         details: bool = False,
         params: Mapping[str, Any] | None = None,
+        rows_per_request: int | None = None,
         on_error: OnError = "warn",
         progress: bool | Listener = True,
         **options: Unpack[RunOptions],
@@ -93,6 +128,13 @@ class FrameAccessor:
         ``flatten=True`` a column for each of its fields. ``details=True`` adds ``<into>_finish_reason``,
         ``_filtered``, ``_severity``, ``_tokens_in``, ``_tokens_out``, ``_cost``, ``_error``, ``_model``,
         ``_request_id`` and ``_safety``. ``params`` go to the service as they are (``temperature``, ``max_tokens``, …).
+
+        ``rows_per_request`` (2 to 100) asks for the answers of that many rows in one request: under a limit of
+        requests, that many times the rows. Each answer comes under the id of its row; where one is missing, doubled or
+        unfit, its row is asked again alone. ``max_tokens`` is that of one row. Tokens and cost are a row's share of the
+        request; the safety verdict is that of the whole request, so a finding may be about another of its rows, and
+        ``<into>_rows_in_request`` of the details says how many there were. The model sees the rows of a request
+        together: a text may sway its neighbours' answers.
 
         >>> df = pd.DataFrame({"word": ["cat", "dog"]})
         >>> df.skytells.complete("Write one sentence about a {word}.", progress=False).columns.tolist()
@@ -107,7 +149,7 @@ class FrameAccessor:
         for name in names:
             self._check_into(name, *filled.fields)
         call = Call.open(on_error, progress, options, asker=self._frame)
-        job = prompt_job(call, model, system, schema, params)
+        job = prompt_job(call, model, system, schema, params, rows_per_request=rows_per_request)
         answers = complete_texts(call, job, texts, self._frame.index, into, schema)
         made = answers.fields() if flatten else {into: answers.column}
         return self._finish(into, made, answers, details)
@@ -122,6 +164,7 @@ class FrameAccessor:
         via: Literal["model", "embedding"] = "model",
         instructions: str | None = None,
         details: bool = False,
+        rows_per_request: int | None = None,
         on_error: OnError = "warn",
         progress: bool | Listener = True,
         **options: Unpack[RunOptions],
@@ -130,7 +173,7 @@ class FrameAccessor:
 
         The model answers with one of the labels and nothing else; ``via="embedding"`` instead takes the label whose
         embedding is nearest, which costs one embedding a text and no completion. ``instructions`` say in your words
-        what to judge.
+        what to judge. ``rows_per_request`` has several texts judged in one request, as ``complete`` describes.
 
         >>> df = pd.DataFrame({"review": ["I love it!", "It broke at once."]})
         >>> df.skytells.classify("review", ["positive", "negative"], progress=False)["label"].cat.categories.tolist()
@@ -143,8 +186,10 @@ class FrameAccessor:
         call = Call.open(on_error, progress, options, asker=self._frame)
         kind = pd.CategoricalDtype(found)
         if via == "embedding":
-            if details or instructions:
-                raise InputError("via='embedding' asks no model: details and instructions do not go with it.")
+            if details or instructions or rows_per_request is not None:
+                raise InputError(
+                    "via='embedding' asks no model: details, instructions and rows_per_request do not go with it."
+                )
             series, report = classify_texts(call, texts, self._frame.index, found, model)
             return self._with({into: series.astype(kind)}, report)
         if via != "model":
@@ -152,7 +197,7 @@ class FrameAccessor:
         schema = label_schema(found)
         ask = instructions or "Choose the label that fits the user's text best."
         system = f"{ask} The labels are: {', '.join(found)}."
-        job = prompt_job(call, model, system, schema, {"temperature": 0.0}, "classify")
+        job = prompt_job(call, model, system, schema, {"temperature": 0.0}, "classify", rows_per_request)
         answers = complete_texts(call, job, texts, self._frame.index, into, schema)
         made = {into: answers.fields()["label"].astype(object).astype(kind)}
         return self._finish(into, made, answers, details)
@@ -218,6 +263,7 @@ class FrameAccessor:
         schema: Schema | None = None,
         dimensions: int | None = None,
         params: Mapping[str, Any] | None = None,
+        rows_per_request: int | None = None,
         **options: Unpack[RunOptions],
     ) -> Estimate:
         """What a call would send and cost; sends nothing.
@@ -232,7 +278,8 @@ class FrameAccessor:
         if isinstance(template, str) and template not in self._frame.columns and "{" in template:
             texts = Template(template).fill(self._frame)
             call = Call.open("null", False, options)
-            return call.engine.estimate(prompt_job(call, model, system, schema, params), texts)
+            job = prompt_job(call, model, system, schema, params, rows_per_request=rows_per_request)
+            return call.engine.estimate(job, texts)
         texts = texts_of(column_of(self._frame, template), name=template)
         call = Call.open("null", False, options)
         return call.engine.estimate(embedding_job(model or call.session.settings.embedding_model, dimensions), texts)
@@ -251,7 +298,8 @@ class FrameAccessor:
         Columns: ``row`` (index label), ``source`` ("prompt" or "completion"), ``index``, ``category``, ``severity``
         (safe, low, medium, high; null for categories that are only detected), ``filtered``, ``detected``, ``checked``
         (false where the filter gave no verdict). Read from ``<into>_safety`` where the frame has it (``details=True``),
-        else from the call that made this very frame.
+        else from the call that made this very frame. Rows that shared a request (``rows_per_request``) have the same
+        findings, those of the request.
         """
         column = f"{into}_safety"
         if column in self._frame.columns:

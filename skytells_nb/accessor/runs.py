@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import os
-import sys
-import warnings
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,15 +16,16 @@ from numpy.typing import NDArray
 
 from skytells_nb import columns
 from skytells_nb.accessor.texts import STRING_DTYPE, Texts
-from skytells_nb.engine.engine import Engine, OnError, Outcome
+from skytells_nb.engine.answers import Answers as Room
+from skytells_nb.engine.engine import Engine, OnError
 from skytells_nb.engine.events import Listener, ignore
-from skytells_nb.engine.job import Job
+from skytells_nb.engine.job import Job, Pace
+from skytells_nb.engine.outcome import Outcome
 from skytells_nb.engine.report import Report
-from skytells_nb.engine.work import Completed, vectors
-from skytells_nb.errors import InputError, Interrupted, SkytellsError, SkytellsWarning
+from skytells_nb.engine.work import Completed
+from skytells_nb.errors import InputError, Interrupted, SkytellsError
 from skytells_nb.session import Session, current
-
-PACKAGE = str(Path(__file__).parent.parent) + os.sep
+from skytells_nb.warn import warn
 
 
 class RunOptions(TypedDict, total=False):
@@ -37,6 +35,9 @@ class RunOptions(TypedDict, total=False):
     """US dollars that the call may spend; it stops before it would spend more."""
     max_in_flight: int | None
     """Requests under way at once."""
+    requests_per_minute: float | None
+    tokens_per_minute: float | None
+    """Limits to keep below, where they are lower than what the service allows."""
     cache: str | Path | None
     """A path, "off" or "memory" in the place of the session's cache."""
     session: Session | None
@@ -62,7 +63,7 @@ class Call:
     on_error: OnError
     progress: bool | Listener
     budget: float | None
-    max_in_flight: int | None
+    pace: Pace
     asker: pd.DataFrame | pd.Series[Any] | None = None
     """Whose ``report`` this call is, however it ends."""
 
@@ -77,7 +78,8 @@ class Call:
             raise InputError(f"cache is a path, 'off' or 'memory'; found {cache!r}.")
         session = given or current()
         engine = session.engine_for(cache)
-        return cls(session, engine, on_error, progress, options.get("budget"), options.get("max_in_flight"), asker)
+        pace = Pace(options.get("max_in_flight"), options.get("requests_per_minute"), options.get("tokens_per_minute"))
+        return cls(session, engine, on_error, progress, options.get("budget"), pace, asker)
 
     def quietly(self) -> Call:
         """The same call without a progress line, for the few texts a call needs beside its rows."""
@@ -97,7 +99,14 @@ class Call:
             remember(self.asker, revised)
         return revised
 
-    def run(self, job: Job, texts: Texts, *, column: Callable[[Outcome], Any]) -> Outcome:
+    def run(
+        self,
+        job: Job,
+        texts: Texts,
+        *,
+        column: Callable[[Outcome], Any],
+        into: Callable[[int], Room] | None = None,
+    ) -> Outcome:
         """The outcome for these texts; ``column`` builds what an interrupted call has to show."""
         listen, close = _listener(self.progress, job.operation)
         try:
@@ -106,7 +115,8 @@ class Call:
                 texts,
                 on_error=self.on_error,
                 budget=self.budget,
-                max_in_flight=self.max_in_flight,
+                pace=self.pace,
+                into=into,
                 listen=listen,
                 ended=self.ended,
             )
@@ -142,21 +152,11 @@ def _listener(progress: bool | Listener, label: str) -> tuple[Listener, Callable
     return line, line.close
 
 
-def warn(message: str) -> None:
-    """A SkytellsWarning that points at the caller's line, not at ours."""
-    depth, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
-        frame = frame.f_back
-        depth += 1
-    warnings.warn(message, SkytellsWarning, stacklevel=depth)
-
-
 def vector_column(
     outcome: Outcome, index: pd.Index[Any], *, dtype: Literal["numpy", "arrow"], name: Any
 ) -> pd.Series[Any]:
     """The vectors as a column, null where there is none."""
-    matrix = vectors(outcome.values)
-    return columns.from_matrix(matrix, index=index, rows=outcome.answered, dtype=dtype, name=name)
+    return columns.from_matrix(outcome.matrix, index=index, rows=outcome.answered, dtype=dtype, name=name)
 
 
 def completions(outcome: Outcome) -> list[Completed | None]:

@@ -53,11 +53,14 @@ class SeriesAccessor:
         model: str | None = None,
         schema: Schema | None = None,
         params: Mapping[str, Any] | None = None,
+        rows_per_request: int | None = None,
         on_error: OnError = "warn",
         progress: bool | Listener = True,
         **options: Unpack[RunOptions],
     ) -> pd.Series[Any]:
         """The model's answers: ``instructions`` is the system text, each value one user message.
+
+        ``rows_per_request`` has several values answered in one request; see ``df.skytells.complete``.
 
         >>> pd.Series(["cat", None]).skytells.complete("Name the animal's food.", progress=False).isna().tolist()
         [False, True]
@@ -67,7 +70,7 @@ class SeriesAccessor:
             raise InputError("instructions is a text that says what to do with each value.")
         texts = texts_of(self._series)
         call = Call.open(on_error, progress, options, asker=self._series)
-        job = prompt_job(call, model, instructions, schema, params)
+        job = prompt_job(call, model, instructions, schema, params, rows_per_request=rows_per_request)
         answers = complete_texts(call, job, texts, self._series.index, self._series.name, schema)
         remember(answers.column, answers.report)
         return answers.column

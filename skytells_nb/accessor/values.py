@@ -14,8 +14,9 @@ from skytells_nb import columns
 from skytells_nb.accessor.runs import Call, completions, spread, text_column, vector_column, warn_of_cuts
 from skytells_nb.accessor.texts import STRING_DTYPE, Texts
 from skytells_nb.accessor.typed import Schema, field_columns, field_names, reader, response_format
-from skytells_nb.engine.engine import Outcome
 from skytells_nb.engine.job import Job, completion_job, embedding_job
+from skytells_nb.engine.outcome import Outcome
+from skytells_nb.engine.packed import check_rows, packed
 from skytells_nb.engine.report import Report
 from skytells_nb.engine.work import Completed
 from skytells_nb.errors import AnswerError, ContentPolicyError, InputError, RowError
@@ -51,13 +52,16 @@ def prompt_job(
     schema: Schema | None,
     params: Mapping[str, Any] | None,
     operation: str = "complete",
+    rows_per_request: int | None = None,
 ) -> Job:
     """The job that completes prompts with these settings."""
+    rows = check_rows(rows_per_request)
     extra = {"response_format": response_format(schema)} if schema is not None else {}
     if params is not None and not isinstance(params, Mapping):
         raise InputError(f"params is a dict of parameters such as {{'max_tokens': 100}}; found {params!r}.")
     named = model or call.session.settings.model
-    return completion_job(named, system=system, params={**(params or {}), **extra}, operation=operation)
+    job = completion_job(named, system=system, params={**(params or {}), **extra}, operation=operation)
+    return job if rows == 1 else packed(job, rows, None if schema is None else reader(schema))
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ class Answers:
     report: Report
     schema: Schema | None
     price: Price | None
+    packed: bool = False
+    """Whether several rows could share a request."""
 
     def fields(self) -> dict[Any, pd.Series[Any]]:
         """One column for each field of the schema."""
@@ -95,12 +101,19 @@ def complete_texts(
     for row, problem in outcome.report.errors.items():
         if isinstance(problem, ContentPolicyError):
             rows[row] = Completed.of_blocked(problem)
-    call.session.record_safety([c.safety for c in {id(c): c for c in rows if c is not None}.values()])
-    price = call.session.price(job.model)
+    call.session.record_safety([c.safety for c in {_exchange(c): c for c in rows if c is not None}.values()])
+    price, shared = call.session.price(job.model), job.max_items > 1
     if schema is None:
-        return Answers(column(outcome), rows, outcome.report, None, price)
+        made = text_column(kept, outcome, index, name=name)
+        return Answers(made, rows, outcome.report, None, price, shared)
     values, report = _read(kept, outcome, schema, call)
-    return Answers(pd.Series(values, index=index, dtype=object, name=name), rows, report, schema, price)
+    return Answers(pd.Series(values, index=index, dtype=object, name=name), rows, report, schema, price, shared)
+
+
+def _exchange(completed: Completed) -> object:
+    """What tells the request behind an answer: rows that shared one have the same verdict, which counts once."""
+    shared = completed.rows > 1 and completed.request_id
+    return shared or id(completed)
 
 
 def _read(kept: Sequence[Completed | None], outcome: Outcome, schema: Schema, call: Call) -> tuple[Any, Report]:
@@ -175,6 +188,8 @@ def details_frame(into: Any, answers: Answers) -> dict[str, pd.Series[Any]]:
         "request_id": made([c and c.request_id for c in rows], STRING_DTYPE),
         "safety": made([None if c is None else json.dumps(list(c.findings)) for c in rows], STRING_DTYPE),
     }
+    if answers.packed:
+        columns_by_suffix["rows_in_request"] = made([c and c.rows for c in told], "Int64")
     return {f"{into}_{suffix}": series for suffix, series in columns_by_suffix.items()}
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -14,37 +13,31 @@ from numpy.typing import NDArray
 from skytells_nb.cache.key import KeyMaker
 from skytells_nb.cache.store import CacheStore
 from skytells_nb.client.client import Skytells
+from skytells_nb.engine.answers import Answers
 from skytells_nb.engine.budget import Budget
-from skytells_nb.engine.events import Listener, Progress, State, ignore
-from skytells_nb.engine.job import Job
+from skytells_nb.engine.claims import Claims, claims_for
+from skytells_nb.engine.events import Listener, ignore
+from skytells_nb.engine.execution import Execution
+from skytells_nb.engine.job import Job, Pace
+from skytells_nb.engine.outcome import Outcome
 from skytells_nb.engine.pace import Pacer, pacer_for
 from skytells_nb.engine.plan import Plan, pack, plan, token_estimates
 from skytells_nb.engine.report import Estimate, Report
 from skytells_nb.engine.retry import RetryPolicy
-from skytells_nb.engine.run import Request, Run, Tally
-from skytells_nb.errors import InputError, Interrupted, ReplayMissError, RowError, SkytellsError
+from skytells_nb.engine.run import Request
+from skytells_nb.engine.tokens import scale_for
+from skytells_nb.errors import CacheError, InputError, Interrupted, ReplayMissError, RowError, SkytellsError
 from skytells_nb.wire.embeddings import MAX_REQUEST_TOKENS
 from skytells_nb.wire.models import Price
 
 OnError = Literal["warn", "raise", "null"]
 
+LEARNT_FROM = 200
+"""Kept answers that an estimate looks at for the usual length of an answer."""
+MOST_USED_KEYS = 1_000_000
+"""Keys that an engine remembers for ``used_keys``, 32 bytes each."""
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came back: ``values[plan.codes[row]]`` is a row's kept answer; ``report.errors`` maps rows to errors."""
-
-    plan: Plan
-    values: list[bytes | None]
-    report: Report
-
-    @property
-    def answered(self) -> NDArray[np.int64]:
-        """For each row the number of its value, or -1 where it has none. int64 (n,)."""
-        have = np.fromiter((value is not None for value in self.values), dtype=bool, count=len(self.values))
-        codes = self.plan.codes
-        if not len(have):
-            return np.full(len(codes), -1, dtype=np.int64)
-        return np.where((codes >= 0) & have[codes], codes, -1)
+_log = logging.getLogger(__name__)
 
 
 class Engine:
@@ -58,7 +51,8 @@ class Engine:
         origin: str,
         account: str,
         price: Callable[[str], Price | None],
-        max_in_flight: int,
+        ask_price: Callable[[str], Price | None],
+        pace: Pace,
         inputs_per_request: int,
         retry: RetryPolicy,
     ) -> None:
@@ -67,9 +61,12 @@ class Engine:
         self._origin = origin
         self._account = account
         self._price = price
-        self._max_in_flight = max_in_flight
+        self._ask_price = ask_price
+        self._pace = pace
+        self._most_idle = pace.max_in_flight or 1
         self._inputs_per_request = inputs_per_request
         self._retry = retry
+        self._used = bytearray()
         self._idle: list[Skytells] = []
         self._lock = threading.Lock()
 
@@ -81,7 +78,7 @@ class Engine:
 
     def give_back(self, client: Skytells) -> None:
         with self._lock:
-            if not client.aborted and len(self._idle) < self._max_in_flight:
+            if not client.aborted and len(self._idle) < self._most_idle:
                 self._idle.append(client)
                 return
         client.close()
@@ -95,29 +92,50 @@ class Engine:
 
     def recall(self, job: Job, text: str) -> bytes | None:
         """The kept answer to one input, ``None`` where there is none; a kept refusal is raised again."""
-        value = self._cache.get_many(self._keys(job, [text]))[0]
-        problem = None if value is None else job.work.refusal(value)
+        keys = self._keys(job, [text])
+        value = self._cache.get_many(keys)[0]
+        if value is None:
+            return None
+        self._use(keys)
+        problem = job.work.refusal(value)
         if problem is not None:
             raise problem
         return value
 
     def keep(self, job: Job, text: str, answer: bytes) -> None:
         """Keep the answer to one input that was asked for outside ``run``."""
-        self._cache.put_many([(self._keys(job, [text])[0], answer)])
+        keys = self._keys(job, [text])
+        self._use(keys)
+        self._cache.put_many([(keys[0], answer)])
+        self._cache.tell()
+
+    def used_keys(self) -> list[bytes]:
+        """Keys of the answers that were read or stored through this engine, each once, oldest first.
+
+        Raises CacheError where they are more than are remembered.
+        """
+        with self._lock:
+            used = bytes(self._used)
+        if len(used) > 32 * MOST_USED_KEYS:
+            raise CacheError(
+                f"More than {MOST_USED_KEYS:,} answers were used, too many to pick out; copy the cache file instead."
+            )
+        return list(dict.fromkeys(used[at : at + 32] for at in range(0, len(used), 32)))
 
     def estimate(self, job: Job, texts: Sequence[str | None] | NDArray[Any]) -> Estimate:
-        """What ``run`` would send and cost, from the plan and the cache; sends nothing."""
+        """What ``run`` would send and cost, from the plan and the cache; asks no model."""
         made = plan(texts, max_tokens=job.max_input_tokens)
         try:
             known = self._cache.get_many(self._keys(job, made.inputs))
         except ReplayMissError:
             known = [None] * len(made.inputs)
         missing = np.flatnonzero([value is None for value in known]).astype(np.int64)
+        job.work.learn([value for value in known if value is not None][:LEARNT_FROM])
         requests = self._requests(job, made, missing)
         tokens_in = round(sum(request.tokens for request in requests))
         tokens_out = round(job.work.output_tokens() * len(missing))
-        price = self._price(job.model)
-        permitted = self._pacer(job, self._max_in_flight).permitted
+        price = self._ask_price(job.model)
+        pacer = self._pacer(job, Pace())
         return Estimate(
             operation=job.operation,
             model=job.model,
@@ -128,7 +146,9 @@ class Engine:
             tokens_in=tokens_in,
             tokens_out=tokens_out,
             cost=None if price is None else price.cost(tokens_in, tokens_out),
-            minutes=None if permitted == float("inf") else len(requests) / permitted / 60,
+            minutes=pacer.minutes_for(len(requests), tokens_in + tokens_out),
+            limit=pacer.limit_text,
+            calibrated=scale_for(self._origin, job.model).factor is not None,
         )
 
     def run(
@@ -138,115 +158,94 @@ class Engine:
         *,
         on_error: OnError = "warn",
         budget: float | None = None,
-        max_in_flight: int | None = None,
+        pace: Pace | None = None,
+        into: Callable[[int], Answers] | None = None,
         listen: Listener = ignore,
         ended: Callable[[Report], None] = lambda report: None,
     ) -> Outcome:
         """An answer for every row, from the cache where it is there; see ``Outcome``.
+
+        ``into`` makes the room that answers fill, for so many inputs, in the place of the job's own.
 
         Raises InputError before anything is sent, an error that concerns the whole account at once, RowError under
         ``on_error="raise"``, Interrupted on Ctrl-C. ``ended`` gets the report whatever the end.
         """
         if on_error not in ("warn", "raise", "null"):
             raise InputError(f"on_error is 'warn', 'raise' or 'null'; found {on_error!r}.")
-        if max_in_flight is not None and (not isinstance(max_in_flight, int) or max_in_flight < 1):
-            raise InputError(f"max_in_flight is a whole number, 1 or more; found {max_in_flight!r}.")
-        started = time.monotonic()
-        price = self._price(job.model)
         made = plan(texts, max_tokens=job.max_input_tokens)
         if made.bad and on_error == "raise":
             row, reason = min(made.bad.items())
             raise InputError(f"Row {row} cannot be sent: {reason}. Nothing was sent ({len(made.bad):,} such rows).")
+        price = self._price(job.model) if budget is None else self._ask_price(job.model)
+        pacer = self._pacer(job, pace or Pace())
         keys = self._keys(job, made.inputs)
-        values = self._cache.get_many(keys)
-        missing = np.flatnonzero([value is None for value in values]).astype(np.int64)
-        refused = {n: refusal for n, value in enumerate(values) if value and (refusal := job.work.refusal(value))}
-        for number in refused:
-            values[number] = None
-        ledger = Budget(budget, price, job.model)
-        at_once = max_in_flight or min(self._max_in_flight, job.lanes or self._max_in_flight)
-        pacer = self._pacer(job, at_once)
-        weights = made.counts()
-        cached_rows = int(weights.sum() - weights[missing].sum())
-
-        def store(numbers: Sequence[int], answers: Sequence[bytes]) -> None:
-            self._cache.put_many([(keys[number], answer) for number, answer in zip(numbers, answers, strict=True)])
-
-        def tell(tally: Tally, state: State) -> None:
-            listen(
-                Progress(
-                    label=job.operation,
-                    state=state,
-                    rows=made.rows,
-                    done=made.nulls + len(made.bad) + cached_rows + tally.rows_done,
-                    cached=cached_rows,
-                    failed=len(made.bad) + tally.rows_failed,
-                    requests=tally.requests,
-                    tokens=tally.tokens_in + tally.tokens_out,
-                    cost=None if price is None else ledger.spent,
-                    seconds=time.monotonic() - started,
-                    waiting=pacer.waiting if state == "running" else None,
-                )
-            )
-
-        run = Run(
-            inputs=made.inputs,
-            weights=weights,
-            requests=self._requests(job, made, missing),
-            work=job.work,
-            store=store,
+        execution = Execution(
+            job=job,
+            made=made,
+            keys=keys,
+            cache=self._cache,
+            claims=self._claims(),
+            answers=(into or job.work.answers)(len(made.inputs)),
+            requests=lambda numbers: self._requests(job, made, numbers),
             clients=self,
             pacer=pacer,
             retry=self._retry,
-            budget=ledger,
-            workers=at_once,
-            tick=lambda tally: tell(tally, "running"),
+            ledger=Budget(budget, price, job.model),
+            priced=price is not None,
+            scale=scale_for(self._origin, job.model),
+            workers=pacer.max_in_flight,
+            listen=listen,
             stop_on_error=on_error == "raise",
         )
-        run.tally.errors.update(refused)
-        run.tally.rows_failed += int(weights[list(refused)].sum())
-        state: State = "failed"
         problem: Exception | None = None
         try:
-            if refused and on_error == "raise":
-                problem = next(iter(refused.values()))
+            missing = execution.look_up()
+            if execution.refused and on_error == "raise":
+                problem = next(iter(execution.refused.values()))
             else:
-                if len(missing):
-                    run.execute()
-                state = "done"
+                execution.send(missing)
         except KeyboardInterrupt:
-            state = "interrupted"
+            execution.state = "interrupted"
         except SkytellsError as error:
             problem = error
+        except BaseException:
+            execution.state = "failed"
+            raise
         finally:
-            tally = run.result()
-            for number, value in tally.values.items():
-                values[number] = value
-            outcome = self._outcome(job, made, values, tally, state, ledger, len(missing), time.monotonic() - started)
+            if execution.state == "running":
+                execution.state = "done" if problem is None else "failed"
+            have = execution.answers.have.copy()
+            outcome = Outcome(made, execution.answers, have, execution.report())
+            self._use(key for key, there in zip(keys, have.tolist(), strict=True) if there)
+            _log.info("%s", _summary(outcome.report))
             # Before the listener, which may fail.
             ended(outcome.report)
-            tell(tally, state)
-        if state == "interrupted":
-            kept = len(values) - outcome.values.count(None)
+            execution.tell()
+        return self._end(outcome, problem, execution, on_error)
+
+    def _end(self, outcome: Outcome, problem: Exception | None, execution: Execution, on_error: OnError) -> Outcome:
+        """The outcome, or the error that ends the call."""
+        report = outcome.report
+        if report.state == "interrupted":
             raise Interrupted(
-                f"{job.operation} stopped. {kept:,} of {len(values):,} distinct inputs are answered. "
-                f"{self._kept()} The report's partial holds what there is.",
+                f"{report.operation} stopped. {int(outcome.have.sum()):,} of {len(outcome.have):,} distinct inputs are "
+                f"answered. {self._kept()} The report's partial holds what there is.",
                 outcome=outcome,
             )
-        if problem is not None:
-            if on_error == "raise" and any(problem is error for error in tally.errors.values()):
-                raise RowError(
-                    f"{outcome.report.failed:,} of {made.rows:,} rows failed; the first reason: "
-                    f"{str(problem).rstrip('.')}. {self._kept()}",
-                    report=outcome.report,
-                ) from problem
-            if outcome.report.answered:
-                problem.add_note(
-                    f"{job.operation} ended early: {outcome.report.answered:,} of {made.rows:,} rows are answered. "
-                    f"{self._kept()}"
-                )
-            raise problem
-        return outcome
+        if problem is None:
+            return outcome
+        if on_error == "raise" and any(problem is error for error in execution.errors().values()):
+            raise RowError(
+                f"{report.failed:,} of {report.rows:,} rows failed; the first reason: "
+                f"{str(problem).rstrip('.')}. {self._kept()}",
+                report=report,
+            ) from problem
+        if report.answered:
+            problem.add_note(
+                f"{report.operation} ended early: {report.answered:,} of {report.rows:,} rows are answered. "
+                f"{self._kept()}"
+            )
+        raise problem
 
     @property
     def keeps_nothing(self) -> bool:
@@ -259,55 +258,54 @@ class Engine:
             return 'cache="off" keeps no answers, so another run pays for all of them again.'
         return "Every answer that arrived is kept in the cache; run again to go on from there."
 
-    def _outcome(
-        self,
-        job: Job,
-        made: Plan,
-        values: list[bytes | None],
-        tally: Tally,
-        state: State,
-        ledger: Budget,
-        missing: int,
-        seconds: float,
-    ) -> Outcome:
-        errors: dict[int, Exception] = dict(made.bad)
-        if tally.errors:
-            for row in made.rows_of(list(tally.errors)):
-                errors[int(row)] = tally.errors[int(made.codes[row])]
-        report = Report(
-            operation=job.operation,
-            model=job.model,
-            state=state,
-            rows=made.rows,
-            distinct=len(made.inputs),
-            nulls=made.nulls,
-            cached=len(made.inputs) - missing,
-            sent=len(tally.values),
-            answered=int(made.counts()[[value is not None for value in values]].sum()),
-            failed=len(errors),
-            requests=tally.requests,
-            retries=tally.retries,
-            tokens_in=tally.tokens_in,
-            tokens_out=tally.tokens_out,
-            cost=None if self._price(job.model) is None else ledger.spent,
-            seconds=seconds,
-            errors=dict(sorted(errors.items())),
-        )
-        return Outcome(made, values, report)
-
     def _keys(self, job: Job, inputs: Sequence[str]) -> list[bytes]:
         maker = KeyMaker(endpoint=job.endpoint, model=job.model, origin=self._origin, params=job.params)
         return maker.keys(inputs)
 
-    def _pacer(self, job: Job, at_once: int) -> Pacer:
-        return pacer_for(self._origin, self._account, job.model, max_in_flight=at_once)
+    def _use(self, keys: Iterable[bytes]) -> None:
+        if not self.keeps_nothing:
+            joined = b"".join(keys)
+            with self._lock:
+                if len(self._used) <= 32 * MOST_USED_KEYS:
+                    self._used += joined
+
+    def _claims(self) -> Claims | None:
+        # Without a cache each call asks anew; a file is one store, however often it was opened.
+        if self.keeps_nothing:
+            return None
+        return claims_for(self._cache.url if self._cache.url.startswith("sqlite") else f"{id(self._cache)}")
+
+    def _pacer(self, job: Job, pace: Pace) -> Pacer:
+        usual = self._pace.max_in_flight or 1
+        at_once = pace.max_in_flight or min(usual, job.lanes or usual)
+        self._most_idle = max(self._most_idle, at_once)
+        return pacer_for(
+            self._origin,
+            self._account,
+            job.model,
+            max_in_flight=at_once,
+            requests_per_minute=pace.requests_per_minute or self._pace.requests_per_minute,
+            tokens_per_minute=pace.tokens_per_minute or self._pace.tokens_per_minute,
+        )
 
     def _requests(self, job: Job, made: Plan, missing: NDArray[np.int64]) -> list[Request]:
-        tokens = token_estimates([made.inputs[number] for number in missing]) + job.overhead_tokens
+        estimates = token_estimates([made.inputs[number] for number in missing.tolist()]) + job.overhead_tokens
+        tokens = np.ceil(estimates * (scale_for(self._origin, job.model).factor or 1.0)).astype(np.int64)
         most = min(job.max_items, self._inputs_per_request)
         packed = pack(missing, tokens, max_items=most, max_tokens=MAX_REQUEST_TOKENS)
-        ends = np.cumsum([0, *(len(numbers) for numbers in packed)])
-        return [
-            Request(numbers, float(tokens[start:stop].sum()))
-            for numbers, start, stop in zip(packed, ends, ends[1:], strict=False)
-        ]
+        starts = np.cumsum([0, *(len(numbers) for numbers in packed)])[:-1]
+        if not packed:
+            return []
+        rows = np.add.reduceat(made.counts()[missing], starts).tolist()
+        sums = np.add.reduceat(tokens, starts).tolist()
+        raw = np.add.reduceat(estimates, starts).tolist()
+        return [Request(*parts) for parts in zip(packed, rows, sums, raw, strict=True)]
+
+
+def _summary(report: Report) -> str:
+    """A run in one line of a log."""
+    return (
+        f"{report.operation} with {report.model} {report.state}: {report.rows:,} rows, {report.distinct:,} distinct, "
+        f"{report.cached:,} cached, {report.sent:,} sent, {report.failed:,} failed, {report.requests:,} requests, "
+        f"{report.retries:,} retries, {report.tokens_in:,}+{report.tokens_out:,} tokens, {report.seconds:.1f} s"
+    )

@@ -23,8 +23,13 @@ class Progress:
     tokens: int
     cost: float | None
     seconds: float
+    retries: int = 0
+    in_flight: int = 0
+    """Requests under way just now."""
+    limit: str | None = None
+    """The account's limit as far as it is known, such as "25 requests per 60 s"."""
     waiting: str | None = None
-    """Why nothing moves just now, such as "rate limit, 12 s"."""
+    """What is waited for just now, such as "12 s for the account's limit"."""
 
     @property
     def rate(self) -> float:

@@ -13,8 +13,8 @@ from skytells_nb.errors import InputError
 from skytells_nb.wire.chat import ChatRequest
 from skytells_nb.wire.embeddings import MAX_INPUT_TOKENS, MAX_INPUTS, EmbeddingRequest
 
-EMBEDDING_LANES = 4
-"""Full embedding requests under way at once: each holds about 55 MB while its answer is read (2,048 x 1,536)."""
+EMBEDDING_LANES = 3
+"""Full embedding requests under way at once: each holds about 30 MB while its answer is read (2,048 x 1,536)."""
 CHAT_OVERHEAD_TOKENS = 8
 """Tokens that the chat format adds to a prompt."""
 
@@ -33,6 +33,24 @@ class Job:
     """Requests under way at once unless the call says; ``None`` leaves it to the session."""
     max_input_tokens: int | None = None
     overhead_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast one call may send; ``None`` leaves it to what was set before and to what the service tells."""
+
+    max_in_flight: int | None = None
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+
+    def __post_init__(self) -> None:
+        most = self.max_in_flight
+        if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
+            raise InputError(f"max_in_flight is a whole number, 1 or more; found {most!r}.")
+        for name in ("requests_per_minute", "tokens_per_minute"):
+            rate = getattr(self, name)
+            if rate is not None and (isinstance(rate, (bool, str)) or not 0 < rate < float("inf")):
+                raise InputError(f"{name} is more than 0; found {rate!r}.")
 
 
 def embedding_job(model: str, dimensions: int | None = None) -> Job:

@@ -1,149 +1,334 @@
-"""How fast to send: at the rate that the account is let through, found from answers alone.
+"""How fast to send: as fast as the account is let through, found from answers alone.
 
-Several kernels or workers on one account share its limit without knowing of each other, as TCP connections share a
-line: each raises its rate slowly while answers come and lowers it when one is refused.
+Several kernels or workers on one account share its limit without knowing of each other: what the headers say remains
+is the account's, so whatever others take is seen. Where no headers come, refusals alone say where the limit is.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 
+from skytells_nb.engine.allowance import Allowance
+from skytells_nb.engine.cap import Cap
+from skytells_nb.engine.concurrency import Concurrency
+from skytells_nb.engine.meters import Meters
+from skytells_nb.engine.stray import Strays
+from skytells_nb.engine.untold import Untold
 from skytells_nb.transport.limits import RateLimits
 
-SLOWEST = 0.2
-"""Requests a second below which no refusal pushes the rate."""
-UNKNOWN = 2.0
-"""Requests a second to go on with when the very first ones are refused."""
-BACK_OFF = 0.9
-"""Share of the delivered rate that is kept after a refusal."""
-EPOCH_S = 0.4
-"""Refusals within this time are one event: they were all sent at the same rate."""
 HOLD_CAP_S = 120.0
 """Longest pause on the service's word."""
+FIRST_PAUSE_S = 0.5
+"""Pause after a refusal that names none, or none worth the name; doubled with each that follows."""
+LOOK_S = 0.1
+"""Time in which a waiting thread sees that its run was stopped."""
+
+Stopped = Callable[[], bool]
+
+
+class _Waiter:
+    """One thread in the queue; it sleeps on ``turn``."""
+
+    __slots__ = ("stopped", "tokens", "turn")
+
+    def __init__(self, stopped: Stopped, tokens: float) -> None:
+        self.stopped = stopped
+        self.tokens = tokens
+        self.turn = threading.Lock()
+        self.turn.acquire()
+
+    def wake(self) -> None:
+        if self.turn.locked():
+            self.turn.release()
 
 
 class Pacer:
-    """Lets requests through one at a time, at a rate that follows what the service delivers.
+    """Lets requests through one at a time, as they came: one thread waits for the next slot, the others for that one.
 
-    Until the first refusal or the first header only ``max_in_flight`` bounds it. State: ``rate`` (requests a second),
-    ``ceiling`` (the delivered rate at the last refusal), ``permitted`` (the limit that headers tell), ``next_at`` (when
-    the next request may go), ``hold_until`` (the service's Retry-After), ``in_flight``, the times of recent answers.
+    State: ``allowance`` (a limit that headers tell), ``untold`` (one that they do not), ``strays`` (refusals that are
+    none of a limit), ``concurrency``, the caps that the user gave, ``hold_until`` (the service's Retry-After), the
+    requests under way. ``clock`` gives seconds; where it goes back, time stands still for the pacer.
     """
 
     def __init__(
         self,
         *,
         max_in_flight: int,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self.max_in_flight = max_in_flight
-        self.rate = float("inf")
-        self.permitted = float("inf")
-        self.ceiling: float | None = None
-        self.in_flight = 0
-        self.next_at = 0.0
-        self.hold_until = 0.0
-        self._cut_at = float("-inf")
-        self._answered: deque[float] = deque()
-        self._grown_at = clock()
-        self._memory = 1.0
+        self.allowance = Allowance(jitter)
+        self.untold = Untold()
+        self.strays = Strays()
+        self.concurrency = Concurrency(max_in_flight)
+        self.hold_until = -math.inf
+        self._meters = Meters()
+        self._requests_cap: Cap | None = None
+        self._tokens_cap: Cap | None = None
+        self._under_way: deque[tuple[float, float]] = deque()
+        self._refused_in_a_row = 0
         self._clock = clock
-        self._jitter = jitter
-        self._turn = threading.Condition()
+        self._clock_read = clock()
+        self._clock_lag = 0.0
+        self._lock = threading.Lock()
+        self._queue: deque[_Waiter] = deque()
+        self._asleep_until = -math.inf
+        self.configure(max_in_flight, requests_per_minute, tokens_per_minute)
 
-    def acquire(self, stopped: Callable[[], bool]) -> bool:
-        """Wait for a place; ``False`` when the run was stopped meanwhile."""
-        with self._turn:
-            while not stopped():
-                now = self._clock()
-                wait = max(self.next_at, self.hold_until) - now
-                if self.in_flight < self.max_in_flight and wait <= 0:
-                    self.in_flight += 1
-                    # A late start is not made up for by a burst.
-                    self.next_at = max(self.next_at, now - 0.03) + 1.0 / self.rate
-                    return True
-                self._turn.wait(min(max(wait, 0.001), 0.1) if self.in_flight < self.max_in_flight else 0.1)
-            return False
+    def configure(self, max_in_flight: int, requests_per_minute: float | None, tokens_per_minute: float | None) -> None:
+        """Other bounds from here on; what was learnt stays."""
+        with self._lock:
+            self.concurrency.most = max_in_flight
+            self._requests_cap = _cap(self._requests_cap, requests_per_minute)
+            self._tokens_cap = _cap(self._tokens_cap, tokens_per_minute)
+            self._pass_on()
 
-    def answered(self, limits: RateLimits | None = None) -> None:
-        """A request got its answer."""
-        with self._turn:
-            self.in_flight -= 1
-            now = self._clock()
-            self._answered.append(now)
-            self._grow(now)
-            if limits is not None:
-                self._follow(limits, now)
-            self._turn.notify()
+    @property
+    def max_in_flight(self) -> int:
+        return self.concurrency.most
 
-    def limited(self, retry_after: float | None) -> None:
-        """A request was refused because the account is over its limit."""
-        with self._turn:
-            self.in_flight -= 1
-            now = self._clock()
-            pause = min(1.0 if retry_after is None else retry_after, HOLD_CAP_S)
-            self.hold_until = max(self.hold_until, now + pause * (1 + 0.25 * self._jitter()))
-            if now - self._cut_at > EPOCH_S:
-                self.ceiling = max(SLOWEST, min(self.rate, self.delivered(now) or UNKNOWN))
-                self.rate = max(SLOWEST, self.ceiling * BACK_OFF)
-                self._cut_at = self.next_at = now
-            self._turn.notify_all()
+    @property
+    def in_flight(self) -> int:
+        return len(self._under_way)
 
-    def failed(self) -> None:
-        """A request ended without an answer that says anything about the rate."""
-        with self._turn:
-            self.in_flight -= 1
-            self._turn.notify()
+    @property
+    def permitted(self) -> float:
+        """Requests a second that the account is permitted, as far as it is known; infinite where nothing is."""
+        found = self.allowance.permitted if self.allowance.known else self.untold.ceiling
+        return min(found, self._requests_cap.per_second if self._requests_cap else math.inf)
 
-    def delivered(self, now: float) -> float:
-        """Answers in the last second, or a second's share of the last window where windows are longer."""
-        while self._answered and self._answered[0] < now - self._memory:
-            self._answered.popleft()
-        return len(self._answered) / self._memory
+    @property
+    def limit_text(self) -> str | None:
+        """The limit in words: "25 requests per 60 s"."""
+        if self._requests_cap is not None and self.permitted == self._requests_cap.per_second:
+            return f"{60 * self._requests_cap.per_second:,.0f} requests per 60 s"
+        if self.allowance.known:
+            about = "about " if self._meters.bound_by == "tokens" else ""
+            return f"{about}{self.allowance.limit:,.0f} requests per {self.allowance.window:g} s"
+        return None if self.untold.ceiling == math.inf else f"about {self.untold.ceiling:.2g} requests per s"
 
     @property
     def waiting(self) -> str | None:
-        """Why nothing may be sent now, in words; ``None`` where something may."""
-        left = self.hold_until - self._clock()
-        return f"rate limit, {left:.0f} s" if left > 0.5 else None
+        """Why nothing is sent for more than half a second, in words."""
+        with self._lock:
+            left = self._pause(self._now(), 0.0)
+        return f"waiting {left:.0f} s for the account's limit" if left > 0.5 else None
 
-    def _grow(self, now: float) -> None:
-        elapsed = min(now - self._grown_at, 0.2)
-        self._grown_at = now
-        if self.ceiling is not None:
-            # Quickly back to where it was refused, then probing.
-            share = 0.5 if self.rate < 0.95 * self.ceiling else 0.04
-            self.rate = min(self.permitted, self.rate * (1 + share * elapsed))
+    def minutes_for(self, requests: int, tokens: float) -> float | None:
+        """Minutes that so many requests take at the known limits; ``None`` where none is known."""
+        seconds = requests / self.permitted if self.permitted < math.inf else 0.0
+        if self._tokens_cap is not None:
+            seconds = max(seconds, tokens / self._tokens_cap.per_second)
+        return seconds / 60 or None
 
-    def _follow(self, limits: RateLimits, now: float) -> None:
-        """Keep to the limit that the service tells, spread evenly over its window."""
-        if not limits.limit_requests or not limits.window:
-            return
-        permitted = limits.limit_requests / limits.window
-        if permitted != self.permitted:
-            if self.permitted == float("inf"):
-                # What left before the limit was known counts against the first window.
-                self.next_at = max(self.next_at, now + (self.in_flight + len(self._answered) - 1) / permitted)
-            self.permitted = permitted
-            self._memory = max(1.0, limits.window)
-            self.rate = min(self.rate, permitted)
+    def wait(self, now: float, tokens: float = 0.0) -> float:
+        """Seconds until one more request may go, as things stand; infinite where only an answer can help."""
+        if len(self._under_way) >= self.concurrency.allowed:
+            return math.inf
+        return self._pause(now, tokens)
+
+    def acquire(self, stopped: Stopped, tokens: float = 0.0) -> bool:
+        """Wait for a place for a request of about so many tokens, in and out; ``False`` when the run was stopped."""
+        with self._lock:
+            if stopped():
+                return False
+            if not self._queue:
+                now = self._now()
+                if self.wait(now, tokens) <= 0:
+                    self._take(now, tokens)
+                    return True
+            waiter = _Waiter(stopped, tokens)
+            self._queue.append(waiter)
+        try:
+            while True:
+                with self._lock:
+                    if stopped():
+                        return False
+                    pause = -1.0
+                    if self._queue[0] is waiter:
+                        now = self._now()
+                        wait = self.wait(now, tokens)
+                        if wait <= 0:
+                            self._take(now, tokens)
+                            return True
+                        self._asleep_until = now + wait
+                        pause = min(wait, LOOK_S)
+                        self._wake_stopped(stopped)
+                waiter.turn.acquire(timeout=pause)
+        finally:
+            with self._lock:
+                first = self._queue[0] is waiter
+                self._queue.remove(waiter)
+                if first:
+                    self._asleep_until = -math.inf
+                    self._pass_on()
+
+    def answered(
+        self, limits: RateLimits | None = None, *, seconds: float | None = None, tokens: float | None = None
+    ) -> None:
+        """A request got its answer after ``seconds``, having used so many ``tokens``."""
+        with self._lock:
+            now = self._now()
+            self.concurrency.answered(now, seconds, len(self._under_way))
+            sent, estimate = self._end(now, seconds, tokens)
+            self._refused_in_a_row = 0
+            self.untold.answered(now)
+            self.strays.answered(now)
+            if limits is not None and limits.limit_concurrent:
+                self.concurrency.told = limits.limit_concurrent
+            told = limits and self._meters.in_requests(limits, tokens or estimate)
+            if told:
+                limit, left, window = told
+                self.allowance.told(sent, now, limit, left, window)
+            else:
+                self.allowance.ended(sent)
+            self._wake_first(now)
+
+    def limited(
+        self, retry_after: float | None, limits: RateLimits | None = None, *, seconds: float | None = None
+    ) -> float:
+        """A request was refused (429); seconds that it should wait itself, beside what the pacer makes all wait."""
+        with self._lock:
+            now = self._now()
+            in_flight = len(self._under_way)
+            sent, _ = self._end(now, seconds, 0.0)
+            if limits is not None and _something_left(limits):
+                # Not the rate, so it was too many at once: the next goes when another has ended.
+                self.allowance.ended(sent)
+                self.concurrency.refused(now, in_flight)
+                self._wake_first(now)
+                return 0.0
+            told = None if limits is None or self.allowance.known else self._meters.in_requests(limits, 0.0)
+            if told:
+                self.allowance.told(sent, now, *told)
+            if not self.allowance.known and self.strays.refused(now):
+                self.allowance.ended(sent)
+                self.untold = Untold()
+                self.hold_until = -math.inf
+                self._wake_first(now)
+                return min(retry_after or 0.0, HOLD_CAP_S)
+            pause = self._asked(retry_after, now)
+            if self.allowance.known:
+                self.allowance.refused(sent, now, retry_after)
+            else:
+                self.allowance.ended(sent)
+                self.untold.refused(now, pause)
+            self.hold_until = max(self.hold_until, now + pause)
+            self._wake_first(now)
+            return 0.0
+
+    def failed(self) -> None:
+        """A request ended without an answer that says anything about the rate."""
+        with self._lock:
+            now = self._now()
+            sent, _ = self._end(now, None, None)
+            self.allowance.ended(sent)
+            self._wake_first(now)
+
+    def _pause(self, now: float, tokens: float) -> float:
+        """Seconds that the rate alone demands."""
+        pause = max(0.0, self.hold_until - now)
+        pause = max(pause, (self.allowance if self.allowance.known else self.untold).wait(now))
+        if self._requests_cap is not None:
+            pause = max(pause, self._requests_cap.wait(now))
+        if self._tokens_cap is not None:
+            pause = max(pause, self._tokens_cap.wait(now))
+        return pause
+
+    def _take(self, now: float, tokens: float) -> None:
+        self._under_way.append((now, tokens))
+        self.allowance.sent(now)
+        if not self.allowance.known:
+            self.untold.sent(now)
+        if self._requests_cap is not None:
+            self._requests_cap.take(now, 1.0)
+        if self._tokens_cap is not None:
+            self._tokens_cap.take(now, tokens)
+
+    def _end(self, now: float, seconds: float | None, tokens: float | None) -> tuple[float, float]:
+        """When the request left that ended now, and the tokens it was estimated at.
+
+        Nobody says which it was: where its latency is not told, the oldest.
+        """
+        sent, estimate = self._under_way.popleft() if self._under_way else (now, 0.0)
+        if self._tokens_cap is not None and tokens is not None:
+            self._tokens_cap.correct(tokens - estimate)
+        return (sent if seconds is None else now - seconds), estimate
+
+    def _asked(self, retry_after: float | None, now: float) -> float:
+        """The pause after a refusal, in seconds."""
+        least = FIRST_PAUSE_S * 2.0 ** min(self._refused_in_a_row, 6)
+        if now >= self.hold_until:
+            self._refused_in_a_row += 1
+        if retry_after is None or retry_after <= 0:
+            return least if not self.allowance.known else min(least, self.allowance.window)
+        if self.allowance.known and retry_after <= self.allowance.window + 1:
+            # The allowance knows when the window ends, to the millisecond.
+            return 0.0
+        return min(retry_after, HOLD_CAP_S)
+
+    def _now(self) -> float:
+        read = self._clock()
+        self._clock_lag += max(0.0, self._clock_read - read)
+        self._clock_read = read
+        return read + self._clock_lag
+
+    def _wake_first(self, now: float) -> None:
+        if self._queue and now + self.wait(now, self._queue[0].tokens) < self._asleep_until - 1e-3:
+            self._queue[0].wake()
+
+    def _pass_on(self) -> None:
+        if self._queue:
+            self._queue[0].wake()
+
+    def _wake_stopped(self, mine: Stopped) -> None:
+        """Only the first in the queue looks at the time: it tells the threads of other runs when theirs stopped."""
+        stopped = {other for other in {waiter.stopped for waiter in self._queue} if other != mine and other()}
+        for waiter in self._queue:
+            if waiter.stopped in stopped:
+                waiter.wake()
+
+
+def _cap(cap: Cap | None, per_minute: float | None) -> Cap | None:
+    if per_minute is None:
+        return None
+    if cap is None or cap.per_second != per_minute / 60:
+        return Cap(per_minute)
+    return cap
+
+
+def _something_left(limits: RateLimits) -> bool:
+    """Whether a refused request was within every limit that is told."""
+    left = (limits.remaining_requests, limits.remaining_tokens_in, limits.remaining_tokens_out)
+    told = [number for number in left if number is not None]
+    return limits.remaining_concurrent == 0 or (bool(told) and min(told) > 0)
 
 
 _pacers: dict[tuple[str, str, str], Pacer] = {}
 _pacers_lock = threading.Lock()
 
 
-def pacer_for(origin: str, account: str, model: str, *, max_in_flight: int) -> Pacer:
-    """The one pacer of this process for an account's use of a model."""
+def pacer_for(
+    origin: str,
+    account: str,
+    model: str,
+    *,
+    max_in_flight: int,
+    requests_per_minute: float | None = None,
+    tokens_per_minute: float | None = None,
+) -> Pacer:
+    """The one pacer of this process for an account's use of a model, with these bounds from here on."""
     key = (origin, account, model)
     with _pacers_lock:
         pacer = _pacers.get(key)
         if pacer is None:
             pacer = _pacers[key] = Pacer(max_in_flight=max_in_flight)
-        pacer.max_in_flight = max_in_flight
+        pacer.configure(max_in_flight, requests_per_minute, tokens_per_minute)
         return pacer

@@ -47,18 +47,14 @@ def plan(texts: Sequence[str | None] | NDArray[Any], *, max_tokens: int | None =
 
     ``max_tokens`` is what the service takes in one input, in its own tokens.
     """
-    numbers: dict[str, int] = {}
-    codes = np.empty(len(texts), dtype=np.int64)
-    nulls = 0
+    # The interpreter's own loops: a row costs a fifth of what it does in ours.
+    inputs: list[str] = [text for text in dict.fromkeys(texts) if text is not None]
+    numbers: dict[str | None, int] = dict(zip(inputs, range(len(inputs)), strict=True))
+    numbers[None] = -1
+    codes = np.fromiter(map(numbers.__getitem__, texts), dtype=np.int64, count=len(texts))
+    nulls = int(np.count_nonzero(codes < 0))
     bad: dict[int, InputError] = {}
-    for position, text in enumerate(texts):
-        if text is None:
-            codes[position] = -1
-            nulls += 1
-        else:
-            codes[position] = numbers.setdefault(text, len(numbers))
-    inputs = list(numbers)
-    problems = {number: problem for number, text in enumerate(inputs) if (problem := _problem(text, max_tokens))}
+    problems = _problems(inputs, max_tokens)
     if problems:
         for row in np.flatnonzero(np.isin(codes, list(problems))):
             bad[int(row)] = problems[int(codes[row])]
@@ -67,6 +63,16 @@ def plan(texts: Sequence[str | None] | NDArray[Any], *, max_tokens: int | None =
         codes = np.where(codes >= 0, renumber[codes], -1)
         inputs = [text for text, keep in zip(inputs, kept, strict=True) if keep]
     return Plan(codes, inputs, nulls, bad)
+
+
+def _problems(texts: Sequence[str], max_tokens: int | None) -> dict[int, InputError]:
+    """What is wrong with those that cannot be sent, by number."""
+    sizes, ascii_only = _sizes(texts)
+    suspects = (sizes == 0) | ~ascii_only | np.fromiter(map(str.isspace, texts), dtype=np.bool_, count=len(texts))
+    if max_tokens is not None:
+        suspects |= sizes > max_tokens
+    checked = ((number, _problem(texts[number], max_tokens)) for number in np.flatnonzero(suspects).tolist())
+    return {number: problem for number, problem in checked if problem is not None}
 
 
 def _problem(text: str, max_tokens: int | None) -> InputError | None:
@@ -95,7 +101,16 @@ def estimate_tokens(text: str) -> int:
 
 def token_estimates(texts: Sequence[str]) -> NDArray[np.int64]:
     """``estimate_tokens`` of each text, int64 (n,)."""
-    return np.fromiter((estimate_tokens(text) for text in texts), dtype=np.int64, count=len(texts))
+    sizes, ascii_only = _sizes(texts)
+    for number in np.flatnonzero(~ascii_only).tolist():
+        sizes[number] = len(texts[number].encode("utf-8", "surrogatepass"))
+    return np.maximum(1, np.rint(sizes / BYTES_PER_TOKEN)).astype(np.int64)
+
+
+def _sizes(texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Characters of each text, and whether they are as many bytes."""
+    sizes = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+    return sizes, np.fromiter(map(str.isascii, texts), dtype=np.bool_, count=len(texts))
 
 
 def pack(

@@ -17,8 +17,8 @@ class Report:
     ``rows`` are input rows; each is one of ``answered``, ``nulls``, ``failed`` and, where the run ended early,
     ``unsent``. ``distinct`` counts the different inputs that can be sent; ``cached`` those answered from the cache,
     ``sent`` those answered by the service. Tokens are the service's own count; ``cost`` is US dollars by the known
-    price, ``None`` where none is known. ``errors`` maps a row's position to its error, and ``partial`` holds the column
-    as far as an interrupted run had come.
+    price, ``None`` where none is known. ``limit`` is the account's limit as far as the service told it. ``errors``
+    maps a row's position to its error, and ``partial`` holds the column as far as an interrupted run had come.
     """
 
     operation: str
@@ -37,6 +37,7 @@ class Report:
     tokens_out: int = 0
     cost: float | None = None
     seconds: float = 0.0
+    limit: str | None = None
     errors: Mapping[int, Exception] = field(default_factory=dict)
     partial: Any = field(default=None, repr=False)
 
@@ -81,6 +82,7 @@ class Report:
             ("tokens", f"{self.tokens_in:,} in, {self.tokens_out:,} out"),
             ("cost", "no price known" if self.cost is None else dollars(self.cost)),
             ("seconds", f"{self.seconds:.1f}"),
+            *([("limit", self.limit)] if self.limit else []),
         ]
         return lines + [("errors", reason) for reason in self.reasons()]
 
@@ -91,7 +93,12 @@ def _fields(report: Report) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a run would do. Tokens are estimated from bytes (within about a third), so dollars are too."""
+    """What a run would do. Tokens are estimated, so dollars are too.
+
+    Input tokens come from bytes, within about a third; once the service has counted some for this model in this
+    process, they are scaled by what it counted (``calibrated``). Output tokens are the mean of this call's kept
+    answers, else ``max_tokens``, else 256 a row.
+    """
 
     operation: str
     model: str
@@ -103,7 +110,10 @@ class Estimate:
     tokens_out: int
     cost: float | None
     minutes: float | None
-    """At the account's known request limit; ``None`` before the service has told it."""
+    """At the account's known limit; ``None`` before the service has told it."""
+    limit: str | None = None
+    """That limit, such as "25 requests per 60 s"."""
+    calibrated: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -115,7 +125,7 @@ class Estimate:
             f"{self.cached:,} cached, {self.requests:,} requests, "
             f"about {self.tokens_in:,} tokens in and {self.tokens_out:,} out, {cost}"
         )
-        return text if self.minutes is None else f"{text}, {self.minutes:.1f} min at the known limit"
+        return text if self.minutes is None else f"{text}, {self.minutes:.1f} min at {self.limit or 'the known limit'}"
 
 
 def dollars(amount: float) -> str:

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from skytells_nb.errors import AnswerError, APIError, ConnectError, RateLimitError, Retryable
+from skytells_nb.errors import AnswerError, APIError, ConnectError, RateLimitError, RequestTimeoutError, Retryable
 
 RETRY_AFTER_CAP_S = 120.0
 """A service that asks for more is asked again after this."""
@@ -16,28 +16,38 @@ RETRY_AFTER_CAP_S = 120.0
 class RetryPolicy:
     """Tries and waits: full jitter between nothing and ``base * 2**failures`` seconds, at most ``cap``.
 
-    Being limited (429) costs no try: the pacer holds every request back until the service takes them again.
+    Being limited (429) costs no try: the pacer holds every request back until the service takes them again. But a run
+    that gets nothing but refusals for ``rate_limit_patience`` seconds, or is told to wait longer than that, ends.
     """
 
     retries: int = 5
     base: float = 0.5
     cap: float = 8.0
     connect_retries: int = 2
-    rate_limit_retries: int = 1000
+    rate_limit_patience: float = 900.0
     jitter: Callable[[], float] = random.random
 
     def allows(self, error: Exception, failures: int) -> bool:
         """Whether a request that failed ``failures`` times, now with ``error``, may be sent again."""
         if isinstance(error, RateLimitError):
-            return failures <= self.rate_limit_retries
+            return True
         if isinstance(error, ConnectError):
             return failures <= min(self.connect_retries, self.retries)
-        if isinstance(error, AnswerError):
-            # A wrong answer was paid for: one more try tells a passing fault from a broken service.
+        if isinstance(error, (AnswerError, RequestTimeoutError)):
+            # It was paid for, or may have been: one more try tells a passing fault from a broken service.
             return failures <= min(1, self.retries)
         if isinstance(error, Retryable) or (isinstance(error, APIError) and error.status in (408, 409)):
             return failures <= self.retries
         return False
+
+    def gives_up(self, error: RateLimitError, limited_for: float) -> str | None:
+        """Why a run that was refused for so many seconds should end, ``None`` where it should wait."""
+        asked = error.retry_after or 0.0
+        if asked > self.rate_limit_patience:
+            return f"The service asks to wait {asked / 60:,.0f} minutes: the account's quota seems to be used up."
+        if limited_for > self.rate_limit_patience:
+            return f"Every request of the last {limited_for / 60:,.0f} minutes was refused by the account's limit."
+        return None
 
     def wait(self, error: Exception, failures: int) -> float:
         """Seconds before the next try."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -13,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skytells_nb.client.client import Skytells
+from skytells_nb.engine.answers import Answers, Values
+from skytells_nb.engine.breaker import Breaker
 from skytells_nb.engine.budget import Budget
 from skytells_nb.engine.pace import Pacer
 from skytells_nb.engine.retry import RetryPolicy
@@ -20,20 +23,20 @@ from skytells_nb.engine.work import Delivery, Work
 from skytells_nb.errors import (
     AccountError,
     AnswerError,
+    APIError,
     BadRequestError,
     BudgetExceededError,
     ConnectError,
     RateLimitError,
-    ServerError,
     SkytellsError,
-    TransportError,
 )
+from skytells_nb.transport.limits import RateLimits
 
-GIVE_UP_AFTER = 10
-"""Requests that fail one after another, retries included, before the service counts as down."""
 GRACE_S = 0.2
 """Time that answers under way get to arrive once the run is interrupted."""
 TICK_S = 0.1
+
+_log = logging.getLogger(__name__)
 
 
 class Clients(Protocol):
@@ -44,36 +47,41 @@ class Clients(Protocol):
     def give_back(self, client: Skytells) -> None: ...
 
 
-@dataclass
+@dataclass(slots=True)
 class Request:
-    """Distinct inputs that travel together."""
+    """Distinct inputs that travel together, the rows they stand for, and how many input tokens they may have."""
 
     numbers: NDArray[np.int64]
+    rows: int
     tokens: float
+    estimated: float
+    """The tokens that their bytes alone speak for."""
     failures: int = 0
+    wait: float = 0.0
+    """Seconds that it should wait by itself after it was refused."""
 
 
 @dataclass
 class Tally:
     """What a run has done so far; changed under its lock only."""
 
-    values: dict[int, bytes] = field(default_factory=dict)
     errors: dict[int, Exception] = field(default_factory=dict)
+    answered: int = 0
     requests: int = 0
     retries: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
     rows_done: int = 0
     rows_failed: int = 0
-    failed_in_a_row: int = 0
 
 
 class Run:
-    """One set of requests, sent by up to ``workers`` threads; ``store`` keeps each answer before it is counted.
+    """Sends requests with up to ``workers`` threads; ``store`` keeps each answer before it is counted.
 
-    ``weights`` are the rows that each input stands for.
+    ``weights`` are the rows that each input stands for. ``settled`` is told the inputs that have their answer stored,
+    or will get none.
 
-    ``execute`` returns when every input has a value or an error. An error that concerns the whole account, a dead
+    ``execute`` returns when every input has an answer or an error. An error that concerns the whole account, a dead
     service or a spent budget ends the run: nothing more is sent, what is under way is kept, then it is raised.
     """
 
@@ -82,48 +90,52 @@ class Run:
         *,
         inputs: Sequence[str],
         weights: NDArray[np.int64],
-        requests: Sequence[Request],
         work: Work,
-        store: Callable[[Sequence[int], Sequence[bytes]], None],
+        answers: Answers,
+        store: Callable[[NDArray[np.int64], Values], None],
+        settled: Callable[[NDArray[np.int64]], None],
         clients: Clients,
         pacer: Pacer,
         retry: RetryPolicy,
+        breaker: Breaker,
         budget: Budget,
+        learn: Callable[[float, int], None],
         workers: int,
-        tick: Callable[[Tally], None],
+        tick: Callable[[], None],
         stop_on_error: bool = False,
     ) -> None:
         self.tally = Tally()
         self._inputs = inputs
         self._weights = weights
-        self._queue = deque(requests)
         self._work = work
+        self._answers = answers
         self._store = store
+        self._settled = settled
         self._clients = clients
         self._pacer = pacer
         self._retry = retry
+        self._breaker = breaker
         self._budget = budget
-        self._workers = max(1, min(workers, len(requests)))
+        self._learn = learn
+        self._workers = workers
         self._tick = tick
         self._stop_on_error = stop_on_error
+        self._queue: deque[Request] = deque()
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._stopped = threading.Event()
         self._fatal: Exception | None = None
         self._working: set[threading.Thread] = set()
         self._busy: set[Skytells] = set()
+        self._limited_since: float | None = None
 
-    def execute(self) -> None:
+    def execute(self, requests: Sequence[Request]) -> None:
         """Send everything; on KeyboardInterrupt cut the connections and raise it again within a second."""
-        threads = [
-            threading.Thread(target=self._labour, name="skytells-worker", daemon=True) for _ in range(self._workers)
-        ]
-        self._working = set(threads)
+        self._queue.extend(requests)
         try:
-            for thread in threads:
-                thread.start()
+            self._add_worker()
             while self._wait(TICK_S):
-                self._tick(self.tally)
+                self._tick()
         except BaseException:
             self._abandon()
             raise
@@ -133,10 +145,24 @@ class Run:
     def result(self) -> Tally:
         """What is done now, as a copy: a worker that was left behind may still add to ``tally``."""
         with self._lock:
-            return replace(self.tally, values=dict(self.tally.values), errors=dict(self.tally.errors))
+            return replace(self.tally, errors=dict(self.tally.errors))
+
+    def _add_worker(self) -> None:
+        """Start one more thread where there is work for it: threads are as many as requests really overlap."""
+        with self._lock:
+            if len(self._working) >= self._workers or not self._queue or self._stopped.is_set():
+                return
+            thread = threading.Thread(target=self._labour, name="skytells-worker", daemon=True)
+            self._working.add(thread)
+            try:
+                thread.start()
+            except BaseException:
+                self._working.discard(thread)
+                if not self._working:
+                    raise
 
     def _wait(self, seconds: float) -> bool:
-        """Wait for a thread to end; whether any is still at work."""
+        """Wait for the last thread to end; whether any is still at work."""
         with self._changed:
             if self._working:
                 self._changed.wait(seconds)
@@ -174,7 +200,8 @@ class Run:
                 if client is not None:
                     self._busy.discard(client)
                 self._working.discard(threading.current_thread())
-                self._changed.notify_all()
+                if not self._working:
+                    self._changed.notify_all()
             if client is not None:
                 self._clients.give_back(client)
 
@@ -186,25 +213,52 @@ class Run:
 
     def _deliver(self, request: Request, client: Skytells) -> None:
         """Send one request until it is answered, refused for good, or the run is stopped."""
-        inputs = [self._inputs[number] for number in request.numbers]
-        while self._pacer.acquire(self._stopped.is_set):
+        inputs = [self._inputs[number] for number in request.numbers.tolist()]
+        tokens = request.tokens + self._work.output_tokens() * len(inputs)
+        stopped = self._stopped.is_set
+        while self._breaker.enter(stopped) and self._pacer.acquire(stopped, tokens):
+            self._add_worker()
             try:
                 delivery = self._send(request, inputs, client)
             except SkytellsError as problem:
-                request.failures += 1
-                if self._stopped.is_set() and self._fatal is None:
+                if not self._again(request, problem):
                     return
-                if not self._retry.allows(problem, request.failures):
-                    self._fail(request, problem)
-                    return
-                with self._lock:
-                    self.tally.retries += 1
-                # The pacer already holds every request back after a 429.
-                if not isinstance(problem, RateLimitError):
-                    self._stopped.wait(self._retry.wait(problem, request.failures))
             else:
+                self._limited_since = None
+                self._breaker.answered()
                 self._keep(request, delivery)
                 return
+
+    def _again(self, request: Request, problem: SkytellsError) -> bool:
+        """Whether the request is to be sent again; waits as long as it takes, or settles what becomes of it."""
+        if self._stopped.is_set() and self._fatal is None:
+            return False
+        down = self._breaker.failed(problem)
+        if not self._breaker.open:
+            request.failures += 1
+        if isinstance(problem, RateLimitError):
+            down = self._limited(problem)
+        elif self._retry.allows(problem, request.failures) and not down:
+            down = self._breaker.may_retry()
+        else:
+            self._fail(request, problem, down)
+            return False
+        if down:
+            self._fail(request, problem, down)
+            return False
+        with self._lock:
+            self.tally.retries += 1
+        # The pacer holds every request back after most refusals, and the breaker while the service is down.
+        wait = request.wait if isinstance(problem, RateLimitError) else self._retry.wait(problem, request.failures)
+        _log.info("%s: trying again%s", told(problem), f" in {wait:.1f} s" if wait else "")
+        if wait and not self._breaker.open:
+            self._stopped.wait(wait)
+        return True
+
+    def _limited(self, problem: RateLimitError) -> str | None:
+        now = time.monotonic()
+        since = self._limited_since = self._limited_since or now
+        return self._retry.gives_up(problem, now - since)
 
     def _send(self, request: Request, inputs: Sequence[str], client: Skytells) -> Delivery:
         try:
@@ -217,6 +271,7 @@ class Run:
         used: tuple[int, int] | None = (0, 0)
         with self._lock:
             self.tally.requests += 1
+        sent, before = time.monotonic(), client.limits
         try:
             delivery = self._work.send(client, inputs)
             used = (delivery.tokens_in, delivery.tokens_out) if delivery.tokens_in else None
@@ -226,31 +281,51 @@ class Run:
             self._pacer.failed()
             raise
         except RateLimitError as refusal:
-            self._pacer.limited(refusal.retry_after)
+            limits = told_since(before, client)
+            request.wait = self._pacer.limited(refusal.retry_after, limits, seconds=time.monotonic() - sent)
             raise
         except BaseException:
             self._pacer.failed()
             raise
         else:
-            self._pacer.answered(client.limits)
+            tokens = delivery.tokens_in + delivery.tokens_out
+            limits = told_since(before, client)
+            self._pacer.answered(limits, seconds=time.monotonic() - sent, tokens=tokens or None)
+            self._learn(request.estimated, delivery.tokens_in)
         finally:
             self._budget.settle(reserved, used)
         return delivery
 
     def _keep(self, request: Request, delivery: Delivery) -> None:
-        numbers = [int(number) for number in request.numbers]
+        numbers, values = request.numbers, delivery.values
+        left = numbers[:0]
+        if not isinstance(values, np.ndarray) and None in values:
+            there = np.array([value is not None for value in values])
+            left, numbers = numbers[~there], numbers[there]
+            values = [value for value in values if value is not None]
+        rows = int(self._weights[numbers].sum()) if len(left) else request.rows
         try:
-            self._store(numbers, delivery.values)
+            if len(numbers):
+                self._store(numbers, values)
         finally:
             # Also where the cache does not take it: what was paid for is then in the outcome at least.
+            if len(numbers):
+                self._answers.put(numbers, values)
             with self._lock:
-                self.tally.values.update(zip(numbers, delivery.values, strict=True))
-                self.tally.rows_done += int(self._weights[request.numbers].sum())
+                self.tally.answered += len(numbers)
+                self.tally.rows_done += rows
                 self.tally.tokens_in += delivery.tokens_in
                 self.tally.tokens_out += delivery.tokens_out
-                self.tally.failed_in_a_row = 0
+        self._settled(numbers)
+        if len(left):
+            self._send_alone(request, left)
 
-    def _fail(self, request: Request, problem: SkytellsError) -> None:
+    def _fail(self, request: Request, problem: SkytellsError, down: str | None) -> None:
+        if down is not None:
+            problem.add_note(down)
+            _log.warning("%s: the run ends. %s", told(problem), down)
+            self._end(problem)
+            return
         if isinstance(problem, (AccountError, BudgetExceededError)):
             self._end(problem)
             return
@@ -259,28 +334,49 @@ class Run:
             return
         kept = self._work.kept(problem)
         if kept is not None:
-            self._store([int(number) for number in request.numbers], [kept] * len(request.numbers))
+            self._store(request.numbers, [kept] * len(request.numbers))
         with self._lock:
-            self.tally.errors.update((int(number), problem) for number in request.numbers)
-            rows = int(self._weights[request.numbers].sum())
-            self.tally.rows_done += rows
-            self.tally.rows_failed += rows
-            down = isinstance(problem, (TransportError, ServerError, AnswerError))
-            self.tally.failed_in_a_row = self.tally.failed_in_a_row + 1 if down else 0
-            dead = self.tally.failed_in_a_row >= GIVE_UP_AFTER
-            unreached = isinstance(problem, ConnectError) and not self.tally.values
-        if dead or unreached or self._stop_on_error:
+            self.tally.errors.update((number, problem) for number in request.numbers.tolist())
+            self.tally.rows_done += request.rows
+            self.tally.rows_failed += request.rows
+        self._settled(request.numbers)
+        _log.info("%s: %d inputs without an answer", told(problem), len(request.numbers))
+        if self._stop_on_error or (isinstance(problem, ConnectError) and not self.tally.answered):
             self._end(problem)
 
     def _split(self, request: Request) -> None:
-        """One input of a refused request may be at fault: the halves are tried apart."""
+        """One input of a refused request may be at fault, or all are too much: the halves are tried apart."""
         middle = len(request.numbers) // 2
-        halves = (request.numbers[:middle], request.numbers[middle:])
+        self._requeue(request, [request.numbers[:middle], request.numbers[middle:]])
+
+    def _send_alone(self, request: Request, numbers: NDArray[np.int64]) -> None:
+        """These got no usable answer among the others of their request."""
+        self._requeue(request, [numbers[at : at + 1] for at in range(len(numbers))])
+
+    def _requeue(self, request: Request, parts: Sequence[NDArray[np.int64]]) -> None:
+        tokens, estimated = (value / len(request.numbers) for value in (request.tokens, request.estimated))
+        made = [
+            Request(part, int(self._weights[part].sum()), tokens * len(part), estimated * len(part)) for part in parts
+        ]
         with self._lock:
-            self._queue.extendleft(Request(half, request.tokens / 2) for half in reversed(halves))
+            self._queue.extendleft(reversed(made))
+        # Threads that found nothing to do have ended.
+        self._add_worker()
 
     def _end(self, problem: Exception) -> None:
         with self._lock:
             if self._fatal is None:
                 self._fatal = problem
             self._stopped.set()
+
+
+def told_since(before: RateLimits | None, client: Skytells) -> RateLimits | None:
+    """The limits that came with the last answer, ``None`` where it named none."""
+    return client.limits if client.limits is not before else None
+
+
+def told(problem: Exception) -> str:
+    """An error as the log names it: without its message, which may quote what was sent."""
+    status = f" {problem.status}" if isinstance(problem, APIError) else ""
+    request = getattr(problem, "request_id", None)
+    return f"{type(problem).__name__}{status}{f' (request {request})' if request else ''}"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from skytells_nb.client.client import Skytells
+from skytells_nb.engine.answers import Answers, Completions, Values, Vectors
 from skytells_nb.engine.refusal import refusal_in, refusal_to_bytes
 from skytells_nb.errors import AnswerError, ContentPolicyError
 from skytells_nb.wire.chat import ChatCompletion, ChatMessage, ChatUsage, Choice
@@ -19,9 +18,12 @@ from skytells_nb.wire.safety import Safety, findings
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """The answer to one request: a value for each of its inputs, as the cache keeps it, and what it used."""
+    """The answer to one request: a value for each of its inputs, as the cache keeps it, and what it used.
 
-    values: Sequence[bytes]
+    ``None`` stands where an input got no usable answer among others; it is sent again alone.
+    """
+
+    values: Values
     tokens_in: int
     tokens_out: int
 
@@ -30,6 +32,14 @@ class Work(Protocol):
     """One kind of request."""
 
     def send(self, client: Skytells, inputs: Sequence[str]) -> Delivery: ...
+
+    def answers(self, count: int) -> Answers:
+        """Room for the answers to so many inputs."""
+        ...
+
+    def learn(self, values: Sequence[bytes]) -> None:
+        """See some kept answers of this very job, for ``output_tokens``."""
+        ...
 
     def kept(self, problem: Exception) -> bytes | None:
         """What to keep of an input that ended in this error, ``None`` where another try may end otherwise."""
@@ -49,23 +59,27 @@ class Work(Protocol):
 
 
 class EmbeddingWork:
-    """Many texts in, a vector's float32 bytes out for each."""
+    """Many texts in, a vector of float32 out for each."""
 
     def __init__(self, model: str, dimensions: int | None) -> None:
         self._model = model
         self._dimensions = dimensions
+        self._size: int | None = dimensions
 
     def send(self, client: Skytells, inputs: Sequence[str]) -> Delivery:
         answer = client.embeddings.create(model=self._model, input=inputs, dimensions=self._dimensions)
         matrix = answer.matrix
-        if self._dimensions is not None and matrix.shape[1] != self._dimensions:
-            raise AnswerError(
-                f"{self._dimensions} dimensions were asked for and {matrix.shape[1]} came.",
-                request_id=answer.request_id,
-            )
-        tokens = answer.usage.prompt_tokens if answer.usage else 0
-        del answer  # its text is larger than the vectors, and there are as many as requests under way
-        return Delivery([row.tobytes() for row in matrix], tokens, 0)
+        size = self._size = self._size or matrix.shape[1]
+        if matrix.shape[1] != size:
+            asked = "were asked for" if self._dimensions else "came before"
+            raise AnswerError(f"{size} dimensions {asked} and {matrix.shape[1]} came.", request_id=answer.request_id)
+        return Delivery(matrix, answer.usage.prompt_tokens if answer.usage else 0, 0)
+
+    def answers(self, count: int) -> Vectors:
+        return Vectors(count)
+
+    def learn(self, values: Sequence[bytes]) -> None:
+        pass
 
     def kept(self, problem: Exception) -> bytes | None:
         return None
@@ -80,26 +94,6 @@ class EmbeddingWork:
         return 0.0
 
 
-def vectors(values: Sequence[bytes | None]) -> NDArray[np.float32]:
-    """Kept vectors as one matrix (n, d); a row of zeros where there is none.
-
-    Raises AnswerError where they differ in length: one model cannot have made them all.
-    """
-    lengths = {len(value) for value in values if value is not None}
-    if not lengths:
-        return np.zeros((len(values), 0), dtype=np.float32)
-    if len(lengths) > 1:
-        sizes = sorted(length // 4 for length in lengths)
-        raise AnswerError(
-            f"Vectors of {sizes} dimensions came for one model; they cannot share a column. Every answer is in the "
-            "cache; pass dimensions= or another cache= to keep the kinds apart."
-        )
-    size = lengths.pop()
-    empty = bytes(size)
-    joined = b"".join(empty if value is None else value for value in values)
-    return np.frombuffer(joined, dtype="<f4").reshape(len(values), size // 4)
-
-
 @dataclass(frozen=True, slots=True)
 class Completed:
     """One kept completion."""
@@ -110,15 +104,18 @@ class Completed:
     request_id: str | None = None
     tokens_in: int = 0
     tokens_out: int = 0
-    findings: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    findings: Sequence[dict[str, Any]] = field(default_factory=tuple)
     blocked: bool = False
+    rows: int = 1
+    """Rows that the request held; its verdicts belong to all of them."""
 
     @property
     def safety(self) -> Safety:
         return Safety.from_records(self.findings, blocked=self.blocked)
 
     def to_bytes(self) -> bytes:
-        return json.dumps(asdict(self), ensure_ascii=True, separators=(",", ":")).encode()
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        return json.dumps(fields, ensure_ascii=True, separators=(",", ":")).encode()
 
     @classmethod
     def from_bytes(cls, value: bytes) -> Completed:
@@ -175,6 +172,7 @@ class CompletionWork:
         self._system = system
         self._params = dict(params)
         self._asked = next((float(params[n]) for n in ("max_tokens", "max_completion_tokens") if params.get(n)), None)
+        self._lock = threading.Lock()
         self._count = 0
         self._tokens_out = 0
         self._most = 0
@@ -187,10 +185,22 @@ class CompletionWork:
         if not answer.choices:
             raise AnswerError("The answer has no choices.", request_id=answer.request_id)
         kept = Completed.of(answer)
-        self._count += 1
-        self._tokens_out += kept.tokens_out
-        self._most = max(self._most, kept.tokens_out)
+        self._see(kept.tokens_out)
         return Delivery([kept.to_bytes()], kept.tokens_in, kept.tokens_out)
+
+    def answers(self, count: int) -> Completions:
+        return Completions(count)
+
+    def learn(self, values: Sequence[bytes]) -> None:
+        for value in values:
+            if refusal_in(value) is None:
+                self._see(Completed.from_bytes(value).tokens_out)
+
+    def _see(self, tokens_out: int) -> None:
+        with self._lock:
+            self._count += 1
+            self._tokens_out += tokens_out
+            self._most = max(self._most, tokens_out)
 
     def kept(self, problem: Exception) -> bytes | None:
         return refusal_to_bytes(problem) if isinstance(problem, ContentPolicyError) else None

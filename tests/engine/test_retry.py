@@ -9,6 +9,7 @@ from skytells_nb.errors import (
     AnswerError,
     ConnectError,
     ConnectionLostError,
+    RateLimitError,
     RequestTimeoutError,
     SkytellsError,
     TruncatedStreamError,
@@ -20,7 +21,7 @@ policy = RetryPolicy(retries=3, jitter=lambda: 1.0)
 
 @pytest.mark.parametrize(
     "error",
-    [ConnectionLostError("x"), RequestTimeoutError("x"), *(api_error(s, None) for s in (408, 409, 500, 502, 503, 504))],
+    [ConnectionLostError("x"), *(api_error(s, None) for s in (408, 409, 500, 502, 503, 504))],
 )
 def test_passing_faults_are_tried_again_as_often_as_set(error: SkytellsError) -> None:
     assert [policy.allows(error, failures) for failures in (1, 2, 3, 4)] == [True, True, True, False]
@@ -35,9 +36,22 @@ def test_being_limited_uses_up_no_try() -> None:
     assert policy.allows(api_error(429, None), 50)
 
 
-def test_an_untrusted_answer_was_paid_for_and_is_asked_again_once() -> None:
-    assert policy.allows(AnswerError("x"), 1)
-    assert not policy.allows(TruncatedStreamError("x"), 2)
+@pytest.mark.parametrize("error", [AnswerError("x"), TruncatedStreamError("x"), RequestTimeoutError("x")])
+def test_what_was_or_may_have_been_paid_for_is_asked_again_once(error: SkytellsError) -> None:
+    assert [policy.allows(error, failures) for failures in (1, 2)] == [True, False]
+
+
+def test_refusals_for_too_long_end_a_run() -> None:
+    limited = api_error(429, None, retry_after=2)
+    assert isinstance(limited, RateLimitError)
+    assert policy.gives_up(limited, policy.rate_limit_patience) is None
+    assert "was refused by the account's limit" in str(policy.gives_up(limited, policy.rate_limit_patience + 1))
+
+
+def test_a_wait_of_a_day_is_not_begun() -> None:
+    limited = api_error(429, None, retry_after=86_400)
+    assert isinstance(limited, RateLimitError)
+    assert "asks to wait 1,440 minutes" in str(policy.gives_up(limited, 0.0))
 
 
 def test_an_unreachable_host_is_given_up_early() -> None:

@@ -14,7 +14,7 @@ from served import connected, served, settled
 
 from skytells_nb.engine.events import Progress
 from skytells_nb.engine.job import completion_job, embedding_job
-from skytells_nb.engine.work import Completed, vectors
+from skytells_nb.engine.work import Completed
 from skytells_nb.errors import (
     AuthenticationError,
     BudgetExceededError,
@@ -43,7 +43,7 @@ def said(outcome: Any) -> list[str | None]:
 def test_outputs_stand_in_the_order_of_the_inputs(tmp_path: Path) -> None:
     with served() as server, connected(server, tmp_path / "c.sqlite", inputs_per_request=7) as session:
         outcome = session.engine.run(EMBED, WORDS)
-        assert np.array_equal(vectors(outcome.values)[outcome.answered], HashEmbedder().encode(WORDS))
+        assert np.array_equal(outcome.matrix[outcome.answered], HashEmbedder().encode(WORDS))
 
 
 def test_each_distinct_input_is_sent_once(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_second_run_sends_nothing(tmp_path: Path) -> None:
         assert server.stats["embeddings"].inputs == len(set(WORDS))
         assert second.report.requests == 0
         assert second.report.cached == len(set(WORDS))
-        assert first.values == second.values
+        assert np.array_equal(first.matrix, second.matrix)
 
 
 def test_a_half_cached_run_sends_only_what_is_missing(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_half_cached_run_sends_only_what_is_missing(tmp_path: Path) -> None:
         server.stats.reset()
         outcome = session.engine.run(EMBED, WORDS)
         assert server.stats["embeddings"].inputs == len(set(WORDS)) - len(set(WORDS[::2]))
-        assert np.array_equal(vectors(outcome.values)[outcome.answered], HashEmbedder().encode(WORDS))
+        assert np.array_equal(outcome.matrix[outcome.answered], HashEmbedder().encode(WORDS))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_half_cached_run_sends_only_what_is_missing(tmp_path: Path) -> None:
 def test_a_passing_fault_changes_no_result(tmp_path: Path, faults: str) -> None:
     with served(faults) as server, connected(server, tmp_path / "c.sqlite", inputs_per_request=40) as session:
         outcome = session.engine.run(EMBED, WORDS)
-        assert np.array_equal(vectors(outcome.values)[outcome.answered], HashEmbedder().encode(WORDS))
+        assert np.array_equal(outcome.matrix[outcome.answered], HashEmbedder().encode(WORDS))
         assert outcome.report.failed == 0
         assert outcome.report.retries > 0
 

@@ -1,0 +1,192 @@
+"""Many rows in one request: prompts go out under ids, and each row gets its own part of the one answer."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate, pairwise
+from numbers import Integral
+from typing import Any
+
+from skytells_nb.client.client import Skytells
+from skytells_nb.engine.answers import Answers
+from skytells_nb.engine.job import Job
+from skytells_nb.engine.packed_answer import AnswerFormat, answers_in, row_id
+from skytells_nb.engine.plan import estimate_tokens, token_estimates
+from skytells_nb.engine.work import Completed, Delivery, Work
+from skytells_nb.errors import AnswerError, BadRequestError, InputError
+
+MOST_ROWS = 100
+"""Properties that a strict schema may have where the limit is lowest (Azure OpenAI, structured outputs)."""
+ROW_TOKENS = 12
+"""Tokens that an id and the JSON around it add to a row, in the prompt as in the answer."""
+FORM = "The user message is a JSON list of messages, each with an id."
+TASK = (
+    "Answer each message separately from the others. The whole answer is one JSON object with the id of every message, "
+    "in the same order, and under it the answer to that message as a"
+)
+"""Plain words on purpose: talk of rules and of what to ignore is what filters of prompts take for a jailbreak."""
+
+Check = Callable[[str], object]
+"""Takes the JSON text of an answer, and raises where that does not fit what was asked for."""
+
+_TOOL = "a call in the one answer could not be told to belong to a row"
+_WHOLE = "they are told of the whole answer and not of a row"
+_UNFIT = {
+    **dict.fromkeys(("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"), _TOOL),
+    **dict.fromkeys(("logprobs", "top_logprobs"), _WHOLE),
+    "stop": "it would end the answers of all rows that follow",
+}
+_LIMITS = ("max_tokens", "max_completion_tokens")
+
+
+def check_rows(rows: Any) -> int:
+    """The number of rows for a request, 1 for ``None``; raises InputError for what is none."""
+    if rows is None:
+        return 1
+    if not isinstance(rows, Integral) or isinstance(rows, bool) or not 1 <= int(rows) <= MOST_ROWS:
+        raise InputError(f"rows_per_request is a whole number from 1 to {MOST_ROWS}; found {rows!r}.")
+    return int(rows)
+
+
+def packed(job: Job, rows: int, check: Check | None = None) -> Job:
+    """A completion job with up to ``rows`` inputs in each request.
+
+    An answer that does not pass ``check`` is asked for again alone. Raises InputError for parameters and schemas that
+    make no sense for several rows.
+    """
+    for name, reason in _UNFIT.items():
+        if job.params.get(name) is not None:
+            raise InputError(f"{name} does not go with rows_per_request: {reason}.")
+    shared = job.overhead_tokens + estimate_tokens(FORM + TASK)
+    return replace(
+        job,
+        work=PackedWork(job.work, job.model, job.params, check),
+        max_items=rows,
+        # An answer made among others is another one than an answer made alone; among how many makes no difference.
+        params={**job.params, "packed": True},
+        overhead_tokens=ROW_TOKENS + math.ceil(shared / rows),
+    )
+
+
+class PackedWork:
+    """Several prompts in, a completion for each out; a single one goes the way of ``alone``.
+
+    ``params`` are those of one row, ``max_tokens`` too. Each completion has the verdicts of the request, and a share of
+    its tokens: they are shared among the rows that got an answer, so that rows cost together what the request did.
+    """
+
+    def __init__(self, alone: Work, model: str, params: Mapping[str, Any], check: Check | None = None) -> None:
+        given = dict(params)
+        self._alone = alone
+        self._model = model
+        self._system: str | None = given.pop("system", None)
+        self._format = AnswerFormat(given.pop("response_format", None))
+        self._limits = {name: int(given.pop(name)) for name in _LIMITS if given.get(name)}
+        self._params = given
+        self._check = check
+        self._constrained = True
+        self._unanswered: set[tuple[str, ...]] = set()
+
+    def send(self, client: Skytells, inputs: Sequence[str]) -> Delivery:
+        if len(inputs) == 1:
+            return self._alone.send(client, inputs)
+        try:
+            return self._send(client, inputs)
+        except AnswerError:
+            # The run tries once more what nobody could read, as it does with a single row; then each row goes alone.
+            if tuple(inputs) not in self._unanswered:
+                self._unanswered.add(tuple(inputs))
+                raise
+            return Delivery([None] * len(inputs), 0, 0)
+        except BadRequestError as problem:
+            # Where the service knows no schemas, the words alone say what to answer with; the run sends the rows again.
+            if self._format.is_text and "response_format" in f"{problem.param} {problem.message}":
+                self._constrained = False
+            raise
+
+    def _send(self, client: Skytells, inputs: Sequence[str]) -> Delivery:
+        rows = len(inputs)
+        limits = {name: (tokens + ROW_TOKENS) * rows for name, tokens in self._limits.items()}
+        params: dict[str, Any] = {**self._params, **limits}
+        if self._constrained:
+            params["response_format"] = self._format.of(rows)
+        asked = messages(self._system, inputs, is_text=self._format.is_text)
+        answer = client.chat.completions.create(model=self._model, messages=asked, **params)
+        if not answer.choices:
+            raise AnswerError("The answer has no choices.", request_id=answer.request_id)
+        whole = Completed.of(answer)
+        withheld = whole.finish_reason == "content_filter"
+        found = [None] * rows if withheld else answers_in(whole.text, rows)
+        return Delivery(self._completions(whole, inputs, found), whole.tokens_in, whole.tokens_out)
+
+    def answers(self, count: int) -> Answers:
+        return self._alone.answers(count)
+
+    def learn(self, values: Sequence[bytes]) -> None:
+        self._alone.learn(values)
+
+    def kept(self, problem: Exception) -> bytes | None:
+        return self._alone.kept(problem)
+
+    def refusal(self, value: bytes) -> Exception | None:
+        return self._alone.refusal(value)
+
+    def output_tokens(self) -> float:
+        return self._alone.output_tokens()
+
+    def most_output_tokens(self) -> float:
+        return self._alone.most_output_tokens() + ROW_TOKENS
+
+    def _completions(self, whole: Completed, inputs: Sequence[str], found: Sequence[str | None]) -> list[bytes | None]:
+        texts = {
+            number: text for number, value in enumerate(found) if value and (text := self._text(value)) is not None
+        }
+        tokens_in = shares(whole.tokens_in, _weights([inputs[number] for number in texts]))
+        tokens_out = shares(whole.tokens_out, _weights(list(texts.values())))
+        values: list[bytes | None] = [None] * len(inputs)
+        for (number, text), paid_in, paid_out in zip(texts.items(), tokens_in, tokens_out, strict=True):
+            completed = replace(
+                whole, text=text, finish_reason="stop", tokens_in=paid_in, tokens_out=paid_out, rows=len(inputs)
+            )
+            values[number] = completed.to_bytes()
+        self._alone.learn([value for value in values if value is not None])
+        return values
+
+    def _text(self, value: str) -> str | None:
+        """What a row shows of its answer's JSON text; ``None`` where it is not what was asked for."""
+        if not value.startswith('"' if self._format.is_text else "{"):
+            return None
+        try:
+            if self._check is not None:
+                self._check(value)
+            text = str(json.loads(value)) if self._format.is_text else value
+            text.encode()
+        except Exception:
+            # A check is the caller's code and may raise anything; JSON can spell half a character, which no column has.
+            return None
+        return text
+
+
+def messages(system: str | None, prompts: Sequence[str], *, is_text: bool) -> list[dict[str, str]]:
+    """What is sent for these prompts: the system text with our instruction, then the prompts as JSON data."""
+    form = f"{system}\n\n{FORM} The above applies to each message." if system else FORM
+    task = f"{TASK} {'string' if is_text else 'JSON object'}."
+    data = [{"id": row_id(number), "message": prompt} for number, prompt in enumerate(prompts)]
+    content = json.dumps(data, ensure_ascii=False)
+    return [{"role": "system", "content": f"{form} {task}"}, {"role": "user", "content": content}]
+
+
+def shares(total: int, weights: Sequence[int]) -> list[int]:
+    """``total`` in proportion to the weights, as whole numbers that add up to it."""
+    whole = sum(weights)
+    ends = [total * weight // whole for weight in accumulate(weights)]
+    return [end - start for start, end in pairwise([0, *ends])]
+
+
+def _weights(texts: Sequence[str]) -> list[int]:
+    """About the tokens that these texts take in a packed request."""
+    weights: list[int] = (token_estimates(texts) + ROW_TOKENS).tolist()
+    return weights

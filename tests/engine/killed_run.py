@@ -1,0 +1,53 @@
+"""Program of a test: starts runs in processes of their own, so that the test can kill them and start the next at once.
+
+Each line of standard input is an order in JSON, each line of standard output its answer: ``{"start": {...}}`` forks a
+process that makes the run, and gives its id; ``{"wait": id}`` gives how that process ended. A run that came to its end
+writes its completions into the file ``done`` and stays until it is killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import skytells_nb as sky
+from skytells_nb.engine.job import completion_job, embedding_job
+from skytells_nb.engine.work import Completed
+
+JOBS = {"chat": completion_job("gpt-5"), "embeddings": embedding_job("skytells-embed-3-small")}
+
+
+def run(endpoint: str, texts: str, key: str, done: str, **connection: Any) -> None:
+    session = sky.connect(key, **connection)
+    outcome = session.engine.run(JOBS[endpoint], json.loads(Path(texts).read_text("utf-8")))
+    session.close()
+    answers = [value and Completed.from_bytes(value).text for value in outcome.values if endpoint == "chat"]
+    written = Path(f"{done}.part")
+    written.write_text(json.dumps(answers), encoding="utf-8")
+    written.rename(done)
+
+
+def main() -> None:
+    for line in sys.stdin:
+        order = json.loads(line)
+        if "wait" in order:
+            print(os.waitstatus_to_exitcode(os.waitpid(order["wait"], 0)[1]), flush=True)
+            continue
+        child = os.fork()
+        if child == 0:
+            try:
+                run(**order["start"])
+            except BaseException as problem:
+                sys.stderr.write(f"{problem!r}\n")
+                os._exit(1)
+            while True:
+                signal.pause()
+        print(child, flush=True)
+
+
+if __name__ == "__main__":
+    main()

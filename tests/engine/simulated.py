@@ -1,0 +1,142 @@
+"""A simulated clock and service: several pacers, each a process of its own, on one account; hours pass in moments."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from skytells_nb.engine.pace import Pacer
+from skytells_nb.local.limits import Account, Admission, Limits
+from skytells_nb.transport.limits import read_limits, read_retry_after
+
+NETWORK_S = 0.002
+WAKE_S = 0.001
+
+
+class Clock:
+    """Time that moves when told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Process:
+    """One process: its pacer, what it has left to send, and the times at which its requests came to the service."""
+
+    pacer: Pacer
+    rows: float
+    starts: float
+    ends: float
+    admitted: list[float] = field(default_factory=list)
+    refused: list[float] = field(default_factory=list)
+    most_in_flight: int = 0
+    wakes: float = -math.inf
+
+
+class Simulation:
+    """``processes`` pacers with endless work, against the very meters of the local server."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        processes: int = 1,
+        *,
+        latency: float = 0.05,
+        max_in_flight: int = 64,
+        starts: Sequence[float] = (),
+        ends: Sequence[float] = (),
+        rows: float = math.inf,
+        seed: int = 0,
+    ) -> None:
+        self.limits = limits
+        self.clock = Clock()
+        self.account = Account(limits)
+        self.random = random.Random(seed)
+        self.latency = latency
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = itertools.count()
+        self.processes = [
+            Process(
+                Pacer(max_in_flight=max_in_flight, clock=self.clock, jitter=random.Random(seed + number).random),
+                rows,
+                1000.0 + (starts[number] if starts else 0.05 * self.random.random()),
+                1000.0 + (ends[number] if ends else math.inf),
+            )
+            for number in range(processes)
+        ]
+        for process in self.processes:
+            self.at(process.starts, lambda process=process: self._send(process))
+
+    def at(self, when: float, action: Callable[[], None]) -> None:
+        heapq.heappush(self._events, (when, next(self._numbers), action))
+
+    def run(self, seconds: float) -> Simulation:
+        end = self.clock.now + seconds
+        while self._events and self._events[0][0] < end:
+            when, _, action = heapq.heappop(self._events)
+            self.clock.now = max(self.clock.now, when)
+            action()
+        self.clock.now = end
+        return self
+
+    @property
+    def refused(self) -> float:
+        """Share of all requests that got 429."""
+        refused = sum(len(process.refused) for process in self.processes)
+        return refused / (refused + sum(len(process.admitted) for process in self.processes))
+
+    def counts(self, since: float, until: float) -> list[int]:
+        """Requests of each process let through between these seconds after the first one."""
+        first = min(process.admitted[0] for process in self.processes if process.admitted)
+        return [sum(since <= when - first < until for when in process.admitted) for process in self.processes]
+
+    def use(self, since: float, until: float) -> float:
+        """Share of what is permitted in that time."""
+        return sum(self.counts(since, until)) * self.limits.window / (self.limits.requests or 1) / (until - since)
+
+    def _send(self, process: Process) -> None:
+        now, pacer = self.clock.now, process.pacer
+        if not process.starts <= now < process.ends:
+            return
+        while process.rows > 0:
+            wait = pacer.wait(now)
+            if wait > 0:
+                wakes = now + wait + self.random.expovariate(1 / WAKE_S)
+                if wait < math.inf and not now < process.wakes <= wakes:
+                    process.wakes = wakes
+                    self.at(wakes, lambda: self._send(process))
+                return
+            assert pacer.acquire(lambda: False)
+            process.rows -= 1
+            process.most_in_flight = max(process.most_in_flight, pacer.in_flight)
+            self.at(now + NETWORK_S * (0.5 + self.random.random()), lambda: self._arrive(process, now))
+
+    def _arrive(self, process: Process, sent: float) -> None:
+        now = self.clock.now
+        admission = self.account.enter("m", now)
+        if not admission.allowed:
+            process.refused.append(now)
+            self.at(now + NETWORK_S, lambda: self._refuse(process, admission))
+            return
+        process.admitted.append(now)
+        done = now + self.latency * math.exp(self.random.gauss(-0.08, 0.4))
+        self.at(done, lambda: self.account.leave("m"))
+        self.at(done + NETWORK_S, lambda: self._answer(process, sent, admission))
+
+    def _answer(self, process: Process, sent: float, admission: Admission) -> None:
+        process.pacer.answered(read_limits(admission.headers), seconds=self.clock.now - sent)
+        self._send(process)
+
+    def _refuse(self, process: Process, admission: Admission) -> None:
+        process.rows += 1
+        retry_after = read_retry_after(admission.problem(self.limits).headers)
+        process.pacer.limited(retry_after, read_limits(admission.headers))
+        self._send(process)

