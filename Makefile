@@ -3,6 +3,7 @@
 #   make lab      open the notebooks in JupyterLab
 #   make test     every test
 #   make check    lint, types, contracts
+#   make bench    measure against the peers, half an hour; QUICK=1 under three minutes, beside one of them
 #   make clean    remove what the verbs made
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test check clean
+.PHONY: help demo lab test check bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -38,8 +39,16 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+bench: PACING = $(if $(QUICK),quick-pacing,pacing)
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.bench $(if $(QUICK),--quick)
+	@rm -f benchmarks/results/$(PACING).jsonl
+	$(BIN)/python -m benchmarks.pacing --out benchmarks/results/$(PACING).jsonl \
+	  $(if $(QUICK),--windows 5 --limits 50 --processes 2 --kinds fixed)
+
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf benchmarks/.venvs benchmarks/.scratch
 	find skytells_nb tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp for each set of packages: newer than pyproject.toml means that there is nothing to do.

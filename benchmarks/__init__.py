@@ -1,0 +1,1 @@
+"""Clients measured side by side against one mock server; ``README.md`` says how to run and read it."""

@@ -1,0 +1,1 @@
+"""One module a library; ``contract.py`` says what is in it."""

@@ -1,0 +1,1 @@
+"""A server with the OpenAI routes that answers at once, and counts what it was asked."""
