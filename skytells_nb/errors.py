@@ -38,6 +38,7 @@ from __future__ import annotations
 
 import html
 import re
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -87,8 +88,8 @@ class SkytellsError(Exception):
     """Base of every error here; in a notebook it shows as one block instead of a stack of frames."""
 
     def _render_traceback_(self) -> list[str]:
-        # IPython's protocol; `%tb` still has the frames. A quoted escape sequence must not reach a terminal.
-        lines = [f"{type(self).__name__}: {self}", *getattr(self, "__notes__", ())]
+        # IPython's protocol. A quoted escape sequence must not reach a terminal.
+        lines = _frames(self) or [f"{type(self).__name__}: {self}", *getattr(self, "__notes__", ())]
         return ["".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in line) for line in lines]
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -100,6 +101,14 @@ def _restore(kind: type[SkytellsError], args: tuple[Any, ...], state: dict[str, 
     error = kind.__new__(kind, *args)
     error.__dict__.update(state)
     return error
+
+
+def _frames(problem: BaseException) -> list[str]:
+    """The traceback where %tb asks for it, nothing where a failed cell shows itself: IPython asks both in one way."""
+    for frame, _ in traceback.walk_stack(None):
+        if frame.f_code.co_name == "tb" and frame.f_globals.get("__name__") == "IPython.core.magics.execution":
+            return "".join(traceback.format_exception(problem)).rstrip().splitlines()
+    return []
 
 
 class Retryable:
@@ -317,33 +326,22 @@ class Interrupted(KeyboardInterrupt):
         self.outcome = outcome
 
     def _render_traceback_(self) -> list[str]:
-        return [f"Interrupted: {self}"]
+        return _frames(self) or [f"Interrupted: {self}"]
 
 
-_BY_ERROR_ID: dict[str, type[APIError]] = {
-    "UNAUTHORIZED": AuthenticationError,
-    "INSUFFICIENT_CREDITS": PaymentRequiredError,
-    "PAYMENT_REQUIRED": PaymentRequiredError,
-    "FORBIDDEN": PermissionDeniedError,
-    "ACCOUNT_SUSPENDED": PermissionDeniedError,
-    "SECURITY_VIOLATION": PermissionDeniedError,
-    "MODEL_NOT_FOUND": ModelNotFoundError,
-    "ENDPOINT_NOT_FOUND": NotFoundError,
-    "CONTENT_POLICY_VIOLATION": ContentPolicyError,
-    "CONTEXT_LENGTH_EXCEEDED": ContextLengthError,
-    "INVALID_REQUEST": BadRequestError,
-    "INVALID_PARAMETER": BadRequestError,
-    "INVALID_INPUT": BadRequestError,
-    "VALIDATION_ERROR": BadRequestError,
-    "RATE_LIMITED": RateLimitError,
-    "INFERENCE_RATE_LIMITED": RateLimitError,
-    "RATE_LIMIT_EXCEEDED": RateLimitError,
-    "INFERENCE_ERROR": ServerError,
-    "INTERNAL_ERROR": ServerError,
-    "INFRASTRUCTURE_ERROR": ServerError,
-    "SERVICE_UNAVAILABLE": ServerError,
-    "INFERENCE_TIMEOUT": ServerError,
+_IDS: dict[type[APIError], str] = {
+    AuthenticationError: "UNAUTHORIZED",
+    PaymentRequiredError: "INSUFFICIENT_CREDITS PAYMENT_REQUIRED",
+    PermissionDeniedError: "FORBIDDEN ACCOUNT_SUSPENDED SECURITY_VIOLATION",
+    ModelNotFoundError: "MODEL_NOT_FOUND",
+    NotFoundError: "ENDPOINT_NOT_FOUND",
+    ContentPolicyError: "CONTENT_POLICY_VIOLATION",
+    ContextLengthError: "CONTEXT_LENGTH_EXCEEDED",
+    BadRequestError: "INVALID_REQUEST INVALID_PARAMETER INVALID_INPUT VALIDATION_ERROR",
+    RateLimitError: "RATE_LIMITED INFERENCE_RATE_LIMITED RATE_LIMIT_EXCEEDED",
+    ServerError: "INFERENCE_ERROR INTERNAL_ERROR INFRASTRUCTURE_ERROR SERVICE_UNAVAILABLE INFERENCE_TIMEOUT",
 }
+_BY_ERROR_ID = {name: kind for kind, names in _IDS.items() for name in names.split()}
 _BY_CODE: dict[str, type[APIError]] = {
     "content_filter": ContentPolicyError,
     "content_policy_violation": ContentPolicyError,

@@ -8,6 +8,8 @@ import pickle
 from typing import Any
 
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
 
 from skytells_nb import errors
 from skytells_nb.errors import (
@@ -302,3 +304,20 @@ def test_the_block_a_notebook_shows_has_the_notes_and_no_escape_sequence() -> No
     error = errors.InputError("found \x1b[2J\x07 here")
     error.add_note("3 rows are answered.")
     assert error._render_traceback_() == ["InputError: found \ufffd[2J\ufffd here", "3 rows are answered."]
+
+
+@pytest.mark.parametrize("kind", [errors.InputError, errors.Interrupted])
+def test_tb_shows_the_frames_that_a_failed_cell_leaves_out(kind: type[BaseException]) -> None:
+    """The cell shows one line; %tb after it names the line of code."""
+    shell = InteractiveShell.instance()
+    shell.user_ns["kind"] = kind
+    try:
+        with capture_output() as failed:
+            shell.run_cell("def deep():\n    raise kind('No.')\ndeep()")
+        with capture_output() as asked:
+            shell.run_cell("%tb")
+    finally:
+        InteractiveShell.clear_instance()
+    assert "deep" not in failed.stdout + failed.stderr
+    assert "in deep" in asked.stdout + asked.stderr
+    assert f"{kind.__name__}: No." in asked.stdout + asked.stderr
