@@ -39,10 +39,14 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+comma := ,
 bench: PACING = $(if $(QUICK),quick-pacing,pacing)
+bench: STREAMING = $(if $(QUICK),quick-streaming,streaming)
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.bench $(if $(QUICK),--quick)
 	@rm -f benchmarks/results/$(PACING).jsonl
+	@rm -f benchmarks/results/$(STREAMING).jsonl
+	$(BIN)/python -m benchmarks.streaming --out benchmarks/results/$(STREAMING).jsonl $(if $(QUICK),--only wire --rates 0$(comma)100)
 	$(BIN)/python -m benchmarks.pacing --out benchmarks/results/$(PACING).jsonl \
 	  $(if $(QUICK),--windows 5 --limits 50 --processes 2 --kinds fixed)
 

@@ -14,7 +14,7 @@ from skytells_nb.accessor import register as _register_accessor
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from skytells_nb import plots
+    from skytells_nb import plots, widgets
     from skytells_nb.client.client import Skytells
     from skytells_nb.session import Session, connect, current
 
@@ -30,14 +30,15 @@ __all__ = [
     "load_ipython_extension",
     "plots",
     "unload_ipython_extension",
+    "widgets",
 ]
 
 _PLACES = {"Session": "session", "Skytells": "client.client", "connect": "session", "current": "session"}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "plots":
-        return importlib.import_module("skytells_nb.plots")
+    if name in ("plots", "widgets"):
+        return importlib.import_module(f"skytells_nb.{name}")
     if name in _PLACES:
         return getattr(importlib.import_module(f"skytells_nb.{_PLACES[name]}"), name)
     raise AttributeError(f"module 'skytells_nb' has no attribute {name!r}")

@@ -1,8 +1,8 @@
 """A streamed answer in a cell: shown while it grows, saved whole, and never faster than a front end can take.
 
 A notebook server drops messages above 1,000 a second, and updates that repeat the whole text cost the square of its
-length. So updates are spaced by what they weigh, and what has grown past ``SEAL_CHARS`` becomes an output of its own
-that is not sent again.
+length. So updates are spaced by what they weigh, what has grown long becomes an output of its own that is not sent
+again, and of the open part only the last block is rendered anew.
 """
 
 from __future__ import annotations
@@ -13,22 +13,26 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
 from skytells_nb.widgets.display import Mode, Publish, cell_publish, display_mode, new_display_id
-from skytells_nb.widgets.safe_html import escape, plain, preformatted, safe_html
-
-Format = Literal["markdown", "text"]
+from skytells_nb.widgets.part import Format, Part
+from skytells_nb.widgets.safe_html import escape, plain
 
 MIN_INTERVAL_S = 1 / 8
 MAX_INTERVAL_S = 1.0
-BYTES_PER_S = 32_000
-SEAL_CHARS = 16_000
-FORCED_SEAL_CHARS = 4 * SEAL_CHARS
-"""Where no blank line came by this length, the cut is made at the end of a line."""
+BYTES_PER_S = 16_000
+SEAL_CHARS = 8_000
+MOST_PARTS = 10
+"""Later parts are longer than this share of the text: JupyterLab shows 50 outputs of a cell, and hides the rest."""
 STALL_CHECK_S = 0.2
+READ_PAUSE_S = 0.1
+"""A reader that wakes for each token spends ten times what tokens cost that are read together."""
+WAITED_S = 0.002
+"""A piece that comes later than this after the one before it was waited for."""
+TRICKLE_CHARS_PER_S = 5_000
+"""A faster stream comes together as it is, and is not held up."""
 
-_FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})(.*)")
 _UNFINISHED_ESCAPE = re.compile(r"(?:\r|\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]{0,500})?)\Z")
 
 
@@ -36,8 +40,9 @@ class Live:
     """Text that grows in the output of the running cell.
 
     ``write`` takes the next piece, ``close`` shows the final state with ``notes`` under it; nothing is sent after that.
-    ``mode`` is how (``live``: one output, updated; ``final``: one output at the end; ``plain``: to ``out`` as it
-    comes), chosen for the place by default. What is saved holds the text as HTML that cannot act and as text/plain.
+    ``mode`` is how (``live``: an output that is updated, and another for every ``SEAL_CHARS`` or more; ``final``: one
+    output at the end; ``plain``: to ``out`` as it comes), chosen for the place by default. What is saved holds the text
+    as HTML that cannot act and as text/plain.
 
     >>> with Live(mode="plain") as live:
     ...     live.write("Hello, ")
@@ -52,15 +57,16 @@ class Live:
         mode: Mode | None = None,
         publish: Publish | None = None,
         clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], object] = time.sleep,
         out: TextIO | None = None,
         watch_stalls: bool = True,
     ) -> None:
         self.mode = mode or ("live" if publish is not None else display_mode())
-        self._format = format
         self._publish = publish
         if self.mode != "plain" and publish is None:
             self._publish = cell_publish()
         self._clock = clock
+        self._pause = pause
         self._out = out if out is not None else sys.stdout
         self._watch_stalls = watch_stalls and self.mode == "live"
         self._watching = False
@@ -68,13 +74,15 @@ class Live:
         self._over = threading.Event()
         self._parts: list[str] = []
         self._tail = ""
-        self._open = ""
+        self._part = Part(format)
         self._pending = False
         self._due = clock()
         self._display_id = new_display_id()
         self._shown = False
         self._line_open = False
-        self._fence = ""
+        self._length = 0
+        self._returned = clock()
+        self._counted, self._counted_from = 0, self._returned
 
     def __enter__(self) -> Live:
         return self
@@ -88,15 +96,21 @@ class Live:
         return "".join(self._parts)
 
     def write(self, piece: str) -> None:
-        """Add a piece; the first is shown at once."""
+        """Add a piece; the first is shown at once.
+
+        Where pieces trickle in, this returns a little later than it could, so that the next ones are read together.
+        """
+        now = self._clock()
+        waited = now - self._returned > WAITED_S
         with self._lock:
             if self._over.is_set() or not piece:
                 return
             self._parts.append(piece)
+            self._length += len(piece)
             if self.mode == "plain":
                 self._print(piece)
                 return
-            self._open += piece
+            self._part.add(piece)
             self._pending = True
             if self.mode == "live":
                 self.flush_due()
@@ -105,15 +119,21 @@ class Live:
             # The copied context tells the kernel which cell the thread's output belongs to.
             context = contextvars.copy_context()
             threading.Thread(target=context.run, args=(self._watch,), name="skytells-live", daemon=True).start()
+        since = now - self._counted_from
+        if waited and since >= READ_PAUSE_S and self.mode == "live":
+            trickles = self._length - self._counted < TRICKLE_CHARS_PER_S * since
+            self._counted, self._counted_from = self._length, now
+            if trickles:
+                self._pause(READ_PAUSE_S)
+        self._returned = self._clock()
 
     def flush_due(self) -> None:
         """Show what is pending, if an update is due."""
         with self._lock:
             if self._over.is_set() or not self._pending or self._clock() < self._due:
                 return
-            while len(self._open) > SEAL_CHARS and (cut := _cut(self._open, self._fence)):
-                self._seal(cut)
-            weight = self._send(self._open, final=False)
+            self._seal()
+            weight = self._send(final=False)
             self._pending = False
             self._due = self._clock() + min(max(MIN_INTERVAL_S, weight / BYTES_PER_S), MAX_INTERVAL_S)
 
@@ -125,9 +145,11 @@ class Live:
             try:
                 if self.mode == "plain":
                     self._print_end(notes)
-                elif self._open or notes or self._shown:
+                elif self._part.text or notes or self._shown:
+                    if self.mode == "live":
+                        self._seal()
                     kept = {"skytells": dict(metadata)} if metadata else {}
-                    self._send(self._open, final=True, notes=notes, metadata=kept)
+                    self._send(final=True, notes=notes, metadata=kept)
             finally:
                 self._over.set()
 
@@ -136,31 +158,25 @@ class Live:
         while not self._over.wait(STALL_CHECK_S):
             self.flush_due()
 
-    def _seal(self, cut: int) -> None:
-        head = self._open[:cut]
-        self._send(head, final=True)
-        self._fence = _open_fence(head, self._fence)
-        self._open = self._open[cut:]
-        self._display_id = new_display_id()
-        self._shown = False
+    def _seal(self) -> None:
+        """Show what stands by itself for the last time; the rest goes on in an output of its own."""
+        while parts := self._part.cut(max(SEAL_CHARS, self._length // MOST_PARTS)):
+            self._part, rest = parts
+            self._send(final=True)
+            self._part, self._display_id, self._shown = rest, new_display_id(), False
 
-    def _send(
-        self, text: str, *, final: bool, notes: Sequence[str] = (), metadata: dict[str, Any] | None = None
-    ) -> int:
-        """Publish the open part; gives the bytes of its page form."""
+    def _send(self, *, final: bool, notes: Sequence[str] = (), metadata: dict[str, Any] | None = None) -> int:
+        """Publish the open part; gives the bytes of it."""
         assert self._publish is not None
-        page = preformatted(text) if self._format == "text" else safe_html(self._fence + text)
-        if not text:
-            page = ""
+        text = self._part.text
+        page = "" if not text else self._part.whole_page() if final else self._part.page()
         page += "".join(f'<p class="skytells-note"><em>{escape(note)}</em></p>' for note in notes)
         # Partial states leave the plain text out: it would double the traffic of states that nobody keeps.
-        words = (
-            "\n\n".join([*([plain(text)] if text else []), *(f"[{plain(note)}]" for note in notes)]) if final else ""
-        )
-        bundle = {"text/html": page, "text/plain": words}
+        words = [*([plain(text)] if text else []), *(f"[{plain(note)}]" for note in notes)] if final else []
+        bundle = {"text/html": page, "text/plain": "\n\n".join(words)}
         self._publish(bundle, metadata or {}, display_id=self._display_id, update=self._shown)
         self._shown = True
-        return len(page.encode()) + len(words.encode())
+        return sum(len(value.encode()) for value in bundle.values())
 
     def _print(self, piece: str) -> None:
         piece = self._tail + piece
@@ -180,40 +196,3 @@ class Live:
             self._out.write(text)
             self._out.flush()
             self._line_open = not text.endswith("\n")
-
-
-def _cut(text: str, fence: str = "") -> int:
-    """Where to end a part: after the last blank line outside a code fence; 0 where the text should go on growing.
-
-    Past ``FORCED_SEAL_CHARS`` without such a line: after the last line, or the last character of a text without lines.
-    """
-    blank = position = 0
-    marker = fence.strip()
-    for line in text.split("\n")[:-1]:
-        position += len(line) + 1
-        marker = _fence_after(line, marker)
-        if not marker and not line.strip():
-            blank = position
-    if blank or len(text) <= FORCED_SEAL_CHARS:
-        return blank
-    return position or len(text)
-
-
-def _open_fence(text: str, fence: str) -> str:
-    """The line that opens the code block in which this text ends, or nothing."""
-    marker = fence.strip()
-    for line in text.split("\n"):
-        marker = _fence_after(line, marker)
-    return f"{marker}\n" if marker else ""
-
-
-def _fence_after(line: str, marker: str) -> str:
-    """The opening line of the fence that is open after this line, given the one that was open before it."""
-    found = _FENCE.match(line)
-    if not found:
-        return marker
-    ticks, rest = found.group(1), found.group(2).strip()
-    if marker:
-        opened = len(marker) - len(marker.lstrip(ticks[0]))
-        return "" if 0 < opened <= len(ticks) and not rest else marker
-    return "" if ticks[0] == "`" and "`" in rest else f"{ticks}{rest}"

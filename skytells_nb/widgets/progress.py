@@ -121,14 +121,20 @@ def progress_text(event: Progress, label: str = "") -> str:
         parts.append(f"{event.cached:,} cached")
     if event.failed:
         parts.append(f"{event.failed:,} failed")
+    if event.retries:
+        parts.append(f"{event.retries:,} {'retry' if event.retries == 1 else 'retries'}")
     if event.tokens:
         parts.append(f"{compact(event.tokens)} tokens")
     if event.cost:
         parts.append(dollars(event.cost))
     if event.rate > 0:
         parts.append(f"{event.rate:,.0f} rows/s" if event.rate >= 10 else f"{event.rate:.2g} rows/s")
+    if running and event.in_flight:
+        parts.append(f"{event.in_flight:,} in flight")
+    if running and event.limit:
+        parts.append(f"limit {plain(event.limit)}")
     if running and event.waiting:
-        parts.append(f"waiting: {plain(event.waiting)}")
+        parts.append(plain(event.waiting))
     elif running and event.seconds_left is not None:
         parts.append(f"{duration(event.seconds_left)} left")
     elif not running:

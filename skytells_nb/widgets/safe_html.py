@@ -10,24 +10,26 @@ import html
 import re
 from functools import cache
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from markdown_it import MarkdownIt
+    from markdown_it.rules_core import StateCore
     from markdown_it.rules_inline import StateInline
     from markdown_it.token import Token
 
 TAGS = {
-    *("div", "p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "pre", "code", "em"),
+    *("p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "pre", "code", "em"),
     *("strong", "s", "a", "table", "thead", "tbody", "tr", "th", "td"),
 }
-ATTRIBUTES = {"div": {"class"}, "a": {"href", "title"}, "code": {"class"}, "ol": {"start"}}
+ATTRIBUTES = {"a": {"href"}, "code": {"class"}, "ol": {"start"}}
 MATH_REACH = 2_000
 """Characters searched for the end of a formula; longer ones stay plain text."""
 
 _LINK = re.compile(r"(?:https?://|mailto:)", re.IGNORECASE)
-_CLASS = re.compile(r"language-[\w+#.-]{1,40}|skytells-md")
+_CLASS = re.compile(r"language-[\w+#.-]{1,40}")
 # pandoc's rule, so that "$5 and $10" is money.
 _INLINE_MATH = re.compile(r"\$(?![\s$])[^$]{0,500}?(?<![\s\\])\$(?!\d)")
 _MATH = {"$$": "$$", "\\[": "\\]", "\\(": "\\)"}
@@ -49,27 +51,43 @@ _ESCAPES = re.compile(
     r"|\x9b[0-?]*[ -/]*[@-~]"
 )
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Embeddings, overrides and isolates show code and addresses in another order than they have. Right-to-left text does
+# without them.
+_REORDERING = re.compile("[\u202a-\u202e\u2066-\u2069]")
+_HOST = re.compile(r"(?:[\w-]+\.)+[^\W\d_]{2,}")
 
 
 def safe_html(markdown: str) -> str:
     """The Markdown as HTML that cannot act on the page.
 
-    Raw HTML shows as text, images become plain links, links lead to http, https and mailto only. Formulas stay text
-    that the front end typesets, without commands that reach beyond the formula.
+    Raw HTML shows as text, images become plain links, links lead to http, https and mailto only, and one whose text
+    names another host than its own has that one beside it. Formulas stay text that the front end typesets, without
+    commands that reach beyond the formula.
 
     >>> safe_html("*hi* <script>")
     '<div class="skytells-md"><p><em>hi</em> &lt;script&gt;</p>\\n</div>'
     """
+    return framed(safe_blocks(markdown))
+
+
+def framed(page: str) -> str:
+    """Rendered blocks as one element."""
+    return f'<div class="skytells-md">{page}</div>'
+
+
+def safe_blocks(markdown: str) -> str:
+    """What ``safe_html`` frames: renderings of blocks, one after the other, are a rendering of the whole."""
     import nh3
 
-    return nh3.clean(
-        f'<div class="skytells-md">{_markdown().render(markdown)}</div>',
+    page: str = nh3.clean(
+        _REORDERING.sub("", _markdown().render(markdown)),
         tags=TAGS,
-        attributes=ATTRIBUTES,
+        attributes={**ATTRIBUTES, "*": set()},
         attribute_filter=_allowed,
         url_schemes={"http", "https", "mailto"},
         link_rel="noopener noreferrer nofollow",
     )
+    return page
 
 
 def escape(text: str) -> str:
@@ -87,12 +105,13 @@ def preformatted(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """The text for a terminal: no escape sequences, no control characters except newline and tab.
+    """The text for a terminal: no escape sequences, no control characters except newline and tab, none that reorder.
 
     >>> plain("\\x1b[31mred\\x1b[0m and \\x1b]0;title\\x07done")
     'red and done'
     """
-    return _CONTROLS.sub("", _ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n"))
+    text = _ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
+    return _REORDERING.sub("", _CONTROLS.sub("", text))
 
 
 def _allowed(tag: str, name: str, value: str) -> str | None:
@@ -110,6 +129,7 @@ def _markdown() -> MarkdownIt:
     markdown = MarkdownIt("commonmark", {"html": False, "linkify": False}).enable(["table", "strikethrough"])
     markdown.disable(["image", "html_inline", "html_block"])
     markdown.inline.ruler.before("escape", "math", _math)
+    markdown.core.ruler.push("hosts", _show_hosts)
     # A relative link would act on the notebook server itself.
     markdown.validateLink = _web_link  # type: ignore[method-assign]
     markdown.renderer.rules["text"] = _text  # type: ignore[attr-defined]
@@ -118,6 +138,34 @@ def _markdown() -> MarkdownIt:
 
 def _web_link(url: str) -> bool:
     return _LINK.match(url) is not None
+
+
+def _show_hosts(state: StateCore) -> None:
+    """Sets the host of a link beside it where its text names another."""
+    for block in state.tokens:
+        children, shown = block.children or [], []
+        text, opened = "", None
+        for token in children:
+            shown.append(token)
+            if token.type == "link_open":
+                text, opened = "", token
+            elif token.type == "link_close" and opened is not None:
+                host = _host(str(opened.attrs.get("href", "")))
+                named = _HOST.search(text)
+                if named and not f".{host}".endswith(f".{named.group().lower().removeprefix('www.')}"):
+                    shown.append(type(token)("text", "", 0, content=f" ({host})"))
+            else:
+                text += token.content
+        if children:
+            block.children = shown
+
+
+def _host(address: str) -> str:
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return address
+    return (parts.path.rpartition("@")[2] if parts.scheme == "mailto" else parts.hostname or "").lower()
 
 
 def _math(state: StateInline, silent: bool) -> bool:

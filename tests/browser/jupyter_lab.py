@@ -103,8 +103,7 @@ def notebook_page(lab: Lab, name: str, chromium: Path, outside: list[str]) -> It
         page = context.new_page()
         page.set_default_timeout(60_000)
         page.goto(f"{lab.url}/doc/tree/{name}?token={lab.token}")
-        page.wait_for_selector(".jp-Notebook .jp-Cell")
-        page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.context?.isReady")
+        _wait_until_open(page)
         try:
             yield page
         finally:
@@ -125,6 +124,31 @@ def run_all(page: Page) -> None:
 
 def save(page: Page) -> None:
     page.evaluate("async () => { await window.jupyterapp.commands.execute('docmanager:save'); }")
+
+
+def reload(page: Page) -> None:
+    """Load the page again, as a person does; the kernel goes on."""
+    page.reload()
+    _wait_until_open(page)
+
+
+def lose_kernel(page: Page) -> None:
+    """End the kernel and load the page again, as when a saved notebook is opened another day."""
+    page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.sessionContext.shutdown(); }")
+    reload(page)
+
+
+def choose_theme(page: Page, name: str) -> None:
+    page.evaluate(
+        "async (theme) => { await window.jupyterapp.commands.execute('apputils:change-theme', {theme}); }", name
+    )
+    page.wait_for_selector(f"body[data-jp-theme-name='{name}']", state="attached")
+    page.wait_for_selector("#jupyterlab-splash", state="detached")
+
+
+def _wait_until_open(page: Page) -> None:
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
+    page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.context?.isReady")
 
 
 def _wait(lab: Lab, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -54,6 +54,14 @@ def test_the_line_names_rows_cache_failures_tokens_cost_rate_and_time() -> None:
     assert line == ("embed · 1,200/20,000 rows · 300 cached · 2 failed · 34k tokens · $0.02 · 450 rows/s · 42 s left")
 
 
+def test_the_line_names_what_is_under_way_and_what_holds_it_back() -> None:
+    line = progress_text(event(10, retries=2, in_flight=16, limit="25 requests per 60 s", seconds=10.0))
+    assert (
+        line
+        == "embed · 10/20,000 rows · 2 retries · 1 rows/s · 16 in flight · limit 25 requests per 60 s · 5 h 33 min left"
+    )
+
+
 @pytest.mark.parametrize("state", ["interrupted", "failed"])
 def test_an_early_end_is_named(state: State) -> None:
     """A run that was stopped says so and no longer promises an end."""
@@ -64,7 +72,8 @@ def test_an_early_end_is_named(state: State) -> None:
 
 def test_a_wait_is_explained() -> None:
     """Where nothing moves, the reason takes the place of the time left."""
-    assert progress_text(event(5, waiting="rate limit, 12 s")).endswith("waiting: rate limit, 12 s")
+    line = progress_text(event(5, waiting="waiting 12 s for the account's limit"))
+    assert line.endswith("· waiting 12 s for the account's limit")
 
 
 def test_updates_come_at_most_four_times_a_second() -> None:

@@ -6,9 +6,11 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from hostile import PAYLOADS, pieces
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from skytells_nb.widgets.part import Part
 from skytells_nb.widgets.safe_html import ATTRIBUTES, TAGS, escape, plain, preformatted, safe_html
 
 RUN = "(window.x=1)"
@@ -69,13 +71,15 @@ def assert_harmless(page: str) -> Page:
     parsed = Page(page)
     assert parsed.others == []
     for tag, attributes in parsed.elements:
-        assert tag in TAGS
-        assert set(attributes) <= ATTRIBUTES.get(tag, set()) | ({"rel"} if tag == "a" else set())
+        assert tag in TAGS | {"div"}
+        assert set(attributes) <= ATTRIBUTES.get(tag, set()) | {"a": {"rel"}, "div": {"class"}}.get(tag, set())
         if "href" in attributes:
             assert re.match(r"(?i)(https?://|mailto:)", attributes["href"] or "")
             assert attributes["rel"] == "noopener noreferrer nofollow"
         if "class" in attributes:
-            assert attributes["class"] == "skytells-md" or (attributes["class"] or "").startswith("language-")
+            wanted = "skytells-md" if tag == "div" else "language-"
+            assert (attributes["class"] or "").startswith(wanted)
+    assert [tag for tag, _ in parsed.elements].count("div") == 1
     return parsed
 
 
@@ -83,6 +87,16 @@ def assert_harmless(page: str) -> Page:
 def test_hostile_markdown_leaves_only_allowed_tags_and_web_links(payload: str) -> None:
     """No script, handler, style, image, frame or form survives, and links go to the web only."""
     assert_harmless(safe_html(payload))
+
+
+@pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS.keys())
+def test_an_attack_is_harmless_at_every_moment_of_its_growth(payload: str) -> None:
+    """Each unfinished state that a page shows is as clean as the whole."""
+    part = Part()
+    for piece in pieces(payload):
+        part.add(piece)
+        assert_harmless(part.page())
+    assert_harmless(part.whole_page())
 
 
 @given(
@@ -188,3 +202,42 @@ def test_plain_text_loses_escape_sequences_whole() -> None:
         "\x1b[1;31mred\x1b[0m\x1b]52;c;ZXZpbA==\x07 a\tb\r\nc \x1b]8;;http://evil.test\x1b\\link\x1b]8;;\x1b\\\x9b2J"
     )
     assert plain(hostile) == "red a\tb\nc link"
+
+
+@pytest.mark.parametrize(
+    ("markdown", "host"),
+    [
+        ("[https://bank.test/login](https://evil.test/x)", "evil.test"),
+        ("[**bank.test**](https://evil.test)", "evil.test"),
+        ("[`www.bank.test`](https://bank.test.evil.test)", "bank.test.evil.test"),
+        ("<https://bank.test@evil.test/>", "evil.test"),
+        ("[help@bank.test](mailto:help@evil.test)", "evil.test"),
+        ("[b][r]\n\n[r]: https://evil.test\n\n![bank.test](https://evil.test/x.png)", "evil.test"),
+    ],
+)
+def test_a_link_that_names_another_host_shows_its_own(markdown: str, host: str) -> None:
+    """What the reader takes for the address is not left to the model."""
+    assert f"</a> ({host})" in safe_html(markdown)
+
+
+@pytest.mark.parametrize(
+    "markdown",
+    [
+        "[the docs](https://a.test)",
+        "<https://a.test/b.html>",
+        "[a.test](https://docs.a.test/)",
+        "[WWW.A.test/x](https://a.test/x)",
+        "<mailto:me@a.test>",
+        "[see e.g. this](https://a.test)",
+    ],
+)
+def test_an_honest_link_is_left_alone(markdown: str) -> None:
+    """A link's own address as its text, or no address, needs nothing beside it."""
+    assert safe_html(markdown).endswith("</a></p>\n</div>")
+
+
+@pytest.mark.parametrize("text", ["a\u202eb", "a&#x202e;b", "a\u2067b\u2069", "`a\u202db`", "```\na\u202eb\n```"])
+def test_nothing_changes_the_order_in_which_text_is_read(text: str) -> None:
+    """Overrides, embeddings and isolates are taken out, of code too; letters of right-to-left scripts stay."""
+    assert not re.search("[\u202a-\u202e\u2066-\u2069]", safe_html(text) + plain(text) + preformatted(text))
+    assert plain("\u05d0\u05d1\u200f") == "\u05d0\u05d1\u200f"

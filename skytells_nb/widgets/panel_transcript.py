@@ -1,0 +1,104 @@
+"""A conversation as a page that needs no kernel: HTML that cannot act, and text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from skytells_nb.widgets.panel_turn import Turn
+from skytells_nb.widgets.panel_words import badge, totals
+from skytells_nb.widgets.safe_html import escape, plain, safe_html
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """The turns as they stood. As the last line of a cell it shows itself, and is saved with the notebook."""
+
+    title: str
+    system: str
+    turns: tuple[Turn, ...]
+
+    def html(self, name: str = "") -> str:
+        """One ``<div>`` without scripts, styles or images; ``name`` is one more class of it."""
+        heading = f"<p><strong>{escape(self.title)}</strong></p>"
+        system = f"<p><em>System: {_lines(self.system)}</em></p>" if self.system else ""
+        body = "".join(map(_turn_html, self.turns)) or "<p>No turns yet.</p>"
+        used = totals(self.turns)
+        foot = f"<p><small>{escape(used)}</small></p>" if used else ""
+        return f'<div class="skytells-chat{f" {name}" if name else ""}">{heading}{system}{body}{foot}</div>'
+
+    @property
+    def text(self) -> str:
+        """The same as plain text."""
+        system = [f"[System: {plain(self.system)}]"] if self.system else []
+        parts = [plain(self.title), *system, *map(_turn_text, self.turns)]
+        return "\n\n".join([*parts, *([] if self.turns else ["No turns yet."])])
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        return self.bundle()
+
+    def bundle(self, name: str = "") -> dict[str, str]:
+        """What is published: ``text/html`` and ``text/plain``."""
+        return {"text/html": self.html(name), "text/plain": self.text}
+
+
+def speaker(turn: Turn) -> str:
+    return "You" if turn.role == "user" else turn.model or "Assistant"
+
+
+def notes(turn: Turn) -> list[str]:
+    """What stands under a turn: how it ended, what it used, the verdict."""
+    return [note for note in (turn.ending, turn.facts, badge(turn)[1]) if note]
+
+
+def _turn_html(turn: Turn) -> str:
+    words = ""
+    if turn.text:
+        words = f"<p>{_lines(turn.text)}</p>" if turn.role == "user" else safe_html(turn.text)
+    problem = turn.problem
+    if problem is not None:
+        said = escape(" ".join(filter(None, [problem.message, problem.advice])))
+        words += f"<p><strong>{escape(problem.name)}</strong>: {said}</p>"
+    under = " · ".join(map(escape, notes(turn)))
+    return (
+        f'<div class="skytells-said"><p><strong>{escape(speaker(turn))}</strong></p>{words}'
+        f"{f'<p><small>{under}</small></p>' if under else ''}</div>"
+    )
+
+
+def _turn_text(turn: Turn) -> str:
+    lines = [f"{plain(speaker(turn))}:", *([plain(turn.text)] if turn.text else [])]
+    if turn.problem is not None:
+        lines.append(plain(f"{turn.problem.name}: {turn.problem.message} {turn.problem.advice}".rstrip()))
+    under = notes(turn)
+    return "\n".join([*lines, *([f"[{plain(' · '.join(under))}]"] if under else [])])
+
+
+def _lines(text: str) -> str:
+    return escape(text).replace("\n", "<br>")
+
+
+def view_states(turns: Sequence[Turn]) -> list[dict[str, Any]]:
+    """The turns as the page's script shows them: ``html`` is the only part that it takes as HTML."""
+    return [_view_state(turn) for turn in turns]
+
+
+def _view_state(turn: Turn) -> dict[str, Any]:
+    kind, words = badge(turn)
+    problem = turn.problem
+    return {
+        "role": turn.role,
+        "who": plain(speaker(turn)),
+        "text": turn.text,
+        "html": safe_html(turn.text) if turn.role == "assistant" and turn.text else "",
+        "ending": plain(turn.ending),
+        "facts": turn.facts,
+        "badge": {"kind": kind, "text": plain(words)},
+        "problem": None
+        if problem is None
+        else {"name": problem.name, "message": plain(problem.message), "advice": problem.advice},
+    }

@@ -1,0 +1,88 @@
+"""What the chat panel says of its turns: the verdict, what was used, what to do after an error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from skytells_nb.engine.report import dollars
+from skytells_nb.errors import (
+    APIError,
+    AuthenticationError,
+    ConnectError,
+    ContentPolicyError,
+    ContextLengthError,
+    ModelNotFoundError,
+    PaymentRequiredError,
+    RateLimitError,
+    Retryable,
+    TruncatedStreamError,
+)
+from skytells_nb.widgets.panel_turn import FAILED, INTERRUPTED, TRUNCATED, Turn
+from skytells_nb.wire.safety import severity_rank
+
+_SOURCES = {"prompt": "the prompt", "completion": "the answer"}
+
+
+def badge(turn: Turn) -> tuple[str, str]:
+    """The verdict as a kind (safe, low, medium, high, filtered, unchecked) and in words; empty where none was due.
+
+    No verdict is not a pass: an answer that was cut, or whose text the filter did not speak of, is not checked.
+    """
+    safety = turn.safety
+    if safety is None:
+        return "", ""
+    said: dict[str, list[str]] = {}
+    for finding in safety.flagged:
+        word = finding.severity if severity_rank(finding.severity) > 0 else "detected" if finding.detected else ""
+        words = " ".join(filter(None, [finding.category.replace("_", " "), word]))
+        said.setdefault(_SOURCES[finding.source], []).append(words)
+    where = "; ".join(f"{', '.join(dict.fromkeys(words))} in {source}" for source, words in said.items())
+    if safety.filtered:
+        what = "prompt blocked" if safety.blocked and turn.problem is not None else "filtered"
+        return "filtered", f"Safety: {what}{f' ({where})' if where else ''}"
+    cut = turn.finish_reason in (INTERRUPTED, TRUNCATED, FAILED)
+    spoken_of = not turn.text or any(f.source == "completion" for f in safety.findings)
+    checked = safety.checked and spoken_of and not cut
+    if where:
+        kind = next((s for s in ("high", "medium", "low") if s == safety.severity), "medium")
+        return kind, f"Safety: {where}{'' if checked else '; the rest is not checked'}"
+    if checked:
+        return "safe", "Safety: safe"
+    return "unchecked", "Safety: not checked to its end" if cut and safety.findings else "Safety: not checked"
+
+
+def totals(turns: Iterable[Turn]) -> str:
+    """What the conversation used, in words."""
+    used = [turn for turn in turns if turn.role == "assistant" and turn.facts]
+    if not used:
+        return ""
+    tokens_in, tokens_out = (sum(getattr(t, name) or 0 for t in used) for name in ("tokens_in", "tokens_out"))
+    cost = dollars(sum(turn.cost or 0 for turn in used))
+    least = "at least " if any(turn.cost is None for turn in used) else ""
+    return f"{least}{tokens_in:,} tokens in, {tokens_out:,} out · {cost}"
+
+
+def advice(problem: Exception) -> str:
+    """What to do next, where the message itself does not say."""
+    match problem:
+        case ContentPolicyError():
+            return "The safety filter blocked this prompt. It is not sent again with the next one: change it and send."
+        case RateLimitError():
+            wait = f"{math.ceil(problem.retry_after):,} s" if problem.retry_after else "a little"
+            return f"Wait {wait}, then send again."
+        case AuthenticationError():
+            return "Connect again with a valid key: sky.connect(…) in a cell, then send again."
+        case PaymentRequiredError():
+            return "Add credit to the account, then send again."
+        case ModelNotFoundError():
+            return "Choose another model, then send again."
+        case ContextLengthError():
+            return "Shorten the message, or start anew with panel.clear(), then send again."
+        case ConnectError():
+            return "Send again once it can be reached."
+        case TruncatedStreamError() | Retryable():
+            return "Send again; it may succeed."
+        case APIError():
+            return "Change what the message names, then send again."
+    return ""

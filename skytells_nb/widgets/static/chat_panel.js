@@ -1,0 +1,297 @@
+// The chat panel's page side. Model text is never parsed here: the kernel sends it as sanitised HTML, everything else is
+// set as text.
+
+const COPIED_MS = 1500;
+
+function element(tag, className, text) {
+  const node = document.createElement(tag);
+  if (className) node.className = `skytells-${className}`;
+  if (text !== undefined) node.textContent = text;
+  return node;
+}
+
+function button(text, className, action) {
+  const node = element("button", className, text);
+  node.type = "button";
+  node.addEventListener("click", action);
+  return node;
+}
+
+// Takes HTML that the kernel has sanitised. A link must not take the notebook's own page away.
+function fill(node, html) {
+  node.innerHTML = html;
+  for (const link of node.querySelectorAll("a")) link.target = "_blank";
+}
+
+async function copy(text) {
+  if (navigator.clipboard && window.isSecureContext) return navigator.clipboard.writeText(text);
+  // Pages without TLS have no clipboard of their own.
+  const field = element("textarea");
+  field.value = text;
+  document.body.append(field);
+  field.select();
+  const done = document.execCommand("copy");
+  field.remove();
+  if (!done) throw new Error("copying was refused");
+}
+
+function copyButton(turn) {
+  const node = button("Copy", "copy", async () => {
+    const copied = await copy(turn.text).then(() => true, () => false);
+    node.textContent = copied ? "Copied" : "Copying failed";
+    node.focus();
+    setTimeout(() => (node.textContent = "Copy"), COPIED_MS);
+  });
+  node.setAttribute("aria-label", `Copy what ${turn.who === "You" ? "you" : turn.who} said`);
+  return node;
+}
+
+function turnElement(turn) {
+  const node = element("article", "turn");
+  node.dataset.role = turn.role;
+  node.setAttribute("aria-label", turn.who);
+  const head = element("div", "head");
+  head.append(element("strong", "who", turn.who));
+  if (turn.text) head.append(copyButton(turn));
+  node.append(head);
+  if (turn.role === "user") {
+    node.append(element("div", "words", turn.text));
+  } else if (turn.html) {
+    const answer = element("div", "answer");
+    fill(answer, turn.html);
+    node.append(answer);
+  }
+  if (turn.problem) {
+    const block = element("div", "problem");
+    block.append(element("strong", "", turn.problem.name), element("p", "", turn.problem.message));
+    if (turn.problem.advice) block.append(element("p", "", turn.problem.advice));
+    node.append(block);
+  }
+  const foot = element("div", "foot");
+  if (turn.ending) foot.append(element("span", "ending", turn.ending));
+  if (turn.facts) foot.append(element("span", "facts", turn.facts));
+  if (turn.badge.text) {
+    const badge = element("span", "badge", turn.badge.text);
+    badge.dataset.kind = turn.badge.kind;
+    foot.append(badge);
+  }
+  if (foot.childElementCount) node.append(foot);
+  return node;
+}
+
+// In JupyterLab the notebook's own model is at hand: it keeps the transcript where a reload made the page forget which
+// output a display id belongs to. Elsewhere, and where nothing changed, this does nothing.
+function keepSaved(manager, name, data) {
+  const cells = manager?.context?.model?.cells;
+  if (!cells) return;
+  for (const cell of cells) {
+    const outputs = cell.outputs;
+    for (let i = 0; i < (outputs?.length ?? 0); i++) {
+      const output = outputs.get(i);
+      const html = output.data?.["text/html"];
+      if (typeof html === "string" && html.includes(name) && html !== data["text/html"]) output.setData({ data });
+    }
+  }
+}
+
+function render({ model, el }) {
+  const name = model.get("saved_class").replace(/[^\w-]/g, "");
+  const root = element("section", "panel");
+  root.setAttribute("aria-label", model.get("title"));
+  const hide = element("style");
+  hide.textContent = `.${name}, .jp-OutputArea-child:has(.${name}) { display: none !important; }`;
+
+  const models = element("select", "models");
+  const modelLabel = element("label", "field", "Model ");
+  modelLabel.append(models);
+  const system = element("textarea", "system");
+  system.rows = 2;
+  const systemBox = element("details", "details");
+  const systemLabel = element("label", "field", "Sent before every question");
+  systemLabel.append(system);
+  systemBox.append(element("summary", "", "System text"), systemLabel);
+  const bar = element("div", "bar");
+  const title = element("strong", "title");
+  bar.append(title, modelLabel);
+
+  const log = element("div", "log");
+  log.setAttribute("role", "log");
+  log.setAttribute("aria-live", "polite");
+  log.setAttribute("aria-label", "Conversation");
+  log.tabIndex = 0;
+  const live = element("article", "turn");
+  live.dataset.role = "assistant";
+  const liveName = element("strong", "who");
+  const liveParts = element("div", "answer");
+  live.append(liveName, liveParts);
+
+  const input = element("textarea", "input");
+  input.rows = 2;
+  input.placeholder = "Enter sends, Shift+Enter starts a new line, Escape stops";
+  input.setAttribute("aria-label", "Message");
+  const send = button("Send", "send", submit);
+  const stop = button("Stop", "stop", halt);
+  const composer = element("div", "composer");
+  composer.append(input, send, stop);
+  const status = element("div", "status");
+  status.setAttribute("role", "status");
+
+  root.append(hide, bar, systemBox, log, composer, status);
+  el.append(root);
+
+  const keys = [];
+  const parts = new Map();
+  let pending = null;
+  let asked = null;
+
+  function say(text) {
+    status.textContent = text || model.get("totals");
+  }
+
+  function following(change) {
+    const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+    change();
+    if (atEnd) log.scrollTop = log.scrollHeight;
+  }
+
+  function showTurns() {
+    const turns = model.get("turns");
+    following(() => {
+      turns.forEach((turn, i) => {
+        const key = JSON.stringify(turn);
+        if (keys[i] === key) return;
+        const node = turnElement(turn);
+        if (i < keys.length) log.children[i].replaceWith(node);
+        else log.insertBefore(node, live.parentNode === log ? live : null);
+        keys[i] = key;
+      });
+      while (keys.length > turns.length) log.children[keys.length - 1].remove(), keys.pop();
+    });
+    root.dataset.empty = String(turns.length === 0);
+  }
+
+  function showBusy() {
+    const busy = model.get("busy");
+    log.setAttribute("aria-busy", String(busy));
+    const stopHadFocus = document.activeElement === stop;
+    send.hidden = busy;
+    stop.hidden = !busy;
+    following(() => {
+      parts.clear();
+      liveParts.replaceChildren();
+      liveName.textContent = `${model.get("model")} is answering`;
+      if (busy) log.append(live);
+      else live.remove();
+    });
+    if (stopHadFocus) input.focus();
+    if (!busy) giveBack();
+    say();
+  }
+
+  // A question that failed is put back, to be changed or sent again.
+  function giveBack() {
+    const last = model.get("turns").at(-1);
+    if (asked !== null && last?.problem && !last.text && !input.value) input.value = asked;
+    asked = null;
+  }
+
+  function showModels() {
+    models.replaceChildren(...model.get("models").map((text) => new Option(text, text)));
+    models.value = model.get("model");
+  }
+
+  function showSystem() {
+    if (document.activeElement !== system) system.value = model.get("system");
+    if (model.get("system")) systemBox.open = true;
+  }
+
+  function showTitle() {
+    title.textContent = model.get("title");
+  }
+
+  function submit() {
+    const text = input.value;
+    input.focus();
+    if (!text.trim()) return;
+    if (model.get("busy")) return say("An answer is under way; Escape stops it.");
+    pending = text;
+    say("Sent; waiting for the kernel. A cell that is running goes first.");
+    model.send({ kind: "send", text });
+  }
+
+  function halt() {
+    if (!model.get("busy")) return;
+    say("Stopping.");
+    model.send({ kind: "stop" });
+    input.focus();
+  }
+
+  function received(message) {
+    if (message.kind === "part") {
+      following(() => {
+        if (!parts.has(message.id)) {
+          parts.set(message.id, element("div"));
+          liveParts.append(parts.get(message.id));
+        }
+        fill(parts.get(message.id), message.html);
+      });
+    } else if (message.kind === "accepted") {
+      if (pending !== null && input.value === pending) input.value = "";
+      asked = pending;
+      pending = null;
+      say();
+    } else if (message.kind === "refused") {
+      if (pending !== null) say(message.why);
+      pending = null;
+    } else if (message.kind === "saved") {
+      keepSaved(model.widget_manager, name, message.data);
+    }
+  }
+
+  input.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+      event.preventDefault();
+      submit();
+    }
+  });
+  root.addEventListener("keydown", (event) => {
+    // Notebook shortcuts are not for the panel: x would cut the cell, and JupyterLab takes line breaks from text fields.
+    if (!((event.ctrlKey || event.metaKey) && event.key === "s")) event.stopPropagation();
+    if (event.key === "Escape") {
+      event.preventDefault();
+      halt();
+    }
+  });
+  models.addEventListener("change", () => {
+    model.set("model", models.value);
+    model.save_changes();
+  });
+  system.addEventListener("change", () => {
+    model.set("system", system.value);
+    model.save_changes();
+  });
+
+  const handlers = {
+    "change:turns": showTurns,
+    "change:busy": showBusy,
+    "change:models": showModels,
+    "change:model": showModels,
+    "change:system": showSystem,
+    "change:title": showTitle,
+    "change:totals": () => say(),
+    "msg:custom": received,
+  };
+  for (const [event, handler] of Object.entries(handlers)) model.on(event, handler);
+  showTitle();
+  showModels();
+  showSystem();
+  showTurns();
+  showBusy();
+  // The page lays the log out only after this.
+  requestAnimationFrame(() => (log.scrollTop = log.scrollHeight));
+  return () => {
+    for (const [event, handler] of Object.entries(handlers)) model.off(event, handler);
+  };
+}
+
+export default { render };

