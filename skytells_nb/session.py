@@ -179,7 +179,8 @@ class Session:
         with self._lock:
             for verdict in verdicts:
                 self.judged += 1
-                self.flagged.update(replace(finding, index=0) for finding in verdict.flagged)
+                for finding in verdict.flagged:
+                    self.flagged[replace(finding, index=0) if finding.index else finding] += 1
                 self.totals.filtered += verdict.filtered
                 self.totals.blocked += verdict.blocked
                 self.totals.unchecked += not verdict.checked

@@ -85,10 +85,12 @@ class ResponseAssembler:
     def whole(self, finish_reason: str | None, request_id: str | None) -> Response:
         answer = self._last.model_copy() if self._last is not None else Response(status="in_progress")
         answer._request_id = request_id
-        if not self.complete:
-            text = self.text_so_far()
-            part = ContentPart(text=text)
-            answer.output = [OutputItem(role="assistant", status="incomplete", content=[part])] if text else []
-            if finish_reason is not None:
-                answer.status, answer.incomplete_details = "incomplete", {"reason": finish_reason}
+        text = self.text_so_far()
+        # The snapshot of an answer that failed may leave out what it had said.
+        unsaid = self.complete and answer.status == "failed" and not answer.output_text
+        if unsaid or not self.complete:
+            said = OutputItem(role="assistant", status="incomplete", content=[ContentPart(text=text)])
+            answer.output = [*(item for item in answer.output if item.type == "reasoning"), *([said] if text else [])]
+        if not self.complete and finish_reason is not None:
+            answer.status, answer.incomplete_details = "incomplete", {"reason": finish_reason}
         return answer

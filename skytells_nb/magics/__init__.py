@@ -1,4 +1,4 @@
-"""The door for cells: ``%%skytells_chat`` and ``%skytells``, put into a shell and taken out again."""
+"""The door for cells: ``%%skytells_chat``, ``%%skytells_respond`` and ``%skytells``, put into a shell and taken out."""
 
 from __future__ import annotations
 

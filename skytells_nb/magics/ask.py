@@ -2,111 +2,113 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from skytells_nb.errors import ContentPolicyError, SkytellsError, TruncatedStreamError
-from skytells_nb.widgets.live import Live
-from skytells_nb.wire.chat import ChatCompletion, ChatMessage, Choice
+from skytells_nb.errors import AnswerError, ContentPolicyError, ReplayMissError, SkytellsError, TruncatedStreamError
+from skytells_nb.magics.question import Answer, Question
+from skytells_nb.magics.structured import Way, refuses_form
+from skytells_nb.wire.chat import ChatCompletion
+from skytells_nb.wire.responses import Response
 
 if TYPE_CHECKING:
+    from skytells_nb.magics.screen import Screen
     from skytells_nb.session import Session
 
 INTERRUPTED = "interrupted"
 TRUNCATED = "truncated"
 FAILED = "error"
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is sent."""
-
-    model: str
-    prompt: str
-    system: str | None = None
-    temperature: float | None = None
-    max_tokens: int | None = None
-    stream: bool = True
-    cache: bool = False
-
-    def options(self) -> dict[str, Any]:
-        """What is sent beside the messages, where it was given."""
-        given = {"temperature": self.temperature, "max_tokens": self.max_tokens}
-        return {name: value for name, value in given.items() if value is not None}
-
-    def parameters(self) -> dict[str, Any]:
-        """The arguments of ``client.chat.completions.create``, without ``stream``."""
-        system = [{"role": "system", "content": self.system}] if self.system else []
-        return {
-            "model": self.model,
-            "messages": [*system, {"role": "user", "content": self.prompt}],
-            **self.options(),
-        }
+NOT_RECORDED = "A recording holds df.skytells calls and %%skytells_chat cells with --cache, no others."
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The answer as far as it came (``None`` where nothing did), and what stopped it."""
+    """The answer as far as it came (``None`` where nothing did), and what stopped it.
 
-    answer: ChatCompletion | None
+    ``way`` is how JSON was asked for in the end, where it was.
+    """
+
+    answer: Answer | None
     problem: KeyboardInterrupt | SkytellsError | None = None
     cached: bool = False
+    way: Way | None = None
 
 
-def answer_to(session: Session, question: Question, live: Live) -> Outcome:
-    """The kept answer where one is wanted and there, else ``ask``, whose whole answer is kept where that is wanted."""
-    if not question.cache:
-        return ask(session, question, live)
-    from skytells_nb.engine.job import completion_job
+def answer_to(session: Session, question: Question, screen: Screen) -> Outcome:
+    """The kept answer where one is wanted and there, else ``ask``, whose whole answer is kept where that is wanted.
+
+    In replay mode the kept answer is always wanted; raises ReplayMissError where it was not recorded.
+    """
+    key = question.key() if question.cache or session.recording else None
+    if key is None:
+        return ask(session, question, screen)
     from skytells_nb.engine.work import Completed
 
-    # The same key as df.skytells.complete has for this prompt: either finds what the other paid for.
-    job = completion_job(question.model, system=question.system, params=question.options())
+    job, text = key
     try:
-        kept = session.engine.recall(job, question.prompt)
+        kept = session.engine.recall(job, text)
     except ContentPolicyError as refusal:
         return Outcome(None, refusal, cached=True)
+    except ReplayMissError as missing:
+        missing.add_note(NOT_RECORDED)
+        raise
     if kept is not None:
         answer = Completed.from_bytes(kept).to_answer()
-        live.write(answer.text)
+        screen.show(question.pieces(answer))
         return Outcome(answer, cached=True)
-    outcome = ask(session, question, live)
+    outcome = ask(session, question, screen)
     if outcome.problem is not None:
         worth_keeping = job.work.kept(outcome.problem) if isinstance(outcome.problem, Exception) else None
     else:
-        worth_keeping = Completed.of(outcome.answer).to_bytes() if outcome.answer is not None else None
+        whole = outcome.answer if isinstance(outcome.answer, ChatCompletion) else None
+        worth_keeping = Completed.of(whole).to_bytes() if whole is not None and question.fits(whole) else None
     if worth_keeping is not None:
-        session.engine.keep(job, question.prompt, worth_keeping)
+        session.engine.keep(job, text, worth_keeping)
     return outcome
 
 
-def ask(session: Session, question: Question, live: Live) -> Outcome:
-    """Send the question and write the answer to ``live`` as it arrives.
+def ask(session: Session, question: Question, screen: Screen) -> Outcome:
+    """Send the question and show the answer as it arrives; JSON in a weaker way where the service refuses one.
 
     An interrupt or an error does not raise: the connection is closed, and the outcome holds what came with the
     finish_reason "interrupted", "truncated" or "error".
     """
-    completions = session.client.chat.completions
-    parameters = question.parameters()
+    while True:
+        outcome = _ask_once(session, question, screen)
+        refused = isinstance(outcome.problem, SkytellsError) and refuses_form(outcome.problem)
+        weaker = question.form.weaker() if question.form is not None and refused else None
+        if weaker is None:
+            return replace(outcome, way=question.form.way if question.form is not None else None)
+        question = replace(question, form=weaker)
+
+
+def _ask_once(session: Session, question: Question, screen: Screen) -> Outcome:
     stream = None
     try:
         if not question.stream:
-            answer = completions.create(**parameters)
-            live.write(answer.text)
-            return Outcome(answer)
-        stream = completions.create(**parameters, stream=True, stream_options={"include_usage": True})
+            answer: Answer = question.send(session.client)
+            screen.show(question.pieces(answer))
+            return Outcome(answer, _failure(answer))
+        stream = question.begin(session.client)
         with stream:
-            for piece in stream.text:
-                live.write(piece)
-        return Outcome(stream.so_far(finish_reason=None))
+            for piece in stream:
+                screen.show(question.pieces(piece))
+        answer = stream.so_far(finish_reason=None)
+        return Outcome(answer, _failure(answer))
     except (KeyboardInterrupt, SkytellsError) as problem:
         reason = _reason(problem)
         if stream is not None:
             return Outcome(stream.so_far(finish_reason=reason), problem)
-        if reason == INTERRUPTED:
-            nothing = Choice(finish_reason=reason, message=ChatMessage(content=""))
-            return Outcome(ChatCompletion(model=question.model, choices=[nothing]), problem)
-        return Outcome(None, problem)
+        return Outcome(question.nothing(reason) if reason == INTERRUPTED else None, problem)
+
+
+def _failure(answer: Answer) -> AnswerError | None:
+    """What went wrong where the service itself says of a whole answer that it failed."""
+    if not isinstance(answer, Response) or answer.status not in ("failed", "cancelled"):
+        return None
+    told = answer.error or {}
+    why = ": ".join(str(told[name]) for name in ("code", "message") if told.get(name)) or "it does not say why"
+    return AnswerError(f"The service gave the answer up as {answer.status}: {why}", request_id=answer.request_id)
 
 
 def _reason(problem: BaseException) -> str:

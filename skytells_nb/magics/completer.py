@@ -1,44 +1,71 @@
-"""Tab completion on the magic's line: options, models that are known already, variables. Never asks the service."""
+"""Tab completion on the magics' lines: options, models that are known already, names. Never asks the service."""
 
 from __future__ import annotations
 
 import keyword
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
 
-from skytells_nb.magics.args import option_names
-
-WORDS = ("status", "models", "usage", "connect", "local", "help")
-"""What %skytells understands."""
+from skytells_nb.magics.args import Api, Effort, Format, option_names
+from skytells_nb.magics.cache_args import cache_words
+from skytells_nb.magics.word_args import ACTIONS, WORDS, word_options
 
 _HOOK = "complete_command"
+_FREE = ("-s", "--system", "-t", "--temperature", "--max-tokens", "--stop")
+_PICTURES = ("*.png", "*.jpg", "*.jpeg", "*.gif", "*.webp")
 
 
-def complete_chat(shell: Any, event: Any) -> list[str]:
-    """Candidates for the word at the cursor of a %%skytells_chat line."""
-    before: list[str] = event.text_until_cursor.replace("=", " ").split()
-    if event.symbol and before and before[-1].endswith(event.symbol):
-        before.pop()
-    previous = before[-1] if before else ""
-    if previous in ("-m", "--model"):
-        return _known_models()
-    if previous in ("-v", "--var", "-o", "--output"):
-        return [n for n in shell.user_ns if n.isidentifier() and not n.startswith("_") and not keyword.iskeyword(n)]
-    if previous in ("-f", "--format"):
-        return ["markdown", "text"]
-    if previous in ("-s", "--system", "-t", "--temperature", "--max-tokens"):
-        return []
-    return list(option_names())
+def complete_ask(api: Api, shell: Any, event: Any) -> list[str]:
+    """Candidates for the word at the cursor of a %%skytells_chat or %%skytells_respond line."""
+    before = _before(event, event.text_until_cursor.replace("=", " "))
+    match before[-1] if before else "":
+        case "-m" | "--model":
+            return _known_models()
+        case "-v" | "--var" | "-o" | "--output":
+            return _names(shell.user_ns)
+        case "--schema":
+            return [name for name in _names(shell.user_ns) if hasattr(shell.user_ns[name], "model_json_schema")]
+        case "--image":
+            return [*_names(shell.user_ns), *_files(*_PICTURES)]
+        case "--conversation":
+            return _conversations(api)
+        case "-f" | "--format":
+            return list(get_args(Format))
+        case "--effort":
+            return list(get_args(Effort))
+        case option if option in _FREE:
+            return []
+    return list(option_names(api))
 
 
-def complete_status(shell: Any, event: Any) -> list[str]:
-    """Candidates for the word after %skytells."""
-    return list(WORDS)
+def complete_word(shell: Any, event: Any) -> list[str]:
+    """Candidates for the words after %skytells."""
+    match _before(event, event.text_until_cursor)[1:]:
+        case []:
+            return list(WORDS)
+        case ["cache"]:
+            return [*cache_words(), *cache_words("stats")]
+        case ["cache", "export" | "replay" as word]:
+            return [*_files("*.sqlite"), *cache_words(word)]
+        case ["cache", word, *_]:
+            return list(cache_words(word))
+        case ["conversations"]:
+            return [*ACTIONS, *word_options("conversations")]
+        case ["conversations", "reset" | "export"]:
+            return _conversations()
+        case [word, *_]:
+            return list(word_options(word))
+    return []
 
 
 def install(shell: Any) -> Callable[[], None]:
     """Add the completers to the shell; gives the function that takes exactly them out again."""
-    added = {"%%skytells_chat": complete_chat, "%skytells": complete_status}
+    added: dict[str, Callable[[Any, Any], list[str]]] = {
+        **{f"%%skytells_{api}": partial(complete_ask, api) for api in get_args(Api)},
+        "%skytells": complete_word,
+    }
     for key, complete in added.items():
         shell.set_hook(_HOOK, complete, str_key=key)
 
@@ -53,6 +80,32 @@ def install(shell: Any) -> Callable[[], None]:
                 del dispatch.strs[key]
 
     return remove
+
+
+def _before(event: Any, text: str) -> list[str]:
+    """The words before the one at the cursor."""
+    before: list[str] = text.split()
+    if event.symbol and before and before[-1].endswith(event.symbol):
+        before.pop()
+    return before
+
+
+def _names(namespace: Mapping[str, Any]) -> list[str]:
+    return [n for n in namespace if n.isidentifier() and not n.startswith("_") and not keyword.iskeyword(n)]
+
+
+def _files(*patterns: str) -> list[str]:
+    return sorted(path.name for pattern in patterns for path in Path().glob(pattern))
+
+
+def _conversations(api: Api | None = None) -> list[str]:
+    from skytells_nb import session
+
+    if not session.has_current():
+        return []
+    from skytells_nb.magics.conversations import conversations
+
+    return [talk.name for talk in conversations(session.current()).values() if api in (None, talk.api)]
 
 
 def _known_models() -> list[str]:

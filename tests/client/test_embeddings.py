@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from serving import KEY, Exchange, serving
 
 from skytells_nb.client.client import Skytells
-from skytells_nb.errors import AnswerError, BadRequestError, InputError
+from skytells_nb.errors import AnswerError, AuthenticationError, BadRequestError, InputError
 from skytells_nb.wire.embeddings import EmbeddingResponse, embedding_item
 
 ROWS = np.array([[0.25, -1.5], [3.0, 4.0], [5.0, 6.0]], dtype=np.float32)
@@ -216,3 +216,34 @@ def test_an_answer_is_the_same_after_its_matrix_was_read() -> None:
     np.testing.assert_array_equal(copy.deepcopy(got).matrix, got.matrix)
     assert got.matrix is got.matrix
     assert got.model_dump() == before
+
+
+@pytest.mark.parametrize("vector", [encoded(ROWS[0]), ROWS[0].tolist(), "not base64!"])
+def test_a_vector_can_be_read_as_it_travelled(vector: Any) -> None:
+    sent = body((0, vector))
+    sent["data"][0]["new"] = sent["newer"] = "kept"
+    got = embed(sent, "a")
+    assert got.data[0].embedding == vector
+    assert got.model_dump() == sent
+
+
+def test_an_error_with_status_200_is_that_error() -> None:
+    refused = {"status": False, "error": {"http_status": 401, "message": "No.", "error_id": "UNAUTHORIZED"}}
+    with pytest.raises(AuthenticationError, match="No"):
+        embed(refused)
+
+
+def test_a_null_counts_as_missing() -> None:
+    sent = body((0, encoded(ROWS[0])))
+    sent["data"][0]["index"] = sent["model"] = None
+    got = embed(sent, "a")
+    assert (got.model, got.data[0].index) == ("", 0)
+    np.testing.assert_array_equal(got.matrix, ROWS[:1])
+
+
+def test_what_is_no_json_is_an_answer_error() -> None:
+    with (
+        serving(lambda e: e.reply(b'{"data": [', x_request_id="req_v")) as server,
+        pytest.raises(AnswerError, match=r"not JSON.*req_v"),
+    ):
+        Skytells(KEY, base_url=server.url).embeddings.create(model="m", input="a")

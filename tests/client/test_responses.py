@@ -237,3 +237,12 @@ def test_what_cannot_be_sent_is_refused_by_name(wrong: dict[str, Any], name: str
         with pytest.raises(InputError, match=name):
             client.responses.create(**{"model": "gpt-5.4", "input": "x", **wrong})
         assert server.exchanges == []
+
+
+def test_the_text_before_a_failure_is_not_lost() -> None:
+    """The terminal snapshot of a failed answer may have no output; what was streamed stands in it then."""
+    failed = snapshot("failed", REASONING, error={"code": "server_error", "message": "It broke."})
+    with streaming(ended("failed", failed)) as (client, _), response_stream(client) as stream:
+        answer = stream.final
+    assert (answer.output_text, answer.finish_reason) == ("Paris", "failed")
+    assert [item.type for item in answer.output] == ["reasoning", "message"]

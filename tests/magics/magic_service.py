@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import CapturedIO, capture_output
 from local_fakes import EchoPiece
 from numpy.typing import NDArray
+from serving import Script, ScriptedServer, serving
 from traitlets.config import Config
 
 import skytells_nb.session as sessions
@@ -146,3 +148,21 @@ def interrupt_when(held: threading.Event, shown: Callable[[], object] = lambda: 
     thread = threading.Thread(target=wait, daemon=True)
     thread.start()
     return thread
+
+
+@contextmanager
+def scripted(script: Script) -> Iterator[ScriptedServer]:
+    """A server that says what the test says, and the default session connected to it."""
+    with serving(script) as server:
+        sessions.connect(KEY, base_url=server.url, cache="memory", max_retries=0)
+        try:
+            yield server
+        finally:
+            sessions.reset()
+
+
+def completion(text: str | None, finish: str = "stop", **message: Any) -> dict[str, Any]:
+    """A whole answer of Chat Completions."""
+    said = {"role": "assistant", "content": text, **message}
+    usage = {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
+    return {"id": "chatcmpl-1", "choices": [{"index": 0, "message": said, "finish_reason": finish}], "usage": usage}

@@ -5,38 +5,72 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skytells_nb.magics.args import (
-    ChatArgs,
-    MagicUsageError,
-    chat_help,
-    fill,
-    option_names,
-    parse_chat_line,
-    placeholder,
-)
+from skytells_nb.magics.args import Api, AskArgs, MagicUsageError, ask_help, option_names, parse_line
 
-NAMES = st.from_regex(r"[a-z_][a-z0-9_]{0,5}", fullmatch=True)
+APIS: tuple[Api, ...] = ("chat", "respond")
 
 
-def test_an_empty_line_leaves_everything_to_the_session() -> None:
+@pytest.mark.parametrize("api", APIS)
+def test_an_empty_line_leaves_everything_to_the_session(api: Api) -> None:
     """Without options nothing is decided here."""
-    assert parse_chat_line("") == ChatArgs()
+    assert parse_line(api, "") == AskArgs(api)
+
+
+def test_short_options_have_long_ones() -> None:
+    """Long and short forms give the same value."""
+    short = parse_line("chat", "-m gpt-5 -o out -s 'a \"b\" c' -v x -v y -v x -t 0.5 -f text")
+    long = parse_line(
+        "chat",
+        "--model gpt-5 --output=out --system 'a \"b\" c' --var x --var y --temperature 0.5 --format text",
+    )
+    assert short == long
+    expected = AskArgs(model="gpt-5", output="out", system='a "b" c', variables=("x", "y"), temperature=0.5)
+    assert short == replace(expected, format="text")
 
 
 def test_every_option_has_its_place() -> None:
-    """Long and short forms give the same value."""
-    short = parse_chat_line("-m gpt-5 -o out -s 'a \"b\" c' -v x -v y -v x -t 0.5 --max-tokens 9 --no-stream -f text")
-    long = parse_chat_line(
-        "--model gpt-5 --output=out --system 'a \"b\" c' --var x --var y --temperature 0.5 --max-tokens=9 --no-stream "
-        "--format text"
+    """Options of both magics, and those that only one of them has."""
+    common = (
+        "--max-tokens 9 --image a.png --image b --conversation talk --json --schema City --safety --code --no-stream"
     )
-    assert short == long
-    assert short == ChatArgs("gpt-5", "out", 'a "b" c', ("x", "y"), 0.5, 9, False, "text", False)
+    expected = AskArgs(
+        max_tokens=9,
+        images=("a.png", "b"),
+        conversation="talk",
+        json=True,
+        schema="City",
+        safety=True,
+        code=True,
+        stream=False,
+    )
+    assert parse_line("chat", f"{common} --stop END --stop ' b' --cache") == replace(
+        expected, stop=("END", " b"), cache=True
+    )
+    assert parse_line("respond", f"{common} --effort low --store") == replace(
+        expected, api="respond", effort="low", store=True
+    )
+    assert parse_line("respond", "--no-store").store is False
+
+
+def test_json_is_shown_as_json_unless_said_otherwise() -> None:
+    """What is asked for as data is shown as data."""
+    assert parse_line("chat", "").shown_as == "markdown"
+    assert parse_line("chat", "--json").shown_as == "json"
+    assert parse_line("chat", "--schema City").shown_as == "json"
+    assert parse_line("chat", "--schema City -f text").shown_as == "text"
+
+
+def test_a_conversation_cannot_go_on_from_what_is_not_stored() -> None:
+    """Two options that contradict each other are refused."""
+    with pytest.raises(MagicUsageError, match="leave out --no-store"):
+        parse_line("respond", "--conversation talk --no-store")
 
 
 @pytest.mark.parametrize(
@@ -50,6 +84,7 @@ def test_every_option_has_its_place() -> None:
         ("-v class", "'class' is not a plain variable name"),
         ("-v x[0]", "'x[0]' is not a plain variable name"),
         ("-f html", "invalid choice: 'html'"),
+        ("--effort low", "'--effort' is not an option"),
         ("-m", "expected one argument"),
         ("--mod x", "'--mod' is not an option"),
         ("-s 'open", "close the quote"),
@@ -59,7 +94,7 @@ def test_every_option_has_its_place() -> None:
 def test_a_mistake_is_one_line_that_names_it(line: str, message: str) -> None:
     """Errors say what was found; nothing exits or prints."""
     with pytest.raises(MagicUsageError) as raised:
-        parse_chat_line(line)
+        parse_line("chat", line)
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -68,40 +103,22 @@ def test_a_mistake_is_one_line_that_names_it(line: str, message: str) -> None:
 def test_any_line_parses_or_is_a_usage_error(line: str) -> None:
     """No line ends in another kind of error, or in an exit."""
     with contextlib.suppress(MagicUsageError):
-        assert isinstance(parse_chat_line(line), ChatArgs)
+        assert isinstance(parse_line("chat", line), AskArgs)
 
 
-def test_help_names_every_option() -> None:
-    """What can be given is listed."""
-    assert all(name in chat_help() for name in option_names())
-    assert {"-m", "--model", "-h", "--no-stream"} <= set(option_names())
+@pytest.mark.parametrize("api", APIS)
+def test_help_names_every_option(api: Api) -> None:
+    """What can be given is listed, and every option says what it is for."""
+    names = option_names(api)
+    assert {"-m", "--model", "-h", "--no-stream", "--schema"} <= set(names)
+    assert all(name in ask_help(api) for name in names)
 
 
-@given(st.text(), st.dictionaries(NAMES, st.text(), max_size=3))
-def test_values_are_filled_in_one_pass(text: str, values: dict[str, str]) -> None:
-    """Each listed placeholder becomes its value; values that look like placeholders stay as they are."""
-    hostile = {name: value + "".join(map(placeholder, values)) for name, value in values.items()}
-    if any(placeholder(name) in text for name in values):
-        return
-    body = text + "\0" + "\0".join(map(placeholder, values))
-    assert fill(body, hostile) == text + "\0" + "\0".join(hostile.values())
-
-
-@given(st.text())
-def test_a_body_without_variables_is_untouched(body: str) -> None:
-    """Braces of any kind are text."""
-    assert fill(body, {}) == body
-
-
-def test_other_placeholders_stay() -> None:
-    """Only names that were asked for are filled, written exactly so."""
-    assert fill("{{a}} {{b}} {{ a }} {a} {{a.b}} {{{a}}}", {"a": "1"}) == "1 {{b}} {{ a }} {a} {{a.b}} {1}"
-
-
-def test_a_variable_that_the_body_does_not_use_is_an_error() -> None:
-    """A forgotten or misspelt placeholder is not sent out silently."""
-    with pytest.raises(MagicUsageError, match=r"-v b: the prompt has no \{\{b\}\}"):
-        fill("{{a}}", {"a": "1", "b": "2"})
+@pytest.mark.parametrize("api", APIS)
+def test_the_changelog_names_every_option(api: Api) -> None:
+    """What users can see stands there: an option that is added is added to it too."""
+    said = (Path(__file__).parents[2] / "CHANGELOG.md").read_text()
+    assert [name for name in option_names(api) if name.startswith("--") and f"`{name}" not in said] == []
 
 
 def test_parsing_does_not_import_ipython() -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from IPython.core.error import UsageError
 from magic_service import KEY, Echo, Notebook, interrupt_when
 
 import skytells_nb.session as sessions
@@ -18,6 +17,7 @@ from skytells_nb.errors import (
     StreamError,
     TruncatedStreamError,
 )
+from skytells_nb.magics.args import MagicUsageError
 
 
 def bundle(outputs: list[Any]) -> dict[str, str]:
@@ -78,6 +78,13 @@ def test_options_reach_the_service(notebook: Notebook, echo: Echo) -> None:
     assert echo.options[-1]["temperature"] == 0.25
     assert echo.options[-1]["max_tokens"] == 1
     assert sessions.current().totals.by_model.keys() == {"gpt-5"}
+
+
+def test_an_answer_ends_before_a_stop_text(notebook: Notebook) -> None:
+    """--stop, given twice: the first that comes ends the answer."""
+    ran = notebook.run("%%skytells_chat --stop ' four' --stop ' three' -o part\none two three four")
+    assert ran.error is None
+    assert str(notebook.shell.user_ns["part"]) == "one two"
 
 
 def test_config_sets_defaults_and_the_line_wins(notebook: Notebook, echo: Echo) -> None:
@@ -203,14 +210,16 @@ def test_an_error_within_the_stream_keeps_its_text_and_fails(notebook: Notebook)
 
 @pytest.mark.parametrize("server", ["status=429"], indirect=True)
 def test_an_error_of_the_service_is_one_block_and_no_output(notebook: Notebook) -> None:
-    """The cell fails with one line instead of a stack of frames, and nothing is printed as if it were an answer."""
+    """The cell fails with what happened and what to do, without frames, and without output that looks like success."""
     ran = notebook.run("%%skytells_chat -o part\nHello")
     assert isinstance(ran.error, RateLimitError)
     assert ran.outputs == []
     assert "part" not in notebook.shell.user_ns
     shown = [line for line in (ran.stdout + ran.stderr).splitlines() if line.strip()]
-    assert len(shown) == 1
+    assert len(shown) == 2
     assert shown[0].startswith("RateLimitError: ")
+    assert ran.error.request_id in shown[0]
+    assert shown[1] == "Wait 1 s, then run the cell again."
 
 
 def test_an_interrupt_keeps_the_text_and_fails_in_one_line(notebook: Notebook, echo: Echo) -> None:
@@ -264,7 +273,7 @@ def test_a_wrong_line_is_a_usage_error_and_sends_nothing(
     """A mistake on the line is named in one line before anything is sent."""
     notebook.shell.user_ns["there"] = 1
     ran = notebook.run(cell)
-    assert isinstance(ran.error, UsageError)
+    assert isinstance(ran.error, MagicUsageError)
     assert message in str(ran.error)
     assert "\n" not in str(ran.error)
     assert echo.messages == []

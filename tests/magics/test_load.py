@@ -5,12 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from IPython.core.completer import provisionalcompleter
 from IPython.core.interactiveshell import InteractiveShell
+from magic_service import Notebook
+from pydantic import BaseModel
 from traitlets.config import Config
 
 import skytells_nb
@@ -113,7 +116,9 @@ def test_options_complete(ip: InteractiveShell) -> None:
     """A dash and Tab offer the options of the magic."""
     magics.load(ip)
     assert {"--model", "--max-tokens"} <= set(completions(ip, "%%skytells_chat --m"))
-    assert {n for n in option_names() if n.startswith("--")} <= set(completions(ip, "%%skytells_chat -m gpt-5 --"))
+    assert {n for n in option_names("chat") if n.startswith("--")} <= set(
+        completions(ip, "%%skytells_chat -m gpt-5 --")
+    )
     magics.unload(ip)
 
 
@@ -132,13 +137,45 @@ def test_models_variables_formats_and_words_complete(ip: InteractiveShell) -> No
     assert "models" not in completions(ip, "%skytells mod")
 
 
+def test_every_option_with_choices_or_names_completes(
+    ip: InteractiveShell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Classes after --schema, pictures and names after --image, effort, formats; words have their options."""
+    magics.load(ip)
+    monkeypatch.chdir(tmp_path)
+
+    class City(BaseModel):
+        name: str
+
+    ip.user_ns.update(city_class=City, city_text="Oslo")
+    Path("cat.png").touch()
+    assert completions(ip, "%%skytells_chat --schema city") == ["city_class"]
+    assert set(completions(ip, "%%skytells_chat --image c")) >= {"cat.png", "city_text"}
+    assert completions(ip, "%%skytells_respond --effort m") == ["medium"]
+    assert completions(ip, "%%skytells_respond -f html") == ["html-source"]
+    assert "--effort" in completions(ip, "%%skytells_respond --e")
+    assert "--effort" not in completions(ip, "%%skytells_chat --e")
+    assert completions(ip, "%skytells conversations ex") == ["export"]
+    assert "--force" in completions(ip, "%skytells conversations export talk --f")
+    magics.unload(ip)
+
+
+def test_conversations_complete_by_name(notebook: Notebook) -> None:
+    """Those that there are, of the API that the cell is for."""
+    notebook.run("%%skytells_chat --conversation draft\none")
+    notebook.run("%%skytells_respond --conversation dream\none")
+    assert completions(notebook.shell, "%%skytells_chat --conversation dr") == ["draft"]
+    assert completions(notebook.shell, "%%skytells_respond --conversation dr") == ["dream"]
+    assert completions(notebook.shell, "%skytells conversations reset dr") == ["draft", "dream"]
+
+
 def test_completing_a_model_does_not_connect(ip: InteractiveShell) -> None:
     """Tab starts no session and asks no service."""
     import skytells_nb.session as sessions
-    from skytells_nb.magics.completer import complete_chat
+    from skytells_nb.magics.completer import complete_ask
 
     event = SimpleNamespace(text_until_cursor="%%skytells_chat -m gp", symbol="gp", line="", command="")
-    assert "gpt-5" in complete_chat(ip, event)
+    assert "gpt-5" in complete_ask("chat", ip, event)
     assert not sessions.has_current()
 
 

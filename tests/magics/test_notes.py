@@ -7,7 +7,7 @@ import json
 import pytest
 
 from skytells_nb.magics.ask import Outcome
-from skytells_nb.magics.render import metadata, notes, safety_note
+from skytells_nb.magics.notes import metadata, notes, safety_note
 from skytells_nb.wire.chat import ChatCompletion
 from skytells_nb.wire.safety import Finding, Safety
 
@@ -64,6 +64,15 @@ def test_a_missing_verdict_is_said_where_one_was_due() -> None:
     assert "not checked" in safety_note(Safety())
     assert safety_note(Safety(), complete=False) == ""
     assert "not checked" in safety_note(Safety((Finding("prompt", 0, "all", checked=False),)), complete=False)
+
+
+def test_a_verdict_on_the_prompt_alone_is_none_on_the_answer() -> None:
+    """Safe is said of what the filter spoke of, and of nothing else."""
+    prompt = Safety((Finding("prompt", 0, "hate", "safe"),))
+    missing = "Safety: the answer is not checked: the filter gave no verdict on it."
+    assert safety_note(prompt) == safety_note(prompt, complete=False, always=True) == missing
+    assert safety_note(prompt, complete=False) == safety_note(prompt, answered=False) == ""
+    assert safety_note(prompt, always=True, answered=False) == "Safety: safe; hate in the prompt."
 
 
 def test_metadata_is_json() -> None:

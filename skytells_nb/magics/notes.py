@@ -1,0 +1,135 @@
+"""What is said under an answer: how it ended where that was not its own end, what the safety filter found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from skytells_nb.errors import ContentPolicyError
+from skytells_nb.magics.ask import FAILED, INTERRUPTED, TRUNCATED, Outcome
+from skytells_nb.magics.question import Answer
+from skytells_nb.wire.responses import Response
+from skytells_nb.wire.safety import Finding, Safety, findings
+
+_KEPT_USAGE = {"prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens"}
+_SOURCES = {"prompt": "the prompt", "completion": "the answer"}
+_WAYS = {
+    "object": "The model takes no JSON schema here; it was asked for any JSON object.",
+    "words": "The model takes no JSON form here; it was asked in words.",
+}
+
+
+def notes(outcome: Outcome, *, replaying: bool = False, verdict: bool = False, schema: bool = False) -> tuple[str, ...]:
+    """What has to be said under an answer: why it ended early, what the safety filter found, that nothing was sent.
+
+    In replay mode nothing ever is, and the cell shows what it showed when it was recorded. ``verdict`` says the verdict
+    also where all is safe, ``schema`` tells that JSON was asked for by a schema.
+    """
+    answer, problem = outcome.answer, outcome.problem
+    if answer is None:
+        found = (
+            _found(Safety(findings(problem.safety, "prompt")).flagged)
+            if isinstance(problem, ContentPolicyError)
+            else ""
+        )
+        return (f"Safety: the filter blocked the prompt ({found}).",) if found else ()
+    said = [_ending(answer), _refusal(answer)]
+    if outcome.way == "words" or (schema and outcome.way == "object"):
+        said.append(_WAYS[outcome.way])
+    said.append(safety_note(answer.safety, problem is None, verdict, answered=bool(str(answer))))
+    said.append("Shown from the cache; nothing was sent." if outcome.cached and not replaying else "")
+    return tuple(note for note in said if note)
+
+
+def safety_note(safety: Safety, complete: bool = True, always: bool = False, *, answered: bool = True) -> str:
+    """The verdict in a sentence.
+
+    Empty where no verdict was due yet, and, unless ``always``, where everything was checked and safe. ``answered`` is
+    whether there is text that a verdict has to speak of.
+    """
+    said = []
+    found = _found(safety.flagged)
+    if found:
+        said.append(found)
+    due = complete or always
+    if any(not f.checked for f in safety.findings) or (due and not safety.findings):
+        said.append("not checked: the filter gave no verdict" + (" on the rest" if found else ""))
+    elif due and answered and not any(f.source == "completion" for f in safety.findings):
+        said.append("the answer is not checked: the filter gave no verdict on it")
+    elif always and not said:
+        said.append(_passed(safety))
+    return f"Safety: {'; '.join(said)}." if said else ""
+
+
+def metadata(answer: Answer, model: str) -> dict[str, Any]:
+    """What is kept with the output in the notebook: model, request id, tokens, verdict."""
+    safety = answer.safety
+    return {
+        "model": answer.model or model,
+        "request_id": answer.request_id,
+        "finish_reason": answer.finish_reason,
+        # What the cache keeps of it, so that an answer out of the cache is saved like the one that went in.
+        "usage": answer.usage.model_dump(include=_KEPT_USAGE) if answer.usage else None,
+        "safety": {
+            "severity": safety.severity,
+            "filtered": safety.filtered,
+            "checked": safety.checked,
+            "flagged": Safety(safety.flagged).records(),
+        },
+    }
+
+
+def _ending(answer: Answer) -> str:
+    text = str(answer)
+    reason, kept = answer.finish_reason, "what came is above" if text else "nothing had come"
+    match reason:
+        case "content_filter" if text:
+            return "The safety filter ended this answer: what is above is not all of it."
+        case "content_filter":
+            return "The safety filter withheld this answer."
+        case "length":
+            used = f" after {answer.tokens[1]:,} tokens" if answer.usage else ""
+            if not text:
+                return f"The length limit was reached{used} before any text, by reasoning: raise --max-tokens."
+            return f"Cut at the length limit{used}: raise --max-tokens, or ask for a shorter answer."
+        case "tool_calls":
+            where = "output" if isinstance(answer, Response) else "choices[0].message.tool_calls"
+            return f"The model asks for a tool call: see _sky.{where}."
+        case str() if reason == INTERRUPTED:
+            return f"interrupted: {kept}"
+        case str() if reason == TRUNCATED:
+            return f"truncated: the stream stopped before its end; {kept}"
+        case str() if reason == FAILED:
+            return f"error: the stream failed; {kept}"
+        case "failed" | "cancelled":
+            return f"{reason}: the service gave this answer up; {kept}"
+        case str() if isinstance(answer, Response) and answer.status == "incomplete":
+            return f"incomplete: the service ended this answer early ({reason}); {kept}"
+    return "" if text else "The answer has no text."
+
+
+def _refusal(answer: Answer) -> str:
+    """What a model says that will not answer; it stands beside the text, not in it."""
+    if isinstance(answer, Response):
+        parts = [part.refusal for item in answer.output for part in item.content or () if part.refusal]
+    else:
+        parts = [choice.message.refusal for choice in answer.choices[:1] if choice.message.refusal]
+    return f"The model refuses: {' '.join(parts)}" if parts else ""
+
+
+def _found(flagged: Iterable[Finding]) -> str:
+    said: dict[str, list[str]] = {}
+    for finding in flagged:
+        word = finding.severity if finding.severity and finding.severity != "safe" else ""
+        facts = [word] if word else ["detected"] if finding.detected else []
+        facts += ["filtered"] if finding.filtered else []
+        said.setdefault(_SOURCES[finding.source], []).append(" ".join([finding.category.replace("_", " "), *facts]))
+    return "; ".join(f"{', '.join(dict.fromkeys(words))} in {source}" for source, words in said.items())
+
+
+def _passed(safety: Safety) -> str:
+    """What was looked at and found safe."""
+    looked: dict[str, list[str]] = {}
+    for finding in safety.findings:
+        looked.setdefault(_SOURCES[finding.source], []).append(finding.category.replace("_", " "))
+    return "safe; " + "; ".join(f"{', '.join(dict.fromkeys(words))} in {place}" for place, words in looked.items())

@@ -1,0 +1,107 @@
+"""What of an answer each format shows."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from magic_service import Notebook
+
+from skytells_nb.magics.args import Format
+from skytells_nb.magics.fences import code_blocks, python_code
+from skytells_nb.magics.shapes import shape_of
+
+ANSWER = """\
+Look:
+
+```python
+for x in range(3):
+    print(x)
+```
+
+or, in a list:
+
+- ~~~html
+  <b>hi</b>
+  ~~~
+
+````
+```
+````
+"""
+
+
+def shown(format: Format, *pieces: str) -> str:
+    shape = shape_of(format)
+    return "".join([*map(shape.feed, pieces), shape.finish()])
+
+
+def test_code_is_what_is_fenced() -> None:
+    """All blocks, an empty line between them, their words left out."""
+    assert shown("code", ANSWER) == "for x in range(3):\n    print(x)\n\n<b>hi</b>\n\n```\n"
+
+
+def test_html_source_is_the_html_that_is_fenced() -> None:
+    """Blocks of other languages are left out."""
+    assert shown("html-source", ANSWER) == "<b>hi</b>\n"
+
+
+@pytest.mark.parametrize("format", ["code", "html-source"])
+def test_an_answer_without_such_a_block_is_shown_whole(format: Format) -> None:
+    """Nothing of it is lost because nobody fenced it."""
+    assert shown(format, "<p>", "no fence\n", "at all") == "<p>no fence\nat all"
+
+
+def test_json_is_indented_and_anything_else_is_left() -> None:
+    """Half an object, as an interrupt leaves it, is shown as it came."""
+    assert shown("json", '{"a":', '["é"]}') == '{\n  "a": [\n    "é"\n  ]\n}'
+    assert shown("json", '{"a":') == '{"a":'
+
+
+@given(st.lists(st.sampled_from(["```", "```py", "\n", "x = 1", "~~~", " ", "`", "text"]), max_size=30))
+def test_pieces_do_not_change_what_is_shown(pieces: list[str]) -> None:
+    """However an answer is cut into pieces, the same is shown."""
+    for format in ("code", "html-source", "json", "text"):
+        assert shown(format, *pieces) == shown(format, "".join(pieces))
+
+
+@given(st.lists(st.sampled_from(["```", "```py", "\n", "x = 1", "~~~", " ", "text"]), max_size=30))
+def test_streamed_code_is_the_code_of_the_whole(pieces: list[str]) -> None:
+    """What is shown line by line is what the blocks hold, where there is code at all."""
+    text = "".join(pieces)
+    blocks = [code for _, code in code_blocks(text)]
+    if any(code for code in blocks):
+        assert shown("code", text).split() == "\n".join(blocks).split()
+
+
+def test_python_leaves_other_languages_out() -> None:
+    """Only Python, and blocks that name no language, are proposed to be run."""
+    text = "```python\na = 1\n```\n```bash\nrm -rf x\n```\n```\nb = 2\n```"
+    assert python_code(text) == "a = 1\n\nb = 2"
+    assert python_code("no code") == ""
+
+
+def test_the_formats_in_a_cell(notebook: Notebook) -> None:
+    """-f code and -f html-source show text, never a page."""
+    code = notebook.run("%%skytells_chat -f code\nRun:\n```python\nprint('<b>')\n```\nDone.").outputs[0].data
+    assert code["text/html"] == '<pre class="skytells-text">print(&#x27;&lt;b&gt;&#x27;)\n</pre>'
+    html = notebook.run("%%skytells_chat -f html-source\n<script>alert(1)</script>").outputs[0].data
+    assert html["text/html"] == '<pre class="skytells-text">&lt;script&gt;alert(1)&lt;/script&gt;</pre>'
+    data = notebook.run('%%skytells_chat -f json\n{"a":1}').outputs[0].data
+    assert data["text/plain"] == '{\n  "a": 1\n}'
+
+
+def test_proposed_code_waits_in_the_next_cell(notebook: Notebook) -> None:
+    """--code fills the next input and runs nothing; escape sequences do not come with it."""
+    ran = notebook.run("%%skytells_chat --code\nTry\n```python\nran = '\x1b[31m'\n```")
+    assert ran.error is None
+    assert notebook.shell.rl_next_input == "ran = ''"
+    assert "ran" not in notebook.shell.user_ns
+    assert "The code is in the next cell; read it before you run it." in ran.outputs[0].data["text/plain"]
+
+
+def test_without_code_the_next_cell_stays(notebook: Notebook) -> None:
+    """An answer in words says that there was nothing to put there."""
+    ran = notebook.run("%%skytells_chat --code\nJust words")
+    assert getattr(notebook.shell, "rl_next_input", None) is None
+    assert "There is no Python code in this answer" in ran.outputs[0].data["text/plain"]
