@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     tokens_per_minute: float | None = Field(None, gt=0, description="A limit lower than the service's own.")
     max_retries: int = Field(5, ge=0, le=100, description="Times a failed request is sent again.")
     inputs_per_request: int = Field(2048, ge=1, le=2048, description="Texts in one embedding request at most.")
-    timeout: float = Field(600.0, gt=0, description="Seconds that one answer may take.")
+    timeout: float = Field(600.0, gt=0, description="Seconds that the service may stay silent.")
 
     @field_validator("cache_dir")
     @classmethod

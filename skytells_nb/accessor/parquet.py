@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ class ParquetTarget:
         if not isinstance(to, (str, Path)):
             raise InputError(f"to is the path of a Parquet file; found {to!r}.")
         self.path = Path(to).expanduser().absolute()
+        self._unique = uuid.uuid4().hex
         if self.path.is_dir():
             raise InputError(f"to is the path of a file; {self.path} is a folder.")
         if not self.path.parent.is_dir() or not os.access(self.path.parent, os.W_OK):
@@ -40,6 +42,19 @@ class ParquetTarget:
             import pyarrow.parquet  # noqa: F401
         except ImportError:
             raise MissingExtraError("Writing Parquet", "arrow") from None
+
+    def check(self, frame: pd.DataFrame, into: Any) -> None:
+        """Raises InputError for a frame that Parquet cannot hold."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        columns = frame.drop(columns=[into], errors="ignore")
+        if columns.columns.nlevels > 1 or not all(isinstance(name, str) for name in columns.columns):
+            raise InputError("to= needs columns whose names are texts; rename them first.")
+        try:
+            pq.write_metadata(pa.Table.from_pandas(columns).schema, pa.BufferOutputStream())
+        except (pa.ArrowException, ValueError, TypeError) as problem:
+            raise InputError(f"Parquet cannot hold this frame: {problem}") from None
 
     def room(self, count: int) -> VectorFile:
         """Room for so many vectors, on the same disk."""
@@ -83,7 +98,7 @@ class ParquetTarget:
             unfinished.unlink(missing_ok=True)
 
     def _beside(self, what: str) -> Path:
-        return self.path.with_name(f".{self.path.name}.{os.getpid()}.{what}")
+        return self.path.with_name(f".{self.path.name}.{self._unique}.{what}")
 
 
 def embed_to_file(
@@ -99,6 +114,7 @@ def embed_to_file(
     if not isinstance(into, str):
         raise InputError(f"A column of a Parquet file has a text as its name; found into={into!r}.")
     target = ParquetTarget(to)
+    target.check(frame, into)
     job = embedding_job(model or call.session.settings.embedding_model, dimensions)
     rooms: list[VectorFile] = []
 

@@ -147,13 +147,16 @@ def _read(kept: Sequence[Completed | None], outcome: Outcome, schema: Schema, ca
 def classify_texts(
     call: Call, texts: Texts, index: pd.Index[Any], labels: list[str], model: str | None
 ) -> tuple[pd.Series[Any], Report]:
-    """The label whose embedding is nearest to each text's."""
-    named, _ = embed_texts(
+    """The label whose embedding is nearest to each text's. Raises RowError where a label has no embedding."""
+    named, asked = embed_texts(
         call.quietly(), np.array(labels, dtype=object), pd.RangeIndex(len(labels)), model, None, "numpy", "labels"
     )
+    targets, known = columns.to_matrix(named)
+    if not known.all():
+        label, reason = labels[int(np.argmin(known))], next(iter(asked.errors.values()))
+        raise RowError(f"The label {label!r} could not be embedded: {reason}", report=asked)
     series, report = embed_texts(call, texts, index, model, None, "numpy", "texts")
     matrix, valid = columns.to_matrix(series)
-    targets, _ = columns.to_matrix(named)
     values = np.full(len(texts), None, dtype=object)
     if len(matrix):
         nearest = np.argmax(matrix @ targets.T, axis=1)

@@ -99,7 +99,7 @@ class Allowance:
             left *= (rest / then) ** others
             if rest == last:
                 late = now - max(window.at, self._high - (QUIET + LAST) * self.window)
-                left *= math.exp(-others * late / last)
+                left *= math.exp(min(0.0, -others * late / last))
             # However fast they were: others may have gone.
             left = max(left, TRUST * window.left - 0.5)
         return left - self._ours(window)

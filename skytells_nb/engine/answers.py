@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Sequence
 from itertools import pairwise
@@ -104,8 +105,11 @@ class VectorFile:
         return found[places]
 
     def close(self) -> None:
-        self._file.close()
-        self._path.unlink(missing_ok=True)
+        try:
+            with contextlib.suppress(OSError):
+                self._file.close()
+        finally:
+            self._path.unlink(missing_ok=True)
 
 
 def _runs(numbers: NDArray[np.int64]) -> list[tuple[int, int]]:

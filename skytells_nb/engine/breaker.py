@@ -41,6 +41,7 @@ class Breaker:
         self._probing: threading.Thread | None = None
         self._failed_probes = 0
         self._next_probe = 0.0
+        self._tries = 0
         self.in_a_row = 0
         self.answers = 0
         self.retries = 0
@@ -74,14 +75,19 @@ class Breaker:
             self.answers += 1
             self._close()
 
-    def failed(self, problem: SkytellsError) -> str | None:
-        """A try ended in this error; why the run should end, ``None`` where it may go on."""
+    def failed(self, problem: SkytellsError, *, first: bool = True) -> str | None:
+        """A try ended in this error; why the run should end, ``None`` where it may go on.
+
+        ``first`` is the first failure of its request. A request that the service fails on again and again says no more
+        of the service than once: a few such rows, left over at the end, must not look like a dead service.
+        """
         with self._changed:
             if not isinstance(problem, (TransportError, ServerError, AnswerError)):
                 # It was refused, so the service is there.
                 self._close()
                 return None
-            self.in_a_row += 1
+            self._tries += 1
+            self.in_a_row += first or not isinstance(problem, ServerError)
             probe = self._probing is threading.current_thread()
             if probe:
                 self._probing = None
@@ -94,7 +100,7 @@ class Breaker:
             if isinstance(problem, ConnectError) and not self.answers:
                 patience = 0
             if self._failed_probes >= patience:
-                return f"{self.in_a_row:,} tries in a row brought no answer: the service seems to be down."
+                return f"{self._tries:,} tries in a row brought no answer: the service seems to be down."
             self._next_probe = self._clock() + min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0**self._failed_probes)
             return None
 
@@ -110,7 +116,7 @@ class Breaker:
             return None
 
     def _close(self) -> None:
-        if self.in_a_row:
-            self.in_a_row = self._failed_probes = 0
+        if self._tries:
+            self._tries = self.in_a_row = self._failed_probes = 0
             self._probing = None
             self._changed.notify_all()

@@ -7,6 +7,12 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 
 
+class Claimant:
+    """A run that takes keys. What it holds is free as soon as it is ``over``, however abruptly it ended."""
+
+    over = False
+
+
 class Claims:
     """Keys of inputs that some run is asking for just now. Safe to use from several threads.
 
@@ -16,22 +22,29 @@ class Claims:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._taken: set[bytes] = set()
+        self._taken: dict[bytes, Claimant] = {}
         self._waiting = 0
         self.releases = 0
         """Grows with each release: what was looked up before may be there now."""
 
-    def take(self, keys: Sequence[bytes]) -> list[bool]:
+    def take(self, keys: Sequence[bytes], claimant: Claimant) -> list[bool]:
         """Take those that nobody holds; for each key whether it was taken now."""
         with self._changed:
-            mine = [key not in self._taken for key in keys]
-            self._taken.update(keys)
+            mine = []
+            for key in keys:
+                holder = self._taken.get(key)
+                free = holder is None or holder.over
+                if free:
+                    self._taken[key] = claimant
+                mine.append(free)
             return mine
 
-    def release(self, keys: Iterable[bytes]) -> None:
-        """Give back keys that were taken."""
+    def release(self, keys: Iterable[bytes], claimant: Claimant) -> None:
+        """Give back those of the keys that this claimant holds."""
         with self._changed:
-            self._taken.difference_update(keys)
+            for key in keys:
+                if self._taken.get(key) is claimant:
+                    del self._taken[key]
             self.releases += 1
             if self._waiting:
                 self._changed.notify_all()
@@ -41,7 +54,7 @@ class Claims:
         left = set(keys)
         while True:
             with self._changed:
-                left &= self._taken
+                left = {key for key in left if key in self._taken and not self._taken[key].over}
                 if not left:
                     return
                 self._waiting += 1

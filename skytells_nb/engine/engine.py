@@ -23,8 +23,8 @@ from skytells_nb.engine.outcome import Outcome
 from skytells_nb.engine.pace import Pacer, pacer_for
 from skytells_nb.engine.plan import Plan, pack, plan, token_estimates
 from skytells_nb.engine.report import Estimate, Report
+from skytells_nb.engine.request import Request
 from skytells_nb.engine.retry import RetryPolicy
-from skytells_nb.engine.run import Request
 from skytells_nb.engine.tokens import scale_for
 from skytells_nb.errors import CacheError, InputError, Interrupted, ReplayMissError, RowError, SkytellsError
 from skytells_nb.wire.embeddings import MAX_REQUEST_TOKENS
@@ -135,7 +135,7 @@ class Engine:
         tokens_in = round(sum(request.tokens for request in requests))
         tokens_out = round(job.work.output_tokens() * len(missing))
         price = self._ask_price(job.model)
-        pacer = self._pacer(job, Pace())
+        pacer = pacer_for(self._origin, self._account, job.model)
         return Estimate(
             operation=job.operation,
             model=job.model,

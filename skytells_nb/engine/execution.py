@@ -12,14 +12,15 @@ from skytells_nb.cache.store import CacheStore
 from skytells_nb.engine.answers import Answers, Values
 from skytells_nb.engine.breaker import PROBES, Breaker
 from skytells_nb.engine.budget import Budget
-from skytells_nb.engine.claims import Claims
+from skytells_nb.engine.claims import Claimant, Claims
 from skytells_nb.engine.events import Listener, Progress, State
 from skytells_nb.engine.job import Job
 from skytells_nb.engine.pace import Pacer
 from skytells_nb.engine.plan import Plan
 from skytells_nb.engine.report import Report
+from skytells_nb.engine.request import Request, Tally
 from skytells_nb.engine.retry import RetryPolicy
-from skytells_nb.engine.run import Clients, Request, Run, Tally
+from skytells_nb.engine.run import Clients, Run
 from skytells_nb.engine.tokens import TokenScale
 
 LOOKED_UP_AT_ONCE = 2_048
@@ -70,6 +71,7 @@ class Execution:
         self._cached_rows = 0
         self._released = 0
         self._elsewhere = False
+        self._claimant = Claimant()
         self._started = time.monotonic()
         self._breaker = Breaker(probes=min(PROBES, retry.retries))
         self._run = Run(
@@ -115,21 +117,22 @@ class Execution:
         try:
             while len(numbers):
                 keys = [self._keys[number] for number in numbers.tolist()]
-                mine = np.array(claims.take(keys), dtype=np.bool_)
+                mine = np.array(claims.take(keys, self._claimant), dtype=np.bool_)
                 held = [key for key, own in zip(keys, mine.tolist(), strict=True) if own]
                 theirs, numbers = numbers[~mine], numbers[mine]
                 if claims.releases != self._released and len(numbers):
                     # An answer may have been stored between the look-up and the claim.
                     numbers = self.look_up(numbers)
                 self._run.execute(self._requests(numbers))
-                claims.release(held)
+                claims.release(held, self._claimant)
                 held = []
                 self._elsewhere = True
                 claims.wait([self._keys[number] for number in theirs.tolist()], self.tell)
                 self._elsewhere = False
                 numbers = self.look_up(theirs)
         finally:
-            claims.release(held)
+            self._claimant.over = True
+            claims.release(held, self._claimant)
 
     def tell(self) -> None:
         """Say where the run stands, and what went wrong with the cache."""
@@ -217,7 +220,7 @@ class Execution:
 
     def _release(self, numbers: NDArray[np.int64]) -> None:
         if self._claims is not None and len(numbers):
-            self._claims.release([self._keys[number] for number in numbers.tolist()])
+            self._claims.release([self._keys[number] for number in numbers.tolist()], self._claimant)
 
     def _waiting(self) -> str | None:
         if self._elsewhere:

@@ -7,6 +7,7 @@ is the account's, so whatever others take is seen. Where no headers come, refusa
 from __future__ import annotations
 
 import math
+import os
 import random
 import threading
 import time
@@ -23,8 +24,10 @@ from skytells_nb.transport.limits import RateLimits
 
 HOLD_CAP_S = 120.0
 """Longest pause on the service's word."""
-FIRST_PAUSE_S = 0.5
-"""Pause after a refusal that names none, or none worth the name; doubled with each that follows."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 16.0
+"""Pause after a refusal that names none; doubled with each that follows."""
+AT_ONCE_S, NOT_AT_ONCE_S = 0.05, 0.4
+"""The same where the service says to come back at once."""
 LOOK_S = 0.1
 """Time in which a waiting thread sees that its run was stopped."""
 
@@ -264,7 +267,8 @@ class Pacer:
 
     def _asked(self, retry_after: float | None, now: float) -> float:
         """The pause after a refusal, in seconds."""
-        least = FIRST_PAUSE_S * 2.0 ** min(self._refused_in_a_row, 6)
+        first, longest = (FIRST_PAUSE_S, LONGEST_PAUSE_S) if retry_after is None else (AT_ONCE_S, NOT_AT_ONCE_S)
+        least = min(longest, first * 2.0 ** min(self._refused_in_a_row, 30))
         if now >= self.hold_until:
             self._refused_in_a_row += 1
         if retry_after is None or retry_after <= 0:
@@ -320,7 +324,7 @@ def pacer_for(
     account: str,
     model: str,
     *,
-    max_in_flight: int,
+    max_in_flight: int | None = None,
     requests_per_minute: float | None = None,
     tokens_per_minute: float | None = None,
 ) -> Pacer:
@@ -329,6 +333,18 @@ def pacer_for(
     with _pacers_lock:
         pacer = _pacers.get(key)
         if pacer is None:
-            pacer = _pacers[key] = Pacer(max_in_flight=max_in_flight)
-        pacer.configure(max_in_flight, requests_per_minute, tokens_per_minute)
+            pacer = _pacers[key] = Pacer(max_in_flight=max_in_flight or 1)
+        if max_in_flight is not None:
+            pacer.configure(max_in_flight, requests_per_minute, tokens_per_minute)
         return pacer
+
+
+def _forget() -> None:
+    """A forked child has none of the threads whose requests are under way."""
+    global _pacers_lock
+    _pacers_lock = threading.Lock()
+    _pacers.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

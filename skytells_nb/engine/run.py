@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +18,7 @@ from skytells_nb.engine.answers import Answers, Values
 from skytells_nb.engine.breaker import Breaker
 from skytells_nb.engine.budget import Budget
 from skytells_nb.engine.pace import Pacer
+from skytells_nb.engine.request import Request, Tally
 from skytells_nb.engine.retry import RetryPolicy
 from skytells_nb.engine.work import Delivery, Work
 from skytells_nb.errors import (
@@ -27,6 +28,7 @@ from skytells_nb.errors import (
     BadRequestError,
     BudgetExceededError,
     ConnectError,
+    ContentPolicyError,
     RateLimitError,
     SkytellsError,
 )
@@ -45,34 +47,6 @@ class Clients(Protocol):
     def take(self) -> Skytells: ...
 
     def give_back(self, client: Skytells) -> None: ...
-
-
-@dataclass(slots=True)
-class Request:
-    """Distinct inputs that travel together, the rows they stand for, and how many input tokens they may have."""
-
-    numbers: NDArray[np.int64]
-    rows: int
-    tokens: float
-    estimated: float
-    """The tokens that their bytes alone speak for."""
-    failures: int = 0
-    wait: float = 0.0
-    """Seconds that it should wait by itself after it was refused."""
-
-
-@dataclass
-class Tally:
-    """What a run has done so far; changed under its lock only."""
-
-    errors: dict[int, Exception] = field(default_factory=dict)
-    answered: int = 0
-    requests: int = 0
-    retries: int = 0
-    tokens_in: int = 0
-    tokens_out: int = 0
-    rows_done: int = 0
-    rows_failed: int = 0
 
 
 class Run:
@@ -136,8 +110,14 @@ class Run:
             self._add_worker()
             while self._wait(TICK_S):
                 self._tick()
-        except BaseException:
+        except KeyboardInterrupt:
             self._abandon()
+            raise
+        except BaseException:
+            # Not the requests' fault: what is under way is paid for, and kept.
+            self._stopped.set()
+            while self._wait(TICK_S):
+                pass
             raise
         if self._fatal is not None:
             raise self._fatal
@@ -218,22 +198,38 @@ class Run:
         stopped = self._stopped.is_set
         while self._breaker.enter(stopped) and self._pacer.acquire(stopped, tokens):
             self._add_worker()
+            before, sent = client.limits, time.monotonic()
             try:
                 delivery = self._send(request, inputs, client)
-            except SkytellsError as problem:
+            except RateLimitError as problem:
+                seconds = time.monotonic() - sent
+                request.wait = self._pacer.limited(problem.retry_after, told_since(before, client), seconds=seconds)
                 if not self._again(request, problem):
                     return
+            except SkytellsError as problem:
+                self._pacer.failed()
+                if not self._again(request, problem):
+                    return
+            except BaseException:
+                self._pacer.failed()
+                raise
             else:
                 self._limited_since = None
                 self._breaker.answered()
-                self._keep(request, delivery)
+                seconds, limits = time.monotonic() - sent, told_since(before, client)
+                try:
+                    self._keep(request, delivery)
+                finally:
+                    used = delivery.tokens_in + delivery.tokens_out
+                    self._pacer.answered(limits, seconds=seconds, tokens=used or None)
+                    self._learn(request.estimated, delivery.tokens_in)
                 return
 
     def _again(self, request: Request, problem: SkytellsError) -> bool:
         """Whether the request is to be sent again; waits as long as it takes, or settles what becomes of it."""
         if self._stopped.is_set() and self._fatal is None:
             return False
-        down = self._breaker.failed(problem)
+        down = self._breaker.failed(problem, first=not request.failures)
         if not self._breaker.open:
             request.failures += 1
         if isinstance(problem, RateLimitError):
@@ -261,37 +257,24 @@ class Run:
         return self._retry.gives_up(problem, now - since)
 
     def _send(self, request: Request, inputs: Sequence[str], client: Skytells) -> Delivery:
-        try:
-            reserved = self._budget.reserve(
-                request.tokens, self._work.most_output_tokens() * len(inputs), self._stopped.is_set
-            )
-        except BaseException:
-            self._pacer.failed()
-            raise
+        """One try; what it may cost is set aside before, and settled after."""
+        reserved = self._budget.reserve(
+            request.tokens, self._work.most_output_tokens() * len(inputs), self._stopped.is_set
+        )
         used: tuple[int, int] | None = (0, 0)
         with self._lock:
             self.tally.requests += 1
-        sent, before = time.monotonic(), client.limits
         try:
             delivery = self._work.send(client, inputs)
             used = (delivery.tokens_in, delivery.tokens_out) if delivery.tokens_in else None
         except AnswerError:
             # It was answered, so it was paid for, and nobody says how much it was.
             used = None
-            self._pacer.failed()
             raise
-        except RateLimitError as refusal:
-            limits = told_since(before, client)
-            request.wait = self._pacer.limited(refusal.retry_after, limits, seconds=time.monotonic() - sent)
+        except ContentPolicyError:
+            # The prompt was read and is billed; nothing was written.
+            used = (round(request.tokens), 0)
             raise
-        except BaseException:
-            self._pacer.failed()
-            raise
-        else:
-            tokens = delivery.tokens_in + delivery.tokens_out
-            limits = told_since(before, client)
-            self._pacer.answered(limits, seconds=time.monotonic() - sent, tokens=tokens or None)
-            self._learn(request.estimated, delivery.tokens_in)
         finally:
             self._budget.settle(reserved, used)
         return delivery
@@ -329,7 +312,7 @@ class Run:
         if isinstance(problem, (AccountError, BudgetExceededError)):
             self._end(problem)
             return
-        if isinstance(problem, BadRequestError) and len(request.numbers) > 1:
+        if len(request.numbers) > 1 and _divisible(problem):
             self._split(request)
             return
         kept = self._work.kept(problem)
@@ -347,16 +330,18 @@ class Run:
     def _split(self, request: Request) -> None:
         """One input of a refused request may be at fault, or all are too much: the halves are tried apart."""
         middle = len(request.numbers) // 2
-        self._requeue(request, [request.numbers[:middle], request.numbers[middle:]])
+        # Asked again as a whole it was already; each half is asked once.
+        self._requeue(request, [request.numbers[:middle], request.numbers[middle:]], failures=1)
 
     def _send_alone(self, request: Request, numbers: NDArray[np.int64]) -> None:
         """These got no usable answer among the others of their request."""
         self._requeue(request, [numbers[at : at + 1] for at in range(len(numbers))])
 
-    def _requeue(self, request: Request, parts: Sequence[NDArray[np.int64]]) -> None:
+    def _requeue(self, request: Request, parts: Sequence[NDArray[np.int64]], failures: int = 0) -> None:
         tokens, estimated = (value / len(request.numbers) for value in (request.tokens, request.estimated))
         made = [
-            Request(part, int(self._weights[part].sum()), tokens * len(part), estimated * len(part)) for part in parts
+            Request(part, int(self._weights[part].sum()), tokens * len(part), estimated * len(part), failures)
+            for part in parts
         ]
         with self._lock:
             self._queue.extendleft(reversed(made))
@@ -368,6 +353,14 @@ class Run:
             if self._fatal is None:
                 self._fatal = problem
             self._stopped.set()
+
+
+def _divisible(problem: SkytellsError) -> bool:
+    """Whether a part of the inputs may be at fault: not where another parameter is, which every part would have."""
+    if isinstance(problem, BadRequestError):
+        name = (problem.param or "input").partition("[")[0].partition(".")[0]
+        return name in ("input", "messages", "prompt", "response_format")
+    return isinstance(problem, AnswerError)
 
 
 def told_since(before: RateLimits | None, client: Skytells) -> RateLimits | None:

@@ -107,6 +107,13 @@ class Direct:
         for _, connection in idle:
             connection.close()
 
+    def forget(self) -> None:
+        """Let go of every kept connection, as a forked child must: the parent uses them."""
+        self._lock = threading.Lock()
+        idle, self._idle = self._idle, []
+        for _, connection in idle:
+            connection.close()
+
     def _target(self, path: str) -> str:
         """The path as it stands in a request line, quoted where it must be."""
         target = self._targets.get(path)

@@ -6,9 +6,11 @@ import contextlib
 import functools
 import http.client
 import json
+import os
 import socket
 import ssl
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
@@ -88,6 +90,7 @@ class Transport:
         key = find_key(api_key)
         self._auth = KeyAuth(key)
         self._network = http
+        _every.add(self)
         parts = urlsplit(self.base_url)
         self._tls = _certificates() if http is None and parts.scheme == "https" else None
         # A proxy from the environment must never see what is meant for this machine.
@@ -125,6 +128,14 @@ class Transport:
             self._direct.close()
         if "_http" in vars(self):
             self._http.close()
+
+    def _in_child(self) -> None:
+        # A kept connection is the parent's, too: two processes would read each other's answers from it.
+        self._lock = threading.Lock()
+        self._sockets = set()
+        vars(self).pop("_http", None)
+        if self._direct is not None:
+            self._direct.forget()
 
     @functools.cached_property
     def _http(self) -> httpx.Client:
@@ -252,6 +263,18 @@ class Transport:
             what = str(error) or type(error).__name__
             return ConnectionLostError(f"The connection to {host} broke before the answer was there: {what}")
         return TransportError(f"The exchange with {host} failed: {error}")
+
+
+_every: weakref.WeakSet[Transport] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for transport in list(_every):
+        transport._in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class EventStream:

@@ -95,3 +95,21 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_sent(
         with pytest.raises(InputError, match=reason):
             pd.DataFrame({"text": texts(3)}).skytells.embed("text", to=to, into=into, progress=False)
         assert server.stats["embeddings"].requests == 0
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pd.DataFrame({"text": ["a"], "n": [1j]}),
+        pd.DataFrame({"text": ["a"], 3: [1]}),
+        pd.DataFrame({"text": ["a", "b"], "mixed": [1, "x"]}),
+    ],
+    ids=["complex", "number as a name", "mixed"],
+)
+def test_a_frame_that_parquet_cannot_hold_is_refused_before_anything_is_sent(
+    tmp_path: Path, frame: pd.DataFrame
+) -> None:
+    with served() as server, connected(server, "memory"):
+        with pytest.raises(InputError, match=r"Parquet cannot hold|names are texts"):
+            frame.skytells.embed("text", to=tmp_path / "v.parquet", progress=False)
+        assert server.stats["embeddings"].requests == 0

@@ -12,7 +12,7 @@ import pytest
 from local_fakes import EchoGenerator
 from served import connected, served, settled
 
-from skytells_nb.engine.claims import Claims, claims_for
+from skytells_nb.engine.claims import Claimant, Claims, claims_for
 from skytells_nb.engine.events import Progress
 from skytells_nb.engine.job import completion_job, embedding_job
 from skytells_nb.engine.work import Completed
@@ -23,25 +23,41 @@ JOB = completion_job("gpt-5")
 
 def test_a_key_is_taken_by_the_first_that_asks() -> None:
     claims = Claims()
-    assert claims.take([b"a", b"b"]) == [True, True]
-    assert claims.take([b"b", b"c"]) == [False, True]
+    assert claims.take([b"a", b"b"], Claimant()) == [True, True]
+    assert claims.take([b"b", b"c"], Claimant()) == [False, True]
 
 
 def test_a_released_key_can_be_taken_again() -> None:
-    claims = Claims()
-    claims.take([b"a"])
-    claims.release([b"a", b"never taken"])
-    assert claims.take([b"a"]) == [True]
+    claims, one = Claims(), Claimant()
+    claims.take([b"a"], one)
+    claims.release([b"a", b"never taken"], one)
+    assert claims.take([b"a"], Claimant()) == [True]
+
+
+def test_nobody_releases_what_another_holds() -> None:
+    claims, one, two = Claims(), Claimant(), Claimant()
+    claims.take([b"a"], one)
+    claims.release([b"a"], two)
+    assert claims.take([b"a"], two) == [False]
+
+
+def test_what_a_run_held_that_ended_abruptly_is_free() -> None:
+    """An interrupt may come between taking and noting what was taken."""
+    claims, one = Claims(), Claimant()
+    claims.take([b"a"], one)
+    one.over = True
+    claims.wait([b"a"], lambda: None)
+    assert claims.take([b"a"], Claimant()) == [True]
 
 
 def test_waiting_ends_with_the_last_release_and_ticks_meanwhile() -> None:
-    claims = Claims()
-    claims.take([b"a", b"b"])
+    claims, one = Claims(), Claimant()
+    claims.take([b"a", b"b"], one)
     ticks: list[int] = []
 
     def tick() -> None:
         ticks.append(1)
-        claims.release([b"a"] if len(ticks) == 1 else [b"b"])
+        claims.release([b"a"] if len(ticks) == 1 else [b"b"], one)
 
     claims.wait([b"a", b"b"], tick, interval=0.01)
     assert len(ticks) == 2
@@ -49,7 +65,7 @@ def test_waiting_ends_with_the_last_release_and_ticks_meanwhile() -> None:
 
 def test_an_interrupt_ends_the_waiting() -> None:
     claims = Claims()
-    claims.take([b"a"])
+    claims.take([b"a"], Claimant())
 
     def tick() -> None:
         raise KeyboardInterrupt
@@ -60,12 +76,13 @@ def test_an_interrupt_ends_the_waiting() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_forked_child_waits_for_nobody() -> None:
-    claims_for("sqlite:///forked").take([b"a"])
+    one = Claimant()
+    claims_for("sqlite:///forked").take([b"a"], one)
     child = os.fork()
     if child == 0:
-        os._exit(0 if claims_for("sqlite:///forked").take([b"a"]) == [True] else 1)
+        os._exit(0 if claims_for("sqlite:///forked").take([b"a"], Claimant()) == [True] else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    claims_for("sqlite:///forked").release([b"a"])
+    claims_for("sqlite:///forked").release([b"a"], one)
 
 
 def answers(outcome: Any) -> list[str | None]:
@@ -155,6 +172,7 @@ def test_jobs_of_another_model_do_not_wait_for_each_other(tmp_path: Path) -> Non
     with served() as server, connected(server, tmp_path / "c.sqlite") as session:
         claims = claims_for(session.cache.url)
         taken = session.engine._keys(embedding_job("skytells-embed-3-small"), ["say 1"])
-        claims.take(taken)
+        one = Claimant()
+        claims.take(taken, one)
         assert answers(session.engine.run(JOB, ["say 1"])) == ["say 1"]
-        claims.release(taken)
+        claims.release(taken, one)
