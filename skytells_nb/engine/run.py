@@ -330,18 +330,16 @@ class Run:
     def _split(self, request: Request) -> None:
         """One input of a refused request may be at fault, or all are too much: the halves are tried apart."""
         middle = len(request.numbers) // 2
-        # Asked again as a whole it was already; each half is asked once.
-        self._requeue(request, [request.numbers[:middle], request.numbers[middle:]], failures=1)
+        self._requeue(request, [request.numbers[:middle], request.numbers[middle:]])
 
     def _send_alone(self, request: Request, numbers: NDArray[np.int64]) -> None:
         """These got no usable answer among the others of their request."""
         self._requeue(request, [numbers[at : at + 1] for at in range(len(numbers))])
 
-    def _requeue(self, request: Request, parts: Sequence[NDArray[np.int64]], failures: int = 0) -> None:
+    def _requeue(self, request: Request, parts: Sequence[NDArray[np.int64]]) -> None:
         tokens, estimated = (value / len(request.numbers) for value in (request.tokens, request.estimated))
         made = [
-            Request(part, int(self._weights[part].sum()), tokens * len(part), estimated * len(part), failures)
-            for part in parts
+            Request(part, int(self._weights[part].sum()), tokens * len(part), estimated * len(part)) for part in parts
         ]
         with self._lock:
             self._queue.extendleft(reversed(made))
@@ -357,10 +355,10 @@ class Run:
 
 def _divisible(problem: SkytellsError) -> bool:
     """Whether a part of the inputs may be at fault: not where another parameter is, which every part would have."""
-    if isinstance(problem, BadRequestError):
-        name = (problem.param or "input").partition("[")[0].partition(".")[0]
-        return name in ("input", "messages", "prompt", "response_format")
-    return isinstance(problem, AnswerError)
+    if not isinstance(problem, BadRequestError):
+        return False
+    name = (problem.param or "input").partition("[")[0].partition(".")[0]
+    return name in ("input", "messages", "prompt", "response_format")
 
 
 def told_since(before: RateLimits | None, client: Skytells) -> RateLimits | None:

@@ -19,7 +19,7 @@ from served import KEY, connected, served, settled
 from skytells_nb.engine.events import Progress
 from skytells_nb.engine.job import Pace, completion_job, embedding_job
 from skytells_nb.engine.work import Completed
-from skytells_nb.errors import AnswerError, BadRequestError, RowError, ServerError, SkytellsWarning
+from skytells_nb.errors import BadRequestError, RowError, ServerError, SkytellsWarning
 from skytells_nb.local.faults import Faults
 
 JOB = completion_job("gpt-5")
@@ -33,16 +33,6 @@ class Flawed(HashEmbedder):
         rows = super().encode(texts)
         rows[[text == "flawed" for text in texts]] = np.nan
         return rows
-
-
-def test_one_vector_that_is_none_costs_its_own_row_only(tmp_path: Path) -> None:
-    texts = [*(f"word{n}" for n in range(63)), "flawed"]
-    with served(embedder=Flawed()) as server, connected(server, tmp_path / "c.sqlite") as session:
-        outcome = session.engine.run(EMBED, texts)
-        assert list(outcome.report.errors) == [63]
-        assert isinstance(outcome.report.errors[63], AnswerError)
-        assert np.array_equal(outcome.matrix[:63], HashEmbedder().encode(texts[:63]))
-        assert session.cache.stats().entries == 63
 
 
 def test_a_label_without_an_embedding_is_an_error_and_shifts_no_other(tmp_path: Path) -> None:
