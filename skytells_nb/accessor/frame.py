@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Mapping, Sequence
-from numbers import Integral
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Unpack, overload
 
-import numpy as np
 import pandas as pd
 
-from skytells_nb import columns
 from skytells_nb.accessor.parquet import embed_to_file
 from skytells_nb.accessor.runs import (
     Call,
     RunOptions,
     check_options,
-    remember,
     remembered,
 )
+from skytells_nb.accessor.text_verbs import TextVerbs
 from skytells_nb.accessor.texts import Template, column_of, texts_of
-from skytells_nb.accessor.typed import Schema, check_labels, field_names, label_schema
-from skytells_nb.accessor.values import Answers, classify_texts, complete_texts, details_frame, embed_texts, prompt_job
+from skytells_nb.accessor.typed import Schema, field_names
+from skytells_nb.accessor.values import complete_texts, embed_texts, prompt_job
+from skytells_nb.accessor.vector_verbs import VectorVerbs
 from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.events import Listener
 from skytells_nb.engine.job import embedding_job
@@ -33,7 +31,7 @@ from skytells_nb.session import current
 SAFETY_COLUMNS = ["row", "source", "index", "category", "severity", "filtered", "detected", "checked"]
 
 
-class FrameAccessor:
+class FrameAccessor(TextVerbs, VectorVerbs):
     """Language models over the columns of a frame.
 
     Every method gives a new frame with the same index and leaves its input as it was. Equal texts are sent once, what
@@ -41,9 +39,6 @@ class FrameAccessor:
     failed rows are null and one warning says why; "raise"; "null"), ``progress`` (``False`` or a listener), ``budget``
     (US dollars), ``max_in_flight``, ``cache``, ``session``.
     """
-
-    def __init__(self, frame: pd.DataFrame) -> None:
-        self._frame = frame
 
     @overload
     def embed(
@@ -154,106 +149,6 @@ class FrameAccessor:
         made = answers.fields() if flatten else {into: answers.column}
         return self._finish(into, made, answers, details)
 
-    def classify(
-        self,
-        column: Any,
-        labels: Sequence[str],
-        *,
-        into: Any = "label",
-        model: str | None = None,
-        via: Literal["model", "embedding"] = "model",
-        instructions: str | None = None,
-        details: bool = False,
-        rows_per_request: int | None = None,
-        on_error: OnError = "warn",
-        progress: bool | Listener = True,
-        **options: Unpack[RunOptions],
-    ) -> pd.DataFrame:
-        """The frame with a categorical column: the one of ``labels`` that fits each text best.
-
-        The model answers with one of the labels and nothing else; ``via="embedding"`` instead takes the label whose
-        embedding is nearest, which costs one embedding a text and no completion. ``instructions`` say in your words
-        what to judge. ``rows_per_request`` has several texts judged in one request, as ``complete`` describes.
-
-        >>> df = pd.DataFrame({"review": ["I love it!", "It broke at once."]})
-        >>> df.skytells.classify("review", ["positive", "negative"], progress=False)["label"].cat.categories.tolist()
-        ['positive', 'negative']
-        """
-        check_options(options)
-        found = check_labels(labels)
-        texts = texts_of(column_of(self._frame, column), name=column)
-        self._check_into(into, column)
-        call = Call.open(on_error, progress, options, asker=self._frame)
-        kind = pd.CategoricalDtype(found)
-        if via == "embedding":
-            if details or instructions or rows_per_request is not None:
-                raise InputError(
-                    "via='embedding' asks no model: details, instructions and rows_per_request do not go with it."
-                )
-            series, report = classify_texts(call, texts, self._frame.index, found, model)
-            return self._with({into: series.astype(kind)}, report)
-        if via != "model":
-            raise InputError(f"via is 'model' or 'embedding'; found {via!r}.")
-        schema = label_schema(found)
-        ask = instructions or "Choose the label that fits the user's text best."
-        system = f"{ask} The labels are: {', '.join(found)}."
-        job = prompt_job(call, model, system, schema, {"temperature": 0.0}, "classify", rows_per_request)
-        answers = complete_texts(call, job, texts, self._frame.index, into, schema)
-        made = {into: answers.fields()["label"].astype(object).astype(kind)}
-        return self._finish(into, made, answers, details)
-
-    def search(
-        self,
-        query: str,
-        column: Any = "embedding",
-        k: int = 5,
-        *,
-        model: str | None = None,
-        on_error: OnError = "warn",
-        progress: bool | Listener = True,
-        **options: Unpack[RunOptions],
-    ) -> pd.DataFrame:
-        """The ``k`` rows nearest in meaning to ``query``, best first, with their cosine similarity in ``score``.
-
-        ``column`` holds embeddings, made by the same model, or texts, which are embedded first (and cached). The search
-        is exact: one matrix product.
-
-        >>> df = pd.DataFrame({"text": ["a cat sleeps", "stock prices fell"]})
-        >>> df.skytells.search("kittens", column="text", k=1, progress=False)["text"].tolist()
-        ['a cat sleeps']
-        """
-        check_options(options)
-        if not isinstance(query, str) or not query.strip():
-            raise InputError("The query is a text that is not empty.")
-        if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
-            raise InputError(f"k is 1 or more; found {k!r}.")
-        series = column_of(self._frame, column)
-        call = Call.open(on_error, progress, options, asker=self._frame)
-        kind = pd.api.types.infer_dtype(series, skipna=True)
-        report: Report | None = None
-        if kind in ("string", "categorical"):
-            series, report = embed_texts(
-                call, texts_of(series, name=column), series.index, model, None, "numpy", column
-            )
-        matrix, valid = columns.to_matrix(series)
-        wanted, query_report = embed_texts(
-            call.quietly(), np.array([query], dtype=object), pd.RangeIndex(1), model, None, "numpy", "query"
-        )
-        target = columns.to_matrix(wanted)[0]
-        if not len(target):
-            raise InputError("The query could not be embedded; the report says why.")
-        if len(matrix) and matrix.shape[1] != target.shape[1]:
-            raise InputError(
-                f"Column {column!r} has {matrix.shape[1]} dimensions and the query {target.shape[1]}: "
-                "they were made by different models or with different dimensions=."
-            )
-        scores = _unit(matrix) @ _unit(target)[0] if len(matrix) else np.empty(0, dtype=np.float32)
-        best = np.argsort(-scores, kind="stable")[: int(k)]
-        result = self._frame.iloc[np.flatnonzero(valid)[best]].copy()
-        result[self._full("score")] = scores[best]
-        remember(result, report or query_report)
-        return result
-
     def estimate(
         self,
         template: Any,
@@ -319,32 +214,3 @@ class FrameAccessor:
         ]
         tidy = pd.DataFrame(records, columns=SAFETY_COLUMNS)
         return tidy.astype({"filtered": bool, "checked": bool, "detected": "boolean"})
-
-    def _full(self, name: Any) -> Any:
-        """The name as a whole key of these columns, which may have several levels."""
-        levels = self._frame.columns.nlevels
-        return name if levels == 1 or isinstance(name, tuple) else (name, *[""] * (levels - 1))
-
-    def _check_into(self, into: Any, *sources: Any) -> None:
-        if not isinstance(into, Hashable):
-            raise InputError(f"into is the name of a column; found {into!r}.")
-        if any(into == source for source in sources):
-            raise InputError(f"into={into!r} would replace the column it is made from; choose another name.")
-
-    def _finish(self, into: Any, made: Mapping[Any, pd.Series[Any]], answers: Answers, details: bool) -> pd.DataFrame:
-        extra = details_frame(into, answers) if details else {}
-        return self._with({**made, **extra}, answers.report, {into: answers.rows})
-
-    def _with(
-        self, made: Mapping[Any, pd.Series[Any]], report: Report, answers: Mapping[Any, Any] | None = None
-    ) -> pd.DataFrame:
-        result = self._frame.copy(deep=False)
-        for name, series in made.items():
-            result[self._full(name)] = series.array
-        remember(result, report, answers)
-        return result
-
-
-def _unit(matrix: Any) -> Any:
-    norms = np.linalg.norm(matrix, axis=1, keepdims=True)
-    return matrix / np.where(norms > 0, norms, 1)
