@@ -68,12 +68,20 @@ class EmbeddingWork:
 
     def send(self, client: Skytells, inputs: Sequence[str]) -> Delivery:
         answer = client.embeddings.create(model=self._model, input=inputs, dimensions=self._dimensions)
-        matrix = answer.matrix
+        matrix, finite = answer.checked
+        if len(inputs) == 1 or not finite.any():
+            matrix = answer.matrix
         size = self._size = self._size or matrix.shape[1]
         if matrix.shape[1] != size:
             asked = "were asked for" if self._dimensions else "came before"
             raise AnswerError(f"{size} dimensions {asked} and {matrix.shape[1]} came.", request_id=answer.request_id)
-        return Delivery(matrix, answer.usage.prompt_tokens if answer.usage else 0, 0)
+        # One bad vector takes no other with it: they are all paid for.
+        values: Values = (
+            matrix
+            if finite.all()
+            else [row.tobytes() if good else None for row, good in zip(matrix, finite.tolist(), strict=True)]
+        )
+        return Delivery(values, answer.usage.prompt_tokens if answer.usage else 0, 0)
 
     def answers(self, count: int) -> Vectors:
         return Vectors(count)

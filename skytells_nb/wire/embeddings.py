@@ -82,11 +82,19 @@ class EmbeddingResponse(Answer):
         Raises AnswerError where the answer cannot be trusted: an index missing, repeated or out of range, vectors of
         different lengths, bytes that are not float32, values that are not finite.
         """
+        matrix, finite = self.checked
+        if not finite.all():
+            raise self._distrust(f"the vector at index {int(finite.argmin())} holds values that are not finite")
+        return matrix
+
+    @cached_property
+    def checked(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """``matrix``, and which of its rows are finite, (n,); raises AnswerError for every other fault."""
         import numpy as np
 
         n = len(self.data)
         if n == 0:
-            return np.empty((0, 0), dtype=np.float32)
+            return np.empty((0, 0), dtype=np.float32), np.empty(0, dtype=np.bool_)
         rows: list[bytes | None] = [None] * n
         for item in self.data:
             if not 0 <= item.index < n or rows[item.index] is not None:
@@ -98,10 +106,7 @@ class EmbeddingResponse(Answer):
         # The one copy; of a bytearray, so that the matrix can be written to.
         joined = bytearray().join(row for row in rows if row is not None)
         matrix = np.frombuffer(joined, dtype="<f4").reshape(n, -1).astype(np.float32, copy=False)
-        if not np.isfinite(matrix).all():
-            bad = int(np.flatnonzero(~np.isfinite(matrix).all(axis=1))[0])
-            raise self._distrust(f"the vector at index {bad} holds values that are not finite")
-        return matrix
+        return matrix, np.asarray(np.isfinite(matrix).all(axis=1))
 
     def _bytes(self, vector: bytes | str | list[float], index: int) -> bytes:
         """A vector as the bytes of little-endian float32."""

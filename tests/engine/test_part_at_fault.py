@@ -19,7 +19,7 @@ from served import KEY, connected, served, settled
 from skytells_nb.engine.events import Progress
 from skytells_nb.engine.job import Pace, completion_job, embedding_job
 from skytells_nb.engine.work import Completed
-from skytells_nb.errors import BadRequestError, RowError, ServerError, SkytellsWarning
+from skytells_nb.errors import AnswerError, BadRequestError, RowError, ServerError, SkytellsWarning
 from skytells_nb.local.faults import Faults
 
 JOB = completion_job("gpt-5")
@@ -40,6 +40,23 @@ def test_a_label_without_an_embedding_is_an_error_and_shifts_no_other(tmp_path: 
         frame = pd.DataFrame({"text": ["a cat", "a dog"]})
         with pytest.warns(SkytellsWarning), pytest.raises(RowError, match="'flawed' could not be embedded"):
             frame.skytells.classify("text", ["flawed", "cat", "dog"], via="embedding", progress=False)
+
+
+def test_a_vector_that_is_not_finite_costs_its_own_row_only(tmp_path: Path) -> None:
+    """The others of its request are kept; it alone is asked for again, and by each later run."""
+    texts = [f"word{n}" for n in range(40)]
+    texts[7] = "flawed"
+    with served(embedder=Flawed()) as server, connected(server, tmp_path / "c.sqlite") as session:
+        outcome = session.engine.run(EMBED, texts, on_error="null")
+        assert list(outcome.report.errors) == [7]
+        assert isinstance(outcome.report.errors[7], AnswerError)
+        assert outcome.report.errors[7].request_id
+        good = [n for n in range(40) if n != 7]
+        expected = HashEmbedder().encode([texts[n] for n in good])
+        assert np.array_equal(outcome.matrix[outcome.answered[good]], expected)
+        sent = server.stats["embeddings"].inputs
+        assert session.engine.run(EMBED, texts, on_error="null").report.cached == 39
+        assert server.stats["embeddings"].inputs - sent <= 2
 
 
 def test_a_refused_parameter_is_not_looked_for_among_the_rows(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ class Marked(Faults):
         return super().for_attempt(body, attempt) if b"marked" in body else Faults()
 
 
-@pytest.mark.parametrize("fault", ["wrong_count", "wrong_dimension", "nan", "bad_index", "bad_base64"])
+@pytest.mark.parametrize("fault", ["wrong_count", "wrong_dimension", "bad_index", "bad_base64"])
 def test_an_answer_that_is_wrong_each_time_costs_its_own_rows_only(tmp_path: Path, fault: str) -> None:
     """Null and never misplaced; the error names a request that the service knows; healed, only these rows are sent."""
     cache = tmp_path / "c.sqlite"
