@@ -79,7 +79,7 @@ class Direct:
         self._tls = tls
         self._connect_s = connect_s
         self._opened = opened
-        self._targets: dict[str, str] = {}
+        self._heads: dict[tuple[str, str], bytes] = {}
         self._idle: list[tuple[float, _Connection]] = []
         self._lock = threading.Lock()
         self._closed = False
@@ -90,8 +90,7 @@ class Direct:
         try:
             together = body is None or len(body) <= _SENT_AT_ONCE_BYTES
             connection.limit_silence(read_s if together else write_s)
-            connection.begin(method, self._target(path), self._headers, self._key)
-            connection.finish(body, together)
+            connection.send(method, self._head(method, path), self._key, body, together)
             connection.limit_silence(read_s)
             answer = connection.read_answer()
         except BaseException:
@@ -114,12 +113,16 @@ class Direct:
         for _, connection in idle:
             connection.close()
 
-    def _target(self, path: str) -> str:
-        """The path as it stands in a request line, quoted where it must be."""
-        target = self._targets.get(path)
-        if target is None:
-            target = self._targets[path] = httpx.URL(self._base_url + path).raw_path.decode("ascii")
-        return target
+    def _head(self, method: str, path: str) -> bytes:
+        """The request line and the headers that every request has, up to where the key follows."""
+        known = self._heads.get((method, path))
+        if known is None:
+            url = httpx.URL(self._base_url + path)
+            lines = [(b"host", url.netloc), *((k.encode("ascii"), v.encode("ascii")) for k, v in self._headers.items())]
+            target = b" ".join((method.encode("ascii"), url.raw_path, b"HTTP/1.1"))
+            known = b"".join([target, b"\r\n", *(b"%s: %s\r\n" % line for line in lines), b"x-api-key: "])
+            self._heads[method, path] = known
+        return known
 
     def _take(self) -> _Connection:
         while True:
@@ -133,10 +136,9 @@ class Direct:
         return self._open()
 
     def _open(self) -> _Connection:
-        url = httpx.URL(self._base_url)
-        connection = _Connection(url.raw_host.decode("ascii"), url.port, self._tls is not None)
+        connection = _Connection()
         try:
-            connection.open(self._tls, self._connect_s, self._opened)
+            connection.open(httpx.URL(self._base_url), self._tls, self._connect_s, self._opened)
         except BaseException as problem:
             connection.close()
             if isinstance(problem, TimeoutError):
@@ -181,54 +183,62 @@ class _Response(http.client.HTTPResponse):
             http.client.parse_headers(self.fp)
 
 
-class _Connection(http.client.HTTPConnection):
-    """One connection; it is closed, and ``sock`` is ``None``, where the server wants no more requests on it."""
+class _Connection:
+    """One connection; it is closed, and ``sock`` is ``None``, where the server wants no more requests on it.
 
-    response_class = _Response
+    The standard library reads answers. Requests are a few lines that never differ, which it would check one by one at
+    a fifth of an exchange's cost.
+    """
 
-    def __init__(self, host: str, port: int | None, tls: bool) -> None:
-        # The port decides what the Host header says, which names it unless it is the scheme's own.
-        self.default_port = 443 if tls else 80
-        super().__init__(host, port or self.default_port)
-        self.debuglevel = 0  # where the class says otherwise it prints what it sends, and so the key
+    def __init__(self) -> None:
+        self.sock: socket.socket | None = None
         self._limit: float | None = None
-        self._last: bytes | None = None
+        self._method = ""
 
-    def open(self, tls: ssl.SSLContext | None, timeout: float, opened: Callable[[socket.socket], None]) -> None:
-        sock = socket.create_connection((self.host, self.port), timeout)
-        self.sock = sock
+    def open(
+        self, url: httpx.URL, tls: ssl.SSLContext | None, timeout: float, opened: Callable[[socket.socket], None]
+    ) -> None:
+        host, port = url.raw_host.decode("ascii"), url.port or (443 if tls is not None else 80)
+        sock = self.sock = socket.create_connection((host, port), timeout)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         opened(sock)
         if tls is not None:
             # Known before its handshake, which a silent server would hold as long as any other wait.
-            secured = tls.wrap_socket(sock, server_hostname=self.host, do_handshake_on_connect=False)
+            secured = tls.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
             self.sock = secured
             opened(secured)
             secured.do_handshake()
         self._limit = timeout
 
+    def close(self) -> None:
+        sock, self.sock = self.sock, None
+        if sock is not None:
+            sock.close()
+
     def hung_up(self) -> bool:
         """Whether the server has closed, or said something nobody asked for."""
         if not hasattr(select, "poll"):
-            return bool(select.select([self.sock], [], [], 0)[0])
+            return bool(select.select([self._open_socket()], [], [], 0)[0])
         poll = select.poll()
-        poll.register(self.sock, select.POLLIN)
+        poll.register(self._open_socket(), select.POLLIN)
         return bool(poll.poll(0))
 
-    def begin(self, method: str, target: str, headers: Mapping[str, str], key: Key) -> None:
-        self.putrequest(method, target, skip_accept_encoding=True)
-        for name, value in headers.items():
-            self.putheader(name, value)
-        self.putheader("x-api-key", key.reveal())
-
-    def finish(self, body: bytes | None, together: bool) -> None:
-        """Send what ``begin`` began, and the body."""
-        if body is not None:
-            self.putheader("content-type", "application/json")
-            self.putheader("content-length", str(len(body)))
-        self._last = body if together else None
+    def send(self, method: str, head: bytes, key: Key, body: bytes | None, together: bool) -> None:
+        """Send a request: ``head`` is all of its head up to the key."""
+        self._method = method
+        if body is None:
+            body, end = b"", b"\r\n\r\n"
+        else:
+            end = b"\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+        sock = self._open_socket()
         try:
-            self.endheaders(body)
+            # No name for what holds the key: a traceback shows what names hold.
+            if together:
+                # Each sending hands the interpreter to another thread.
+                sock.sendall(b"".join((head, key.reveal().encode("ascii"), end, body)))
+            else:
+                sock.sendall(b"".join((head, key.reveal().encode("ascii"), end)))
+                sock.sendall(body)
         except TimeoutError:
             raise httpx.WriteTimeout("the request was not taken in time") from None
         except (BrokenPipeError, ConnectionResetError):
@@ -236,23 +246,26 @@ class _Connection(http.client.HTTPConnection):
             pass
 
     def read_answer(self) -> Answer:
+        response = _Response(self._open_socket(), method=self._method)
         try:
-            response = self.getresponse()
+            response.begin()
             if response.headers.defects:
                 raise http.client.HTTPException("the answer's head is no HTTP")
             content = response.read()
         except TimeoutError:
             raise httpx.ReadTimeout("no answer in time") from None
+        finally:
+            response.close()
+        if response.will_close:
+            self.close()
         return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, content)
-
-    def send(self, data: Any) -> None:
-        # The library sends head and body apart, and each sending hands the interpreter to another thread.
-        if self._last is None:
-            self.sock.sendall(data)
-        elif data is not self._last:
-            self.sock.sendall(data + self._last)
 
     def limit_silence(self, seconds: float) -> None:
         if seconds != self._limit:
-            self.sock.settimeout(seconds)
+            self._open_socket().settimeout(seconds)
             self._limit = seconds
+
+    def _open_socket(self) -> socket.socket:
+        if self.sock is None:
+            raise httpx.ConnectError("the connection is closed")
+        return self.sock
