@@ -21,8 +21,8 @@ class Skytells:
 
     ``api_key`` comes from the argument, else ``SKYTELLS_API_KEY``, else the system keyring; ``base_url`` from the
     argument, else ``SKYTELLS_BASE_URL``, else the public gateway. ``timeout`` is a ``Timeouts``, or the seconds that an
-    answer may be silent. ``transport`` replaces the network (an ``httpx.BaseTransport``). Nothing is retried and nothing is
-    cached here; the pandas accessor does both. Raises MissingKeyError where there is no key.
+    answer may be silent. ``transport`` replaces the network (an ``httpx.BaseTransport``). Nothing is retried and
+    nothing is cached here; the pandas accessor does both. Raises MissingKeyError where there is no key.
 
     >>> with Skytells() as client:  # doctest: +SKIP
     ...     print(client.chat.completions.create(model="deepbrain-router", messages="Say hello."))
