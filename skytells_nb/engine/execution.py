@@ -188,6 +188,7 @@ class Execution:
             seconds=time.monotonic() - self._started,
             limit=self._pacer.limit_text,
             errors=dict(sorted(errors.items())),
+            course=tally.course,
         )
 
     @property

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from skytells_nb.engine.course import Course
 from skytells_nb.engine.events import State
 
 
@@ -19,6 +20,7 @@ class Report:
     ``sent`` those answered by the service. Tokens are the service's own count; ``cost`` is US dollars by the known
     price, ``None`` where none is known. ``limit`` is the account's limit as far as the service told it. ``errors``
     maps a row's position to its error, and ``partial`` holds the column as far as an interrupted run had come.
+    ``course`` says how long answers took and what was answered and refused when.
     """
 
     operation: str
@@ -40,6 +42,7 @@ class Report:
     limit: str | None = None
     errors: Mapping[int, Exception] = field(default_factory=dict)
     partial: Any = field(default=None, repr=False)
+    course: Course | None = field(default=None, repr=False)
 
     @property
     def unsent(self) -> int:
@@ -48,8 +51,10 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as plain values; errors as text by row position."""
-        figures = {name: value for name, value in _fields(self).items() if name not in ("errors", "partial")}
-        return {**figures, "unsent": self.unsent, "errors": {row: str(error) for row, error in self.errors.items()}}
+        figures = {name: value for name, value in _fields(self).items() if name not in ("errors", "partial", "course")}
+        errors = {row: str(error) for row, error in self.errors.items()}
+        course = None if self.course is None else self.course.to_dict()
+        return {**figures, "unsent": self.unsent, "errors": errors, "course": course}
 
     def reasons(self, most: int = 3) -> list[str]:
         """The commonest errors with their number of rows, most frequent first; request ids make no difference."""

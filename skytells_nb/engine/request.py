@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from skytells_nb.engine.course import Course
+
 
 @dataclass(slots=True)
 class Request:
@@ -34,3 +36,4 @@ class Tally:
     tokens_out: int = 0
     rows_done: int = 0
     rows_failed: int = 0
+    course: Course = field(default_factory=Course)

@@ -79,6 +79,7 @@ class Run:
         stop_on_error: bool = False,
     ) -> None:
         self.tally = Tally()
+        self._began = time.monotonic()
         self._inputs = inputs
         self._weights = weights
         self._work = work
@@ -125,7 +126,7 @@ class Run:
     def result(self) -> Tally:
         """What is done now, as a copy: a worker that was left behind may still add to ``tally``."""
         with self._lock:
-            return replace(self.tally, errors=dict(self.tally.errors))
+            return replace(self.tally, errors=dict(self.tally.errors), course=self.tally.course.copy())
 
     def _add_worker(self) -> None:
         """Start one more thread where there is work for it: threads are as many as requests really overlap."""
@@ -204,6 +205,8 @@ class Run:
             except RateLimitError as problem:
                 seconds = time.monotonic() - sent
                 request.wait = self._pacer.limited(problem.retry_after, told_since(before, client), seconds=seconds)
+                with self._lock:
+                    self.tally.course.refuse(sent + seconds - self._began, self._pacer.permitted)
                 if not self._again(request, problem):
                     return
             except SkytellsError as problem:
@@ -223,6 +226,8 @@ class Run:
                     used = delivery.tokens_in + delivery.tokens_out
                     self._pacer.answered(limits, seconds=seconds, tokens=used or None)
                     self._learn(request.estimated, delivery.tokens_in)
+                    with self._lock:
+                        self.tally.course.answer(sent + seconds - self._began, seconds, self._pacer.permitted)
                 return
 
     def _again(self, request: Request, problem: SkytellsError) -> bool:

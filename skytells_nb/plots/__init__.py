@@ -3,8 +3,26 @@
 Importing this is light: plotly, pandas and UMAP load when the first figure is drawn.
 """
 
+from skytells_nb.plots.filtered import filtered_rows
+from skytells_nb.plots.latency import latency
+from skytells_nb.plots.rate import rate
 from skytells_nb.plots.safety import safety
+from skytells_nb.plots.safety_by import safety_by
+from skytells_nb.plots.safety_timeline import safety_timeline
+from skytells_nb.plots.save import save
 from skytells_nb.plots.semantic_map import semantic_map
 from skytells_nb.plots.theme import summary
+from skytells_nb.plots.usage import usage
 
-__all__ = ["safety", "semantic_map", "summary"]
+__all__ = [
+    "filtered_rows",
+    "latency",
+    "rate",
+    "safety",
+    "safety_by",
+    "safety_timeline",
+    "save",
+    "semantic_map",
+    "summary",
+    "usage",
+]

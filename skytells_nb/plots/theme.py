@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import html
 import re
-import textwrap
 from typing import TYPE_CHECKING, Any, Literal
 
 from skytells_nb.errors import InputError, MissingExtraError
@@ -33,6 +32,14 @@ CATEGORIES_A_SYMBOL = 6
 CATEGORY_SYMBOLS = ("circle", "diamond", "square", "triangle-up")
 NUMBER_SCALE = "Cividis"
 
+NO_GROUND = "rgba(0,0,0,0)"
+LABEL_INKS: dict[Theme | None, tuple[str, str]] = {
+    "light": ("#333333", "rgba(255,255,255,.8)"),
+    "dark": ("#dddddd", "rgba(17,17,17,.8)"),
+    None: ("#f2f2f2", "rgba(34,34,34,.8)"),
+}
+"""Ink and ground of a name that lies on coloured points; without a theme a box that reads on any page."""
+
 _STRICT: dict[Theme, tuple[str, str, str]] = {
     "light": ("#ffffff", "#333333", "#e3e3e3"),
     "dark": ("#111111", "#dddddd", "#3a3a3a"),
@@ -54,7 +61,7 @@ def template(theme: Theme | None = None) -> go.layout.Template:
     """The look of a figure: transparent for any page, or strictly ``"light"`` or ``"dark"``."""
     if theme is not None and theme not in _STRICT:
         raise InputError(f'theme is None, "light" or "dark", not {theme!r}.')
-    ground, ink, faint = _STRICT[theme] if theme else ("rgba(0,0,0,0)", GREY, FAINT)
+    ground, ink, faint = _STRICT[theme] if theme else (NO_GROUND, GREY, FAINT)
     axis = {"gridcolor": faint, "linecolor": faint, "zerolinecolor": faint, "automargin": True}
     return graph_objects().layout.Template(
         layout={
@@ -72,8 +79,8 @@ def template(theme: Theme | None = None) -> go.layout.Template:
             },
             "xaxis": axis,
             "yaxis": axis,
-            "legend": {"bgcolor": "rgba(0,0,0,0)", "itemsizing": "constant"},
-            "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": GREY, "activecolor": ink},
+            "legend": {"bgcolor": NO_GROUND, "itemsizing": "constant"},
+            "modebar": {"bgcolor": NO_GROUND, "color": GREY, "activecolor": ink},
             "colorway": list(CATEGORY_COLORS),
             # A box of its own, readable over any point on any page.
             "hoverlabel": {"bgcolor": "#222222", "bordercolor": GREY, "font": {"color": "#f2f2f2"}, "align": "left"},
@@ -117,6 +124,16 @@ def say(figure: go.Figure, message: str) -> go.Figure:
     return figure
 
 
+def translucent(color: str, opacity: float) -> str:
+    """A ``#rrggbb`` colour that lets through what lies under it.
+
+    >>> translucent("#0072B2", 0.1)
+    'rgba(0,114,178,0.1)'
+    """
+    red, green, blue = bytes.fromhex(color[1:])
+    return f"rgba({red},{green},{blue},{opacity:g})"
+
+
 def summary(figure: go.Figure) -> str:
     """The figure in words, for who cannot see it: what is drawn, of how many rows, made how."""
     meta = figure.layout.meta
@@ -129,12 +146,18 @@ def escaped(text: object, limit: int | None = None) -> str:
     Plotly reads some HTML (``<b>``, ``<a href>``), ``%{meta…}`` references and, with MathJax on the page, ``$…$`` in
     nearly every text of a figure. Its entity table is short: ``&quot;`` would be shown as written.
     """
-    return html.escape(plain(text, limit), quote=False).replace("$", "&#36;").replace("%{", "&#37;{")
+    return _entities(plain(text, limit))
 
 
 def wrapped(text: object, *, width: int = 50, limit: int = 100) -> str:
     """Escaped text in lines of at most ``width`` characters, joined by ``<br>``."""
-    return "<br>".join(escaped(line) for line in textwrap.wrap(plain(text, limit), width, break_on_hyphens=False))
+    rest, lines = plain(text, limit), []
+    while len(rest) > width:
+        # Not textwrap, which takes ten times as long: a map wraps a text for each of its rows.
+        at = rest.rfind(" ", 0, width + 1)
+        lines.append(rest[: at if at > 0 else width])
+        rest = rest[len(lines[-1]) :].lstrip()
+    return _entities("\n".join([*lines, rest])).replace("\n", "<br>")
 
 
 def plain(text: object, limit: int | None = None) -> str:
@@ -144,3 +167,7 @@ def plain(text: object, limit: int | None = None) -> str:
         words = words[: 8 * limit]
     words = " ".join(_UNPRINTABLE.sub(" ", words).split())
     return words if limit is None or len(words) <= limit else words[: limit - 1].rstrip() + "…"
+
+
+def _entities(words: str) -> str:
+    return html.escape(words, quote=False).replace("$", "&#36;").replace("%{", "&#37;{")

@@ -16,7 +16,10 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from skytells_nb.errors import InputError
-from skytells_nb.plots.project import pca, place, project
+from skytells_nb.plots.kept import ON_DISK, keep
+from skytells_nb.plots.neighbours import nearest, place
+from skytells_nb.plots.principal import principal_axes
+from skytells_nb.plots.project import Projection, project
 
 Floats = NDArray[np.float32]
 
@@ -32,7 +35,8 @@ def test_pca_gives_the_principal_components() -> None:
     """Coordinates and variance shares are those of a singular value decomposition, for tall and for wide matrices."""
     for shape in ((200, 12), (12, 200)):
         matrix = np.random.default_rng(1).normal(size=shape).astype(np.float32)
-        points, shares = pca(matrix, 3)
+        axes = principal_axes(matrix, 3)
+        points, shares = axes.coordinates(matrix), axes.shares
         centred = matrix - matrix.mean(axis=0)
         left, values, _ = np.linalg.svd(centred, full_matrices=False)
         np.testing.assert_allclose(np.abs(points), np.abs(left * values)[:, :3], atol=2e-3)
@@ -43,9 +47,9 @@ def test_the_sign_of_a_component_is_fixed() -> None:
     """The largest loading is positive: the coordinate grows with the feature that weighs most."""
     matrix = np.zeros((20, 5), dtype=np.float32)
     matrix[:, 3] = np.arange(20)
-    points, _ = pca(matrix, 1)
+    points = principal_axes(matrix, 1).coordinates(matrix)
     assert np.all(np.diff(points[:, 0]) > 0)
-    reversed_points, _ = pca(matrix[::-1].copy(), 1)
+    reversed_points = principal_axes(matrix[::-1].copy(), 1).coordinates(matrix[::-1])
     np.testing.assert_allclose(reversed_points[::-1], points, atol=1e-4)
 
 
@@ -98,6 +102,98 @@ def test_memory_of_projections_does_not_hold_the_vectors() -> None:
     assert points.base is None or points.base.nbytes <= points.nbytes
 
 
+@pytest.mark.parametrize("shape", [(1, 3), (7, 2), (400, 30)])
+def test_nearest_vectors_are_those_of_all_distances(shape: tuple[int, int]) -> None:
+    """In order of distance, each vector first among its own, whatever the number asked for."""
+    matrix = np.random.default_rng(3).normal(size=shape).astype(np.float32)
+    every = np.linalg.norm(matrix[:, None] - matrix[None], axis=2)
+    places, apart = nearest(matrix, matrix, 5, own=True)
+    np.testing.assert_array_equal(places, np.argsort(every, axis=1)[:, :5])
+    np.testing.assert_allclose(apart, np.sort(every, axis=1)[:, :5], atol=1e-5)
+
+
+def test_a_vector_is_its_own_nearest_among_equal_ones() -> None:
+    """More equal vectors than neighbours asked for: UMAP counts on finding each row in its own list."""
+    places, apart = nearest(np.ones((40, 3), np.float32), np.ones((40, 3), np.float32), 4, own=True)
+    np.testing.assert_array_equal(places[:, 0], np.arange(40))
+    assert not apart.any()
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_rows_of_the_basis_stay_where_they_were(metric: Any) -> None:
+    """New vectors are put on the axes of the basis; its own vectors keep their points, in whatever order they come."""
+    matrix = clusters(60)[0]
+    basis, new = matrix[:40], matrix[40:]
+    alone = project(basis, method="pca", metric=metric)
+    both = project(np.vstack([new, basis[::-1]]), method="pca", metric=metric, basis=basis)
+    np.testing.assert_array_equal(both.points[20:], alone.points[::-1])
+    assert "laid out on 40 rows, 20 placed among them" in both.how
+    again = project(np.vstack([basis, basis[:1] * 2]), method="pca", basis=basis).points
+    np.testing.assert_allclose(again[-1], again[0], atol=1e-4)
+
+
+def test_three_dimensions_are_the_first_three_axes() -> None:
+    """The first two of them are the flat map."""
+    matrix = clusters(50)[0]
+    space = project(matrix, method="pca", dimensions=3).points
+    assert space.shape == (50, 3)
+    np.testing.assert_allclose(space[:, :2], project(matrix, method="pca").points, atol=1e-5)
+
+
+def test_a_basis_of_other_vectors_is_refused() -> None:
+    """The error gives both numbers of dimensions; an empty basis has nothing to place among."""
+    with pytest.raises(InputError, match="have 24 dimensions and those of basis= have 8"):
+        project(clusters(5)[0], basis=clusters(5, d=8)[0])
+    with pytest.raises(InputError, match="holds no vector"):
+        project(clusters(5)[0], basis=clusters(5)[0][:0])
+
+
+RECALL = (
+    "from skytells_nb.plots.kept import recall; found = recall('a1'); print(found and (found.how, found.points.sum()))"
+)
+
+
+def recalled(**environment: str) -> str:
+    """What another process finds under a key."""
+    ours = {**os.environ, **environment}
+    done = subprocess.run([sys.executable, "-c", RECALL], env=ours, capture_output=True, text=True, check=True)
+    return done.stdout.strip() + done.stderr.strip()
+
+
+def test_the_next_process_finds_a_layout_on_disk(tmp_path: Path) -> None:
+    """Points and words; with the cache off nothing is looked for."""
+    kept = Projection(np.ones((3, 2), np.float32), "umap", "UMAP of three")
+    keep("a1", kept)
+    assert "UMAP of three" in recalled()
+    assert recalled(SKYTELLS_CACHE="off") == "None"
+    (file,) = Path(os.environ["SKYTELLS_CACHE_DIR"]).glob("maps/*")
+    assert file.name == "a1.npz"
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK no archive", None], ids=["empty", "other bytes", "cut"])
+def test_a_damaged_layout_is_made_again(damage: bytes | None) -> None:
+    """It is reported and not found, whatever happened to the file."""
+    keep("a1", Projection(np.ones((300, 2), np.float32), "umap", "UMAP"))
+    file = Path(os.environ["SKYTELLS_CACHE_DIR"]) / "maps" / "a1.npz"
+    file.write_bytes(file.read_bytes()[:900] if damage is None else damage)
+    said = recalled()
+    assert said.startswith("None")
+    assert "cannot be read and is made again" in said
+
+
+def test_the_oldest_layouts_leave() -> None:
+    """The folder holds a limited number of them, those that were used last."""
+    folder = Path(os.environ["SKYTELLS_CACHE_DIR"]) / "maps"
+    for at in range(ON_DISK + 3):
+        keep(f"b{at}", Projection(np.ones((1, 2), np.float32), "umap", "UMAP"))
+        os.utime(folder / f"b{at}.npz", (at, at))
+    keep("last", Projection(np.ones((1, 2), np.float32), "umap", "UMAP"))
+    left = {path.stem for path in folder.iterdir()}
+    assert len(left) == ON_DISK
+    assert "last" in left
+    assert "b0" not in left
+
+
 def test_placed_rows_lie_at_their_neighbours() -> None:
     """A vector equal to a known one gets its point; one between two known ones lies between their points."""
     known = np.eye(6, dtype=np.float32)
@@ -136,6 +232,52 @@ def test_umap_draws_small_and_middling_sets_without_warnings(n: int, recwarn: py
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_new_rows_are_placed_in_their_clusters_and_move_nothing(dimensions: Any) -> None:
+    """Rows left out of a UMAP layout land at the nearest centre of their own group."""
+    matrix, label = clusters(260)
+    old, new = slice(0, 200), slice(200, 260)
+    alone = project(matrix[old], dimensions=dimensions).points
+    both = project(matrix, dimensions=dimensions, basis=matrix[old]).points
+    np.testing.assert_array_equal(both[old], alone)
+    centres = np.stack([np.median(alone[label[old] == k], axis=0) for k in range(4)])
+    landed = np.linalg.norm(both[new][:, None] - centres, axis=2).argmin(axis=1)
+    assert (landed == label[new]).mean() > 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_fit_tells_its_stages_in_order_to_the_last_epoch() -> None:
+    """Neighbours by row and epochs by number; a map that is known tells nothing."""
+    told: list[tuple[str, int, int]] = []
+    matrix = clusters(120, seed=9)[0]
+    project(matrix, tell=lambda *stage: told.append(stage))
+    stages = list(dict.fromkeys(stage for stage, _, _ in told if stage != "loading UMAP"))
+    assert stages == ["finding neighbours", "compiling", "laying out"]
+    epochs = [(done, total) for stage, done, total in told if stage == "laying out"]
+    assert epochs == [(at, len(epochs)) for at in range(len(epochs))]
+    told.clear()
+    project(matrix, tell=lambda *stage: told.append(stage))
+    assert told == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_map_on_disk_is_drawn_without_umap() -> None:
+    """The second process loads neither UMAP nor numba."""
+    code = (
+        "import sys, numpy as np; from skytells_nb.plots.project import project;"
+        "print(float(project(np.eye(60, dtype=np.float32)).points.sum()), 'umap' in sys.modules)"
+    )
+    first, second = (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=200).stdout
+        for _ in range(2)
+    )
+    assert first.replace("True", "False") == second
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_umap_keeps_clusters_together_and_repeats_itself(tmp_path: Path) -> None:
     """Nearest points share a cluster, equal vectors share a point, and one seed gives one map in every process."""
     matrix, label = clusters(200)
@@ -149,7 +291,8 @@ def test_umap_keeps_clusters_together_and_repeats_itself(tmp_path: Path) -> None
         "import numpy as np; from skytells_nb.plots.project import project;"
         "np.save('points.npy', project(np.load('matrix.npy')).points)"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=200)
+    ours = {**os.environ, "SKYTELLS_CACHE": "off"}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=ours, check=True, timeout=200)
     np.testing.assert_array_equal(np.load(tmp_path / "points.npy"), points)
 
 
@@ -158,7 +301,7 @@ def test_umap_keeps_clusters_together_and_repeats_itself(tmp_path: Path) -> None
 def test_compiled_code_goes_to_the_cache_directory_of_the_user(tmp_path: Path, variable: str, kept: str) -> None:
     """Where NUMBA_CACHE_DIR is not set, it is set before numba loads; where it is, it stays."""
     code = (
-        "import os, sys; from skytells_nb.plots.project import keep_compiled_code; keep_compiled_code();"
+        "import os, sys; from skytells_nb.plots.umap_layout import keep_compiled_code; keep_compiled_code();"
         "assert 'numba' not in sys.modules; print(os.environ['NUMBA_CACHE_DIR'])"
     )
     environment = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"} | {variable: str(tmp_path)}

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from verdicts import completed, finding, table
 
 from skytells_nb.errors import InputError
 from skytells_nb.plots import safety, summary
-from skytells_nb.plots.safety import COLUMNS, LEVELS
+from skytells_nb.plots.levels import LEVELS
 
 
-def finding(row: int = 0, source: str = "prompt", category: str = "hate", **verdict: Any) -> dict[str, Any]:
-    rest = {"severity": None, "filtered": False, "detected": None, "checked": True}
-    return {"row": row, "source": source, "category": category, **rest, **verdict}
-
-
-def table(*findings: dict[str, Any]) -> pd.DataFrame:
-    return pd.DataFrame(list(findings), columns=list(COLUMNS))
+def tiles(figure: go.Figure) -> list[go.Heatmap]:
+    return [trace for trace in figure.data if trace.type == "heatmap"]
 
 
 def counts(figure: go.Figure) -> dict[str, float]:
-    """The share of the rows on each level of a chart with one bar."""
-    return {bar.name: bar.x[0] for bar in figure.data if bar.x[0]}
+    """The share of the rows on each level of a chart with one line."""
+    return {tile.name: tile.z[0][0] for tile in tiles(figure) if tile.z[0][0]}
+
+
+def numbers(figure: go.Figure) -> list[str]:
+    """What stands below the tiles."""
+    return [text for trace in figure.data if trace.type == "scatter" for text in trace.text]
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,7 @@ def test_each_verdict_has_its_level(verdict: dict[str, Any], level: str) -> None
     assert counts(safety(table(finding(**verdict)))) == {level: 1.0}
 
 
+@settings(deadline=None, max_examples=30)
 @given(
     st.lists(
         st.builds(
@@ -72,9 +73,8 @@ def test_each_verdict_has_its_level(verdict: dict[str, Any], level: str) -> None
     )
 )
 def test_every_row_is_counted_once_in_each_category(findings: list[dict[str, Any]]) -> None:
-    """The lengths of a bar's parts add up to the share of the rows that have a finding of the category."""
-    figure = safety(table(*findings))
-    drawn = sum(share for bar in figure.data for share in bar.x)
+    """The tiles of a line add up to the share of the rows that have a finding of the category."""
+    drawn = sum(cell[0] or 0 for tile in tiles(safety(table(*findings))) for cell in tile.z)
     cells = {(line["source"], line["category"], line["row"]) for line in findings}
     rows = {source: len({row for side, _, row in cells if side == source}) for source, _, _ in cells}
     assert drawn == pytest.approx(sum(1 / rows[source] for source, _, _ in cells))
@@ -87,44 +87,61 @@ def test_the_worst_finding_of_a_row_counts() -> None:
 
 
 def test_prompts_stand_beside_completions() -> None:
-    """Each side has its bars and its number of rows; ``source`` shows one."""
+    """Each side has its tiles and its number of rows; ``source`` shows one."""
     data = table(finding(0), finding(1), finding(0, "completion", severity="low"))
     figure = safety(data)
     heads = [a.text for a in figure.layout.annotations]
     assert "prompt (2)" in heads
     assert "completion (1)" in heads
     one = safety(data, source="completion")
-    assert {bar.name for bar in one.data} == {"low"}
+    assert {tile.name for tile in tiles(one)} == {"low"}
     assert "prompt" not in summary(one)
 
 
 def test_a_category_that_was_not_reported_is_not_a_safe_one() -> None:
-    """A side without findings of a category says so and draws no bar."""
+    """A side without findings of a category has a dash there and no tile, not a zero."""
     figure = safety(table(finding(category="hate"), finding(source="completion", category="violence")))
-    assert [a.text for a in figure.layout.annotations].count("not reported") == 2
+    assert sorted(numbers(figure)) == ["-", "-", "1<br>100%", "1<br>100%"]
+    assert [cell[0] for tile in tiles(figure) for cell in tile.z if cell[0]] == [1.0, 1.0]
 
 
 def test_a_missing_verdict_is_a_share_of_all_rows() -> None:
-    """One unchecked exchange of four is a quarter of the bar, not all of it."""
+    """One unchecked exchange of four is a quarter of the rows, not all of them."""
     data = table(*[finding(row) for row in range(4)], finding(0, category="all", checked=False))
-    unchecked = next(bar for bar in safety(data).data if bar.name == "not checked")
-    assert max(unchecked.x) == 0.25
+    unchecked = next(tile for tile in tiles(safety(data)) if tile.name == "not checked")
+    assert max(cell[0] or 0 for cell in unchecked.z) == 0.25
     assert "all categories not checked 1 (25%)" in summary(safety(data))
 
 
 def test_levels_differ_by_more_than_colour() -> None:
-    """Each level has its own word, colour and pattern, and every bar an outline."""
-    for kind in ("word", "color", "pattern"):
+    """Each level has its own word, colour and pattern, and every tile an outline."""
+    for kind in ("word", "rgb", "pattern"):
         assert len({getattr(level, kind) for level in LEVELS}) == len(LEVELS)
-    colors = {level.word: level.color for level in LEVELS}
-    assert [colors[w] for w in ("safe", "low", "medium", "high")] == ["#7FB8DE", "#E69F00", "#C8500A", "#6B1D5E"]
-    assert all(bar.marker.line.width == 1 for bar in safety(table(finding(severity="low"))).data)
+    hexes = {level.word: "#{:02X}{:02X}{:02X}".format(*level.rgb) for level in LEVELS if level.rgb}
+    assert [hexes[w] for w in ("safe", "low", "medium", "high")] == ["#7FB8DE", "#E69F00", "#C8500A", "#6B1D5E"]
+    (outline,) = [bar for bar in safety(table(finding(severity="low"))).data if bar.type == "bar"]
+    assert outline.marker.line.width == 1
+    assert outline.marker.pattern.shape == "/"
 
 
-def test_the_counts_stand_under_the_bars_in_words() -> None:
-    """What is drawn can be read without telling colours apart."""
+def test_what_was_not_checked_has_no_fill_at_any_share() -> None:
+    """However many rows were not checked, no colour says that they passed."""
+    (tile,) = tiles(safety(table(*[finding(row, checked=False) for row in range(9)])))
+    assert {color for _, color in tile.colorscale} == {"rgba(0,0,0,0)"}
+
+
+def test_a_stronger_tile_stands_for_more_rows() -> None:
+    """Every tile is on the scale of shares from none to all."""
+    data = table(*[finding(row, severity="low" if row else "high") for row in range(4)])
+    assert all((tile.zmin, tile.zmax) == (0, 1) for tile in tiles(safety(data)))
+    assert counts(safety(data)) == {"low": 0.75, "high": 0.25}
+
+
+def test_counts_and_shares_stand_below_the_tiles() -> None:
+    """What is drawn can be read without telling colours apart, what was withheld too."""
     data = table(finding(0, severity="low"), finding(1, severity="high", filtered=True), finding(2))
-    assert "high 1, low 1, safe 1 · filtered 1" in [a.text for a in safety(data).layout.annotations]
+    assert list(safety(data).layout.xaxis.ticktext) == ["safe", "low", "high", "filtered"]
+    assert numbers(safety(data)) == ["1<br>33%"] * 4
 
 
 def test_the_summary_says_every_count() -> None:
@@ -164,12 +181,12 @@ def test_names_of_categories_are_not_trusted() -> None:
     texts = [
         *figure.layout.yaxis.ticktext,
         figure.layout.title.text,
-        *[t for bar in figure.data for t in bar.hovertext],
+        *[text for tile in tiles(figure) for line in tile.text for text in line],
     ]
     for text in texts:
         assert not set("<>$") & set(text.replace("<br>", "")), text
         assert "%{" not in text
-    assert sorted(set(figure.data[0].y)) == [0, 1]
+    assert len(figure.layout.yaxis.ticktext) == 2
 
 
 def test_columns_read_back_from_a_file_are_understood() -> None:
@@ -184,7 +201,7 @@ def test_columns_read_back_from_a_file_are_understood() -> None:
     ("data", "found"),
     [
         (table(finding()).drop(columns=["severity", "checked"]), "severity, checked is missing"),
-        (pd.DataFrame({"text": ["a"]}), "columns row, source, category, severity, filtered, detected, checked"),
+        (pd.DataFrame({"text": ["a"]}), "There are none for 'completion' here: ask with details=True"),
         ([finding()], "not from a list"),
         (table(finding(source="user")), "found 'user'"),
     ],
@@ -197,11 +214,7 @@ def test_a_wrong_table_is_refused_with_the_columns_it_needs(data: Any, found: st
 
 def test_a_frame_of_completions_is_drawn_by_what_the_accessor_keeps() -> None:
     """The column that ``details=True`` leaves in a frame holds its verdicts."""
-    import skytells_nb  # noqa: F401
-
-    kept = {"source": "completion", "index": 0, "category": "hate", "severity": "low"}
-    verdict = json.dumps([{**kept, "filtered": False, "detected": None, "checked": True}])
-    figure = safety(pd.DataFrame({"answer": ["a", None], "answer_safety": [verdict, None]}))
+    figure = safety(completed([finding(source="completion", severity="low")], None))
     assert summary(figure) == "Safety of 1 completion. Completion: hate low 1 (100%)."
 
 

@@ -12,6 +12,7 @@ import pytest
 from skytells_nb.columns import from_matrix
 from skytells_nb.errors import InputError
 from skytells_nb.plots import semantic_map, summary
+from skytells_nb.plots.semantic_map import HOVER_MAX_POINTS
 
 
 def frame(n: int = 30, groups: int = 3) -> pd.DataFrame:
@@ -66,8 +67,10 @@ def test_forty_categories_are_twenty_and_other() -> None:
     data.loc[data.index[-20:], "topic"] = "topic 0"
     figure = draw(data, color="topic")
     assert len(figure.data) == 21
-    assert figure.data[0].name == "topic 0 (22)"
-    assert figure.data[-1].name.startswith("other, 20 values")
+    in_legend = sorted(figure.data, key=lambda trace: trace.legendrank)
+    assert in_legend[0].name == "topic 0 (22)"
+    assert in_legend[-1].name.startswith("other, 20 values")
+    assert figure.data[0] is in_legend[-1], "it is drawn under the rest"
     assert sum(len(trace.x) for trace in figure.data) == 80
 
 
@@ -75,7 +78,8 @@ def test_null_categories_are_a_trace_of_their_own() -> None:
     """A missing value is neither a category nor left out."""
     data = frame()
     data["topic"] = data["topic"].where(data["topic"] != "topic 1", None)
-    assert [trace.name for trace in draw(data, color="topic").data][-1] == "no topic (10)"
+    traces = sorted(draw(data, color="topic").data, key=lambda trace: trace.legendrank)
+    assert [trace.name for trace in traces] == ["topic 0 (10)", "topic 2 (10)", "no topic (10)"]
 
 
 def test_numbers_become_a_colour_bar() -> None:
@@ -188,6 +192,52 @@ def test_hover_text_is_cut_and_wrapped() -> None:
     assert lines[-1].endswith("…")
 
 
+def test_very_large_maps_leave_the_columns_of_hover_out() -> None:
+    """Only the labels of the rows stay, and the caption says so."""
+    data = frame(HOVER_MAX_POINTS + 1)
+    figure = draw(data)
+    assert figure.data[0].hovertext[0] == "row 100"
+    assert "hover texts left out above 50,000 points" in caption_of(figure)
+
+
+def test_a_map_in_space_has_three_coordinates() -> None:
+    """The same points with a third axis, without axes of its own."""
+    flat, space = draw(frame(), color="topic"), draw(frame(), color="topic", dimensions=3)
+    assert all(isinstance(trace, go.Scatter3d) for trace in space.data)
+    np.testing.assert_allclose(space.data[0].x, flat.data[0].x, atol=1e-5)
+    assert len(space.data[0].z) == len(space.data[0].x)
+
+
+def test_quality_is_in_the_caption_and_in_numbers() -> None:
+    """As words for the reader, in ``layout.meta`` for a program, and only where it is asked for."""
+    figure = draw(frame(), quality=True)
+    numbers = figure.layout.meta["quality"]
+    assert 0.5 < numbers["trustworthiness"] <= 1
+    assert f"trustworthiness {numbers['trustworthiness']:.2f}, {numbers['preserved']:.0%}" in caption_of(figure)
+    assert summary(figure)
+    assert "trustworthiness" not in caption_of(draw(frame()))
+    assert "too few different rows" in caption_of(draw(frame(4), quality=True))
+
+
+def test_rows_added_to_a_frame_leave_the_others_where_they_were() -> None:
+    """With the earlier frame as ``basis`` its rows keep their points, and the caption says how many were placed."""
+    data = frame(40)
+    before = draw(data.iloc[:30])
+    after = draw(data, basis=data.iloc[:30])
+    np.testing.assert_array_equal(np.asarray(after.data[0].x)[:30], before.data[0].x)
+    assert "laid out on 30 rows, 10 placed among them" in caption_of(after)
+    with pytest.raises(InputError, match="not from a list"):
+        draw(data, basis=[])
+
+
+def test_nan_in_a_vector_names_the_rows() -> None:
+    """The labels of the rows, before anything is laid out."""
+    data = frame()
+    data.at[104, "embedding"] = np.array([np.nan] * 8, dtype=np.float32)
+    with pytest.raises(InputError, match=r"NaN or infinite numbers in 1 row \(row 104\)"):
+        draw(data)
+
+
 def test_large_maps_are_drawn_by_webgl_and_small_ones_as_svg() -> None:
     """Above 5,000 points Scattergl; the figure stays small because numbers travel as typed arrays."""
     assert isinstance(draw(frame(300)).data[0], go.Scatter)
@@ -231,6 +281,8 @@ def test_lists_and_arrow_columns_are_drawn_alike() -> None:
         ({"method": "tsne"}, "tsne"),
         ({"theme": "blue"}, "blue"),
         ({"max_points": 0}, "at least 1"),
+        ({"dimensions": 4}, "dimensions is 2 or 3, not 4"),
+        ({"label": "group"}, "no column 'group'"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(wanted: dict[str, Any], found: str) -> None:

@@ -1,0 +1,169 @@
+"""How often rows were flagged in each group, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skytells_nb.errors import InputError
+from skytells_nb.plots import theme as look
+from skytells_nb.plots.findings import Source
+from skytells_nb.plots.flagged import Flag, Flagged, read_flagged
+from skytells_nb.plots.intervals import compared, percent, wilson
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+FEW_ROWS = 20
+"""Below so many checked rows a group is drawn hollow."""
+GROUP_PX = 26
+POINT = "#0072B2"
+SIGNS = {1: "above the rest", -1: "below the rest", 0: ""}
+
+
+def safety_by(
+    frame_or_tidy: pd.DataFrame,
+    column: Hashable | pd.Series[Any],
+    *,
+    into: Hashable | None = None,
+    source: Source | None = None,
+    flag: Flag = "low",
+    confidence: float = 0.95,
+    max_groups: int = 40,
+    theme: look.Theme | None = None,
+    title: str | None = None,
+) -> go.Figure:
+    """The share of flagged rows in each group of a column, with Wilson's interval for each share.
+
+    Takes a frame with completions and a column of it (or a Series by row label, also for a table of findings). A row is
+    flagged when anything of it was found at ``flag`` or above, or when ``flag="filtered"`` and any of it was withheld.
+    Rows that were not checked count neither as flagged nor as safe; each line says how many there are. Groups with
+    fewer than 20 checked rows are drawn hollow, groups without any have no point. A group whose share differs from that
+    of all the others is named so; the comparison is corrected for the number of groups. The ``max_groups`` largest are
+    drawn, then "other".
+
+    Raises InputError for a column, flag or confidence that cannot be used.
+
+    >>> import pandas as pd
+    >>> columns = ["row", "source", "category", "severity", "filtered", "detected", "checked"]
+    >>> findings = pd.DataFrame([[0, "prompt", "hate", "low", False, None, True]], columns=columns)
+    >>> safety_by(findings, pd.Series(["news"], name="topic")).layout.meta["summary"]
+    'Rows low or worse by topic: 1 of 1 checked (100%). news 1 of 1 (100%, 21% to 100%).'
+    """
+    if max_groups < 1:
+        raise InputError(f"max_groups is at least 1, not {max_groups!r}.")
+    objects = look.graph_objects()
+    rows = read_flagged(frame_or_tidy, column, into=into, source=source, flag=flag, option="column")
+    table = _groups(rows, max_groups, confidence)
+    name = look.plain(rows.name, 40)
+    if not len(table):
+        words = "No safety verdicts to draw."
+        return look.dress(look.say(objects.Figure(), words), theme=theme, title=title, caption="", summary=words)
+    figure = objects.Figure()
+    for few in (False, True):
+        some = table[(table["checked"] > 0) & ((table["checked"] < FEW_ROWS) == few)]
+        if len(some):
+            figure.add_trace(_points(some, few))
+    hits, checked = int(table["flagged"].sum()), int(table["checked"].sum())
+    if checked and len(table) > 1:
+        figure.add_vline(x=hits / checked, line={"color": look.GREY, "dash": "dot", "width": 1})
+    for at, (group, line) in enumerate(table.iterrows()):
+        _write(figure, at, look.wrapped(str(group), width=28, limit=28), x=-0.01, anchor="right", size=12)
+        _write(figure, at, look.escaped(_said(line)), x=1.02, anchor="left", size=11)
+    most = float(table.loc[table["checked"] > 0, "high"].max()) if checked else 1.0
+    figure.update_xaxes(
+        range=[-0.02 * most, 1.05 * most], tickformat=".1%" if most < 0.1 else ".0%", domain=[0.22, 0.62]
+    )
+    figure.update_yaxes(range=[len(table) - 0.5, -0.5], showticklabels=False, showgrid=False, zeroline=False)
+    caption = (
+        f"rows {rows.what} of those checked, by {name} · bars: {100 * confidence:g}% intervals (Wilson) · "
+        f"hollow: fewer than {FEW_ROWS} rows · dotted: all groups"
+    )
+    look.dress(figure, theme=theme, title=title, caption=caption, summary=_words(rows, table, name, hits, checked))
+    figure.layout.annotations[-1].update(yshift=-28)
+    top = figure.layout.margin.t
+    figure.update_layout(height=top + 80 + GROUP_PX * len(table), margin={"b": 80}, showlegend=False)
+    return figure
+
+
+def _groups(rows: Flagged, most: int, confidence: float) -> Any:
+    """A line for each group, the highest rate first: rows, checked, flagged, rate, low, high, differs."""
+    import pandas as pd
+
+    values = rows.values
+    null = values.isna().to_numpy()
+    names = values.astype(str).to_numpy(dtype=object).copy()
+    counts = pd.Series(names[~null]).value_counts()
+    if len(counts) > most:
+        names[~np.isin(names, counts.index[:most])] = f"other ({len(counts) - most:,} values)"
+    names[null] = f"no {look.plain(rows.name, 20)}"
+    flat = pd.DataFrame({"group": names, "rows": 1, "checked": rows.checked, "flagged": rows.flagged})
+    table = flat.groupby("group", sort=True).sum()
+    table["rate"] = table["flagged"] / table["checked"].where(table["checked"] > 0)
+    table["low"], table["high"] = wilson(table["flagged"], table["checked"], confidence)
+    table["differs"] = compared(table["flagged"], table["checked"], confidence)
+    table = table.sort_values("rate", ascending=False, kind="stable")
+    return table.assign(place=range(len(table)))
+
+
+def _points(table: Any, few: bool) -> Any:
+    """The shares of some groups with their intervals."""
+    return look.graph_objects().Scatter(
+        x=table["rate"],
+        y=table["place"],
+        mode="markers",
+        marker={
+            "color": POINT,
+            "size": 9,
+            "symbol": "circle-open" if few else "circle",
+            "line": {"width": 1.5, "color": POINT},
+        },
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": table["high"] - table["rate"],
+            "arrayminus": table["rate"] - table["low"],
+            "color": POINT,
+            "thickness": 1.5,
+            "width": 4,
+        },
+        hovertext=[
+            f"{look.wrapped(str(group), limit=100)}<br>{look.escaped(_said(line))}" for group, line in table.iterrows()
+        ],
+        hoverinfo="text",
+    )
+
+
+def _said(line: Any) -> str:
+    """The numbers of a group on one line."""
+    unknown = int(line["rows"] - line["checked"])
+    parts = [f"{unknown:,} not checked"] if unknown else []
+    if line["checked"]:
+        share = f"{percent(line['rate'])}, {percent(line['low'])} to {percent(line['high'])}"
+        parts.insert(0, f"{int(line['flagged']):,} of {int(line['checked']):,} ({share})")
+    return " · ".join([*parts, *filter(None, [SIGNS[int(line["differs"])]])])
+
+
+def _words(rows: Flagged, table: Any, name: str, hits: int, checked: int) -> str:
+    """The chart in sentences."""
+    rate = f" ({percent(hits / checked)})" if checked else ""
+    groups = [f"{look.plain(group, 60)} {_said(line).replace(' · ', ', ')}" for group, line in table.iterrows()]
+    return f"Rows {rows.what} by {name}: {hits:,} of {checked:,} checked{rate}. {'; '.join(groups)}."
+
+
+def _write(figure: go.Figure, place: int, text: str, *, x: float, anchor: str, size: int) -> None:
+    figure.add_annotation(
+        text=text,
+        x=x,
+        y=place,
+        xref="x domain",
+        yref="y",
+        xanchor=anchor,
+        yanchor="middle",
+        showarrow=False,
+        font={"size": size},
+        align="left",
+    )
