@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from typing import TypeVar
 
-from skytells_nb.errors import (
-    AuthenticationError,
-    ConnectError,
-    ContentPolicyError,
-    ContextLengthError,
-    ModelNotFoundError,
-    NotFoundError,
-    PaymentRequiredError,
-    RateLimitError,
-    Retryable,
-    SkytellsError,
-    StreamError,
-    TruncatedStreamError,
+from skytells_nb.errors import NotFoundError, SkytellsError
+from skytells_nb.widgets.endings import Steps, next_step
+
+CELL = Steps(
+    again="run the cell again",
+    connect="Set SKYTELLS_API_KEY to a valid key, then %skytells connect.",
+    another_model="%skytells models lists the models; choose one with -m.",
+    shorten="Shorten the prompt, send less of a table, or begin another conversation.",
 )
 
 E = TypeVar("E", bound=SkytellsError)
@@ -32,22 +26,6 @@ def advise(problem: E) -> E:
 
 
 def _advice(problem: SkytellsError) -> str:
-    match problem:
-        case ContentPolicyError():
-            return "Change the prompt and run the cell again; the same prompt would be blocked again."
-        case RateLimitError():
-            wait = f"{math.ceil(problem.retry_after):,} s" if problem.retry_after else "a little"
-            return f"Wait {wait}, then run the cell again."
-        case AuthenticationError():
-            return "Set SKYTELLS_API_KEY to a valid key, then %skytells connect."
-        case PaymentRequiredError():
-            return "Add credit to the account, then run the cell again."
-        case ModelNotFoundError():
-            return "%skytells models lists the models; choose one with -m."
-        case ContextLengthError():
-            return "Shorten the prompt, send less of a table, or begin another conversation."
-        case NotFoundError() if problem.code == "previous_response_not_found":
-            return "The service no longer has this conversation: %skytells conversations reset NAME begins it anew."
-        case TruncatedStreamError() | StreamError() | ConnectError() | Retryable():
-            return "Run the cell again; it may succeed."
-    return ""
+    if isinstance(problem, NotFoundError) and problem.code == "previous_response_not_found":
+        return "The service no longer has this conversation: %skytells conversations reset NAME begins it anew."
+    return next_step(problem, CELL)

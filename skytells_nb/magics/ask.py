@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from skytells_nb.errors import AnswerError, ContentPolicyError, ReplayMissError, SkytellsError, TruncatedStreamError
+from skytells_nb.errors import AnswerError, ContentPolicyError, ReplayMissError, SkytellsError
 from skytells_nb.magics.question import Answer, Question
 from skytells_nb.magics.structured import Way, refuses_form
+from skytells_nb.widgets.endings import INTERRUPTED, reason_for
 from skytells_nb.wire.chat import ChatCompletion
 from skytells_nb.wire.responses import Response
 
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from skytells_nb.magics.screen import Screen
     from skytells_nb.session import Session
 
-INTERRUPTED = "interrupted"
-TRUNCATED = "truncated"
-FAILED = "error"
 NOT_RECORDED = "A recording holds df.skytells calls and %%skytells_chat cells with --cache, no others."
 
 
@@ -96,7 +94,7 @@ def _ask_once(session: Session, question: Question, screen: Screen) -> Outcome:
         answer = stream.so_far(finish_reason=None)
         return Outcome(answer, _failure(answer))
     except (KeyboardInterrupt, SkytellsError) as problem:
-        reason = _reason(problem)
+        reason = reason_for(problem)
         if stream is not None:
             return Outcome(stream.so_far(finish_reason=reason), problem)
         return Outcome(question.nothing(reason) if reason == INTERRUPTED else None, problem)
@@ -109,9 +107,3 @@ def _failure(answer: Answer) -> AnswerError | None:
     told = answer.error or {}
     why = ": ".join(str(told[name]) for name in ("code", "message") if told.get(name)) or "it does not say why"
     return AnswerError(f"The service gave the answer up as {answer.status}: {why}", request_id=answer.request_id)
-
-
-def _reason(problem: BaseException) -> str:
-    if isinstance(problem, KeyboardInterrupt):
-        return INTERRUPTED
-    return TRUNCATED if isinstance(problem, TruncatedStreamError) else FAILED

@@ -39,6 +39,7 @@ class Place:
     set_next_input: Callable[[str], object]
     model: str = ""
     system: str = ""
+    remote_images: bool = False
 
 
 def run_cell(args: AskArgs, body: str | None, place: Place) -> None:
@@ -52,7 +53,7 @@ def run_cell(args: AskArgs, body: str | None, place: Place) -> None:
     session = sessions.current()
     talk = conversation(session, args.conversation, args.api) if args.conversation else None
     question = _question(args, prompt, images, form, talk, place, session)
-    with Screen(args.shown_as, place.mode) as screen:
+    with Screen(args.shown_as, place.mode, remote_images=place.remote_images) as screen:
         outcome = answer_to(session, question, screen)
         _record(session, question, outcome)
         found, mistake = _read(outcome, form)

@@ -22,6 +22,8 @@ _STARTS = {
     "image/gif": re.compile(rb"GIF8[79]a"),
     "image/webp": re.compile(rb"RIFF....WEBP", re.DOTALL),
 }
+_PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA"})
+"""Of PIL's; what others hold, such as the CMYK of a JPEG, a PNG cannot or few read."""
 _WEB = re.compile(r"https?://[^\s/]", re.IGNORECASE)
 _DATA = re.compile(r"data:[^,;]*;base64,", re.IGNORECASE)
 
@@ -47,12 +49,19 @@ def _of_value(word: str, value: Any) -> str:
     # A picture of PIL can only exist where PIL is imported already.
     pil = sys.modules.get("PIL.Image")
     if pil is not None and isinstance(value, pil.Image):
-        written = io.BytesIO()
-        value.save(written, format="PNG")
-        return _data_url(word, written.getvalue())
+        return _data_url(word, _png(word, value))
     raise MagicUsageError(
         f"--image {word}: a {type(value).__name__} is no picture; pass a path, bytes, a URL or a PIL image"
     )
+
+
+def _png(word: str, picture: Any) -> bytes:
+    written = io.BytesIO()
+    try:
+        (picture if picture.mode in _PNG_MODES else picture.convert("RGB")).save(written, format="PNG")
+    except (OSError, ValueError) as problem:
+        raise MagicUsageError(f"--image {word}: PIL cannot read or write this picture: {problem}") from None
+    return written.getvalue()
 
 
 def _of_text(word: str, text: str) -> str:

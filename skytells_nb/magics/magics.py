@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
-from traitlets import Enum, Unicode
+from traitlets import Bool, Enum, Unicode
 
 from skytells_nb.magics.args import Api, ask_help, parse_line
 from skytells_nb.magics.cache_args import cache_help, parse_cache_line
 from skytells_nb.magics.word_args import WordArgs, parse_word_line, word_help
 
-SETTINGS = ("model", "system", "stream")
+SETTINGS = ("model", "system", "stream", "remote_images")
 
 
 @magics_class
@@ -24,6 +24,10 @@ class SkytellsMagics(Magics):
     stream = Enum(
         ("auto", "live", "final", "plain"), "auto", help="How answers are shown; auto fits the place the code runs in."
     ).tag(config=True)
+
+    remote_images = Bool(False, help="Whether answers load the pictures that they link to from the web.").tag(
+        config=True
+    )
 
     on_unload: Callable[[], None]
     """Gives the shell back as it was; set by ``load``."""
@@ -61,11 +65,15 @@ class SkytellsMagics(Magics):
         from skytells_nb.widgets.display import display_mode
 
         shell = self._shell
-        run_cell(
-            args,
-            cell,
-            Place(shell.user_ns, display_mode(self.stream), shell.set_next_input, self.model, self.system),
+        place = Place(
+            shell.user_ns,
+            display_mode(self.stream),
+            shell.set_next_input,
+            model=self.model,
+            system=self.system,
+            remote_images=self.remote_images,
         )
+        run_cell(args, cell, place)
 
     def _cache(self, line: str) -> None:
         args = parse_cache_line(line)

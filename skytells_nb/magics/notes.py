@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from skytells_nb.errors import ContentPolicyError
-from skytells_nb.magics.ask import FAILED, INTERRUPTED, TRUNCATED, Outcome
+from skytells_nb.magics.ask import Outcome
 from skytells_nb.magics.question import Answer
+from skytells_nb.widgets.endings import ENDINGS, ending, kept
 from skytells_nb.wire.responses import Response
 from skytells_nb.wire.safety import Finding, Safety, findings
 
@@ -80,32 +81,17 @@ def metadata(answer: Answer, model: str) -> dict[str, Any]:
 
 
 def _ending(answer: Answer) -> str:
-    text = str(answer)
-    reason, kept = answer.finish_reason, "what came is above" if text else "nothing had come"
+    text, reason = bool(str(answer)), answer.finish_reason
+    said = ending(reason, text=text, tokens=answer.tokens[1] if answer.usage else None)
     match reason:
-        case "content_filter" if text:
-            return "The safety filter ended this answer: what is above is not all of it."
-        case "content_filter":
-            return "The safety filter withheld this answer."
         case "length":
-            used = f" after {answer.tokens[1]:,} tokens" if answer.usage else ""
-            if not text:
-                return f"The length limit was reached{used} before any text, by reasoning: raise --max-tokens."
-            return f"Cut at the length limit{used}: raise --max-tokens, or ask for a shorter answer."
+            return f"{said}: raise --max-tokens{', or ask for a shorter answer' if text else ''}."
         case "tool_calls":
             where = "output" if isinstance(answer, Response) else "choices[0].message.tool_calls"
-            return f"The model asks for a tool call: see _sky.{where}."
-        case str() if reason == INTERRUPTED:
-            return f"interrupted: {kept}"
-        case str() if reason == TRUNCATED:
-            return f"truncated: the stream stopped before its end; {kept}"
-        case str() if reason == FAILED:
-            return f"error: the stream failed; {kept}"
-        case "failed" | "cancelled":
-            return f"{reason}: the service gave this answer up; {kept}"
-        case str() if isinstance(answer, Response) and answer.status == "incomplete":
-            return f"incomplete: the service ended this answer early ({reason}); {kept}"
-    return "" if text else "The answer has no text."
+            return f"{said}: see _sky.{where}."
+        case str() if isinstance(answer, Response) and answer.status == "incomplete" and reason not in ENDINGS:
+            return f"incomplete: the service ended this answer early ({reason}); {kept(text)}"
+    return said
 
 
 def _refusal(answer: Answer) -> str:

@@ -8,18 +8,19 @@ from typing import Any
 
 from skytells_nb.magics.args import Format
 from skytells_nb.magics.question import Kind
-from skytells_nb.magics.shapes import shape_of
+from skytells_nb.magics.shapes import Shown, shape_of
 from skytells_nb.widgets.display import Mode, cell_publish, new_display_id
 from skytells_nb.widgets.live import Live
+from skytells_nb.widgets.part import Format as Drawing
 from skytells_nb.widgets.safe_html import plain, safe_html
 
 
 class Screen:
     """Takes the pieces of an answer as they come; nothing is shown after ``close``."""
 
-    def __init__(self, format: Format, mode: Mode) -> None:
-        self._live = Live(format="markdown" if format == "markdown" else "text", mode=mode)
-        self._shape = shape_of(format)
+    def __init__(self, format: Format, mode: Mode, *, remote_images: bool = False) -> None:
+        self._live = Live(format=_drawn_as(format), mode=mode, remote_images=remote_images)
+        self._shape = shape_of(format, mode)
         self._reasoning = Reasoning(mode)
 
     def __enter__(self) -> Screen:
@@ -39,12 +40,23 @@ class Screen:
                     self._reasoning.end_item(text)
                 case "text":
                     self._reasoning.show()
-                    self._live.write(self._shape.feed(text))
+                    self._write(self._shape.feed(text))
 
     def close(self, *, notes: Sequence[str] = (), metadata: Mapping[str, Any] | None = None) -> None:
         self._reasoning.show()
-        self._live.write(self._shape.finish())
+        self._write(self._shape.finish())
+        instead = self._shape.instead()
+        if instead is not None:
+            self._live.replace(*instead)
         self._live.close(notes=notes, metadata=metadata)
+
+    def _write(self, shown: Iterable[Shown]) -> None:
+        for text, language in shown:
+            self._live.write(text, language)
+
+
+def _drawn_as(format: Format) -> Drawing:
+    return format if format in ("markdown", "text") else "code"
 
 
 class Reasoning:

@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 import json
-from typing import Protocol
+from collections.abc import Iterable, Iterator
+from typing import Protocol, TypeAlias
 
 from skytells_nb.magics.args import Format
 from skytells_nb.magics.fences import FencedLines
+from skytells_nb.widgets.display import Mode
+
+Shown: TypeAlias = tuple[str, str]
+"""A text, and the language that it is in, empty where it is none."""
 
 
 class Shape(Protocol):
     """Takes the answer in pieces and gives what of it is to be shown."""
 
-    def feed(self, piece: str) -> str: ...
+    def feed(self, piece: str) -> Iterable[Shown]: ...
 
-    def finish(self) -> str:
+    def finish(self) -> Iterable[Shown]:
         """The rest, once no more comes; however the answer ended."""
+        ...
+
+    def instead(self) -> Shown | None:
+        """What takes the place of all that was shown, once no more comes; ``None`` where that can stay."""
         ...
 
 
 class AsItIs:
     """All of it."""
 
-    def feed(self, piece: str) -> str:
-        return piece
+    def feed(self, piece: str) -> Iterable[Shown]:
+        return ((piece, ""),)
 
-    def finish(self) -> str:
-        return ""
+    def finish(self) -> Iterable[Shown]:
+        return ()
+
+    def instead(self) -> Shown | None:
+        return None
 
 
 class FencedOnly:
@@ -39,43 +51,55 @@ class FencedOnly:
         self._seen: list[str] = []
         self._block = 0
 
-    def feed(self, piece: str) -> str:
+    def feed(self, piece: str) -> Iterable[Shown]:
         *whole, self._line = (self._line + piece).split("\n")
         if not self._block:
             self._seen.append(piece)
-        return "".join(map(self._show, whole))
+        return [shown for line in whole for shown in self._show(line)]
 
-    def finish(self) -> str:
-        shown = self._show(self._line) if self._line else ""
+    def finish(self) -> Iterable[Shown]:
+        shown = list(self._show(self._line)) if self._line else []
         self._line = ""
-        return shown if self._block else "".join(self._seen)
+        return shown if self._block else [("".join(self._seen), self._language or "")]
 
-    def _show(self, line: str) -> str:
+    def instead(self) -> Shown | None:
+        return None
+
+    def _show(self, line: str) -> Iterator[Shown]:
         code = self._fences.feed(line.removesuffix("\r"))
         if code is None or self._language not in (None, self._fences.language):
-            return ""
+            return
         gap = "\n" if self._block not in (0, self._fences.count) else ""
         self._block = self._fences.count
-        return f"{gap}{code}\n"
+        yield f"{gap}{code}\n", self._fences.language
 
 
 class IndentedJson:
-    """JSON with indentation, once it is whole; anything else as it came."""
+    """JSON as it comes, and with indentation in its place once it is whole; anything else stays as it came.
 
-    def __init__(self) -> None:
+    Without ``early`` nothing is shown before the end, for a place that cannot take back what it shows.
+    """
+
+    def __init__(self, early: bool = True) -> None:
+        self._early = early
         self._pieces: list[str] = []
 
-    def feed(self, piece: str) -> str:
+    def feed(self, piece: str) -> Iterable[Shown]:
         self._pieces.append(piece)
-        return ""
+        return ((piece, "json"),) if self._early else ()
 
-    def finish(self) -> str:
-        text = "".join(self._pieces)
-        self._pieces = []
+    def finish(self) -> Iterable[Shown]:
+        return () if self._early else ((self._indented() or "".join(self._pieces), "json"),)
+
+    def instead(self) -> Shown | None:
+        indented = self._indented() if self._early else None
+        return (indented, "json") if indented is not None else None
+
+    def _indented(self) -> str | None:
         try:
-            return json.dumps(json.loads(unfenced(text)), indent=2, ensure_ascii=False)
+            return json.dumps(json.loads(unfenced("".join(self._pieces))), indent=2, ensure_ascii=False)
         except (ValueError, RecursionError):
-            return text
+            return None
 
 
 def unfenced(text: str) -> str:
@@ -85,12 +109,12 @@ def unfenced(text: str) -> str:
     return "\n".join(lines[1:-1]) if fenced else text
 
 
-def shape_of(format: Format) -> Shape:
+def shape_of(format: Format, mode: Mode = "live") -> Shape:
     match format:
         case "code":
             return FencedOnly()
         case "html-source":
             return FencedOnly("html")
         case "json":
-            return IndentedJson()
+            return IndentedJson(early=mode == "live")
     return AsItIs()

@@ -1,6 +1,6 @@
-"""What cells show: sanitised Markdown, live answers, one line of progress, a chat panel.
+"""What cells show: sanitised Markdown, live answers, one line of progress, a chat panel, an explorer.
 
-Importing this is light: the panel and what it needs load when ``ChatPanel`` is first named.
+Importing this is light: ``ChatPanel``, ``Explorer`` and what they need load when they are first named.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from skytells_nb.widgets.chat_panel import ChatPanel
+    from skytells_nb.widgets.explorer import Explorer
 
-__all__ = ["ChatPanel"]
+__all__ = ["ChatPanel", "Explorer"]
 
 
 def __getattr__(name: str) -> Any:
@@ -18,6 +19,10 @@ def __getattr__(name: str) -> Any:
         from skytells_nb.widgets.chat_panel import ChatPanel
 
         return ChatPanel
+    if name == "Explorer":
+        from skytells_nb.widgets.explorer import Explorer
+
+        return Explorer
     raise AttributeError(f"module 'skytells_nb.widgets' has no attribute {name!r}")
 
 

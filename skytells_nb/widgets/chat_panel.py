@@ -32,7 +32,9 @@ class ChatPanel:
 
     ``session`` is the default session at the time of each question where none is given; ``model`` its model. ``system``
     is the system text, ``messages`` an earlier conversation as ``[{"role": …, "content": …}, …]``, such as another
-    panel's ``messages``. Building it sends nothing. Enter sends, Shift+Enter starts a new line, Escape stops.
+    panel's ``messages``. With ``remote_images`` answers load the pictures that they link to, which tells their servers
+    that they are shown, and what the model put into the addresses. Building it sends nothing. Enter sends, Shift+Enter
+    starts a new line, Escape stops.
 
     The page shows the panel as long as the kernel lives, also after a reload; beside it the cell keeps a transcript as
     plain HTML, which readers without a kernel see. An error is shown in the panel, which stays usable; a question that
@@ -53,6 +55,7 @@ class ChatPanel:
         system: str | None = None,
         messages: Iterable[Mapping[str, Any]] | None = None,
         title: str = "Skytells chat",
+        remote_images: bool = False,
     ) -> None:
         for module in ("anywidget", "markdown_it", "nh3"):
             if find_spec(module) is None:
@@ -61,6 +64,7 @@ class ChatPanel:
 
         found, self._turns = read_messages(messages or ())
         self._session = session
+        self._remote_images = remote_images
         self._lock = threading.RLock()
         self._exchange: Exchange | None = None
         self._live: Live | None = None
@@ -75,7 +79,7 @@ class ChatPanel:
             models=list(dict.fromkeys([*([model] if model else []), *names])),
             model=model or names[0],
             system=(found or "") if system is None else system,
-            turns=view_states(self._turns),
+            turns=view_states(self._turns, remote_images=remote_images),
             saved_class=f"skytells-saved-{self._display_id}",
         )
         self._view.on_msg(self._received)
@@ -186,7 +190,7 @@ class ChatPanel:
 
         ``.html()`` and ``.text`` give it; as the last line of a cell it shows itself.
         """
-        return Transcript(str(self._view.title), self.system, self.turns)
+        return Transcript(str(self._view.title), self.system, self.turns, self._remote_images)
 
     def close(self) -> None:
         """Stop what is under way and take the panel off the page; turns and exports stay. Again does nothing."""
@@ -244,7 +248,7 @@ class ChatPanel:
             self._turns.append(Turn("user", text))
             model = self.model
             asked = {"model": model, "messages": messages(self._turns, self.system)}
-            live = self._live = Live(publish=self._publish_part)
+            live = self._live = Live(publish=self._publish_part, remote_images=self._remote_images)
 
             def ended(session: Session | None, answer: ChatCompletion | None, problem: Exception | None) -> None:
                 try:
@@ -276,7 +280,7 @@ class ChatPanel:
         """Bring the page and the saved transcript up to date."""
         with self._lock:
             with self._view.hold_sync():
-                self._view.turns = view_states(self._turns)
+                self._view.turns = view_states(self._turns, remote_images=self._remote_images)
                 self._view.totals = totals(self._turns)
                 self._view.busy = self._busy
             if self._shown != "live" or self._busy:

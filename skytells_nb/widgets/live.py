@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 from skytells_nb.widgets.display import Mode, Publish, cell_publish, display_mode, new_display_id
-from skytells_nb.widgets.part import Format, Part
+from skytells_nb.widgets.part import Format, Part, split_at_lines
 from skytells_nb.widgets.safe_html import escape, plain
 
 MIN_INTERVAL_S = 1 / 8
@@ -42,7 +42,7 @@ class Live:
     ``write`` takes the next piece, ``close`` shows the final state with ``notes`` under it; nothing is sent after that.
     ``mode`` is how (``live``: an output that is updated, and another for every ``SEAL_CHARS`` or more; ``final``: one
     output at the end; ``plain``: to ``out`` as it comes), chosen for the place by default. What is saved holds the text
-    as HTML that cannot act and as text/plain.
+    as HTML that cannot act, with images from the web only by ``remote_images``, and as text/plain.
 
     >>> with Live(mode="plain") as live:
     ...     live.write("Hello, ")
@@ -54,6 +54,7 @@ class Live:
         self,
         *,
         format: Format = "markdown",
+        remote_images: bool = False,
         mode: Mode | None = None,
         publish: Publish | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -74,7 +75,8 @@ class Live:
         self._over = threading.Event()
         self._parts: list[str] = []
         self._tail = ""
-        self._part = Part(format)
+        self._part = Part(format, remote_images=remote_images)
+        self._sealed: list[str] = []
         self._pending = False
         self._due = clock()
         self._display_id = new_display_id()
@@ -95,8 +97,8 @@ class Live:
         """Everything written so far."""
         return "".join(self._parts)
 
-    def write(self, piece: str) -> None:
-        """Add a piece; the first is shown at once.
+    def write(self, piece: str, language: str = "") -> None:
+        """Add a piece, with the format ``code`` in this language; the first is shown at once.
 
         Where pieces trickle in, this returns a little later than it could, so that the next ones are read together.
         """
@@ -110,7 +112,7 @@ class Live:
             if self.mode == "plain":
                 self._print(piece)
                 return
-            self._part.add(piece)
+            self._part.add(piece, language)
             self._pending = True
             if self.mode == "live":
                 self.flush_due()
@@ -126,6 +128,29 @@ class Live:
             if trickles:
                 self._pause(READ_PAUSE_S)
         self._returned = self._clock()
+
+    def replace(self, text: str, language: str = "") -> None:
+        """Put ``text`` in the place of everything that was shown, in the same outputs; what is written next follows it.
+
+        A terminal cannot take back what it shows: there it comes after that.
+        """
+        if self.mode == "plain":
+            self.write(text, language)
+            return
+        with self._lock:
+            if self._over.is_set():
+                return
+            self._parts, self._length = [text], len(text)
+            open_id, open_shown = self._display_id, self._shown
+            *sealed, last = split_at_lines(text, len(self._sealed) + 1)
+            for display_id, piece in zip(self._sealed, sealed, strict=True):
+                self._part = self._part.renewed()
+                self._part.add(piece, language)
+                self._display_id, self._shown = display_id, True
+                self._send(final=True)
+            self._part = self._part.renewed()
+            self._part.add(last, language)
+            self._display_id, self._shown, self._pending = open_id, open_shown, True
 
     def flush_due(self) -> None:
         """Show what is pending, if an update is due."""
@@ -163,6 +188,7 @@ class Live:
         while parts := self._part.cut(max(SEAL_CHARS, self._length // MOST_PARTS)):
             self._part, rest = parts
             self._send(final=True)
+            self._sealed.append(self._display_id)
             self._part, self._display_id, self._shown = rest, new_display_id(), False
 
     def _send(self, *, final: bool, notes: Sequence[str] = (), metadata: dict[str, Any] | None = None) -> int:

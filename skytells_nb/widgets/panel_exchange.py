@@ -7,8 +7,9 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from skytells_nb.errors import ContentPolicyError, TruncatedStreamError
-from skytells_nb.widgets.panel_turn import FAILED, INTERRUPTED, TRUNCATED, Problem, Turn
+from skytells_nb.errors import ContentPolicyError
+from skytells_nb.widgets.endings import FAILED, INTERRUPTED, reason_for
+from skytells_nb.widgets.panel_turn import Problem, Turn
 from skytells_nb.widgets.panel_words import advice
 from skytells_nb.wire.chat import ChatCompletion, ChatMessage, Choice
 from skytells_nb.wire.safety import Safety, findings
@@ -99,8 +100,7 @@ class Exchange:
                     return (stream.so_far(INTERRUPTED) if stream is not None else self._nothing()), None
                 if stream is None:
                     return None, problem
-                reason = TRUNCATED if isinstance(problem, TruncatedStreamError) else FAILED
-                return stream.so_far(reason), problem
+                return stream.so_far(reason_for(problem)), problem
 
     def _nothing(self) -> ChatCompletion:
         choice = Choice(finish_reason=INTERRUPTED, message=ChatMessage(content=""))

@@ -10,6 +10,12 @@ from skytells_nb.widgets.panel_turn import Turn
 from skytells_nb.widgets.panel_words import badge, totals
 from skytells_nb.widgets.safe_html import escape, plain, safe_html
 
+# Without its kernel a front end shows "Loading widget..." for a panel, for ever.
+_HIDE_A_LOST_PANEL = (
+    "<style>.jp-OutputArea-child:has(+ .jp-OutputArea-child .{name}):not(:has(.skytells-panel))"
+    "{{display: none !important}}</style>"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
@@ -18,12 +24,15 @@ class Transcript:
     title: str
     system: str
     turns: tuple[Turn, ...]
+    remote_images: bool = False
 
     def html(self, name: str = "") -> str:
-        """One ``<div>`` without scripts, styles or images; ``name`` is one more class of it."""
+        """One ``<div>`` without scripts or styles, and without images unless the panel loads them; ``name`` is one more
+        class of it.
+        """
         heading = f"<p><strong>{escape(self.title)}</strong></p>"
         system = f"<p><em>System: {_lines(self.system)}</em></p>" if self.system else ""
-        body = "".join(map(_turn_html, self.turns)) or "<p>No turns yet.</p>"
+        body = "".join(_turn_html(turn, self.remote_images) for turn in self.turns) or "<p>No turns yet.</p>"
         used = totals(self.turns)
         foot = f"<p><small>{escape(used)}</small></p>" if used else ""
         return f'<div class="skytells-chat{f" {name}" if name else ""}">{heading}{system}{body}{foot}</div>'
@@ -42,8 +51,11 @@ class Transcript:
         return self.bundle()
 
     def bundle(self, name: str = "") -> dict[str, str]:
-        """What is published: ``text/html`` and ``text/plain``."""
-        return {"text/html": self.html(name), "text/plain": self.text}
+        """What is published: ``text/html`` and ``text/plain``. With ``name``, under a panel: the output above is hidden
+        while no panel is in it.
+        """
+        hide = _HIDE_A_LOST_PANEL.format(name=name) if name else ""
+        return {"text/html": self.html(name) + hide, "text/plain": self.text}
 
 
 def speaker(turn: Turn) -> str:
@@ -55,10 +67,10 @@ def notes(turn: Turn) -> list[str]:
     return [note for note in (turn.ending, turn.facts, badge(turn)[1]) if note]
 
 
-def _turn_html(turn: Turn) -> str:
-    words = ""
-    if turn.text:
-        words = f"<p>{_lines(turn.text)}</p>" if turn.role == "user" else safe_html(turn.text)
+def _turn_html(turn: Turn, remote_images: bool) -> str:
+    words = _answer_html(turn, remote_images)
+    if turn.role == "user" and turn.text:
+        words = f"<p>{_lines(turn.text)}</p>"
     problem = turn.problem
     if problem is not None:
         said = escape(" ".join(filter(None, [problem.message, problem.advice])))
@@ -82,19 +94,23 @@ def _lines(text: str) -> str:
     return escape(text).replace("\n", "<br>")
 
 
-def view_states(turns: Sequence[Turn]) -> list[dict[str, Any]]:
+def _answer_html(turn: Turn, remote_images: bool) -> str:
+    return safe_html(turn.text, remote_images=remote_images) if turn.role == "assistant" and turn.text else ""
+
+
+def view_states(turns: Sequence[Turn], *, remote_images: bool = False) -> list[dict[str, Any]]:
     """The turns as the page's script shows them: ``html`` is the only part that it takes as HTML."""
-    return [_view_state(turn) for turn in turns]
+    return [_view_state(turn, remote_images) for turn in turns]
 
 
-def _view_state(turn: Turn) -> dict[str, Any]:
+def _view_state(turn: Turn, remote_images: bool) -> dict[str, Any]:
     kind, words = badge(turn)
     problem = turn.problem
     return {
         "role": turn.role,
         "who": plain(speaker(turn)),
         "text": turn.text,
-        "html": safe_html(turn.text) if turn.role == "assistant" and turn.text else "",
+        "html": _answer_html(turn, remote_images),
         "ending": plain(turn.ending),
         "facts": turn.facts,
         "badge": {"kind": kind, "text": plain(words)},

@@ -8,26 +8,15 @@ from typing import Any, Literal, cast
 
 from skytells_nb.engine.report import dollars
 from skytells_nb.errors import InputError
+from skytells_nb.widgets.endings import ending
 from skytells_nb.wire.safety import Safety
 
 Role = Literal["user", "assistant"]
 
-INTERRUPTED = "interrupted"
-TRUNCATED = "truncated"
-FAILED = "error"
 COLUMNS = (
     *("turn", "role", "text", "model", "finish_reason", "tokens_in", "tokens_out", "cost", "filtered", "severity"),
     "request_id",
 )
-
-_ENDINGS = {
-    INTERRUPTED: "interrupted: this is what had come",
-    TRUNCATED: "cut: the stream stopped before its end",
-    FAILED: "cut: the stream failed",
-    "length": "cut at the length limit",
-    "content_filter": "ended by the safety filter: this is not all of it",
-    "tool_calls": "the model asks for a tool call, which this panel does not make",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +51,7 @@ class Turn:
         """How the answer ended, where that was not its own end."""
         if self.role == "user" or (self.problem is not None and not self.text):
             return ""
-        if self.finish_reason == "content_filter" and not self.text:
-            return "withheld by the safety filter"
-        if self.finish_reason == INTERRUPTED and not self.text:
-            return "interrupted before any text came"
-        return _ENDINGS.get(self.finish_reason or "", "" if self.text else "the answer has no text")
+        return ending(self.finish_reason, text=bool(self.text), tokens=self.tokens_out)
 
     @property
     def facts(self) -> str:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 from skytells_nb.engine.report import dollars
-from skytells_nb.errors import (
-    APIError,
-    AuthenticationError,
-    ConnectError,
-    ContentPolicyError,
-    ContextLengthError,
-    ModelNotFoundError,
-    PaymentRequiredError,
-    RateLimitError,
-    Retryable,
-    TruncatedStreamError,
-)
-from skytells_nb.widgets.panel_turn import FAILED, INTERRUPTED, TRUNCATED, Turn
+from skytells_nb.errors import APIError, ContentPolicyError
+from skytells_nb.widgets.endings import CUT, Steps, next_step
+from skytells_nb.widgets.panel_turn import Turn
 from skytells_nb.wire.safety import severity_rank
 
+PANEL = Steps(
+    again="send again",
+    connect="Connect again with a valid key: sky.connect(…) in a cell, then send again.",
+    another_model="Choose another model, then send again.",
+    shorten="Shorten the message, or start anew with panel.clear(), then send again.",
+)
 _SOURCES = {"prompt": "the prompt", "completion": "the answer"}
 
 
@@ -41,7 +36,7 @@ def badge(turn: Turn) -> tuple[str, str]:
     if safety.filtered:
         what = "prompt blocked" if safety.blocked and turn.problem is not None else "filtered"
         return "filtered", f"Safety: {what}{f' ({where})' if where else ''}"
-    cut = turn.finish_reason in (INTERRUPTED, TRUNCATED, FAILED)
+    cut = turn.finish_reason in CUT
     spoken_of = not turn.text or any(f.source == "completion" for f in safety.findings)
     checked = safety.checked and spoken_of and not cut
     if where:
@@ -65,24 +60,7 @@ def totals(turns: Iterable[Turn]) -> str:
 
 def advice(problem: Exception) -> str:
     """What to do next, where the message itself does not say."""
-    match problem:
-        case ContentPolicyError():
-            return "The safety filter blocked this prompt. It is not sent again with the next one: change it and send."
-        case RateLimitError():
-            wait = f"{math.ceil(problem.retry_after):,} s" if problem.retry_after else "a little"
-            return f"Wait {wait}, then send again."
-        case AuthenticationError():
-            return "Connect again with a valid key: sky.connect(…) in a cell, then send again."
-        case PaymentRequiredError():
-            return "Add credit to the account, then send again."
-        case ModelNotFoundError():
-            return "Choose another model, then send again."
-        case ContextLengthError():
-            return "Shorten the message, or start anew with panel.clear(), then send again."
-        case ConnectError():
-            return "Send again once it can be reached."
-        case TruncatedStreamError() | Retryable():
-            return "Send again; it may succeed."
-        case APIError():
-            return "Change what the message names, then send again."
-    return ""
+    if isinstance(problem, ContentPolicyError):
+        return "The safety filter blocked this prompt. It is not sent again with the next one: change it and send."
+    step = next_step(problem, PANEL)
+    return step or ("Change what the message names, then send again." if isinstance(problem, APIError) else "")

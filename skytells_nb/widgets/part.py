@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 from skytells_nb.widgets.blocks import Blocks
+from skytells_nb.widgets.coloured import coloured
 from skytells_nb.widgets.safe_html import framed, preformatted, safe_blocks, safe_html
 
-Format = Literal["markdown", "text"]
+Format = Literal["markdown", "text", "code"]
 
 LIST_SEAL = 2
-"""Where no block began by so many times the wanted size, the cut is made between the items of a list."""
+"""Where no block began by so many times the wanted size, the cut is between the items of a list; of code, at a line."""
 FORCED_SEAL = 4
 """Where no blank line came by so many times the size either, the cut is made at the end of a line."""
 
 
 class Part:
     """Text that grows; ``fence`` is the opening line of the code block that it begins in, or nothing.
+
+    With the format ``code`` each piece is in the language that comes with it.
 
     >>> part = Part()
     >>> part.add("*Hel")
@@ -25,15 +29,19 @@ class Part:
     '<div class="skytells-md"><p><em>Hello</em></p>\\n</div>'
     """
 
-    def __init__(self, format: Format = "markdown", fence: str = "") -> None:
+    def __init__(self, format: Format = "markdown", fence: str = "", *, remote_images: bool = False) -> None:
         self.text = ""
         self._format = format
+        self._remote_images = remote_images
+        self._languages: list[tuple[int, str]] = []
         self._fence = fence
         self._blocks = Blocks(fence)
         self._settled = 0
         self._settled_page = ""
 
-    def add(self, piece: str) -> None:
+    def add(self, piece: str, language: str = "") -> None:
+        if not self._languages or self._languages[-1][1] != language:
+            self._languages.append((len(self.text), language))
         self.text += piece
 
     def page(self) -> str:
@@ -41,8 +49,8 @@ class Part:
 
         A reference to a link that is defined in another block is resolved by ``whole_page`` alone.
         """
-        if self._format == "text":
-            return preformatted(self.text)
+        if self._format != "markdown":
+            return self.whole_page()
         self._blocks.read(self.text)
         border = self._blocks.border
         if border > self._settled:
@@ -52,7 +60,12 @@ class Part:
 
     def whole_page(self) -> str:
         """The same, rendered in one go."""
-        return preformatted(self.text) if self._format == "text" else safe_html(self._opening + self.text)
+        match self._format:
+            case "text":
+                return preformatted(self.text)
+            case "code":
+                return coloured(self._runs(0, len(self.text)))
+        return safe_html(self._opening + self.text, remote_images=self._remote_images)
 
     def cut(self, wanted: int) -> tuple[Part, Part] | None:
         """What stands by itself, and the rest; ``None`` where the text should go on growing, as up to ``wanted``
@@ -66,19 +79,37 @@ class Part:
             blocks.read(self.text[:reach])
             end, fence = blocks.border, ""
             if not end and times >= LIST_SEAL:
-                end = blocks.blank
+                end = blocks.line if self._format == "code" else blocks.blank
             if end:
                 break
         else:
             end, fence = blocks.line or reach, blocks.fence
-        head, rest = Part(self._format, self._fence), Part(self._format, fence)
-        head.add(self.text[:end])
-        rest.add(self.text[end:])
+        head, rest = self.renewed(self._fence), self.renewed(fence)
+        for part, start, stop in ((head, 0, end), (rest, end, len(self.text))):
+            for piece, language in self._runs(start, stop):
+                part.add(piece, language)
         return head, rest
+
+    def renewed(self, fence: str = "") -> Part:
+        """An empty one of the same kind."""
+        return Part(self._format, fence, remote_images=self._remote_images)
+
+    def _runs(self, start: int, stop: int) -> Iterator[tuple[str, str]]:
+        """The text between two places, by language."""
+        ends = [begin for begin, _ in self._languages[1:]] + [len(self.text)]
+        for (begin, language), end in zip(self._languages, ends, strict=True):
+            if piece := self.text[max(begin, start) : min(end, stop)]:
+                yield piece, language
 
     @property
     def _opening(self) -> str:
         return f"{self._fence}\n" if self._fence else ""
 
     def _rendered(self, start: int, end: int) -> str:
-        return safe_blocks(("" if start else self._opening) + self.text[start:end])
+        return safe_blocks(("" if start else self._opening) + self.text[start:end], remote_images=self._remote_images)
+
+
+def split_at_lines(text: str, count: int) -> list[str]:
+    """The text in so many pieces of about one length, cut at line ends where there are enough."""
+    ends = [min(len(text), text.find("\n", len(text) * n // count) + 1 or len(text)) for n in range(1, count)]
+    return [text[start:end] for start, end in zip([0, *ends], [*ends, len(text)], strict=True)]

@@ -25,11 +25,19 @@ TAGS = {
     *("strong", "s", "a", "table", "thead", "tbody", "tr", "th", "td"),
 }
 ATTRIBUTES = {"a": {"href"}, "code": {"class"}, "ol": {"start"}}
+IMAGE_ATTRIBUTES = {"src", "alt", "referrerpolicy"}
+_NO_REFERRER = "no-referrer"
+"""An image's server does not learn which page shows it."""
 MATH_REACH = 2_000
 """Characters searched for the end of a formula; longer ones stay plain text."""
 
 _LINK = re.compile(r"(?:https?://|mailto:)", re.IGNORECASE)
 _CLASS = re.compile(r"language-[\w+#.-]{1,40}")
+# A host by its name. At an address or localhost an image would be a request to the notebook server, with its cookies.
+_LOADABLE = re.compile(
+    r"https?://(?![^/?#:]*\.localhost(?![\w.-]))(?:[a-z0-9-]+\.)+[a-z][a-z0-9-]+(?::\d+)?(?:[/?#].*)?",
+    re.IGNORECASE | re.ASCII,
+)
 # pandoc's rule, so that "$5 and $10" is money.
 _INLINE_MATH = re.compile(r"\$(?![\s$])[^$]{0,500}?(?<![\s\\])\$(?!\d)")
 _MATH = {"$$": "$$", "\\[": "\\]", "\\(": "\\)"}
@@ -57,17 +65,18 @@ _REORDERING = re.compile("[\u202a-\u202e\u2066-\u2069]")
 _HOST = re.compile(r"(?:[\w-]+\.)+[^\W\d_]{2,}")
 
 
-def safe_html(markdown: str) -> str:
+def safe_html(markdown: str, *, remote_images: bool = False) -> str:
     """The Markdown as HTML that cannot act on the page.
 
     Raw HTML shows as text, images become plain links, links lead to http, https and mailto only, and one whose text
     names another host than its own has that one beside it. Formulas stay text that the front end typesets, without
-    commands that reach beyond the formula.
+    commands that reach beyond the formula. With ``remote_images`` images of named web hosts are loaded by whoever shows
+    the page, which tells their servers so, and whatever the model wrote into the address.
 
     >>> safe_html("*hi* <script>")
     '<div class="skytells-md"><p><em>hi</em> &lt;script&gt;</p>\\n</div>'
     """
-    return framed(safe_blocks(markdown))
+    return framed(safe_blocks(markdown, remote_images=remote_images))
 
 
 def framed(page: str) -> str:
@@ -75,14 +84,14 @@ def framed(page: str) -> str:
     return f'<div class="skytells-md">{page}</div>'
 
 
-def safe_blocks(markdown: str) -> str:
+def safe_blocks(markdown: str, *, remote_images: bool = False) -> str:
     """What ``safe_html`` frames: renderings of blocks, one after the other, are a rendering of the whole."""
     import nh3
 
     page: str = nh3.clean(
-        _REORDERING.sub("", _markdown().render(markdown)),
-        tags=TAGS,
-        attributes={**ATTRIBUTES, "*": set()},
+        _REORDERING.sub("", _markdown(remote_images).render(markdown)),
+        tags=TAGS | {"img"} if remote_images else TAGS,
+        attributes={**ATTRIBUTES, "img": IMAGE_ATTRIBUTES, "*": set()},
         attribute_filter=_allowed,
         url_schemes={"http", "https", "mailto"},
         link_rel="noopener noreferrer nofollow",
@@ -119,16 +128,21 @@ def _allowed(tag: str, name: str, value: str) -> str | None:
         return value if _LINK.match(value) else None
     if name == "class":
         return value if _CLASS.fullmatch(value) else None
+    if name == "src":
+        return value if _LOADABLE.fullmatch(value) else None
+    if name == "referrerpolicy":
+        return value if value == _NO_REFERRER else None
     return value
 
 
 @cache
-def _markdown() -> MarkdownIt:
+def _markdown(remote_images: bool) -> MarkdownIt:
     from markdown_it import MarkdownIt
 
     markdown = MarkdownIt("commonmark", {"html": False, "linkify": False}).enable(["table", "strikethrough"])
-    markdown.disable(["image", "html_inline", "html_block"])
+    markdown.disable(["html_inline", "html_block", *([] if remote_images else ["image"])])
     markdown.inline.ruler.before("escape", "math", _math)
+    markdown.core.ruler.push("images", _link_images)
     markdown.core.ruler.push("hosts", _show_hosts)
     # A relative link would act on the notebook server itself.
     markdown.validateLink = _web_link  # type: ignore[method-assign]
@@ -138,6 +152,30 @@ def _markdown() -> MarkdownIt:
 
 def _web_link(url: str) -> bool:
     return _LINK.match(url) is not None
+
+
+def _link_images(state: StateCore) -> None:
+    """Puts a link in the place of an image that is not loaded; within a link, its words."""
+    for block in state.tokens:
+        shown: list[Token] = []
+        within = False
+        for token in block.children or []:
+            within = token.type == "link_open" or (within and token.type != "link_close")
+            address = str(token.attrs.get("src", ""))
+            words = token.children or []
+            if token.type != "image":
+                shown.append(token)
+            elif _LOADABLE.fullmatch(address):
+                token.attrs = {"src": address, "alt": "", "referrerpolicy": _NO_REFERRER}
+                shown.append(token)
+            elif within:
+                shown += words
+            else:
+                new = type(token)
+                opened = [new("text", "", 0, content="!"), new("link_open", "a", 1, attrs={"href": address})]
+                shown += [*opened, *words, new("link_close", "a", -1)]
+        if block.children:
+            block.children = shown
 
 
 def _show_hosts(state: StateCore) -> None:

@@ -91,8 +91,8 @@ _WATCH = """(outputs) => {
     const forbidden = 'script,style,link,meta,base,title,img,picture,source,video,audio,svg,object,embed,iframe,' +
         'frame,form,input,button,textarea,select,option,template,dialog,canvas,map,area,noscript,[style],[id]';
     window.found = new Set();
-    window.inspect = () => {
-        for (const output of document.querySelectorAll(outputs)) {
+    window.inspect = (areas = document.querySelectorAll(outputs)) => {
+        for (const output of areas) {
             for (const node of output.querySelectorAll('*')) {
                 const formula = node.closest('mjx-container');
                 if (!formula && node.matches(forbidden)) window.found.add('element: ' + node.outerHTML.slice(0, 80));
@@ -121,11 +121,14 @@ _WATCH = """(outputs) => {
         return [...over];
     };
     window.inspect();
-    let due = false;
-    new MutationObserver(() => {
-        if (due) return;
-        due = true;
-        requestAnimationFrame(() => { due = false; window.inspect(); });
+    // Only what changed is looked at: looking at all of it each time would cost the square of the answers.
+    const changed = new Set();
+    new MutationObserver((records) => {
+        if (!changed.size) requestAnimationFrame(() => { const now = [...changed]; changed.clear(); window.inspect(now); });
+        for (const {target} of records) {
+            const within = target.closest?.(outputs);
+            for (const output of within ? [within] : target.querySelectorAll?.(outputs) ?? []) changed.add(output);
+        }
     }).observe(document.body, {childList: true, subtree: true, attributes: true});
 }"""
 
@@ -181,12 +184,17 @@ class Watch:
         page.on("framenavigated", lambda frame: self._note("navigation", frame.url))
         page.evaluate(_WATCH, outputs)
 
+    def covers(self) -> list[str]:
+        """Where an output lies over something else in what the window shows now."""
+        found: list[str] = self._page.evaluate("() => window.covers()")
+        return found
+
     def harm(self) -> list[str]:
         """Everything that happened since the beginning and should not have; empty where all is well."""
         self._page.evaluate("() => window.inspect()")
         ran = self._page.evaluate("() => window.hurt || []")
         found = self._page.evaluate("() => [...window.found]")
-        return [*(f"ran: {title}" for title in ran), *found, *self._page.evaluate("() => window.covers()"), *self._seen]
+        return [*(f"ran: {title}" for title in ran), *found, *self.covers(), *self._seen]
 
     def _note(self, kind: str, url: str) -> None:
         if EVIL in url or url.startswith(("javascript:", "file:")) or "/api/shutdown" in url:

@@ -180,6 +180,9 @@ def test_a_conversation_by_keyboard_outlives_page_and_kernel(tmp_path: Path, chr
         transcript = lab.page.locator(".skytells-chat")
         expect(transcript).to_be_visible()
         expect(transcript).to_contain_text("after the reload")
+        lost = lab.page.locator(".jp-OutputArea-output", has_text="Loading widget")
+        expect(lost).to_be_attached()
+        expect(lost).to_be_hidden()
         lab.shot("saved")
         assert lab.outside == []
 

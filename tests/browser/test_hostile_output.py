@@ -39,9 +39,9 @@ def service(seconds: float) -> Iterator[dict[str, str]]:
 
 
 def write_notebook(file: Path) -> None:
-    """One cell for each payload, two for all of them together, and at the end one that does show HTML as it is."""
+    """One cell for each payload, three for all of them together, and at the end one that does show HTML as it is."""
     asked = [f"%%skytells_chat\nsay {name}" for name in PAYLOADS]
-    asked += [f"%%skytells_chat {options}\nsay {EVERYTHING}" for options in ("--no-stream", "-f text")]
+    asked += [f"%%skytells_chat {options}\nsay {EVERYTHING}" for options in ("--no-stream", "-f text", "-f code")]
     new = nbformat.v4
     cells = ["%load_ext skytells_nb", *asked, "print('all', 'said')", CONTROL]
     notebook = new.new_notebook(cells=[new.new_code_cell(source) for source in cells])
@@ -70,8 +70,8 @@ def look_at_all(page: Page, watch: Watch) -> list[str]:
     found: list[str] = []
     for cell in page.locator(".jp-CodeCell").all():
         cell.scroll_into_view_if_needed()
-        found += watch.harm()
-    return found
+        found += watch.covers()
+    return [*found, *watch.harm()]
 
 
 @pytest.mark.slow

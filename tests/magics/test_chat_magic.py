@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pandas as pd
@@ -319,3 +320,11 @@ def test_a_column_finds_what_a_cell_paid_for(notebook: Notebook, echo: Echo) -> 
     frame = pd.DataFrame({"x": ["there"]}).skytells.complete("Hello {x}", progress=False)
     assert frame["completion"].tolist() == ["Hello there"]
     assert len(echo.messages) == asked
+
+
+def test_pictures_are_links_until_the_setting_allows_them(notebook: Notebook) -> None:
+    """Off by default; whoever switches it on gets the picture, and still no other markup."""
+    ask = "%%skytells_chat\n![chart](https://a.test/c.png) <img src=https://a.test/d.png>"
+    assert "<img" not in notebook.run(ask).outputs[0].data["text/html"]
+    assert notebook.run("%config SkytellsMagics.remote_images = True").error is None
+    assert re.findall(r'<img src="([^"]*)"', notebook.run(ask).outputs[0].data["text/html"]) == ["https://a.test/c.png"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -59,6 +60,8 @@ def test_a_pil_image_is_sent_as_png(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever PIL's module calls an Image; it is not imported for the question."""
 
     class Image:
+        mode = "RGB"
+
         def save(self, file: BinaryIO, format: str) -> None:
             assert format == "PNG"
             file.write(PNG)
@@ -67,6 +70,25 @@ def test_a_pil_image_is_sent_as_png(monkeypatch: pytest.MonkeyPatch) -> None:
     module.Image = Image
     monkeypatch.setitem(sys.modules, "PIL.Image", module)
     assert image_url("x", {"x": Image()}) == data_url("png", PNG)
+
+
+def test_pictures_that_pil_made_can_be_read_again() -> None:
+    """Whatever its mode, a real one; skipped only where PIL is not installed."""
+    pil = pytest.importorskip("PIL.Image", reason="PIL is not installed, so no real picture of it was tried")
+    for mode in ("RGB", "RGBA", "L", "LA", "1", "P", "CMYK", "YCbCr", "HSV", "F", "I"):
+        picture = pil.new(mode, (5, 3))
+        sent = image_url("x", {"x": picture}).removeprefix("data:image/png;base64,")
+        read = pil.open(io.BytesIO(base64.b64decode(sent)))
+        assert (read.format, read.size) == ("PNG", (5, 3))
+
+
+def test_a_picture_that_pil_cannot_read_is_named(tmp_path: Path) -> None:
+    """PIL reads late: a file that was cut fails only when it is sent."""
+    pil = pytest.importorskip("PIL.Image", reason="PIL is not installed, so no real picture of it was tried")
+    pil.effect_noise((200, 200), 90).save(tmp_path / "cut.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:9_000])
+    with pil.open(tmp_path / "cut.png") as cut, pytest.raises(MagicUsageError, match="--image x: PIL cannot read"):
+        image_url("x", {"x": cut})
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,8 @@ def test_settings_come_from_the_configuration_file(ip: InteractiveShell) -> None
 def test_no_setting_holds_a_key(ip: InteractiveShell) -> None:
     """%config prints values into the notebook, so a key is none of them."""
     magics.load(ip)
-    assert set(ip.magics_manager.registry["SkytellsMagics"].trait_names(config=True)) == {"model", "system", "stream"}
+    settings = set(ip.magics_manager.registry["SkytellsMagics"].trait_names(config=True))
+    assert settings == {"model", "system", "stream", "remote_images"}
     magics.unload(ip)
 
 

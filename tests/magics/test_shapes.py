@@ -32,8 +32,15 @@ or, in a list:
 
 
 def shown(format: Format, *pieces: str) -> str:
+    return "".join(text for text, _ in runs(format, *pieces))
+
+
+def runs(format: Format, *pieces: str) -> list[tuple[str, str]]:
+    """What is shown in the end, with its languages."""
     shape = shape_of(format)
-    return "".join([*map(shape.feed, pieces), shape.finish()])
+    found = [run for piece in pieces for run in shape.feed(piece)] + list(shape.finish())
+    instead = shape.instead()
+    return found if instead is None else [instead]
 
 
 def test_code_is_what_is_fenced() -> None:
@@ -84,9 +91,12 @@ def test_python_leaves_other_languages_out() -> None:
 def test_the_formats_in_a_cell(notebook: Notebook) -> None:
     """-f code and -f html-source show text, never a page."""
     code = notebook.run("%%skytells_chat -f code\nRun:\n```python\nprint('<b>')\n```\nDone.").outputs[0].data
-    assert code["text/html"] == '<pre class="skytells-text">print(&#x27;&lt;b&gt;&#x27;)\n</pre>'
+    assert "&lt;b&gt;" in code["text/html"]
+    assert "<b>" not in code["text/html"]
+    assert code["text/plain"] == "print('<b>')\n"
     html = notebook.run("%%skytells_chat -f html-source\n<script>alert(1)</script>").outputs[0].data
-    assert html["text/html"] == '<pre class="skytells-text">&lt;script&gt;alert(1)&lt;/script&gt;</pre>'
+    assert "<script" not in html["text/html"]
+    assert html["text/plain"] == "<script>alert(1)</script>"
     data = notebook.run('%%skytells_chat -f json\n{"a":1}').outputs[0].data
     assert data["text/plain"] == '{\n  "a": 1\n}'
 
@@ -105,3 +115,20 @@ def test_without_code_the_next_cell_stays(notebook: Notebook) -> None:
     ran = notebook.run("%%skytells_chat --code\nJust words")
     assert getattr(notebook.shell, "rl_next_input", None) is None
     assert "There is no Python code in this answer" in ran.outputs[0].data["text/plain"]
+
+
+def test_code_comes_with_its_language() -> None:
+    """Each block with the one that it names, so that each is coloured as what it is."""
+    text = "```python\na\n```\n```\nb\n```\n```SQL\nc"
+    assert runs("code", text) == [("a\n", "python"), ("\nb\n", ""), ("\nc\n", "sql")]
+
+
+def test_json_is_readable_before_it_is_whole_and_indented_then() -> None:
+    """In a cell the raw text streams; where output cannot be taken back, the indented text comes once."""
+    early, late = shape_of("json", "live"), shape_of("json", "plain")
+    assert list(early.feed('{"a":')) == [('{"a":', "json")]
+    assert list(late.feed('{"a":')) == []
+    assert [*early.feed("1}"), *early.finish()] == [("1}", "json")]
+    assert early.instead() == ('{\n  "a": 1\n}', "json")
+    assert [*late.feed("1}"), *late.finish()] == [('{\n  "a": 1\n}', "json")]
+    assert late.instead() is None

@@ -263,7 +263,7 @@ def test_a_stream_that_breaks_keeps_what_came(tap: Tap) -> None:
 
         assert turn.finish_reason == "truncated"
         assert turn.text.startswith("one ")
-        assert "cut: the stream stopped" in turn.ending
+        assert "truncated: the stream stopped" in turn.ending
         assert panel.widget.turns[-1]["badge"]["kind"] == "unchecked"
 
 
@@ -308,7 +308,7 @@ def test_verdicts_are_words(panel: ChatPanel) -> None:
     [
         ("filter_down", "unchecked", "Safety: not checked", ""),
         ("filter_completion=default", "filtered", "Safety: filtered", "safety filter"),
-        ("empty_length", "safe", "Safety: safe", "cut at the length limit"),
+        ("empty_length", "safe", "Safety: safe", "before any text"),
     ],
 )
 def test_a_badge_and_an_ending_say_what_happened(tap: Tap, fault: str, kind: str, words: str, ending: str) -> None:

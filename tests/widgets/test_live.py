@@ -6,6 +6,7 @@ import io
 import os
 import re
 import threading
+from itertools import pairwise
 from typing import Any
 
 import nbformat
@@ -16,7 +17,7 @@ from nbclient import NotebookClient
 
 from skytells_nb.widgets import live as live_module
 from skytells_nb.widgets.live import BYTES_PER_S, MAX_INTERVAL_S, MOST_PARTS, READ_PAUSE_S, SEAL_CHARS, Live
-from skytells_nb.widgets.part import FORCED_SEAL, Part
+from skytells_nb.widgets.part import FORCED_SEAL, Part, split_at_lines
 from skytells_nb.widgets.safe_html import plain
 
 
@@ -372,6 +373,46 @@ def test_text_is_shown_before_the_reader_is_held_up() -> None:
     live.write("Hello")
     assert shown == cell.pages
     live.close()
+
+
+def test_a_replaced_text_takes_the_outputs_that_were_there() -> None:
+    """However many outputs a text had become, the one in its place is all that is left, and ends are shown under it."""
+    cell, clock = timed_cell()
+    live = Live(publish=cell, clock=clock, watch_stalls=False, format="code")
+    for number in range(1_000):
+        live.write(f"line {number}\n" * 10)
+        clock.now += 0.1
+    assert len(cell.outputs) > 2
+    before = list(cell.outputs)
+    text = "".join(f"another line {number}\n" for number in range(5_000))
+    live.replace(text)
+    live.close(notes=["the end"])
+    assert list(cell.outputs)[: len(before)] == before
+    assert "".join(cell.texts) == text + "\n\n[the end]"
+    assert all(part.endswith("\n") for part in cell.texts[:-1])
+    assert "another line 4999" in cell.pages[-1]
+    assert live.text == text
+
+
+@given(st.text(alphabet="ab\n", max_size=60), st.integers(1, 9))
+def test_a_text_cut_into_a_number_of_pieces_is_that_text(text: str, count: int) -> None:
+    """As many pieces as asked for, cut after line ends."""
+    pieces = split_at_lines(text, count)
+    assert len(pieces) == count
+    assert "".join(pieces) == text
+    assert all(piece[-1:] in ("", "\n") or not after for piece, after in pairwise(pieces))
+
+
+def test_code_is_cut_and_keeps_its_languages() -> None:
+    """The rest of a part that was cut is coloured as before."""
+    part = Part("code")
+    part.add("# one\n\n" * 400, "python")
+    part.add("// two\n\n" * 400, "js")
+    head, rest = part.cut(1_500) or (part, part)
+    assert head.text + rest.text == part.text
+    assert '<span class="c1"># one</span>' in head.page()
+    assert '<span class="c1">// two</span>' in rest.page()
+    assert '<span class="c1"># one</span>' in rest.page()
 
 
 LONG = "".join(f"## Part {n}\n\nSome *words* about number {n}, and then some more of them.\n\n" for n in range(600))

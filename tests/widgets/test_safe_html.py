@@ -132,6 +132,63 @@ def test_an_image_becomes_a_link() -> None:
     assert [a["href"] for tag, a in page.elements if tag == "a"] == ["https://a.test/c.png"]
 
 
+def images(markdown: str) -> list[dict[str, str | None]]:
+    return [found for tag, found in Page(safe_html(markdown, remote_images=True)).elements if tag == "img"]
+
+
+def test_an_image_is_loaded_where_that_is_allowed() -> None:
+    """Its address and words, and no word to its server about the page; without a title, within a link too."""
+    expected = {"src": "https://a.test/c.png?x=1", "alt": "the chart", "referrerpolicy": "no-referrer"}
+    assert images('![the *chart*](https://a.test/c.png?x=1 "title")') == [expected]
+    assert images("[![the chart](https://a.test/c.png?x=1)](https://b.test)") == [expected]
+    assert images("![the chart][r]\n\n[r]: https://a.test/c.png?x=1") == [expected]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *(
+            "http://127.0.0.1:8888/logout",
+            "http://localhost/x",
+            "http://x.localhost:80/x",
+            "http://[::1]/x",
+            "http://lab/x",
+        ),
+        *(
+            "http://2130706433/",
+            "http://0x7f.1/",
+            "http://127.1/",
+            "https://u:p@a.test/x",
+            "mailto:a@a.test",
+            "//a.test/x",
+        ),
+        *(
+            "/files/x.png",
+            "data:image/svg+xml;base64,PHN2Zz4=",
+            "javascript:alert(1)",
+            "file:///x.png",
+            "blob:http://a.test/x",
+        ),
+        *("http://127.0.0.1%5C@a.test/", "ftp://a.test/x.png", "attachment:x.png"),
+    ],
+)
+def test_no_image_comes_from_here_or_from_what_is_no_web_address(address: str) -> None:
+    """The notebook's own server would take the request for the reader's; such an image stays a link, or text."""
+    assert images(f"![x]({address}) [![y]({address})](https://b.test) ![z][r]\n\n[r]: {address}\n") == []
+
+
+@pytest.mark.parametrize("payload", [*HOSTILE.values(), *PAYLOADS.values()])
+def test_hostile_markdown_gains_nothing_but_images_where_they_are_allowed(payload: str) -> None:
+    """Every image has an address on the web and no handler; all else is as clean as without."""
+    page = Page(safe_html(payload, remote_images=True))
+    assert page.others == []
+    for tag, found in page.elements:
+        assert tag in TAGS | {"div", "img"}
+        if tag == "img":
+            assert set(found) == {"src", "alt", "referrerpolicy"}
+            assert re.match(r"https?://[a-z.]+/", found["src"] or "")
+
+
 def test_raw_html_is_shown_as_text() -> None:
     """What the model wrote can be read, tags included."""
     assert "<b>bold</b>" in Page(safe_html("<b>bold</b>")).words

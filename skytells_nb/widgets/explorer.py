@@ -1,0 +1,393 @@
+"""A map of a frame's rows beside a table of them: select, colour, ask, name."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pandas as pd
+import traitlets
+from numpy.typing import NDArray
+
+from skytells_nb.errors import InputError, MissingExtraError
+from skytells_nb.plots.project import Method
+from skytells_nb.widgets.display import Mode, cell_publish, display_mode, new_display_id
+from skytells_nb.widgets.explorer_asking import Asking
+from skytells_nb.widgets.explorer_colors import coloring
+from skytells_nb.widgets.explorer_layout import laid_out
+from skytells_nb.widgets.explorer_listing import Listing
+from skytells_nb.widgets.explorer_naming import Name
+from skytells_nb.widgets.explorer_rows import Positions, Rows, column_of, is_plain
+from skytells_nb.widgets.explorer_saved import Saved
+
+if TYPE_CHECKING:
+    from skytells_nb.session import Session
+
+_NONE: Positions = np.empty(0, dtype=np.int64)
+
+
+class _PositionsTrait(traitlets.TraitType[Positions, Any]):
+    """Positions of rows. The same ones again are no change, which numpy's comparison could not tell."""
+
+    def validate(self, explorer: Any, value: Any) -> Positions:
+        return explorer._rows.positions(value)  # type: ignore[no-any-return]
+
+    def set(self, explorer: Any, value: Any) -> None:
+        name = str(self.name)
+        found = self.validate(explorer, value)
+        before = explorer._trait_values.get(name, _NONE)
+        if not np.array_equal(before, found):
+            found.flags.writeable = False
+            explorer._trait_values[name] = found
+            explorer._notify_trait(name, before, found)
+
+
+class Explorer(traitlets.HasTraits):
+    """A map of the rows of a frame by meaning, linked to a table: look around, select, colour, ask, name.
+
+    ``embedding`` names a column of vectors; rows without one have no point. ``text`` is the column of texts (the
+    longest where none is named), ``color`` the column that colours the points at first. ``method`` is ``"umap"`` or
+    ``"pca"``; ``coordinates=("x", "y")`` takes two columns of the frame in their place. Questions are embedded with
+    ``model`` and ``dimensions`` (the session's embedding model), names asked of ``chat_model``; both are kept in the
+    session's cache, so that nothing is paid for twice. Building it sends nothing.
+
+    On the page: drag to move, wheel to zoom, Shift+drag (or Lasso, Box) to select, click for one row, Ctrl to add;
+    arrows, + and − and 0 do the same by keyboard, Escape selects nothing. ``selection`` is what is selected, a part of
+    the frame in its order; ``selected`` are its positions, and ``observe(function, "selected")`` calls for each change.
+
+    The page shows it as long as the kernel lives; beside it the cell keeps a picture of the map and a table, which
+    readers without a kernel see. Raises InputError for columns that do not exist or do not hold what is needed. Needs
+    the extra ``notebook``, and ``plots`` for UMAP (MissingExtraError).
+
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"word": ["cat", "dog", "sum"], "embedding": [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]})
+    >>> explorer = Explorer(frame, method="pca")
+    >>> explorer.selected = [0, 2]
+    >>> explorer.selection["word"].tolist()
+    ['cat', 'sum']
+    """
+
+    selected = _PositionsTrait(
+        _NONE, help="Positions of the selected rows, int64, sorted; settable as positions or as a mask."
+    )
+
+    def __init__(
+        self,
+        frame: pd.DataFrame,
+        embedding: Any = "embedding",
+        *,
+        text: Any = None,
+        color: Any = None,
+        coordinates: tuple[Any, Any] | None = None,
+        method: Method = "umap",
+        session: Session | None = None,
+        model: str | None = None,
+        dimensions: int | None = None,
+        chat_model: str | None = None,
+        title: str = "Explorer",
+    ) -> None:
+        for module in ("anywidget", "markdown_it", "nh3"):
+            if find_spec(module) is None:
+                raise MissingExtraError(f"The explorer ({module} is missing)", "notebook")
+        from skytells_nb.widgets.explorer_view import ExplorerView
+
+        self._rows = rows = Rows.read(frame, embedding, text)
+        self._named_columns = [n for n in rows.frame.columns if n != embedding and is_plain(rows.frame[n])]
+        self._asking = Asking(session, model, dimensions, chat_model)
+        self._lock = threading.RLock()
+        self._points, how = laid_out(rows, coordinates, method)
+        self._listing = Listing(rows)
+        self._names = pd.Series(None, index=rows.frame.index, dtype="string", name="name")
+        self._groups: list[tuple[Name, Positions]] = []
+        self._display_ids = (new_display_id(), new_display_id())
+        self._shown: Mode | None = None
+        self._closed = False
+        without = len(rows) - len(rows.drawn)
+        left_out = f" · {without:,} without an embedding have no point" if without else ""
+        self._view = ExplorerView(
+            title=title,
+            caption=f"{len(rows):,} row{'' if len(rows) == 1 else 's'} · {how}{left_out}",
+            columns=[{"number": at, "label": str(name)} for at, name in enumerate(self._named_columns)],
+            searchable=rows.text is not None,
+            saved_class=f"skytells-saved-{self._display_ids[1]}",
+        )
+        super().__init__()
+        self._view.observe(self._recolor, "color")
+        self._recolor(None)
+        self.color = color
+        self._show()
+        self._view.on_msg(self._received)
+        self._view.observe(self._filter, "search")
+        self._view.observe(self._turn, "page")
+
+    @property
+    def selection(self) -> pd.DataFrame:
+        """The selected rows of the frame, in its order. Set it to a part of the frame, its labels or a mask."""
+        chosen: pd.DataFrame = self._rows.frame.iloc[self.selected]
+        return chosen
+
+    @selection.setter
+    def selection(self, wanted: Any) -> None:
+        self.selected = wanted
+
+    @property
+    def color(self) -> Any:
+        """The column that colours the points, ``None`` for one colour."""
+        at = int(self._view.color)
+        return None if at < 0 else self._named_columns[at]
+
+    @color.setter
+    def color(self, name: Any) -> None:
+        if name is None:
+            self._view.color = -1
+        else:
+            column_of(self._rows.frame, name)
+            if name not in self._named_columns:
+                raise InputError(f"Column {name!r} holds lists or vectors; colour by texts, numbers or dates.")
+            self._view.color = self._named_columns.index(name)
+
+    @property
+    def nearest(self) -> pd.DataFrame:
+        """The rows that the last question lit, nearest first, with a column ``score`` (cosine)."""
+        listing = self._listing
+        found = self._rows.frame.iloc[listing.nearest].copy()
+        found["score"] = listing.scores
+        return found
+
+    @property
+    def names(self) -> pd.Series[Any]:
+        """The name of each row that was named, null elsewhere; of two names the later one. Index of the frame."""
+        return self._names.copy()
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars that questions and names of this explorer took; ``None`` where a price was not known."""
+        return self._asking.cost
+
+    @property
+    def widget(self) -> Any:
+        """The widget itself, to be put into a layout of other widgets."""
+        return self._view
+
+    def ask(self, question: str, *, k: int = 20) -> pd.DataFrame:
+        """Light the ``k`` rows nearest to a question up, and get them, nearest first, with a column ``score`` (cosine).
+
+        Raises InputError for an empty question, and where the model that embeds it is not the column's: then their
+        dimensions differ.
+        """
+        if not isinstance(question, str) or not question.strip():
+            raise InputError("There is no question; write some words.")
+        if not isinstance(k, int) or isinstance(k, bool) or k < 1:
+            raise InputError(f"k is a whole number, 1 or more; found {k!r}.")
+        self._check_open()
+        vector, used = self._asking.vector(question)
+        found, scores = self._rows.nearest(vector, k)
+        with self._lock:
+            self._listing.light(question, found, scores)
+            self._view.question = question
+            self._view.status = f"{len(found):,} nearest rows · {used}"
+            self._show()
+        return self.nearest
+
+    def name(self, positions: Any = None) -> Name:
+        """A name for the selected rows (or for these), by the chat model, from the texts nearest to their middle.
+
+        At most 20 texts are sent, each cut at 300 characters. The name is kept in ``names`` and shown on the map; it is
+        the model's, so it is text that nobody vouches for. Raises InputError where nothing is selected.
+        """
+        at: Positions = self.selected if positions is None else self._rows.positions(positions)
+        if not len(at):
+            raise InputError("Nothing is selected, so there is nothing to name; draw around some points first.")
+        self._check_open()
+        found = self._asking.name(self._rows.representatives(at), len(at))
+        with self._lock:
+            self._names.iloc[at] = found.text
+            self._groups = [*(g for g in self._groups if g[0].text != found.text), (found, at)]
+            self._view.groups = [self._group(*group) for group in self._groups]
+            self._view.status = f"Named {len(at):,} rows “{found}” · {found.facts}"
+            self._publish_saved()
+        return found
+
+    def search(self, words: str) -> pd.DataFrame:
+        """Filter by words in the text, whatever their case, and get the rows that hold them; empty words show all."""
+        self._view.search = words
+        found = self._listing.matching
+        return self._rows.frame.iloc[np.arange(len(self._rows)) if found is None else found]
+
+    def freeze(self) -> Saved:
+        """The explorer as it stands: a picture and a table that need no kernel and no widget.
+
+        ``.png``, ``.html()`` and ``.text`` give them; as the last line of a cell it shows itself.
+        """
+        bright = self._listing.bright
+        drawn = None if bright is None else np.isin(self._rows.drawn, bright)
+        names = tuple(f"{name} ({len(at):,})" for name, at in self._groups)
+        return Saved(
+            str(self._view.title),
+            str(self._view.caption),
+            self._points,
+            self._coloring,
+            drawn,
+            self._listing.page(0),
+            names,
+        )
+
+    def close(self) -> None:
+        """Take the explorer off the page; selection, names and exports stay. Again does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        layout = self._view.layout
+        self._view.close()
+        layout.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Explorer({len(self._rows):,} rows, {len(self.selected):,} selected)"
+
+    @traitlets.observe("selected")
+    def _selected_changed(self, change: Any) -> None:
+        with self._lock:
+            self._listing.select(self.selected)
+            self._show()
+
+    def _ipython_display_(self) -> None:
+        """Three outputs: the widget, and the picture and the table that stay when its kernel is gone."""
+        self._shown = display_mode()
+        publish = cell_publish()
+        if self._shown != "plain":
+            data, metadata = self._view._repr_mimebundle_() or ({}, {})
+            publish({**data, "text/plain": repr(self)}, metadata, display_id=new_display_id(), update=False)
+        for bundle, display_id in zip(self._saved(), self._display_ids, strict=True):
+            publish(bundle, {}, display_id=display_id, update=False)
+
+    def _received(self, view: object, content: Any, buffers: Any) -> None:
+        """A message from the page."""
+        kind = content.get("kind") if isinstance(content, dict) else None
+        try:
+            if kind == "ready":
+                self._send_all()
+            elif kind == "select":
+                points = np.frombuffer(buffers[0], dtype="<u4")
+                self.selected = self._rows.drawn[points[points < len(self._rows.drawn)]]
+            elif kind == "take":
+                self.selected = np.sort(self._listing.listed)
+            elif kind == "group":
+                self.selected = self._groups[content["number"]][1]
+            elif kind == "hover":
+                self._hovered(int(content["point"]))
+            elif kind == "ask":
+                self._in_background("Looking for the nearest rows", lambda: self.ask(content["text"]))
+            elif kind == "forget":
+                self._forget()
+            elif kind == "name":
+                self._in_background("Asking for a name", self.name)
+        except Exception as problem:  # every message is answered, also one that failed
+            self._view.status = f"{type(problem).__name__}: {problem}"
+
+    def _in_background(self, what: str, work: Callable[[], object]) -> None:
+        """Do it in a thread: a kernel that waits for the service hears neither the page nor the user."""
+        with self._lock:
+            if self._view.busy:
+                raise InputError("Something is under way already; wait for it.")
+            self._view.busy = what
+
+        def run() -> None:
+            try:
+                work()
+            except Exception as problem:  # it belongs on the page, which has no cell to fail
+                self._view.status = f"{type(problem).__name__}: {problem}"
+            finally:
+                self._view.busy = ""
+
+        # The copied context tells the kernel which cell the thread's output belongs to.
+        threading.Thread(
+            target=contextvars.copy_context().run, args=(run,), name="skytells-explorer", daemon=True
+        ).start()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InputError("This explorer is closed; make another.")
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._listing.light("", _NONE, np.empty(0, dtype=np.float32))
+            self._view.question = self._view.status = ""
+            self._show()
+
+    def _recolor(self, change: object) -> None:
+        at = int(self._view.color)
+        column = None if at < 0 else self._rows.frame[self._named_columns[at]].iloc[self._rows.drawn]
+        with self._lock:
+            self._coloring = coloring(column, len(self._rows.drawn))
+            with self._view.hold_sync():
+                self._view.hidden = []
+                self._view.palette = self._coloring.palette
+                self._view.legend = self._coloring.legend
+            self._view.send({"kind": "codes"}, [self._coloring.codes.tobytes()])
+            self._publish_saved()
+
+    def _filter(self, change: object) -> None:
+        words = str(self._view.search).strip()
+        with self._lock:
+            self._listing.filter(words, self._rows.matching(words) if words else None)
+            self._show()
+
+    def _turn(self, change: object) -> None:
+        self._view.table = self._listing.page(int(self._view.page))
+
+    def _show(self) -> None:
+        """Bring the page and the saved form up to date."""
+        self._view.page = 0
+        self._turn(None)
+        self._send_marks()
+        self._publish_saved()
+
+    def _send_all(self) -> None:
+        self._view.send({"kind": "points"}, [self._points.tobytes(), self._coloring.codes.tobytes()])
+        self._send_marks()
+
+    def _send_marks(self) -> None:
+        """Which points are selected, lit by the question (nearest first), and held by the search."""
+        listing = self._listing
+        marks = [self._numbers(listing.selected), self._numbers(listing.nearest)]
+        filtered = listing.matching is not None
+        marks += [self._numbers(listing.matching)] if listing.matching is not None else []
+        self._view.send({"kind": "marks", "filtered": filtered}, [numbers.tobytes() for numbers in marks])
+
+    def _numbers(self, positions: Positions) -> NDArray[np.uint32]:
+        """Numbers of the points at these rows, in their order; rows without a point left out."""
+        points = self._rows.points(positions)
+        return points[points >= 0].astype("<u4")
+
+    def _hovered(self, point: int) -> None:
+        if 0 <= point < len(self._rows.drawn):
+            position = self._rows.drawn[point : point + 1]
+            table = self._listing.of(position)
+            self._view.send({"kind": "hovered", "point": point, "columns": table["columns"], "row": table["rows"][0]})
+
+    def _group(self, name: Name, at: Positions) -> dict[str, Any]:
+        points = self._points[self._numbers(at)]
+        place = np.median(points, axis=0).tolist() if len(points) else None
+        return {"name": name.text, "count": len(at), "facts": name.facts, "place": place}
+
+    def _publish_saved(self) -> None:
+        if self._shown != "live":
+            return
+        bundles = self._saved()
+        for bundle, display_id in zip(bundles, self._display_ids, strict=True):
+            cell_publish()(bundle, {}, display_id=display_id, update=True)
+        # A page that was reloaded does not find the outputs by their display ids any more.
+        self._view.send({"kind": "saved", "picture": bundles[0], "table": bundles[1]})
+
+    def _saved(self) -> tuple[dict[str, str], dict[str, str]]:
+        return self.freeze().bundles(str(self._view.saved_class))

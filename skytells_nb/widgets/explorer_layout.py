@@ -1,0 +1,41 @@
+"""Where the points of an explorer lie."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from skytells_nb.errors import InputError
+from skytells_nb.plots.project import Method, project
+from skytells_nb.widgets.explorer_rows import Rows, column_of
+
+UNIT = 65_535
+"""Points lie on a grid of this many steps each way; the y axis goes down, as on a page."""
+
+
+def laid_out(rows: Rows, coordinates: tuple[Any, Any] | None, method: Method) -> tuple[NDArray[np.uint16], str]:
+    """Points on a grid of 65,536 steps, y downwards, one scale for both axes; and in words how they were made."""
+    if coordinates is None:
+        projection = project(rows.matrix, method=method)
+        found, how = projection.points.astype(np.float64), projection.how
+    else:
+        if not isinstance(coordinates, (tuple, list)) or len(coordinates) != 2:
+            raise InputError(f"coordinates are the names of two columns, (x, y); found {coordinates!r}.")
+        columns = [column_of(rows.frame, name).iloc[rows.drawn] for name in coordinates]
+        if not all(pd.api.types.is_numeric_dtype(column.dtype) for column in columns):
+            raise InputError(f"The columns {coordinates[0]!r} and {coordinates[1]!r} are to hold numbers.")
+        found = np.column_stack([column.to_numpy(dtype=np.float64, na_value=np.nan) for column in columns])
+        odd = int((~np.isfinite(found).all(axis=1)).sum())
+        if odd:
+            raise InputError(f"{odd:,} rows have no finite coordinates in {coordinates[0]!r} and {coordinates[1]!r}.")
+        how = f"at {coordinates[0]} and {coordinates[1]}"
+    if not len(found):
+        return np.empty((0, 2), dtype=np.uint16), how
+    low, high = found.min(axis=0), found.max(axis=0)
+    span = float((high - low).max()) or 1.0
+    grid = np.rint(((found - (low + high) / 2) / span + 0.5) * UNIT).clip(0, UNIT)
+    grid[:, 1] = UNIT - grid[:, 1]
+    return np.ascontiguousarray(grid, dtype="<u2"), how

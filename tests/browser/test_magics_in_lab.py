@@ -1,0 +1,221 @@
+"""The magics as a person uses them: JupyterLab in a real browser, in front of a real kernel."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from jupyter_lab import choose_theme, jupyter_lab, lose_kernel, notebook_page, run_all, save
+from panel_service import Tap
+from playwright.sync_api import Locator, Page, expect
+from served import KEY, served
+from serving import Exchange, serving
+
+expect.set_options(timeout=60_000)
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAEElEQVR4nGN4Np8BiBggFAAuMgYV3opjMQAAAABJRU5ErkJggg=="
+)
+_COLOUR = "(node) => getComputedStyle(node).color"
+THOUGHT = {"id": "rs_1", "type": "reasoning", "summary": [{"type": "summary_text", "text": "Weigh **both** sides"}]}
+
+
+def cell_of(page: Page, number: int) -> Locator:
+    return page.locator(".jp-CodeCell").nth(number)
+
+
+@contextlib.contextmanager
+def lab_page(
+    tmp_path: Path, chromium: Path, cells: Sequence[str], settings: dict[str, str]
+) -> Iterator[tuple[Page, Any]]:
+    """A notebook of these cells, open in JupyterLab, and the addresses elsewhere that its page asks for."""
+    root = tmp_path / "notebooks"
+    root.mkdir()
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    sources = [nbformat.v4.new_code_cell(source) for source in cells]
+    nbformat.write(nbformat.v4.new_notebook(cells=sources, metadata=kernel), root / "magics.ipynb")
+    outside: list[str] = []
+    environment = {"SKYTELLS_API_KEY": KEY, "SKYTELLS_CACHE": "off", "SKYTELLS_NB_STREAM": "auto", **settings}
+    with (
+        jupyter_lab(root, tmp_path / "lab", environment) as lab,
+        notebook_page(lab, "magics.ipynb", chromium, outside) as page,
+    ):
+        yield page, outside
+
+
+def shoot(page: Page, tmp_path: Path, name: str) -> None:
+    page.screenshot(path=str(Path(os.environ.get("SCREENSHOTS", tmp_path)) / f"magics-{name}.png"))
+
+
+CODE = """Run this:
+
+```python
+def area(r):  # of a circle
+    return 3.14 * r**2
+```
+
+and nothing else."""
+OPTIONS = (
+    "%load_ext skytells_nb\nimport skytells_nb as sky, pydantic\nclass City(pydantic.BaseModel):\n    name: str",
+    f"%%skytells_chat -f code\n{CODE}",
+    "%%skytells_chat --schema City -o city\nA city",
+    "type(city).__name__",
+    "%%skytells_chat --safety\nviolence:low words",
+    "sky.connect({key!r}, base_url={url!r}); None",
+    "%%skytells_respond --effort low\nIs it?",
+    "sky.connect(); None",
+    f"%%skytells_chat --code\n{CODE}",
+)
+
+
+def think(exchange: Exchange) -> None:
+    """An answer of the Responses API with a summary of its reasoning."""
+    words = {"id": "msg_1", "type": "message", "content": [{"type": "output_text", "text": "Yes, it **is**."}]}
+    whole = {"id": "resp_1", "object": "response", "status": "completed", "output": [THOUGHT, words]}
+    exchange.begin()
+    for body in (
+        {"type": "response.reasoning_summary_text.delta", "delta": "Weigh **both** sides"},
+        {"type": "response.output_item.done", "item": THOUGHT},
+        {"type": "response.output_text.delta", "delta": "Yes, it **is**."},
+        {"type": "response.completed", "response": whole},
+    ):
+        exchange.event(body, str(body["type"]))
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.timeout(300)
+def test_what_the_options_show_can_be_read_and_used(tmp_path: Path, chromium: Path) -> None:
+    """Code in colours, an object, a verdict, reasoning that opens with a click, code in a new cell; and saved."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(served(generator=Tap()))
+        thinker = stack.enter_context(serving(think))
+        cells = [source.format(key=KEY, url=thinker.url) if "{url!r}" in source else source for source in OPTIONS]
+        settings = {"SKYTELLS_BASE_URL": server.base_url}
+        page, outside = stack.enter_context(lab_page(tmp_path, chromium, cells, settings))
+        run_all(page)
+
+        proposed = cell_of(page, len(cells))
+        expect(proposed).to_contain_text("return 3.14")
+        expect(proposed.locator(".jp-OutputArea-output")).to_have_count(0)
+        expect(cell_of(page, len(cells) - 1)).to_contain_text("The code is in the next cell")
+
+        code = cell_of(page, 1).locator(".highlight pre")
+        expect(code).to_have_text("def area(r):  # of a circle\n    return 3.14 * r**2\n", use_inner_text=True)
+        keyword = code.locator("span.k").first
+        colours = {code.evaluate(_COLOUR)}
+        for theme in ("JupyterLab Dark", "JupyterLab Light"):
+            choose_theme(page, theme)
+            colours.add(keyword.evaluate(_COLOUR))
+        assert len(colours) == 3, "keywords have a colour of their own in each theme"
+
+        expect(cell_of(page, 3).locator(".jp-OutputArea-output")).to_contain_text("City")
+        expect(cell_of(page, 4).locator(".skytells-note")).to_contain_text("violence low in the answer")
+
+        shoot(page, tmp_path, "options")
+        fold = cell_of(page, 6).locator(".skytells-reasoning")
+        expect(fold.locator("strong")).to_be_hidden()
+        fold.locator("summary").click()
+        expect(fold.locator("strong")).to_be_visible()
+        expect(cell_of(page, 6).locator(".skytells-md").last).to_have_text("Yes, it is.\n")
+
+        save(page)
+        page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
+        lose_kernel(page)
+        expect(cell_of(page, 1).locator(".highlight span.k").first).to_be_visible()
+        expect(cell_of(page, 6).locator(".skytells-reasoning summary")).to_be_visible()
+        assert outside == []
+
+
+class Pictures:
+    """A web server that gives one picture for every address, and knows who asked for what."""
+
+    def __init__(self) -> None:
+        asked = self.asked = []  # type: list[tuple[str, str | None]]
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                asked.append((self.path, self.headers.get("Referer")))
+                self.send_response(200)
+                self.send_header("Content-Type", "image/png")
+                self.send_header("Content-Length", str(len(PNG)))
+                self.end_headers()
+                self.wfile.write(PNG)
+
+            def log_message(self, *words: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Pictures:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+PICTURES = """![chart](http://pictures.test/chart.png) ![here]({url}/logout) ![lab](/files/x.png)
+![drawn](data:image/svg+xml;base64,PHN2ZyB4bWxucz0iaHR0cDovL3d3dy53My5vcmcvMjAwMC9zdmciLz4=)
+
+<img src="http://pictures.test/raw.png" onerror="window.hurt=1"> <video poster=http://pictures.test/poster.png></video>
+
+[a link](http://pictures.test/link.png)"""
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.timeout(300)
+def test_a_picture_is_asked_for_only_where_that_is_allowed(tmp_path: Path, chromium: Path) -> None:
+    """Off, no request leaves; on, the one image of a web host is loaded, without a referrer, and nothing else."""
+    with contextlib.ExitStack() as stack:
+        pictures = stack.enter_context(Pictures())
+        prompt = PICTURES.format(url=pictures.url)
+        panel = "panel = sky.widgets.ChatPanel(remote_images=on)\nanswer = panel.send(prompt)\npanel"
+        cells = [
+            f"%load_ext skytells_nb\nimport skytells_nb as sky\non = False\nprompt = {prompt!r}",
+            *(f"%%skytells_chat\n{prompt}", panel, "print('all', 'said')"),
+        ]
+        server = stack.enter_context(served(generator=Tap()))
+        page, outside = stack.enter_context(lab_page(tmp_path, chromium, cells, {"SKYTELLS_BASE_URL": server.base_url}))
+        host = "http://pictures.test/"
+        page.context.route(
+            f"{host}**", lambda route: route.continue_(url=route.request.url.replace(host, f"{pictures.url}/"))
+        )
+        run_all(page)
+        expect(cell_of(page, 3).locator(".jp-OutputArea-output")).to_contain_text("all said")
+        expect(cell_of(page, 1).locator(".skytells-md a").first).to_have_text("chart")
+        expect(cell_of(page, 2).locator(".skytells-answer a").first).to_have_text("chart")
+        assert page.locator(".jp-OutputArea img").count() == 0
+        assert pictures.asked == []
+
+        page.evaluate("""() => {
+            const cells = window.jupyterapp.shell.currentWidget.context.model.cells;
+            const first = cells.get(0).sharedModel;
+            const on = '%config SkytellsMagics.remote_images = True\\non = True';
+            first.setSource(first.source.replace('on = False', on));
+        }""")
+        run_all(page)
+        shown = page.locator(".skytells-panel .skytells-answer img")
+        expect(shown).to_have_count(1)
+        expect(cell_of(page, 1).locator(".skytells-md img")).to_have_count(1)
+        for image in (shown, cell_of(page, 1).locator("img")):
+            image.evaluate("(node) => node.decode()")
+            assert image.evaluate("(node) => [node.naturalWidth, node.getAttribute('src')]") == [2, f"{host}chart.png"]
+        expect(cell_of(page, 3).locator(".jp-OutputArea-output")).to_contain_text("all said")
+        shoot(page, tmp_path, "pictures")
+        assert set(pictures.asked) == {("/chart.png", None)}
+        assert outside == []
+        assert page.evaluate("window.hurt") is None
