@@ -117,10 +117,11 @@ class Session:
         """What the last vectorised call did."""
         return self.reports[-1] if self.reports else None
 
-    def revise_report(self, report: Report, revised: Report) -> None:
-        """Put a report with more in it, such as rows whose answers turned out not to fit, in the place of this one."""
+    def revise_report(self, report: Report, revised: Report, *parts: Report) -> None:
+        """Put a report with more in it in the place of this one; ``parts`` that it sums up go."""
         with self._lock:
-            self.reports = [revised if known is report else known for known in self.reports]
+            kept = [known for known in self.reports if not any(known is part for part in parts)]
+            self.reports = [revised if known is report else known for known in kept]
 
     def models(self) -> list[Model]:
         """The catalogue of models that this API serves, asked for once."""

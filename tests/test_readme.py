@@ -89,6 +89,6 @@ def test_the_names_in_the_list_of_doors_exist() -> None:
     from skytells_nb.accessor.frame import FrameAccessor
 
     line = next(line for line in TEXT.split("\n- ") if line.startswith("`df.skytells` and"))
-    methods = {name for name in vars(FrameAccessor) if not name.startswith("_")}
+    methods = {name for name in dir(FrameAccessor) if not name.startswith("_")}
 
     assert methods == set(re.findall(r"`(\w+)`", line.partition(":")[2]))

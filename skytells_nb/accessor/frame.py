@@ -9,18 +9,27 @@ from typing import Any, Literal, Unpack, overload
 
 import pandas as pd
 
+from skytells_nb.accessor.few_shot import Examples
 from skytells_nb.accessor.parquet import embed_to_file
+from skytells_nb.accessor.policies import SafetyChoice, SafetyPolicy
+from skytells_nb.accessor.preview import PreviewDoor
+from skytells_nb.accessor.prompts import Asking, PromptOptions, prompts_of, split_options, with_effort
+from skytells_nb.accessor.repair import REPAIRS, check_repair
+from skytells_nb.accessor.row_problems import refuse, told
 from skytells_nb.accessor.runs import (
     Call,
     RunOptions,
     check_options,
     remembered,
 )
+from skytells_nb.accessor.schema_columns import column_names
 from skytells_nb.accessor.text_verbs import TextVerbs
-from skytells_nb.accessor.texts import Template, column_of, texts_of
-from skytells_nb.accessor.typed import Schema, field_names
+from skytells_nb.accessor.texts import column_of, texts_of
+from skytells_nb.accessor.typed import Schema
 from skytells_nb.accessor.values import complete_texts, embed_texts, prompt_job
 from skytells_nb.accessor.vector_verbs import VectorVerbs
+from skytells_nb.accessor.withhold import withhold
+from skytells_nb.engine.dialogues import Api
 from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.events import Listener
 from skytells_nb.engine.job import embedding_job
@@ -31,7 +40,7 @@ from skytells_nb.session import current
 SAFETY_COLUMNS = ["row", "source", "index", "category", "severity", "filtered", "detected", "checked"]
 
 
-class FrameAccessor(TextVerbs, VectorVerbs):
+class FrameAccessor(PreviewDoor, TextVerbs, VectorVerbs):
     """Language models over the columns of a frame.
 
     Every method gives a new frame with the same index and leaves its input as it was. Equal texts are sent once, what
@@ -102,27 +111,59 @@ class FrameAccessor(TextVerbs, VectorVerbs):
 
     def complete(
         self,
-        template: str,
+        template: Asking,
         *,
         into: Any = "completion",
         model: str | None = None,
         system: str | None = None,
         schema: Schema | None = None,
         flatten: bool = False,
+        prefix: str = "",
+        repair: int = REPAIRS,
+        safety: SafetyChoice = "keep",
         details: bool = False,
         params: Mapping[str, Any] | None = None,
         rows_per_request: int | None = None,
+        examples: Examples | None = None,
+        answer: Any = None,
+        images: Any = None,
+        conversation: Any = None,
+        row_params: Mapping[str, Any] | None = None,
+        api: Api = "chat",
+        reasoning_effort: str | None = None,
         on_error: OnError = "warn",
         progress: bool | Listener = True,
         **options: Unpack[RunOptions],
     ) -> pd.DataFrame:
         """The frame with a column of the model's answers to ``template``, filled for each row.
 
-        Fields of the template are column names: ``"Summarise: {text}"``. ``system`` is a text sent before each prompt.
+        Fields of the template are column names: ``"Summarise: {text}"``. A function of the row in its place gives a
+        text, a list of messages, or None; it sees ``row["text"]``, ``row.text`` and ``row.label``. ``system`` is a text
+        sent before each prompt, as it stands.
+
         ``schema`` (a pydantic model, or a JSON schema of an object) makes each answer a dict that fits it, and
-        ``flatten=True`` a column for each of its fields. ``details=True`` adds ``<into>_finish_reason``,
-        ``_filtered``, ``_severity``, ``_tokens_in``, ``_tokens_out``, ``_cost``, ``_error``, ``_model``,
-        ``_request_id`` and ``_safety``. ``params`` go to the service as they are (``temperature``, ``max_tokens``, …).
+        ``flatten=True`` a column for each of its fields, named ``prefix`` and the field's name. The schema decides the
+        dtypes: strings, Int64, Float64, boolean, datetime64 (in UTC), categories for enums and literals, Arrow structs
+        and lists for what is nested, object where values may be of several kinds. An answer that does not fit is asked
+        for again with what is wrong, ``repair`` times at most; after that it is null and an error of its row.
+        ``details=True`` adds ``<into>_finish_reason``, ``_filtered``, ``_severity``, ``_tokens_in``, ``_tokens_out``,
+        ``_cost``, ``_error``, ``_model``, ``_request_id`` and ``_safety``. ``params`` go to the service as they are
+        (``temperature``, ``max_tokens``, …).
+
+        ``safety`` says what becomes of answers with a verdict: "keep", "mask" (null), "raise" (RowError naming the
+        rows, once all is stored), a preset (STRICT, MODERATE, MINIMAL, CHILD_SAFE, ENTERPRISE) or a threshold for each
+        category, ``{"violence": "low"}``.
+
+        ``examples`` show the model what is wanted: a frame with the template's columns and one of answers (``answer``
+        names it where there are more), or pairs of a prompt and its answer. ``images`` names a column of pictures, or a
+        list of such columns: paths, URLs, bytes, PIL images, or lists of them. They follow the prompt; one that cannot
+        be read is an error of its row. ``conversation`` names a column of message lists, to which the prompt is the
+        next turn. ``row_params`` maps parameters to columns: ``{"temperature": "t"}``. A null picture or conversation
+        makes the row null, a null parameter is left out. ``preview`` shows what would be sent.
+
+        ``api="responses"`` asks by the Responses API, with nothing stored at the service. ``reasoning_effort`` ("low",
+        "high", …) goes to either. An answer whose tokens all went to reasoning is asked for once more with twice the
+        room; one that is empty all the same is null, and an error of its row.
 
         ``rows_per_request`` (2 to 100) asks for the answers of that many rows in one request: under a limit of
         requests, that many times the rows. Each answer comes under the id of its row; where one is missing, doubled or
@@ -136,18 +177,29 @@ class FrameAccessor(TextVerbs, VectorVerbs):
         ['word', 'completion']
         """
         check_options(options)
-        if flatten and schema is None:
-            raise InputError("flatten=True needs a schema whose fields become the columns.")
-        filled = Template(template)
-        texts = filled.fill(self._frame)
-        names = field_names(schema) if flatten and schema is not None else [into]
+        check_repair(repair)
+        policy = SafetyPolicy.of(safety)
+        names = column_names(schema, prefix, flatten) if flatten or prefix else [into]
+        prompts = prompts_of(
+            self._frame,
+            template,
+            examples=examples,
+            answer=answer,
+            images=images,
+            conversation=conversation,
+            row_params=row_params,
+            api=api,
+        )
         for name in names:
-            self._check_into(name, *filled.fields)
+            self._check_into(name, *prompts.sources)
+        refuse(prompts.problems, on_error)
         call = Call.open(on_error, progress, options, asker=self._frame)
-        job = prompt_job(call, model, system, schema, params, rows_per_request=rows_per_request)
-        answers = complete_texts(call, job, texts, self._frame.index, into, schema)
-        made = answers.fields() if flatten else {into: answers.column}
-        return self._finish(into, made, answers, details)
+        asked = with_effort(params, reasoning_effort)
+        job = prompt_job(call, model, system, schema, asked, rows_per_request=rows_per_request, form=prompts.form)
+        answers = complete_texts(call, job, prompts.texts, self._frame.index, into, schema, repair)
+        answers = told(call, answers, prompts.problems)
+        made = answers.fields(prefix) if flatten else {into: answers.column}
+        return self._finish(into, withhold(policy, answers, made, call), answers, details)
 
     def estimate(
         self,
@@ -159,24 +211,27 @@ class FrameAccessor(TextVerbs, VectorVerbs):
         dimensions: int | None = None,
         params: Mapping[str, Any] | None = None,
         rows_per_request: int | None = None,
-        **options: Unpack[RunOptions],
+        **options: Unpack[PromptOptions],
     ) -> Estimate:
         """What a call would send and cost; sends nothing.
 
-        ``template`` is a column name for embeddings, or a template with ``{column}`` fields for completions. Tokens are
-        estimated from bytes, within about a third; answers' tokens from ``max_tokens``, or 256 each.
+        ``template`` is a column name for embeddings, or a template or function for completions, with whatever
+        ``complete`` takes beside it. Tokens are estimated from bytes, within about a third; answers' tokens from
+        ``max_tokens``, or 256 each.
 
         >>> pd.DataFrame({"text": ["a", "b", "a"]}).skytells.estimate("text").distinct
         2
         """
-        check_options(options)
-        if isinstance(template, str) and template not in self._frame.columns and "{" in template:
-            texts = Template(template).fill(self._frame)
-            call = Call.open("null", False, options)
-            job = prompt_job(call, model, system, schema, params, rows_per_request=rows_per_request)
-            return call.engine.estimate(job, texts)
+        asked, effort, rest = split_options(options)
+        is_template = isinstance(template, str) and template not in self._frame.columns and "{" in template
+        if callable(template) or is_template or any(value is not None for value in asked.values()):
+            prompts = prompts_of(self._frame, template, **asked)
+            call = Call.open("null", False, rest)
+            given = with_effort(params, effort)
+            job = prompt_job(call, model, system, schema, given, rows_per_request=rows_per_request, form=prompts.form)
+            return call.engine.estimate(job, prompts.texts)
         texts = texts_of(column_of(self._frame, template), name=template)
-        call = Call.open("null", False, options)
+        call = Call.open("null", False, rest)
         return call.engine.estimate(embedding_job(model or call.session.settings.embedding_model, dimensions), texts)
 
     @property

@@ -186,7 +186,7 @@ def warn_of_cuts(kept: list[Completed | None], outcome: Outcome) -> None:
         ("length", "were cut at max_tokens"),
         ("content_filter", "were withheld by the safety filter"),
     ):
-        hit = np.array([c is not None and c.finish_reason == reason for c in kept] + [False])
+        hit = np.array([c is not None and c.finish_reason == reason and not c.is_unsaid for c in kept] + [False])
         count = int(hit[rows].sum())
         if count:
             warn(f"{count:,} of {len(rows):,} answers {what}. details=True shows which.")

@@ -7,6 +7,8 @@ from typing import Any, Literal, Unpack
 
 import pandas as pd
 
+from skytells_nb.accessor.repair import REPAIRS, check_repair
+from skytells_nb.accessor.row_problems import told
 from skytells_nb.accessor.runs import Call, RunOptions, check_options, remember, remembered
 from skytells_nb.accessor.texts import texts_of
 from skytells_nb.accessor.typed import Schema
@@ -52,6 +54,7 @@ class SeriesAccessor:
         *,
         model: str | None = None,
         schema: Schema | None = None,
+        repair: int = REPAIRS,
         params: Mapping[str, Any] | None = None,
         rows_per_request: int | None = None,
         on_error: OnError = "warn",
@@ -60,6 +63,7 @@ class SeriesAccessor:
     ) -> pd.Series[Any]:
         """The model's answers: ``instructions`` is the system text, each value one user message.
 
+        With a ``schema`` they are dicts that fit it, and one that does not is asked for again ``repair`` times at most.
         ``rows_per_request`` has several values answered in one request; see ``df.skytells.complete``.
 
         >>> pd.Series(["cat", None]).skytells.complete("Name the animal's food.", progress=False).isna().tolist()
@@ -68,10 +72,12 @@ class SeriesAccessor:
         check_options(options)
         if not isinstance(instructions, str) or not instructions.strip():
             raise InputError("instructions is a text that says what to do with each value.")
+        check_repair(repair)
         texts = texts_of(self._series)
         call = Call.open(on_error, progress, options, asker=self._series)
         job = prompt_job(call, model, instructions, schema, params, rows_per_request=rows_per_request)
-        answers = complete_texts(call, job, texts, self._series.index, self._series.name, schema)
+        answers = complete_texts(call, job, texts, self._series.index, self._series.name, schema, repair)
+        answers = told(call, answers, {})
         remember(answers.column, answers.report)
         return answers.column
 

@@ -96,9 +96,9 @@ class Template:
             literal = ""
         self._literals.append(literal)
 
-    def fill(self, frame: pd.DataFrame) -> Texts:
-        """A text for each row, ``None`` where a field is null."""
-        self.check(frame)
+    def fill(self, frame: pd.DataFrame, *, constant: bool = False) -> Texts:
+        """A text for each row, ``None`` where a field is null; ``constant`` lets it have no field."""
+        self.check(frame, constant=constant)
         columns = []
         null = np.zeros(len(frame), dtype=bool)
         for field in self.fields:
@@ -106,14 +106,14 @@ class Template:
             null |= column.isna().to_numpy(dtype=bool)
             columns.append([v if isinstance(v, str) else str(v) for v in column.to_numpy(dtype=object)])
         first, *rest = self._literals
-        texts = np.empty(len(frame), dtype=object)
+        texts = np.full(len(frame), first, dtype=object)
         for row, values in enumerate(zip(*columns, strict=True)):
             texts[row] = first + "".join([part for pair in zip(values, rest, strict=True) for part in pair])
         texts[null] = None
         return texts
 
-    def check(self, frame: pd.DataFrame) -> None:
-        """Raises InputError where a field is no column, or there is no field."""
+    def check(self, frame: pd.DataFrame, *, constant: bool = False) -> None:
+        """Raises InputError where a field is no column, or there is no field and it may not be ``constant``."""
         for field in self.fields:
             if field not in frame.columns:
                 what = f"The template names {{{field}}}" if field else "The template has an empty field {}"
@@ -121,7 +121,7 @@ class Template:
                     f"{what}, which is no column. The columns are: {_listing(frame.columns)}. "
                     "Write literal braces twice: {{ and }}."
                 )
-        if not self.fields:
+        if not self.fields and not constant:
             hint = f" Did you mean '{{{self.template}}}'?" if self.template in frame.columns else ""
             raise InputError(f"The template names no column, so every row would ask the same thing.{hint}")
 

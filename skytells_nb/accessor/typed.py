@@ -1,23 +1,44 @@
-"""Answers with a shape: JSON schemas asked for, answers checked, fields as columns."""
+"""Answers with a shape: the schema that is asked for, and each answer read by it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import pandas as pd
 import pydantic
 
+from skytells_nb.accessor.cells import cell_at
+from skytells_nb.accessor.json_schema import read_schema, sent_schema
+from skytells_nb.accessor.json_text import object_text
+from skytells_nb.accessor.kinds import Kind, kinds_of
 from skytells_nb.errors import InputError
 
 Schema: TypeAlias = type[pydantic.BaseModel] | Mapping[str, Any]
 
+_MOST_FAULTS = 5
+_LONGEST_NAME = 64
+"""Characters that the service takes in the name of a schema."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One answer: its fields as Python has them, and as cells of their columns."""
+
+    fields: dict[str, Any]
+    cells: dict[str, Any]
+
 
 def response_format(schema: Schema) -> dict[str, Any]:
-    """What to ask the service for: a pydantic model or a JSON schema of an object, as ``response_format``."""
+    """What to ask the service for: a pydantic model or a JSON schema of an object, as ``response_format``.
+
+    Raises InputError for what is no schema of an object, and for a type that no JSON can hold.
+    """
     if isinstance(schema, type) and issubclass(schema, pydantic.BaseModel):
-        name, body = schema.__name__, schema.model_json_schema()
+        # The name of a generic model has brackets, which the service refuses.
+        kept = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in schema.__name__)
+        name, body = kept[:_LONGEST_NAME], sent_schema(schema)
     elif isinstance(schema, Mapping):
         name, body = str(schema.get("title", "answer")), dict(schema)
     else:
@@ -28,68 +49,49 @@ def response_format(schema: Schema) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": body}}
 
 
-def reader(schema: Schema) -> Callable[[str], dict[str, Any]]:
-    """A function from an answer's text to its fields; raises ValueError where they do not fit."""
-    if isinstance(schema, type) and issubclass(schema, pydantic.BaseModel):
-        model = schema
-        return lambda text: model.model_validate_json(text).model_dump()
-    required = list(schema.get("required", ()))
-    choices = {name: part["enum"] for name, part in schema.get("properties", {}).items() if "enum" in part}
-
-    def read(text: str) -> dict[str, Any]:
-        fields = json.loads(text)
-        if not isinstance(fields, dict):
-            raise ValueError("the answer is not an object")
-        missing = [name for name in required if name not in fields]
-        if missing:
-            raise ValueError(f"the answer lacks {', '.join(missing)}")
-        for name, allowed in choices.items():
-            if name in fields and fields[name] not in allowed:
-                raise ValueError(f"{name} is {fields[name]!r}, which is none of {', '.join(map(repr, allowed))}")
-        return fields
-
-    return read
+def field_kinds(schema: Schema) -> dict[str, Kind]:
+    """The kind of each top-level field by its name, in order."""
+    return kinds_of(schema if isinstance(schema, Mapping) else read_schema(schema))
 
 
-def field_names(schema: Schema) -> list[str]:
-    """The names of the top-level fields, in order."""
-    body = response_format(schema)["json_schema"]["schema"]
-    return list(body.get("properties", {}))
+def reader(schema: Schema) -> Callable[[str], Record]:
+    """A function from an answer's text to its record; raises ValueError, with what is wrong, where it does not fit.
+
+    A pydantic model checks all that it says; a JSON schema is checked for the types of its fields, those that are
+    required, and enums.
+    """
+    kinds = field_kinds(schema)
+    if isinstance(schema, Mapping):
+        return lambda text: _read_by_schema(schema, kinds, text)
+    return lambda text: _read_by_model(schema, kinds, text)
 
 
-def field_columns(
-    records: Sequence[Mapping[str, Any] | None], names: Sequence[str], index: pd.Index[Any]
-) -> pd.DataFrame:
-    """One column a field, with the dtype that its values have; null where there is no answer."""
-    frame = pd.DataFrame(
-        {name: pd.Series([None if r is None else r.get(name) for r in records], dtype=object) for name in names}
-    )
-    frame.index = index
-    return frame.convert_dtypes()
+def _read_by_model(model: type[pydantic.BaseModel], kinds: Mapping[str, Kind], text: str) -> Record:
+    try:
+        found = model.model_validate_json(object_text(text))
+    except pydantic.ValidationError as problem:
+        raise ValueError(_faults(problem)) from None
+    return Record(found.model_dump(by_alias=False), _cells(kinds, found.model_dump(mode="json", by_alias=False)))
 
 
-def label_schema(labels: Sequence[str]) -> dict[str, Any]:
-    """A schema with one field ``label`` that is one of these."""
-    return {
-        "title": "classification",
-        "type": "object",
-        "properties": {"label": {"type": "string", "enum": list(labels)}},
-        "required": ["label"],
-        "additionalProperties": False,
-    }
+def _read_by_schema(schema: Mapping[str, Any], kinds: Mapping[str, Kind], text: str) -> Record:
+    try:
+        fields = json.loads(object_text(text))
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    if not isinstance(fields, dict):
+        raise ValueError("it is not an object")
+    missing = [name for name in schema.get("required", ()) if name not in fields]
+    if missing:
+        raise ValueError(f"it lacks {', '.join(missing)}")
+    return Record(fields, _cells(kinds, fields))
 
 
-def check_labels(labels: Any) -> list[str]:
-    """The labels as a list; raises InputError unless they are at least two different non-empty strings."""
-    if isinstance(labels, str) or not isinstance(labels, (Sequence, pd.Index, pd.Series)):
-        raise InputError(f"labels is a list of strings; found {labels!r}.")
-    found = list(labels)
-    wrong = [label for label in found if not isinstance(label, str) or not label.strip()]
-    if wrong:
-        raise InputError(f"Every label is a non-empty string; found {wrong[0]!r}.")
-    if len(set(found)) != len(found):
-        twice = next(label for label in found if found.count(label) > 1)
-        raise InputError(f"The label {twice!r} stands twice.")
-    if len(found) < 2:
-        raise InputError(f"At least two labels are needed; found {found!r}.")
-    return found
+def _cells(kinds: Mapping[str, Kind], fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: cell_at(name, kind, fields.get(name)) for name, kind in kinds.items()}
+
+
+def _faults(problem: pydantic.ValidationError) -> str:
+    faults = problem.errors(include_url=False, include_context=False, include_input=False)
+    said = [": ".join(filter(None, (".".join(map(str, f["loc"])), f["msg"]))) for f in faults[:_MOST_FAULTS]]
+    return "; ".join(said) + (f"; and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else "")

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 
-from skytells_nb import columns
+from skytells_nb.accessor.fitting import fit
+from skytells_nb.accessor.forms import in_any_form
+from skytells_nb.accessor.repair import REPAIRS, check_repair
 from skytells_nb.accessor.runs import Call, completions, spread, text_column, vector_column, warn_of_cuts
+from skytells_nb.accessor.schema_columns import columns_of_kinds
 from skytells_nb.accessor.texts import STRING_DTYPE, Texts
-from skytells_nb.accessor.typed import Schema, field_columns, field_names, reader, response_format
+from skytells_nb.accessor.typed import Record, Schema, field_kinds, reader, response_format
+from skytells_nb.engine.dialogues import Form
 from skytells_nb.engine.job import Job, completion_job, embedding_job
 from skytells_nb.engine.outcome import Outcome
 from skytells_nb.engine.packed import check_rows, packed
 from skytells_nb.engine.report import Report
 from skytells_nb.engine.work import Completed
-from skytells_nb.errors import AnswerError, ContentPolicyError, InputError, RowError
+from skytells_nb.errors import ContentPolicyError, InputError
 from skytells_nb.wire.models import Price
 from skytells_nb.wire.safety import Safety
 
@@ -53,6 +56,7 @@ def prompt_job(
     params: Mapping[str, Any] | None,
     operation: str = "complete",
     rows_per_request: int | None = None,
+    form: Form | None = None,
 ) -> Job:
     """The job that completes prompts with these settings."""
     rows = check_rows(rows_per_request)
@@ -60,8 +64,10 @@ def prompt_job(
     if params is not None and not isinstance(params, Mapping):
         raise InputError(f"params is a dict of parameters such as {{'max_tokens': 100}}; found {params!r}.")
     named = model or call.session.settings.model
-    job = completion_job(named, system=system, params={**(params or {}), **extra}, operation=operation)
-    return job if rows == 1 else packed(job, rows, None if schema is None else reader(schema))
+    job = completion_job(named, system=system, params={**(params or {}), **extra}, operation=operation, form=form)
+    if rows > 1:
+        job = packed(job, rows, None if schema is None else reader(schema))
+    return job if schema is None else in_any_form(job, call.session.origin)
 
 
 @dataclass(frozen=True)
@@ -75,20 +81,30 @@ class Answers:
     price: Price | None
     packed: bool = False
     """Whether several rows could share a request."""
+    records: Sequence[Record | None] = ()
+    """What a schema's answers say, by row."""
 
-    def fields(self) -> dict[Any, pd.Series[Any]]:
-        """One column for each field of the schema."""
+    def fields(self, prefix: str = "") -> dict[Any, pd.Series[Any]]:
+        """One column for each field of the schema, under its name after ``prefix``."""
         if self.schema is None:
             return {}
-        records = list(self.column)
-        frame = field_columns(records, field_names(self.schema), self.column.index)
-        return {name: frame[name] for name in frame.columns}
+        cells = [None if record is None else record.cells for record in self.records]
+        made = columns_of_kinds(field_kinds(self.schema), cells, self.column.index)
+        return {f"{prefix}{name}": series for name, series in made.items()}
 
 
 def complete_texts(
-    call: Call, job: Job, texts: Texts, index: pd.Index[Any], name: Any, schema: Schema | None
+    call: Call,
+    job: Job,
+    texts: Texts,
+    index: pd.Index[Any],
+    name: Any,
+    schema: Schema | None,
+    repair: int = REPAIRS,
 ) -> Answers:
-    """The model's answers to these prompts."""
+    """The model's answers to these prompts; those that do not fit the schema are asked for again ``repair`` times."""
+    rounds = check_repair(repair)
+    read = None if schema is None else reader(schema)
 
     def column(outcome: Outcome) -> pd.Series[Any]:
         return text_column(completions(outcome), outcome, index, name=name)
@@ -97,71 +113,35 @@ def complete_texts(
     kept = completions(outcome)
     if call.on_error == "warn":
         warn_of_cuts(kept, outcome)
+    call.session.record_safety([c.safety for c in {_exchange(c): c for c in _given(outcome, kept)}.values()])
+    records: list[Record | None] = []
+    report = outcome.report
+    if read is not None:
+        fitted = fit(call, job, outcome, kept, read, rounds)
+        kept, records, report = fitted.kept, fitted.records, fitted.report
     rows: list[Completed | None] = list(spread(list(kept), outcome.answered))
     for row, problem in outcome.report.errors.items():
         if isinstance(problem, ContentPolicyError):
             rows[row] = Completed.of_blocked(problem)
-    call.session.record_safety([c.safety for c in {_exchange(c): c for c in rows if c is not None}.values()])
     price, shared = call.session.price(job.model), job.max_items > 1
     if schema is None:
-        made = text_column(kept, outcome, index, name=name)
-        return Answers(made, rows, outcome.report, None, price, shared)
-    values, report = _read(kept, outcome, schema, call)
-    return Answers(pd.Series(values, index=index, dtype=object, name=name), rows, report, schema, price, shared)
+        return Answers(text_column(kept, outcome, index, name=name), rows, report, None, price, shared)
+    by_row = list(spread(list(records), outcome.answered))
+    values = spread([None if record is None else record.fields for record in records], outcome.answered)
+    made: pd.Series[Any] = pd.Series(values, index=index, dtype=object, name=name)
+    return Answers(made, rows, report, schema, price, shared, by_row)
+
+
+def _given(outcome: Outcome, kept: Sequence[Completed | None]) -> list[Completed]:
+    """The completions of each row, those of blocked prompts among them."""
+    blocked = [Completed.of_blocked(p) for p in outcome.report.errors.values() if isinstance(p, ContentPolicyError)]
+    return [c for c in spread(list(kept), outcome.answered) if c is not None] + blocked
 
 
 def _exchange(completed: Completed) -> object:
     """What tells the request behind an answer: rows that shared one have the same verdict, which counts once."""
     shared = completed.rows > 1 and completed.request_id
     return shared or id(completed)
-
-
-def _read(kept: Sequence[Completed | None], outcome: Outcome, schema: Schema, call: Call) -> tuple[Any, Report]:
-    """Each row's answer as the schema's fields; an answer that does not fit is null and an error of its row."""
-    read = reader(schema)
-    fields: list[dict[str, Any] | None] = []
-    misfits: dict[int, AnswerError] = {}
-    for number, completed in enumerate(kept):
-        value = None
-        if completed is not None:
-            try:
-                value = read(completed.text)
-            except ValueError as problem:
-                why = " ".join(str(problem).split())[:200]
-                misfits[number] = AnswerError(
-                    f"The answer does not fit the schema: {why}", request_id=completed.request_id
-                )
-        fields.append(value)
-    report = outcome.report
-    if misfits:
-        codes = outcome.answered
-        found = {int(row): misfits[int(codes[row])] for row in np.flatnonzero(np.isin(codes, list(misfits)))}
-        errors = dict(sorted({**report.errors, **found}.items()))
-        report = call.revise(report, errors=errors, failed=len(errors), answered=report.answered - len(found))
-        if call.on_error == "raise":
-            raise RowError(f"{len(found):,} answers do not fit the schema: {next(iter(found.values()))}", report=report)
-        call.warn_of_failures(replace(report, errors=found, failed=len(found)))
-    return spread(fields, outcome.answered), report
-
-
-def classify_texts(
-    call: Call, texts: Texts, index: pd.Index[Any], labels: list[str], model: str | None
-) -> tuple[pd.Series[Any], Report]:
-    """The label whose embedding is nearest to each text's. Raises RowError where a label has no embedding."""
-    named, asked = embed_texts(
-        call.quietly(), np.array(labels, dtype=object), pd.RangeIndex(len(labels)), model, None, "numpy", "labels"
-    )
-    targets, known = columns.to_matrix(named)
-    if not known.all():
-        label, reason = labels[int(np.argmin(known))], next(iter(asked.errors.values()))
-        raise RowError(f"The label {label!r} could not be embedded: {reason}", report=asked)
-    series, report = embed_texts(call, texts, index, model, None, "numpy", "texts")
-    matrix, valid = columns.to_matrix(series)
-    values = np.full(len(texts), None, dtype=object)
-    if len(matrix):
-        nearest = np.argmax(matrix @ targets.T, axis=1)
-        values[valid] = np.array(labels, dtype=object)[nearest]
-    return pd.Series(values, index=index, dtype=object), report
 
 
 def details_frame(into: Any, answers: Answers) -> dict[str, pd.Series[Any]]:

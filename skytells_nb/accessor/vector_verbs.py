@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-from numbers import Integral
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from skytells_nb import columns
-from skytells_nb.accessor.base import FrameDoor
-from skytells_nb.accessor.runs import Call, RunOptions, check_options, remember
-from skytells_nb.accessor.texts import column_of, texts_of
-from skytells_nb.accessor.values import embed_texts
+from skytells_nb.accessor.bounds import check_count, check_threshold
+from skytells_nb.accessor.cluster_verbs import ClusterVerbs
+from skytells_nb.accessor.duplicates import near_duplicates
+from skytells_nb.accessor.join_verb import JoinVerb
+from skytells_nb.accessor.nearest import nearest
+from skytells_nb.accessor.runs import RunOptions, check_options, remember
+from skytells_nb.accessor.vectors import (
+    Embedding,
+    Floats,
+    Places,
+    Source,
+    Vectors,
+    check_dimensions,
+    embedded_query,
+)
 from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.events import Listener
 from skytells_nb.engine.report import Report
-from skytells_nb.errors import InputError
+from skytells_nb.errors import InputError, RowError
 
 
-class VectorVerbs(FrameDoor):
-    """Verbs that compare rows by their embeddings."""
+class VectorVerbs(ClusterVerbs, JoinVerb):
+    """Verbs that compare rows by their embeddings.
+
+    Every ``column`` holds texts, which are embedded first (and cached), or embeddings, for which nothing is sent and no
+    key is needed. Nearness is the cosine of two embeddings, computed exactly, in blocks. Rows without an embedding
+    (null or failed) are near to nothing.
+    """
 
     def search(
         self,
@@ -28,15 +43,18 @@ class VectorVerbs(FrameDoor):
         column: Any = "embedding",
         k: int = 5,
         *,
+        into: Any = "score",
         model: str | None = None,
+        dimensions: int | None = None,
         on_error: OnError = "warn",
         progress: bool | Listener = True,
         **options: Unpack[RunOptions],
     ) -> pd.DataFrame:
-        """The ``k`` rows nearest in meaning to ``query``, best first, with their cosine similarity in ``score``.
+        """The ``k`` rows nearest in meaning to ``query``, best first, with their cosine similarity in ``into``.
 
-        ``column`` holds embeddings, made by the same model, or texts, which are embedded first (and cached). The search
-        is exact: one matrix product.
+        ``column`` holds texts, or embeddings made by the same ``model`` with the same ``dimensions``. Of equally near
+        rows the earlier comes first. Where fewer rows have an embedding there are fewer; where none can have one,
+        nothing is sent. Raises RowError where the query cannot be embedded.
 
         >>> df = pd.DataFrame({"text": ["a cat sleeps", "stock prices fell"]})
         >>> df.skytells.search("kittens", column="text", k=1, progress=False)["text"].tolist()
@@ -44,37 +62,135 @@ class VectorVerbs(FrameDoor):
         """
         check_options(options)
         if not isinstance(query, str) or not query.strip():
-            raise InputError("The query is a text that is not empty.")
-        if not isinstance(k, Integral) or isinstance(k, bool) or k < 1:
-            raise InputError(f"k is 1 or more; found {k!r}.")
-        series = column_of(self._frame, column)
-        call = Call.open(on_error, progress, options, asker=self._frame)
-        kind = pd.api.types.infer_dtype(series, skipna=True)
-        report: Report | None = None
-        if kind in ("string", "categorical"):
-            series, report = embed_texts(
-                call, texts_of(series, name=column), series.index, model, None, "numpy", column
-            )
-        matrix, valid = columns.to_matrix(series)
-        wanted, query_report = embed_texts(
-            call.quietly(), np.array([query], dtype=object), pd.RangeIndex(1), model, None, "numpy", "query"
-        )
-        target = columns.to_matrix(wanted)[0]
-        if not len(target):
-            raise InputError("The query could not be embedded; the report says why.")
-        if len(matrix) and matrix.shape[1] != target.shape[1]:
-            raise InputError(
-                f"Column {column!r} has {matrix.shape[1]} dimensions and the query {target.shape[1]}: "
-                "they were made by different models or with different dimensions=."
-            )
-        scores = _unit(matrix) @ _unit(target)[0] if len(matrix) else np.empty(0, dtype=np.float32)
-        best = np.argsort(-scores, kind="stable")[: int(k)]
-        result = self._frame.iloc[np.flatnonzero(valid)[best]].copy()
-        result[self._full("score")] = scores[best]
-        remember(result, report or query_report)
+            raise InputError(f"The query is a text that is not empty; found {query!r}.")
+        most = check_count("k", k)
+        self._check_into(into, column)
+        source, embedding = Source(self._frame, column), Embedding(model, dimensions)
+        with self._runs("search", on_error, progress, options) as runs:
+            if not source.present.any():
+                return self._nearest_rows(Vectors.none(), np.empty((1, 0), dtype=np.float32), most, into, runs.report)
+            target = embedded_query(runs, query, embedding)
+            vectors = source.vectors(runs, embedding)
+            check_dimensions(vectors.matrix, f"Column {column!r}", target, "the query")
+            return self._nearest_rows(vectors, target, most, into, runs.report)
+
+    def similar(
+        self,
+        row: Any,
+        column: Any = "embedding",
+        k: int = 5,
+        *,
+        into: Any = "score",
+        model: str | None = None,
+        dimensions: int | None = None,
+        on_error: OnError = "warn",
+        progress: bool | Listener = True,
+        **options: Unpack[RunOptions],
+    ) -> pd.DataFrame:
+        """The ``k`` other rows nearest in meaning to the one with the index label ``row``, as ``search`` gives them.
+
+        Raises InputError for a label that is missing, names several rows or a row that is null, and RowError where its
+        text cannot be embedded.
+
+        >>> df = pd.DataFrame({"text": ["a cat sleeps", "stock prices fell", "kittens nap"]}, index=["x", "y", "z"])
+        >>> df.skytells.similar("x", "text", k=1, progress=False).index.tolist()
+        ['z']
+        """
+        check_options(options)
+        most = check_count("k", k)
+        self._check_into(into, column)
+        source = Source(self._frame, column)
+        place = self._place(row)
+        if not source.present[place]:
+            raise InputError(f"Row {row!r} is null in column {column!r}, so nothing is near to it.")
+        with self._runs("similar", on_error, progress, options) as runs:
+            vectors = source.vectors(runs, Embedding(model, dimensions))
+            itself = vectors.rows == place
+            if not itself.any():
+                report = runs.report
+                raise RowError(f"Row {row!r} could not be embedded: {report.errors.get(place)}", report=report)
+            return self._nearest_rows(vectors, vectors.matrix[itself], most, into, runs.report, besides=place)
+
+    def dedupe(
+        self,
+        column: Any = "embedding",
+        threshold: float = 0.9,
+        *,
+        keep: Literal["first", "groups"] = "first",
+        into: Any = "group",
+        model: str | None = None,
+        dimensions: int | None = None,
+        on_error: OnError = "warn",
+        progress: bool | Listener = True,
+        **options: Unpack[RunOptions],
+    ) -> pd.DataFrame:
+        """The frame without rows that mean nearly the same as one before them.
+
+        A row stays where no kept row before it has a cosine similarity of ``threshold`` or more with it; the others
+        belong to the nearest such row, their representative. So each dropped row is that near to one that stays, no two
+        rows that stay are, and a chain of small differences never joins what is far apart. The order of the rows
+        decides which one of a group stays: sort first for another. Rows without an embedding stay.
+
+        ``keep="groups"`` keeps all rows and adds the number of the group (Int64, in order of appearance, null without
+        an embedding) as ``into``, whether the row is the one that stays as ``<into>_representative`` (bool), and the
+        cosine with it as ``<into>_score`` (float32). What is a near duplicate differs between models: look at some
+        groups before you choose a threshold.
+
+        >>> df = pd.DataFrame({"text": ["The parcel is late.", "Great taste!", "the parcel is late"]})
+        >>> df.skytells.dedupe("text", 0.8, progress=False)["text"].tolist()
+        ['The parcel is late.', 'Great taste!']
+        """
+        check_options(options)
+        floor = check_threshold(threshold)
+        if keep not in ("first", "groups"):
+            raise InputError(f"keep is 'first' or 'groups'; found {keep!r}.")
+        self._check_into(into, column)
+        source = Source(self._frame, column)
+        with self._runs("dedupe", on_error, progress, options) as runs:
+            vectors = source.vectors(runs, Embedding(model, dimensions))
+            groups = near_duplicates(vectors.matrix, floor)
+            own = groups.representative == np.arange(len(vectors))
+            stays = np.ones(len(self._frame), dtype=bool)
+            stays[vectors.rows] = own
+            if keep == "first":
+                result = self._frame[stays].copy()
+                remember(result, runs.report)
+                return result
+            number = (np.cumsum(own) - 1)[groups.representative]
+            made = {
+                into: self._placed(number, vectors.rows, "Int64"),
+                self._beside(into, "representative"): pd.Series(stays),
+                self._beside(into, "score"): self._placed(groups.score, vectors.rows, "float32"),
+            }
+            return self._with(made, runs.report)
+
+    def _nearest_rows(
+        self, vectors: Vectors, target: Floats, k: int, into: Any, report: Report, besides: int = -1
+    ) -> pd.DataFrame:
+        places, scores = _best(vectors, target, k, besides)
+        result = self._frame.iloc[places].copy()
+        result[self._full(into)] = scores
+        remember(result, report)
         return result
 
+    def _place(self, row: Any) -> int:
+        """The position of the row with this label."""
+        index = self._frame.index
+        try:
+            found = index.get_loc(row)
+        except (KeyError, TypeError, ValueError, pd.errors.InvalidIndexError):
+            raise InputError(f"There is no row {row!r} in the index.") from None
+        places: NDArray[np.int64] = np.atleast_1d(np.arange(len(index))[found])
+        if len(places) != 1:
+            raise InputError(f"The label {row!r} names {len(places):,} rows; use reset_index() to tell them apart.")
+        return int(places[0])
 
-def _unit(matrix: Any) -> Any:
-    norms = np.linalg.norm(matrix, axis=1, keepdims=True)
-    return matrix / np.where(norms > 0, norms, 1)
+
+def _best(vectors: Vectors, target: Floats, k: int, besides: int) -> tuple[Places, Floats]:
+    """Positions of other rows and their cosines, the best first."""
+    if not len(vectors):
+        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
+    places, scores = nearest(target, vectors.matrix, k + 1)
+    rows = vectors.rows[places[0]]
+    kept = np.flatnonzero(rows != besides)[:k]
+    return rows[kept], scores[0][kept]

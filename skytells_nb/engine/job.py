@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from skytells_nb.client.exchange import build
+from skytells_nb.engine.dialogues import Form, dialogue
+from skytells_nb.engine.endpoints import endpoint
 from skytells_nb.engine.plan import estimate_tokens
 from skytells_nb.engine.work import CompletionWork, EmbeddingWork, Work
 from skytells_nb.errors import InputError
-from skytells_nb.wire.chat import ChatRequest
 from skytells_nb.wire.embeddings import MAX_INPUT_TOKENS, MAX_INPUTS, EmbeddingRequest
 
 EMBEDDING_LANES = 3
@@ -33,6 +34,10 @@ class Job:
     """Requests under way at once unless the call says; ``None`` leaves it to the session."""
     max_input_tokens: int | None = None
     overhead_tokens: int = 0
+    alone: CompletionWork | None = None
+    """How one input of a completion job is asked by itself."""
+    body: Callable[[Sequence[str]], dict[str, Any]] | None = None
+    """What a completion job sends for the inputs of one request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,27 +74,65 @@ def embedding_job(model: str, dimensions: int | None = None) -> Job:
 
 
 def completion_job(
-    model: str, *, system: str | None = None, params: Mapping[str, Any] | None = None, operation: str = "complete"
+    model: str,
+    *,
+    system: str | None = None,
+    params: Mapping[str, Any] | None = None,
+    operation: str = "complete",
+    dialogues: bool = False,
+    form: Form | None = None,
 ) -> Job:
     """Complete each input, as one user message after an optional system text.
 
-    Raises InputError for a parameter that cannot be sent, or that this sets itself.
+    With ``dialogues=True`` inputs are what ``dialogue`` wrote; ``form`` says that and more. Raises InputError for a
+    parameter that cannot be sent, or that this sets itself.
     """
     if not isinstance(params or {}, Mapping):
         raise InputError(f"params is a dict of parameters such as {{'max_tokens': 100}}; found {params!r}.")
     if system is not None and not isinstance(system, str):
         raise InputError(f"system is a text; found {type(system).__name__}.")
+    form = form or Form()
+    form = replace(form, dialogues=dialogues or form.dialogues)
     given = {name: value for name, value in (params or {}).items() if value is not None}
-    taken = [name for name in given if name in ("model", "messages", "stream", "n")]
-    if taken:
-        raise InputError(f"params cannot hold {taken[0]!r}: each row is one prompt with one whole answer.")
-    build(ChatRequest, model=model, messages=[{"role": "user", "content": "…"}], **given)
+    asked = endpoint(form.api)
+    asked.check(model, given)
+    work = CompletionWork(model, system, given, form)
+    # Only what differs from a plain prompt: answers that are kept under the keys of those stay found.
+    told: dict[str, Any] = {}
+    if form.examples:
+        told["examples"] = [list(pair) for pair in form.examples]
+    if form.dialogues:
+        told["dialogues"] = True
+    opening = [system or "", *(text for pair in form.examples for text in pair)]
     return Job(
         operation=operation,
-        endpoint="chat/completions",
+        endpoint=asked.name,
         model=model,
-        params={"system": system, **given},
-        work=CompletionWork(model, system, given),
+        params={"system": system, **given, **told},
+        work=work,
         max_items=1,
-        overhead_tokens=CHAT_OVERHEAD_TOKENS + (estimate_tokens(system) if system else 0),
+        overhead_tokens=CHAT_OVERHEAD_TOKENS
+        + form.picture_tokens
+        + sum(estimate_tokens(text) for text in opening if text),
+        alone=work,
+        body=work.body,
     )
+
+
+def continued(job: Job) -> Job:
+    """The job whose inputs are dialogues that go on from inputs of ``job``, see ``go_on``; each goes alone."""
+    work = _alone(job)
+    form = replace(work.form, dialogues=True)
+    return completion_job(job.model, system=work.system, params=work.params, operation=job.operation, form=form)
+
+
+def go_on(job: Job, text: str, turns: Sequence[Mapping[str, Any]]) -> str:
+    """An input of ``job`` with more turns after it, as an input of ``continued(job)``."""
+    messages, own = _alone(job).turns(text)
+    return dialogue([*messages, *turns], own)
+
+
+def _alone(job: Job) -> CompletionWork:
+    if job.alone is None:
+        raise InputError(f"{job.operation} asks for no completions, so nothing can go on from its inputs.")
+    return job.alone

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
 from numbers import Integral
@@ -12,10 +12,11 @@ from typing import Any
 
 from skytells_nb.client.client import Skytells
 from skytells_nb.engine.answers import Answers
+from skytells_nb.engine.endpoints import LIMITS
 from skytells_nb.engine.job import Job
 from skytells_nb.engine.packed_answer import AnswerFormat, answers_in, row_id
 from skytells_nb.engine.plan import estimate_tokens, token_estimates
-from skytells_nb.engine.work import Completed, Delivery, Work
+from skytells_nb.engine.work import Completed, CompletionWork, Delivery
 from skytells_nb.errors import AnswerError, BadRequestError, InputError
 
 MOST_ROWS = 100
@@ -39,7 +40,6 @@ _UNFIT = {
     **dict.fromkeys(("logprobs", "top_logprobs"), _WHOLE),
     "stop": "it would end the answers of all rows that follow",
 }
-_LIMITS = ("max_tokens", "max_completion_tokens")
 
 
 def check_rows(rows: Any) -> int:
@@ -57,13 +57,21 @@ def packed(job: Job, rows: int, check: Check | None = None) -> Job:
     An answer that does not pass ``check`` is asked for again alone. Raises InputError for parameters and schemas that
     make no sense for several rows.
     """
+    alone = job.alone
+    if alone is None or alone.form.dialogues:
+        raise InputError(
+            "rows_per_request packs prompts that are texts: it does not go with images, conversation, row_params or a "
+            "function that gives messages."
+        )
     for name, reason in _UNFIT.items():
         if job.params.get(name) is not None:
             raise InputError(f"{name} does not go with rows_per_request: {reason}.")
     shared = job.overhead_tokens + estimate_tokens(FORM + TASK)
+    work = PackedWork(alone, check)
     return replace(
         job,
-        work=PackedWork(job.work, job.model, job.params, check),
+        work=work,
+        body=work.body,
         max_items=rows,
         # An answer made among others is another one than an answer made alone; among how many makes no difference.
         params={**job.params, "packed": True},
@@ -78,17 +86,27 @@ class PackedWork:
     its tokens: they are shared among the rows that got an answer, so that rows cost together what the request did.
     """
 
-    def __init__(self, alone: Work, model: str, params: Mapping[str, Any], check: Check | None = None) -> None:
-        given = dict(params)
+    def __init__(self, alone: CompletionWork, check: Check | None = None) -> None:
+        given = dict(alone.params)
         self._alone = alone
-        self._model = model
-        self._system: str | None = given.pop("system", None)
         self._format = AnswerFormat(given.pop("response_format", None))
-        self._limits = {name: int(given.pop(name)) for name in _LIMITS if given.get(name)}
+        self._limits = {name: int(given.pop(name)) for name in LIMITS if given.get(name)}
         self._params = given
         self._check = check
         self._constrained = True
         self._unanswered: set[tuple[str, ...]] = set()
+
+    def body(self, inputs: Sequence[str]) -> dict[str, Any]:
+        """What is sent for these inputs."""
+        if len(inputs) == 1:
+            return self._alone.body(inputs)
+        rows, alone = len(inputs), self._alone
+        limits = {name: (tokens + ROW_TOKENS) * rows for name, tokens in self._limits.items()}
+        params: dict[str, Any] = {**self._params, **limits}
+        if self._constrained:
+            params["response_format"] = self._format.of(rows)
+        asked = messages(alone.system, inputs, is_text=self._format.is_text, examples=alone.form.examples)
+        return alone.endpoint.body(alone.model, asked, params)
 
     def send(self, client: Skytells, inputs: Sequence[str]) -> Delivery:
         if len(inputs) == 1:
@@ -109,15 +127,7 @@ class PackedWork:
 
     def _send(self, client: Skytells, inputs: Sequence[str]) -> Delivery:
         rows = len(inputs)
-        limits = {name: (tokens + ROW_TOKENS) * rows for name, tokens in self._limits.items()}
-        params: dict[str, Any] = {**self._params, **limits}
-        if self._constrained:
-            params["response_format"] = self._format.of(rows)
-        asked = messages(self._system, inputs, is_text=self._format.is_text)
-        answer = client.chat.completions.create(model=self._model, messages=asked, **params)
-        if not answer.choices:
-            raise AnswerError("The answer has no choices.", request_id=answer.request_id)
-        whole = Completed.of(answer)
+        whole = Completed.of(self._alone.endpoint.ask(client, self.body(inputs)))
         withheld = whole.finish_reason == "content_filter"
         found = [None] * rows if withheld else answers_in(whole.text, rows)
         return Delivery(self._completions(whole, inputs, found), whole.tokens_in, whole.tokens_out)
@@ -170,13 +180,40 @@ class PackedWork:
         return text
 
 
-def messages(system: str | None, prompts: Sequence[str], *, is_text: bool) -> list[dict[str, str]]:
-    """What is sent for these prompts: the system text with our instruction, then the prompts as JSON data."""
+def messages(
+    system: str | None, prompts: Sequence[str], *, is_text: bool, examples: Sequence[tuple[str, str]] = ()
+) -> list[dict[str, str]]:
+    """What is sent for these prompts: the system text with our instruction, then the prompts as JSON data.
+
+    Examples go before them as one such exchange. Raises InputError for an answer among them that is no JSON where
+    answers are objects.
+    """
     form = f"{system}\n\n{FORM} The above applies to each message." if system else FORM
     task = f"{TASK} {'string' if is_text else 'JSON object'}."
+    shown = []
+    if examples:
+        answers = {row_id(number): _value(answer, is_text) for number, (_, answer) in enumerate(examples)}
+        shown = [
+            {"role": "user", "content": _data([prompt for prompt, _ in examples])},
+            {"role": "assistant", "content": json.dumps(answers, ensure_ascii=False)},
+        ]
+    opening = {"role": "system", "content": f"{form} {task}"}
+    return [opening, *shown, {"role": "user", "content": _data(prompts)}]
+
+
+def _data(prompts: Sequence[str]) -> str:
     data = [{"id": row_id(number), "message": prompt} for number, prompt in enumerate(prompts)]
-    content = json.dumps(data, ensure_ascii=False)
-    return [{"role": "system", "content": f"{form} {task}"}, {"role": "user", "content": content}]
+    return json.dumps(data, ensure_ascii=False)
+
+
+def _value(answer: str, is_text: bool) -> Any:
+    """An example's answer as a member of the one answer."""
+    if is_text:
+        return answer
+    try:
+        return json.loads(answer)
+    except ValueError:
+        raise InputError(f"The example's answer {answer[:60]!r} is no JSON, and a schema asks for JSON.") from None
 
 
 def shares(total: int, weights: Sequence[int]) -> list[int]:

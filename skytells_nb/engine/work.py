@@ -1,19 +1,24 @@
-"""What the two endpoints do with one request: send it, and turn its answer into bytes worth keeping."""
+"""What is asked for in one request: to send it, and to turn its answer into bytes worth keeping."""
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from skytells_nb.client.client import Skytells
 from skytells_nb.engine.answers import Answers, Completions, Values, Vectors
+from skytells_nb.engine.completed import Completed as Completed
+from skytells_nb.engine.dialogues import Form, Message, read_dialogue, whole, with_pictures
+from skytells_nb.engine.endpoints import LIMITS, endpoint
 from skytells_nb.engine.refusal import refusal_in, refusal_to_bytes
 from skytells_nb.errors import AnswerError, ContentPolicyError
-from skytells_nb.wire.chat import ChatCompletion, ChatMessage, ChatUsage, Choice
-from skytells_nb.wire.safety import Safety, findings
+
+GUESSED_OUTPUT = 256.0
+"""Tokens of an answer while nothing is known."""
+MOST_ROOM = 16_384
+"""Tokens that an answer is given at most where it is asked for again: what the upstream models take as a limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,99 +107,74 @@ class EmbeddingWork:
         return 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
-    """One kept completion."""
-
-    text: str
-    finish_reason: str | None = None
-    model: str = ""
-    request_id: str | None = None
-    tokens_in: int = 0
-    tokens_out: int = 0
-    findings: Sequence[dict[str, Any]] = field(default_factory=tuple)
-    blocked: bool = False
-    rows: int = 1
-    """Rows that the request held; its verdicts belong to all of them."""
-
-    @property
-    def safety(self) -> Safety:
-        return Safety.from_records(self.findings, blocked=self.blocked)
-
-    def to_bytes(self) -> bytes:
-        fields = {name: getattr(self, name) for name in self.__slots__}
-        return json.dumps(fields, ensure_ascii=True, separators=(",", ":")).encode()
-
-    @classmethod
-    def from_bytes(cls, value: bytes) -> Completed:
-        return cls(**json.loads(value))
-
-    def to_answer(self) -> ChatCompletion:
-        """The completion as the client gives one."""
-        answer = ChatCompletion(
-            model=self.model,
-            choices=[Choice(message=ChatMessage(content=self.text), finish_reason=self.finish_reason)],
-            usage=ChatUsage(
-                prompt_tokens=self.tokens_in,
-                completion_tokens=self.tokens_out,
-                total_tokens=self.tokens_in + self.tokens_out,
-            ),
-        )
-        answer._request_id = self.request_id
-        answer._streamed_safety = self.safety
-        return answer
-
-    @classmethod
-    def of_blocked(cls, refusal: ContentPolicyError) -> Completed:
-        """What is known of a prompt that the safety filter blocked: its verdict, and no text."""
-        return cls(
-            text="",
-            finish_reason="content_filter",
-            request_id=refusal.request_id,
-            findings=Safety(findings(refusal.safety, "prompt")).records(),
-            blocked=True,
-        )
-
-    @classmethod
-    def of(cls, answer: ChatCompletion) -> Completed:
-        usage, safety = answer.usage, answer.safety
-        return cls(
-            text=answer.text,
-            finish_reason=answer.finish_reason,
-            model=answer.model,
-            request_id=answer.request_id,
-            tokens_in=usage.prompt_tokens if usage else 0,
-            tokens_out=usage.completion_tokens if usage else 0,
-            findings=safety.records(),
-            blocked=safety.blocked,
-        )
+def limit_in(params: Mapping[str, Any]) -> tuple[str, int] | None:
+    """The name and the value of the limit of tokens in these parameters."""
+    return next(((name, int(params[name])) for name in LIMITS if params.get(name)), None)
 
 
 class CompletionWork:
-    """One prompt in, one completion out."""
+    """One input in, one completion out.
 
-    GUESSED_OUTPUT = 256.0
+    Where all tokens went to reasoning, so that the answer ended at its limit before it had a word, it is asked for once
+    more with twice the room, which the run paces and pays like any request. Such a completion has the tokens of both.
+    """
 
-    def __init__(self, model: str, system: str | None, params: Mapping[str, Any]) -> None:
+    def __init__(self, model: str, system: str | None, params: Mapping[str, Any], form: Form | None = None) -> None:
         self._model = model
-        self._system = system
         self._params = dict(params)
-        self._asked = next((float(params[n]) for n in ("max_tokens", "max_completion_tokens") if params.get(n)), None)
+        self.system = system
+        self.form = form or Form()
+        self.endpoint = endpoint(self.form.api)
+        limit = limit_in(params)
+        limits = [tokens for tokens in (limit[1] if limit else None, self.form.most_tokens) if tokens]
+        self._asked = float(max(limits)) if limits else None
         self._lock = threading.Lock()
         self._count = 0
         self._tokens_out = 0
         self._most = 0
+        self._room = 0
+        self._unsaid: dict[str, tuple[Completed, int]] = {}
+
+    @property
+    def model(self) -> str:
+        return self._model
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """What goes to the service with every input."""
+        return self._params
+
+    def turns(self, text: str) -> tuple[list[Message], dict[str, Any]]:
+        """The messages that an input is, and its own parameters."""
+        if not self.form.dialogues:
+            return [{"role": "user", "content": text}], {}
+        return read_dialogue(text)
+
+    def body(self, inputs: Sequence[str]) -> dict[str, Any]:
+        """What is sent for this one input."""
+        (text,) = inputs
+        turns, own = self.turns(text)
+        messages = whole(self.system, self.form.examples, with_pictures(turns, self.form.pictures))
+        return self.endpoint.body(self.model, messages, {**self.params, **own, **self._widened(text, own)})
 
     def send(self, client: Skytells, inputs: Sequence[str]) -> Delivery:
-        (prompt,) = inputs
-        messages = [{"role": "system", "content": self._system}] if self._system else []
-        messages.append({"role": "user", "content": prompt})
-        answer = client.chat.completions.create(model=self._model, messages=messages, **self._params)
-        if not answer.choices:
-            raise AnswerError("The answer has no choices.", request_id=answer.request_id)
-        kept = Completed.of(answer)
+        (text,) = inputs
+        kept = Completed.of(self.endpoint.ask(client, self.body(inputs)))
         self._see(kept.tokens_out)
-        return Delivery([kept.to_bytes()], kept.tokens_in, kept.tokens_out)
+        paid = Delivery([None], kept.tokens_in, kept.tokens_out)
+        with self._lock:
+            before, _ = self._unsaid.pop(text, (None, 0))
+            if before is not None:
+                kept = replace(
+                    kept,
+                    tokens_in=before.tokens_in + kept.tokens_in,
+                    tokens_out=before.tokens_out + kept.tokens_out,
+                )
+            elif self.form.widen and kept.is_unsaid and (room := self._room_for(text, kept)):
+                self._unsaid[text] = kept, room
+                self._room = max(self._room, room)
+                return paid
+        return replace(paid, values=[kept.to_bytes()])
 
     def answers(self, count: int) -> Completions:
         return Completions(count)
@@ -210,6 +190,19 @@ class CompletionWork:
             self._tokens_out += tokens_out
             self._most = max(self._most, tokens_out)
 
+    def _room_for(self, text: str, kept: Completed) -> int | None:
+        """The limit to try again with, ``None`` where there is no more room."""
+        limit = limit_in({**self.params, **self.turns(text)[1]})
+        had = limit[1] if limit else kept.tokens_out
+        room = min(2 * had, MOST_ROOM)
+        return room if room > had else None
+
+    def _widened(self, text: str, own: Mapping[str, Any]) -> dict[str, int]:
+        if text not in self._unsaid:
+            return {}
+        limit = limit_in(own) or limit_in(self.params)
+        return {limit[0] if limit else "max_tokens": self._unsaid[text][1]}
+
     def kept(self, problem: Exception) -> bytes | None:
         return refusal_to_bytes(problem) if isinstance(problem, ContentPolicyError) else None
 
@@ -219,7 +212,7 @@ class CompletionWork:
     def output_tokens(self) -> float:
         if self._count:
             return self._tokens_out / self._count
-        return self._asked or self.GUESSED_OUTPUT
+        return self._asked or GUESSED_OUTPUT
 
     def most_output_tokens(self) -> float:
-        return self._asked or max(self.GUESSED_OUTPUT, 2.0 * self._most)
+        return max(self._asked or max(GUESSED_OUTPUT, 2.0 * self._most), self._room)

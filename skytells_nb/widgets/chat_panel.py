@@ -279,16 +279,16 @@ class ChatPanel:
     def _show(self) -> None:
         """Bring the page and the saved transcript up to date."""
         with self._lock:
+            # First what is kept: who sees the answer complete can save it.
+            if self._shown == "live" and not self._busy:
+                saved = self._saved()
+                cell_publish()(saved, {}, display_id=self._display_id, update=True)
+                # A page that was reloaded does not find the output by its display id any more.
+                self._view.send({"kind": "saved", "data": saved})
             with self._view.hold_sync():
                 self._view.turns = view_states(self._turns, remote_images=self._remote_images)
                 self._view.totals = totals(self._turns)
                 self._view.busy = self._busy
-            if self._shown != "live" or self._busy:
-                return
-            saved = self._saved()
-            cell_publish()(saved, {}, display_id=self._display_id, update=True)
-            # A page that was reloaded does not find the output by its display id any more.
-            self._view.send({"kind": "saved", "data": saved})
 
     def _saved(self) -> dict[str, str]:
         return self.freeze().bundle(str(self._view.saved_class))

@@ -124,7 +124,11 @@ _WATCH = """(outputs) => {
     // Only what changed is looked at: looking at all of it each time would cost the square of the answers.
     const changed = new Set();
     new MutationObserver((records) => {
-        if (!changed.size) requestAnimationFrame(() => { const now = [...changed]; changed.clear(); window.inspect(now); });
+        if (!changed.size) requestAnimationFrame(() => {
+            const now = [...changed];
+            changed.clear();
+            window.inspect(now);
+        });
         for (const {target} of records) {
             const within = target.closest?.(outputs);
             for (const output of within ? [within] : target.querySelectorAll?.(outputs) ?? []) changed.add(output);

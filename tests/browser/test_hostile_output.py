@@ -22,6 +22,13 @@ from playwright.sync_api import Page, expect
 from skytells_nb.local import LocalServer
 
 KEY = "sk-for-tests-hostile"
+SCROLL_TO = """(cell) => {
+    const box = cell.getBoundingClientRect();
+    const shown = box.top >= 0 && box.bottom <= innerHeight - 40;
+    if (!shown) cell.scrollIntoView({block: 'start'});
+    return !shown;
+}"""
+"""Gives whether the cell was not whole in the window, above the status bar."""
 CONTROL = """from IPython.display import HTML, display
 display(HTML('''<img src="http://evil.test/x.png" onerror="(top.hurt=top.hurt||[]).push(1)"><form><input></form>
 <div style="position:fixed;inset:0">over everything</div><a href="javascript:0">x</a>'''))"""
@@ -66,11 +73,11 @@ def run(page: Page, command: str) -> None:
 
 
 def look_at_all(page: Page, watch: Watch) -> list[str]:
-    """The harm found with each cell scrolled into view."""
-    found: list[str] = []
+    """The harm found with each cell scrolled into view, a window full of them at a time."""
+    found = watch.covers()
     for cell in page.locator(".jp-CodeCell").all():
-        cell.scroll_into_view_if_needed()
-        found += watch.covers()
+        if cell.evaluate(SCROLL_TO):
+            found += watch.covers()
     return [*found, *watch.harm()]
 
 

@@ -1,0 +1,113 @@
+"""k-means on directions: every vector belongs to the centre with which its cosine is highest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from skytells_nb.accessor.nearest import cosines
+from skytells_nb.accessor.vectors import BLOCK_NUMBERS, Floats, Places, unit
+
+SEED = 42
+SAMPLE_ROWS = 10_000
+STARTS = 4
+MOST_ROUNDS = 60
+ENOUGH = 1e-5
+"""Gain of a round, as a share of what is left, below which the centres stay."""
+SAME = 1e-6
+"""A distance that is none in float32."""
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """For each vector the number (n,) of its centre and its cosine with it, float32 (n,); the centres (k, d)."""
+
+    label: Places
+    score: Floats
+    centres: Floats
+
+
+def kmeans(matrix: Floats, n: int, *, starts: int = STARTS) -> Clusters:
+    """``n`` clusters of unit vectors, fewer where there are fewer different ones; the same input gives the same.
+
+    The start (k-means++, the best of ``starts``) is found on a sample of 10,000 vectors, then all of them move the
+    centres. Clusters are numbered by size, the largest 0; of equal ones the earlier is first.
+    """
+    rng = np.random.default_rng(SEED)
+    sample = sample_rows(matrix, SAMPLE_ROWS, rng)
+    n = min(n, len(sample))
+    tries = [_moved(sample, _start(sample, n, rng)) for _ in range(starts)]
+    best = max(tries, key=lambda found: float(found.score.sum(dtype=np.float64)))
+    found = best if len(sample) == len(matrix) else _moved(matrix, best.centres)
+    return _by_size(matrix, found)
+
+
+def sample_rows(matrix: Floats, most: int, rng: np.random.Generator) -> Floats:
+    """The vectors, or ``most`` of them in their order."""
+    if len(matrix) <= most:
+        return matrix
+    return matrix[np.sort(rng.choice(len(matrix), most, replace=False))]
+
+
+def _start(matrix: Floats, n: int, rng: np.random.Generator) -> Floats:
+    """Vectors far from each other: each is drawn in proportion to its distance from those before it."""
+    chosen = [int(rng.integers(len(matrix)))]
+    apart = np.full(len(matrix), np.inf)
+    while True:
+        apart = np.minimum(apart, 1 - matrix @ matrix[chosen[-1]])
+        apart[apart < SAME] = 0
+        if len(chosen) == n or not apart.any():
+            return matrix[chosen]
+        chosen.append(int(rng.choice(len(matrix), p=apart / apart.sum(dtype=np.float64))))
+
+
+def _moved(matrix: Floats, centres: Floats) -> Clusters:
+    """The clusters once centres no longer move much."""
+    left = np.inf
+    for _ in range(MOST_ROUNDS):
+        found = _assigned(matrix, centres)
+        apart = len(matrix) - float(found.score.sum(dtype=np.float64))
+        if apart >= left * (1 - ENOUGH):
+            break
+        left = apart
+        centres = _means(matrix, found)
+    return found
+
+
+def _assigned(matrix: Floats, centres: Floats) -> Clusters:
+    label = np.empty(len(matrix), dtype=np.int64)
+    score = np.empty(len(matrix), dtype=np.float32)
+    for here in _blocks(matrix):
+        products = matrix[here] @ centres.T
+        label[here] = products.argmax(axis=1)
+        score[here] = products.max(axis=1)
+    return Clusters(label, score, centres)
+
+
+def _means(matrix: Floats, found: Clusters) -> Floats:
+    """The directions of the sums of the members; a centre without any moves to the vector farthest from its own."""
+    numbers = np.arange(len(found.centres))
+    sums = np.zeros_like(found.centres)
+    for here in _blocks(matrix):
+        sums += (found.label[here, None] == numbers).T.astype(np.float32) @ matrix[here]
+    empty = np.flatnonzero(np.bincount(found.label, minlength=len(numbers)) == 0)
+    sums[empty] = matrix[np.argsort(found.score, kind="stable")[: len(empty)]]
+    return unit(sums)
+
+
+def _blocks(matrix: Floats) -> Iterator[slice]:
+    step = max(1, BLOCK_NUMBERS // max(matrix.shape[1], 1))
+    return (slice(start, start + step) for start in range(0, len(matrix), step))
+
+
+def _by_size(matrix: Floats, found: Clusters) -> Clusters:
+    sizes = np.bincount(found.label, minlength=len(found.centres))
+    used, firsts = np.unique(found.label, return_index=True)
+    order = used[np.lexsort((firsts, -sizes[used]))]
+    number = np.empty(len(sizes), dtype=np.int64)
+    number[order] = np.arange(len(order))
+    # Equal vectors have equal cosines, which those from the products of blocks are not to the last bit.
+    score = np.concatenate([cosines(matrix[here], found.centres[found.label[here]]) for here in _blocks(matrix)])
+    return Clusters(number[found.label], score, found.centres[order])

@@ -1,0 +1,122 @@
+"""The vectors of a column, whether it holds them or texts that are embedded first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from skytells_nb import columns
+from skytells_nb.accessor.texts import Texts, column_of, texts_of
+from skytells_nb.accessor.values import embed_texts
+from skytells_nb.accessor.verb_runs import VerbRuns
+from skytells_nb.errors import InputError, RowError
+
+Floats = NDArray[np.float32]
+Places = NDArray[np.int64]
+
+BLOCK_NUMBERS = 16_000_000
+"""Numbers in one block of intermediate results: 64 MB."""
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Vectors of length one, float32 (m, d), and the positions (m,) of the rows that have them.
+
+    A vector of zeros stays one: it has no direction, and a cosine of 0 with everything.
+    """
+
+    matrix: Floats
+    rows: Places
+
+    @classmethod
+    def of(cls, series: pd.Series[Any]) -> Vectors:
+        """The vectors of a column of embeddings; raises InputError for a column of anything else."""
+        matrix, valid = columns.to_matrix(series)
+        return cls(unit(matrix), np.flatnonzero(valid).astype(np.int64))
+
+    @classmethod
+    def none(cls) -> Vectors:
+        return cls(np.empty((0, 0), dtype=np.float32), np.empty(0, dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self.matrix)
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """How texts are embedded: the model and the dimensions, ``None`` for the usual ones."""
+
+    model: str | None = None
+    dimensions: int | None = None
+
+
+class Source:
+    """A column of texts or of embeddings, looked at before anything is sent.
+
+    Raises InputError for a column that is missing or holds anything else.
+    """
+
+    def __init__(self, frame: pd.DataFrame, name: Any) -> None:
+        self.name = name
+        series = column_of(frame, name)
+        self.present: NDArray[np.bool_] = np.asarray(series.notna(), dtype=np.bool_)
+        """Which rows are not null, (n,)."""
+        self.texts: Texts | None = None
+        """The texts, ``None`` where the column holds embeddings or nothing."""
+        self._vectors = Vectors.none()
+        if not self.present.any():
+            return
+        first = series.iloc[int(np.argmax(self.present))]
+        if isinstance(first, str):
+            self.texts = texts_of(series, name=name)
+        elif np.ndim(first) == 0:
+            raise InputError(f"Column {name!r} holds {series.dtype}: neither texts nor embeddings.")
+        else:
+            self._vectors = Vectors.of(series)
+
+    def vectors(self, runs: VerbRuns, embedding: Embedding) -> Vectors:
+        """The vectors; texts are embedded, and a text that failed has none."""
+        return self._vectors if self.texts is None else embedded(runs, self.texts, embedding)
+
+
+def embedded(runs: VerbRuns, texts: Texts, embedding: Embedding, *, quietly: bool = False) -> Vectors:
+    """The vectors of these texts in one run, whose rows are those of the report."""
+    call = runs.call().quietly() if quietly else runs.call()
+    index = pd.RangeIndex(len(texts))
+    series, report = embed_texts(call, texts, index, embedding.model, embedding.dimensions, "numpy", "vector")
+    runs.add(report, main=not quietly)
+    return Vectors.of(series)
+
+
+def embedded_query(runs: VerbRuns, query: str, embedding: Embedding) -> Floats:
+    """The vector (1, d) of one text; raises RowError where it has none."""
+    found = embedded(runs, np.array([query], dtype=object), embedding, quietly=True)
+    if not len(found):
+        report = runs.report
+        raise RowError(f"The query could not be embedded: {next(iter(report.errors.values()))}", report=report)
+    return found.matrix
+
+
+def check_dimensions(left: Floats, left_name: str, right: Floats, right_name: str) -> None:
+    """Raises InputError for vectors that cannot be compared."""
+    if len(left) and len(right) and left.shape[1] != right.shape[1]:
+        raise InputError(
+            f"{left_name} has {left.shape[1]} dimensions and {right_name} {right.shape[1]}: they were made by "
+            "different models or with different dimensions=. Name the same model= and dimensions=."
+        )
+
+
+def unit(matrix: Floats) -> Floats:
+    """The rows at length one; rows of zeros stay as they are."""
+    made = np.empty_like(matrix)
+    step = max(1, BLOCK_NUMBERS // max(matrix.shape[1], 1))
+    for start in range(0, len(matrix), step):
+        here = slice(start, start + step)
+        # The squares of very large and very small numbers do not fit float32.
+        norms = np.sqrt(np.einsum("ij,ij->i", matrix[here], matrix[here], dtype=np.float64))
+        made[here] = matrix[here] / np.where(norms > 0, norms, 1)[:, None]
+    return made
