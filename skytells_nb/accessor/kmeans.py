@@ -12,6 +12,8 @@ from skytells_nb.accessor.vectors import BLOCK_NUMBERS, Floats, Places, unit
 
 SEED = 42
 SAMPLE_ROWS = 10_000
+MEMBERS_IN_SAMPLE = 10
+"""Vectors of the sample for each cluster, where that is more."""
 STARTS = 4
 MOST_ROUNDS = 60
 ENOUGH = 1e-5
@@ -32,11 +34,11 @@ class Clusters:
 def kmeans(matrix: Floats, n: int, *, starts: int = STARTS) -> Clusters:
     """``n`` clusters of unit vectors, fewer where there are fewer different ones; the same input gives the same.
 
-    The start (k-means++, the best of ``starts``) is found on a sample of 10,000 vectors, then all of them move the
-    centres. Clusters are numbered by size, the largest 0; of equal ones the earlier is first.
+    The start (k-means++, the best of ``starts``) is found on a sample of 10,000 vectors or ten a cluster, then all of
+    them move the centres. Clusters are numbered by size, the largest 0; of equal ones the earlier is first.
     """
     rng = np.random.default_rng(SEED)
-    sample = sample_rows(matrix, SAMPLE_ROWS, rng)
+    sample = sample_rows(matrix, max(SAMPLE_ROWS, n * MEMBERS_IN_SAMPLE), rng)
     n = min(n, len(sample))
     tries = [_moved(sample, _start(sample, n, rng)) for _ in range(starts)]
     best = max(tries, key=lambda found: float(found.score.sum(dtype=np.float64)))
