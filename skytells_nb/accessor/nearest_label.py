@@ -14,6 +14,7 @@ from skytells_nb.accessor.runs import Call
 from skytells_nb.accessor.texts import Texts
 from skytells_nb.accessor.totals import Tally
 from skytells_nb.accessor.values import embed_texts
+from skytells_nb.accessor.vectors import unit
 from skytells_nb.engine.report import Report
 from skytells_nb.errors import RowError
 
@@ -53,10 +54,5 @@ def _targets(tally: Tally, labels: Labels, model: str | None) -> NDArray[np.floa
         reason = report.errors.get(first) or next(iter(report.errors.values()))
         raise RowError(f"The label {labels.names[owners[first]]!r} could not be embedded: {reason}", report=report)
     sums = np.zeros((len(said), matrix.shape[1]), dtype=np.float32)
-    np.add.at(sums, owners, _unit(matrix))
-    return _unit(sums)
-
-
-def _unit(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-    norms = np.linalg.norm(matrix, axis=1, keepdims=True)
-    return np.asarray(matrix / np.where(norms > 0, norms, 1), dtype=np.float32)
+    np.add.at(sums, owners, unit(matrix))
+    return unit(sums)

@@ -61,3 +61,16 @@ def percent(rate: float) -> str:
     if 0.999 < rate < 1:
         return "over 99.9%"
     return f"{rate:.1%}" if 0 < rate < 0.0995 or 0.99 < rate < 1 else f"{rate:.0%}"
+
+
+def bars(table: Any, color: str, *, thickness: float, width: float) -> dict[str, Any]:
+    """Error bars from ``low`` to ``high`` around ``rate``, columns of a table."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": table["high"] - table["rate"],
+        "arrayminus": table["rate"] - table["low"],
+        "color": color,
+        "thickness": thickness,
+        "width": width,
+    }

@@ -11,7 +11,7 @@ from skytells_nb.errors import InputError
 from skytells_nb.plots import theme as look
 from skytells_nb.plots.findings import Source
 from skytells_nb.plots.flagged import Flag, Flagged, read_flagged
-from skytells_nb.plots.intervals import compared, percent, wilson
+from skytells_nb.plots.intervals import bars, compared, percent, wilson
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,15 +121,7 @@ def _points(table: Any, few: bool) -> Any:
             "symbol": "circle-open" if few else "circle",
             "line": {"width": 1.5, "color": POINT},
         },
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": table["high"] - table["rate"],
-            "arrayminus": table["rate"] - table["low"],
-            "color": POINT,
-            "thickness": 1.5,
-            "width": 4,
-        },
+        error_x=bars(table, POINT, thickness=1.5, width=4),
         hovertext=[
             f"{look.wrapped(str(group), limit=100)}<br>{look.escaped(_said(line))}" for group, line in table.iterrows()
         ],

@@ -11,7 +11,7 @@ from skytells_nb.errors import InputError
 from skytells_nb.plots import theme as look
 from skytells_nb.plots.findings import Source
 from skytells_nb.plots.flagged import Flag, Flagged, read_flagged
-from skytells_nb.plots.intervals import percent, wilson
+from skytells_nb.plots.intervals import bars, percent, wilson
 from skytells_nb.plots.levels import LEVELS
 
 if TYPE_CHECKING:
@@ -156,15 +156,7 @@ def _rates(table: Any) -> Any:
         mode="lines+markers",
         line={"color": LINE, "width": 1.5},
         marker={"size": 7},
-        error_y={
-            "type": "data",
-            "symmetric": False,
-            "array": table["high"] - table["rate"],
-            "arrayminus": table["rate"] - table["low"],
-            "color": LINE,
-            "thickness": 1,
-            "width": 3,
-        },
+        error_y=bars(table, LINE, thickness=1, width=3),
         hovertext=[
             f"{line.name}<br>{line.flagged:,} of {line.checked:,} flagged ({percent(line.rate)}, "
             f"{percent(line.low)} to {percent(line.high)})"

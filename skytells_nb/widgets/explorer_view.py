@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import anywidget
 from traitlets import Bool, Dict, Int, List, Unicode
 
-_STATIC = Path(__file__).parent / "static"
-_PARTS = ("explorer_raster.js", "explorer_map.js", "explorer.js")
+from skytells_nb.widgets.page import joined
 
 
 class ExplorerView(anywidget.AnyWidget):
@@ -21,9 +18,8 @@ class ExplorerView(anywidget.AnyWidget):
     numbers), ``hovered`` and ``saved``.
     """
 
-    # A page loads a widget's script as one module, which cannot import its neighbours.
-    _esm = "\n".join((_STATIC / part).read_text(encoding="utf-8") for part in _PARTS)
-    _css = _STATIC / "explorer.css"
+    _esm = joined("page.js", "explorer_raster.js", "explorer_map.js", "explorer.js")
+    _css = joined("page.css", "explorer.css")
 
     title = Unicode(help="Heading of the explorer.").tag(sync=True)
     caption = Unicode(help="How many rows, laid out how.").tag(sync=True)

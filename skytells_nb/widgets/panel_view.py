@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import anywidget
 from traitlets import Bool, Dict, List, Unicode
 
-_STATIC = Path(__file__).parent / "static"
+from skytells_nb.widgets.page import joined
 
 
 class PanelView(anywidget.AnyWidget):
@@ -18,8 +16,8 @@ class PanelView(anywidget.AnyWidget):
     its id; ``saved`` is what the notebook's file should hold of the conversation. No trait ever holds a key.
     """
 
-    _esm = _STATIC / "chat_panel.js"
-    _css = _STATIC / "chat_panel.css"
+    _esm = joined("page.js", "chat_panel.js")
+    _css = joined("page.css", "chat_panel.css")
 
     title = Unicode(help="Heading of the panel.").tag(sync=True)
     turns = List(Dict(), help="The turns as panel_transcript.view_states makes them.").tag(sync=True)

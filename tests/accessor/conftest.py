@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from judges import Judged, WordJudge, judged
 from served import connected, served
 
 from skytells_nb.local.server import LocalServer
@@ -23,3 +24,15 @@ def server(tmp_path: Path) -> Iterator[LocalServer]:
 @pytest.fixture
 def df() -> pd.DataFrame:
     return pd.DataFrame({"text": TEXTS, "n": range(5)}, index=list("vwxyz"))
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Judged]:
+    with judged() as place:
+        yield place
+
+
+@pytest.fixture
+def judge(place: Judged, tmp_path: Path) -> Iterator[WordJudge]:
+    with place.session(tmp_path) as judge:
+        yield judge

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from judges import Judged, WordJudge, judged, run_examples
+from judges import Judged, WordJudge, run_examples
 
 import skytells_nb as sky
 from skytells_nb.accessor.classify import Classify
@@ -21,18 +20,6 @@ from skytells_nb.errors import InputError, RowError, SkytellsWarning
 
 TEXTS = ["sports for money", "money alone", None, "neither of them", "sports"]
 LABELS = ["sports", "money"]
-
-
-@pytest.fixture(scope="module")
-def place() -> Iterator[Judged]:
-    with judged() as place:
-        yield place
-
-
-@pytest.fixture
-def judge(place: Judged, tmp_path: Path) -> Iterator[WordJudge]:
-    with place.session(tmp_path) as judge:
-        yield judge
 
 
 @pytest.fixture

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from judges import Judged, WordJudge, judged, run_examples
+from judges import WordJudge, run_examples
 
 from skytells_nb.accessor.policies import CATEGORIES, KEEP, LEVELS, PRESETS, SafetyPolicy, withheld
 from skytells_nb.errors import InputError, RowError, SkytellsWarning
 from skytells_nb.wire.safety import SEVERITIES, Finding, Safety, severity_rank
-
-
-@pytest.fixture(scope="module")
-def place() -> Iterator[Judged]:
-    with judged() as place:
-        yield place
-
-
-@pytest.fixture
-def judge(place: Judged, tmp_path: Path) -> Iterator[WordJudge]:
-    with place.session(tmp_path) as judge:
-        yield judge
-
 
 FINDINGS = st.builds(
     Finding,

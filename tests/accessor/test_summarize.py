@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +11,13 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from judges import Judged, WordJudge, judged, run_examples
+from judges import WordJudge, judged, run_examples
 
 import skytells_nb as sky
 from skytells_nb.accessor.chunks import BETWEEN, chunks, pieces, prompt_of
 from skytells_nb.accessor.summarize import Summarize
 from skytells_nb.engine.plan import estimate_tokens, token_estimates
 from skytells_nb.errors import BudgetExceededError, InputError, RowError, SkytellsWarning
-
-
-@pytest.fixture(scope="module")
-def place() -> Iterator[Judged]:
-    with judged() as place:
-        yield place
-
-
-@pytest.fixture
-def judge(place: Judged, tmp_path: Path) -> Iterator[WordJudge]:
-    with place.session(tmp_path) as judge:
-        yield judge
 
 
 @pytest.fixture

@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from judges import Judged, WordJudge, judged, run_examples
+from judges import WordJudge, judged, run_examples
 
 from skytells_nb.accessor.translate import Translate
 from skytells_nb.errors import InputError
-
-
-@pytest.fixture(scope="module")
-def place() -> Iterator[Judged]:
-    with judged() as place:
-        yield place
-
-
-@pytest.fixture
-def judge(place: Judged, tmp_path: Path) -> Iterator[WordJudge]:
-    with place.session(tmp_path) as judge:
-        yield judge
 
 
 @pytest.fixture

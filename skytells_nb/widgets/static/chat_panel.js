@@ -3,20 +3,6 @@
 
 const COPIED_MS = 1500;
 
-function element(tag, className, text) {
-  const node = document.createElement(tag);
-  if (className) node.className = `skytells-${className}`;
-  if (text !== undefined) node.textContent = text;
-  return node;
-}
-
-function button(text, className, action) {
-  const node = element("button", className, text);
-  node.type = "button";
-  node.addEventListener("click", action);
-  return node;
-}
-
 // Takes HTML that the kernel has sanitised. A link must not take the notebook's own page away.
 function fill(node, html) {
   node.innerHTML = html;

@@ -5,20 +5,6 @@ const HOVER_MS = 60;
 const SEARCH_MS = 250;
 const TEXT_TYPES = { autocomplete: "off", spellcheck: "false" };
 
-function element(tag, className, text) {
-  const node = document.createElement(tag);
-  if (className) node.className = `skytells-${className}`;
-  if (text !== undefined) node.textContent = text;
-  return node;
-}
-
-function button(text, className, action) {
-  const node = element("button", className, text);
-  node.type = "button";
-  node.addEventListener("click", action);
-  return node;
-}
-
 function field(label, className) {
   const node = element("input", className);
   node.placeholder = label;
