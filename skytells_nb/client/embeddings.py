@@ -50,8 +50,8 @@ class Embeddings:
             answer = self._send(build(EmbeddingRequest, encoding_format="float", **fields))
         single = isinstance(inputs, str) or (inputs and isinstance(inputs[0], int))
         expected = 1 if single else len(inputs)
-        if len(answer.data) != expected:
-            raise answer_count_error(expected, len(answer.data), answer.request_id)
+        if len(answer.rows) != expected:
+            raise answer_count_error(expected, len(answer.rows), answer.request_id)
         return answer
 
     def _send(self, request: EmbeddingRequest) -> EmbeddingResponse:

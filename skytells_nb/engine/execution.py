@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -212,12 +212,12 @@ class Execution:
             self.answers.put(numbers, values)
 
     def _store(self, numbers: NDArray[np.int64], values: Values) -> None:
-        items: Iterable[bytes | memoryview | None] = values
-        if isinstance(values, np.ndarray):
-            items = (row.data for row in values.view(np.uint8))
-        self._cache.put_many(
-            [(self._keys[n], value) for n, value in zip(numbers.tolist(), items, strict=True) if value is not None]
-        )
+        if self._claims is None:  # no cache, and a pair of objects a row would be made for nothing
+            return
+        # As bytes, which the garbage collector does not follow: with views it took a fifth of a large run's time.
+        items = [row.tobytes() for row in values] if isinstance(values, np.ndarray) else values
+        keys = map(self._keys.__getitem__, numbers.tolist())
+        self._cache.put_many([(key, value) for key, value in zip(keys, items, strict=True) if value is not None])
 
     def _release(self, numbers: NDArray[np.int64]) -> None:
         if self._claims is not None and len(numbers):

@@ -6,9 +6,10 @@ import base64
 import binascii
 from collections.abc import Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypeAlias
 
 from pydantic import ConfigDict, Field, PrivateAttr, Strict, computed_field
+from typing_extensions import TypedDict
 
 from skytells_nb.errors import AnswerError
 from skytells_nb.wire.base import Answer, Request
@@ -40,18 +41,26 @@ class EmbeddingUsage(Answer):
     total_tokens: int = 0
 
 
+Vector: TypeAlias = Annotated[Annotated[bytes, Strict()] | str | list[float], Field(union_mode="left_to_right")]
+"""The decoded bytes; the text as it came where it was not read from JSON, or is not base64; or the numbers."""
+
+
+class EmbeddingRow(TypedDict):
+    """One entry of ``data`` as it is read: plain values, which the garbage collector does not follow."""
+
+    # The JSON parser decodes base64 as it reads: a third of the time, and the text is never made.
+    __pydantic_config__ = ConfigDict(val_json_bytes="base64", extra="allow")  # type: ignore[misc]
+
+    embedding: Vector
+    index: NotRequired[int]
+
+
 class Embedding(Answer):
     """One vector: base64 of little-endian float32, or a list of numbers."""
 
-    # The JSON parser decodes base64 as it reads: a third of the time, and the text is never made.
-    model_config = ConfigDict(val_json_bytes="base64")
-
     object: str = "embedding"
     index: int = 0
-    vector: Annotated[Annotated[bytes, Strict()] | str | list[float], Field(union_mode="left_to_right")] = Field(
-        validation_alias="embedding", exclude=True, repr=False
-    )
-    """The decoded bytes; the text as it came where it was not read from JSON, or is not base64; or the numbers."""
+    vector: Vector = Field(validation_alias="embedding", exclude=True, repr=False)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -65,7 +74,8 @@ class EmbeddingResponse(Answer):
 
     object: str = "list"
     model: str = ""
-    data: list[Embedding] = Field(default_factory=list)
+    rows: list[EmbeddingRow] = Field(default_factory=list, validation_alias="data", exclude=True, repr=False)
+    """``data`` as it was read: four times as fast, and nobody who wants the matrix needs more."""
     usage: EmbeddingUsage | None = None
 
     _request_id: str | None = PrivateAttr(default=None)
@@ -74,6 +84,12 @@ class EmbeddingResponse(Answer):
     def request_id(self) -> str | None:
         """The service's id of this request, for support."""
         return self._request_id
+
+    @computed_field  # type: ignore[prop-decorator]
+    @cached_property
+    def data(self) -> list[Embedding]:
+        """One entry for each input, in the order they came."""
+        return [Embedding.model_validate(row) for row in self.rows]
 
     @cached_property
     def matrix(self) -> NDArray[np.float32]:
@@ -92,24 +108,27 @@ class EmbeddingResponse(Answer):
         """``matrix``, and which of its rows are finite, (n,); raises AnswerError for every other fault."""
         import numpy as np
 
-        n = len(self.data)
+        n = len(self.rows)
         if n == 0:
             return np.empty((0, 0), dtype=np.float32), np.empty(0, dtype=np.bool_)
         rows: list[bytes | None] = [None] * n
-        for item in self.data:
-            if not 0 <= item.index < n or rows[item.index] is not None:
-                raise self._distrust(f"{n} vectors came with index {item.index} out of range or twice")
-            rows[item.index] = self._bytes(item.vector, item.index)
-        lengths = {0 if row is None else len(row) // 4 for row in rows}
+        for row in self.rows:
+            index = row.get("index", 0)
+            if not 0 <= index < n or rows[index] is not None:
+                raise self._distrust(f"{n} vectors came with index {index} out of range or twice")
+            rows[index] = self._bytes(row["embedding"], index)
+        lengths = {0 if found is None else len(found) // 4 for found in rows}
         if len(lengths) != 1 or 0 in lengths:
             raise self._distrust(f"the vectors of one answer have different lengths: {sorted(lengths)}")
         # The one copy; of a bytearray, so that the matrix can be written to.
-        joined = bytearray().join(row for row in rows if row is not None)
+        joined = bytearray().join([found for found in rows if found is not None])
         matrix = np.frombuffer(joined, dtype="<f4").reshape(n, -1).astype(np.float32, copy=False)
         return matrix, np.asarray(np.isfinite(matrix).all(axis=1))
 
     def _bytes(self, vector: bytes | str | list[float], index: int) -> bytes:
         """A vector as the bytes of little-endian float32."""
+        if isinstance(vector, bytes) and len(vector) % 4 == 0:
+            return vector
         if isinstance(vector, list):
             import numpy as np
 
@@ -127,7 +146,7 @@ class EmbeddingResponse(Answer):
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         # Not the vectors: a cell that ends with an answer would show megabytes of base64.
         yield "model", self.model
-        yield "data", f"{len(self.data)} vectors"
+        yield "data", f"{len(self.rows)} vectors"
         yield "usage", self.usage
 
     def _distrust(self, what: str) -> AnswerError:
