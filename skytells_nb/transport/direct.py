@@ -15,10 +15,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import httpx
 
+from skytells_nb.transport.head import read_head
 from skytells_nb.transport.keys import Key
 
 KEEP_ALIVE_S = 5.0
@@ -158,36 +158,26 @@ class Direct:
         connection.close()
 
 
-class _Lines(io.BufferedReader):
-    """Lines that are whole: to the standard library a head that was cut is a shorter head."""
-
-    def readline(self, limit: int | None = -1, /) -> bytes:
-        line = super().readline(limit)
-        if not line.endswith(b"\n") and len(line) != limit:
-            raise http.client.RemoteDisconnected("the server closed the connection within its answer's head")
-        return line
-
-
 class _Response(http.client.HTTPResponse):
-    """Passes over every interim answer; the standard library passes over 100 alone."""
+    """The standard library's reading of a body, after a head of ours; every interim answer is passed over."""
 
-    def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:
-        super().__init__(sock, *arguments, **options)
-        self.fp = _Lines(self.fp.detach())
+    fp: io.BufferedReader
 
-    def _read_status(self) -> tuple[str, int, str]:
-        while True:
-            version, status, reason = super()._read_status()  # type: ignore[misc]
-            if not 100 < status < 200:
-                return version, status, reason
-            http.client.parse_headers(self.fp)
+    def begin(self) -> None:
+        head = read_head(self.fp)
+        while head.interim:
+            head = read_head(self.fp)
+        self.head = head
+        self.status = head.status
+        self.chunked, self.chunk_left = head.chunked, None
+        self.length, self.will_close = head.length, head.closes
 
 
 class _Connection:
     """One connection; it is closed, and ``sock`` is ``None``, where the server wants no more requests on it.
 
-    The standard library reads answers. Requests are a few lines that never differ, which it would check one by one at
-    a fifth of an exchange's cost.
+    The standard library reads the bodies of answers. Requests are a few lines that never differ, which it would check
+    one by one at a fifth of an exchange's cost.
     """
 
     def __init__(self) -> None:
@@ -249,8 +239,6 @@ class _Connection:
         response = _Response(self._open_socket(), method=self._method)
         try:
             response.begin()
-            if response.headers.defects:
-                raise http.client.HTTPException("the answer's head is no HTTP")
             content = response.read()
         except TimeoutError:
             raise httpx.ReadTimeout("no answer in time") from None
@@ -258,7 +246,7 @@ class _Connection:
             response.close()
         if response.will_close:
             self.close()
-        return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, content)
+        return Answer(response.status, response.head.fields, content)
 
     def limit_silence(self, seconds: float) -> None:
         if seconds != self._limit:

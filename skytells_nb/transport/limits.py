@@ -39,7 +39,9 @@ _NAMES = {
 def read_limits(headers: Mapping[str, str]) -> RateLimits | None:
     """The limits in these headers, ``None`` where they name none. A value of "-" means not configured."""
     # One pass: each look-up in httpx's headers goes through all of them.
-    headers = {name.lower(): value for name, value in headers.items()}
+    headers = {name: value for key, value in headers.items() if "ratelimit" in (name := key.lower())}
+    if not headers:
+        return None
     found: dict[str, int] = {}
     for name, keys in _NAMES.items():
         for key in keys:

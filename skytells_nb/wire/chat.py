@@ -118,7 +118,7 @@ class ChatCompletion(Answer):
         for choice in self.choices:
             found += findings(choice.content_filter_results, "completion", choice.index)
         safety = Safety(found, any(c.finish_reason == "content_filter" for c in self.choices))
-        return (self._streamed_safety or Safety()).merge(safety)
+        return safety if self._streamed_safety is None else self._streamed_safety.merge(safety)
 
     def __str__(self) -> str:
         return self.text
