@@ -111,37 +111,46 @@ class EmbeddingResponse(Answer):
         n = len(self.rows)
         if n == 0:
             return np.empty((0, 0), dtype=np.float32), np.empty(0, dtype=np.bool_)
-        rows: list[bytes | None] = [None] * n
-        for row in self.rows:
-            index = row.get("index", 0)
-            if not 0 <= index < n or rows[index] is not None:
-                raise self._distrust(f"{n} vectors came with index {index} out of range or twice")
-            rows[index] = self._bytes(row["embedding"], index)
-        lengths = {0 if found is None else len(found) // 4 for found in rows}
-        if len(lengths) != 1 or 0 in lengths:
-            raise self._distrust(f"the vectors of one answer have different lengths: {sorted(lengths)}")
+        order = [row.get("index", 0) for row in self.rows]
+        vectors: list[Any] = [row["embedding"] for row in self.rows]
+        if order != list(range(n)):
+            vectors = [vectors[place] for place in self._places(order)]
+        if set(map(type, vectors)) != {bytes}:
+            vectors = [self._bytes(vector, index) for index, vector in enumerate(vectors)]
+        sizes = set(map(len, vectors))
+        if any(size % 4 for size in sizes):
+            index, size = next((i, len(vector)) for i, vector in enumerate(vectors) if len(vector) % 4)
+            raise self._distrust(f"the vector at index {index} has {size} bytes, not a multiple of 4")
+        if len(sizes) != 1 or 0 in sizes:
+            raise self._distrust(
+                f"the vectors of one answer have different lengths: {sorted(size // 4 for size in sizes)}"
+            )
         # The one copy; of a bytearray, so that the matrix can be written to.
-        joined = bytearray().join([found for found in rows if found is not None])
+        joined = bytearray().join(vectors)
         matrix = np.frombuffer(joined, dtype="<f4").reshape(n, -1).astype(np.float32, copy=False)
         return matrix, np.asarray(np.isfinite(matrix).all(axis=1))
 
+    def _places(self, order: list[int]) -> list[int]:
+        """Where the vector of each input stands, when ``order`` names the input of each vector."""
+        places = dict(zip(order, range(len(order)), strict=True))
+        odd = next((i for at, i in enumerate(order) if not 0 <= i < len(order) or places[i] != at), None)
+        if odd is not None:
+            raise self._distrust(f"{len(order)} vectors came with index {odd} out of range or twice")
+        return [places[index] for index in range(len(order))]
+
     def _bytes(self, vector: bytes | str | list[float], index: int) -> bytes:
         """A vector as the bytes of little-endian float32."""
-        if isinstance(vector, bytes) and len(vector) % 4 == 0:
+        if isinstance(vector, bytes):
             return vector
         if isinstance(vector, list):
             import numpy as np
 
             with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which ``matrix`` refuses
                 return np.asarray(vector, dtype="<f4").tobytes()
-        if isinstance(vector, str):
-            try:
-                vector = base64.b64decode(vector, validate=True)
-            except (binascii.Error, ValueError):
-                raise self._distrust(f"the vector at index {index} is not base64") from None
-        if len(vector) % 4:
-            raise self._distrust(f"the vector at index {index} has {len(vector)} bytes, not a multiple of 4")
-        return vector
+        try:
+            return base64.b64decode(vector, validate=True)
+        except (binascii.Error, ValueError):
+            raise self._distrust(f"the vector at index {index} is not base64") from None
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         # Not the vectors: a cell that ends with an answer would show megabytes of base64.
