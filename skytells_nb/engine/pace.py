@@ -124,6 +124,12 @@ class Pacer:
             left = self._pause(self._now(), 0.0)
         return f"waiting {left:.0f} s for the account's limit" if left > 0.5 else None
 
+    @property
+    def next_s(self) -> float:
+        """Seconds until the account's told limit lets one more request through; 0 while requests are under way."""
+        with self._lock:
+            return 0.0 if self._under_way or not self.allowance.known else self.allowance.wait(self._now())
+
     def minutes_for(self, requests: int, tokens: float) -> float | None:
         """Minutes that so many requests take at the known limits; ``None`` where none is known."""
         seconds = requests / self.permitted if self.permitted < math.inf else 0.0

@@ -111,6 +111,7 @@ class Run:
             self._add_worker()
             while self._wait(TICK_S):
                 self._tick()
+                self._look_at_the_limit()
         except KeyboardInterrupt:
             self._abandon()
             raise
@@ -260,6 +261,19 @@ class Run:
         now = time.monotonic()
         since = self._limited_since = self._limited_since or now
         return self._retry.gives_up(problem, now - since)
+
+    def _look_at_the_limit(self) -> None:
+        """A limit of a day that is nearly used up is no reason to sit there for a day."""
+        seconds = self._pacer.next_s
+        if seconds > self._retry.rate_limit_patience:
+            self._end(
+                RateLimitError(
+                    f"The account's limit of {self._pacer.limit_text} lets the next request through in "
+                    f"{seconds / 60:,.0f} minutes. Run again then.",
+                    status=429,
+                    retry_after=seconds,
+                )
+            )
 
     def _send(self, request: Request, inputs: Sequence[str], client: Skytells) -> Delivery:
         """One try; what it may cost is set aside before, and settled after."""

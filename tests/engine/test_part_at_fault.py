@@ -18,6 +18,7 @@ from served import KEY, connected, served, settled
 
 from skytells_nb.engine.events import Progress
 from skytells_nb.engine.job import Pace, completion_job, embedding_job
+from skytells_nb.engine.retry import RetryPolicy
 from skytells_nb.engine.work import Completed
 from skytells_nb.errors import AnswerError, BadRequestError, RowError, ServerError, SkytellsWarning
 from skytells_nb.local.faults import Faults
@@ -80,6 +81,7 @@ def test_a_few_rows_that_always_fail_are_no_dead_service(tmp_path: Path) -> None
     """Left over at the end, they fail again and again with no answer between them."""
     prompts = [*(f"say {n}" for n in range(30)), "poison one", "poison two"]
     with fake_server(api_key=KEY, faults=Poison()) as server, connected(server, tmp_path / "c.sqlite") as session:
+        session.engine._retry = RetryPolicy(base=0.2)
         for _ in range(2):
             outcome = session.engine.run(JOB, prompts, on_error="null")
             assert [Completed.from_bytes(v).text for v in outcome.values[:30] if v] == prompts[:30]

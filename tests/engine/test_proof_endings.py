@@ -29,6 +29,7 @@ from skytells_nb.errors import (
     TransportError,
 )
 from skytells_nb.local.faults import Faults
+from skytells_nb.local.limits import Limits
 
 JOB = completion_job("gpt-5")
 TEXTS = [f"say {n}" for n in range(400)]
@@ -88,6 +89,7 @@ def test_a_server_stopped_under_way_is_one_error(tmp_path: Path) -> None:
                 server.stop()
 
         with connected(server, tmp_path / "c.sqlite", max_in_flight=IN_FLIGHT) as session:
+            session.engine._retry = RetryPolicy(retries=3)  # three probes, which is seconds less than five
             with pytest.raises(TransportError):
                 session.engine.run(JOB, texts, listen=stop_midway, ended=ended.append)
             (report,) = ended
@@ -156,6 +158,17 @@ def test_a_wait_of_a_day_is_an_error_and_not_waited_for(tmp_path: Path) -> None:
         assert faults.first < counts.requests <= faults.first + IN_FLIGHT
         assert session.cache.stats().entries == counts.answered == faults.first
         assert any("1,440 minutes" in note for note in caught.value.__notes__)
+
+
+def test_a_limit_of_a_day_is_an_error_where_the_next_request_is_hours_away(tmp_path: Path) -> None:
+    """Nothing was refused: the headers say it. What was let through is kept; some is left to others."""
+    limits = Limits(10, 86_400.0)
+    with served(limits=limits) as server, connected(server, tmp_path / "c.sqlite", max_in_flight=4) as session:
+        with pytest.raises(RateLimitError, match=r"10 requests per 86400 s lets the next .* in [\d,]{3,5} min"):
+            session.engine.run(JOB, TEXTS)
+        counts = settled(server, "chat")
+        assert session.cache.stats().entries == counts.answered == counts.requests
+        assert 7 <= counts.requests <= 10
 
 
 def test_endless_refusals_are_an_error_once_patience_is_over(tmp_path: Path) -> None:
