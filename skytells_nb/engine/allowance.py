@@ -38,6 +38,8 @@ TRUST = 0.15
 """Part of the last told remainder that is tried for, whatever others are expected to have taken."""
 VAGUE = 0.2
 """Part of a window: a bracket of its border that is wider is to be narrowed."""
+QUOTA_S = 900.0
+"""A longer window is a quota, which is used as it is needed: spread over a day, requests would be hours apart."""
 KEPT = 8
 """Windows of which answers may still come."""
 
@@ -81,7 +83,9 @@ class Allowance:
     def alone(self) -> bool:
         """Nobody else takes of it, so that most of a fixed window may be used up at once."""
         now = self._windows[-1]
-        return not self.bucket and self.shares.alone and now.left - now.open > SPARED * self.limit
+        if self.bucket:
+            return False
+        return self._quota or (self.shares.alone and now.left - now.open > SPARED * self.limit)
 
     def left(self, now: float) -> float:
         """What should be left for everybody, when others go on as they did."""
@@ -93,7 +97,7 @@ class Allowance:
                 window.at
             )
         left = window.left
-        if not self.shares.alone:
+        if not self.shares.alone and not self._quota:
             others = (1 - share) * (1 + GREED / max(share, GREED))
             then, rest, last = self._rest(window.at), self._rest(now), LAST * self.window
             left *= (rest / then) ** others
@@ -190,6 +194,10 @@ class Allowance:
         if low <= self._high and high >= self._low:
             low, high = max(low, self._low), min(high, self._high)
         self._low, self._high = low, high
+
+    @property
+    def _quota(self) -> bool:
+        return self.window > QUOTA_S
 
     @property
     def _vague(self) -> bool:

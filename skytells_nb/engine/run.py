@@ -268,7 +268,7 @@ class Run:
         if seconds > self._retry.rate_limit_patience:
             self._end(
                 RateLimitError(
-                    f"The account's limit of {self._pacer.limit_text} lets the next request through in "
+                    f"The account's limit of {self._pacer.limit_text} lets the next request through in about "
                     f"{seconds / 60:,.0f} minutes. Run again then.",
                     status=429,
                     retry_after=seconds,
