@@ -14,7 +14,7 @@ from typing import Any, cast
 import pandas as pd
 
 from skytells_nb.accessor.frame import FrameAccessor
-from skytells_nb.accessor.runs import remember, remembered
+from skytells_nb.accessor.runs import hand_over
 from skytells_nb.accessor.series import SeriesAccessor
 from skytells_nb.errors import InputError, MissingExtraError
 
@@ -47,7 +47,7 @@ class _Door:
             made = method(*map(_pandas, given), **{word: _pandas(value) for word, value in keywords.items()})
         finally:
             # A call that failed or was interrupted has left its report too.
-            _hand_over(asked, self._given)
+            hand_over(asked, self._given)
         if isinstance(made, pd.Series):
             result: Any = _column(self._given.name, made)
         elif isinstance(made, pd.DataFrame):
@@ -55,7 +55,7 @@ class _Door:
             result = _rows(self._given, asked, made) if rows else _table(made)
         else:
             return made
-        _hand_over(made, result)
+        hand_over(made, result)
         return result
 
 
@@ -88,7 +88,7 @@ def _pandas(given: Any) -> Any:
     made = given.to_pandas(use_pyarrow_extension_array=True)
     labels = [name for name, kind in given.schema.items() if kind in (pl.Categorical, pl.Enum)]
     made = made.astype(dict.fromkeys(labels, "category"))
-    _hand_over(given, made)
+    hand_over(given, made)
     return made
 
 
@@ -118,13 +118,6 @@ def _column(name: Any, series: pd.Series[Any]) -> pl.Series:
         size = cast(Any, kind.pyarrow_dtype).list_size
         return pl.Series(name, [None] * len(series), pl.Array(pl.Float32, size))
     return pl.from_pandas(series, nan_to_null=not isinstance(kind, pd.ArrowDtype)).alias(name)
-
-
-def _hand_over(source: Any, target: Any) -> None:
-    """Let ``target`` have the report that ``source`` has."""
-    report, answers = remembered(source)
-    if report is not None:
-        remember(target, report, answers)
 
 
 def _method(name: str, of: Callable[..., Any] | property) -> Any:
