@@ -23,6 +23,7 @@ from skytells_nb.accessor.runs import (
     remembered,
 )
 from skytells_nb.accessor.schema_columns import column_names
+from skytells_nb.accessor.style import StyleDoor
 from skytells_nb.accessor.text_verbs import TextVerbs
 from skytells_nb.accessor.texts import column_of, texts_of
 from skytells_nb.accessor.typed import Schema
@@ -40,7 +41,7 @@ from skytells_nb.session import current
 SAFETY_COLUMNS = ["row", "source", "index", "category", "severity", "filtered", "detected", "checked"]
 
 
-class FrameAccessor(PreviewDoor, TextVerbs, VectorVerbs):
+class FrameAccessor(PreviewDoor, TextVerbs, VectorVerbs, StyleDoor):
     """Language models over the columns of a frame.
 
     Every method gives a new frame with the same index and leaves its input as it was. Equal texts are sent once, what
@@ -236,7 +237,12 @@ class FrameAccessor(PreviewDoor, TextVerbs, VectorVerbs):
 
     @property
     def report(self) -> Report:
-        """What the call that made this frame (or was made on it) did; else the last call of the session."""
+        """What the call that made this frame (or was made on it) did; else the last call of the session.
+
+        >>> df = pd.DataFrame({"text": ["a cat", "a cat", None]}).skytells.embed("text", progress=False)
+        >>> df.skytells.report.rows, df.skytells.report.distinct, df.skytells.report.nulls
+        (3, 1, 1)
+        """
         report = remembered(self._frame)[0] or current().last_report
         if report is None:
             raise InputError("No call has been made yet, so there is no report.")
@@ -249,7 +255,11 @@ class FrameAccessor(PreviewDoor, TextVerbs, VectorVerbs):
         (safe, low, medium, high; null for categories that are only detected), ``filtered``, ``detected``, ``checked``
         (false where the filter gave no verdict). Read from ``<into>_safety`` where the frame has it (``details=True``),
         else from the call that made this very frame. Rows that shared a request (``rows_per_request``) have the same
-        findings, those of the request.
+        findings, those of the request. Raises InputError where neither has them.
+
+        >>> df = pd.DataFrame({"text": ["a cat", None]}).skytells.complete("{text}", progress=False)
+        >>> df.skytells.safety().columns.tolist()[:5]
+        ['row', 'source', 'index', 'category', 'severity']
         """
         column = f"{into}_safety"
         if column in self._frame.columns:

@@ -207,3 +207,10 @@ def remembered(frame: pd.DataFrame | pd.Series[Any]) -> tuple[Report | None, Map
     """What ``remember`` kept for this object."""
     entry = _runs.get(id(frame))
     return (entry[1], entry[2]) if entry is not None and entry[0]() is frame else (None, {})
+
+
+def hand_over(source: Any, target: Any) -> None:
+    """Let ``target`` have the report that ``source`` has, if it has one."""
+    report, answers = remembered(source)
+    if report is not None:
+        remember(target, report, answers)

@@ -10,6 +10,7 @@ import pandas as pd
 from skytells_nb.accessor.repair import REPAIRS, check_repair
 from skytells_nb.accessor.row_problems import told
 from skytells_nb.accessor.runs import Call, RunOptions, check_options, remember, remembered
+from skytells_nb.accessor.series_verbs import SeriesVerbs
 from skytells_nb.accessor.texts import texts_of
 from skytells_nb.accessor.typed import Schema
 from skytells_nb.accessor.values import complete_texts, embed_texts, prompt_job
@@ -20,8 +21,12 @@ from skytells_nb.errors import InputError
 from skytells_nb.session import current
 
 
-class SeriesAccessor:
-    """Language models over one column of texts. Every method gives a new column with the same index and name."""
+class SeriesAccessor(SeriesVerbs):
+    """Language models over one column of texts.
+
+    What has a value for each text is a new column with the same index and name, what has several a frame with that
+    index. The verbs are those of ``df.skytells``, with the same keywords.
+    """
 
     def __init__(self, series: pd.Series[Any]) -> None:
         self._series = series
@@ -83,7 +88,11 @@ class SeriesAccessor:
 
     @property
     def report(self) -> Report:
-        """What the call that made this column did; else the last call of the session."""
+        """What the call that made this column did; else the last call of the session.
+
+        >>> pd.Series(["a cat", "a cat", None]).skytells.embed(progress=False).skytells.report.distinct
+        1
+        """
         report = remembered(self._series)[0] or current().last_report
         if report is None:
             raise InputError("No call has been made yet, so there is no report.")

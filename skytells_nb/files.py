@@ -1,0 +1,100 @@
+"""Columns that come back from files as they were written: nested ones from Parquet and Feather, vectors from CSV.
+
+What each kind of column becomes in each kind of file is a table in ``docs/columns.md``.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from skytells_nb.columns import from_matrix, to_matrix
+from skytells_nb.errors import InputError, MissingExtraError
+
+__all__ = ["from_text", "read", "to_text"]
+
+_ARROW = "[pyarrow]"
+_PARQUET = b"PAR1"
+
+
+def read(path: str | Path) -> pd.DataFrame:
+    """The frame in a Parquet or Feather file, with its index and the dtypes that it was written with.
+
+    ``pd.read_parquet`` cannot read Arrow lists, structs and maps back (pandas 3.1 raises), and its
+    ``dtype_backend="pyarrow"`` gives all other columns other dtypes. Vectors that were written without pandas, as
+    ``embed(to=…)`` does, become float32 arrays. Raises InputError for a file of another kind.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "frame.parquet"
+    >>> made = pd.DataFrame({"v": from_matrix([[1, 2]], dtype="arrow"), "n": pd.array([1], dtype="Int64")})
+    >>> made.to_parquet(path)
+    >>> read(path).dtypes.equals(made.dtypes)
+    True
+    """
+    try:
+        import pyarrow as pa
+        from pyarrow import feather, parquet
+    except ImportError:
+        raise MissingExtraError("A Parquet or Feather file", "arrow") from None
+    try:
+        with Path(path).open("rb") as file:
+            is_parquet = file.read(len(_PARQUET)) == _PARQUET
+        table = whole = parquet.read_table(path) if is_parquet else feather.read_table(path)
+    except pa.ArrowInvalid as problem:
+        raise InputError(f"{path} is neither a Parquet nor a Feather file: {problem}.") from None
+    written = table.schema.pandas_metadata or {}
+    nested = [c["field_name"] for c in written.get("columns", ()) if str(c["numpy_type"]).endswith(_ARROW)]
+    for name in nested:
+        place = table.column_names.index(name)
+        table = table.set_column(place, pa.field(name, pa.null()), pa.nulls(len(table)))
+    # pandas would look for the dtypes of nested columns by name, which is what it cannot do.
+    known = [{**c, "numpy_type": "object"} if c["field_name"] in nested else c for c in written.get("columns", ())]
+    told = {b"pandas": json.dumps({**written, "columns": known}).encode()} if nested else table.schema.metadata
+    frame: pd.DataFrame = table.replace_schema_metadata(told).to_pandas()
+    for name in nested:
+        frame[name] = pd.Series(pd.arrays.ArrowExtensionArray(whole.column(name)), index=frame.index)
+    return frame
+
+
+def to_text(series: pd.Series[Any]) -> pd.Series[Any]:
+    """A column of vectors as texts, a JSON list each, that lose nothing; for CSV and other files of text.
+
+    ``to_csv`` alone leaves out the middle of vectors with more than 1,000 numbers. Raises InputError for a column of
+    anything else.
+
+    >>> to_text(pd.Series([[0.1, 2.0], None])).tolist()
+    ['[0.1, 2.0]', None]
+    """
+    matrix, valid = to_matrix(series)
+    # A float32 is said in nine digits at most; as a Python float it would take seventeen.
+    texts = iter(f"[{', '.join(map(str, row))}]" for row in matrix)
+    cells = np.array([next(texts) if there else None for there in valid], dtype=object)
+    return pd.Series(cells, index=series.index, name=series.name, dtype=object)
+
+
+def from_text(series: pd.Series[Any]) -> pd.Series[Any]:
+    """A column of vectors, as ``embed`` makes one, from texts: what ``to_text`` gave, or what ``to_csv`` alone wrote.
+
+    Raises InputError for a text that is no list of numbers, or of which the middle is missing.
+
+    >>> from_text(pd.Series(["[0.5, 2]", None])).tolist()
+    [array([0.5, 2. ], dtype=float32), None]
+    """
+    rows = zip(series.index, series, series.isna(), strict=True)
+    cells = [None if null else _numbers(text, label) for label, text, null in rows]
+    matrix, valid = to_matrix(pd.Series(cells, index=series.index, name=series.name, dtype=object))
+    return from_matrix(matrix, index=series.index, valid=valid, name=series.name)
+
+
+def _numbers(text: Any, label: Any) -> Any:
+    try:
+        if "," in text:
+            return np.array(json.loads(text), dtype=np.float32)
+        return np.array(text.strip().removeprefix("[").removesuffix("]").split(), dtype=np.float32)
+    except (TypeError, ValueError):
+        lost = " Its middle was left out when it was written: write it with to_text()." if "..." in str(text) else ""
+        raise InputError(f"Row {label!r} holds no vector but {str(text)[:40]!r}.{lost}") from None

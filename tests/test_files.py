@@ -1,0 +1,154 @@
+"""Every kind of column that the accessor makes, through every kind of file, as docs/columns.md says."""
+
+from __future__ import annotations
+
+import doctest
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from served import connected, served
+
+from skytells_nb import columns, files
+from skytells_nb.accessor.kinds import Kind
+from skytells_nb.accessor.schema_columns import column_of_kind
+from skytells_nb.errors import InputError
+
+PAGE = (Path(__file__).parent.parent / "docs" / "columns.md").read_text()
+MATRIX = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+
+
+def made(kind: Kind, *cells: Any) -> pd.Series[Any]:
+    return column_of_kind(kind, list(cells), pd.RangeIndex(len(cells)))
+
+
+COLUMNS: dict[str, pd.Series[Any]] = {
+    "vectors": columns.from_matrix(MATRIX, rows=[0, -1, 2]),
+    'vectors, `dtype="arrow"`': columns.from_matrix(MATRIX, rows=[0, -1, 2], dtype="arrow"),
+    "text": made(Kind("string"), 'a, "b"\n', None, "c"),
+    "whole numbers": made(Kind("integer"), 1, None, 2**60 + 1),
+    "numbers": made(Kind("number"), 0.1, None, 2.0),
+    "true or false": made(Kind("boolean"), True, None, False),
+    "dates and times": made(Kind("datetime"), "2026-01-02T03:04:05", None, "2026-01-02"),
+    "times in UTC": made(Kind("instant"), "2026-01-02T03:04:05+02:00", None, "2026-01-02T00:00:00Z"),
+    "durations": made(Kind("duration"), timedelta(seconds=5), None, timedelta(days=7)),
+    "labels": made(Kind("label", labels=("x", "y", "z")), "y", None, "x"),
+    "labels that are numbers": made(Kind("label", labels=(1, 2)), 2, None, 1),
+    "severities": pd.Series(pd.Categorical(["low", None, "high"], ["safe", "low", "high"], ordered=True)),
+    "decimals": made(Kind("decimal"), Decimal("1.5"), None, Decimal("2.25")),
+    "decimals of fixed digits": made(Kind("decimal", digits=9, places=2), Decimal("1.50"), None, Decimal("2.25")),
+    "structs": made(Kind("struct", parts=(("a", Kind("integer")),)), {"a": 1}, None, {"a": None}),
+    "lists": made(Kind("list", item=Kind("string")), ["a"], None, []),
+    "maps": made(Kind("map", item=Kind("integer")), {"k": 1}, None, {}),
+    "answers as dicts": pd.Series([{"a": 1, "b": None}, None, {"a": 2, "b": "x"}], dtype=object),
+    "values of several kinds": made(Kind("any"), {"a": [1]}, None, 3),
+}
+WAYS: dict[str, Callable[[pd.DataFrame, Path], pd.DataFrame]] = {
+    "`read_parquet`": lambda frame, path: (frame.to_parquet(path), pd.read_parquet(path))[1],
+    "`read_feather`": lambda frame, path: (frame.to_feather(path), pd.read_feather(path))[1],
+    "`files.read`": lambda frame, path: (frame.to_parquet(path), files.read(path))[1],
+    "`read_csv`": lambda frame, path: (frame.to_csv(path, index=False), pd.read_csv(path))[1],
+    "`read_pickle`": lambda frame, path: (frame.to_pickle(path), pd.read_pickle(path))[1],
+}
+
+
+def outcome(column: pd.Series[Any], way: str, path: Path) -> str:
+    """What becomes of a column, in the words of the page."""
+    try:
+        found = WAYS[way](pd.DataFrame({"x": column}), path)["x"]
+    except Exception:
+        return "raises"
+    try:
+        pd.testing.assert_series_equal(found, column.rename("x"))
+    except AssertionError:
+        return f"{found.dtype}"
+    return "same"
+
+
+def table() -> dict[str, dict[str, str]]:
+    lines = [line for line in PAGE.splitlines() if line.startswith("|")]
+    head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    return {row[0]: dict(zip(head[2:], row[2:], strict=True)) for row in rows}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", COLUMNS)
+def test_a_column_becomes_what_the_page_says(kind: str, way: str, tmp_path: Path) -> None:
+    assert outcome(COLUMNS[kind], way, tmp_path / "file") == table()[kind][way]
+
+
+def test_the_page_has_every_kind() -> None:
+    assert list(table()) == list(COLUMNS)
+
+
+@pytest.mark.parametrize("write", ["to_parquet", "to_feather"])
+def test_a_frame_of_all_kinds_comes_back_with_its_order_and_dtypes(write: str, tmp_path: Path) -> None:
+    left_out = ["values of several kinds", "labels that are numbers", "decimals of fixed digits"]
+    frame = pd.DataFrame(COLUMNS).drop(columns=left_out)
+    getattr(frame, write)(tmp_path / "frame")
+    pd.testing.assert_frame_equal(files.read(tmp_path / "frame"), frame)
+
+
+def test_an_index_comes_back_too(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"x": COLUMNS["lists"], "n": [1, 2, 3]}).set_index(pd.Index(list("abc"), name="key"))
+    frame.to_parquet(tmp_path / "frame")
+    pd.testing.assert_frame_equal(files.read(tmp_path / "frame"), frame)
+
+
+def test_a_file_of_another_kind_is_told(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match="neither a Parquet nor a Feather file"):
+        files.read(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("size", [2, 1500])
+def test_vectors_pass_through_a_csv_without_loss(size: int, tmp_path: Path) -> None:
+    matrix = np.random.default_rng(1).standard_normal((3, size)).astype(np.float32)
+    column = columns.from_matrix(matrix, rows=[2, -1, 0], name="v")
+    files.to_text(column).to_frame().to_csv(tmp_path / "v.csv", index=False)
+    pd.testing.assert_series_equal(files.from_text(pd.read_csv(tmp_path / "v.csv")["v"]), column)
+
+
+def test_what_a_csv_wrote_alone_is_read_where_it_is_whole(tmp_path: Path) -> None:
+    pd.DataFrame({"v": COLUMNS["vectors"]}).to_csv(tmp_path / "v.csv", index=False)
+    found = files.from_text(pd.read_csv(tmp_path / "v.csv")["v"])
+    np.testing.assert_allclose(columns.to_matrix(found)[0], MATRIX[[0, 2]], rtol=1e-6)
+    long = columns.from_matrix(np.ones((1, 1500), dtype=np.float32), name="v")
+    long.to_frame().to_csv(tmp_path / "long.csv", index=False)
+    with pytest.raises(InputError, match="middle was left out"):
+        files.from_text(pd.read_csv(tmp_path / "long.csv")["v"])
+    with pytest.raises(InputError, match="Row 0 holds no vector but 'words'"):
+        files.from_text(pd.Series(["words"]))
+
+
+def test_details_and_a_file_of_vectors_come_back_and_are_understood(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"t": ["fine", None, "violence:high", "a cat"]}, index=list("abcd"))
+    with served() as server, connected(server, tmp_path / "c.sqlite"):
+        said = frame.skytells.complete("{t}", details=True, on_error="null", progress=False)
+        path = frame.skytells.embed("t", to=tmp_path / "v.parquet", on_error="null", progress=False)
+        vectors = frame.skytells.embed("t", on_error="null", progress=False)
+    pd.testing.assert_frame_equal(files.read(path), vectors)
+    said.to_parquet(tmp_path / "said")
+    said.to_csv(tmp_path / "said.csv", index_label="row")
+    pd.testing.assert_frame_equal(files.read(tmp_path / "said"), said)
+    read = pd.read_csv(tmp_path / "said.csv", index_col="row", dtype=said.dtypes.to_dict())
+    pd.testing.assert_frame_equal(read.skytells.safety(), said.skytells.safety())
+
+
+def test_the_examples_say_what_comes(tmp_path: Path) -> None:
+    assert doctest.testmod(files) == doctest.TestResults(0, 7)
+
+
+def test_the_cells_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(block, names)
