@@ -378,7 +378,7 @@ def test_text_is_shown_before_the_reader_is_held_up() -> None:
 def test_a_replaced_text_takes_the_outputs_that_were_there() -> None:
     """However many outputs a text had become, the one in its place is all that is left, and ends are shown under it."""
     cell, clock = timed_cell()
-    live = Live(publish=cell, clock=clock, watch_stalls=False, format="code")
+    live = Live(publish=cell, clock=clock, pause=lambda seconds: None, watch_stalls=False, format="code")
     for number in range(1_000):
         live.write(f"line {number}\n" * 10)
         clock.now += 0.1
