@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from skytells_nb.errors import ContentPolicyError
 from skytells_nb.magics.ask import Outcome
 from skytells_nb.magics.question import Answer
 from skytells_nb.widgets.endings import ENDINGS, ending, kept
+from skytells_nb.widgets.verdict_words import found_words, looked_words, speaks_of_answer
 from skytells_nb.wire.responses import Response
-from skytells_nb.wire.safety import Finding, Safety, findings
+from skytells_nb.wire.safety import Safety, findings
 
 _KEPT_USAGE = {"prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens"}
-_SOURCES = {"prompt": "the prompt", "completion": "the answer"}
 _WAYS = {
     "object": "The model takes no JSON schema here; it was asked for any JSON object.",
     "words": "The model takes no JSON form here; it was asked in words.",
@@ -29,7 +28,7 @@ def notes(outcome: Outcome, *, replaying: bool = False, verdict: bool = False, s
     answer, problem = outcome.answer, outcome.problem
     if answer is None:
         found = (
-            _found(Safety(findings(problem.safety, "prompt")).flagged)
+            found_words(Safety(findings(problem.safety, "prompt")).flagged)
             if isinstance(problem, ContentPolicyError)
             else ""
         )
@@ -49,16 +48,16 @@ def safety_note(safety: Safety, complete: bool = True, always: bool = False, *, 
     whether there is text that a verdict has to speak of.
     """
     said = []
-    found = _found(safety.flagged)
+    found = found_words(safety.flagged)
     if found:
         said.append(found)
     due = complete or always
     if any(not f.checked for f in safety.findings) or (due and not safety.findings):
         said.append("not checked: the filter gave no verdict" + (" on the rest" if found else ""))
-    elif due and answered and not any(f.source == "completion" for f in safety.findings):
+    elif due and answered and not speaks_of_answer(safety):
         said.append("the answer is not checked: the filter gave no verdict on it")
     elif always and not said:
-        said.append(_passed(safety))
+        said.append(f"safe; {looked_words(safety)}")
     return f"Safety: {'; '.join(said)}." if said else ""
 
 
@@ -101,21 +100,3 @@ def _refusal(answer: Answer) -> str:
     else:
         parts = [choice.message.refusal for choice in answer.choices[:1] if choice.message.refusal]
     return f"The model refuses: {' '.join(parts)}" if parts else ""
-
-
-def _found(flagged: Iterable[Finding]) -> str:
-    said: dict[str, list[str]] = {}
-    for finding in flagged:
-        word = finding.severity if finding.severity and finding.severity != "safe" else ""
-        facts = [word] if word else ["detected"] if finding.detected else []
-        facts += ["filtered"] if finding.filtered else []
-        said.setdefault(_SOURCES[finding.source], []).append(" ".join([finding.category.replace("_", " "), *facts]))
-    return "; ".join(f"{', '.join(dict.fromkeys(words))} in {source}" for source, words in said.items())
-
-
-def _passed(safety: Safety) -> str:
-    """What was looked at and found safe."""
-    looked: dict[str, list[str]] = {}
-    for finding in safety.findings:
-        looked.setdefault(_SOURCES[finding.source], []).append(finding.category.replace("_", " "))
-    return "safe; " + "; ".join(f"{', '.join(dict.fromkeys(words))} in {place}" for place, words in looked.items())

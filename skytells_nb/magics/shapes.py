@@ -13,6 +13,9 @@ from skytells_nb.widgets.display import Mode
 Shown: TypeAlias = tuple[str, str]
 """A text, and the language that it is in, empty where it is none."""
 
+PROSE_LINES = 12
+"""Lines before a first code block that are taken for its introduction."""
+
 
 class Shape(Protocol):
     """Takes the answer in pieces and gives what of it is to be shown."""
@@ -42,28 +45,51 @@ class AsItIs:
 
 
 class FencedOnly:
-    """Only what stands in code blocks, of one language where it is named; all of it where there is none."""
+    """Only what stands in code blocks, of one language where it is named; all of it where there is none.
 
-    def __init__(self, language: str | None = None) -> None:
+    What has gone on for more than ``PROSE_LINES`` without a block is shown as it comes; should a block turn up after
+    all, it takes the place of everything in the end. Without ``early`` it is shown in the end only, for a place that
+    cannot take back what it shows.
+    """
+
+    def __init__(self, language: str | None = None, early: bool = True) -> None:
         self._language = language
+        self._early = early
         self._fences = FencedLines()
         self._line = ""
-        self._seen: list[str] = []
+        self._unshown: list[str] = []
+        self._lines = 0
+        self._code: list[Shown] = []
         self._block = 0
 
     def feed(self, piece: str) -> Iterable[Shown]:
         *whole, self._line = (self._line + piece).split("\n")
-        if not self._block:
-            self._seen.append(piece)
-        return [shown for line in whole for shown in self._show(line)]
+        shown = [shown for line in whole for shown in self._show(line)]
+        if self._block:
+            return shown
+        self._lines += len(whole)
+        self._unshown.append(piece)
+        return self._rest() if self._without_fence else ()
 
     def finish(self) -> Iterable[Shown]:
         shown = list(self._show(self._line)) if self._line else []
         self._line = ""
-        return shown if self._block else [("".join(self._seen), self._language or "")]
+        return shown if self._block else self._rest()
 
     def instead(self) -> Shown | None:
-        return None
+        if not (self._block and self._without_fence):
+            return None
+        return "".join(code for code, _ in self._code), self._code[0][1]
+
+    @property
+    def _without_fence(self) -> bool:
+        """Whether it was taken for an answer without a block."""
+        return self._early and self._lines > PROSE_LINES
+
+    def _rest(self) -> list[Shown]:
+        """What is not shown yet of an answer without a block."""
+        text, self._unshown = "".join(self._unshown), []
+        return [(text, self._language or "")] if text else []
 
     def _show(self, line: str) -> Iterator[Shown]:
         code = self._fences.feed(line.removesuffix("\r"))
@@ -71,7 +97,10 @@ class FencedOnly:
             return
         gap = "\n" if self._block not in (0, self._fences.count) else ""
         self._block = self._fences.count
-        yield f"{gap}{code}\n", self._fences.language
+        shown = f"{gap}{code}\n", self._fences.language
+        if self._without_fence:
+            self._code.append(shown)
+        yield shown
 
 
 class IndentedJson:
@@ -112,9 +141,9 @@ def unfenced(text: str) -> str:
 def shape_of(format: Format, mode: Mode = "live") -> Shape:
     match format:
         case "code":
-            return FencedOnly()
+            return FencedOnly(early=mode == "live")
         case "html-source":
-            return FencedOnly("html")
+            return FencedOnly("html", early=mode == "live")
         case "json":
             return IndentedJson(early=mode == "live")
     return AsItIs()

@@ -8,7 +8,7 @@ from skytells_nb.engine.report import dollars
 from skytells_nb.errors import APIError, ContentPolicyError
 from skytells_nb.widgets.endings import CUT, Steps, next_step
 from skytells_nb.widgets.panel_turn import Turn
-from skytells_nb.wire.safety import severity_rank
+from skytells_nb.widgets.verdict_words import found_words, speaks_of_answer
 
 PANEL = Steps(
     again="send again",
@@ -16,7 +16,6 @@ PANEL = Steps(
     another_model="Choose another model, then send again.",
     shorten="Shorten the message, or start anew with panel.clear(), then send again.",
 )
-_SOURCES = {"prompt": "the prompt", "completion": "the answer"}
 
 
 def badge(turn: Turn) -> tuple[str, str]:
@@ -27,17 +26,12 @@ def badge(turn: Turn) -> tuple[str, str]:
     safety = turn.safety
     if safety is None:
         return "", ""
-    said: dict[str, list[str]] = {}
-    for finding in safety.flagged:
-        word = finding.severity if severity_rank(finding.severity) > 0 else "detected" if finding.detected else ""
-        words = " ".join(filter(None, [finding.category.replace("_", " "), word]))
-        said.setdefault(_SOURCES[finding.source], []).append(words)
-    where = "; ".join(f"{', '.join(dict.fromkeys(words))} in {source}" for source, words in said.items())
+    where = found_words(safety.flagged, filtered=False)
     if safety.filtered:
         what = "prompt blocked" if safety.blocked and turn.problem is not None else "filtered"
         return "filtered", f"Safety: {what}{f' ({where})' if where else ''}"
     cut = turn.finish_reason in CUT
-    spoken_of = not turn.text or any(f.source == "completion" for f in safety.findings)
+    spoken_of = not turn.text or speaks_of_answer(safety)
     checked = safety.checked and spoken_of and not cut
     if where:
         kind = next((s for s in ("high", "medium", "low") if s == safety.severity), "medium")

@@ -20,11 +20,15 @@ if TYPE_CHECKING:
     from markdown_it.rules_inline import StateInline
     from markdown_it.token import Token
 
+HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 TAGS = {
-    *("p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "pre", "code", "em"),
+    *("p", "br", "hr", *HEADINGS, "ul", "ol", "li", "blockquote", "pre", "code", "em"),
     *("strong", "s", "a", "table", "thead", "tbody", "tr", "th", "td"),
 }
-ATTRIBUTES = {"a": {"href"}, "code": {"class"}, "ol": {"start"}}
+ATTRIBUTES = {"a": {"href"}, "code": {"class"}, "ol": {"start"}, **{tag: {"class"} for tag in HEADINGS}}
+_NOT_LISTED = "jp-toc-ignore"
+"""Keeps a heading out of JupyterLab's table of contents, which is the author's; making entries took most of the page's
+time after a long answer."""
 IMAGE_ATTRIBUTES = {"src", "alt", "referrerpolicy"}
 _NO_REFERRER = "no-referrer"
 """An image's server does not learn which page shows it."""
@@ -127,7 +131,8 @@ def _allowed(tag: str, name: str, value: str) -> str | None:
     if name == "href":
         return value if _LINK.match(value) else None
     if name == "class":
-        return value if _CLASS.fullmatch(value) else None
+        known = _CLASS.fullmatch(value) is not None if tag == "code" else value == _NOT_LISTED
+        return value if known else None
     if name == "src":
         return value if _LOADABLE.fullmatch(value) else None
     if name == "referrerpolicy":
@@ -144,6 +149,7 @@ def _markdown(remote_images: bool) -> MarkdownIt:
     markdown.inline.ruler.before("escape", "math", _math)
     markdown.core.ruler.push("images", _link_images)
     markdown.core.ruler.push("hosts", _show_hosts)
+    markdown.core.ruler.push("headings", _keep_out_of_contents)
     # A relative link would act on the notebook server itself.
     markdown.validateLink = _web_link  # type: ignore[method-assign]
     markdown.renderer.rules["text"] = _text  # type: ignore[attr-defined]
@@ -152,6 +158,12 @@ def _markdown(remote_images: bool) -> MarkdownIt:
 
 def _web_link(url: str) -> bool:
     return _LINK.match(url) is not None
+
+
+def _keep_out_of_contents(state: StateCore) -> None:
+    for block in state.tokens:
+        if block.type == "heading_open":
+            block.attrSet("class", _NOT_LISTED)
 
 
 def _link_images(state: StateCore) -> None:

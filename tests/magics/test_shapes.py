@@ -59,6 +59,37 @@ def test_an_answer_without_such_a_block_is_shown_whole(format: Format) -> None:
     assert shown(format, "<p>", "no fence\n", "at all") == "<p>no fence\nat all"
 
 
+def test_an_answer_that_goes_on_without_a_block_is_shown_as_it_comes() -> None:
+    """After a dozen lines nobody waits for a fence; the dozen is shown too, each letter once."""
+    lines = [f"line {number}\n" for number in range(40)]
+    shape = shape_of("code")
+    before = [shape.feed(line) for line in lines[:12]]
+    assert not any(before)
+    after = [list(shape.feed(line)) for line in lines[12:]]
+    assert all(after)
+    assert [*after[0], *(run for found in after[1:] for run in found), *shape.finish()] == [
+        ("".join(lines[:13]), ""),
+        *((line, "") for line in lines[13:]),
+    ]
+    assert shape.instead() is None
+
+
+def test_a_late_block_takes_the_place_of_what_was_shown() -> None:
+    """It streams below the prose, and is all that is left in the end."""
+    prose = "so it goes\n" * 20
+    assert runs("code", prose, "```python\nx = 1\n", "```\n", "```html\n<b>\n```") == [("x = 1\n\n<b>\n", "python")]
+    assert runs("html-source", prose, "```python\nx = 1\n```\n") == [
+        (prose, "html"),
+        ("```python\nx = 1\n```\n", "html"),
+    ]
+
+
+def test_what_cannot_be_taken_back_waits_for_the_end() -> None:
+    shape = shape_of("code", "plain")
+    assert not any(shape.feed("so it goes\n") for _ in range(40))
+    assert list(shape.finish()) == [("so it goes\n" * 40, "")]
+
+
 def test_json_is_indented_and_anything_else_is_left() -> None:
     """Half an object, as an interrupt leaves it, is shown as it came."""
     assert shown("json", '{"a":', '["é"]}') == '{\n  "a": [\n    "é"\n  ]\n}'

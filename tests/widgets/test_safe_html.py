@@ -298,3 +298,9 @@ def test_nothing_changes_the_order_in_which_text_is_read(text: str) -> None:
     """Overrides, embeddings and isolates are taken out, of code too; letters of right-to-left scripts stay."""
     assert not re.search("[\u202a-\u202e\u2066-\u2069]", safe_html(text) + plain(text) + preformatted(text))
     assert plain("\u05d0\u05d1\u200f") == "\u05d0\u05d1\u200f"
+
+
+@pytest.mark.parametrize("heading", ["# One", "### *Three*", "Two\n---"])
+def test_a_heading_stays_out_of_the_notebooks_contents(heading: str) -> None:
+    """They are the author's, and JupyterLab makes an entry for each heading of an output."""
+    assert re.search(r'<h[1-3] class="jp-toc-ignore">', safe_html(heading))
