@@ -124,11 +124,11 @@ def _add_numbers(figure: Any, marks: Marks, numbers: NDArray[np.float32], color:
 def _add_categories(figure: Any, marks: Marks, found: list[Group], color: str) -> str:
     # What has no name of its own lies under the rest, and comes last in the legend.
     for rank, group in sorted(enumerate(found, start=1), key=lambda ranked: ranked[1].named):
-        label = look.escaped(group.name, LABEL_CHARACTERS)
+        label = look.short(group.name, LABEL_CHARACTERS)
         marks.texts[group.where] += f"<br>{label}"
         line = {"line": {"color": group.color, "width": 1.2}} if group.symbol.endswith("open") else {}
         name = f"{label} ({int(group.where.sum()):,})"
-        shape: dict[str, Any] = {"color": group.color, "symbol": group.symbol, "legendgroup": label}
+        shape: dict[str, Any] = {"color": group.color, "symbol": group.symbol, "legendgroup": look.escaped(group.name)}
         shape["legendrank"] = rank
         figure.add_trace(_trace(marks, group.where, name=name, marker=line, **shape))
     figure.update_layout(legend={"title": {"text": look.escaped(color, LABEL_CHARACTERS)}})

@@ -71,7 +71,7 @@ def safety_by(
     if checked and len(table) > 1:
         figure.add_vline(x=hits / checked, line={"color": look.GREY, "dash": "dot", "width": 1})
     for at, (group, line) in enumerate(table.iterrows()):
-        _write(figure, at, look.wrapped(str(group), width=28, limit=28), x=-0.01, anchor="right", size=12)
+        _write(figure, at, look.short(str(group), 28), x=-0.01, anchor="right", size=12)
         _write(figure, at, look.escaped(_said(line)), x=1.02, anchor="left", size=11)
     most = float(table.loc[table["checked"] > 0, "high"].max()) if checked else 1.0
     figure.update_xaxes(

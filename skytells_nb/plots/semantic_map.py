@@ -64,9 +64,9 @@ def semantic_map(
     ``method="pca"`` is instant; ``"umap"`` shows neighbourhoods and compiles for 10 to 40 seconds on the first map of a
     process. Maps of the same vectors keep their points, in the next process too, so colouring again is instant.
     ``basis`` is the frame whose map is kept: rows of ``frame`` that are not in it are placed among its points and move
-    none of them. ``quality`` measures how far the map can be trusted and puts it in the caption and, as numbers, in
-    ``figure.layout.meta["quality"]``. ``progress`` shows a line during long fits; a function in its place is called
-    with the stage, how much is done, and of how much.
+    none of them; for rows about subjects that it does not have, draw a new map. ``quality`` measures how far the map
+    can be trusted and puts it in the caption and, as numbers, in ``figure.layout.meta["quality"]``. ``progress`` shows
+    a line during long fits; a function in its place is called with the stage, how much is done, and of how much.
 
     Above ``max_points`` (100,000, or 50,000 in space) a seeded sample is drawn; above 50,000 points the columns of
     ``hover`` are left out. ``theme`` is ``"light"``, ``"dark"`` or None for a figure without a ground. Each point

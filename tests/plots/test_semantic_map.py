@@ -318,3 +318,14 @@ def test_umap_is_the_default_method() -> None:
     """Without a method the map is UMAP's, and its caption names the parameters."""
     figure = semantic_map(frame(), color="topic")
     assert "UMAP of cosine distance, 15 neighbours, min_dist 0.1, seed 42" in caption_of(figure)
+
+
+def test_names_with_one_beginning_are_switched_each_by_its_own_entry() -> None:
+    """The legend cuts what it shows, not what it switches, and an outline goes with its points."""
+    data = frame()
+    data["topic"] = "A name so long that no legend can show all of it: " + data["topic"]
+    figure = draw(data, label="topic", hulls=True)
+    points = [trace for trace in figure.data if trace.mode == "markers"]
+    assert len({trace.legendgroup for trace in points}) == len({trace.name for trace in points}) == 3
+    outlines = {trace.legendgroup for trace in figure.data if trace.mode == "lines"}
+    assert outlines == {trace.legendgroup for trace in points}
