@@ -55,11 +55,11 @@ def semantic_map(
     """A map of the rows of a frame by the meaning of their embeddings.
 
     ``embedding`` names a column of vectors; rows without one are left out, and the caption says how many. ``color``
-    names a column: numbers become a colour bar, anything else one trace per value whose legend entry switches it on and
-    off (the 20 most frequent, then "other"). ``label`` names a column of cluster names, which are written at the
-    medians of their points, and colours by it unless ``color`` is given; ``hulls`` outlines the clusters. ``hover``
-    names the columns shown at a point (default: the column of the longest texts; ``[]`` for none), ``size`` a column of
-    numbers drawn as area. ``dimensions=3`` gives a map in space.
+    names a column: numbers, and dates of more than 20 kinds, become a colour bar, anything else one trace per value
+    whose legend entry switches it on and off (the 20 most frequent, then "other"). ``label`` names a column of cluster
+    names, which are written at the medians of their points, and colours by it unless ``color`` is given; ``hulls``
+    outlines the clusters. ``hover`` names the columns shown at a point (default: the column of the longest texts;
+    ``[]`` for none), ``size`` a column of numbers drawn as area. ``dimensions=3`` gives a map in space.
 
     ``method="pca"`` is instant; ``"umap"`` shows neighbourhoods and compiles for 10 to 40 seconds on the first map of a
     process. Maps of the same vectors keep their points, in the next process too, so colouring again is instant.
