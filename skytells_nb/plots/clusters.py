@@ -81,7 +81,7 @@ def add_hulls(figure: Any, points: Floats, values: pd.Series[Any], colors: dict[
             members = members[apart <= np.quantile(apart, CORE_SHARE)]
         corners = outline(members, pad)
         color = colors.get(name, look.GREY)
-        shared = {"hoverinfo": "skip", "showlegend": False, "legendgroup": _shown(name), "name": _shown(name)}
+        shared = {"hoverinfo": "skip", "showlegend": False, "legendgroup": look.escaped(name), "name": _shown(name)}
         if points.shape[1] == 3:
             x, y, z = corners.T
             figure.add_trace(objects.Mesh3d(x=x, y=y, z=z, alphahull=0, color=color, opacity=opacity, **shared))
@@ -125,7 +125,7 @@ def _members(values: pd.Series[Any]) -> dict[str, NDArray[np.bool_]]:
 
 
 def _shown(name: str) -> str:
-    return look.escaped(name, LABEL_CHARACTERS)
+    return look.short(name, LABEL_CHARACTERS)
 
 
 def _offsets(points: Floats, names: list[tuple[str, Any, int]]) -> list[tuple[float, float] | None]:

@@ -43,15 +43,13 @@ def latency(session_or_reports: Any, *, theme: look.Theme | None = None, title: 
         return look.dress(look.say(objects.Figure(), words), theme=theme, title=title, caption="", summary=words)
     from plotly.subplots import make_subplots
 
-    figure = make_subplots(len(found), 1, shared_xaxes=True, vertical_spacing=min(0.1, 0.3 / len(found)))
+    figure = make_subplots(len(found), 1, shared_xaxes=True, vertical_spacing=min(0.16, 0.3 / len(found)))
     for at, histogram in enumerate(found, start=1):
         figure.add_trace(histogram.bars(), at, 1)
         for share in PERCENTILES[:2]:
             x = np.log10(histogram.within(share))
             figure.add_vline(x=x, line={"color": look.GREY, "dash": "dot", "width": 1.5}, row=at, col=1)
-        figure.update_yaxes(
-            title={"text": look.wrapped(histogram.model, width=16, limit=32), "font": {"size": 11}}, row=at
-        )
+        _head(figure, histogram.model, at)
         figure.update_yaxes(nticks=4, rangemode="tozero", tickformat=",d", row=at, col=1)
         figure.update_yaxes(dtick=1 if histogram.counts.max() <= 4 else None, row=at, col=1)
     low = np.log10(min(h.edges[0] for h in found))
@@ -66,11 +64,26 @@ def latency(session_or_reports: Any, *, theme: look.Theme | None = None, title: 
     words = f"Latency of {total:,} {'answer' if total == 1 else 'answers'}. {'; '.join(said)}."
     look.dress(figure, theme=theme, title=title, caption=caption, summary=words)
     figure.layout.annotations[-1].update(yshift=-26)
-    top = 64 if title else 24
+    top = 76 if title else 36
     figure.update_layout(
-        height=top + 66 + max(200, GROUP_PX * len(found)), margin={"b": 66}, showlegend=False, bargap=0
+        height=top + 66 + max(200, GROUP_PX * len(found)), margin={"t": top, "b": 66}, showlegend=False, bargap=0
     )
     return figure
+
+
+def _head(figure: go.Figure, model: str, row: int) -> None:
+    """The model above its panel: names are longer than a panel is high."""
+    figure.add_annotation(
+        text=look.short(model, 70),
+        x=0,
+        y=1,
+        xref="x domain",
+        yref=f"y{row if row > 1 else ''} domain",
+        xanchor="left",
+        yanchor="bottom",
+        showarrow=False,
+        font={"size": 12},
+    )
 
 
 @dataclass(frozen=True, slots=True)

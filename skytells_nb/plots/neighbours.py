@@ -63,7 +63,14 @@ def place(
 ) -> Floats:
     """Points for vectors that were not laid out: the mean of their ``k`` nearest known ones, the nearer the heavier.
 
-    A vector that is equal to a known one gets its point.
+    A vector that is equal to a known one gets its point, and no point depends on the others that are placed with it.
+
+    Measured against ``UMAP.transform`` with 3,000 known vectors of 384 dimensions in 40 groups (CPU seconds,
+    trustworthiness, share of the 15 nearest kept). 600 new ones of the same groups: 0.04 s, 0.993 and 29 % here; 2.1 s,
+    0.993 and 30 % there. 300 of groups that the layout has not seen: 0.857 and 18 % here, 0.951 and 23 % there, so that
+    new subjects are better laid out anew. ``transform`` needs the fitted model, 5 MB beside 24 kB of points, fitted
+    with UMAP's own search in 13 s in place of 7, as it refuses exact neighbours; and a row of an unseen group came to
+    lie up to 0.3 apart, alone and together with others.
     """
     near, apart = nearest(matrix, known, k, tell=tell)
     weights = 1 / (apart + 1e-6)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 MAX_CATEGORIES = 20
 SVG_MAX_POINTS = 5_000
 FEW_POINTS = 200
+DATE_TICKS = 5
 SMALLEST_PX, LARGEST_PX = 4.0, 22.0
 SHARE_IN_SPACE = 0.4
 # Those that exist in space as well; a triangle does not.
@@ -51,6 +52,14 @@ def is_number(values: pd.Series[Any]) -> bool:
 
     kinds = pd.api.types
     return kinds.is_numeric_dtype(values.dtype) and not kinds.is_bool_dtype(values.dtype)
+
+
+def is_scale(values: pd.Series[Any]) -> bool:
+    """Whether a column is drawn on a colour scale: numbers, and dates of which there are too many for a legend."""
+    import pandas as pd
+
+    dates = pd.api.types.is_datetime64_any_dtype(values.dtype)
+    return is_number(values) or (dates and values.nunique() > MAX_CATEGORIES)
 
 
 def diameters(values: pd.Series[Any] | None, n: int) -> NDArray[np.float32] | float:
@@ -92,7 +101,7 @@ def groups(values: pd.Series[Any], column: str) -> list[Group]:
 
 def colors(values: pd.Series[Any]) -> dict[str, str]:
     """The colour of each category that has one of its own; a column of numbers has none."""
-    return {} if is_number(values) else {group.name: group.color for group in groups(values, "") if group.named}
+    return {} if is_scale(values) else {group.name: group.color for group in groups(values, "") if group.named}
 
 
 def add_points(figure: Any, marks: Marks, values: pd.Series[Any] | None, color: str | None) -> str:
@@ -102,6 +111,8 @@ def add_points(figure: Any, marks: Marks, values: pd.Series[Any] | None, color: 
         return ""
     if is_number(values):
         return _add_numbers(figure, marks, _numbers(values), color)
+    if is_scale(values):
+        return _add_dates(figure, marks, values, color)
     return _add_categories(figure, marks, groups(values, color), color)
 
 
@@ -121,14 +132,34 @@ def _add_numbers(figure: Any, marks: Marks, numbers: NDArray[np.float32], color:
     return f" Colour: {color}, from {numbers[known].min():g} to {numbers[known].max():g}."
 
 
+def _add_dates(figure: Any, marks: Marks, values: pd.Series[Any], color: str) -> str:
+    """Dates on the scale of numbers: the share of the time between the first and the last."""
+    first, last = values.min(), values.max()
+    share = ((values - first) / (last - first)).to_numpy(dtype=np.float64, na_value=np.nan).astype(np.float32)
+    known = np.isfinite(share)
+    # With the time of day only where the days alone would not tell the ends apart.
+    form = "%Y-%m-%d" if (last - first).days > DATE_TICKS else "%m-%d %H:%M"
+    at = np.linspace(0, 1, DATE_TICKS)
+    said = [(first + (last - first) * float(tick)).strftime(form) for tick in at]
+    texts = marks.texts.copy()
+    _add_numbers(figure, marks, share, color)
+    marks.texts[known] = texts[known]
+    title = look.escaped(color, LABEL_CHARACTERS)
+    marks.texts[known] += [f"<br>{title}: {moment}" for moment in values[known].astype(str)]
+    figure.data[-1].update(
+        hovertext=marks.texts[known], marker_colorbar={"tickmode": "array", "tickvals": at, "ticktext": said}
+    )
+    return f" Colour: {color}, from {first} to {last}."
+
+
 def _add_categories(figure: Any, marks: Marks, found: list[Group], color: str) -> str:
     # What has no name of its own lies under the rest, and comes last in the legend.
     for rank, group in sorted(enumerate(found, start=1), key=lambda ranked: ranked[1].named):
-        label = look.escaped(group.name, LABEL_CHARACTERS)
+        label = look.short(group.name, LABEL_CHARACTERS)
         marks.texts[group.where] += f"<br>{label}"
         line = {"line": {"color": group.color, "width": 1.2}} if group.symbol.endswith("open") else {}
         name = f"{label} ({int(group.where.sum()):,})"
-        shape: dict[str, Any] = {"color": group.color, "symbol": group.symbol, "legendgroup": label}
+        shape: dict[str, Any] = {"color": group.color, "symbol": group.symbol, "legendgroup": look.escaped(group.name)}
         shape["legendrank"] = rank
         figure.add_trace(_trace(marks, group.where, name=name, marker=line, **shape))
     figure.update_layout(legend={"title": {"text": look.escaped(color, LABEL_CHARACTERS)}})

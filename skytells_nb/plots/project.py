@@ -71,7 +71,8 @@ def project(
     Deterministic for one ``random_state``. The same vectors with the same parameters are answered from memory, and a
     UMAP layout from disk, so that a map is coloured again at once. ``basis`` (m, d) holds the vectors that are laid
     out, whether or not they are in the matrix: the others are placed among them and move none of them, on the same axes
-    for PCA and at the weighted mean of their 5 nearest neighbours for UMAP. ``tell`` hears of each stage of a long fit.
+    for PCA and at the weighted mean of their 5 nearest neighbours for UMAP (``neighbours.place`` says why). ``tell``
+    hears of each stage of a long fit.
 
     >>> corners = np.array([[1, 0], [0, 1], [-1, 0]], dtype=np.float32)
     >>> project(corners, method="pca").points.shape

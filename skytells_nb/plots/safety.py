@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skytells_nb.errors import InputError
 from skytells_nb.plots import theme as look
 from skytells_nb.plots.findings import SOURCES, WHOLE_VERDICT, Findings, Source, read_findings
+from skytells_nb.plots.gathered import gathered
 from skytells_nb.plots.intervals import percent
 from skytells_nb.plots.levels import LEVELS, SAFE, UNCHECKED, WORDS
 
@@ -19,9 +21,10 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 FILTERED = "filtered"
-ROW_PX = 58
-TOP_PX, TITLE_PX, CAPTION_PX = 62, 28, 40
-TILE_WIDTH, TILE_HEIGHT = 0.84, 0.36
+ROW_PX, THIN_ROW_PX = 58, 37
+THIN_ABOVE_LINES = 10
+TOP_PX, TITLE_PX, CAPTION_PX = 76, 28, 40
+TILE_WIDTH, TILE_HEIGHT, THIN_TILE_HEIGHT = 0.84, 0.36, 0.42
 TILE_TOP = 0.46
 FAINTEST = 0.25
 """Opacity of a tile that stands for nearly no row: it still shows its hue."""
@@ -34,6 +37,7 @@ def safety(
     *,
     into: Hashable | None = None,
     source: Source | None = None,
+    max_categories: int | None = 16,
     theme: look.Theme | None = None,
     title: str | None = None,
 ) -> go.Figure:
@@ -47,9 +51,11 @@ def safety(
     or "detected". ``source`` shows one side only.
 
     Each tile is as strong as its share of the rows of its side; count and share stand below it, and
-    ``plots.summary(figure)`` says all of them. What a line lacks to 100 % was not reported.
+    ``plots.summary(figure)`` says all of them. What a line lacks to 100 % was not reported. Of more than
+    ``max_categories`` those without a flag share one line, and the least flagged another; None draws all. More than 10
+    lines are thin and show the counts, with the shares where one points.
 
-    Raises InputError when a column is missing or a source is unknown.
+    Raises InputError when a column is missing, a source is unknown or ``max_categories`` is below 1.
 
     >>> import pandas as pd
     >>> columns = ["row", "source", "category", "severity", "filtered", "detected", "checked"]
@@ -58,44 +64,47 @@ def safety(
     'Safety of 1 prompt. Prompt: hate low 1 (100%).'
     """
     objects = look.graph_objects()
-    found = read_findings(frame_or_tidy, into)
-    sides = _sides(found.of(source))
+    if max_categories is not None and max_categories < 1:
+        raise InputError(f"max_categories is at least 1, or None for all; found {max_categories!r}.")
+    found = read_findings(frame_or_tidy, into).of(source)
+    shared: list[str] = []
+    if max_categories is not None:
+        found, shared = gathered(found, max_categories)
+    sides = _sides(found)
     if not sides:
         words = "No safety verdicts to draw" + (f" for {source}s." if source else ".")
         return look.dress(look.say(objects.Figure(), words), theme=theme, title=title, caption="", summary=words)
     from plotly.subplots import make_subplots
 
-    places = {category: at for at, category in enumerate(_order(sides))}
+    places = {category: at for at, category in enumerate(_order(sides, shared))}
     columns = _columns(sides)
+    thin = len(places) > THIN_ABOVE_LINES
     figure = make_subplots(1, len(sides), shared_yaxes=True, horizontal_spacing=GAP)
     for at, side in enumerate(sides, start=1):
         for column, word in enumerate(columns):
             if word != FILTERED:
-                figure.add_traces(_tiles(side, word, column, places), rows=1, cols=at)
-        figure.add_trace(_numbers(side, columns, places), 1, at)
+                figure.add_traces(_tiles(side, word, column, places, thin), rows=1, cols=at)
+        figure.add_trace(_numbers(side, columns, places, thin), 1, at)
         _head(figure, side, (at - 1) * (1 + GAP) / len(sides))
-    labels = [look.wrapped(_plain_category(name), width=20, limit=38) for name in places]
-    figure.update_xaxes(range=[-0.5, len(columns) - 0.5], tickvals=list(range(len(columns))), ticktext=columns)
+    width, limit = (30, 30) if thin else (20, 38)
+    labels = [look.wrapped(_plain_category(name), width=width, limit=limit) for name in places]
+    figure.update_xaxes(
+        range=[-0.5, len(columns) - 0.5],
+        tickvals=list(range(len(columns))),
+        ticktext=[word.replace(" ", "<br>") for word in columns],
+    )
     figure.update_xaxes(side="top", showgrid=False, zeroline=False, showline=False, tickfont={"size": 11}, tickangle=0)
     figure.update_xaxes(ticks="")
     figure.update_yaxes(ticks="", range=[len(places) - 0.5, -0.5], showgrid=False, zeroline=False, showline=False)
     figure.update_yaxes(tickvals=list(range(len(places))), ticktext=labels)
-    caption = (
-        "rows by the worst finding of the category, and their share · not checked: no verdict, which is not a pass"
-    )
-    look.dress(figure, theme=theme, title=title, caption=caption, summary=_words(sides))
+    share = "the stronger the tile, the larger their share" if thin else "and their share"
+    caption = f"rows by the worst finding of the category, {share} · {NOT_A_PASS}"
+    look.dress(figure, theme=theme, title=title, caption=caption, summary=_words(sides, list(places)))
     top = TOP_PX + (TITLE_PX if title else 0)
     margin = {"t": top, "b": CAPTION_PX}
-    figure.update_layout(
-        showlegend=False, barmode="overlay", height=top + CAPTION_PX + ROW_PX * len(places), margin=margin
-    )
+    height = top + CAPTION_PX + (THIN_ROW_PX if thin else ROW_PX) * len(places)
+    figure.update_layout(showlegend=False, barmode="overlay", height=height, margin=margin)
     return figure
-
-
-def _silent(found: Findings, sides: list[_Side]) -> list[str]:
-    """How many rows have no finding on a side although the service was asked."""
-    missing = [(side.source, int(found.of(side.source).judged.sum()) - side.total) for side in sides]
-    return [f"{n:,} {'row' if n == 1 else 'rows'} without a verdict on the {source}" for source, n in missing if n > 0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +150,12 @@ def _sides(found: Findings) -> list[_Side]:
     return made
 
 
-def _order(sides: list[_Side]) -> list[str]:
-    """Categories by how much was flagged, most first; the one that stands for a whole verdict last."""
+def _order(sides: list[_Side], shared: list[str]) -> list[str]:
+    """Categories by how much was flagged, most first; then lines that several share and the whole verdict."""
     names = {name for side in sides for name in side.counts}
-    return sorted(names, key=lambda name: (name == WHOLE_VERDICT, -sum(side.flagged(name) for side in sides), name))
+    last = [*shared, WHOLE_VERDICT]
+    ranks = {name: last.index(name) + 1 if name in last else 0 for name in names}
+    return sorted(names, key=lambda name: (ranks[name], -sum(side.flagged(name) for side in sides), name))
 
 
 def _columns(sides: list[_Side]) -> list[str]:
@@ -154,13 +165,14 @@ def _columns(sides: list[_Side]) -> list[str]:
     return [word for word, n in zip(WORDS, np.asarray(used).tolist(), strict=True) if n] + [FILTERED] * filtered
 
 
-def _tiles(side: _Side, word: str, column: int, places: dict[str, int]) -> list[Any]:
+def _tiles(side: _Side, word: str, column: int, places: dict[str, int], thin: bool) -> list[Any]:
     """One column of the heatmap: tiles as strong as their share, and over them outline and pattern."""
+    tall = THIN_TILE_HEIGHT if thin else TILE_HEIGHT
     objects, level = look.graph_objects(), LEVELS[WORDS.index(word)]
     shares = {name: side.count(name, word) / side.total for name in places}
     # Between the tiles lie cells of nothing, where the numbers go.
     heat: list[list[float | None]] = [[cell] for name in places for cell in (shares[name] or None, None)][:-1]
-    edges = [edge for at in places.values() for edge in (at - TILE_TOP, at - TILE_TOP + TILE_HEIGHT)]
+    edges = [edge for at in places.values() for edge in (at - TILE_TOP, at - TILE_TOP + tall)]
     texts = [_hover(side, name, word) for name in places]
     drawn = [name for name in places if shares[name]]
     fill = objects.Heatmap(
@@ -178,7 +190,7 @@ def _tiles(side: _Side, word: str, column: int, places: dict[str, int]) -> list[
     )
     frame = objects.Bar(
         x=[column] * len(drawn),
-        y=[TILE_HEIGHT] * len(drawn),
+        y=[tall] * len(drawn),
         base=[places[name] - TILE_TOP for name in drawn],
         width=TILE_WIDTH,
         marker={**level.marker(), "color": "rgba(0,0,0,0)"},
@@ -190,16 +202,18 @@ def _tiles(side: _Side, word: str, column: int, places: dict[str, int]) -> list[
 
 def _hover(side: _Side, category: str, word: str) -> str:
     name = look.wrapped(_plain_category(category), limit=60)
-    return f"{name}<br>{word}: {side.count(category, word):,} of {side.total:,} {side.source}s"
+    count = side.count(category, word)
+    return f"{name}<br>{word}: {count:,} of {side.total:,} {side.source}s ({percent(count / side.total)})"
 
 
-def _numbers(side: _Side, columns: list[str], places: dict[str, int]) -> Any:
+def _numbers(side: _Side, columns: list[str], places: dict[str, int], thin: bool) -> Any:
     """Count and share below each tile; a dash where the category was not reported on this side."""
+    below = THIN_TILE_HEIGHT + 0.02 if thin else TILE_HEIGHT + 0.06
     cells = [(column, word, category) for category in places for column, word in enumerate(columns)]
     return look.graph_objects().Scatter(
         x=[column for column, _, _ in cells],
-        y=[places[category] - TILE_TOP + TILE_HEIGHT + 0.06 for _, _, category in cells],
-        text=[_number(side, category, word) for _, word, category in cells],
+        y=[places[category] - TILE_TOP + below for _, _, category in cells],
+        text=[_number(side, category, word, thin) for _, word, category in cells],
         mode="text",
         textposition="bottom center",
         textfont={"size": 11},
@@ -208,10 +222,13 @@ def _numbers(side: _Side, columns: list[str], places: dict[str, int]) -> Any:
     )
 
 
-def _number(side: _Side, category: str, word: str) -> str:
+def _number(side: _Side, category: str, word: str, thin: bool) -> str:
     if category not in side.counts:
         return "-"
     count = side.count(category, word)
+    if thin:
+        # Where little was flagged, a page of zeros would hide it.
+        return f"{count:,}" if count else "·"
     return f"{count:,}<br>{percent(count / side.total)}" if count else "0"
 
 
@@ -220,7 +237,7 @@ def _head(figure: go.Figure, side: _Side, left: float) -> None:
         text=f"{side.source} ({side.total:,})",
         x=left,
         y=1,
-        yshift=24,
+        yshift=36,
         xanchor="left",
         yanchor="bottom",
         xref="paper",
@@ -233,9 +250,8 @@ def _plain_category(name: str) -> str:
     return "all categories" if name == WHOLE_VERDICT else name.replace("_", " ")
 
 
-def _words(sides: list[_Side]) -> str:
+def _words(sides: list[_Side], order: list[str]) -> str:
     """The chart in sentences."""
-    order = _order(sides)
     totals = [f"{side.total:,} {side.source}{'' if side.total == 1 else 's'}" for side in sides]
     said = []
     for side in sides:

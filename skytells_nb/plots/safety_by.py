@@ -21,6 +21,9 @@ FEW_ROWS = 20
 """Below so many checked rows a group is drawn hollow."""
 GROUP_PX = 26
 POINT = "#0072B2"
+START = 0.22
+NARROW_PX, CHARACTER_PX = 700, 6.1
+"""The numbers stand whole in a figure of this width, at the width of a character of theirs."""
 SIGNS = {1: "above the rest", -1: "below the rest", 0: ""}
 
 
@@ -71,11 +74,11 @@ def safety_by(
     if checked and len(table) > 1:
         figure.add_vline(x=hits / checked, line={"color": look.GREY, "dash": "dot", "width": 1})
     for at, (group, line) in enumerate(table.iterrows()):
-        _write(figure, at, look.wrapped(str(group), width=28, limit=28), x=-0.01, anchor="right", size=12)
+        _write(figure, at, look.short(str(group), 28), x=-0.01, anchor="right", size=12)
         _write(figure, at, look.escaped(_said(line)), x=1.02, anchor="left", size=11)
     most = float(table.loc[table["checked"] > 0, "high"].max()) if checked else 1.0
     figure.update_xaxes(
-        range=[-0.02 * most, 1.05 * most], tickformat=".1%" if most < 0.1 else ".0%", domain=[0.22, 0.62]
+        range=[-0.02 * most, 1.05 * most], tickformat=".1%" if most < 0.1 else ".0%", domain=[START, _end(table)]
     )
     figure.update_yaxes(range=[len(table) - 0.5, -0.5], showticklabels=False, showgrid=False, zeroline=False)
     caption = (
@@ -97,16 +100,25 @@ def _groups(rows: Flagged, most: int, confidence: float) -> Any:
     null = values.isna().to_numpy()
     names = values.astype(str).to_numpy(dtype=object).copy()
     counts = pd.Series(names[~null]).value_counts()
+    last = [f"other ({len(counts) - most:,} values)", f"no {look.plain(rows.name, 20)}"]
     if len(counts) > most:
-        names[~np.isin(names, counts.index[:most])] = f"other ({len(counts) - most:,} values)"
-    names[null] = f"no {look.plain(rows.name, 20)}"
+        names[~np.isin(names, counts.index[:most])] = last[0]
+    names[null] = last[1]
     flat = pd.DataFrame({"group": names, "rows": 1, "checked": rows.checked, "flagged": rows.flagged})
     table = flat.groupby("group", sort=True).sum()
     table["rate"] = table["flagged"] / table["checked"].where(table["checked"] > 0)
     table["low"], table["high"] = wilson(table["flagged"], table["checked"], confidence)
     table["differs"] = compared(table["flagged"], table["checked"], confidence)
-    table = table.sort_values("rate", ascending=False, kind="stable")
+    # What is no group of its own comes below those that are.
+    table["rank"] = [last.index(name) if name in last else -1 for name in table.index]
+    table = table.sort_values(["rank", "rate"], ascending=[True, False], kind="stable")
     return table.assign(place=range(len(table)))
+
+
+def _end(table: Any) -> float:
+    """Where the axis ends, as a share of the width, so that the numbers beside it have room."""
+    longest = max(len(_said(line)) for _, line in table.iterrows())
+    return float(np.clip(0.98 - longest * CHARACTER_PX / NARROW_PX, START + 0.18, 0.68))
 
 
 def _points(table: Any, few: bool) -> Any:

@@ -94,9 +94,9 @@ def _scale(figure: go.Figure, table: Any, most: int) -> None:
     """Both upward axes start at zero; rows are counted in whole numbers."""
     highest = float(table["high"].where(table["checked"] > 0).max())
     top = 1.0 if np.isnan(highest) else min(1.0, highest)
-    figure.update_yaxes(title={"text": "flagged", "font": {"size": 12}}, row=1, col=1)
+    figure.update_yaxes(title={"text": "flagged", "font": {"size": 12}, "standoff": 14}, row=1, col=1)
     figure.update_yaxes(range=[-0.03 * top, 1.05 * top], tickformat=".1%" if top < 0.1 else ".0%", row=1, col=1)
-    figure.update_yaxes(title={"text": "rows", "font": {"size": 12}}, rangemode="tozero", row=2, col=1)
+    figure.update_yaxes(title={"text": "rows", "font": {"size": 12}, "standoff": 14}, rangemode="tozero", row=2, col=1)
     figure.update_yaxes(dtick=1 if most <= 5 else None, tickformat=",d", row=2, col=1)
 
 

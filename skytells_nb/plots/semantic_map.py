@@ -55,18 +55,18 @@ def semantic_map(
     """A map of the rows of a frame by the meaning of their embeddings.
 
     ``embedding`` names a column of vectors; rows without one are left out, and the caption says how many. ``color``
-    names a column: numbers become a colour bar, anything else one trace per value whose legend entry switches it on and
-    off (the 20 most frequent, then "other"). ``label`` names a column of cluster names, which are written at the
-    medians of their points, and colours by it unless ``color`` is given; ``hulls`` outlines the clusters. ``hover``
-    names the columns shown at a point (default: the column of the longest texts; ``[]`` for none), ``size`` a column of
-    numbers drawn as area. ``dimensions=3`` gives a map in space.
+    names a column: numbers, and dates of more than 20 kinds, become a colour bar, anything else one trace per value
+    whose legend entry switches it on and off (the 20 most frequent, then "other"). ``label`` names a column of cluster
+    names, which are written at the medians of their points, and colours by it unless ``color`` is given; ``hulls``
+    outlines the clusters. ``hover`` names the columns shown at a point (default: the column of the longest texts;
+    ``[]`` for none), ``size`` a column of numbers drawn as area. ``dimensions=3`` gives a map in space.
 
     ``method="pca"`` is instant; ``"umap"`` shows neighbourhoods and compiles for 10 to 40 seconds on the first map of a
     process. Maps of the same vectors keep their points, in the next process too, so colouring again is instant.
     ``basis`` is the frame whose map is kept: rows of ``frame`` that are not in it are placed among its points and move
-    none of them. ``quality`` measures how far the map can be trusted and puts it in the caption and, as numbers, in
-    ``figure.layout.meta["quality"]``. ``progress`` shows a line during long fits; a function in its place is called
-    with the stage, how much is done, and of how much.
+    none of them; for rows about subjects that it does not have, draw a new map. ``quality`` measures how far the map
+    can be trusted and puts it in the caption and, as numbers, in ``figure.layout.meta["quality"]``. ``progress`` shows
+    a line during long fits; a function in its place is called with the stage, how much is done, and of how much.
 
     Above ``max_points`` (100,000, or 50,000 in space) a seeded sample is drawn; above 50,000 points the columns of
     ``hover`` are left out. ``theme`` is ``"light"``, ``"dark"`` or None for a figure without a ground. Each point

@@ -91,13 +91,16 @@ def template(theme: Theme | None = None) -> go.layout.Template:
 def dress(figure: go.Figure, *, theme: Theme | None, title: str | None, caption: str, summary: str) -> go.Figure:
     """The figure with its template, title, caption line and the summary in words (``layout.meta["summary"]``)."""
     lines = wrapped(caption, width=110, limit=600)
+    heading = wrapped(title or "", width=80, limit=160)
+    # Plotly raises a title by half of each further line.
+    more = heading.count("<br>")
     figure.update_layout(
         template=template(theme),
-        margin={"l": 16, "r": 16, "t": 56 if title else 24, "b": 28 + 16 * (1 + lines.count("<br>"))},
+        margin={"l": 16, "r": 16, "t": 56 + 22 * more if title else 24, "b": 28 + 16 * (1 + lines.count("<br>"))},
         meta={"summary": summary},
     )
     if title:
-        figure.update_layout(title={"text": wrapped(title, width=80, limit=160)})
+        figure.update_layout(title={"text": heading, "pad": {"l": 16, "t": 18 + 12 * more}})
     figure.add_annotation(
         text=lines,
         name="caption",
@@ -158,6 +161,15 @@ def wrapped(text: object, *, width: int = 50, limit: int = 100) -> str:
         lines.append(rest[: at if at > 0 else width])
         rest = rest[len(lines[-1]) :].lstrip()
     return _entities("\n".join([*lines, rest])).replace("\n", "<br>")
+
+
+def short(text: object, limit: int) -> str:
+    """Escaped text of at most ``limit`` characters, cut in its middle: names of a kind often differ at their ends."""
+    words = plain(text, 8 * limit)
+    if len(words) > limit:
+        tail = (limit - 1) * 2 // 5
+        words = f"{words[: limit - 1 - tail].rstrip()}…{words[-tail:].lstrip()}"
+    return _entities(words)
 
 
 def plain(text: object, limit: int | None = None) -> str:

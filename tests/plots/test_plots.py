@@ -109,3 +109,11 @@ def test_the_summary_is_read_back() -> None:
     figure = theme.dress(go.Figure(), theme=None, title=None, caption="c", summary="12 rows")
     assert plots.summary(figure) == "12 rows"
     assert plots.summary(go.Figure()) == ""
+
+
+def test_names_are_cut_in_their_middle() -> None:
+    """Names of a kind differ at their ends; the limit counts characters as the reader sees them."""
+    assert theme.short("a <b>", 30) == "a &lt;b&gt;"
+    cut = [theme.short(f"The same long beginning of many names: {kind}", 20) for kind in ("bikes", "trams")]
+    assert cut == ["The same lon…: bikes", "The same lon…: trams"]
+    assert theme.short("<" * 50, 10) == "&lt;" * 6 + "…" + "&lt;" * 3

@@ -309,3 +309,12 @@ def test_compiled_code_goes_to_the_cache_directory_of_the_user(tmp_path: Path, v
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == str(tmp_path / kept / "numba" if kept else tmp_path)
+
+
+def test_where_a_row_is_placed_does_not_depend_on_those_that_come_with_it() -> None:
+    """Alone, in another order or beside rows from elsewhere: the same point, so that maps of parts agree."""
+    known, new = clusters(300)[0], np.vstack([clusters(40, seed=1)[0], 9 * clusters(9, seed=2)[0]])
+    points = np.random.default_rng(0).normal(size=(300, 2)).astype(np.float32)
+    together = place(new, known, points)
+    np.testing.assert_allclose(place(new[::-1], known, points)[::-1], together, atol=1e-5)
+    np.testing.assert_allclose(np.vstack([place(row[None], known, points) for row in new]), together, atol=1e-5)

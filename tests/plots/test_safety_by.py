@@ -121,3 +121,17 @@ def test_what_cannot_be_used_is_refused(call: dict[str, Any], found: str) -> Non
     """The error says what was found."""
     with pytest.raises(InputError, match=found):
         safety_by(completed(LOW, topic=["a"]), **call)
+
+
+def test_what_is_no_group_of_its_own_comes_last() -> None:
+    """The rest and the rows without a group, however often they were flagged; and the longest line has its room."""
+    data = table(*(finding(row, severity="high" if row >= 4 else "safe") for row in range(9)))
+    groups = pd.Series(["a", "a", "a", "b", "b", "b", "c", "d", None], name="team")
+    figure = safety_by(data, groups, max_groups=2)
+    last = ["other (2 values)", "no team"]
+    assert [text for text in said(figure) if text in ("a", "b", *last)] == ["b", "a", *last]
+    few, many = (
+        safety_by(table(*(finding(row, checked=row % 2 == 0) for row in range(n))), pd.Series(["a"] * n))
+        for n in (1, 5000)
+    )
+    assert many.layout.xaxis.domain[1] < few.layout.xaxis.domain[1]

@@ -222,3 +222,38 @@ def test_an_unknown_side_is_refused() -> None:
     """There are prompts and completions."""
     with pytest.raises(InputError, match="not 'answers'"):
         safety(table(finding()), source="answers")  # type: ignore[arg-type]
+
+
+def test_forty_categories_fit_on_a_screen() -> None:
+    """Those without a flag share a line that counts each row once, and all of them are drawn where asked for."""
+    data = table(
+        *(
+            finding(row, category=f"c{at:02}", severity="low" if at < 5 and row == at else "safe", checked=row != 5)
+            for row in range(6)
+            for at in range(40)
+        )
+    )
+    figure = safety(data)
+    labels = list(figure.layout.yaxis.ticktext)
+    assert labels == ["c00", "c01", "c02", "c03", "c04", "35 categories<br>without a flag"]
+    assert figure.layout.height < 500
+    assert "35 categories without a flag safe 5 (83%), not checked 1 (17%)" in summary(figure)
+    every = safety(data, max_categories=None)
+    assert len(every.layout.yaxis.ticktext) == 40
+    assert every.layout.height < 1_600
+
+
+def test_the_least_flagged_of_many_share_a_line() -> None:
+    """The most flagged keep their own; in the shared line the worst finding of each row counts."""
+    data = table(
+        *(
+            finding(row, category=f"c{at}", severity="high" if row <= at else "safe")
+            for row in range(9)
+            for at in range(6)
+        )
+    )
+    figure = safety(data, max_categories=2)
+    assert list(figure.layout.yaxis.ticktext) == ["c5", "c4", "4 more categories"]
+    assert "4 more categories safe 5 (56%), high 4 (44%)" in summary(figure)
+    with pytest.raises(InputError, match="at least 1"):
+        safety(data, max_categories=0)

@@ -318,3 +318,33 @@ def test_umap_is_the_default_method() -> None:
     """Without a method the map is UMAP's, and its caption names the parameters."""
     figure = semantic_map(frame(), color="topic")
     assert "UMAP of cosine distance, 15 neighbours, min_dist 0.1, seed 42" in caption_of(figure)
+
+
+def test_names_with_one_beginning_are_switched_each_by_its_own_entry() -> None:
+    """The legend cuts what it shows, not what it switches, and an outline goes with its points."""
+    data = frame()
+    data["topic"] = "A name so long that no legend can show all of it: " + data["topic"]
+    figure = draw(data, label="topic", hulls=True)
+    points = [trace for trace in figure.data if trace.mode == "markers"]
+    assert len({trace.legendgroup for trace in points}) == len({trace.name for trace in points}) == 3
+    outlines = {trace.legendgroup for trace in figure.data if trace.mode == "lines"}
+    assert outlines == {trace.legendgroup for trace in points}
+
+
+def test_many_dates_are_a_scale_and_few_are_categories() -> None:
+    """A legend of three hundred days helps nobody; the scale says its ends, the hover text the day, null is a trace."""
+    data = frame(30)
+    data["day"] = pd.date_range("2026-01-01", periods=30)
+    data.iloc[4, data.columns.get_loc("day")] = pd.NaT
+    figure = draw(data, color="day")
+    assert [trace.name for trace in figure.data] == ["no day (1)", ""]
+    scale = figure.data[-1]
+    assert list(scale.marker.colorbar.ticktext)[:: len(scale.marker.colorbar.ticktext) - 1] == [
+        "2026-01-01",
+        "2026-01-30",
+    ]
+    assert scale.hovertext[0].endswith("<br>day: 2026-01-01")
+    assert "from 2026-01-01" in summary(figure)
+    few = draw(data.assign(day=data["day"].dt.to_period("M").dt.to_timestamp()), color="day")
+    assert len(few.data) == 2
+    assert few.data[-1].marker.colorbar.ticktext is None
