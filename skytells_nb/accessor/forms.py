@@ -143,7 +143,9 @@ class FormWork:
         self._name = name
 
     def send(self, client: Skytells, inputs: Sequence[str]) -> Delivery:
-        return self._work.send(cast(Skytells, _AskingClient(client, self._known, self._name)), inputs)
+        asking = _AskingClient(client, self._known, self._name)
+        delivery = self._work.send(cast(Skytells, asking), inputs)
+        return replace(delivery, refused=asking.refused)
 
     def body(self, inputs: Sequence[str]) -> dict[str, Any]:
         """What is sent for these inputs, in the form that is known to be taken."""
@@ -175,15 +177,30 @@ class _AskingClient:
         self.chat = SimpleNamespace(completions=_Asked(client.chat.completions.create, known, name))
         self.responses = _Asked(client.responses.create, known, name)
 
+    @property
+    def refused(self) -> int:
+        """Requests that were refused for their form."""
+        return int(self.chat.completions.refused) + self.responses.refused
+
 
 class _Asked:
     def __init__(self, create: Callable[..., Any], known: KnownForms, name: str) -> None:
         self._create = create
         self._known = known
         self._name = name
+        self.refused = 0
 
     def create(self, **body: Any) -> Any:
-        return self._known.ask(self._name, lambda form: self._create(**in_form(form, body)))
+        tries = 0
+
+        def send(form: str) -> Any:
+            nonlocal tries
+            tries += 1
+            return self._create(**in_form(form, body))
+
+        answer = self._known.ask(self._name, send)
+        self.refused += tries - 1
+        return answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import pydantic
 
 from skytells_nb.accessor.cells import cell_at
+from skytells_nb.accessor.fits import faults
 from skytells_nb.accessor.json_schema import read_schema, sent_schema
 from skytells_nb.accessor.json_text import object_text
 from skytells_nb.accessor.kinds import Kind, kinds_of
@@ -57,8 +58,7 @@ def field_kinds(schema: Schema) -> dict[str, Kind]:
 def reader(schema: Schema) -> Callable[[str], Record]:
     """A function from an answer's text to its record; raises ValueError, with what is wrong, where it does not fit.
 
-    A pydantic model checks all that it says; a JSON schema is checked for the types of its fields, those that are
-    required, and enums.
+    A pydantic model checks all that it says; a JSON schema is checked word by word, formats where columns have them.
     """
     kinds = field_kinds(schema)
     if isinstance(schema, Mapping):
@@ -70,7 +70,7 @@ def _read_by_model(model: type[pydantic.BaseModel], kinds: Mapping[str, Kind], t
     try:
         found = model.model_validate_json(object_text(text))
     except pydantic.ValidationError as problem:
-        raise ValueError(_faults(problem)) from None
+        raise ValueError(_told(problem)) from None
     return Record(found.model_dump(by_alias=False), _cells(kinds, found.model_dump(mode="json", by_alias=False)))
 
 
@@ -84,14 +84,22 @@ def _read_by_schema(schema: Mapping[str, Any], kinds: Mapping[str, Kind], text: 
     missing = [name for name in schema.get("required", ()) if name not in fields]
     if missing:
         raise ValueError(f"it lacks {', '.join(missing)}")
-    return Record(fields, _cells(kinds, fields))
+    cells = _cells(kinds, fields)
+    wrong = faults(schema, fields)
+    if wrong:
+        raise ValueError(_few(wrong))
+    return Record(fields, cells)
 
 
 def _cells(kinds: Mapping[str, Kind], fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: cell_at(name, kind, fields.get(name)) for name, kind in kinds.items()}
 
 
-def _faults(problem: pydantic.ValidationError) -> str:
-    faults = problem.errors(include_url=False, include_context=False, include_input=False)
-    said = [": ".join(filter(None, (".".join(map(str, f["loc"])), f["msg"]))) for f in faults[:_MOST_FAULTS]]
-    return "; ".join(said) + (f"; and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else "")
+def _told(problem: pydantic.ValidationError) -> str:
+    found = problem.errors(include_url=False, include_context=False, include_input=False)
+    return _few([": ".join(filter(None, (".".join(map(str, f["loc"])), f["msg"]))) for f in found])
+
+
+def _few(said: Sequence[str]) -> str:
+    more = f"; and {len(said) - _MOST_FAULTS} more" if len(said) > _MOST_FAULTS else ""
+    return "; ".join(said[:_MOST_FAULTS]) + more

@@ -286,6 +286,8 @@ class Run:
         try:
             delivery = self._work.send(client, inputs)
             used = (delivery.tokens_in, delivery.tokens_out) if delivery.tokens_in else None
+            with self._lock:
+                self.tally.requests += delivery.refused
         except AnswerError:
             # It was answered, so it was paid for, and nobody says how much it was.
             used = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +32,8 @@ class Delivery:
     values: Values
     tokens_in: int
     tokens_out: int
+    refused: int = 0
+    """Requests beside this one that were refused for their form and cost nothing."""
 
 
 class Work(Protocol):
@@ -115,8 +118,9 @@ def limit_in(params: Mapping[str, Any]) -> tuple[str, int] | None:
 class CompletionWork:
     """One input in, one completion out.
 
-    Where all tokens went to reasoning, so that the answer ended at its limit before it had a word, it is asked for once
-    more with twice the room, which the run paces and pays like any request. Such a completion has the tokens of both.
+    Where all tokens went to reasoning, so that the answer ended at its limit before it had a word, or where JSON was
+    cut there, it is asked for once more with twice the room, which the run paces and pays like any request. Such a
+    completion has the tokens of both.
     """
 
     def __init__(self, model: str, system: str | None, params: Mapping[str, Any], form: Form | None = None) -> None:
@@ -170,7 +174,7 @@ class CompletionWork:
                     tokens_in=before.tokens_in + kept.tokens_in,
                     tokens_out=before.tokens_out + kept.tokens_out,
                 )
-            elif self.form.widen and kept.is_unsaid and (room := self._room_for(text, kept)):
+            elif self.form.widen and self._is_useless(kept) and (room := self._room_for(text, kept)):
                 self._unsaid[text] = kept, room
                 self._room = max(self._room, room)
                 return paid
@@ -189,6 +193,16 @@ class CompletionWork:
             self._count += 1
             self._tokens_out += tokens_out
             self._most = max(self._most, tokens_out)
+
+    def _is_useless(self, kept: Completed) -> bool:
+        """Whether it ended at its limit before there was anything to use."""
+        if kept.is_unsaid or kept.finish_reason != "length" or not self.params.get("response_format"):
+            return kept.is_unsaid
+        try:
+            json.loads(kept.text)
+        except (ValueError, RecursionError):
+            return True
+        return False
 
     def _room_for(self, text: str, kept: Completed) -> int | None:
         """The limit to try again with, ``None`` where there is no more room."""

@@ -98,6 +98,7 @@ def test_every_row_is_answered_and_paid_once_whatever_the_service_takes(
     assert out["name"].tolist() == WORDS
     assert len(service.answered) == len(WORDS)
     assert service.refused == refused
+    assert out.skytells.report.requests == len(service.answered) + len(service.refused)
 
 
 def test_what_a_service_refuses_is_remembered_for_other_schemas_too(ask: Callable[..., pd.DataFrame]) -> None:

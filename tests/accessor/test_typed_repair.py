@@ -162,13 +162,24 @@ def test_raise_says_how_many_answers_do_not_fit_once_all_is_kept(tmp_path: Path)
         assert settled(server, "chat").requests == sent
 
 
-def test_an_answer_cut_at_the_limit_is_not_asked_for_again(tmp_path: Path) -> None:
+def test_an_answer_cut_at_the_limit_is_asked_for_once_more_with_twice_the_room(tmp_path: Path) -> None:
     with served(generator=Mistaken({})) as server, connected(server, tmp_path / "c.sqlite"):
         out = pd.DataFrame({"t": ["cat"]}).skytells.complete(
-            "{t}", params={"max_tokens": 1}, on_error="null", **SETTINGS
+            "{t}", params={"max_tokens": 3}, flatten=True, details=True, **SETTINGS
         )
-        assert settled(server, "chat").requests == 1
-    assert "was cut before it was whole; give it more room" in str(out.skytells.report.errors[0])
+        assert settled(server, "chat").requests == out.skytells.report.requests == 2
+    assert out["legs"].tolist() == [4]
+    assert out["completion_finish_reason"].tolist() == ["stop"]
+    assert out["completion_tokens_out"].sum() == out.skytells.report.tokens_out > 3
+
+
+def test_an_answer_cut_in_twice_the_room_is_not_asked_for_again(tmp_path: Path) -> None:
+    with served(generator=Mistaken({})) as server, connected(server, tmp_path / "c.sqlite"):
+        frame = pd.DataFrame({"t": ["cat"]})
+        out = frame.skytells.complete("{t}", params={"max_tokens": 1}, on_error="null", **SETTINGS)
+        frame.skytells.complete("{t}", params={"max_tokens": 1}, on_error="null", **SETTINGS)
+        assert settled(server, "chat").requests == 2
+    assert "was cut before it was whole; give it more room with max_tokens" in str(out.skytells.report.errors[0])
 
 
 def test_a_repair_that_is_refused_leaves_the_row_with_both_reasons(tmp_path: Path) -> None:
