@@ -83,7 +83,7 @@ class Call:
 
     def quietly(self) -> Call:
         """The same call without a progress line, for the few texts a call needs beside its rows."""
-        return replace(self, progress=False, asker=None)
+        return replace(self, progress=False)
 
     def ended(self, report: Report) -> None:
         """Keep the report, for the session and for what was asked."""
