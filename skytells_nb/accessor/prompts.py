@@ -170,7 +170,7 @@ def _illustrated(
 
 def _after(cell: Any, turns: list[Message] | None, label: Any) -> list[Message] | None:
     """The row's conversation with its turns after it; ``None`` where it has none."""
-    if turns is None or cell is None or cell is pd.NA or (isinstance(cell, float) and cell != cell):
+    if turns is None or cell is None or cell is pd.NA or cell is pd.NaT or (isinstance(cell, float) and cell != cell):
         return None
     try:
         found = json.loads(cell) if isinstance(cell, str) else cell

@@ -67,7 +67,7 @@ def _ask(function: RowFunction, row: Row) -> Asked:
         ) from problem
     if isinstance(asked, str):
         return asked
-    if asked is None or asked is pd.NA or (isinstance(asked, float) and asked != asked):
+    if asked is None or asked is pd.NA or asked is pd.NaT or (isinstance(asked, float) and asked != asked):
         return None
     if isinstance(asked, Mapping):
         asked = [asked]
