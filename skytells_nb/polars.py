@@ -94,7 +94,7 @@ def _pandas(given: Any) -> Any:
 
 def _rows(frame: pl.DataFrame, asked: pd.DataFrame, made: pd.DataFrame) -> pl.DataFrame:
     """The rows of the polars frame that are in ``made``, with the columns that are new or not what they were."""
-    whole = len(made) == len(frame)
+    whole = made.index.equals(asked.index)
     rows = frame if whole else frame[made.index.to_numpy()]
     before = asked if whole else asked.loc[made.index]
 

@@ -83,6 +83,11 @@ def test_rows_that_are_chosen_keep_their_order_and_their_dtypes(server: LocalSer
     found = vectors.skytells.search("a cat sleeps", k=2, progress=False)
     assert found["n"].to_list() == [0, 2]
     assert found.schema == {**vectors.schema, "score": pl.Float32}
+    every = vectors.skytells.search(["a dog runs", "stocks fell"], k=2, progress=False)
+    assert every["score_query"].to_list() == ["a dog runs", "a dog runs", "stocks fell", "stocks fell"]
+    assert every["text"].to_list()[::2] == ["a dog runs", "stocks fell"]
+    whole = df.drop_nulls().skytells.search("stocks fell", "text", k=9, progress=False)
+    assert (whole["n"][0], sorted(whole["n"])) == (4, [0, 1, 2, 4])
     kept = vectors.skytells.dedupe(progress=False)
     assert kept["n"].to_list() == [0, 1, 3, 4]
     assert kept.schema == vectors.schema

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, Unpack
 
 import numpy as np
@@ -14,6 +15,7 @@ from skytells_nb.accessor.duplicates import near_duplicates
 from skytells_nb.accessor.join_verb import JoinVerb
 from skytells_nb.accessor.nearest import nearest
 from skytells_nb.accessor.runs import RunOptions, check_options, remember
+from skytells_nb.accessor.texts import STRING_DTYPE
 from skytells_nb.accessor.vectors import (
     Embedding,
     Floats,
@@ -21,7 +23,7 @@ from skytells_nb.accessor.vectors import (
     Source,
     Vectors,
     check_dimensions,
-    embedded_query,
+    embedded_queries,
 )
 from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.events import Listener
@@ -39,7 +41,7 @@ class VectorVerbs(ClusterVerbs, JoinVerb):
 
     def search(
         self,
-        query: str,
+        query: str | Sequence[str],
         column: Any = "embedding",
         k: int = 5,
         *,
@@ -56,23 +58,32 @@ class VectorVerbs(ClusterVerbs, JoinVerb):
         rows the earlier comes first. Where fewer rows have an embedding there are fewer; where none can have one,
         nothing is sent. Raises RowError where the query cannot be embedded.
 
+        A list of queries gives the rows of the first, then those of the second, and so on, with the query that each was
+        found by in ``<into>_query``; a row that is near to several is there as often.
+
         >>> df = pd.DataFrame({"text": ["a cat sleeps", "stock prices fell"]})
         >>> df.skytells.search("kittens", column="text", k=1, progress=False)["text"].tolist()
         ['a cat sleeps']
+        >>> found = df.skytells.search(["kittens", "money"], "text", k=1, progress=False)
+        >>> found["score_query"].tolist(), found.index.tolist()
+        (['kittens', 'money'], [0, 1])
         """
         check_options(options)
-        if not isinstance(query, str) or not query.strip():
-            raise InputError(f"The query is a text that is not empty; found {query!r}.")
+        queries = _queries(query)
         most = check_count("k", k)
         self._check_into(into, column)
         source, embedding = Source(self._frame, column), Embedding(model, dimensions)
         with self._runs("search", on_error, progress, options) as runs:
-            if not source.present.any():
-                return self._nearest_rows(Vectors.none(), np.empty((1, 0), dtype=np.float32), most, into, runs.report)
-            target = embedded_query(runs, query, embedding)
-            vectors = source.vectors(runs, embedding)
-            check_dimensions(vectors.matrix, f"Column {column!r}", target, "the query")
-            return self._nearest_rows(vectors, target, most, into, runs.report)
+            vectors, targets = Vectors.none(), np.empty((len(queries), 0), dtype=np.float32)
+            if source.present.any():
+                targets = embedded_queries(runs, queries, embedding)
+                vectors = source.vectors(runs, embedding)
+                check_dimensions(vectors.matrix, f"Column {column!r}", targets, "the query")
+            result = self._nearest_rows(vectors, targets, most, into, runs.report)
+            if not isinstance(query, str):
+                found = np.repeat(np.array(queries, dtype=object), min(most, len(vectors)))
+                result[self._full(self._beside(into, "query"))] = pd.Series(found, dtype=STRING_DTYPE).array
+            return result
 
     def similar(
         self,
@@ -165,11 +176,11 @@ class VectorVerbs(ClusterVerbs, JoinVerb):
             return self._with(made, runs.report)
 
     def _nearest_rows(
-        self, vectors: Vectors, target: Floats, k: int, into: Any, report: Report, besides: int = -1
+        self, vectors: Vectors, targets: Floats, k: int, into: Any, report: Report, besides: int = -1
     ) -> pd.DataFrame:
-        places, scores = _best(vectors, target, k, besides)
-        result = self._frame.iloc[places].copy()
-        result[self._full(into)] = scores
+        found = _best(vectors, targets, k, besides)
+        result = self._frame.iloc[np.concatenate([places for places, _ in found])].copy()
+        result[self._full(into)] = np.concatenate([scores for _, scores in found])
         remember(result, report)
         return result
 
@@ -186,11 +197,23 @@ class VectorVerbs(ClusterVerbs, JoinVerb):
         return int(places[0])
 
 
-def _best(vectors: Vectors, target: Floats, k: int, besides: int) -> tuple[Places, Floats]:
-    """Positions of other rows and their cosines, the best first."""
+def _best(vectors: Vectors, targets: Floats, k: int, besides: int) -> list[tuple[Places, Floats]]:
+    """For each target the positions of other rows and their cosines, the best first."""
     if not len(vectors):
-        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
-    places, scores = nearest(target, vectors.matrix, k + 1)
-    rows = vectors.rows[places[0]]
-    kept = np.flatnonzero(rows != besides)[:k]
-    return rows[kept], scores[0][kept]
+        return [(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)) for _ in targets]
+    best = []
+    for places, scores in zip(*nearest(targets, vectors.matrix, k + 1), strict=True):
+        rows = vectors.rows[places]
+        kept = np.flatnonzero(rows != besides)[:k]
+        best.append((rows[kept], scores[kept]))
+    return best
+
+
+def _queries(given: Any) -> list[str]:
+    """The queries, whether one was given or a list."""
+    several = [given] if isinstance(given, str) or not isinstance(given, (Sequence, pd.Series, pd.Index)) else [*given]
+    wrong = [query for query in several if not isinstance(query, str) or not query.strip()]
+    if wrong or not several:
+        found = wrong[0] if wrong else given
+        raise InputError(f"The query is a text that is not empty, or a list of such texts; found {found!r}.")
+    return several

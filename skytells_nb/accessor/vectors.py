@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,12 +93,14 @@ def embedded(runs: VerbRuns, texts: Texts, embedding: Embedding, *, quietly: boo
     return Vectors.of(series)
 
 
-def embedded_query(runs: VerbRuns, query: str, embedding: Embedding) -> Floats:
-    """The vector (1, d) of one text; raises RowError where it has none."""
-    found = embedded(runs, np.array([query], dtype=object), embedding, quietly=True)
-    if not len(found):
+def embedded_queries(runs: VerbRuns, queries: Sequence[str], embedding: Embedding) -> Floats:
+    """The vectors (q, d) of these texts; raises RowError where one has none."""
+    found = embedded(runs, np.array(queries, dtype=object), embedding, quietly=True)
+    if len(found) < len(queries):
         report = runs.report
-        raise RowError(f"The query could not be embedded: {next(iter(report.errors.values()))}", report=report)
+        place, reason = next(iter(report.errors.items()))
+        which = f" {queries[place]!r}" if len(queries) > 1 else ""
+        raise RowError(f"The query{which} could not be embedded: {reason}", report=report)
     return found.matrix
 
 

@@ -79,6 +79,31 @@ def test_the_report_of_a_search_counts_rows_and_query(server: LocalServer, df: p
     assert df.skytells.report == report
 
 
+def test_several_queries_are_one_run_and_their_rows_follow_each_other(server: LocalServer, df: pd.DataFrame) -> None:
+    both = df.skytells.search(["a dog runs", "stocks fell", "a dog runs"], "text", k=2, into="near", progress=False)
+    assert both["near_query"].tolist() == [q for q in ("a dog runs", "stocks fell", "a dog runs") for _ in range(2)]
+    for place, query in ((0, "a dog runs"), (2, "stocks fell"), (4, "a dog runs")):
+        alone = df.skytells.search(query, "text", k=2, into="near", progress=False)
+        pd.testing.assert_frame_equal(both.iloc[place : place + 2].drop(columns="near_query"), alone)
+    assert server.stats["embeddings"].repeated == 0
+    none = df.iloc[:0].skytells.search(["a"], "text", progress=False)
+    assert (len(none), none["score_query"].dtype) == (0, both["near_query"].dtype)
+    fewer = df.skytells.search(["a dog runs"], "text", k=99, progress=False)
+    assert len(fewer) == df["text"].notna().sum()
+
+
+@pytest.mark.parametrize("query", ["", " ", [], ["a", ""], ["a", None], None, 3, [3]])
+def test_a_query_is_a_text_or_several(server: LocalServer, df: pd.DataFrame, query: Any) -> None:
+    with pytest.raises(InputError, match="a list of such texts"):
+        df.skytells.search(query, "text", progress=False)
+    assert server.stats["embeddings"].requests == 0
+
+
+def test_of_several_queries_the_one_that_fails_is_named(server: LocalServer, df: pd.DataFrame) -> None:
+    with pytest.raises(RowError, match=r"The query 'half \\ud800' could not be embedded"):
+        df.skytells.search(["fine", "half \ud800"], "text", on_error="null", progress=False)
+
+
 def test_dimensions_of_the_query_follow_the_keyword(server: LocalServer, df: pd.DataFrame) -> None:
     small = df.skytells.embed("text", dimensions=12, progress=False)
     found = small.skytells.search("a cat sleeps", k=2, dimensions=12, progress=False)
@@ -138,7 +163,7 @@ def test_similar_to_a_text_that_failed_says_why(server: LocalServer) -> None:
         (lambda d: d.skytells.search("x", "n"), "Column 'n' holds int64: neither texts nor embeddings"),
         (lambda d: d.skytells.search("x", "nope"), "no column 'nope'"),
         (lambda d: d.skytells.search("x", "text", True), "k is 1 or more; found True"),
-        (lambda d: d.skytells.search(["x"], "text"), r"not empty; found \['x'\]"),
+        (lambda d: d.skytells.search([["x"]], "text"), r"not empty, or a list of such texts; found \['x'\]"),
         (lambda d: d.skytells.search("x", "text", into="text"), "would replace the column"),
         (lambda d: d.skytells.search("x", "text", colum="a"), "Unknown keyword 'colum'"),
         (lambda d: d.assign(m=[[1.0], [1.0, 2.0], None, None, None]).skytells.search("x", "m"), "different lengths"),
