@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from skytells_nb.accessor.base import FrameDoor
+from skytells_nb.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
@@ -26,13 +28,16 @@ class StyleDoor(FrameDoor):
         A vector is its first numbers and its length, ``[0.12, -0.53, 0.64, … 512]``; nulls are a dash; texts keep their
         lines, stand to the left, and are escaped, while ``frame.style`` takes what a model wrote as HTML. Style it
         further with all that a Styler has (``.background_gradient``, ``.hide``). Sends nothing; take ``head()`` of a
-        large frame first. Raises ValueError, as pandas does, where index or columns are not unique.
+        large frame first. Raises ValueError, as pandas does, where index or columns are not unique, and
+        MissingExtraError without jinja2.
 
         >>> df = pd.DataFrame({"text": ["<b>"], "embedding": [[0.125, 2.0, 3.0, 4.0]]})
         >>> html = df.skytells.style().to_html()
         >>> "[0.125, 2, 3, … 4]" in html, "&lt;b&gt;" in html
         (True, True)
         """
+        if find_spec("jinja2") is None:
+            raise MissingExtraError("A styled table", "notebook")
         frame = self._frame
         words: list[Hashable] = [name for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name].dtype)]
         styler = frame.style.format(_shown, escape="html", na_rep="—").format_index(escape="html", axis=0)
