@@ -163,8 +163,8 @@ class FrameAccessor(PreviewDoor, TextVerbs, VectorVerbs, StyleDoor):
         makes the row null, a null parameter is left out. ``preview`` shows what would be sent.
 
         ``api="responses"`` asks by the Responses API, with nothing stored at the service. ``reasoning_effort`` ("low",
-        "high", …) goes to either. An answer whose tokens all went to reasoning is asked for once more with twice the
-        room; one that is empty all the same is null, and an error of its row.
+        "high", …) goes to either. An answer whose tokens all went to reasoning, or whose JSON was cut at the limit, is
+        asked for once more with twice the room; one that is empty or cut all the same is null, and an error of its row.
 
         ``rows_per_request`` (2 to 100) asks for the answers of that many rows in one request: under a limit of
         requests, that many times the rows. Each answer comes under the id of its row; where one is missing, doubled or
