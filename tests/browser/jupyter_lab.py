@@ -123,7 +123,16 @@ def run_all(page: Page) -> None:
 
 
 def save(page: Page) -> None:
-    page.evaluate("async () => { await window.jupyterapp.commands.execute('docmanager:save'); }")
+    """Save until the file holds what the page does: what comes while a file is written makes it old again."""
+    page.evaluate("""async () => {
+        const app = window.jupyterapp, deadline = Date.now() + 30000;
+        while (true) {
+            await app.commands.execute('docmanager:save');
+            await new Promise((resolve) => setTimeout(resolve, 100));
+            if (!app.shell.currentWidget.context.model.dirty) return;
+            if (Date.now() > deadline) throw new Error('the notebook does not stay saved');
+        }
+    }""")
 
 
 def reload(page: Page) -> None:

@@ -104,7 +104,6 @@ class Opened:
     def saved(self) -> Any:
         """The notebook's file, once it holds what the page does."""
         save(self.page)
-        self.page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
         return json.loads(self.file.read_text())
 
     def shot(self, name: str) -> None:

@@ -128,7 +128,6 @@ def test_what_the_options_show_can_be_read_and_used(tmp_path: Path, chromium: Pa
         expect(cell_of(page, 6).locator(".skytells-md").last).to_have_text("Yes, it is.\n")
 
         save(page)
-        page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
         lose_kernel(page)
         expect(cell_of(page, 1).locator(".highlight span.k").first).to_be_visible()
         expect(cell_of(page, 6).locator(".skytells-reasoning summary")).to_be_visible()

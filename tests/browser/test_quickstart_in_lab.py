@@ -68,7 +68,6 @@ def test_the_quickstart_streams_maps_and_charts_in_jupyterlab(tmp_path: Path, ch
         figures.nth(0).scroll_into_view_if_needed()
         page.screenshot(path=str(shots / "lab-map.png"))
         save(page)
-        page.wait_for_function("() => !window.jupyterapp.shell.currentWidget.context.model.dirty")
         shown = answer.inner_text()
     assert not outside
     saved = json.loads((root / "quickstart.ipynb").read_text())
