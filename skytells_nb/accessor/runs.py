@@ -44,10 +44,38 @@ class RunOptions(TypedDict, total=False):
     """The session to use in the place of the default one."""
 
 
+OF_THE_MODEL = frozenset(
+    [
+        "temperature",
+        "top_p",
+        "max_tokens",
+        "max_completion_tokens",
+        "max_output_tokens",
+        "stop",
+        "seed",
+        "presence_penalty",
+        "frequency_penalty",
+        "logit_bias",
+        "logprobs",
+        "n",
+        "user",
+        "response_format",
+        "tools",
+        "tool_choice",
+    ]
+)
+"""What people know as keywords of other clients; here they are parameters that go to the service as they are."""
+
+
 def check_options(options: Mapping[str, Any]) -> None:
     """Raises InputError for a keyword nobody knows, with the nearest one that exists."""
     known = list(RunOptions.__annotations__)
-    for name in options:
+    for name, value in options.items():
+        if name in OF_THE_MODEL:
+            raise InputError(
+                f"Unknown keyword {name!r}. Parameters of the model go into params, where a verb asks one: "
+                f"params={{{name!r}: {value!r}}}."
+            )
         if name not in known:
             near = difflib.get_close_matches(name, [*known, "model", "into", "on_error", "progress"], n=1)
             hint = f" Did you mean {near[0]!r}?" if near else f" Known beside the named ones: {', '.join(known)}."

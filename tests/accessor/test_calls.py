@@ -149,3 +149,11 @@ def test_a_warning_does_not_promise_a_cache_that_is_off(server: LocalServer) -> 
     with pytest.warns(SkytellsWarning) as caught:
         pd.DataFrame({"t": ["one", ""]}).skytells.complete("{t}", cache="off", progress=False)
     assert "cache" not in str(caught[0].message)
+
+
+@pytest.mark.parametrize("name", ["temperature", "max_tokens", "stop"])
+def test_a_parameter_of_the_model_is_told_where_it_goes(name: str) -> None:
+    """It is a keyword of other clients, so many will try it."""
+    frame = pd.DataFrame({"text": ["a"]})
+    with pytest.raises(InputError, match=rf"params=\{{'{name}': 7\}}"):
+        frame.skytells.complete("{text}", **{name: 7})
