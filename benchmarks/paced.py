@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.pacing import Flat, Piece
 from skytells_nb.local.server import LocalServer
@@ -22,11 +22,17 @@ WORDS = (
 )
 
 
-class Paced:
-    """Answers ``"<tokens> <tokens a second>"`` with so much Markdown at that rate; a rate of 0 is no wait at all.
+CALLS = (
+    *("compute(row)", "table.loc[row]", "values.mean()", "'a label'", '"text"', "np.sqrt(total)", "None", "{1: 2}"),
+    "0.25",
+)
+Format = Literal["markdown", "code"]
+OPENING: dict[Format, str] = {"markdown": "begun {:.4f}\n\n", "code": "```python\n# begun {:.4f}\n"}
+"""The first token of an answer: when it was given away, in seconds since the epoch."""
 
-    The first words tell when they were given away, in seconds since the epoch.
-    """
+
+class Paced:
+    """Answers ``"<tokens> <tokens a second> <format>"`` with so much at that rate; a rate of 0 is no wait at all."""
 
     name = "local-paced"
     context = 1_000_000
@@ -37,19 +43,46 @@ class Paced:
         return PROMPT_TOKENS
 
     def stream(self, messages: list[dict[str, Any]], **asked: Any) -> Iterator[Piece]:
-        count, rate = messages[-1]["content"].split()
+        count, rate, format = messages[-1]["content"].split()
         interval = 1 / float(rate) if float(rate) else 0.0
         begun = time.monotonic()
-        for number, text in enumerate(tokens(int(count))):
+        for number, text in enumerate(tokens(int(count), format)):
             wait = begun + number * interval - time.monotonic()
             if wait > 0:
                 time.sleep(wait)
-            yield Piece(f"begun {time.time():.4f}\n\n" if number == 0 else text)
+            yield Piece(OPENING[format].format(time.time()) if number == 0 else text)
         yield Piece("", "stop", PROMPT_TOKENS, int(count))
 
 
-def tokens(count: int) -> list[str]:
-    """Markdown of so many tokens, some 5.4 characters each: prose, lists and code. The same each time."""
+def tokens(count: int, format: Format = "markdown") -> list[str]:
+    """An answer of so many tokens, the same each time; the first gives its place to the opening."""
+    return _markdown(count) if format == "markdown" else _code(count)
+
+
+def _code(count: int) -> list[str]:
+    """One block of Python, some 4.5 characters a token: functions with names, numbers, words, calls and comments."""
+    chance = random.Random(7)
+    found = ["```python\n"]
+    while len(found) < count:
+        found += ["def ", chance.choice(WORDS), "_", chance.choice(WORDS), "(", "row", ", ", "table", "):", "\n"]
+        found += ["    ", '"""', *_words(chance, 8), '"""', "\n"]
+        for _ in range(chance.randrange(4, 20)):
+            kind = chance.choice(("assign", "assign", "number", "if", "comment"))
+            if kind == "assign":
+                found += ["    ", chance.choice(WORDS), " = ", chance.choice(CALLS), "\n"]
+            elif kind == "number":
+                found += ["    ", "total", " += ", str(chance.randrange(10_000)), " * ", chance.choice(WORDS), "\n"]
+            elif kind == "if":
+                found += ["    ", "if ", chance.choice(WORDS), " is ", "not ", "None", ":", "\n"]
+                found += ["        ", "return ", chance.choice(CALLS), "\n"]
+            else:
+                found += ["    ", "# ", *_words(chance, 7), "\n"]
+        found += ["    ", "return ", "total", "\n\n\n"]
+    return found[:count]
+
+
+def _markdown(count: int) -> list[str]:
+    """Some 5.4 characters a token: prose, lists and code."""
     chance = random.Random(7)
     found: list[str] = []
     while len(found) < count:
