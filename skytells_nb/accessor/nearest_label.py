@@ -12,9 +12,9 @@ from skytells_nb import columns
 from skytells_nb.accessor.labels import Labels
 from skytells_nb.accessor.runs import Call
 from skytells_nb.accessor.texts import Texts
-from skytells_nb.accessor.totals import Tally
 from skytells_nb.accessor.values import embed_texts
 from skytells_nb.accessor.vectors import unit
+from skytells_nb.accessor.verb_runs import VerbRuns
 from skytells_nb.engine.report import Report
 from skytells_nb.errors import RowError
 
@@ -27,27 +27,26 @@ def nearest_labels(
     A label stands where its name does, with its meaning and its examples where there are any: at the mean of their unit
     vectors. Raises RowError where one of those has no embedding.
     """
-    with Tally(call) as tally:
-        targets = _targets(tally, labels, model)
-        series, report = embed_texts(tally.call(), texts, index, model, None, "numpy", "texts")
-        tally.add(report)
+    with VerbRuns("classify", len(texts), lambda: call) as runs:
+        targets = _targets(runs, labels, model)
+        series, report = embed_texts(runs.call(of_rows=True), texts, index, model, None)
+        runs.add(report)
         matrix, valid = columns.to_matrix(series)
         values = np.full(len(texts), None, dtype=object)
         if len(matrix):
             # Not divided by the length of a text's own vector: that moves no label before another.
             values[valid] = np.array(labels.names, dtype=object)[np.argmax(matrix @ targets.T, axis=1)]
-        return pd.Series(values, index=index, dtype=object), tally.total()
+        return pd.Series(values, index=index, dtype=object), runs.report
 
 
-def _targets(tally: Tally, labels: Labels, model: str | None) -> NDArray[np.float32]:
+def _targets(runs: VerbRuns, labels: Labels, model: str | None) -> NDArray[np.float32]:
     """A unit vector for each label, float32 (labels, dimensions)."""
     said = [f"{name}: {labels.meanings[name]}" if name in labels.meanings else name for name in labels.names]
     texts = [*said, *(text for text, _ in labels.examples)]
     owners = [*range(len(said)), *(labels.names.index(found[0]) for _, found in labels.examples)]
-    series, report = embed_texts(
-        tally.call().quietly(), np.array(texts, dtype=object), pd.RangeIndex(len(texts)), model, None, "numpy", "labels"
-    )
-    tally.add(report)
+    call, shown = runs.call().quietly(), np.array(texts, dtype=object)
+    series, report = embed_texts(call, shown, pd.RangeIndex(len(texts)), model, None)
+    runs.add(report)
     matrix, known = columns.to_matrix(series)
     if not known.all():
         first = int(np.argmin(known))

@@ -107,6 +107,11 @@ class RepairCall(Call):
         self.session.record_run(report)
         self.reports.append(report)
 
+    def revise(self, report: Report, **more: Any) -> Report:
+        revised = super().revise(report, **more)
+        self.reports[:] = [revised if known is report else known for known in self.reports]
+        return revised
+
 
 def repair(
     call: RepairCall,

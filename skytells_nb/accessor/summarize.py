@@ -15,8 +15,8 @@ from skytells_nb.accessor.policies import SafetyChoice, SafetyPolicy
 from skytells_nb.accessor.runs import Call, RunOptions, check_options, remember
 from skytells_nb.accessor.summary_tree import Group, SummaryTree
 from skytells_nb.accessor.texts import column_of
-from skytells_nb.accessor.totals import Tally
 from skytells_nb.accessor.values import prompt_job
+from skytells_nb.accessor.verb_runs import VerbRuns
 from skytells_nb.accessor.withhold import withhold
 from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.events import Listener
@@ -90,11 +90,11 @@ class Summarize(AskDoor):
             if number >= 0 and text is not None and text.strip():
                 groups[number].texts.append(text)
         counts = [len(group.texts) for group in groups]
-        with Tally(call) as tally:
-            answers = SummaryTree(part, whole, most).reduce(tally, groups, index, into)
+        with VerbRuns("summarize", len(index), lambda: call) as runs:
+            answers = SummaryTree(part, whole, most).reduce(runs, groups, index, into)
         made = withhold(policy, answers, {into: answers.column}, call)
         result = pd.DataFrame({COUNT: pd.Series(counts, index=index, dtype="int64"), **made}, index=index)
-        remember(result, tally.total(), {into: answers.rows})
+        remember(result, runs.report, {into: answers.rows})
         return result
 
     def _groups(self, by: Any) -> tuple[NDArray[np.int64], pd.Index[Any]]:

@@ -13,8 +13,8 @@ from skytells_nb.accessor.chunks import chunks, pieces, prompt_of
 from skytells_nb.accessor.row_problems import told
 from skytells_nb.accessor.runs import Call
 from skytells_nb.accessor.texts import Texts
-from skytells_nb.accessor.totals import Tally
 from skytells_nb.accessor.values import Answers, complete_texts
+from skytells_nb.accessor.verb_runs import VerbRuns
 from skytells_nb.engine.job import Job
 from skytells_nb.engine.work import Completed
 from skytells_nb.errors import AnswerError
@@ -47,25 +47,25 @@ class SummaryTree:
     window: int
     """Estimated tokens of the texts in one request."""
 
-    def reduce(self, tally: Tally, groups: Sequence[Group], index: pd.Index[Any], into: Any) -> Answers:
+    def reduce(self, runs: VerbRuns, groups: Sequence[Group], index: pd.Index[Any], into: Any) -> Answers:
         """A summary for each group, null where it has no texts or a part of it failed."""
         level = 0
         while parted := {
             number: parts for number, group in enumerate(groups) if len(parts := self._parts(group, level)) > 1
         }:
-            self._shorten(tally, groups, parted, level)
+            self._shorten(runs, groups, parted, level)
             level += 1
-        call = tally.call()
+        call = runs.call(of_rows=True)
         answers = told(call, complete_texts(call, self.whole, _prompts(groups), index, into, None), {})
         answers = _whole(answers, groups, call)
-        tally.add(answers.report)
+        runs.add(answers.report)
         return answers
 
     def _parts(self, group: Group, level: int) -> list[list[str]]:
         return chunks(group.texts, self.window, least=2 if level else 1)
 
     def _shorten(
-        self, tally: Tally, groups: Sequence[Group], parted: Mapping[int, list[list[str]]], level: int
+        self, runs: VerbRuns, groups: Sequence[Group], parted: Mapping[int, list[list[str]]], level: int
     ) -> None:
         """Put summaries of its parts in the place of each group's texts."""
         # A summary that is left over at the end of a level goes up as it is.
@@ -76,11 +76,11 @@ class SummaryTree:
             if level == 0 or len(part) > 1
         ]
         prompts = _array([prompt_of(parted[number][place]) for number, place in asked])
-        call = tally.call()
+        call = runs.call()
         # A part that failed is a failure of its group, which is told of at the end.
         quiet = call if call.on_error == "raise" else replace(call, on_error="null")
         answers = complete_texts(quiet, self.part, prompts, pd.RangeIndex(len(prompts)), "part", None)
-        tally.add(answers.report)
+        runs.add(answers.report)
         shortened = {number: [prompt_of(part) for part in parts] for number, parts in parted.items()}
         for row, (number, place) in enumerate(asked):
             groups[number].see(answers.rows[row])

@@ -33,8 +33,8 @@ def embed_texts(
     index: pd.Index[Any],
     model: str | None,
     dimensions: int | None,
-    dtype: Literal["numpy", "arrow"],
-    name: Any,
+    dtype: Literal["numpy", "arrow"] = "numpy",
+    name: Any = "vector",
 ) -> tuple[pd.Series[Any], Report]:
     """A column of vectors for these texts."""
     if dtype not in ("numpy", "arrow"):

@@ -84,24 +84,24 @@ class Source:
         return self._vectors if self.texts is None else embedded(runs, self.texts, embedding)
 
 
-def embedded(runs: VerbRuns, texts: Texts, embedding: Embedding, *, quietly: bool = False) -> Vectors:
+def embedded(runs: VerbRuns, texts: Texts, embedding: Embedding) -> Vectors:
     """The vectors of these texts in one run, whose rows are those of the report."""
-    call = runs.call().quietly() if quietly else runs.call()
-    index = pd.RangeIndex(len(texts))
-    series, report = embed_texts(call, texts, index, embedding.model, embedding.dimensions, "numpy", "vector")
-    runs.add(report, main=not quietly)
+    call = runs.call(of_rows=True)
+    series, report = embed_texts(call, texts, pd.RangeIndex(len(texts)), embedding.model, embedding.dimensions)
+    runs.add(report)
     return Vectors.of(series)
 
 
 def embedded_queries(runs: VerbRuns, queries: Sequence[str], embedding: Embedding) -> Floats:
     """The vectors (q, d) of these texts; raises RowError where one has none."""
-    found = embedded(runs, np.array(queries, dtype=object), embedding, quietly=True)
-    if len(found) < len(queries):
-        report = runs.report
+    texts, call = np.array(queries, dtype=object), runs.call().quietly()
+    series, report = embed_texts(call, texts, pd.RangeIndex(len(queries)), embedding.model, embedding.dimensions)
+    runs.add(report)
+    if report.errors:
         place, reason = next(iter(report.errors.items()))
         which = f" {queries[place]!r}" if len(queries) > 1 else ""
-        raise RowError(f"The query{which} could not be embedded: {reason}", report=report)
-    return found.matrix
+        raise RowError(f"The query{which} could not be embedded: {reason}", report=runs.report)
+    return Vectors.of(series).matrix
 
 
 def check_dimensions(left: Floats, left_name: str, right: Floats, right_name: str) -> None:

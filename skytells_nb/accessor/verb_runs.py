@@ -18,29 +18,38 @@ NO_MODEL = "no model"
 
 
 class _RowsOfOne(Tally):
-    """A tally whose rows and errors are those of a named run."""
+    """A tally whose rows and errors are those of one run, however that one ended."""
 
     main: Report | None = None
+    of_rows = False
+    """Whether the next run is the one."""
 
-    def __init__(self, call: Call, operation: str) -> None:
+    def __init__(self, call: Call, nothing: Report) -> None:
         super().__init__(call)
-        self._operation = operation
+        self._nothing = nothing
 
-    @property
-    def last(self) -> Report:
-        return self._reports[-1]
+    def add(self, report: Report) -> None:
+        super().add(report)
+        if self.of_rows:
+            self.main = report
+
+    def shown(self) -> Report:
+        """The run of the rows; before there is one, the last run with rows that had to ask nothing."""
+        rows, last = self._nothing.rows, self._reports[-1]
+        answered = rows if last.state == "done" else 0
+        return self.main or replace(last, rows=rows, nulls=0, answered=answered, failed=0, errors={}, partial=None)
 
     def put_main(self, report: Report) -> None:
-        """Put this in the place of the main run, else of the last."""
-        old = self.main or self.last
+        """Put this in the place of the run of the rows, else of the last."""
+        old = self.main or self._reports[-1]
         self._reports = [report if known is old else known for known in self._reports]
         self.main = report
 
     def total(self) -> Report:
-        main = self.main or self.last
-        others = [report for report in self._reports if report is not main]
+        main, last = self.shown(), self._reports[-1]
+        others = [report for report in self._reports if report is not (self.main or last)]
         models = ", ".join(dict.fromkeys(report.model for report in self._reports))
-        return replace(summed(main, *others), operation=self._operation, model=models, state=self.last.state)
+        return replace(summed(main, *others), operation=self._nothing.operation, model=models, state=last.state)
 
 
 class VerbRuns:
@@ -64,23 +73,24 @@ class VerbRuns:
     ) -> None:
         self._stack.__exit__(kind, problem, trace)
 
-    def call(self) -> Call:
-        """The call for the next run, with what is left of the budget."""
-        return self._begun().call()
+    def call(self, *, of_rows: bool = False) -> Call:
+        """The call for the next run, with what is left of the budget.
 
-    def add(self, report: Report, *, main: bool = False) -> None:
-        """A run that ended; the rows and errors of the whole are those of the ``main`` one, else of the last."""
+        Rows and errors of the whole are those of the run ``of_rows``, also where it is interrupted.
+        """
         tally = self._begun()
-        tally.add(report)
+        tally.of_rows = of_rows
+        return tally.call()
+
+    def add(self, report: Report) -> None:
+        """A run that ended."""
+        self._begun().add(report)
         self._asked = True
-        if main:
-            tally.main = report
 
     def blame(self, errors: Mapping[int, Exception]) -> None:
         """Rows of the main run, or of the verb, that failed in the last run."""
         tally = self._begun()
-        rows = self._nothing.rows
-        base = tally.main or replace(tally.last, rows=rows, nulls=0, answered=rows, failed=0, errors={})
+        base = tally.shown()
         fresh = {row: problem for row, problem in errors.items() if row not in base.errors}
         tally.put_main(
             replace(
@@ -98,5 +108,5 @@ class VerbRuns:
 
     def _begun(self) -> _RowsOfOne:
         if self._tally is None:
-            self._tally = self._stack.enter_context(_RowsOfOne(self._open(), self._nothing.operation))
+            self._tally = self._stack.enter_context(_RowsOfOne(self._open(), self._nothing))
         return self._tally
