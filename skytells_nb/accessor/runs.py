@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from skytells_nb import columns
 from skytells_nb.accessor.texts import STRING_DTYPE, Texts
 from skytells_nb.engine.answers import Answers as Room
+from skytells_nb.engine.budget import Budget
 from skytells_nb.engine.engine import Engine, OnError
 from skytells_nb.engine.events import Listener, ignore
 from skytells_nb.engine.job import Job, Pace
@@ -108,6 +109,11 @@ class Call:
         engine = session.engine_for(cache)
         pace = Pace(options.get("max_in_flight"), options.get("requests_per_minute"), options.get("tokens_per_minute"))
         return cls(session, engine, on_error, progress, options.get("budget"), pace, asker)
+
+    def check_budget(self, model: str) -> None:
+        """Raises InputError where the budget cannot be kept for this model, before a run of another one is paid."""
+        if self.budget is not None:
+            Budget(self.budget, self.session.ask_price(model), model)
 
     def quietly(self) -> Call:
         """The same call without a progress line, for the few texts a call needs beside its rows."""

@@ -82,6 +82,11 @@ class VerbRuns:
         tally.of_rows = of_rows
         return tally.call()
 
+    def will_complete(self, model: str | None) -> None:
+        """A later run asks this chat model; raises InputError now where the budget cannot be kept for it."""
+        call = self._begun().call()
+        call.check_budget(model or call.session.settings.model)
+
     def add(self, report: Report) -> None:
         """A run that ended."""
         self._begun().add(report)
