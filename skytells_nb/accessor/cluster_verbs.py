@@ -71,7 +71,7 @@ class ClusterVerbs(NearnessDoor):
             raise InputError(f"n={most} is more than the {rows:,} rows of {column!r} that are not null.")
         texts = self._texts_to_name(source, text) if name and rows else None
         with self._runs("cluster", on_error, progress, options) as runs:
-            if texts is not None:
+            if texts is not None and options.get("budget") is not None:
                 runs.will_complete(chat_model)
             vectors = _with_direction(source.vectors(runs, Embedding(model, dimensions)))
             if not len(vectors):

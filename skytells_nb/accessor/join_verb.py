@@ -82,7 +82,7 @@ class JoinVerb(NearnessDoor):
         comparable = here.present.any() and there.present.any()
         texts = self._texts_to_confirm(other, here, there, text) if question is not None and comparable else None
         with self._runs("join", on_error, progress, options) as runs:
-            if texts is not None:
+            if texts is not None and options.get("budget") is not None:
                 runs.will_complete(chat_model)
             left, right = _sides(runs, here, there, Embedding(model, dimensions))
             check_dimensions(left.matrix, f"Column {mine!r}", right.matrix, f"column {theirs!r}")

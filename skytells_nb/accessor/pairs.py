@@ -78,10 +78,11 @@ def merged(
         right = np.concatenate([right, np.full(len(missing), -1)])[order]
         score = np.concatenate([score, np.full(len(missing), np.nan, dtype=np.float32)])[order]
     mine = frame.iloc[rows]
-    theirs = other.set_axis(pd.RangeIndex(len(other)), axis=0).reindex(right)
+    theirs = other.set_axis(pd.RangeIndex(len(other)), axis=0).reindex(right).set_axis(mine.index)
+    # As columns and not as arrays: pandas would make an object column of texts one of another dtype.
     made: Mapping[Any, Any] = {
-        **{name: mine.iloc[:, at].array for at, name in enumerate(names[0])},
-        **{name: theirs.iloc[:, at].array for at, name in enumerate(names[1])},
+        **{name: mine.iloc[:, at] for at, name in enumerate(names[0])},
+        **{name: theirs.iloc[:, at] for at, name in enumerate(names[1])},
         into: score,
     }
     return pd.DataFrame(made, index=mine.index)
