@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from skytells_nb.accessor.cells import shown
-from skytells_nb.accessor.json_schema import resolved
+from skytells_nb.wire.strict_schema import resolved
 
 Faults = Iterator[str]
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from skytells_nb.accessor.json_schema import AWARE, DECIMAL, resolved
+from skytells_nb.accessor.json_schema import AWARE, DECIMAL
+from skytells_nb.wire.strict_schema import resolved
 
 KindName: TypeAlias = Literal[
     "string",

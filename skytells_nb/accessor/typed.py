@@ -11,16 +11,15 @@ import pydantic
 
 from skytells_nb.accessor.cells import cell_at
 from skytells_nb.accessor.fits import faults
-from skytells_nb.accessor.json_schema import read_schema, sent_schema
+from skytells_nb.accessor.json_schema import read_schema
 from skytells_nb.accessor.json_text import object_text
 from skytells_nb.accessor.kinds import Kind, kinds_of
 from skytells_nb.errors import InputError
+from skytells_nb.wire.strict_schema import named_schema
 
 Schema: TypeAlias = type[pydantic.BaseModel] | Mapping[str, Any]
 
 _MOST_FAULTS = 5
-_LONGEST_NAME = 64
-"""Characters that the service takes in the name of a schema."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +36,16 @@ def response_format(schema: Schema) -> dict[str, Any]:
     Raises InputError for what is no schema of an object, and for a type that no JSON can hold.
     """
     if isinstance(schema, type) and issubclass(schema, pydantic.BaseModel):
-        # The name of a generic model has brackets, which the service refuses.
-        kept = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in schema.__name__)
-        name, body = kept[:_LONGEST_NAME], sent_schema(schema)
+        asked = named_schema(schema)
     elif isinstance(schema, Mapping):
-        name, body = str(schema.get("title", "answer")), dict(schema)
+        asked = {"name": str(schema.get("title", "answer")), "strict": True, "schema": dict(schema)}
     else:
         raise InputError(f"schema is a pydantic model or a JSON schema as a dict; found {type(schema).__name__}.")
+    body = asked["schema"]
     if body.get("type") != "object":
         raise InputError("schema must describe an object with fields (a JSON schema of type 'object').")
     body.setdefault("additionalProperties", False)
-    return {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": body}}
+    return {"type": "json_schema", "json_schema": asked}
 
 
 def field_kinds(schema: Schema) -> dict[str, Kind]:

@@ -17,12 +17,12 @@ import pydantic
 from skytells_nb.errors import BadRequestError, ContentPolicyError, ContextLengthError, SkytellsError
 from skytells_nb.magics.args import MagicUsageError
 from skytells_nb.magics.shapes import unfenced
+from skytells_nb.wire.strict_schema import named_schema, sent_schema
 
 Way = Literal["schema", "object", "words"]
 
 _WEAKER: dict[Way, Way] = {"schema": "object", "object": "words"}
 _MOST_FAULTS = 3
-_DEFINITIONS = ("$defs", "definitions", "properties")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +44,13 @@ class JsonForm:
     def for_chat(self) -> dict[str, Any] | None:
         """``response_format`` of Chat Completions."""
         if self.way == "schema" and self.kind is not None:
-            return {"type": "json_schema", "json_schema": self._named_schema()}
+            return {"type": "json_schema", "json_schema": named_schema(self.kind)}
         return {"type": "json_object"} if self.way == "object" else None
 
     def for_responses(self) -> dict[str, Any] | None:
         """``text.format`` of Responses, where the same is written flat."""
         if self.way == "schema" and self.kind is not None:
-            return {"type": "json_schema", **self._named_schema()}
+            return {"type": "json_schema", **named_schema(self.kind)}
         return {"type": "json_object"} if self.way == "object" else None
 
     @property
@@ -60,7 +60,7 @@ class JsonForm:
             return "Answer with one JSON object and nothing else."
         if self.way == "schema":
             return ""
-        schema = json.dumps(self.kind.model_json_schema(), ensure_ascii=False)
+        schema = json.dumps(sent_schema(self.kind), ensure_ascii=False)
         return f"Answer with one JSON object and nothing else. It fits this JSON schema: {schema}"
 
     def read(self, text: str) -> Any:
@@ -78,10 +78,6 @@ class JsonForm:
         said = [": ".join(filter(None, (".".join(map(str, f["loc"])), f["msg"]))) for f in faults[:_MOST_FAULTS]]
         more = f"; and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
         raise ValueError("; ".join(said) + more)
-
-    def _named_schema(self) -> dict[str, Any]:
-        assert self.kind is not None
-        return {"name": self.kind.__name__[:64], "strict": True, "schema": strict(self.kind.model_json_schema())}
 
 
 def json_form(schema: str | None, namespace: Mapping[str, Any]) -> JsonForm:
@@ -102,27 +98,6 @@ def refuses_form(problem: SkytellsError) -> bool:
         return False
     said = f"{problem.param} {problem.message}".lower()
     return any(word in said for word in ("response_format", "text.format", "schema", "json")) or problem.param == "text"
-
-
-def strict(schema: Any) -> Any:
-    """The schema as strict mode wants it: every object closed, every property required, no defaults.
-
-    >>> strict({"type": "object", "properties": {"a": {"type": "integer", "default": 1}}})["required"]
-    ['a']
-    """
-    if isinstance(schema, list):
-        return [strict(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    closed = {
-        word: {name: strict(part) for name, part in value.items()} if word in _DEFINITIONS else strict(value)
-        for word, value in schema.items()
-        if word != "default"
-    }
-    if isinstance(closed.get("properties"), dict):
-        closed["additionalProperties"] = False
-        closed["required"] = list(closed["properties"])
-    return closed
 
 
 def _json(text: str) -> Any:

@@ -19,11 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skytells_nb.accessor.cells import cell
-from skytells_nb.accessor.json_schema import sent_schema
 from skytells_nb.accessor.kinds import Kind, kinds_of
 from skytells_nb.accessor.schema_columns import column_names, columns_of_kinds, dtype_of
 from skytells_nb.accessor.typed import Schema, field_kinds, reader, response_format
 from skytells_nb.errors import InputError
+from skytells_nb.wire.strict_schema import sent_schema
 
 
 class Mood(enum.Enum):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import decimal
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import pytest
 from magic_service import Echo, Notebook, completion, scripted
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from serving import Exchange
 
-from skytells_nb.errors import AnswerError, BadRequestError
+from skytells_nb.accessor.typed import response_format
+from skytells_nb.errors import AnswerError, BadRequestError, InputError
 from skytells_nb.magics.args import MagicUsageError
-from skytells_nb.magics.structured import JsonForm, json_form, refuses_form, strict
+from skytells_nb.magics.structured import JsonForm, json_form, refuses_form
+from skytells_nb.wire.strict_schema import strict
 
 CITY = """
 from pydantic import BaseModel
@@ -178,3 +182,32 @@ def test_another_refusal_is_not_repeated(shell: Notebook) -> None:
         ran = shell.run("%%skytells_chat --json\nHello")
     assert isinstance(ran.error, BadRequestError)
     assert len(server.exchanges) == 1
+
+
+class Place(BaseModel):
+    name: str
+
+
+class Order(BaseModel):
+    """What strict mode takes only in other words: a decimal, defaults, a class in itself."""
+
+    price: decimal.Decimal
+    code: str = Field("x", max_length=3)
+    parts: list[Order] = []
+    kind: Literal["a"] | None = None
+
+
+@pytest.mark.parametrize("kind", [Place, Order])
+def test_cells_and_columns_ask_for_the_same_schema(kind: type[BaseModel]) -> None:
+    asked = response_format(kind)
+    assert JsonForm(kind).for_chat() == asked
+    assert JsonForm(kind).for_responses() == {"type": "json_schema", **asked["json_schema"]}
+    assert "(?!" not in json.dumps(asked)
+
+
+def test_a_class_with_a_type_that_json_has_not_is_refused_by_the_cell_too() -> None:
+    class Odd(BaseModel):
+        call: Callable[[], int]
+
+    with pytest.raises(InputError, match="cannot be asked for as JSON"):
+        JsonForm(Odd).for_chat()
