@@ -179,7 +179,8 @@ def measure_page(page: Page, cell: int, count: int, rate: float, format: Format)
     page.wait_for_function("() => window.firstShown !== null")
     letters = page.evaluate(
         "(index) => [...document.querySelectorAll('.jp-CodeCell')[index]"
-        ".querySelectorAll('.skytells-md, .skytells-text')].map((part) => part.textContent.replace(/\\W/g, '')).join('').length",
+        ".querySelectorAll('.skytells-md, .skytells-text')]"
+        ".map((part) => part.textContent.replace(/\\W/g, '')).join('').length",
         cell + 1,
     )
     wanted = expected_text(page.evaluate("() => window.begunAt"), count, format).replace("```python\n", "```\n")

@@ -410,9 +410,9 @@ def test_code_is_cut_and_keeps_its_languages() -> None:
     part.add("// two\n\n" * 400, "js")
     head, rest = part.cut(1_500) or (part, part)
     assert head.text + rest.text == part.text
-    assert '<span class="c1"># one</span>' in head.page()
-    assert '<span class="c1">// two</span>' in rest.page()
-    assert '<span class="c1"># one</span>' in rest.page()
+    assert "<span class=c1># one</span>" in head.page()
+    assert "<span class=c1>// two</span>" in rest.page()
+    assert "<span class=c1># one</span>" in rest.page()
 
 
 LONG = "".join(f"## Part {n}\n\nSome *words* about number {n}, and then some more of them.\n\n" for n in range(600))
