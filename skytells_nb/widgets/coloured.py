@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import groupby
 from typing import Any
@@ -18,7 +18,13 @@ LANGUAGES = frozenset(
     }
 )
 """What is coloured: a name that a model makes up loads no plug-in."""
-_UNCOLOURED = frozenset({"", "err", "n", "p", "w"})
+_UNCOLOURED = frozenset({"", "err", "n", "o", "p", "w"})
+"""Operators are a third of what could be coloured, and say with their shape what they are."""
+_ALIKE = {
+    **dict.fromkeys(("kc", "kd", "kn", "kp", "kr", "ow"), "k"),
+    **dict.fromkeys(("s1", "s2", "sa", "se", "si"), "s"),
+}
+"""Kinds that look the same, or almost, so that neighbours are one element."""
 
 
 def coloured(runs: Iterable[tuple[str, str]]) -> str:
@@ -28,7 +34,7 @@ def coloured(runs: Iterable[tuple[str, str]]) -> str:
     it reads as plain text. A language that is not known has no colours.
 
     >>> coloured([("x = 1", "python")])
-    '<div class="highlight"><pre class="skytells-text">x <span class="o">=</span> <span class="mi">1</span></pre></div>'
+    '<div class="highlight"><pre class="skytells-text">x = <span class=mi>1</span></pre></div>'
     """
     body = "".join(_spans(plain(code), language) for code, language in runs)
     return f'<div class="highlight"><pre class="skytells-text">{body}</pre></div>'
@@ -37,20 +43,30 @@ def coloured(runs: Iterable[tuple[str, str]]) -> str:
 def _spans(code: str, language: str) -> str:
     if language not in LANGUAGES:
         return html.escape(code)
-    from pygments.token import STANDARD_TYPES  # type: ignore[import-untyped]
-
     tokens = list(_lexer(language).get_tokens(code))
     # Some lexers keep back a last line that is not whole yet.
     if "".join(text for _, text in tokens) != code:
         return html.escape(code)
-    named = ((STANDARD_TYPES.get(kind, ""), text) for kind, text in tokens)
-    runs = groupby(named, key=lambda token: "" if token[0] in _UNCOLOURED else token[0])
+    runs = groupby(_named(tokens), key=lambda token: token[0])
     return "".join(_span("".join(text for _, text in run), name) for name, run in runs)
 
 
+def _named(tokens: Iterable[tuple[Any, str]]) -> Iterator[tuple[str, str]]:
+    """Each token by its class, empty for one without colour; blanks in a line are of the class before them."""
+    from pygments.token import STANDARD_TYPES  # type: ignore[import-untyped]
+
+    last = ""
+    for kind, text in tokens:
+        if text.strip(" "):
+            name = STANDARD_TYPES.get(kind, "")
+            last = "" if name in _UNCOLOURED else _ALIKE.get(name, name)
+        yield last, text
+
+
 def _span(text: str, name: str) -> str:
-    escaped = html.escape(text)
-    return f'<span class="{name}">{escaped}</span>' if name else escaped
+    # Most of a coloured page is markup, so it does without every sign that it can do without.
+    escaped = html.escape(text, quote=False)
+    return f"<span class={name}>{escaped}</span>" if name else escaped
 
 
 @cache

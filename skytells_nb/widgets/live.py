@@ -157,9 +157,11 @@ class Live:
         with self._lock:
             if self._over.is_set() or not self._pending or self._clock() < self._due:
                 return
-            self._seal()
-            weight = self._send(final=False)
-            self._pending = False
+            weight = self._seal()
+            if not weight:
+                weight = self._send(final=False)
+                self._pending = False
+            # What is left after a cut waits for the next time: of a fast stream it would be sent for each part.
             self._due = self._clock() + min(max(MIN_INTERVAL_S, weight / BYTES_PER_S), MAX_INTERVAL_S)
 
     def close(self, *, notes: Sequence[str] = (), metadata: Mapping[str, Any] | None = None) -> None:
@@ -183,13 +185,15 @@ class Live:
         while not self._over.wait(STALL_CHECK_S):
             self.flush_due()
 
-    def _seal(self) -> None:
-        """Show what stands by itself for the last time; the rest goes on in an output of its own."""
+    def _seal(self) -> int:
+        """Show what stands by itself for the last time, giving its bytes; the rest goes on in an output of its own."""
+        weight = 0
         while parts := self._part.cut(max(SEAL_CHARS, self._length // MOST_PARTS)):
             self._part, rest = parts
-            self._send(final=True)
+            weight += self._send(final=True)
             self._sealed.append(self._display_id)
             self._part, self._display_id, self._shown = rest, new_display_id(), False
+        return weight
 
     def _send(self, *, final: bool, notes: Sequence[str] = (), metadata: dict[str, Any] | None = None) -> int:
         """Publish the open part; gives the bytes of it."""

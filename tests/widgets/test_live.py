@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from nbclient import NotebookClient
 
 from skytells_nb.widgets import live as live_module
+from skytells_nb.widgets.display import Publish
 from skytells_nb.widgets.live import BYTES_PER_S, MAX_INTERVAL_S, MOST_PARTS, READ_PAUSE_S, SEAL_CHARS, Live
 from skytells_nb.widgets.part import FORCED_SEAL, Part, split_at_lines
 from skytells_nb.widgets.safe_html import plain
@@ -62,7 +63,7 @@ def timed_cell() -> tuple[Cell, Clock]:
     return Cell(clock), clock
 
 
-def stream(cell: Cell, clock: Clock, pieces: list[str], seconds_each: float, **options: Any) -> Live:
+def stream(cell: Publish, clock: Clock, pieces: list[str], seconds_each: float, **options: Any) -> Live:
     live = Live(publish=cell, clock=clock, pause=lambda seconds: None, watch_stalls=False, **options)
     for piece in pieces:
         live.write(piece)
@@ -85,6 +86,24 @@ def test_the_final_state_holds_the_whole_text_as_html_and_as_plain_text() -> Non
     live = stream(cell, clock, ["Hello ", "**wor", "ld**"], 0.01)
     assert cell.texts == ["Hello **world**"] == [live.text]
     assert "<strong>world</strong>" in cell.pages[0]
+
+
+@pytest.mark.parametrize("format", ["markdown", "text", "code"])
+@pytest.mark.parametrize("mode", ["live", "final"])
+def test_each_output_is_html_and_plain_text(mode: str, format: str) -> None:
+    """Every message holds both, and what is saved in the end is the whole text as plain text, cut or not."""
+    clock, outputs, kinds = Clock(), {}, []  # type: Clock, dict[str, dict[str, str]], list[set[str]]
+
+    def publish(data: dict[str, str], metadata: dict[str, Any], *, display_id: str, update: bool) -> None:
+        kinds.append(set(data))
+        outputs[display_id] = data
+
+    live = stream(publish, clock, [f"value = {n}\n\n" for n in range(2_000)], 0.01, mode=mode, format=format)
+
+    assert all(kind == {"text/html", "text/plain"} for kind in kinds)
+    assert (len(outputs) > 1, len(kinds) > len(outputs)) == ((True, True) if mode == "live" else (False, False))
+    assert "".join(data["text/plain"] for data in outputs.values()) == live.text
+    assert all("value" in data["text/html"] for data in outputs.values())
 
 
 def test_updates_come_at_most_eight_times_a_second() -> None:
@@ -410,9 +429,9 @@ def test_code_is_cut_and_keeps_its_languages() -> None:
     part.add("// two\n\n" * 400, "js")
     head, rest = part.cut(1_500) or (part, part)
     assert head.text + rest.text == part.text
-    assert '<span class="c1"># one</span>' in head.page()
-    assert '<span class="c1">// two</span>' in rest.page()
-    assert '<span class="c1"># one</span>' in rest.page()
+    assert "<span class=c1># one</span>" in head.page()
+    assert "<span class=c1>// two</span>" in rest.page()
+    assert "<span class=c1># one</span>" in rest.page()
 
 
 LONG = "".join(f"## Part {n}\n\nSome *words* about number {n}, and then some more of them.\n\n" for n in range(600))
