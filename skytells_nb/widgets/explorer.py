@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 import threading
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -23,27 +22,10 @@ from skytells_nb.widgets.explorer_listing import Listing
 from skytells_nb.widgets.explorer_naming import Name
 from skytells_nb.widgets.explorer_rows import Positions, Rows, column_of, is_plain
 from skytells_nb.widgets.explorer_saved import Saved
+from skytells_nb.widgets.explorer_selected import NONE, PositionsTrait
 
 if TYPE_CHECKING:
     from skytells_nb.session import Session
-
-_NONE: Positions = np.empty(0, dtype=np.int64)
-
-
-class _PositionsTrait(traitlets.TraitType[Positions, Any]):
-    """Positions of rows. The same ones again are no change, which numpy's comparison could not tell."""
-
-    def validate(self, explorer: Any, value: Any) -> Positions:
-        return explorer._rows.positions(value)  # type: ignore[no-any-return]
-
-    def set(self, explorer: Any, value: Any) -> None:
-        name = str(self.name)
-        found = self.validate(explorer, value)
-        before = explorer._trait_values.get(name, _NONE)
-        if not np.array_equal(before, found):
-            found.flags.writeable = False
-            explorer._trait_values[name] = found
-            explorer._notify_trait(name, before, found)
 
 
 class Explorer(traitlets.HasTraits):
@@ -56,8 +38,9 @@ class Explorer(traitlets.HasTraits):
     session's cache, so that nothing is paid for twice. Building it sends nothing.
 
     On the page: drag to move, wheel to zoom, Shift+drag (or Lasso, Box) to select, click for one row, Ctrl to add;
-    arrows, + and − and 0 do the same by keyboard, Escape selects nothing. ``selection`` is what is selected, a part of
-    the frame in its order; ``selected`` are its positions, and ``observe(function, "selected")`` calls for each change.
+    arrows, + and − and 0 do the same by keyboard, Ctrl+A selects all shown, Escape nothing. ``selection`` is what is
+    selected, a part of the frame in its order; ``selected`` are its positions, and ``observe(function, "selected")``
+    calls for each change.
 
     The page shows it as long as the kernel lives; beside it the cell keeps a picture of the map and a table, which
     readers without a kernel see. Raises InputError for columns that do not exist or do not hold what is needed. Needs
@@ -71,8 +54,8 @@ class Explorer(traitlets.HasTraits):
     ['cat', 'sum']
     """
 
-    selected = _PositionsTrait(
-        _NONE, help="Positions of the selected rows, int64, sorted; settable as positions or as a mask."
+    selected = PositionsTrait(
+        NONE, help="Positions of the selected rows, int64, sorted; settable as positions or as a mask."
     )
 
     def __init__(
@@ -218,6 +201,24 @@ class Explorer(traitlets.HasTraits):
         found = self._listing.matching
         return self._rows.frame.iloc[np.arange(len(self._rows)) if found is None else found]
 
+    def select_shown(self) -> pd.DataFrame:
+        """Select what question, search and legend leave, the later of question and search, and get it.
+
+        The page does it with a button and with Ctrl+A. With a category switched off, rows without a point stay out.
+
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"word": ["cat", "dog", "cats"], "embedding": [[1.0, 0.0], [0.0, 1.0], [0.9, 0.1]]})
+        >>> explorer = Explorer(frame, method="pca")
+        >>> len(explorer.select_shown()), len(explorer.search("CAT")), len(explorer.select_shown())
+        (3, 2, 2)
+        """
+        with self._lock:
+            shown, hidden = np.sort(self._listing.shown), self._hidden()
+            if hidden is not None:
+                shown = shown[np.isin(shown, self._rows.drawn[~hidden])]
+            self.selected = shown
+        return self.selection
+
     def freeze(self) -> Saved:
         """The explorer as it stands: a picture and a table that need no kernel and no widget.
 
@@ -280,7 +281,7 @@ class Explorer(traitlets.HasTraits):
                 points = np.frombuffer(buffers[0], dtype="<u4")
                 self.selected = self._rows.drawn[points[points < len(self._rows.drawn)]]
             elif kind == "take":
-                self.selected = np.sort(self._listing.listed)
+                self.select_shown()
             elif kind == "group":
                 self.selected = self._groups[content["number"]][1]
             elif kind == "hover":
@@ -295,32 +296,22 @@ class Explorer(traitlets.HasTraits):
             self._view.status = f"{type(problem).__name__}: {problem}"
 
     def _in_background(self, what: str, work: Callable[[], object]) -> None:
-        """Do it in a thread: a kernel that waits for the service hears neither the page nor the user."""
+        from skytells_nb.widgets.explorer_background import in_background
+
         with self._lock:
-            if self._view.busy:
-                raise InputError("Something is under way already; wait for it.")
-            self._view.busy = what
-
-        def run() -> None:
-            try:
-                work()
-            except Exception as problem:  # it belongs on the page, which has no cell to fail
-                self._view.status = f"{type(problem).__name__}: {problem}"
-            finally:
-                self._view.busy = ""
-
-        # The copied context tells the kernel which cell the thread's output belongs to.
-        threading.Thread(
-            target=contextvars.copy_context().run, args=(run,), name="skytells-explorer", daemon=True
-        ).start()
+            in_background(self._view, what, work)
 
     def _check_open(self) -> None:
         if self._closed:
             raise InputError("This explorer is closed; make another.")
 
+    def _hidden(self) -> NDArray[np.bool_] | None:
+        """Which points the legend has switched off, ``None`` for none at all."""
+        return np.isin(self._coloring.codes, self._view.hidden) if self._view.hidden else None
+
     def _forget(self) -> None:
         with self._lock:
-            self._listing.light("", _NONE, np.empty(0, dtype=np.float32))
+            self._listing.light("", NONE, np.empty(0, dtype=np.float32))
             self._view.question = self._view.status = ""
             self._show()
 

@@ -278,6 +278,33 @@ def test_a_name_needs_rows_with_texts(explorer: Explorer, session: Session) -> N
             bare.search("x")
 
 
+@pytest.mark.parametrize("how", ["python", "page"])
+def test_what_search_question_and_legend_leave_is_selected(explorer: Explorer, session: Session, how: str) -> None:
+    """Without a mouse; whatever was selected before, and after the later of question and search."""
+
+    def shown() -> list[int]:
+        explorer.selected = [0]
+        if how == "python":
+            explorer.select_shown()
+        else:
+            explorer._received(None, {"kind": "take"}, None)
+        return explorer.selected.tolist()
+
+    assert shown() == list(range(6))
+    explorer.search("RED")
+    assert shown() == [0, 4]
+    explorer.color = "kind"
+    explorer.widget.hidden = [code for code, name in enumerate("ctp") if name == "c"]
+    assert shown() == [4]
+    nearest = explorer.ask("a tax form", k=3).index
+    assert shown() == sorted(at for at in range(1, 6) if "uvwxyz"[at] in nearest and at != 1)
+    explorer.search("")
+    explorer._received(None, {"kind": "forget"}, None)
+    assert shown() == [2, 3, 4]
+    explorer.widget.hidden = []
+    assert shown() == list(range(6))
+
+
 def test_a_search_takes_words_as_they_are(explorer: Explorer, frame: pd.DataFrame) -> None:
     """No regular expression, no matter the case; empty words show every row."""
     assert explorer.search("RED")["text"].tolist() == ["a red cat", "red red paint"]
