@@ -250,8 +250,8 @@ class Explorer(Linked):
         >>> frame = pd.DataFrame({"word": ["cat", "dog", "sum"], "embedding": [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]})
         >>> explorer = Explorer(frame, method="pca")
         >>> explorer.selected = [0, 2]
-        >>> explorer.figure().data[0].selectedpoints.tolist()
-        [0, 2]
+        >>> explorer.figure().data[0].selectedpoints
+        (0, 2)
         """
         from skytells_nb.widgets.explorer_figure import drawn_figure
 

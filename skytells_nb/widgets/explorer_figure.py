@@ -54,7 +54,7 @@ def drawn_figure(
         if np.isin(where, hidden).all():
             trace.visible = "legendonly"
         if bright is not None:
-            trace.selectedpoints = np.flatnonzero(np.isin(where, bright))
+            trace.selectedpoints = np.flatnonzero(np.isin(where, bright)).tolist()
             trace.unselected = {"marker": {"opacity": PALE}}
     if at and names.notna().any():
         placed: NDArray[np.float32] = np.concatenate(points).astype(np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import json
 import struct
 import subprocess
 import sys
@@ -502,9 +503,10 @@ def test_a_figure_of_given_places_has_them(frame: pd.DataFrame) -> None:
     frame = frame.assign(x=range(6), y=[5, 3, 1, 0, 2, 4])
     with Explorer(frame, coordinates=("x", "y")) as explorer:
         explorer.search("red")
-        trace = explorer.figure().data[0]
+        figure = explorer.figure()
+    trace = figure.data[0]
     assert (list(trace.x), list(trace.y)) == ([0, 1, 2, 3, 4], [5, 3, 1, 0, 2])
-    assert trace.selectedpoints.tolist() == [0, 4]
+    assert json.loads(figure.to_json())["data"][0]["selectedpoints"] == [0, 4]
 
 
 def test_naming_the_package_loads_no_explorer() -> None:
