@@ -49,6 +49,8 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.streaming --out benchmarks/results/$(STREAMING).jsonl $(if $(QUICK),--only wire --rates 0$(comma)100)
 	$(BIN)/python -m benchmarks.pacing --out benchmarks/results/$(PACING).jsonl \
 	  $(if $(QUICK),--windows 5 --limits 50 --processes 2 --kinds fixed)
+	$(if $(QUICK),,$(BIN)/python -m benchmarks.maps)
+	$(if $(QUICK),,$(BIN)/python -m benchmarks.paint)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

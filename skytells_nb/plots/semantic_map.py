@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from skytells_nb.errors import InputError
 from skytells_nb.plots import theme as look
 from skytells_nb.plots.clusters import add_hulls, add_names
+from skytells_nb.plots.coordinates import given_points
 from skytells_nb.plots.hover import hover_texts, longest_text
 from skytells_nb.plots.points import Marks, add_points, colors, diameters, is_number
-from skytells_nb.plots.project import SAMPLE_ABOVE_ROWS, Dimensions, Method, Metric, project
+from skytells_nb.plots.project import SAMPLE_ABOVE_ROWS, Dimensions, Method, Metric, Projection, project
 from skytells_nb.plots.quality import measure
 from skytells_nb.plots.stages import Tell, telling
 
@@ -45,6 +46,7 @@ def semantic_map(
     metric: Metric = "cosine",
     random_state: int | None = 42,
     basis: pd.DataFrame | None = None,
+    coordinates: tuple[str, str] | None = None,
     quality: bool = False,
     hulls: bool = False,
     theme: look.Theme | None = None,
@@ -64,7 +66,8 @@ def semantic_map(
     ``method="pca"`` is instant; ``"umap"`` shows neighbourhoods and compiles for 10 to 40 seconds on the first map of a
     process. Maps of the same vectors keep their points, in the next process too, so colouring again is instant.
     ``basis`` is the frame whose map is kept: rows of ``frame`` that are not in it are placed among its points and move
-    none of them; for rows about subjects that it does not have, draw a new map. ``quality`` measures how far the map
+    none of them; for rows about subjects that it does not have, draw a new map. ``coordinates=("x", "y")`` takes the
+    places from two columns instead, for rows that have a vector. ``quality`` measures how far the map
     can be trusted and puts it in the caption and, as numbers, in ``figure.layout.meta["quality"]``. ``progress`` shows
     a line during long fits; a function in its place is called with the stage, how much is done, and of how much.
 
@@ -101,17 +104,20 @@ def semantic_map(
     # Far more rows than will be drawn are not worth laying out.
     rows, matrix = _sample(rows, matrix, max(limit, SAMPLE_ABOVE_ROWS), random_state)
     with telling(progress, f"Map of {_count(len(rows), 'row')}") as tell:
-        projection = project(
-            matrix,
-            method=method,
-            dimensions=dimensions,
-            n_neighbors=n_neighbors,
-            min_dist=min_dist,
-            metric=metric,
-            random_state=random_state,
-            basis=None if basis is None else _basis_matrix(basis, embedding),
-            tell=tell,
-        )
+        if coordinates is not None:
+            projection = _given(frame.iloc[rows], coordinates, dimensions, basis)
+        else:
+            projection = project(
+                matrix,
+                method=method,
+                dimensions=dimensions,
+                n_neighbors=n_neighbors,
+                min_dist=min_dist,
+                metric=metric,
+                random_state=random_state,
+                basis=None if basis is None else _basis_matrix(basis, embedding),
+                tell=tell,
+            )
     trust = None
     if quality:
         trust = measure(matrix, projection.points, neighbors=n_neighbors, metric=metric, seed=random_state)
@@ -192,6 +198,14 @@ def _basis_matrix(basis: Any, embedding: str) -> NDArray[np.float32]:
     _columns(basis, embedding, None, None, [], None)
     matrix, _ = to_matrix(basis[embedding])
     return matrix
+
+
+def _given(view: Any, coordinates: Any, dimensions: int, basis: Any) -> Projection:
+    """Places that columns give."""
+    if dimensions != 2 or basis is not None:
+        raise InputError("coordinates= are the places of a map in the plane; pass neither dimensions=3 nor basis=.")
+    points, how = given_points(view, coordinates)
+    return Projection(points.astype(np.float32), "pca", how)
 
 
 def _sample(rows: Where, data: Any, limit: int, seed: int | None) -> tuple[Where, Any]:

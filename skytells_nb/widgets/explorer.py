@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
 import threading
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -11,42 +10,26 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import pandas as pd
 import traitlets
-from numpy.typing import NDArray
 
 from skytells_nb.errors import InputError, MissingExtraError
 from skytells_nb.plots.project import Method
 from skytells_nb.widgets.display import Mode, cell_publish, display_mode, new_display_id
 from skytells_nb.widgets.explorer_asking import Asking
-from skytells_nb.widgets.explorer_colors import coloring
 from skytells_nb.widgets.explorer_layout import laid_out
+from skytells_nb.widgets.explorer_linked import Linked
 from skytells_nb.widgets.explorer_listing import Listing
 from skytells_nb.widgets.explorer_naming import Name
 from skytells_nb.widgets.explorer_rows import Positions, Rows, column_of, is_plain
-from skytells_nb.widgets.explorer_saved import Saved
+from skytells_nb.widgets.explorer_selected import NONE, PositionsTrait
 
 if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from skytells_nb.plots.theme import Theme
     from skytells_nb.session import Session
 
-_NONE: Positions = np.empty(0, dtype=np.int64)
 
-
-class _PositionsTrait(traitlets.TraitType[Positions, Any]):
-    """Positions of rows. The same ones again are no change, which numpy's comparison could not tell."""
-
-    def validate(self, explorer: Any, value: Any) -> Positions:
-        return explorer._rows.positions(value)  # type: ignore[no-any-return]
-
-    def set(self, explorer: Any, value: Any) -> None:
-        name = str(self.name)
-        found = self.validate(explorer, value)
-        before = explorer._trait_values.get(name, _NONE)
-        if not np.array_equal(before, found):
-            found.flags.writeable = False
-            explorer._trait_values[name] = found
-            explorer._notify_trait(name, before, found)
-
-
-class Explorer(traitlets.HasTraits):
+class Explorer(Linked):
     """A map of the rows of a frame by meaning, linked to a table: look around, select, colour, ask, name.
 
     ``embedding`` names a column of vectors; rows without one have no point. ``text`` is the column of texts (the
@@ -56,8 +39,9 @@ class Explorer(traitlets.HasTraits):
     session's cache, so that nothing is paid for twice. Building it sends nothing.
 
     On the page: drag to move, wheel to zoom, Shift+drag (or Lasso, Box) to select, click for one row, Ctrl to add;
-    arrows, + and − and 0 do the same by keyboard, Escape selects nothing. ``selection`` is what is selected, a part of
-    the frame in its order; ``selected`` are its positions, and ``observe(function, "selected")`` calls for each change.
+    arrows, + and − and 0 do the same by keyboard, Ctrl+A selects all shown, Escape nothing. ``selection`` is what is
+    selected, a part of the frame in its order; ``selected`` are its positions, and ``observe(function, "selected")``
+    calls for each change.
 
     The page shows it as long as the kernel lives; beside it the cell keeps a picture of the map and a table, which
     readers without a kernel see. Raises InputError for columns that do not exist or do not hold what is needed. Needs
@@ -71,8 +55,8 @@ class Explorer(traitlets.HasTraits):
     ['cat', 'sum']
     """
 
-    selected = _PositionsTrait(
-        _NONE, help="Positions of the selected rows, int64, sorted; settable as positions or as a mask."
+    selected = PositionsTrait(
+        NONE, help="Positions of the selected rows, int64, sorted; settable as positions or as a mask."
     )
 
     def __init__(
@@ -98,6 +82,7 @@ class Explorer(traitlets.HasTraits):
         self._rows = rows = Rows.read(frame, embedding, text)
         self._named_columns = [n for n in rows.frame.columns if n != embedding and is_plain(rows.frame[n])]
         self._asking = Asking(session, model, dimensions, chat_model)
+        self._places: tuple[tuple[Any, Any] | None, Method] = (coordinates, method)
         self._lock = threading.RLock()
         self._points, how = laid_out(rows, coordinates, method)
         self._listing = Listing(rows)
@@ -178,6 +163,12 @@ class Explorer(traitlets.HasTraits):
 
         Raises InputError for an empty question, and where the model that embeds it is not the column's: then their
         dimensions differ.
+
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"word": ["red cat", "tax form"]}).skytells.embed("word", progress=False)
+        >>> explorer = Explorer(frame, method="pca")
+        >>> explorer.ask("red cat", k=1)["word"].tolist()
+        ['red cat']
         """
         if not isinstance(question, str) or not question.strip():
             raise InputError("There is no question; write some words.")
@@ -198,6 +189,12 @@ class Explorer(traitlets.HasTraits):
 
         At most 20 texts are sent, each cut at 300 characters. The name is kept in ``names`` and shown on the map; it is
         the model's, so it is text that nobody vouches for. Raises InputError where nothing is selected.
+
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"word": ["red cat", "tax form"]}).skytells.embed("word", progress=False)
+        >>> explorer = Explorer(frame, method="pca")
+        >>> explorer.name([0]).text == explorer.names[0]
+        True
         """
         at: Positions = self.selected if positions is None else self._rows.positions(positions)
         if not len(at):
@@ -213,31 +210,75 @@ class Explorer(traitlets.HasTraits):
         return found
 
     def search(self, words: str) -> pd.DataFrame:
-        """Filter by words in the text, whatever their case, and get the rows that hold them; empty words show all."""
+        """Filter by words in the text, whatever their case, and get the rows that hold them; empty words show all.
+
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"word": ["cat", "dog"], "embedding": [[1.0, 0.0], [0.0, 1.0]]}, index=["a", "b"])
+        >>> Explorer(frame, method="pca").search("CAT").index.tolist()
+        ['a']
+        """
         self._view.search = words
         found = self._listing.matching
         return self._rows.frame.iloc[np.arange(len(self._rows)) if found is None else found]
 
-    def freeze(self) -> Saved:
-        """The explorer as it stands: a picture and a table that need no kernel and no widget.
+    def select_shown(self) -> pd.DataFrame:
+        """Select what question, search and legend leave, the later of question and search, and get it.
 
-        ``.png``, ``.html()`` and ``.text`` give them; as the last line of a cell it shows itself.
+        The page does it with a button and with Ctrl+A. With a category switched off, rows without a point stay out.
+
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"word": ["cat", "dog", "cats"], "embedding": [[1.0, 0.0], [0.0, 1.0], [0.9, 0.1]]})
+        >>> explorer = Explorer(frame, method="pca")
+        >>> len(explorer.select_shown()), len(explorer.search("CAT")), len(explorer.select_shown())
+        (3, 2, 2)
         """
-        bright = self._listing.bright
-        drawn = None if bright is None else np.isin(self._rows.drawn, bright)
-        names = tuple(f"{name} ({len(at):,})" for name, at in self._groups)
-        return Saved(
-            str(self._view.title),
-            str(self._view.caption),
-            self._points,
-            self._coloring,
-            drawn,
-            self._listing.page(0),
-            names,
-        )
+        with self._lock:
+            shown, hidden = np.sort(self._listing.shown), self._hidden()
+            if hidden is not None:
+                shown = shown[np.isin(shown, self._rows.drawn[~hidden])]
+            self.selected = shown
+        return self.selection
+
+    def figure(self, *, theme: Theme | None = None) -> go.Figure:
+        """The view as a plain plotly Figure, drawn by ``plots.semantic_map``: colour, names, what stands out.
+
+        Rows that are not selected, lit or found are pale where others are, and categories that the legend has switched
+        off are off. Categories beyond the twelve most frequent, grey on the page, have marks of their own up to twenty.
+        Above 100,000 points a sample is drawn. ``theme`` is that of the charts. Needs the extra ``plots``.
+
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"word": ["cat", "dog", "sum"], "embedding": [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]})
+        >>> explorer = Explorer(frame, method="pca")
+        >>> explorer.selected = [0, 2]
+        >>> explorer.figure().data[0].selectedpoints
+        (0, 2)
+        """
+        from skytells_nb.widgets.explorer_figure import drawn_figure
+
+        with self._lock:
+            hidden = self._hidden()
+            return drawn_figure(
+                self._rows,
+                color=self.color,
+                coordinates=self._places[0],
+                method=self._places[1],
+                bright=self._listing.bright,
+                hidden=NONE if hidden is None else self._rows.drawn[hidden],
+                names=self._names,
+                theme=theme,
+                title=str(self._view.title),
+            )
 
     def close(self) -> None:
-        """Take the explorer off the page; selection, names and exports stay. Again does nothing."""
+        """Take the explorer off the page; selection, names and exports stay. Again does nothing.
+
+        >>> import pandas as pd
+        >>> explorer = Explorer(pd.DataFrame({"embedding": [[1.0, 0.0], [0.0, 1.0]]}), method="pca")
+        >>> explorer.selected = [1]
+        >>> explorer.close()
+        >>> explorer
+        Explorer(2 rows, 1 selected)
+        """
         if self._closed:
             return
         self._closed = True
@@ -280,7 +321,7 @@ class Explorer(traitlets.HasTraits):
                 points = np.frombuffer(buffers[0], dtype="<u4")
                 self.selected = self._rows.drawn[points[points < len(self._rows.drawn)]]
             elif kind == "take":
-                self.selected = np.sort(self._listing.listed)
+                self.select_shown()
             elif kind == "group":
                 self.selected = self._groups[content["number"]][1]
             elif kind == "hover":
@@ -295,24 +336,10 @@ class Explorer(traitlets.HasTraits):
             self._view.status = f"{type(problem).__name__}: {problem}"
 
     def _in_background(self, what: str, work: Callable[[], object]) -> None:
-        """Do it in a thread: a kernel that waits for the service hears neither the page nor the user."""
+        from skytells_nb.widgets.explorer_background import in_background
+
         with self._lock:
-            if self._view.busy:
-                raise InputError("Something is under way already; wait for it.")
-            self._view.busy = what
-
-        def run() -> None:
-            try:
-                work()
-            except Exception as problem:  # it belongs on the page, which has no cell to fail
-                self._view.status = f"{type(problem).__name__}: {problem}"
-            finally:
-                self._view.busy = ""
-
-        # The copied context tells the kernel which cell the thread's output belongs to.
-        threading.Thread(
-            target=contextvars.copy_context().run, args=(run,), name="skytells-explorer", daemon=True
-        ).start()
+            in_background(self._view, what, work)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -320,74 +347,11 @@ class Explorer(traitlets.HasTraits):
 
     def _forget(self) -> None:
         with self._lock:
-            self._listing.light("", _NONE, np.empty(0, dtype=np.float32))
+            self._listing.light("", NONE, np.empty(0, dtype=np.float32))
             self._view.question = self._view.status = ""
             self._show()
-
-    def _recolor(self, change: object) -> None:
-        at = int(self._view.color)
-        column = None if at < 0 else self._rows.frame[self._named_columns[at]].iloc[self._rows.drawn]
-        with self._lock:
-            self._coloring = coloring(column, len(self._rows.drawn))
-            with self._view.hold_sync():
-                self._view.hidden = []
-                self._view.palette = self._coloring.palette
-                self._view.legend = self._coloring.legend
-            self._view.send({"kind": "codes"}, [self._coloring.codes.tobytes()])
-            self._publish_saved()
-
-    def _filter(self, change: object) -> None:
-        words = str(self._view.search).strip()
-        with self._lock:
-            self._listing.filter(words, self._rows.matching(words) if words else None)
-            self._show()
-
-    def _turn(self, change: object) -> None:
-        self._view.table = self._listing.page(int(self._view.page))
-
-    def _show(self) -> None:
-        """Bring the page and the saved form up to date."""
-        self._view.page = 0
-        self._turn(None)
-        self._send_marks()
-        self._publish_saved()
-
-    def _send_all(self) -> None:
-        self._view.send({"kind": "points"}, [self._points.tobytes(), self._coloring.codes.tobytes()])
-        self._send_marks()
-
-    def _send_marks(self) -> None:
-        """Which points are selected, lit by the question (nearest first), and held by the search."""
-        listing = self._listing
-        marks = [self._numbers(listing.selected), self._numbers(listing.nearest)]
-        filtered = listing.matching is not None
-        marks += [self._numbers(listing.matching)] if listing.matching is not None else []
-        self._view.send({"kind": "marks", "filtered": filtered}, [numbers.tobytes() for numbers in marks])
-
-    def _numbers(self, positions: Positions) -> NDArray[np.uint32]:
-        """Numbers of the points at these rows, in their order; rows without a point left out."""
-        points = self._rows.points(positions)
-        return points[points >= 0].astype("<u4")
-
-    def _hovered(self, point: int) -> None:
-        if 0 <= point < len(self._rows.drawn):
-            position = self._rows.drawn[point : point + 1]
-            table = self._listing.of(position)
-            self._view.send({"kind": "hovered", "point": point, "columns": table["columns"], "row": table["rows"][0]})
 
     def _group(self, name: Name, at: Positions) -> dict[str, Any]:
         points = self._points[self._numbers(at)]
         place = np.median(points, axis=0).tolist() if len(points) else None
         return {"name": name.text, "count": len(at), "facts": name.facts, "place": place}
-
-    def _publish_saved(self) -> None:
-        if self._shown != "live":
-            return
-        bundles = self._saved()
-        for bundle, display_id in zip(bundles, self._display_ids, strict=True):
-            cell_publish()(bundle, {}, display_id=display_id, update=True)
-        # A page that was reloaded does not find the outputs by their display ids any more.
-        self._view.send({"kind": "saved", "picture": bundles[0], "table": bundles[1]})
-
-    def _saved(self) -> tuple[dict[str, str], dict[str, str]]:
-        return self.freeze().bundles(str(self._view.saved_class))

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from skytells_nb.errors import InputError
+from skytells_nb.plots.coordinates import given_points
 from skytells_nb.plots.project import Method, project
-from skytells_nb.widgets.explorer_rows import Rows, column_of
+from skytells_nb.widgets.explorer_rows import Rows
 
 UNIT = 65_535
 """Points lie on a grid of this many steps each way; the y axis goes down, as on a page."""
@@ -22,16 +21,7 @@ def laid_out(rows: Rows, coordinates: tuple[Any, Any] | None, method: Method) ->
         projection = project(rows.matrix, method=method)
         found, how = projection.points.astype(np.float64), projection.how
     else:
-        if not isinstance(coordinates, (tuple, list)) or len(coordinates) != 2:
-            raise InputError(f"coordinates are the names of two columns, (x, y); found {coordinates!r}.")
-        columns = [column_of(rows.frame, name).iloc[rows.drawn] for name in coordinates]
-        if not all(pd.api.types.is_numeric_dtype(column.dtype) for column in columns):
-            raise InputError(f"The columns {coordinates[0]!r} and {coordinates[1]!r} are to hold numbers.")
-        found = np.column_stack([column.to_numpy(dtype=np.float64, na_value=np.nan) for column in columns])
-        odd = int((~np.isfinite(found).all(axis=1)).sum())
-        if odd:
-            raise InputError(f"{odd:,} rows have no finite coordinates in {coordinates[0]!r} and {coordinates[1]!r}.")
-        how = f"at {coordinates[0]} and {coordinates[1]}"
+        found, how = given_points(rows.frame.iloc[rows.drawn], coordinates)
     if not len(found):
         return np.empty((0, 2), dtype=np.uint16), how
     low, high = found.min(axis=0), found.max(axis=0)

@@ -43,19 +43,17 @@ class Listing:
     @property
     def kind(self) -> Kind:
         """What the table lists: of what there is, the one that came last."""
-        there = {"selection": len(self.selected) > 0, "question": len(self.nearest) > 0}
-        there["search"] = self.matching is not None
-        return next((kind for kind in self._latest if there[kind]), "all")
+        return self._last("selection", "question", "search")
 
     @property
     def listed(self) -> Positions:
         """Positions in the order of the table."""
-        kind = self.kind
-        if kind == "selection":
-            return self.selected
-        if kind == "question":
-            return self.nearest
-        return np.arange(len(self._rows), dtype=np.int64) if self.matching is None else self.matching
+        return self._of(self.kind)
+
+    @property
+    def shown(self) -> Positions:
+        """What the later of question and search leaves, whatever is selected, in the order of a table of it."""
+        return self._of(self._last("question", "search"))
 
     @property
     def bright(self) -> Positions | None:
@@ -89,6 +87,21 @@ class Listing:
         rows = [{"point": point, "cells": line} for point, line in zip(points, cells, strict=True)]
         index = str(self._rows.frame.index.name or "row")
         return {"columns": [index, *map(str, self._columns)], "rows": rows}
+
+    def _last(self, *kinds: Kind) -> Kind:
+        """Of these kinds the one that came last and is still there."""
+        there = {"selection": len(self.selected) > 0, "question": len(self.nearest) > 0}
+        there["search"] = self.matching is not None
+        return next((kind for kind in self._latest if kind in kinds and there[kind]), "all")
+
+    def _of(self, kind: Kind) -> Positions:
+        if kind == "selection":
+            return self.selected
+        if kind == "question":
+            return self.nearest
+        if kind == "all" or self.matching is None:
+            return np.arange(len(self._rows), dtype=np.int64)
+        return self.matching
 
     def _came(self, kind: Kind) -> None:
         self._latest = [kind, *(other for other in self._latest if other != kind)]

@@ -13,7 +13,7 @@ class ExplorerView(anywidget.AnyWidget):
 
     What belongs to each point travels in messages with buffers, asked for by ``{"kind": "ready"}``: traits are saved
     with a notebook, and 100,000 points would be in it twice. From the page: ``select`` (buffer of point numbers,
-    uint32), ``hover``, ``ask``, ``name``, ``take`` (select what is listed) and ``group`` (select a named one). To the
+    uint32), ``hover``, ``ask``, ``name``, ``take`` (select all shown) and ``group`` (select a named one). To the
     page: ``points`` (uint16 x and y in turn), ``codes`` (uint8), ``selected``, ``lit`` and ``kept`` (uint32 point
     numbers), ``hovered`` and ``saved``.
     """

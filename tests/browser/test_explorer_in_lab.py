@@ -245,6 +245,8 @@ def test_hostile_rows_are_text_and_keys_are_the_maps_own(tmp_path: Path, chromiu
         expect(lab.page.locator(".jp-Cell")).to_have_count(2)
         over.press("Escape")
         lab.marked("selected", 0)
+        over.press("Control+a")
+        lab.marked("selected", len(PAGE_PAYLOADS))
         entry = lab.explorer.locator(".skytells-entry").first
         entry.press("Enter")
         expect(entry).to_have_attribute("aria-pressed", "false")

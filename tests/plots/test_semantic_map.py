@@ -348,3 +348,19 @@ def test_many_dates_are_a_scale_and_few_are_categories() -> None:
     few = draw(data.assign(day=data["day"].dt.to_period("M").dt.to_timestamp()), color="day")
     assert len(few.data) == 2
     assert few.data[-1].marker.colorbar.ticktext is None
+
+
+def test_places_from_columns_are_taken_as_they_are() -> None:
+    """For the rows that have a vector; the caption says where from, and what does not fit is refused."""
+    frame = pd.DataFrame({"embedding": [[1.0, 0.0], None, [0.0, 1.0]], "x": [3, 4, 5], "y": [0.5, None, 2.0]})
+    figure = semantic_map(frame, coordinates=("x", "y"))
+
+    assert (list(figure.data[0].x), list(figure.data[0].y)) == ([3, 5], [0.5, 2.0])
+    assert "2 rows · at x and y" in figure.layout.meta["summary"]
+    for wrong, said in ((("x", "no"), "no column 'no'"), ("xy", "two columns"), (("x", "embedding"), "hold numbers")):
+        with pytest.raises(InputError, match=said):
+            semantic_map(frame, coordinates=wrong)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="dimensions=3"):
+        semantic_map(frame, coordinates=("x", "y"), dimensions=3)
+    with pytest.raises(InputError, match="1 rows have no finite"):
+        semantic_map(frame.assign(y=[1.0, 2.0, np.nan]), coordinates=("x", "y"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import json
 import struct
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -27,6 +30,7 @@ from skytells_nb.local.server import LocalServer
 from skytells_nb.session import Session
 from skytells_nb.widgets.explorer import Explorer
 from skytells_nb.widgets.explorer_colors import coloring
+from skytells_nb.widgets.explorer_linked import Linked
 from skytells_nb.widgets.explorer_rows import Rows
 from skytells_nb.widgets.explorer_saved import HEIGHT, WIDTH
 
@@ -278,6 +282,33 @@ def test_a_name_needs_rows_with_texts(explorer: Explorer, session: Session) -> N
             bare.search("x")
 
 
+@pytest.mark.parametrize("how", ["python", "page"])
+def test_what_search_question_and_legend_leave_is_selected(explorer: Explorer, session: Session, how: str) -> None:
+    """Without a mouse; whatever was selected before, and after the later of question and search."""
+
+    def shown() -> list[int]:
+        explorer.selected = [0]
+        if how == "python":
+            explorer.select_shown()
+        else:
+            explorer._received(None, {"kind": "take"}, None)
+        return explorer.selected.tolist()
+
+    assert shown() == list(range(6))
+    explorer.search("RED")
+    assert shown() == [0, 4]
+    explorer.color = "kind"
+    explorer.widget.hidden = [code for code, name in enumerate("ctp") if name == "c"]
+    assert shown() == [4]
+    nearest = explorer.ask("a tax form", k=3).index
+    assert shown() == sorted(at for at in range(1, 6) if "uvwxyz"[at] in nearest and at != 1)
+    explorer.search("")
+    explorer._received(None, {"kind": "forget"}, None)
+    assert shown() == [2, 3, 4]
+    explorer.widget.hidden = []
+    assert shown() == list(range(6))
+
+
 def test_a_search_takes_words_as_they_are(explorer: Explorer, frame: pd.DataFrame) -> None:
     """No regular expression, no matter the case; empty words show every row."""
     assert explorer.search("RED")["text"].tolist() == ["a red cat", "red red paint"]
@@ -417,6 +448,65 @@ def test_a_closed_explorer_sends_nothing(explorer: Explorer, session: Session, s
         explorer.ask("red")
     assert len(explorer.selection) == 1
     assert server.stats["embeddings"].requests == 0
+
+
+METHODS = ("ask", "name", "search", "select_shown", "figure", "freeze", "close")
+
+
+def test_every_public_method_is_known_to_the_examples() -> None:
+    """One that is added must bring an example."""
+    own = {key for kind in (Explorer, Linked) for key, value in vars(kind).items() if isinstance(value, FunctionType)}
+    assert {key for key in own if not key.startswith("_")} == set(METHODS)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_examples_of_the_methods_run(session: Session, name: str) -> None:
+    """Each with the result that stands in its docstring."""
+    tests = doctest.DocTestFinder(recurse=False).find(getattr(Explorer, name), name, globs={"Explorer": Explorer})
+    results = [doctest.DocTestRunner().run(test) for test in tests]
+    assert sum(result.failed for result in results) == 0
+    assert sum(result.attempted for result in results) > 0
+
+
+def drawn(figure: Any) -> dict[int, Any]:
+    """Of a figure of points, for the position of each row its trace."""
+    return {int(at): trace for trace in figure.data for at in trace.customdata}
+
+
+def test_a_figure_is_the_view(explorer: Explorer, frame: pd.DataFrame, session: Session) -> None:
+    """A plain figure with the points, colours, selection, legend and names of now; without all that, none of it."""
+    plain = explorer.figure(theme="dark")
+    assert type(plain).__name__ == "Figure"
+    assert [trace.selectedpoints for trace in plain.data] == [None]
+    assert not plain.layout.annotations or all(note.name != "cluster" for note in plain.layout.annotations)
+
+    explorer.color = "kind"
+    explorer.selected = [0, 2]
+    name = explorer.name()
+    explorer.widget.hidden = [1]
+    figure = explorer.figure()
+    traces = drawn(figure)
+
+    assert sorted(traces) == [0, 1, 2, 3, 4]
+    palette = explorer.widget.palette
+    assert {at: trace.marker.color for at, trace in traces.items()} == {
+        at: palette[code] for at, code in enumerate([0, 0, 1, 1, 2])
+    }
+    selected = {int(trace.customdata[at]) for trace in figure.data for at in trace.selectedpoints}
+    assert selected == {0, 2}
+    assert [traces[at].visible for at in range(5)] == [None, None, "legendonly", "legendonly", None]
+    assert name.text in [note.text for note in figure.layout.annotations if note.name == "cluster"]
+
+
+def test_a_figure_of_given_places_has_them(frame: pd.DataFrame) -> None:
+    """As they are in the columns, up where y grows."""
+    frame = frame.assign(x=range(6), y=[5, 3, 1, 0, 2, 4])
+    with Explorer(frame, coordinates=("x", "y")) as explorer:
+        explorer.search("red")
+        figure = explorer.figure()
+    trace = figure.data[0]
+    assert (list(trace.x), list(trace.y)) == ([0, 1, 2, 3, 4], [5, 3, 1, 0, 2])
+    assert json.loads(figure.to_json())["data"][0]["selectedpoints"] == [0, 4]
 
 
 def test_naming_the_package_loads_no_explorer() -> None:

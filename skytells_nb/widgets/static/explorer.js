@@ -84,7 +84,9 @@ function render({ model, el }) {
 
   const doing = element("div", "explorer-bar");
   const what = element("span", "what");
-  const take = button("Select these", "take", () => model.send({ kind: "take" }));
+  const take = button("Select all shown", "take", () => model.send({ kind: "take" }));
+  take.setAttribute("aria-keyshortcuts", "Control+A");
+  take.title = "What question, search and legend leave (Ctrl+A)";
   const clear = button("Select nothing", "clear", () => send([]));
   const giveName = button("Name the selection", "name", () => model.send({ kind: "name" }));
   const groups = element("span", "groups");
@@ -202,8 +204,7 @@ function render({ model, el }) {
   }
 
   function showTable() {
-    const { columns = [], rows = [], what: words, kind, total, page, pages } = model.get("table");
-    take.hidden = kind !== "question" && kind !== "search";
+    const { columns = [], rows = [], what: words, total, page, pages } = model.get("table");
     const line = element("tr");
     line.append(...columns.map((column) => Object.assign(element("th", "", column), { scope: "col" })));
     const top = element("thead");
@@ -299,6 +300,11 @@ function render({ model, el }) {
   root.addEventListener("keydown", (event) => {
     // Notebook shortcuts are not for the explorer: x would cut the cell.
     if (!((event.ctrlKey || event.metaKey) && event.key === "s")) event.stopPropagation();
+    const typed = event.target === question || event.target === search;
+    if (!typed && (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "a") {
+      event.preventDefault();
+      model.send({ kind: "take" });
+    }
     if (event.key === "Escape") {
       event.preventDefault();
       if (map.drag) map.pointercancel();
