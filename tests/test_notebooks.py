@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tutorial import live, read, recording_of, replayed
+from local_fakes import EchoGenerator
+from served import KEY, served
+from tutorial import live, read, recording_of, replayed, run
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 TUTORIALS = [path for path in sorted(NOTEBOOKS.glob("*.ipynb")) if recording_of(path).exists()]
@@ -121,3 +123,40 @@ def test_a_tutorial_runs_live_with_one_argument_less(notebook: Path) -> None:
     assert not any("replay:" in cell.source for cell in asking.cells if cell.cell_type == "code")
     assert f"%skytells cache export {recording}" in text
     assert recording in text
+
+
+class Roomy(EchoGenerator):
+    context = 100_000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_notebook_to_look_at_runs_with_a_key(tmp_path: Path) -> None:
+    """With its first line changed as it says, and saved without outputs: figures, a table of what was withheld, and an
+    explorer from which rows come back."""
+    document = read(NOTEBOOKS / "03_see_it.ipynb")
+    code = [cell for cell in document.cells if cell.cell_type == "code"]
+    assert [cell.outputs for cell in code] == [[]] * len(code)
+    connect = code[0]
+    assert "sky.connect(local=True)" in connect.source
+    connect.source = connect.source.replace("local=True", "")
+
+    with served(generator=Roomy()) as server:
+        mine = {name: value for name, value in os.environ.items() if not name.startswith("SKYTELLS_")}
+        settings = {"SKYTELLS_BASE_URL": server.base_url, "SKYTELLS_API_KEY": KEY, "SKYTELLS_CACHE": "memory"}
+        settings["SKYTELLS_CACHE_DIR"] = str(tmp_path)
+        shown = dict(outputs(run(document, tmp_path, {**mine, **settings})))
+
+    data = {name: [output.get("data", {}) for output in found] for name, found in shown.items()}
+    figures = [
+        name for name, found in data.items() if any("application/vnd.plotly.v1+json" in kinds for kinds in found)
+    ]
+    assert figures == ["map", "named", "moderate", "by", "figure"]
+    assert [sorted(kinds)[0] for kinds in data["explore"]] == [
+        "application/vnd.jupyter.widget-view+json",
+        "image/png",
+        "text/html",
+    ]
+    assert data["ask"][-1]["text/plain"].count("\n") == data["select"][-1]["text/plain"].count("\n") == 4
+    traces = data["figure"][-1]["application/vnd.plotly.v1+json"]["data"]
+    assert sum(len(trace["selectedpoints"]) for trace in traces) == 4

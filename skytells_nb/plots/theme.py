@@ -14,6 +14,7 @@ from skytells_nb.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+    from plotly.graph_objects import Figure as Figure  # for rooms that pass figures on and draw none
 
 Theme = Literal["light", "dark"]
 

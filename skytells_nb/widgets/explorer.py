@@ -23,9 +23,7 @@ from skytells_nb.widgets.explorer_rows import Positions, Rows, column_of, is_pla
 from skytells_nb.widgets.explorer_selected import NONE, PositionsTrait
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
-    from skytells_nb.plots.theme import Theme
+    from skytells_nb.plots.theme import Figure, Theme
     from skytells_nb.session import Session
 
 
@@ -239,7 +237,7 @@ class Explorer(Linked):
             self.selected = shown
         return self.selection
 
-    def figure(self, *, theme: Theme | None = None) -> go.Figure:
+    def figure(self, *, theme: Theme | None = None) -> Figure:
         """The view as a plain plotly Figure, drawn by ``plots.semantic_map``: colour, names, what stands out.
 
         Rows that are not selected, lit or found are pale where others are, and categories that the legend has switched

@@ -15,7 +15,7 @@ from skytells_nb.plots.theme import Theme
 from skytells_nb.widgets.explorer_rows import Positions, Rows
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
+    from skytells_nb.plots.theme import Figure
 
 PALE = 0.12
 """Opacity of points that are not selected, lit or found while others are."""
@@ -32,7 +32,7 @@ def drawn_figure(
     names: pd.Series[Any],
     theme: Theme | None,
     title: str,
-) -> go.Figure:
+) -> Figure:
     """The map of the rows: those outside of ``bright`` pale, categories whose rows are all ``hidden`` switched off."""
     figure = semantic_map(
         rows.frame,
