@@ -6,6 +6,8 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
+from skytells_nb.engine.bell import Bell
+
 
 class Claimant:
     """A run that takes keys. What it holds is free as soon as it is ``over``, however abruptly it ended."""
@@ -21,15 +23,15 @@ class Claims:
     """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._taken: dict[bytes, Claimant] = {}
-        self._waiting = 0
+        self._bells: set[Bell] = set()
         self.releases = 0
         """Grows with each release: what was looked up before may be there now."""
 
     def take(self, keys: Sequence[bytes], claimant: Claimant) -> list[bool]:
         """Take those that nobody holds; for each key whether it was taken now."""
-        with self._changed:
+        with self._lock:
             mine = []
             for key in keys:
                 holder = self._taken.get(key)
@@ -41,28 +43,30 @@ class Claims:
 
     def release(self, keys: Iterable[bytes], claimant: Claimant) -> None:
         """Give back those of the keys that this claimant holds."""
-        with self._changed:
+        with self._lock:
             for key in keys:
                 if self._taken.get(key) is claimant:
                     del self._taken[key]
             self.releases += 1
-            if self._waiting:
-                self._changed.notify_all()
+            for bell in self._bells:
+                bell.ring()
 
     def wait(self, keys: Iterable[bytes], tick: Callable[[], None], interval: float = 0.1) -> None:
         """Return once nobody holds any of these; ``tick`` is called every ``interval`` seconds meanwhile."""
-        left = set(keys)
-        while True:
-            with self._changed:
-                left = {key for key in left if key in self._taken and not self._taken[key].over}
+        left, bell = set(keys), Bell()
+        with self._lock:
+            self._bells.add(bell)
+        try:
+            while True:
+                with self._lock:
+                    left = {key for key in left if key in self._taken and not self._taken[key].over}
                 if not left:
                     return
-                self._waiting += 1
-                try:
-                    self._changed.wait(interval)
-                finally:
-                    self._waiting -= 1
-            tick()
+                bell.wait(interval)
+                tick()
+        finally:
+            with self._lock:
+                self._bells.discard(bell)
 
 
 _by_store: dict[str, Claims] = {}

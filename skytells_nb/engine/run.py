@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from skytells_nb.client.client import Skytells
 from skytells_nb.engine.answers import Answers, Values
+from skytells_nb.engine.bell import Bell
 from skytells_nb.engine.breaker import Breaker
 from skytells_nb.engine.budget import Budget
 from skytells_nb.engine.pace import Pacer
@@ -97,7 +98,7 @@ class Run:
         self._stop_on_error = stop_on_error
         self._queue: deque[Request] = deque()
         self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
+        self._last_ended = Bell()
         self._stopped = threading.Event()
         self._fatal: Exception | None = None
         self._working: set[threading.Thread] = set()
@@ -145,10 +146,9 @@ class Run:
 
     def _wait(self, seconds: float) -> bool:
         """Wait for the last thread to end; whether any is still at work."""
-        with self._changed:
-            if self._working:
-                self._changed.wait(seconds)
-            return bool(self._working)
+        if self._working:
+            self._last_ended.wait(seconds)
+        return bool(self._working)
 
     def _abandon(self) -> None:
         self._stopped.set()
@@ -178,12 +178,12 @@ class Run:
         except Exception as problem:
             self._end(problem)
         finally:
-            with self._changed:
+            with self._lock:
                 if client is not None:
                     self._busy.discard(client)
                 self._working.discard(threading.current_thread())
                 if not self._working:
-                    self._changed.notify_all()
+                    self._last_ended.ring()
             if client is not None:
                 self._clients.give_back(client)
 

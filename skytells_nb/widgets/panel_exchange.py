@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextvars
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from skytells_nb.engine.bell import Bell
 from skytells_nb.errors import ContentPolicyError
 from skytells_nb.widgets.endings import FAILED, INTERRUPTED, reason_for
 from skytells_nb.widgets.panel_turn import Problem, Turn
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from skytells_nb.client.client import Skytells
     from skytells_nb.session import Session
     from skytells_nb.wire.models import Price
+
+LOOK_S = 0.1
 
 
 class Exchange:
@@ -42,7 +46,8 @@ class Exchange:
         self._lock = threading.Lock()
         self._client: Skytells | None = None
         self._stopped = False
-        self._over = threading.Event()
+        self._over = False
+        self._bell = Bell()
         # The copied context tells the kernel which cell the thread's output belongs to.
         context = contextvars.copy_context()
         self._thread = threading.Thread(target=context.run, args=(self._run,), name="skytells-panel", daemon=True)
@@ -60,7 +65,13 @@ class Exchange:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Whether it was over within ``timeout`` seconds, its outcome handed on."""
-        return self._over.wait(timeout)
+        end = None if timeout is None else time.monotonic() + timeout
+        while not self._over:
+            left = LOOK_S if end is None else min(LOOK_S, end - time.monotonic())
+            if left <= 0:
+                break
+            self._bell.wait(left)
+        return self._over
 
     def join(self, timeout: float) -> None:
         if threading.current_thread() is not self._thread:
@@ -76,7 +87,8 @@ class Exchange:
                 problem = found
             self._ended(session, answer, problem)
         finally:
-            self._over.set()
+            self._over = True
+            self._bell.ring()
 
     def _ask(self, session: Session) -> tuple[ChatCompletion | None, Exception | None]:
         # A client of its own: only its abort ends a read that waits for the service.

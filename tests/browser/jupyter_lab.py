@@ -1,4 +1,4 @@
-"""JupyterLab on a loopback port with folders of its own, and a page of headless Chromium in front of it."""
+"""JupyterLab or Notebook 7 on a loopback port with folders of its own, and a page of headless Chromium before it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from playwright.sync_api import Page, sync_playwright
 
@@ -41,17 +41,22 @@ LAB_SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
+App = Literal["lab", "notebook"]
+PATHS: dict[App, str] = {"lab": "doc/tree", "notebook": "notebooks"}
+
+
 @dataclass(frozen=True)
 class Lab:
-    """A running JupyterLab."""
+    """A running JupyterLab or Notebook."""
 
     url: str
     token: str
+    app: App
 
 
 @contextlib.contextmanager
-def jupyter_lab(root: Path, work: Path, environment: Mapping[str, str]) -> Iterator[Lab]:
-    """JupyterLab over the notebooks in ``root``; ``work`` takes its configuration, which is nobody's."""
+def jupyter_lab(root: Path, work: Path, environment: Mapping[str, str], app: App = "lab") -> Iterator[Lab]:
+    """The application over the notebooks in ``root``; ``work`` takes its configuration, which is nobody's."""
     port, token = _free_port(), secrets.token_hex(16)
     for plugin, values in LAB_SETTINGS.items():
         file = work / "settings" / f"{plugin}.jupyterlab-settings"
@@ -68,13 +73,13 @@ def jupyter_lab(root: Path, work: Path, environment: Mapping[str, str]) -> Itera
     env = {**os.environ, **{name: str(work / folder) for name, folder in folders.items()}, **environment}
     # Within a kernel this would choose the form of output that nbval compares.
     env.pop("PYTEST_CURRENT_TEST", None)
-    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--ip=127.0.0.1"]
+    command = [sys.executable, "-m", "jupyter", app, "--no-browser", "--allow-root", "--ip=127.0.0.1"]
     command += [f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"]
     command += [f"--ServerApp.root_dir={root}", "--expose-app-in-browser", "--LabApp.news_url=None"]
     log = work / "lab.log"
     with log.open("w") as out:
         process = subprocess.Popen(command, env=env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
-    lab = Lab(f"http://127.0.0.1:{port}", token)
+    lab = Lab(f"http://127.0.0.1:{port}", token, app)
     try:
         _wait(lab, process, log)
         yield lab
@@ -102,7 +107,7 @@ def notebook_page(lab: Lab, name: str, chromium: Path, outside: list[str]) -> It
         context.route(lambda url: not url.startswith((lab.url, "blob:", "data:")), refuse)
         page = context.new_page()
         page.set_default_timeout(60_000)
-        page.goto(f"{lab.url}/doc/tree/{name}?token={lab.token}")
+        page.goto(f"{lab.url}/{PATHS[lab.app]}/{name}?token={lab.token}")
         _wait_until_open(page)
         try:
             yield page
@@ -164,12 +169,12 @@ def _wait(lab: Lab, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise RuntimeError(f"JupyterLab ended: {log.read_text()[-2000:]}")
+            raise RuntimeError(f"Jupyter ended: {log.read_text()[-2000:]}")
         with contextlib.suppress(OSError):
             urllib.request.urlopen(f"{lab.url}/api/status?token={lab.token}", timeout=2).read()
             return
         time.sleep(0.2)
-    raise RuntimeError(f"JupyterLab did not answer within {START_S} s: {log.read_text()[-2000:]}")
+    raise RuntimeError(f"Jupyter did not answer within {START_S} s: {log.read_text()[-2000:]}")
 
 
 def _free_port() -> int:
