@@ -25,16 +25,17 @@ _ALIKE = {
     **dict.fromkeys(("s1", "s2", "sa", "se", "si"), "s"),
 }
 """Kinds that look the same, or almost, so that neighbours are one element."""
+_COMMENTS = frozenset({"c", "c1", "ch", "cm", "cs"})
 
 
 def coloured(runs: Iterable[tuple[str, str]]) -> str:
     """Pieces of code, each with the name of its language, as one ``<pre>``; line for line as they are.
 
     The colours are classes of Pygments', which JupyterLab, Notebook and nbconvert style for the theme in use; elsewhere
-    it reads as plain text. A language that is not known has no colours.
+    keywords are bold and comments in italics. A language that is not known has no colours.
 
-    >>> coloured([("x = 1", "python")])
-    '<div class="highlight"><pre class="skytells-text">x = <span class=mi>1</span></pre></div>'
+    >>> coloured([("x = None  # yet", "python")])
+    '<div class="highlight"><pre class="skytells-text">x = <b class=k>None  </b><i class=c1># yet</i></pre></div>'
     """
     body = "".join(_spans(plain(code), language) for code, language in runs)
     return f'<div class="highlight"><pre class="skytells-text">{body}</pre></div>'
@@ -66,7 +67,10 @@ def _named(tokens: Iterable[tuple[Any, str]]) -> Iterator[tuple[str, str]]:
 def _span(text: str, name: str) -> str:
     # Most of a coloured page is markup, so it does without every sign that it can do without.
     escaped = html.escape(text, quote=False)
-    return f"<span class={name}>{escaped}</span>" if name else escaped
+    if not name:
+        return escaped
+    element = "b" if name == "k" else "i" if name in _COMMENTS else "span"
+    return f"<{element} class={name}>{escaped}</{element}>"
 
 
 @cache

@@ -83,6 +83,7 @@ class Live:
         self._shown = False
         self._line_open = False
         self._length = 0
+        self._told, self._held = 0, False
         self._returned = clock()
         self._counted, self._counted_from = 0, self._returned
 
@@ -158,9 +159,12 @@ class Live:
             if self._over.is_set() or not self._pending or self._clock() < self._due:
                 return
             weight = self._seal()
+            if not weight and self._soon_sealed():
+                return
             if not weight:
                 weight = self._send(final=False)
                 self._pending = False
+            self._told, self._held = self._length, False
             # What is left after a cut waits for the next time: of a fast stream it would be sent for each part.
             self._due = self._clock() + min(max(MIN_INTERVAL_S, weight / BYTES_PER_S), MAX_INTERVAL_S)
 
@@ -185,10 +189,22 @@ class Live:
         while not self._over.wait(STALL_CHECK_S):
             self.flush_due()
 
+    def _soon_sealed(self) -> bool:
+        """Whether the open part is let grow until it can be cut, once: of a fast stream it would be sent twice."""
+        new = self._length - self._told
+        if self._held or not self._shown or len(self._part.text) + new <= self._seal_chars:
+            return False
+        self._held, self._due = True, self._clock() + MIN_INTERVAL_S
+        return True
+
+    @property
+    def _seal_chars(self) -> int:
+        return max(SEAL_CHARS, self._length // MOST_PARTS)
+
     def _seal(self) -> int:
         """Show what stands by itself for the last time, giving its bytes; the rest goes on in an output of its own."""
         weight = 0
-        while parts := self._part.cut(max(SEAL_CHARS, self._length // MOST_PARTS)):
+        while parts := self._part.cut(self._seal_chars):
             self._part, rest = parts
             weight += self._send(final=True)
             self._sealed.append(self._display_id)

@@ -110,7 +110,7 @@ def test_what_the_options_show_can_be_read_and_used(tmp_path: Path, chromium: Pa
 
         code = cell_of(page, 1).locator(".highlight pre")
         expect(code).to_have_text("def area(r):  # of a circle\n    return 3.14 * r**2\n", use_inner_text=True)
-        keyword = code.locator("span.k").first
+        keyword = code.locator(".k").first
         colours = {code.evaluate(_COLOUR)}
         for theme in ("JupyterLab Dark", "JupyterLab Light"):
             choose_theme(page, theme)
@@ -129,7 +129,7 @@ def test_what_the_options_show_can_be_read_and_used(tmp_path: Path, chromium: Pa
 
         save(page)
         lose_kernel(page)
-        expect(cell_of(page, 1).locator(".highlight span.k").first).to_be_visible()
+        expect(cell_of(page, 1).locator(".highlight .k").first).to_be_visible()
         expect(cell_of(page, 6).locator(".skytells-reasoning summary")).to_be_visible()
         assert outside == []
 

@@ -23,12 +23,14 @@ def letters(page: str) -> str:
         st.tuples(st.text(max_size=80), st.sampled_from([*sorted(LANGUAGES), "", "nonsense", '"><script>'])), max_size=4
     )
 )
-def test_every_letter_is_kept_and_only_spans_with_a_class_are_made(runs: list[tuple[str, str]]) -> None:
+def test_every_letter_is_kept_and_only_elements_with_a_class_are_made(runs: list[tuple[str, str]]) -> None:
     """Whatever a lexer makes of it, reading the page gives the code, and nothing in it is markup."""
     page = coloured(runs)
     assert letters(page) == "".join(plain(code) for code, _ in runs)
     tags = set(re.findall(r"<[^>]*>", page))
-    assert all(re.fullmatch(r'</(div|pre|span)>|<(div|pre) class="[\w -]+">|<span class=\w+>', tag) for tag in tags)
+    assert all(
+        re.fullmatch(r'</(div|pre|span|b|i)>|<(div|pre) class="[\w -]+">|<(span|b|i) class=\w+>', tag) for tag in tags
+    )
 
 
 @pytest.mark.parametrize("language", sorted(LANGUAGES))
@@ -40,4 +42,4 @@ def test_each_language_that_is_listed_has_a_lexer(language: str) -> None:
 def test_each_block_has_the_colours_of_its_own_language() -> None:
     """A comment of Python is none in JavaScript."""
     page = coloured([("# a\n", "python"), ("// b\n", "js"), ("# c\n", "unknown")])
-    assert re.findall(r"<span class=c1>([^<]*)</span>", page) == ["# a", "// b"]
+    assert re.findall(r"<i class=c1>([^<]*)</i>", page) == ["# a", "// b"]

@@ -17,7 +17,15 @@ from nbclient import NotebookClient
 
 from skytells_nb.widgets import live as live_module
 from skytells_nb.widgets.display import Publish
-from skytells_nb.widgets.live import BYTES_PER_S, MAX_INTERVAL_S, MOST_PARTS, READ_PAUSE_S, SEAL_CHARS, Live
+from skytells_nb.widgets.live import (
+    BYTES_PER_S,
+    MAX_INTERVAL_S,
+    MIN_INTERVAL_S,
+    MOST_PARTS,
+    READ_PAUSE_S,
+    SEAL_CHARS,
+    Live,
+)
 from skytells_nb.widgets.part import FORCED_SEAL, Part, split_at_lines
 from skytells_nb.widgets.safe_html import plain
 
@@ -141,6 +149,28 @@ def test_a_long_answer_at_full_speed_takes_few_messages() -> None:
     stream(cell, clock, [text[i : i + 5] for i in range(0, len(text), 5)], 0.0)
     assert len(cell.messages) <= len(text) // SEAL_CHARS + 3
     assert sum(size for _, size, _ in cell.messages) < 3 * len(text)
+
+
+def test_a_fast_stream_sends_each_part_once() -> None:
+    """What would be cut before the next update is not shown unfinished first: of 60,000 letters none is sent twice."""
+    cell, clock = timed_cell()
+    text = "".join(f"paragraph {n} of many\n\n" for n in range(2_600))
+    stream(cell, clock, [text[i : i + 50] for i in range(0, len(text), 50)], 50 / 60_000)
+    updated = [size for _, size, update in cell.messages if update]
+    assert len(updated) <= 2, "the opening and the end, which grow, and no part between them"
+
+
+def test_a_fast_stream_that_falls_silent_shows_what_it_held_back() -> None:
+    """An eighth of a second is all that text is kept back for, whatever comes."""
+    cell, clock = timed_cell()
+    live = Live(publish=cell, clock=clock, watch_stalls=False)
+    for _ in range(72):
+        live.write("word " * 20)
+        clock.now += MIN_INTERVAL_S / 70
+    assert len(cell.messages) == 1, "7,200 letters in an eighth of a second: a part of 8,000 will be cut soon"
+    clock.now += MIN_INTERVAL_S
+    live.flush_due()
+    assert re.sub("<[^>]*>", "", cell.pages[-1]).split() == live.text.split()
 
 
 def test_a_grown_part_is_sealed_at_a_blank_line() -> None:
@@ -429,9 +459,9 @@ def test_code_is_cut_and_keeps_its_languages() -> None:
     part.add("// two\n\n" * 400, "js")
     head, rest = part.cut(1_500) or (part, part)
     assert head.text + rest.text == part.text
-    assert "<span class=c1># one</span>" in head.page()
-    assert "<span class=c1>// two</span>" in rest.page()
-    assert "<span class=c1># one</span>" in rest.page()
+    assert "<i class=c1># one</i>" in head.page()
+    assert "<i class=c1>// two</i>" in rest.page()
+    assert "<i class=c1># one</i>" in rest.page()
 
 
 LONG = "".join(f"## Part {n}\n\nSome *words* about number {n}, and then some more of them.\n\n" for n in range(600))
