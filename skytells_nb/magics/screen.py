@@ -9,6 +9,7 @@ from typing import Any
 from skytells_nb.magics.args import Format
 from skytells_nb.magics.question import Kind
 from skytells_nb.magics.shapes import Shown, shape_of
+from skytells_nb.widgets.coloured import ready
 from skytells_nb.widgets.display import Mode, cell_publish, new_display_id
 from skytells_nb.widgets.live import Live
 from skytells_nb.widgets.part import Format as Drawing
@@ -19,7 +20,10 @@ class Screen:
     """Takes the pieces of an answer as they come; nothing is shown after ``close``."""
 
     def __init__(self, format: Format, mode: Mode, *, remote_images: bool = False) -> None:
-        self._live = Live(format=_drawn_as(format), mode=mode, remote_images=remote_images)
+        drawing = _drawn_as(format)
+        if drawing == "code" and mode == "live":
+            ready()
+        self._live = Live(format=drawing, mode=mode, remote_images=remote_images)
         self._shape = shape_of(format, mode)
         self._reasoning = Reasoning(mode)
 

@@ -37,7 +37,8 @@ from skytells_nb.transport.sse import EventDecoder, ServerSentEvent
 
 T = TypeVar("T")
 
-_HEADERS = {"accept": "*/*", "user-agent": "skytells-nb", "accept-encoding": "identity"}
+_EVENTS = "text/event-stream"
+_HEADERS = {"user-agent": "skytells-nb", "accept-encoding": "identity"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ class Transport:
 
     @functools.cached_property
     def _http(self) -> httpx.Client:
-        """For streams, proxies and other networks."""
+        """For proxies and other networks."""
         return httpx.Client(
             auth=self._auth,
             transport=self._network,
@@ -169,14 +170,23 @@ class Transport:
 
     def _stream(self, path: str, body: bytes) -> EventStream:
         self._check_usable()
-        request = self._request("POST", path, body, self.timeouts.idle)
-        request.headers["accept"] = "text/event-stream"
-        response = self._http.send(request, stream=True)
+        if self._direct is None:
+            return self._events(
+                self._http.send(self._request("POST", path, body, self.timeouts.idle, _EVENTS), stream=True)
+            )
+        incoming = self._direct.stream(path, body, write_s=self.timeouts.write, idle_s=self.timeouts.idle)
+        if not incoming.of_events:
+            return self._events(incoming.whole().response("POST", self.base_url + path))
+        self.limits = read_limits(incoming.headers) or self.limits
+        return EventStream(self, incoming.pieces(), incoming.close, incoming.headers.get("x-request-id") or None)
+
+    def _events(self, response: httpx.Response) -> EventStream:
+        """The events of this answer, or what it says in their place as an error."""
         try:
             kind = response.headers.get("content-type", "no content type")
-            if response.is_success and "text/event-stream" in kind.lower():
+            if response.is_success and _EVENTS in kind.lower():
                 self.limits = read_limits(response.headers) or self.limits
-                return EventStream(self, response)
+                return EventStream(self, response.iter_bytes(), response.close, request_id(response))
             response.read()
             content = self._content(response)
             self._check(response, content)
@@ -195,13 +205,15 @@ class Transport:
         if self._closed:
             raise TransportError("This client is closed; connect again, or make another.")
 
-    def _request(self, method: str, path: str, body: bytes | None, read_timeout: float) -> httpx.Request:
+    def _request(
+        self, method: str, path: str, body: bytes | None, read_timeout: float, accept: str = "*/*"
+    ) -> httpx.Request:
         limits = self.timeouts
         return self._http.build_request(
             method,
             self.base_url + path,
             content=body,
-            headers={"content-type": "application/json"} if body is not None else None,
+            headers={"accept": accept} | ({"content-type": "application/json"} if body is not None else {}),
             timeout=httpx.Timeout(read_timeout, connect=limits.connect, write=limits.write),
             extensions={"trace": self._trace},
         )
@@ -280,14 +292,17 @@ if hasattr(os, "register_at_fork"):
 class EventStream:
     """The events of one answer, as they arrive. Iterate it, then close it; closing early ends the exchange."""
 
-    def __init__(self, transport: Transport, response: httpx.Response) -> None:
+    def __init__(
+        self, transport: Transport, pieces: Iterator[bytes], end: Callable[[], None], request_id: str | None
+    ) -> None:
         self._transport = transport
-        self._response = response
+        self._pieces = pieces
+        self._end = end
         self._closed = False
-        self.request_id = request_id(response)
+        self.request_id = request_id
 
     def __iter__(self) -> Iterator[ServerSentEvent]:
-        transport, decoder, pieces = self._transport, EventDecoder(), self._response.iter_bytes()
+        transport, decoder, pieces = self._transport, EventDecoder(), self._pieces
         while not self._closed:
             piece = transport._guarded(lambda: next(pieces, None), transport.timeouts.idle)
             if piece is None:
@@ -299,7 +314,7 @@ class EventStream:
 
     def close(self) -> None:
         self._closed = True
-        self._response.close()
+        self._end()
 
     def __del__(self) -> None:
         # A stream that was dropped unread would go on, and be paid for, until the collector finds it.

@@ -21,15 +21,18 @@ from skytells_nb.widgets.safe_html import escape, plain
 
 MIN_INTERVAL_S = 1 / 8
 MAX_INTERVAL_S = 1.0
-BYTES_PER_S = 16_000
+BYTES_PER_S = 12_000
 SEAL_CHARS = 8_000
 MOST_PARTS = 10
 """Later parts are longer than this share of the text: JupyterLab shows 50 outputs of a cell, and hides the rest."""
 STALL_CHECK_S = 0.2
 READ_PAUSE_S = 0.1
-"""A reader that wakes for each token spends ten times what tokens cost that are read together."""
-WAITED_S = 0.002
-"""A piece that comes later than this after the one before it was waited for."""
+MOST_READ_PAUSE_S = 0.25
+"""A reader that wakes for each token spends ten times what tokens cost that are read together: most of the time in
+waking. Between two updates there is nothing to be seen, so it sleeps up to the next, but for the end of the answer.
+"""
+WAITED_S = 0.015
+"""A reader that waited so long for pieces has all that had come; less may be another thread's doing."""
 TRICKLE_CHARS_PER_S = 5_000
 """A faster stream comes together as it is, and is not held up."""
 
@@ -84,7 +87,7 @@ class Live:
         self._line_open = False
         self._length = 0
         self._told, self._held = 0, False
-        self._returned = clock()
+        self._waited, self._returned = 0.0, clock()
         self._counted, self._counted_from = 0, self._returned
 
     def __enter__(self) -> Live:
@@ -104,7 +107,7 @@ class Live:
         Where pieces trickle in, this returns a little later than it could, so that the next ones are read together.
         """
         now = self._clock()
-        waited = now - self._returned > WAITED_S
+        self._waited += now - self._returned
         with self._lock:
             if self._over.is_set() or not piece:
                 return
@@ -123,11 +126,13 @@ class Live:
             context = contextvars.copy_context()
             threading.Thread(target=context.run, args=(self._watch,), name="skytells-live", daemon=True).start()
         since = now - self._counted_from
-        if waited and since >= READ_PAUSE_S and self.mode == "live":
+        if self._waited >= WAITED_S and since >= READ_PAUSE_S and self.mode == "live":
             trickles = self._length - self._counted < TRICKLE_CHARS_PER_S * since
             self._counted, self._counted_from = self._length, now
             if trickles:
-                self._pause(READ_PAUSE_S)
+                self._pause(min(max(READ_PAUSE_S, self._due - now), MOST_READ_PAUSE_S))
+                self.flush_due()
+            self._waited = 0.0
         self._returned = self._clock()
 
     def replace(self, text: str, language: str = "") -> None:
@@ -153,10 +158,10 @@ class Live:
             self._part.add(last, language)
             self._display_id, self._shown, self._pending = open_id, open_shown, True
 
-    def flush_due(self) -> None:
-        """Show what is pending, if an update is due."""
+    def flush_due(self, late: float = 0.0) -> None:
+        """Show what is pending, if an update has been due for so many seconds."""
         with self._lock:
-            if self._over.is_set() or not self._pending or self._clock() < self._due:
+            if self._over.is_set() or not self._pending or self._clock() < self._due + late:
                 return
             weight = self._seal()
             if not weight and self._soon_sealed():
@@ -185,9 +190,9 @@ class Live:
                 self._over.set()
 
     def _watch(self) -> None:
-        """Shows what arrived before a stream fell silent."""
+        """Shows what arrived before a stream fell silent; while pieces come, their reader does."""
         while not self._over.wait(STALL_CHECK_S):
-            self.flush_due()
+            self.flush_due(late=READ_PAUSE_S)
 
     def _soon_sealed(self) -> bool:
         """Whether the open part is let grow until it can be cut, once: of a fast stream it would be sent twice."""

@@ -6,7 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 import pytest
@@ -34,18 +34,31 @@ def ok(exchange: Exchange) -> None:
     exchange.reply({"ok": True}, x_request_id="req_1")
 
 
-def transport(url: str, timeouts: Timeouts | None = None, **more: Any) -> Transport:
-    return Transport(KEY, base_url=url, timeouts=timeouts, **more)
+class Ways(Protocol):
+    """Makes a client for an address."""
+
+    def __call__(self, url: str, timeouts: Timeouts | None = None, **more: Any) -> Transport: ...
 
 
-def test_an_answer_has_its_bytes_and_its_request_id() -> None:
+@pytest.fixture(params=["direct", "httpx"])
+def transport(request: pytest.FixtureRequest) -> Ways:
+    """By either way: over direct connections, and as it is through proxies."""
+
+    def make(url: str, timeouts: Timeouts | None = None, **more: Any) -> Transport:
+        network = {"http": httpx.HTTPTransport()} if request.param == "httpx" else {}
+        return Transport(KEY, base_url=url, timeouts=timeouts, **{**network, **more})
+
+    return make
+
+
+def test_an_answer_has_its_bytes_and_its_request_id(transport: Ways) -> None:
     with serving(ok) as server:
         reply = transport(server.url).send("POST", "/chat/completions", b"{}")
     assert json.loads(reply.content) == {"ok": True}
     assert reply.request_id == "req_1"
 
 
-def test_what_leaves_is_the_body_the_path_and_the_key_in_one_header() -> None:
+def test_what_leaves_is_the_body_the_path_and_the_key_in_one_header(transport: Ways) -> None:
     with serving(ok) as server:
         transport(server.url).send("POST", "/chat/completions", b'{"a": 1}')
         (exchange,) = server.exchanges
@@ -57,7 +70,7 @@ def test_what_leaves_is_the_body_the_path_and_the_key_in_one_header() -> None:
     assert "authorization" not in exchange.headers
 
 
-def test_one_connection_serves_many_calls() -> None:
+def test_one_connection_serves_many_calls(transport: Ways) -> None:
     def keep_alive(exchange: Exchange) -> None:
         body = b'{"ok": true}'
         for _ in range(3):
@@ -73,7 +86,7 @@ def test_one_connection_serves_many_calls() -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_is_never_followed_and_says_so(status: int) -> None:
+def test_a_redirect_is_never_followed_and_says_so(transport: Ways, status: int) -> None:
     with serving(ok) as thief:
         with serving(lambda e: e.reply(b"", status, location=f"{thief.url}/steal?key=1")) as server:
             with pytest.raises(APIError, match="not followed") as caught:
@@ -85,14 +98,14 @@ def test_a_redirect_is_never_followed_and_says_so(status: int) -> None:
 
 
 @pytest.mark.parametrize("location", ["/other", "", "other", "//127.0.0.1:{port}/v1"])
-def test_a_redirect_on_the_same_origin_is_not_followed_either(location: str) -> None:
+def test_a_redirect_on_the_same_origin_is_not_followed_either(transport: Ways, location: str) -> None:
     with serving(lambda e: e.reply(b"", 307, location=location.format(port=server.port))) as server:
         with pytest.raises(APIError, match="redirected to another path"):
             transport(server.url).send("GET", "/models")
         assert len(server.exchanges) == 1
 
 
-def test_the_target_of_a_redirect_is_named_without_its_user() -> None:
+def test_the_target_of_a_redirect_is_named_without_its_user(transport: Ways) -> None:
     with (
         serving(lambda e: e.reply(b"", 302, location="https://user:secret@own.example/x")) as server,
         pytest.raises(APIError, match=r"redirected to https://own\.example\.") as caught,
@@ -101,7 +114,7 @@ def test_the_target_of_a_redirect_is_named_without_its_user() -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_a_redirect_to_nonsense_is_an_error_like_any_other() -> None:
+def test_a_redirect_to_nonsense_is_an_error_like_any_other(transport: Ways) -> None:
     with (
         serving(lambda e: e.reply(b"", 302, location="http://[x")) as server,
         pytest.raises(APIError, match="not followed"),
@@ -109,7 +122,7 @@ def test_a_redirect_to_nonsense_is_an_error_like_any_other() -> None:
         transport(server.url).send("GET", "/models")
 
 
-def test_a_redirected_stream_is_not_followed() -> None:
+def test_a_redirected_stream_is_not_followed(transport: Ways) -> None:
     with (
         serving(lambda e: e.reply(b"", 307, location="https://own.example/")) as server,
         pytest.raises(APIError, match="not followed"),
@@ -123,7 +136,7 @@ def test_plain_http_elsewhere_is_refused_before_anything_is_sent() -> None:
         Transport(KEY, base_url="http://192.0.2.1/v1")
 
 
-def test_a_proxy_of_the_environment_does_not_see_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_of_the_environment_does_not_see_this_machine(transport: Ways, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(ok) as proxy, serving(ok) as server:
         for name in ("http_proxy", "https_proxy", "all_proxy"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
@@ -142,7 +155,7 @@ def test_a_proxy_of_the_environment_does_not_see_this_machine(monkeypatch: pytes
 )
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_refusal_is_its_error_also_where_a_stream_was_asked_for(
-    status: int, error_id: str, kind: type[APIError], streamed: bool
+    transport: Ways, status: int, error_id: str, kind: type[APIError], streamed: bool
 ) -> None:
     body = {"error": {"message": "No.", "error_id": error_id, "status": status}}
     with serving(lambda e: e.reply(body, status, retry_after="12", x_request_id="req_7")) as server:
@@ -152,7 +165,7 @@ def test_a_refusal_is_its_error_also_where_a_stream_was_asked_for(
     assert (caught.value.error_id, caught.value.retry_after, caught.value.request_id) == (error_id, 12.0, "req_7")
 
 
-def test_a_page_of_a_proxy_is_a_server_error() -> None:
+def test_a_page_of_a_proxy_is_a_server_error(transport: Ways) -> None:
     with serving(lambda e: e.reply("<html><h1>Bad Gateway</h1></html>", 502)) as server:
         with pytest.raises(ServerError, match="Bad Gateway") as caught:
             transport(server.url).send("GET", "/models")
@@ -160,7 +173,7 @@ def test_a_page_of_a_proxy_is_a_server_error() -> None:
 
 
 @pytest.mark.parametrize("status", [200, 401])
-def test_the_limits_are_those_of_the_last_answer_that_named_any(status: int) -> None:
+def test_the_limits_are_those_of_the_last_answer_that_named_any(transport: Ways, status: int) -> None:
     said: Iterator[dict[str, str]] = iter(
         [
             {"x_skytells_ratelimit_limit_requests": "25", "x_skytells_ratelimit_limit_tokens_in": "-"},
@@ -177,14 +190,14 @@ def test_the_limits_are_those_of_the_last_answer_that_named_any(status: int) -> 
         assert client.limits == RateLimits(limit_requests=25)
 
 
-def test_nobody_listening_is_a_connect_error() -> None:
+def test_nobody_listening_is_a_connect_error(transport: Ways) -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     with pytest.raises(ConnectError, match=f"127.0.0.1:{port} could not be reached"):
         transport(f"http://127.0.0.1:{port}/v1").send("GET", "/models")
 
 
-def test_a_connection_that_is_not_accepted_in_time_is_a_connect_error() -> None:
+def test_a_connection_that_is_not_accepted_in_time_is_a_connect_error(transport: Ways) -> None:
     """A listener whose queue is full lets new connections wait."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         waiting = []
@@ -200,25 +213,25 @@ def test_a_connection_that_is_not_accepted_in_time_is_a_connect_error() -> None:
             sock.close()
 
 
-def test_silence_before_the_answer_is_a_timeout() -> None:
+def test_silence_before_the_answer_is_a_timeout(transport: Ways) -> None:
     with holding() as server:
         with pytest.raises(RequestTimeoutError, match=r"silent for 0\.6 s"):
             transport(server.url, SHORT).send("POST", "/x", b"{}")
         assert server.left.wait(10)
 
 
-def test_silence_within_the_body_is_a_timeout() -> None:
+def test_silence_within_the_body_is_a_timeout(transport: Ways) -> None:
     half = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf"
     with holding(lambda e: e.send(half)) as server, pytest.raises(RequestTimeoutError):
         transport(server.url, SHORT).send("POST", "/x", b"{}")
 
 
-def test_silence_before_a_stream_is_a_timeout() -> None:
+def test_silence_before_a_stream_is_a_timeout(transport: Ways) -> None:
     with holding() as server, pytest.raises(RequestTimeoutError, match=r"silent for 0\.6 s"):
         transport(server.url, SHORT).stream("/x", b"{}")
 
 
-def test_silence_within_a_stream_is_a_timeout() -> None:
+def test_silence_within_a_stream_is_a_timeout(transport: Ways) -> None:
     def begin(exchange: Exchange) -> None:
         exchange.begin()
         exchange.event("one")
@@ -230,7 +243,7 @@ def test_silence_within_a_stream_is_a_timeout() -> None:
             next(events)
 
 
-def test_a_whole_stream_may_take_longer_than_any_limit() -> None:
+def test_a_whole_stream_may_take_longer_than_any_limit(transport: Ways) -> None:
     """Only silence counts: each event starts the time anew, comments do too."""
 
     def slow(exchange: Exchange) -> None:
@@ -258,7 +271,7 @@ def test_a_whole_stream_may_take_longer_than_any_limit() -> None:
     ],
 )
 @pytest.mark.parametrize("reset", [False, True])
-def test_a_connection_that_breaks_is_lost(sent: bytes, reset: bool) -> None:
+def test_a_connection_that_breaks_is_lost(transport: Ways, sent: bytes, reset: bool) -> None:
     def broken(exchange: Exchange) -> None:
         exchange.send(sent)
         if reset:
@@ -268,23 +281,23 @@ def test_a_connection_that_breaks_is_lost(sent: bytes, reset: bool) -> None:
         transport(server.url).send("POST", "/x", b"{}")
 
 
-def test_an_answer_that_is_no_http_is_lost() -> None:
+def test_an_answer_that_is_no_http_is_lost(transport: Ways) -> None:
     with serving(lambda e: e.send(b"220 mail.example ESMTP\r\n")) as server, pytest.raises(ConnectionLostError):
         transport(server.url).send("GET", "/models")
 
 
-def test_json_where_a_stream_was_asked_for_is_an_answer_error() -> None:
+def test_json_where_a_stream_was_asked_for_is_an_answer_error(transport: Ways) -> None:
     with serving(ok) as server, pytest.raises(AnswerError, match=r"application/json came.*req_1"):
         transport(server.url).stream("/x", b"{}")
 
 
-def test_an_error_with_status_200_where_a_stream_was_asked_for_is_that_error() -> None:
+def test_an_error_with_status_200_where_a_stream_was_asked_for_is_that_error(transport: Ways) -> None:
     body = {"status": False, "error": {"http_status": 401, "message": "No.", "error_id": "UNAUTHORIZED"}}
     with serving(lambda e: e.reply(body)) as server, pytest.raises(AuthenticationError):
         transport(server.url).stream("/x", b"{}")
 
 
-def test_a_stream_that_comes_compressed_all_the_same_is_read() -> None:
+def test_a_stream_that_comes_compressed_all_the_same_is_read(transport: Ways) -> None:
     import gzip
 
     def zipped(exchange: Exchange) -> None:
@@ -295,7 +308,7 @@ def test_a_stream_that_comes_compressed_all_the_same_is_read() -> None:
         assert [e.data for e in transport(server.url).stream("/x", b"{}")] == ["one", "two"]
 
 
-def test_a_closed_stream_has_no_more_events() -> None:
+def test_a_closed_stream_has_no_more_events(transport: Ways) -> None:
     def begin(exchange: Exchange) -> None:
         exchange.begin()
         exchange.event("one")
@@ -308,14 +321,14 @@ def test_a_closed_stream_has_no_more_events() -> None:
         assert server.left.wait(10)
 
 
-def test_a_stream_that_is_dropped_unread_closes_its_connection() -> None:
+def test_a_stream_that_is_dropped_unread_closes_its_connection(transport: Ways) -> None:
     with holding(lambda e: e.begin()) as server:
         stream = transport(server.url).stream("/x", b"{}")
         del stream
         assert server.left.wait(10)
 
 
-def test_a_closed_client_says_so() -> None:
+def test_a_closed_client_says_so(transport: Ways) -> None:
     client = transport("http://127.0.0.1:9/v1")
     client.close()
     with pytest.raises(TransportError, match="closed"):

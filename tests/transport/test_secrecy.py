@@ -8,7 +8,9 @@ import pickle
 import traceback
 from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
+import httpx
 import pytest
 from serving import KEY, Exchange, holding, serving
 from test_abort import POSIX, interrupted
@@ -22,8 +24,8 @@ from skytells_nb.transport.keys import Key
 BAD_KEY = f"{KEY} with a space"
 
 
-def client_of(url: str) -> Skytells:
-    return Skytells(KEY, base_url=url, timeout=Timeouts(connect=2, read=0.8, idle=0.8, write=2))
+def client_of(url: str, **more: Any) -> Skytells:
+    return Skytells(KEY, base_url=url, timeout=Timeouts(connect=2, read=0.8, idle=0.8, write=2), **more)
 
 
 def ask(client: Skytells) -> object:
@@ -154,6 +156,7 @@ def test_no_log_holds_the_key(caplog: pytest.LogCaptureFixture) -> None:
         ask(client_of(server.url))
         with pytest.raises(SkytellsError):
             ask_for_a_stream(client_of(server.url))
+        ask(client_of(server.url, transport=httpx.HTTPTransport()))
     assert "httpcore" in {record.name.partition(".")[0] for record in caplog.records}
     assert KEY not in caplog.text
 
@@ -179,7 +182,7 @@ def test_no_repr_holds_the_key() -> None:
         stream = client.chat.completions.create(model="gpt-5", messages="Hello", stream=True)
         assert isinstance(stream, AnswerStream)
         parts = [client, client.chat, client.models, client._transport, stream, vars(client), vars(client._transport)]
-        parts += [vars(stream), vars(stream._source), stream._source._response.request.headers]
+        parts += [vars(stream), vars(stream._source), client._transport._direct]
         for part in parts:
             assert KEY not in repr(part)
         assert repr(client) == f"Skytells(base_url='{server.url}')"

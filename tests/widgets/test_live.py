@@ -22,6 +22,7 @@ from skytells_nb.widgets.live import (
     MAX_INTERVAL_S,
     MIN_INTERVAL_S,
     MOST_PARTS,
+    MOST_READ_PAUSE_S,
     READ_PAUSE_S,
     SEAL_CHARS,
     Live,
@@ -327,8 +328,8 @@ def test_the_watching_thread_ends_with_the_stream() -> None:
 
 
 def test_limits_are_the_measured_ones() -> None:
-    """Eight updates and 16 kB a second, sealed at 8 kB: what front ends and a kernel were measured to take."""
-    assert (live_module.MIN_INTERVAL_S, BYTES_PER_S, SEAL_CHARS) == (0.125, 16_000, 8_000)
+    """Eight updates and 12 kB a second, sealed at 8 kB: what front ends and a kernel were measured to take."""
+    assert (live_module.MIN_INTERVAL_S, BYTES_PER_S, SEAL_CHARS) == (0.125, 12_000, 8_000)
 
 
 @pytest.mark.parametrize("length", [100_000, 400_000, 1_500_000])
@@ -382,7 +383,9 @@ def test_a_long_list_is_cut_between_its_items() -> None:
 
 
 def test_pieces_that_trickle_in_are_read_together() -> None:
-    """At 100 pieces a second the reader is held up ten times, not a hundred."""
+    """At 100 pieces a second the reader is held up ten times at most, not a hundred, and longer where updates are far
+    apart.
+    """
     cell, clock = timed_cell()
     pauses: list[float] = []
 
@@ -391,14 +394,15 @@ def test_pieces_that_trickle_in_are_read_together() -> None:
         clock.now += seconds
 
     live = Live(publish=cell, clock=clock, pause=pause, watch_stalls=False)
-    arrived = [clock.now + n / 100 for n in range(100)]
+    arrived = [clock.now + n / 100 for n in range(900)]
     for when in arrived:
         clock.now = max(clock.now, when)
         live.write("word ")
     live.close()
-    assert set(pauses) == {READ_PAUSE_S}
-    assert 8 <= len(pauses) <= 11
-    assert cell.texts == ["word " * 100]
+    assert min(pauses) >= READ_PAUSE_S
+    assert max(pauses) == MOST_READ_PAUSE_S
+    assert 36 <= len(pauses) <= 65
+    assert cell.texts == ["word " * 900]
 
 
 def test_a_fast_stream_is_not_held_up() -> None:

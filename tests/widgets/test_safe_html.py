@@ -77,8 +77,9 @@ def assert_harmless(page: str) -> Page:
             assert re.match(r"(?i)(https?://|mailto:)", attributes["href"] or "")
             assert attributes["rel"] == "noopener noreferrer nofollow"
         if "class" in attributes:
-            wanted = "skytells-md" if tag == "div" else "language-"
+            wanted = {"div": "skytells-md", "code": "language-"}.get(tag, "jp-toc-ignore")
             assert (attributes["class"] or "").startswith(wanted)
+            assert tag in ("div", "code", "h1", "h2", "h3", "h4", "h5", "h6")
     assert [tag for tag, _ in parsed.elements].count("div") == 1
     return parsed
 
@@ -111,6 +112,7 @@ def test_hostile_pieces_in_any_order_stay_harmless(pieces: list[str]) -> None:
 
 @given(st.text())
 @example("<a href='javascript:x'>\x00</a>")
+@example("# A heading")
 def test_any_text_stays_harmless(text: str) -> None:
     """Whatever the text, the page holds allowed elements only."""
     assert_harmless(safe_html(text))
