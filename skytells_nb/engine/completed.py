@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pydantic_core
+
 from skytells_nb.errors import ContentPolicyError
 from skytells_nb.wire.chat import ChatCompletion, ChatMessage, ChatUsage, Choice
 from skytells_nb.wire.responses import Response
@@ -39,11 +41,19 @@ class Completed:
 
     def to_bytes(self) -> bytes:
         fields = {name: getattr(self, name) for name in self.__slots__}
-        return json.dumps(fields, ensure_ascii=True, separators=(",", ":")).encode()
+        try:
+            return pydantic_core.to_json(fields)
+        except (pydantic_core.PydanticSerializationError, UnicodeEncodeError):
+            # Half a surrogate pair, which only escapes can hold.
+            return json.dumps(fields, ensure_ascii=True, separators=(",", ":")).encode()
 
     @classmethod
     def from_bytes(cls, value: bytes) -> Completed:
-        return cls(**json.loads(value))
+        try:
+            return cls(**pydantic_core.from_json(value))
+        except ValueError:
+            # The escape of half a surrogate pair.
+            return cls(**json.loads(value))
 
     def to_answer(self) -> ChatCompletion:
         """The completion as the client gives one."""

@@ -15,15 +15,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
 import httpx
 
-from skytells_nb.transport.head import read_head
+from skytells_nb.transport.head import Head, read_head
 from skytells_nb.transport.keys import Key
 
 _EVENTS = "text/event-stream"
 KEEP_ALIVE_S = 5.0
 """Time that an unused connection is kept, as httpx does: gateways close theirs after a minute, some after 5 s."""
+_READ_BYTES = 16_384
 _SENT_AT_ONCE_BYTES = 8_192
 """What the kernel takes without waiting: every system's send buffer holds as much."""
 
@@ -214,6 +216,9 @@ class _Response(http.client.HTTPResponse):
 
     fp: io.BufferedReader
 
+    def __init__(self, sock: socket.socket | _Begun, method: str) -> None:
+        super().__init__(cast(socket.socket, sock), method=method)
+
     def begin(self) -> None:
         head = read_head(self.fp)
         while head.interim:
@@ -222,6 +227,43 @@ class _Response(http.client.HTTPResponse):
         self.status = head.status
         self.chunked, self.chunk_left = head.chunked, None
         self.length, self.will_close = head.length, head.closes
+
+
+def _whole(begun: bytes) -> tuple[Head, bytes] | None:
+    """The head and the body of an answer that came in one piece, as a short one does; ``None`` where there is more.
+
+    The standard library makes a file and a response for each answer: a tenth of what a completion costs.
+    """
+    end = begun.find(b"\r\n\r\n")
+    if end < 0:
+        return None
+    lines = io.BytesIO(begun[: end + 4])
+    head = read_head(lines)
+    body = begun[lines.tell() :]
+    if head.interim or head.length is None or len(body) < head.length:
+        return None
+    return head, body
+
+
+class _Begun(io.RawIOBase):
+    """A socket of which something was read already, in the form that the standard library takes."""
+
+    def __init__(self, sock: socket.socket, begun: bytes) -> None:
+        self._sock = sock
+        self._begun = begun
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        size = min(len(self._begun), len(buffer))
+        if not size:
+            return self._sock.recv_into(buffer)
+        buffer[:size], self._begun = self._begun[:size], self._begun[size:]
+        return size
 
 
 class _Connection:
@@ -298,7 +340,18 @@ class _Connection:
         return Incoming(self, response)
 
     def read_answer(self) -> Answer:
-        response = _Response(self._open_socket(), method=self._method)
+        sock = self._open_socket()
+        try:
+            begun = sock.recv(_READ_BYTES)
+        except TimeoutError:
+            raise httpx.ReadTimeout("no answer in time") from None
+        found = _whole(begun)
+        if found is not None:
+            head, content = found
+            if head.closes or len(content) > (head.length or 0):
+                self.close()
+            return Answer(head.status, head.fields, content[: head.length])
+        response = _Response(_Begun(sock, begun), method=self._method)
         try:
             response.begin()
             content = response.read()

@@ -51,7 +51,7 @@ class Head:
         return not self.chunked and self.length is None
 
 
-def read_head(stream: io.BufferedReader) -> Head:
+def read_head(stream: io.BufferedIOBase) -> Head:
     """The next head of this stream; HTTPException where it is none, RemoteDisconnected where it was cut."""
     minor, status = _status(_line(stream))
     fields: dict[str, str] = {}
@@ -86,7 +86,7 @@ def _status(line: str) -> tuple[int, int]:
     return min(int(version[-1]), 1), int(code)
 
 
-def _line(stream: io.BufferedReader) -> str:
+def _line(stream: io.BufferedIOBase) -> str:
     line = stream.readline(_LINE_BYTES + 1)
     if len(line) > _LINE_BYTES:
         raise http.client.LineTooLong("header line")

@@ -6,6 +6,7 @@ import gzip
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,6 +35,32 @@ def test_a_head_that_was_cut_anywhere_is_a_lost_connection() -> None:
         for _ in range(len(HEAD)):
             with pytest.raises(ConnectionLostError):
                 client.send("GET", "/models")
+
+
+def test_an_answer_that_comes_in_any_two_pieces_is_the_same_answer() -> None:
+    """Also where the first piece is all of it, which has a short way of its own."""
+    whole = HEAD + b"{}"
+    cuts = iter(range(1, len(whole) + 1))
+
+    def in_two(exchange: Exchange) -> None:
+        while (cut := next(cuts, None)) is not None:
+            exchange.send(whole[:cut])
+            time.sleep(0.002)
+            if not again(exchange, whole[cut:]):
+                return
+
+    with serving(in_two) as server:
+        client = Transport(KEY, base_url=server.url)
+        assert {client.send("GET", "/models").content for _ in whole} == {b"{}"}
+        assert len(server.exchanges) == 1
+
+
+def test_what_follows_a_whole_answer_is_no_part_of_the_next() -> None:
+    """A server that says more than its answer is not spoken to again on that connection."""
+    with serving(lambda e: again(e, HEAD + b'{}HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n"other"')) as server:
+        client = Transport(KEY, base_url=server.url)
+        assert [client.send("GET", "/models").content for _ in range(2)] == [b"{}", b"{}"]
+        assert len(server.exchanges) == 2
 
 
 @pytest.mark.parametrize("line", [b"no colon at all", b": no name"])
