@@ -94,7 +94,7 @@ def _markdown(count: int) -> list[str]:
             found += ["```", "python\n", *("    value = compute(row)\n" for _ in range(lines)), "```", "\n\n"]
         elif kind == "list":
             for _ in range(chance.randrange(3, 7)):
-                found += ["- ", "**", *_words(chance, 2), "**", *_words(chance, 9), "\n"]
+                found += ["- ", "**", *_words(chance, 2), "** ", *_words(chance, 9), "\n"]
             found.append("\n")
         else:
             found += [*_words(chance, chance.randrange(30, 90)), "\n\n"]
