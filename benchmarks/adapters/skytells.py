@@ -11,13 +11,14 @@ import pandas as pd
 
 from benchmarks.contract import Run
 
-IMPORT = "import skytells_nb"
+IMPORT = "import skytells_nb.accessor.frame"
+"""With what the first `df.skytells` loads: peers load all of theirs at once."""
 PACKAGES = ("skytells-nb", "httpx", "numpy", "pandas")
 
 
 def setup(run: Run) -> None:
     import skytells_nb as sky
-    import skytells_nb.accessor
+    import skytells_nb.accessor.frame
 
     if run.workload.to_parquet:
         import pyarrow.parquet  # noqa: F401
