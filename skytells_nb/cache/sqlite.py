@@ -18,6 +18,7 @@ from skytells_nb.cache import answers
 from skytells_nb.cache.answers import Row
 from skytells_nb.cache.connections import Connections, DamagedFile
 from skytells_nb.cache.database import Watch, connect_as_allowed, explain, set_aside
+from skytells_nb.cache.held import held_for
 from skytells_nb.cache.store import CacheStats
 from skytells_nb.cache.writer import Writer
 from skytells_nb.errors import CacheError
@@ -34,9 +35,10 @@ class SqliteStore:
     """Answers in the file at ``path``, made on first use.
 
     Nothing here stops a run. A damaged file is renamed and a new one begun, a damaged answer is a miss and is replaced
-    when it was paid for again, and what cannot be written is kept in memory: each is said once, as a SkytellsWarning.
-    ``delete_many`` and ``prune`` raise CacheError where the file cannot be used, and every method does once the store
-    is closed. A pickled copy opens the same file in its own process.
+    when it was paid for again, and what cannot be written is kept in memory, for every store of that file in this
+    process: each is said once, as a SkytellsWarning. ``delete_many`` and ``prune`` raise CacheError where the file
+    cannot be used, and every method does once the store is closed. A pickled copy opens the same file in its own
+    process.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -48,7 +50,7 @@ class SqliteStore:
         self._watch = Watch(self.path)
         self._closed = False
         self._hits = self._misses = self._stored = self._damaged = 0
-        self._held: dict[bytes, bytes] = {}
+        self._held = held_for(self.path)
         self._to_replace: set[bytes] = set()
         self._read_again_at = self._write_again_at = self._look_at = 0.0
         self._notices: deque[str] = deque()
@@ -64,9 +66,8 @@ class SqliteStore:
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         self._check_open()
         found, damaged = self._load(list(dict.fromkeys(keys)))
+        found.update(self._held.found(keys))
         with self._lock:
-            if self._held:
-                found.update((key, self._held[key]) for key in set(keys) if key in self._held)
             missing = sum(key not in found for key in keys)
             self._misses += missing
             self._hits += len(keys) - missing
@@ -90,9 +91,7 @@ class SqliteStore:
 
     def delete_many(self, keys: Sequence[bytes]) -> int:
         self._check_open()
-        with self._lock:
-            held = sum(self._held.pop(key, None) is not None for key in keys)
-        return held + self._manage(lambda connection: answers.delete(connection, keys))
+        return self._held.drop(keys) + self._manage(lambda connection: answers.delete(connection, keys))
 
     def stats(self) -> CacheStats:
         self._check_open()
@@ -105,7 +104,7 @@ class SqliteStore:
         with self._lock:
             return CacheStats(
                 entries=entries + len(self._held),
-                bytes=size + sum(map(len, self._held.values())),
+                bytes=size + self._held.size,
                 hits=self._hits,
                 misses=self._misses,
                 stored=self._stored,
@@ -142,6 +141,7 @@ class SqliteStore:
 
     def _forget_threads(self) -> None:
         self._lock = threading.Lock()
+        self._held.after_fork()
         self._writer.forget()
 
     def _load(self, keys: Sequence[bytes]) -> tuple[dict[bytes, bytes], list[bytes]]:
@@ -155,8 +155,8 @@ class SqliteStore:
 
     def _save(self, rows: list[Row]) -> None:
         """What is done with a group: to the file, or else into memory."""
-        with self._lock:
-            waiting = [*self._held.items(), *rows] if time.monotonic() >= self._write_again_at else []
+        held = self._held.items()
+        waiting = [*held, *rows] if time.monotonic() >= self._write_again_at else []
         if waiting:
             try:
                 added = self._with_file(lambda connection: self._insert(connection, waiting))
@@ -165,11 +165,9 @@ class SqliteStore:
             else:
                 with self._lock:
                     self._stored += added
-                    self._held.clear()
+                self._held.drop(key for key, _ in held)
                 return
-        with self._lock:
-            for key, value in rows:
-                self._held.setdefault(key, bytes(value))
+        self._held.add(rows)
 
     def _insert(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
         if time.monotonic() > self._look_at:

@@ -189,7 +189,7 @@ def test_a_read_only_disk_still_gives_its_answers(mounted: Path) -> None:
 
 
 def test_a_disk_that_fills_up_keeps_its_answers(mounted: Path) -> None:
-    """What no longer fits stays in memory; what is on the disk stays readable for the next process."""
+    """What no longer fits stays in memory, also for the next store of that file, which says so again at its end."""
     store = SqliteStore(mounted / "answers.sqlite")
     groups = [[(key(100 * group + n), os.urandom(6_000)) for n in range(50)] for group in range(20)]
     with every_warning() as caught:
@@ -200,8 +200,29 @@ def test_a_disk_that_fills_up_keeps_its_answers(mounted: Path) -> None:
         store.close()
     assert ["the disk is full" in str(warning.message) for warning in caught] == [True]
     later = SqliteStore(mounted / "answers.sqlite")
-    assert later.get_many([one for one, _ in groups[0]]) == [value for _, value in groups[0]]
-    later.close()
+    for group in groups:
+        assert later.get_many([one for one, _ in group]) == [value for _, value in group]
+    with pytest.warns(SkytellsWarning, match="the disk is full"):
+        later.close()
+
+
+def test_what_one_store_kept_in_memory_another_saves(tmp_path: Path) -> None:
+    """Connecting again, which is what people do after a warning, neither loses an answer nor pays for it twice."""
+    blocker = tmp_path / "folder"
+    blocker.write_text("in the way")
+    store = SqliteStore(blocker / "answers.sqlite")
+    store.put_many([(key(1), b"paid")])
+    with pytest.warns(SkytellsWarning, match="in memory"):
+        store.close()
+    again = SqliteStore(blocker / "answers.sqlite")
+    with every_warning():
+        assert again.get_many([key(1), key(2)]) == [b"paid", None]
+    blocker.unlink()
+    again.close()
+    last = SqliteStore(blocker / "answers.sqlite")
+    assert last.get_many([key(1)]) == [b"paid"]
+    assert (last.stats().entries, last.stats().bytes) == (1, 4)
+    last.close()
 
 
 def test_what_was_kept_in_memory_is_saved_once_the_place_is_free(tmp_path: Path) -> None:
