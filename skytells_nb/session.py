@@ -187,7 +187,10 @@ class Session:
                 self.totals.unchecked += not verdict.checked
 
     def close(self) -> None:
-        """Close connections and the cache; the local Skytells goes on for other sessions of this process."""
+        """Close connections and the cache; the local Skytells goes on for other sessions of this process.
+
+        Runs of other threads end with CancelledError once what is under way is kept, which is awaited for 10 s.
+        """
         for engine in (self.engine, *self._engines.values()):
             engine.close()
         self.client.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
@@ -26,7 +27,15 @@ from skytells_nb.engine.report import Estimate, Report
 from skytells_nb.engine.request import Request
 from skytells_nb.engine.retry import RetryPolicy
 from skytells_nb.engine.tokens import scale_for
-from skytells_nb.errors import CacheError, InputError, Interrupted, ReplayMissError, RowError, SkytellsError
+from skytells_nb.errors import (
+    CacheError,
+    CancelledError,
+    InputError,
+    Interrupted,
+    ReplayMissError,
+    RowError,
+    SkytellsError,
+)
 from skytells_nb.wire.embeddings import MAX_REQUEST_TOKENS
 from skytells_nb.wire.models import Price
 
@@ -34,6 +43,8 @@ OnError = Literal["warn", "raise", "null"]
 
 LEARNT_FROM = 200
 """Kept answers that an estimate looks at for the usual length of an answer."""
+AWAITED_S = 10.0
+"""Time that the answers under way have where the session is closed."""
 MOST_USED_KEYS = 1_000_000
 """Keys that an engine remembers for ``used_keys``, 32 bytes each."""
 
@@ -68,6 +79,8 @@ class Engine:
         self._retry = retry
         self._used = bytearray()
         self._idle: list[Skytells] = []
+        self._running: dict[Execution, int] = {}
+        self._ends_with_run = False
         self._lock = threading.Lock()
 
     def take(self) -> Skytells:
@@ -84,6 +97,21 @@ class Engine:
         client.close()
 
     def close(self) -> None:
+        """End the runs of other threads, with what is under way awaited for a while; then let go of everything."""
+        with self._lock:
+            running = dict(self._running)
+        for execution in running:
+            execution.end(CancelledError("The session was closed while this ran; connect again and run it again."))
+        here, give_up = threading.get_ident(), time.monotonic() + AWAITED_S
+        others = {execution for execution, thread in running.items() if thread != here}
+        while others & self._running.keys() and time.monotonic() < give_up:
+            time.sleep(0.02)
+        # A run whose listener closes the session has answers to keep before it ends.
+        self._ends_with_run = len(others) < len(running)
+        if not self._ends_with_run:
+            self._let_go()
+
+    def _let_go(self) -> None:
         with self._lock:
             idle, self._idle = self._idle, []
         for client in idle:
@@ -198,6 +226,8 @@ class Engine:
             stop_on_error=on_error == "raise",
         )
         problem: Exception | None = None
+        with self._lock:
+            self._running[execution] = threading.get_ident()
         try:
             missing = execution.look_up()
             if execution.refused and on_error == "raise":
@@ -217,10 +247,14 @@ class Engine:
             have = execution.answers.have.copy()
             outcome = Outcome(made, execution.answers, have, execution.report())
             self._use(key for key, there in zip(keys, have.tolist(), strict=True) if there)
+            with self._lock:
+                self._running.pop(execution, None)
             _log.info("%s", _summary(outcome.report))
             # Before the listener, which may fail.
             ended(outcome.report)
             execution.tell()
+            if self._ends_with_run:
+                self._let_go()
         return self._end(outcome, problem, execution, on_error)
 
     def _end(self, outcome: Outcome, problem: Exception | None, execution: Execution, on_error: OnError) -> Outcome:

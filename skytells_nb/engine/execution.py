@@ -134,6 +134,10 @@ class Execution:
             self._claimant.over = True
             claims.release(held, self._claimant)
 
+    def end(self, problem: Exception) -> None:
+        """Send nothing more, from any thread; ``send`` raises this once what is under way is kept."""
+        self._run.end(problem)
+
     def tell(self) -> None:
         """Say where the run stands, and what went wrong with the cache."""
         tally, made = self._run.tally, self._made

@@ -176,7 +176,7 @@ class Run:
                         self._busy.add(client)
                 self._deliver(request, client)
         except Exception as problem:
-            self._end(problem)
+            self.end(problem)
         finally:
             with self._lock:
                 if client is not None:
@@ -266,7 +266,7 @@ class Run:
         """A limit of a day that is nearly used up is no reason to sit there for a day."""
         seconds = self._pacer.next_s
         if seconds > self._retry.rate_limit_patience:
-            self._end(
+            self.end(
                 RateLimitError(
                     f"The account's limit of {self._pacer.limit_text} lets the next request through in about "
                     f"{seconds / 60:,.0f} minutes. Run again then.",
@@ -328,10 +328,10 @@ class Run:
         if down is not None:
             problem.add_note(down)
             _log.warning("%s: the run ends. %s", told(problem), down)
-            self._end(problem)
+            self.end(problem)
             return
         if isinstance(problem, (AccountError, BudgetExceededError)):
-            self._end(problem)
+            self.end(problem)
             return
         if len(request.numbers) > 1 and _divisible(problem):
             self._split(request)
@@ -346,7 +346,7 @@ class Run:
         self._settled(request.numbers)
         _log.info("%s: %d inputs without an answer", told(problem), len(request.numbers))
         if self._stop_on_error or (isinstance(problem, ConnectError) and not self.tally.answered):
-            self._end(problem)
+            self.end(problem)
 
     def _split(self, request: Request) -> None:
         """One input of a refused request may be at fault, or all are too much: the halves are tried apart."""
@@ -367,7 +367,8 @@ class Run:
         # Threads that found nothing to do have ended.
         self._add_worker()
 
-    def _end(self, problem: Exception) -> None:
+    def end(self, problem: Exception) -> None:
+        """Send nothing more; ``execute`` raises this once what is under way is kept."""
         with self._lock:
             if self._fatal is None:
                 self._fatal = problem

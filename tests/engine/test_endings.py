@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from skytells_nb.engine.report import Report
 from skytells_nb.engine.work import Completed
 from skytells_nb.errors import (
     BudgetExceededError,
+    CancelledError,
     ContentPolicyError,
     Interrupted,
     RowError,
@@ -118,6 +120,27 @@ def test_an_interrupt_ends_its_own_run_only() -> None:
         thread.join(30)
         gate.set()
     assert [type(problem) for problem in found] == [Interrupted]
+
+
+@pytest.mark.parametrize("by", ["its own listener", "another thread"])
+def test_closing_the_session_ends_its_run_and_keeps_what_was_under_way(by: str, tmp_path: Path) -> None:
+    """Nothing that was asked for is lost, and the error says what happened and what to do."""
+    with served("latency=0.1") as server:
+        session = connected(server, tmp_path / "c.sqlite", max_in_flight=4)
+        closing = threading.Thread(target=session.close)
+
+        def close_once_under_way(event: Progress) -> None:
+            if event.state == "running" and event.done >= 4 and not closing.ident:
+                closing.start() if by == "another thread" else session.close()
+
+        with pytest.raises(CancelledError, match="closed while this ran") as caught:
+            session.engine.run(JOB, [f"say {n}" for n in range(200)], listen=close_once_under_way)
+        if closing.ident:
+            closing.join(20)
+        (note,) = caught.value.__notes__
+        assert re.search("([0-9]+) of 200 rows are answered. Every answer that arrived is kept", note)
+        with connected(server, tmp_path / "c.sqlite") as again:
+            assert 4 <= again.cache.stats().entries == settled(server, "chat").requests < 200
 
 
 def test_a_listener_that_fails_costs_no_answer_and_no_report() -> None:
