@@ -13,14 +13,11 @@ import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from skytells_nb.plots.projection import Projection
 from skytells_nb.plots.umap_layout import user_caches
-
-if TYPE_CHECKING:
-    from skytells_nb.plots.project import Projection
 
 IN_MEMORY = 16
 ON_DISK = 64
@@ -66,8 +63,6 @@ def _remember(key: str, projection: Projection) -> None:
 
 
 def _read(key: str) -> Projection | None:
-    from skytells_nb.plots.project import Projection
-
     folder = _folder()
     if folder is None:
         return None

@@ -18,10 +18,10 @@ from skytells_nb.errors import InputError
 from skytells_nb.plots.kept import keep, recall
 from skytells_nb.plots.neighbours import Floats, place
 from skytells_nb.plots.principal import principal_axes
+from skytells_nb.plots.projection import Method, Projection
 from skytells_nb.plots.stages import Tell, quiet
 from skytells_nb.plots.umap_layout import umap_points
 
-Method = Literal["umap", "pca"]
 Metric = Literal["cosine", "euclidean"]
 Dimensions = Literal[2, 3]
 
@@ -31,15 +31,6 @@ PCA_FIRST_DIMENSIONS = 50
 SAMPLE_ABOVE_ROWS = 100_000
 SAMPLE_ROWS = 50_000
 KEY_VERSION = 1
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Projection:
-    """Points (n, 2 or 3) in the order of the vectors, and in words how they were made."""
-
-    points: Floats
-    method: Method
-    how: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from skytells_nb.plots.clusters import add_hulls, add_names
 from skytells_nb.plots.coordinates import given_points
 from skytells_nb.plots.hover import hover_texts, longest_text
 from skytells_nb.plots.points import Marks, add_points, colors, diameters, is_number
-from skytells_nb.plots.project import SAMPLE_ABOVE_ROWS, Dimensions, Method, Metric, Projection, project
+from skytells_nb.plots.project import SAMPLE_ABOVE_ROWS, Dimensions, Metric, project
+from skytells_nb.plots.projection import Method, Projection
 from skytells_nb.plots.quality import measure
 from skytells_nb.plots.stages import Tell, telling
 

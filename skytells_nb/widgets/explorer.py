@@ -12,7 +12,7 @@ import pandas as pd
 import traitlets
 
 from skytells_nb.errors import InputError, MissingExtraError
-from skytells_nb.plots.project import Method
+from skytells_nb.plots.projection import Method
 from skytells_nb.widgets.display import Mode, cell_publish, display_mode, new_display_id
 from skytells_nb.widgets.explorer_asking import Asking
 from skytells_nb.widgets.explorer_layout import laid_out

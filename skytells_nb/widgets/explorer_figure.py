@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from skytells_nb.plots import semantic_map
 from skytells_nb.plots.clusters import add_names
-from skytells_nb.plots.project import Method
+from skytells_nb.plots.projection import Method
 from skytells_nb.plots.theme import Theme
 from skytells_nb.widgets.explorer_rows import Positions, Rows
 

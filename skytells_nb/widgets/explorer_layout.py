@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skytells_nb.plots.coordinates import given_points
-from skytells_nb.plots.project import Method, project
+from skytells_nb.plots.project import project
+from skytells_nb.plots.projection import Method
 from skytells_nb.widgets.explorer_rows import Rows
 
 UNIT = 65_535

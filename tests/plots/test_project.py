@@ -19,7 +19,8 @@ from skytells_nb.errors import InputError
 from skytells_nb.plots.kept import ON_DISK, keep
 from skytells_nb.plots.neighbours import nearest, place
 from skytells_nb.plots.principal import principal_axes
-from skytells_nb.plots.project import Projection, project
+from skytells_nb.plots.project import project
+from skytells_nb.plots.projection import Projection
 
 Floats = NDArray[np.float32]
 
