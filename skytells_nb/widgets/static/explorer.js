@@ -108,6 +108,7 @@ function render({ model, el }) {
   let wanted = NOTHING;
   let waiting = 0;
   let typing = 0;
+  let asked = false;
 
   function send(points) {
     model.send({ kind: "select" }, undefined, [Uint32Array.from(points).buffer]);
@@ -272,6 +273,7 @@ function render({ model, el }) {
     forget.hidden = !model.get("question");
     root.setAttribute("aria-busy", String(busy));
     status.textContent = busy ? `${model.get("busy")} …` : model.get("status");
+    if (asked && !busy) submit();
   }
 
   function setMode(mode) {
@@ -280,8 +282,12 @@ function render({ model, el }) {
     for (const [other, node] of Object.entries(modeButtons)) node.setAttribute("aria-pressed", String(other === mode));
   }
 
+  // What is entered while something else is under way is asked once that is over.
   function submit() {
-    if (question.value.trim() && !model.get("busy")) model.send({ kind: "ask", text: question.value });
+    asked = Boolean(question.value.trim());
+    if (!asked || model.get("busy")) return;
+    asked = false;
+    model.send({ kind: "ask", text: question.value });
   }
 
   function received(message, buffers) {
