@@ -22,6 +22,8 @@ LAST = 0.05
 """Part of a window over which its last requests are spread, at the least."""
 GUARD = 0.01
 """Part of a window by which a new one is entered late, so that no clock is early; doubled where it still was."""
+UNDER_WAY = 0.05
+"""Part of a window that a first request may have been on its way."""
 BORDER = 0.2
 """Part of the limit by which the remainder must rise for a window to have ended; smaller rises are a bucket's."""
 LEVEL = 0.2
@@ -218,7 +220,8 @@ class Allowance:
         window.others = limit - left - window.ours
         self._most = left + 1
         self.shares.set(now, window.ours, max(0.0, window.others))
-        self._low, self._high = sent, window.begun + length
+        # It began with the first request at the latest, whenever on its way that was let in.
+        self._low, self._high = sent, window.begun + min(now - sent, UNDER_WAY * length) + length
         self._guard = 0.002 + GUARD * length
 
     def _change(self, sent: float, limit: float, length: float) -> None:
