@@ -54,6 +54,7 @@ class Simulation:
         starts: Sequence[float] = (),
         ends: Sequence[float] = (),
         rows: float = math.inf,
+        first_s: float = 0.0,
         seed: int = 0,
     ) -> None:
         self.limits = limits
@@ -61,6 +62,8 @@ class Simulation:
         self.account = Account(limits)
         self.random = random.Random(seed)
         self.latency = latency
+        self.first_s = first_s
+        """What requests take longer on their way before the first is let in: connections are made."""
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self.processes = [
@@ -117,7 +120,8 @@ class Simulation:
             assert pacer.acquire(lambda: False)
             process.rows -= 1
             process.most_in_flight = max(process.most_in_flight, pacer.in_flight)
-            self.at(now + NETWORK_S * (0.5 + self.random.random()), lambda: self._arrive(process, now))
+            longer = 0.0 if any(other.admitted for other in self.processes) else self.first_s
+            self.at(now + longer + NETWORK_S * (0.5 + self.random.random()), lambda: self._arrive(process, now))
 
     def _arrive(self, process: Process, sent: float) -> None:
         now = self.clock.now

@@ -138,6 +138,14 @@ def test_alone_a_told_limit_is_not_passed(requests: int, window: float, latency:
     assert process.most_in_flight <= at_once
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_first_request_that_was_long_on_its_way_shifts_no_window(seed: int) -> None:
+    """Its window began when it was let in: the next ones are not entered before they begin."""
+    simulation = Simulation(Limits(25, 2.0), first_s=0.09, seed=seed).run(40)
+    assert simulation.refused == 0
+    assert simulation.use(2, 38) >= 0.97
+
+
 def test_alone_a_told_limit_is_used_up() -> None:
     for kind in ("fixed", "bucket"):
         simulation = Simulation(Limits(25, 60.0, kind=kind), latency=1.0).run(21 * 60)  # type: ignore[arg-type]
