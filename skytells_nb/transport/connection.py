@@ -1,0 +1,247 @@
+"""One connection to a server: requests out, answers in, by the standard library."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import select
+import socket
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import httpx
+
+from skytells_nb.transport.head import Head, read_head
+from skytells_nb.transport.keys import Key
+
+_READ_BYTES = 16_384
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Answer:
+    """What came: the body as it travelled, and the headers by their names in lower case.
+
+    It has no repr of its own: a proxy's page may show the key.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+    @property
+    def usual(self) -> bool:
+        """Whether it is whole JSON with status 200, as nearly every answer."""
+        headers = self.headers
+        known_length = "content-length" in headers or "transfer-encoding" in headers
+        encoded = "content-encoding" in headers
+        return self.status == 200 and known_length and not encoded and "json" in headers.get("content-type", "")
+
+    def response(self, method: str, url: str) -> httpx.Response:
+        """The answer as httpx would have given it, decoded."""
+        # As a stream: given as content it would get a length that nobody sent.
+        body = httpx.ByteStream(self.content)
+        response = httpx.Response(
+            self.status, headers=dict(self.headers), stream=body, request=httpx.Request(method, url)
+        )
+        response.read()
+        return response
+
+
+class _Response(http.client.HTTPResponse):
+    """The standard library's reading of a body, after a head of ours; every interim answer is passed over."""
+
+    fp: io.BufferedReader
+
+    def __init__(self, sock: socket.socket | _Begun, method: str) -> None:
+        super().__init__(cast(socket.socket, sock), method=method)
+
+    def begin(self) -> None:
+        head = read_head(self.fp)
+        while head.interim:
+            head = read_head(self.fp)
+        self.head = head
+        self.status = head.status
+        self.chunked, self.chunk_left = head.chunked, None
+        self.length, self.will_close = head.length, head.closes
+
+
+class Incoming:
+    """A streamed answer: its head is there, its body is read as it comes. ``close`` ends the exchange early."""
+
+    def __init__(self, connection: Connection, response: _Response) -> None:
+        self._connection = connection
+        self._response = response
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.head.fields
+
+    @property
+    def of_events(self) -> bool:
+        """Whether it is a stream of events, as it travelled."""
+        kind = self.headers.get("content-type", "").lower()
+        return 200 <= self.status < 300 and "text/event-stream" in kind and "content-encoding" not in self.headers
+
+    def pieces(self) -> Iterator[bytes]:
+        """What comes, as soon as it comes; raises like ``Direct.exchange``."""
+        try:
+            # With nothing asked for in particular the standard library gives what one read of the socket brings.
+            while piece := self._response.read1():
+                yield piece
+        except TimeoutError:
+            raise httpx.ReadTimeout("the stream was silent") from None
+        finally:
+            self.close()
+
+    def whole(self) -> Answer:
+        """The rest in one piece, for an answer that is no stream of events."""
+        return Answer(self.status, self.headers, b"".join(self.pieces()))
+
+    def close(self) -> None:
+        self._response.close()
+        self._connection.close()
+
+
+def _whole(begun: bytes) -> tuple[Head, bytes] | None:
+    """The head and the body of an answer that came in one piece, as a short one does; ``None`` where there is more.
+
+    The standard library makes a file and a response for each answer: a tenth of what a completion costs.
+    """
+    end = begun.find(b"\r\n\r\n")
+    if end < 0:
+        return None
+    lines = io.BytesIO(begun[: end + 4])
+    head = read_head(lines)
+    body = begun[lines.tell() :]
+    if head.interim or head.length is None or len(body) < head.length:
+        return None
+    return head, body
+
+
+class _Begun(io.RawIOBase):
+    """A socket of which something was read already, in the form that the standard library takes."""
+
+    def __init__(self, sock: socket.socket, begun: bytes) -> None:
+        self._sock = sock
+        self._begun = begun
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        size = min(len(self._begun), len(buffer))
+        if not size:
+            return self._sock.recv_into(buffer)
+        buffer[:size], self._begun = self._begun[:size], self._begun[size:]
+        return size
+
+
+class Connection:
+    """One connection; it is closed, and ``sock`` is ``None``, where the server wants no more requests on it.
+
+    The standard library reads the bodies of answers. Requests are a few lines that never differ, which it would check
+    one by one at a fifth of an exchange's cost.
+    """
+
+    def __init__(self) -> None:
+        self.sock: socket.socket | None = None
+        self._limit: float | None = None
+        self._method = ""
+
+    def open(
+        self, url: httpx.URL, tls: ssl.SSLContext | None, timeout: float, opened: Callable[[socket.socket], None]
+    ) -> None:
+        host, port = url.raw_host.decode("ascii"), url.port or (443 if tls is not None else 80)
+        sock = self.sock = socket.create_connection((host, port), timeout)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        opened(sock)
+        if tls is not None:
+            # Known before its handshake, which a silent server would hold as long as any other wait.
+            secured = tls.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+            self.sock = secured
+            opened(secured)
+            secured.do_handshake()
+        self._limit = timeout
+
+    def close(self) -> None:
+        sock, self.sock = self.sock, None
+        if sock is not None:
+            sock.close()
+
+    def hung_up(self) -> bool:
+        """Whether the server has closed, or said something nobody asked for."""
+        if not hasattr(select, "poll"):
+            return bool(select.select([self._open_socket()], [], [], 0)[0])
+        poll = select.poll()
+        poll.register(self._open_socket(), select.POLLIN)
+        return bool(poll.poll(0))
+
+    def send(self, method: str, head: bytes, key: Key, body: bytes | None, together: bool) -> None:
+        """Send a request: ``head`` is all of its head up to the key."""
+        self._method = method
+        if body is None:
+            body, end = b"", b"\r\n\r\n"
+        else:
+            end = b"\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+        sock = self._open_socket()
+        try:
+            # No name for what holds the key: a traceback shows what names hold.
+            if together:
+                # Each sending hands the interpreter to another thread.
+                sock.sendall(b"".join((head, key.reveal().encode("ascii"), end, body)))
+            else:
+                sock.sendall(b"".join((head, key.reveal().encode("ascii"), end)))
+                sock.sendall(body)
+        except TimeoutError:
+            raise httpx.WriteTimeout("the request was not taken in time") from None
+        except (BrokenPipeError, ConnectionResetError):
+            # A server may answer before the request is whole, and close: its answer says why.
+            pass
+
+    def read_head(self) -> Incoming:
+        response = _Response(self._open_socket(), method=self._method)
+        try:
+            response.begin()
+        except BaseException as problem:
+            response.close()
+            if isinstance(problem, TimeoutError):
+                raise httpx.ReadTimeout("no answer in time") from None
+            raise
+        return Incoming(self, response)
+
+    def read_answer(self) -> Answer:
+        sock = self._open_socket()
+        try:
+            begun = sock.recv(_READ_BYTES)
+        except TimeoutError:
+            raise httpx.ReadTimeout("no answer in time") from None
+        found = _whole(begun)
+        if found is not None:
+            head, content = found
+            if head.closes or len(content) > (head.length or 0):
+                self.close()
+            return Answer(head.status, head.fields, content[: head.length])
+        response = _Response(_Begun(sock, begun), method=self._method)
+        try:
+            response.begin()
+            content = response.read()
+        except TimeoutError:
+            raise httpx.ReadTimeout("no answer in time") from None
+        finally:
+            response.close()
+        if response.will_close:
+            self.close()
+        return Answer(response.status, response.head.fields, content)
+
+    def limit_silence(self, seconds: float) -> None:
+        if seconds != self._limit:
+            self._open_socket().settimeout(seconds)
+            self._limit = seconds
+
+    def _open_socket(self) -> socket.socket:
+        if self.sock is None:
+            raise httpx.ConnectError("the connection is closed")
+        return self.sock
