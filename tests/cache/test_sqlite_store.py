@@ -206,12 +206,18 @@ def test_a_disk_that_fills_up_keeps_its_answers(mounted: Path) -> None:
         later.close()
 
 
-def test_what_one_store_kept_in_memory_another_saves(tmp_path: Path) -> None:
-    """Connecting again, which is what people do after a warning, neither loses an answer nor pays for it twice."""
+def blocked(tmp_path: Path) -> tuple[SqliteStore, Path]:
+    """A store that holds one answer in memory, because of a file where its folder should be."""
     blocker = tmp_path / "folder"
     blocker.write_text("in the way")
     store = SqliteStore(blocker / "answers.sqlite")
     store.put_many([(key(1), b"paid")])
+    return store, blocker
+
+
+def test_what_one_store_kept_in_memory_another_saves(tmp_path: Path) -> None:
+    """Connecting again, which is what people do after a warning, neither loses an answer nor pays for it twice."""
+    store, blocker = blocked(tmp_path)
     with pytest.warns(SkytellsWarning, match="in memory"):
         store.close()
     again = SqliteStore(blocker / "answers.sqlite")
@@ -227,10 +233,7 @@ def test_what_one_store_kept_in_memory_another_saves(tmp_path: Path) -> None:
 
 def test_what_was_kept_in_memory_is_saved_once_the_place_is_free(tmp_path: Path) -> None:
     """At the latest when the store is closed."""
-    blocker = tmp_path / "folder"
-    blocker.write_text("in the way")
-    store = SqliteStore(blocker / "answers.sqlite")
-    store.put_many([(key(1), b"paid")])
+    store, blocker = blocked(tmp_path)
     with pytest.warns(SkytellsWarning):
         store.tell()
     blocker.unlink()
