@@ -22,7 +22,7 @@ from skytells_nb.engine.answers import Answers
 from skytells_nb.engine.job import Job
 from skytells_nb.engine.packed import PackedWork
 from skytells_nb.engine.plan import estimate_tokens
-from skytells_nb.engine.work import CompletionWork, Delivery
+from skytells_nb.engine.work import CompletionWork, Delivery, Read, read_here
 from skytells_nb.errors import BadRequestError, ContentPolicyError, ContextLengthError, SkytellsError
 
 T = TypeVar("T")
@@ -142,7 +142,7 @@ class FormWork:
         self._known = known
         self._name = name
 
-    def send(self, client: Skytells, inputs: Sequence[str]) -> Delivery:
+    def send(self, client: Skytells, inputs: Sequence[str], read: Read = read_here) -> Delivery:
         asking = _AskingClient(client, self._known, self._name)
         delivery = self._work.send(cast(Skytells, asking), inputs)
         return replace(delivery, refused=asking.refused)

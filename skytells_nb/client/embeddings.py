@@ -9,7 +9,7 @@ import pydantic
 
 from skytells_nb.client.exchange import build, encode, parse
 from skytells_nb.errors import BadRequestError
-from skytells_nb.transport.http import Reply, Transport
+from skytells_nb.transport.http import Pending, Reply, Transport
 from skytells_nb.transport.refusal import hidden_refusal
 from skytells_nb.wire.embeddings import EmbeddingRequest, EmbeddingResponse, answer_count_error
 
@@ -38,27 +38,55 @@ class Embeddings:
         >>> client.embeddings.create(model="skytells-embed-3-small", input=["a", "b"]).matrix.shape  # doctest: +SKIP
         (2, 1536)
         """
+        begun = self.begin(model=model, input=input, encoding_format=encoding_format, dimensions=dimensions, **params)
+        return begun if isinstance(begun, EmbeddingResponse) else begun.read()
+
+    def begin(
+        self,
+        *,
+        model: str,
+        input: str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]],
+        encoding_format: Literal["base64", "float"] = "base64",
+        dimensions: int | None = None,
+        **params: Any,
+    ) -> EmbeddingResponse | PendingEmbeddings:
+        """``create`` up to where a large answer begins to come: for who reads many, a few at a time."""
         inputs = input if isinstance(input, str) else _listed(input)
         fields = {"model": model, "input": inputs, "dimensions": dimensions, **params}
         form = "float" if self._base64_refused else encoding_format
         try:
-            answer = self._send(build(EmbeddingRequest, encoding_format=form, **fields))
+            return self._begin(build(EmbeddingRequest, encoding_format=form, **fields))
         except BadRequestError as refusal:
             if form == "float" or refusal.param != "encoding_format":
                 raise
             self._base64_refused = True
-            answer = self._send(build(EmbeddingRequest, encoding_format="float", **fields))
-        single = isinstance(inputs, str) or (inputs and isinstance(inputs[0], int))
-        expected = 1 if single else len(inputs)
-        if len(answer.rows) != expected:
-            raise answer_count_error(expected, len(answer.rows), answer.request_id)
-        return answer
+            return self._begin(build(EmbeddingRequest, encoding_format="float", **fields))
 
-    def _send(self, request: EmbeddingRequest) -> EmbeddingResponse:
-        reply = self._transport.send("POST", "/embeddings", encode(request))
-        answer = _read(reply)
-        answer._request_id = reply.request_id
-        return answer
+    def _begin(self, request: EmbeddingRequest) -> EmbeddingResponse | PendingEmbeddings:
+        single = isinstance(request.input, str) or isinstance(request.input[0], int)
+        expected = 1 if single else len(request.input)
+        begun = self._transport.begin("POST", "/embeddings", encode(request))
+        return _answer(begun, expected) if isinstance(begun, Reply) else PendingEmbeddings(begun, expected)
+
+
+class PendingEmbeddings:
+    """A large answer that begins to come: ``read`` it once, from any thread."""
+
+    def __init__(self, pending: Pending, expected: int) -> None:
+        self._pending = pending
+        self._expected = expected
+
+    def read(self) -> EmbeddingResponse:
+        """The whole answer; raises like ``Embeddings.create``."""
+        return _answer(self._pending.read(), self._expected)
+
+
+def _answer(reply: Reply, expected: int) -> EmbeddingResponse:
+    answer = _read(reply)
+    answer._request_id = reply.request_id
+    if len(answer.rows) != expected:
+        raise answer_count_error(expected, len(answer.rows), answer.request_id)
+    return answer
 
 
 def _read(reply: Reply) -> EmbeddingResponse:

@@ -17,6 +17,7 @@ from skytells_nb.engine.events import Listener, Progress, State
 from skytells_nb.engine.job import Job
 from skytells_nb.engine.pace import Pacer
 from skytells_nb.engine.plan import Plan
+from skytells_nb.engine.readers import Readers
 from skytells_nb.engine.report import Report
 from skytells_nb.engine.request import Request, Tally
 from skytells_nb.engine.retry import RetryPolicy
@@ -89,6 +90,7 @@ class Execution:
             budget=ledger,
             learn=scale.learn,
             workers=workers,
+            readers=Readers(job.read_at_once),
             tick=self.tell,
             stop_on_error=stop_on_error,
         )

@@ -14,8 +14,10 @@ from skytells_nb.engine.work import CompletionWork, EmbeddingWork, Work
 from skytells_nb.errors import InputError
 from skytells_nb.wire.embeddings import MAX_INPUT_TOKENS, MAX_INPUTS, EmbeddingRequest
 
-EMBEDDING_LANES = 3
-"""Full embedding requests under way at once: each holds about 30 MB while its answer is read (2,048 x 1,536)."""
+EMBEDDING_LANES = 8
+"""Full embedding requests under way at once: more than a client can read at any latency, and few to lose on a kill."""
+READ_AT_ONCE = 2
+"""Of their answers, those that are read at once: each takes 30 to 40 MB until it is kept (2,048 x 1,536)."""
 CHAT_OVERHEAD_TOKENS = 8
 """Tokens that the chat format adds to a prompt."""
 
@@ -32,6 +34,8 @@ class Job:
     max_items: int
     lanes: int | None = None
     """Requests under way at once unless the call says; ``None`` leaves it to the session."""
+    read_at_once: int | None = None
+    """Large answers that are read at once, whatever is under way; ``None`` is any number."""
     max_input_tokens: int | None = None
     overhead_tokens: int = 0
     alone: CompletionWork | None = None
@@ -69,6 +73,7 @@ def embedding_job(model: str, dimensions: int | None = None) -> Job:
         work=EmbeddingWork(model, dimensions),
         max_items=MAX_INPUTS,
         lanes=EMBEDDING_LANES,
+        read_at_once=READ_AT_ONCE,
         max_input_tokens=MAX_INPUT_TOKENS,
     )
 

@@ -16,7 +16,7 @@ from skytells_nb.engine.endpoints import LIMITS
 from skytells_nb.engine.job import Job
 from skytells_nb.engine.packed_answer import AnswerFormat, answers_in, row_id
 from skytells_nb.engine.plan import estimate_tokens, token_estimates
-from skytells_nb.engine.work import Completed, CompletionWork, Delivery
+from skytells_nb.engine.work import Completed, CompletionWork, Delivery, Read, read_here
 from skytells_nb.errors import AnswerError, BadRequestError, InputError
 
 MOST_ROWS = 100
@@ -108,7 +108,7 @@ class PackedWork:
         asked = messages(alone.system, inputs, is_text=self._format.is_text, examples=alone.form.examples)
         return alone.endpoint.body(alone.model, asked, params)
 
-    def send(self, client: Skytells, inputs: Sequence[str]) -> Delivery:
+    def send(self, client: Skytells, inputs: Sequence[str], read: Read = read_here) -> Delivery:
         if len(inputs) == 1:
             return self._alone.send(client, inputs)
         try:

@@ -6,7 +6,15 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from skytells_nb.errors import AnswerError, APIError, ConnectError, RateLimitError, RequestTimeoutError, Retryable
+from skytells_nb.errors import (
+    AnswerError,
+    APIError,
+    BadRequestError,
+    ConnectError,
+    RateLimitError,
+    RequestTimeoutError,
+    Retryable,
+)
 
 RETRY_AFTER_CAP_S = 120.0
 """A service that asks for more is asked again after this."""
@@ -49,8 +57,34 @@ class RetryPolicy:
             return f"Every request of the last {limited_for / 60:,.0f} minutes was refused by the account's limit."
         return None
 
+    def too_far(self, seconds: float, limit: str | None) -> RateLimitError | None:
+        """The error of a run whose next request this limit lets through in so many seconds, where that is too long."""
+        if seconds <= self.rate_limit_patience:
+            return None
+        return RateLimitError(
+            f"The account's limit of {limit} lets the next request through in about {seconds / 60:,.0f} minutes. "
+            "Run again then.",
+            status=429,
+            retry_after=seconds,
+        )
+
     def wait(self, error: Exception, failures: int) -> float:
         """Seconds before the next try."""
         backoff = self.jitter() * min(self.cap, self.base * 2.0 ** min(failures, 30))
         asked = error.retry_after if isinstance(error, APIError) else None
         return backoff if asked is None else min(asked, RETRY_AFTER_CAP_S) + 0.25 * backoff
+
+
+def divisible(error: Exception) -> bool:
+    """Whether a part of the inputs may be at fault: not where another parameter is, which every part would have."""
+    if not isinstance(error, BadRequestError):
+        return False
+    name = (error.param or "input").partition("[")[0].partition(".")[0]
+    return name in ("input", "messages", "prompt", "response_format")
+
+
+def told(problem: Exception) -> str:
+    """An error as the log names it: without its message, which may quote what was sent."""
+    status = f" {problem.status}" if isinstance(problem, APIError) else ""
+    request = getattr(problem, "request_id", None)
+    return f"{type(problem).__name__}{status}{f' (request {request})' if request else ''}"

@@ -1,7 +1,8 @@
-"""Sending: threads, retries, cancelling. The one file of the engine with threads and sockets in it."""
+"""Sending: threads, retries, cancelling."""
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -19,14 +20,13 @@ from skytells_nb.engine.bell import Bell
 from skytells_nb.engine.breaker import Breaker
 from skytells_nb.engine.budget import Budget
 from skytells_nb.engine.pace import Pacer
+from skytells_nb.engine.readers import Readers
 from skytells_nb.engine.request import Request, Tally
-from skytells_nb.engine.retry import RetryPolicy
+from skytells_nb.engine.retry import RetryPolicy, divisible, told
 from skytells_nb.engine.work import Delivery, Work
 from skytells_nb.errors import (
     AccountError,
     AnswerError,
-    APIError,
-    BadRequestError,
     BudgetExceededError,
     ConnectError,
     ContentPolicyError,
@@ -48,6 +48,14 @@ class Clients(Protocol):
     def take(self) -> Skytells: ...
 
     def give_back(self, client: Skytells) -> None: ...
+
+
+class _NotKept(Exception):
+    """An answer came and could not be kept: no fault of its request, which must not be sent again."""
+
+    def __init__(self, problem: Exception) -> None:
+        super().__init__(problem)
+        self.problem = problem
 
 
 class Run:
@@ -76,6 +84,7 @@ class Run:
         budget: Budget,
         learn: Callable[[float, int], None],
         workers: int,
+        readers: Readers,
         tick: Callable[[], None],
         stop_on_error: bool = False,
     ) -> None:
@@ -94,6 +103,7 @@ class Run:
         self._budget = budget
         self._learn = learn
         self._workers = workers
+        self._readers = readers
         self._tick = tick
         self._stop_on_error = stop_on_error
         self._queue: deque[Request] = deque()
@@ -122,6 +132,8 @@ class Run:
             while self._wait(TICK_S):
                 pass
             raise
+        finally:
+            self._readers.rest()
         if self._fatal is not None:
             raise self._fatal
 
@@ -175,6 +187,8 @@ class Run:
                     with self._lock:
                         self._busy.add(client)
                 self._deliver(request, client)
+        except _NotKept as failure:
+            self.end(failure.problem)
         except Exception as problem:
             self.end(problem)
         finally:
@@ -222,7 +236,8 @@ class Run:
                 self._breaker.answered()
                 seconds, limits = time.monotonic() - sent, told_since(before, client)
                 try:
-                    self._keep(request, delivery)
+                    if not delivery.kept:
+                        self._keep(request, delivery)
                 finally:
                     used = delivery.tokens_in + delivery.tokens_out
                     self._pacer.answered(limits, seconds=seconds, tokens=used or None)
@@ -258,22 +273,14 @@ class Run:
         return True
 
     def _limited(self, problem: RateLimitError) -> str | None:
-        now = time.monotonic()
-        since = self._limited_since = self._limited_since or now
-        return self._retry.gives_up(problem, now - since)
+        since = self._limited_since = self._limited_since or time.monotonic()
+        return self._retry.gives_up(problem, time.monotonic() - since)
 
     def _look_at_the_limit(self) -> None:
         """A limit of a day that is nearly used up is no reason to sit there for a day."""
-        seconds = self._pacer.next_s
-        if seconds > self._retry.rate_limit_patience:
-            self.end(
-                RateLimitError(
-                    f"The account's limit of {self._pacer.limit_text} lets the next request through in about "
-                    f"{seconds / 60:,.0f} minutes. Run again then.",
-                    status=429,
-                    retry_after=seconds,
-                )
-            )
+        problem = self._retry.too_far(self._pacer.next_s, self._pacer.limit_text)
+        if problem is not None:
+            self.end(problem)
 
     def _send(self, request: Request, inputs: Sequence[str], client: Skytells) -> Delivery:
         """One try; what it may cost is set aside before, and settled after."""
@@ -284,11 +291,11 @@ class Run:
         with self._lock:
             self.tally.requests += 1
         try:
-            delivery = self._work.send(client, inputs)
+            delivery = self._work.send(client, inputs, functools.partial(self._read, request))
             used = (delivery.tokens_in, delivery.tokens_out) if delivery.tokens_in else None
             with self._lock:
                 self.tally.requests += delivery.refused
-        except AnswerError:
+        except (AnswerError, _NotKept):
             # It was answered, so it was paid for, and nobody says how much it was.
             used = None
             raise
@@ -299,6 +306,19 @@ class Run:
         finally:
             self._budget.settle(reserved, used)
         return delivery
+
+    def _read(self, request: Request, call: Callable[[], Delivery]) -> Delivery:
+        """Read a large answer and keep it: by one thread, and nothing of it is left when the next is read."""
+
+        def read_and_keep() -> Delivery:
+            delivery = call()
+            try:
+                self._keep(request, delivery)
+            except Exception as problem:
+                raise _NotKept(problem) from None
+            return replace(delivery, values=(), kept=True)
+
+        return self._readers.run(read_and_keep)
 
     def _keep(self, request: Request, delivery: Delivery) -> None:
         numbers, values = request.numbers, delivery.values
@@ -333,7 +353,7 @@ class Run:
         if isinstance(problem, (AccountError, BudgetExceededError)):
             self.end(problem)
             return
-        if len(request.numbers) > 1 and _divisible(problem):
+        if len(request.numbers) > 1 and divisible(problem):
             self._split(request)
             return
         kept = self._work.kept(problem)
@@ -375,21 +395,6 @@ class Run:
             self._stopped.set()
 
 
-def _divisible(problem: SkytellsError) -> bool:
-    """Whether a part of the inputs may be at fault: not where another parameter is, which every part would have."""
-    if not isinstance(problem, BadRequestError):
-        return False
-    name = (problem.param or "input").partition("[")[0].partition(".")[0]
-    return name in ("input", "messages", "prompt", "response_format")
-
-
 def told_since(before: RateLimits | None, client: Skytells) -> RateLimits | None:
     """The limits that came with the last answer, ``None`` where it named none."""
     return client.limits if client.limits is not before else None
-
-
-def told(problem: Exception) -> str:
-    """An error as the log names it: without its message, which may quote what was sent."""
-    status = f" {problem.status}" if isinstance(problem, APIError) else ""
-    request = getattr(problem, "request_id", None)
-    return f"{type(problem).__name__}{status}{f' (request {request})' if request else ''}"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from skytells_nb.client.client import Skytells
 from skytells_nb.engine.answers import Answers, Completions, Values, Vectors
@@ -15,6 +15,7 @@ from skytells_nb.engine.dialogues import Form, Message, read_dialogue, whole, wi
 from skytells_nb.engine.endpoints import LIMITS, endpoint
 from skytells_nb.engine.refusal import refusal_in, refusal_to_bytes
 from skytells_nb.errors import AnswerError, ContentPolicyError
+from skytells_nb.wire.embeddings import EmbeddingResponse
 
 GUESSED_OUTPUT = 256.0
 """Tokens of an answer while nothing is known."""
@@ -34,12 +35,23 @@ class Delivery:
     tokens_out: int
     refused: int = 0
     """Requests beside this one that were refused for their form and cost nothing."""
+    kept: bool = False
+    """Whether the answers were kept as they were read, and ``values`` is empty."""
+
+
+Read: TypeAlias = Callable[[Callable[[], Delivery]], Delivery]
+"""Makes the call that reads a large answer, perhaps in another thread, and may keep what it returns."""
+
+
+def read_here(call: Callable[[], Delivery]) -> Delivery:
+    """Make it in this thread."""
+    return call()
 
 
 class Work(Protocol):
     """One kind of request."""
 
-    def send(self, client: Skytells, inputs: Sequence[str]) -> Delivery: ...
+    def send(self, client: Skytells, inputs: Sequence[str], read: Read = read_here) -> Delivery: ...
 
     def answers(self, count: int) -> Answers:
         """Room for the answers to so many inputs."""
@@ -74,10 +86,15 @@ class EmbeddingWork:
         self._dimensions = dimensions
         self._size: int | None = dimensions
 
-    def send(self, client: Skytells, inputs: Sequence[str]) -> Delivery:
-        answer = client.embeddings.create(model=self._model, input=inputs, dimensions=self._dimensions)
+    def send(self, client: Skytells, inputs: Sequence[str], read: Read = read_here) -> Delivery:
+        begun = client.embeddings.begin(model=self._model, input=inputs, dimensions=self._dimensions)
+        if isinstance(begun, EmbeddingResponse):
+            return self._delivery(begun, len(inputs))
+        return read(lambda: self._delivery(begun.read(), len(inputs)))
+
+    def _delivery(self, answer: EmbeddingResponse, count: int) -> Delivery:
         matrix, finite = answer.checked
-        if len(inputs) == 1 or not finite.any():
+        if count == 1 or not finite.any():
             matrix = answer.matrix
         size = self._size = self._size or matrix.shape[1]
         if matrix.shape[1] != size:
@@ -161,7 +178,7 @@ class CompletionWork:
         messages = whole(self.system, self.form.examples, with_pictures(turns, self.form.pictures))
         return self.endpoint.body(self.model, messages, {**self.params, **own, **self._widened(text, own)})
 
-    def send(self, client: Skytells, inputs: Sequence[str]) -> Delivery:
+    def send(self, client: Skytells, inputs: Sequence[str], read: Read = read_here) -> Delivery:
         (text,) = inputs
         kept = Completed.of(self.endpoint.ask(client, self.body(inputs)))
         self._see(kept.tokens_out)

@@ -17,6 +17,8 @@ from skytells_nb.transport.head import Head, read_head
 from skytells_nb.transport.keys import Key
 
 _READ_BYTES = 16_384
+LARGE_BYTES = 1 << 20
+"""Bodies of this size are large."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -68,11 +70,12 @@ class _Response(http.client.HTTPResponse):
 
 
 class Incoming:
-    """A streamed answer: its head is there, its body is read as it comes. ``close`` ends the exchange early."""
+    """An answer whose head is there and whose body is not: read as it comes or whole. ``close`` ends it early."""
 
-    def __init__(self, connection: Connection, response: _Response) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, response: _Response, begun: bytes = b"") -> None:
+        self.connection = connection
         self._response = response
+        self._begun = begun
         self.status = response.status
         self.headers: Mapping[str, str] = response.head.fields
 
@@ -83,7 +86,7 @@ class Incoming:
         return 200 <= self.status < 300 and "text/event-stream" in kind and "content-encoding" not in self.headers
 
     def pieces(self) -> Iterator[bytes]:
-        """What comes, as soon as it comes; raises like ``Direct.exchange``."""
+        """What comes, as soon as it comes; raises like ``Direct.begin``."""
         try:
             # With nothing asked for in particular the standard library gives what one read of the socket brings.
             while piece := self._response.read1():
@@ -97,9 +100,26 @@ class Incoming:
         """The rest in one piece, for an answer that is no stream of events."""
         return Answer(self.status, self.headers, b"".join(self.pieces()))
 
+    def read(self) -> Answer:
+        """All of it, with the connection left open for the next; raises like ``Direct.begin``."""
+        try:
+            content = self._response.read()
+            if self._begun:
+                content = self._begun + content
+        except BaseException as problem:
+            self.connection.close()
+            if isinstance(problem, TimeoutError):
+                raise httpx.ReadTimeout("no answer in time") from None
+            raise
+        finally:
+            self._response.close()
+        if self._response.will_close:
+            self.connection.close()
+        return Answer(self.status, self.headers, content)
+
     def close(self) -> None:
         self._response.close()
-        self._connection.close()
+        self.connection.close()
 
 
 def _whole(begun: bytes) -> tuple[Head, bytes] | None:
@@ -212,29 +232,37 @@ class Connection:
             raise
         return Incoming(self, response)
 
-    def read_answer(self) -> Answer:
+    def read_answer(self) -> Answer | Incoming:
+        """The answer; a large one as far as its body begins to come."""
         sock = self._open_socket()
         try:
-            begun = sock.recv(_READ_BYTES)
+            first = sock.recv(_READ_BYTES)
         except TimeoutError:
             raise httpx.ReadTimeout("no answer in time") from None
-        found = _whole(begun)
+        found = _whole(first)
         if found is not None:
             head, content = found
             if head.closes or len(content) > (head.length or 0):
                 self.close()
             return Answer(head.status, head.fields, content[: head.length])
-        response = _Response(_Begun(sock, begun), method=self._method)
+        response = _Response(_Begun(sock, first), method=self._method)
+        begun = b""
         try:
             response.begin()
-            content = response.read()
-        except TimeoutError:
-            raise httpx.ReadTimeout("no answer in time") from None
-        finally:
+            if response.length is None:
+                begun = response.read(LARGE_BYTES)
+            elif response.length >= LARGE_BYTES:
+                # Some gateways send the head while the answer is still made.
+                response.fp.peek(1)
+        except BaseException as problem:
             response.close()
-        if response.will_close:
-            self.close()
-        return Answer(response.status, response.head.fields, content)
+            if isinstance(problem, TimeoutError):
+                raise httpx.ReadTimeout("no answer in time") from None
+            raise
+        incoming = Incoming(self, response, begun)
+        return (
+            incoming if (response.length or len(begun)) >= LARGE_BYTES and response.status == 200 else incoming.read()
+        )
 
     def limit_silence(self, seconds: float) -> None:
         if seconds != self._limit:

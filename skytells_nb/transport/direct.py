@@ -52,8 +52,11 @@ class Direct:
         self._lock = threading.Lock()
         self._closed = False
 
-    def exchange(self, method: str, path: str, body: bytes | None, *, write_s: float, read_s: float) -> Answer:
-        """Send one request and read its answer; the time limits are those of silence."""
+    def begin(self, method: str, path: str, body: bytes | None, *, write_s: float, read_s: float) -> Answer | Incoming:
+        """Send one request and read its answer, a large one as far as its body begins; the limits are of silence.
+
+        What is incoming is for ``finish``.
+        """
         connection = self._take()
         try:
             together = body is None or len(body) <= _SENT_AT_ONCE_BYTES
@@ -64,7 +67,13 @@ class Direct:
         except BaseException:
             connection.close()
             raise
-        self._give_back(connection)
+        if isinstance(answer, Answer):
+            self._give_back(connection)
+        return answer
+
+    def finish(self, incoming: Incoming) -> Answer:
+        answer = incoming.read()
+        self._give_back(incoming.connection)
         return answer
 
     def stream(self, path: str, body: bytes, *, write_s: float, idle_s: float) -> Incoming:

@@ -29,6 +29,7 @@ from skytells_nb.errors import (
     TransportError,
 )
 from skytells_nb.transport.address import find_base_url, is_loopback, origin_of
+from skytells_nb.transport.connection import LARGE_BYTES, Answer
 from skytells_nb.transport.direct import Direct
 from skytells_nb.transport.keys import Key, KeyAuth, find_key, hidden
 from skytells_nb.transport.limits import RateLimits, read_limits
@@ -62,6 +63,18 @@ class Reply:
 
     content: bytes
     request_id: str | None
+
+
+class Pending:
+    """A large answer that begins to come: ``read`` it once, from any thread."""
+
+    def __init__(self, transport: Transport, read: Callable[[], Reply]) -> None:
+        self._transport = transport
+        self._read = read
+
+    def read(self) -> Reply:
+        """The whole answer; raises like ``Transport.send``."""
+        return self._transport._guarded(self._read, self._transport.timeouts.read)
 
 
 class Transport:
@@ -107,7 +120,12 @@ class Transport:
 
     def send(self, method: str, path: str, body: bytes | None = None) -> Reply:
         """One exchange; raises an APIError for any status but 2xx, a TransportError where no answer came."""
-        return self._guarded(lambda: self._send(method, path, body), self.timeouts.read)
+        begun = self.begin(method, path, body)
+        return begun if isinstance(begun, Reply) else begun.read()
+
+    def begin(self, method: str, path: str, body: bytes | None = None) -> Reply | Pending:
+        """``send`` up to where the body of a large answer begins; whoever has room for it reads it."""
+        return self._guarded(lambda: self._begin(method, path, body), self.timeouts.read)
 
     def stream(self, path: str, body: bytes) -> EventStream:
         """A stream of events; raises like ``send`` before the first one. Close it to end the exchange."""
@@ -150,11 +168,22 @@ class Transport:
             headers=_HEADERS,
         )
 
-    def _send(self, method: str, path: str, body: bytes | None) -> Reply:
+    def _begin(self, method: str, path: str, body: bytes | None) -> Reply | Pending:
         self._check_usable()
-        if self._direct is None:
-            return self._reply(self._http.send(self._request(method, path, body, self.timeouts.read)))
-        answer = self._direct.exchange(method, path, body, write_s=self.timeouts.write, read_s=self.timeouts.read)
+        direct = self._direct
+        if direct is None:
+            response = self._http.send(self._request(method, path, body, self.timeouts.read), stream=True)
+            length = response.headers.get("content-length", "")
+            if response.is_success and length.isdigit() and int(length) >= LARGE_BYTES:
+                return Pending(self, lambda: self._reply(_whole(response)))
+            return self._reply(_whole(response))
+        answer = direct.begin(method, path, body, write_s=self.timeouts.write, read_s=self.timeouts.read)
+        if isinstance(answer, Answer):
+            return self._answer(answer, method, path)
+        incoming = answer
+        return Pending(self, lambda: self._answer(direct.finish(incoming), method, path))
+
+    def _answer(self, answer: Answer, method: str, path: str) -> Reply:
         if not answer.usual:
             return self._reply(answer.response(method, self.base_url + path))
         self.limits = read_limits(answer.headers) or self.limits
@@ -320,6 +349,15 @@ class EventStream:
         # A stream that was dropped unread would go on, and be paid for, until the collector finds it.
         with contextlib.suppress(Exception):
             self.close()
+
+
+def _whole(response: httpx.Response) -> httpx.Response:
+    try:
+        response.read()
+    except BaseException:
+        response.close()
+        raise
+    return response
 
 
 @functools.cache
