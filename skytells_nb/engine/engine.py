@@ -206,7 +206,8 @@ class Engine:
             raise InputError(f"Row {row} cannot be sent: {reason}. Nothing was sent ({len(made.bad):,} such rows).")
         price = self._price(job.model) if budget is None else self._ask_price(job.model)
         pacer = self._pacer(job, pace or Pace())
-        keys = self._keys(job, made.inputs)
+        # Where nothing is kept a tenth of a row's time would be for keys that nobody asks for.
+        keys = [] if self.keeps_nothing else self._keys(job, made.inputs)
         execution = Execution(
             job=job,
             made=made,
@@ -246,7 +247,8 @@ class Engine:
                 execution.state = "done" if problem is None else "failed"
             have = execution.answers.have.copy()
             outcome = Outcome(made, execution.answers, have, execution.report())
-            self._use(key for key, there in zip(keys, have.tolist(), strict=True) if there)
+            if keys:
+                self._use(key for key, there in zip(keys, have.tolist(), strict=True) if there)
             with self._lock:
                 self._running.pop(execution, None)
             _log.info("%s", _summary(outcome.report))

@@ -98,7 +98,9 @@ class Execution:
     def look_up(self, numbers: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """Take what the cache has of these inputs (of all by default); the numbers of those it has not."""
         if numbers is None:
-            numbers = np.arange(len(self._keys))
+            numbers = np.arange(len(self._made.inputs))
+        if not self._keys:  # nothing is kept
+            return numbers
         if self._claims is not None:
             self._released = self._claims.releases
         missing = [numbers[:0]]
