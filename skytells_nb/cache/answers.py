@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from skytells_nb.cache import index
 from skytells_nb.cache.envelope import HEADER_BYTES, unwrap, wrap
+from skytells_nb.cache.index import KEYS_PER_STATEMENT
 
-KEYS_PER_STATEMENT = 1_000
 _ROWS_PER_DELETE = 2_000
 _VACUUM_BYTES = 1 << 30  # about 25 s of work; more would keep other processes waiting past their time limit
 
@@ -20,53 +21,57 @@ T = TypeVar("T")
 
 def select(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, bytes]:
     """The wrapped values found, by key."""
-    found: dict[bytes, bytes] = {}
-    for rows in _selected(connection, keys):
-        found.update(rows)
-    return found
+    return dict(_selected(connection, keys))
 
 
 def select_answers(connection: sqlite3.Connection, keys: Sequence[bytes]) -> tuple[dict[bytes, bytes], list[bytes]]:
     """The answers found, by key, and the keys of those that are damaged; unwrapped as they come, never all twice."""
     found: dict[bytes, bytes] = {}
     damaged = []
-    for rows in _selected(connection, keys):
-        for key, value in rows:
-            answer = unwrap(key, value)
-            if answer is None:
-                damaged.append(key)
-            else:
-                found[key] = answer
+    for key, value in _selected(connection, keys):
+        answer = unwrap(key, value)
+        if answer is None:
+            damaged.append(key)
+        else:
+            found[key] = answer
     return found, damaged
 
 
 def insert(
-    connection: sqlite3.Connection, rows: Iterable[Row], *, stored_at: int, replacing: Sequence[bytes] = ()
+    connection: sqlite3.Connection, rows: Sequence[Row], *, stored_at: int, replacing: Sequence[bytes] = ()
 ) -> int:
     """Add the answers whose keys are new, after dropping those of ``replacing``; how many were added.
 
-    Each answer is copied once, when its turn comes.
+    Each answer is copied once, when its turn comes. Raises sqlite3.DatabaseError where the file proves damaged.
     """
-    count = size = 0
-
-    def values() -> Iterator[tuple[bytes, int, bytes]]:
-        nonlocal count, size
-        for key, answer in rows:
-            value = wrap(key, answer)
-            count += 1
-            size += len(value)
-            yield key, stored_at, value
 
     def work() -> int:
         _delete(connection, replacing)
-        added = connection.executemany(
-            "insert or ignore into answers (key, stored_at, value) values (?, ?, ?)", values()
-        ).rowcount
-        if added == count:
-            return _add(connection, count, size, sign=1)
-        # Some were there. New ids follow the highest, so the last ones are those that were added.
         (last,) = connection.execute("select coalesce(max(id), 0) from answers").fetchone()
-        return _count(connection, "id > ?", [last - added], sign=1)
+        fresh = rows
+        if index.settled_to(connection):
+            settled = {row[0] for row in index.rows_of(connection, "settled", [key for key, _ in rows], "id")}
+            fresh = [row for row in rows if row[0] not in settled]
+        if not index.add(connection, [key for key, _ in fresh], last):
+            # Some are there, or one is among them twice: the first is the one that counts.
+            known = {row[0] for row in index.rows(connection, [key for key, _ in fresh], "id")}
+            fresh = list({key: (key, answer) for key, answer in reversed(fresh) if key not in known}.values())[::-1]
+            if not index.add(connection, [key for key, _ in fresh], last):
+                index.add_apart(connection, [key for key, _ in fresh], last)
+        size = 0
+
+        def values() -> Iterator[tuple[int, bytes, int, bytes]]:
+            nonlocal size
+            for number, (key, answer) in enumerate(fresh, last + 1):
+                value = wrap(key, answer)
+                size += len(value)
+                yield number, key, stored_at, value
+
+        connection.executemany("insert into answers (id, key, stored_at, value) values (?, ?, ?, ?)", values())
+        if replacing:
+            # Where answers are damaged the index may be, too: each of these must be found again.
+            index.check(connection, [key for key, _ in rows])
+        return _add(connection, len(fresh), size, sign=1)
 
     return _in_transaction(connection, work)
 
@@ -120,14 +125,6 @@ def _in_transaction(connection: sqlite3.Connection, work: Callable[[], T]) -> T:
     return result
 
 
-def _count(connection: sqlite3.Connection, where: str, values: Sequence[object], *, sign: int) -> int:
-    """Add the rows that match to the totals, or take them off; how many they are."""
-    count, size = connection.execute(
-        f"select count(*), coalesce(sum(length(value)), 0) from answers where {where}", values
-    ).fetchone()
-    return _add(connection, count, size, sign=sign)
-
-
 def _add(connection: sqlite3.Connection, count: int, size: int, *, sign: int) -> int:
     """Put so many answers, and their bytes with the headers, on the totals or take them off; how many they are."""
     if count:
@@ -139,29 +136,33 @@ def _add(connection: sqlite3.Connection, count: int, size: int, *, sign: int) ->
 
 
 def _delete(connection: sqlite3.Connection, keys: Sequence[bytes]) -> int:
-    removed = 0
-    for start in range(0, len(keys), KEYS_PER_STATEMENT):
-        some = keys[start : start + KEYS_PER_STATEMENT]
-        removed += _count(connection, f"key in ({_marks(some)})", some, sign=-1)
-        connection.execute(f"delete from answers where key in ({_marks(some)})", some)
-    return removed
-
-
-def _selected(connection: sqlite3.Connection, keys: Sequence[bytes]) -> Iterator[sqlite3.Cursor]:
-    for start in range(0, len(keys), KEYS_PER_STATEMENT):
-        some = keys[start : start + KEYS_PER_STATEMENT]
-        yield connection.execute(f"select key, value from answers where key in ({_marks(some)})", some)
-
-
-def _marks(keys: Sequence[bytes]) -> str:
-    """A question mark for each key."""
-    return ",".join("?" * len(keys))
+    if not keys:
+        return 0
+    return _drop(connection, list(index.rows(connection, list(dict.fromkeys(keys)), "id, coalesce(length(value), 0)")))
 
 
 def _delete_up_to(connection: sqlite3.Connection, end: int) -> int:
-    removed = _count(connection, "id <= ?", [end], sign=-1)
-    connection.execute("delete from answers where id <= ?", (end,))
-    return removed
+    every = "select key, id, coalesce(length(value), 0) from answers where id <= ?"
+    return _drop(connection, connection.execute(every, (end,)).fetchall())
+
+
+def _drop(connection: sqlite3.Connection, gone: Sequence[tuple[Any, ...]]) -> int:
+    """Take these out, each as its key, its id and its length; how many they are."""
+    connection.executemany("delete from answers where id = ?", [(number,) for _, number, _ in gone])
+    index.drop(connection, [(index.place(key), number) for key, number, _ in gone])
+    return _add(connection, len(gone), sum(length for *_, length in gone), sign=-1)
+
+
+def _selected(connection: sqlite3.Connection, keys: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
+    if connection.execute("pragma user_version").fetchone()[0] > 1:
+        yield from index.rows(connection, keys, "value")
+        return
+    # A recording of the first format, which had no index beside the table.
+    for start in range(0, len(keys), KEYS_PER_STATEMENT):
+        some = keys[start : start + KEYS_PER_STATEMENT]
+        yield from connection.execute(
+            f"select key, value from answers where key in ({','.join('?' * len(some))})", some
+        )
 
 
 def _shrink(connection: sqlite3.Connection) -> None:

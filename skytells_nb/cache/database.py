@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from skytells_nb.cache import index
 from skytells_nb.errors import CacheError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_TIMEOUT_S = 60.0
 _APPLICATION_ID = 0x536B_794E  # "SkyN" in the file's header: tells our files from other people's
 _PAGE_BYTES = 32_768  # a fifth more rows/s written than with 4 kB pages, in a smaller file
@@ -26,10 +27,10 @@ _NETWORK_DISKS = frozenset(
 )
 # A rowid table: as WITHOUT ROWID the same answers were written three times slower and read nine times slower.
 _SCHEMA = (
-    "create table answers (id integer primary key, key blob not null unique, stored_at integer not null,"
-    " value blob not null)",
-    "create table totals (entries integer not null, bytes integer not null)",
-    "insert into totals values (0, 0)",
+    "create table answers (id integer primary key, key blob not null, stored_at integer not null, value blob not null)",
+    *index.SCHEMA,
+    "create table totals (entries integer not null, bytes integer not null, settled_to integer not null)",
+    "insert into totals values (0, 0, 0)",
     f"pragma application_id = {_APPLICATION_ID}",
     f"pragma user_version = {SCHEMA_VERSION}",
 )
@@ -48,7 +49,8 @@ def identity(path: Path) -> Identity | None:
 
 def is_damage(problem: BaseException) -> bool:
     """Whether SQLite says that the file is malformed or no database at all."""
-    return _code(problem) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    # Where names in it, or SQLite's own words on them, are noise, Python cannot read them.
+    return isinstance(problem, UnicodeDecodeError) or _code(problem) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class Watch:
@@ -80,7 +82,7 @@ def _is_whole(path: Path) -> bool:
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
             return bool(connection.execute("pragma quick_check(1)").fetchone()[0] == "ok")
-    except sqlite3.Error as problem:
+    except (sqlite3.Error, UnicodeDecodeError) as problem:
         return not is_damage(problem)
 
 
@@ -214,7 +216,7 @@ def _is_ours(connection: sqlite3.Connection, path: Path) -> bool:
             f"{path} was written by a newer skytells-nb (format {version}; this one knows {SCHEMA_VERSION}), and was "
             "left alone; upgrade with pip install -U skytells-nb, or choose another path for cache=."
         )
-    if not {"answers", "totals"} <= tables:
+    if not {"answers", "totals", *(index.PARTS if version > 1 else ())} <= tables:
         raise CacheError(f"{path} has lost its tables, and was left alone; choose another path for cache=.")
     return True
 
@@ -250,6 +252,24 @@ def _prepare(connection: sqlite3.Connection, path: Path, wal: bool) -> None:
             for statement in _SCHEMA:
                 connection.execute(statement)
         connection.execute("commit")
+    if connection.execute("pragma user_version").fetchone()[0] == 1:
+        _upgrade(connection)
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    """Copy the answers of the first format, whose table had the index of all keys in it."""
+    connection.execute("begin immediate")
+    if connection.execute("pragma user_version").fetchone()[0] == 1:
+        entries, size = connection.execute("select total(entries), total(bytes) from totals").fetchone()
+        connection.execute("alter table answers rename to old_answers")
+        connection.execute("drop table totals")
+        for statement in _SCHEMA:
+            connection.execute(statement)
+        connection.execute("insert into answers select id, key, stored_at, value from old_answers order by id")
+        connection.execute("drop table old_answers")
+        connection.execute("update totals set entries = ?, bytes = ?", (int(entries), int(size)))
+        index.make_anew(connection)
+    connection.execute("commit")
 
 
 def _turn_on_log(connection: sqlite3.Connection) -> bool:

@@ -42,10 +42,15 @@ store.close()
 """
 
 
-def test_four_processes_share_one_file(tmp_path: Path) -> None:
+OFTEN = "import skytells_nb.cache.index as index\nindex.MOST_RECENT = 50\n"
+"""The newest answers go into the large index again and again."""
+
+
+@pytest.mark.parametrize("first", ["", OFTEN])
+def test_four_processes_share_one_file(tmp_path: Path, first: str) -> None:
     """All answers are there, once, though all four begin with no file at all."""
     path = tmp_path / "answers.sqlite"
-    processes = [start(SHARE, path, me) for me in range(1, 5)]
+    processes = [start(first + SHARE, path, me) for me in range(1, 5)]
     outputs = [process.communicate(timeout=120) for process in processes]
     assert [(process.returncode, errors) for process, (_, errors) in zip(processes, outputs, strict=True)] == [
         (0, "")
@@ -84,12 +89,13 @@ for group in range(start, start + 100_000):
 """
 
 
-def test_a_killed_process_loses_nothing_it_was_told_is_stored(tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", ["", OFTEN])
+def test_a_killed_process_loses_nothing_it_was_told_is_stored(tmp_path: Path, first: str) -> None:
     """Five times kill -9 in mid-write: every group that was stored is there, and no group in part."""
     path = tmp_path / "answers.sqlite"
     acknowledged: list[int] = []
     for kill in range(5):
-        process = start(WRITE, path, kill * 100_000)
+        process = start(first + WRITE, path, kill * 100_000)
         assert process.stdout is not None
         for _ in range(10 + 7 * kill):
             acknowledged.append(int(process.stdout.readline()))
