@@ -86,6 +86,16 @@ def _steepness(kind: str, phase: str | None) -> Figure:
     return figure
 
 
+def _growth(kind: str, phase: str | None) -> Figure:
+    """How much dearer a row is than in any smaller frame, at the most: 1 where no frame is too large."""
+
+    def figure(results: Results, adapter: str) -> float | None:
+        costs = [cost for k in (3, 4, 5, 6) if (cost := _row_us(f"{kind}{k}", phase)(results, adapter)) is not None]
+        return max(larger / min(costs[: at + 1]) for at, larger in enumerate(costs)) if len(costs) > 1 else None
+
+    return figure
+
+
 def _times_result(above_base: bool) -> Callable[[Result], float]:
     def figure(result: Result) -> float:
         return float((result["peak_rss_mb"] - (result["base_rss_mb"] if above_base else 0.0)) / result_mb(result))
@@ -98,7 +108,7 @@ def _counted(name: str) -> Callable[[Result], float]:
 
 
 FLAT = 1.5
-"""Dearest row over cheapest that still counts as flat: CPU times repeat within some 20 % on a shared machine."""
+"""Times dearer that still counts as flat: CPU times repeat within some 20 % on a shared machine."""
 
 CLAIMS = [
     Claim("20,000 vectors of 1,536, no latency: client CPU ms a row", _of("W1", cpu_ms), 0.05, 3),
@@ -123,10 +133,14 @@ CLAIMS = [
     Claim("… requests answered 429", _of("W6", _counted("refused_429")), 60, 0),
     Claim("1 % answered 500, 0.5 % cut off, no row lost: wall s", _of("W7", wall_s), None),
     Claim("Killed at half, run again: rows answered twice", _of("W8", _counted("row_repeats"), "rerun"), 64, 0),
-    Claim("10^3 to 10^6 rows, no cache: dearest row over cheapest", _steepness("S", None), FLAT, compared=False),
-    Claim("… into the cache", _steepness("C", "cold"), FLAT, compared=False),
-    Claim("… out of the cache", _steepness("C", "warm"), FLAT, compared=False),
-    Claim("… to Parquet", _steepness("P", None), FLAT, compared=False),
+    Claim("10^3 to 10^6 rows, no cache: dearer with the frame's size", _growth("S", None), FLAT, compared=False),
+    Claim("… into the cache", _growth("C", "cold"), FLAT, compared=False),
+    Claim("… out of the cache", _growth("C", "warm"), FLAT, compared=False),
+    Claim("… to Parquet", _growth("P", None), FLAT, compared=False),
+    Claim("The same, what a call costs by itself included: no cache", _steepness("S", None), None, compared=False),
+    Claim("… into the cache", _steepness("C", "cold"), None, compared=False),
+    Claim("… out of the cache", _steepness("C", "warm"), None, compared=False),
+    Claim("… to Parquet", _steepness("P", None), None, compared=False),
 ]
 
 SIZES = [
