@@ -55,7 +55,11 @@ def insert(
         if not index.add(connection, [key for key, _ in fresh], last):
             # Some are there, or one is among them twice: the first is the one that counts.
             known = {row[0] for row in index.rows(connection, [key for key, _ in fresh], "id")}
-            fresh = list({key: (key, answer) for key, answer in reversed(fresh) if key not in known}.values())[::-1]
+            firsts: dict[bytes, Row] = {}
+            for row in fresh:
+                if row[0] not in known:
+                    firsts.setdefault(row[0], row)
+            fresh = list(firsts.values())
             if not index.add(connection, [key for key, _ in fresh], last):
                 index.add_apart(connection, [key for key, _ in fresh], last)
         size = 0

@@ -33,9 +33,10 @@ def place(key: object) -> int | None:
 
 def rows(connection: sqlite3.Connection, keys: Sequence[bytes], columns: str) -> Iterator[tuple[object, ...]]:
     """The key of each answer that is there, and these columns of it ("value, id")."""
-    parts = PARTS if settled_to(connection) else PARTS[:1]
-    for part in parts:
-        yield from rows_of(connection, part, keys, columns)
+    yield from rows_of(connection, "recent", keys, columns)
+    # Only now: another process may settle meanwhile, and what was not recent any more is there then.
+    if settled_to(connection):
+        yield from rows_of(connection, "settled", keys, columns)
 
 
 def rows_of(

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from skytells_nb.cache import SqliteStore, index
+from skytells_nb.cache.answers import insert, select
+from skytells_nb.cache.database import connect
 from skytells_nb.cache.envelope import wrap
 from skytells_nb.cache.replay import ReplayStore
 
@@ -108,6 +110,30 @@ def test_the_newest_answers_have_a_small_index_of_their_own(tmp_path: Path, monk
         assert [recent + settled for recent, settled in seen] == list(range(30, 1_030, 30))
         assert max(recent for recent, _ in seen) == 90
         assert None not in store.get_many([n.to_bytes(32, "big") for n in range(1_000)])
+
+
+def test_what_another_process_settles_during_a_search_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in one part before and in the other one after, and the search looks at one after the other."""
+    monkeypatch.setattr(index, "MOST_RECENT", 10)
+    keys = [n.to_bytes(32, "big") for n in range(9)]
+    for moment in range(6):
+        path = tmp_path / f"{moment}.sqlite"
+        with contextlib.closing(connect(path)) as reading, contextlib.closing(connect(path)) as writing:
+            insert(writing, [(name, b"x") for name in keys], stored_at=1)
+            seen = 0
+
+            def settle_at_the_moment(statement: str, writing: sqlite3.Connection = writing, at: int = moment) -> None:
+                nonlocal seen
+                if seen == at:
+                    insert(writing, [(b"one more that makes them too many", b"x")], stored_at=1)
+                seen += 1
+
+            reading.set_trace_callback(settle_at_the_moment)
+            found = select(reading, keys)
+            reading.set_trace_callback(None)
+            assert seen >= 2
+            assert set(found) == set(keys)
+            assert parts(path) == ((0, 10) if seen > moment else (9, 0))
 
 
 def test_ids_begin_again_where_all_answers_were_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
