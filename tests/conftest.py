@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -50,6 +51,15 @@ def _stays_here(host: str) -> bool:
 
 # An audit hook sees every connection of this process, also those made in C and in other threads.
 sys.addaudithook(_guard)
+
+
+def pytest_unconfigure() -> None:
+    """Each shell that a test made collects all garbage as the process ends: for some hundred of them, two minutes."""
+    displayhook = sys.modules.get("IPython.core.displayhook")
+    if displayhook is not None:
+        for thing in gc.get_objects():
+            if type(thing) is displayhook.DisplayHook:
+                thing.do_full_cache = 0
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -23,12 +24,17 @@ Make = Callable[..., Transport]
 
 
 @pytest.fixture(params=["direct", "httpx"])
-def transport(request: pytest.FixtureRequest) -> Make:
-    def make(url: str, timeouts: Timeouts | None = None) -> Transport:
-        network = httpx.HTTPTransport() if request.param == "httpx" else None
-        return Transport(KEY, base_url=url, timeouts=timeouts, http=network)
+def transport(request: pytest.FixtureRequest) -> Iterator[Make]:
+    """By either way: over direct connections, and as it is through proxies."""
+    with contextlib.ExitStack() as open_ones:
 
-    return make
+        def make(url: str, timeouts: Timeouts | None = None) -> Transport:
+            network = httpx.HTTPTransport() if request.param == "httpx" else None
+            return open_ones.enter_context(
+                contextlib.closing(Transport(KEY, base_url=url, timeouts=timeouts, http=network))
+            )
+
+        yield make
 
 
 def begun(client: Transport) -> Pending:
