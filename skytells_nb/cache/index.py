@@ -42,6 +42,7 @@ def rows(connection: sqlite3.Connection, keys: Sequence[bytes], columns: str) ->
 def rows_of(
     connection: sqlite3.Connection, part: str, keys: Sequence[bytes], columns: str
 ) -> Iterator[tuple[object, ...]]:
+    """``rows`` of one part."""
     for start in range(0, len(keys), KEYS_PER_STATEMENT):
         some = keys[start : start + KEYS_PER_STATEMENT]
         wanted = set(some)
