@@ -23,6 +23,7 @@ from skytells_nb.engine.request import Request, Tally
 from skytells_nb.engine.retry import RetryPolicy
 from skytells_nb.engine.run import Clients, Run
 from skytells_nb.engine.tokens import TokenScale
+from skytells_nb.errors import ReplayMissError
 
 LOOKED_UP_AT_ONCE = 512
 """Keys of one look-up in the cache, whose answers are then held twice for a moment. With four times as many, of 6 kB
@@ -106,11 +107,19 @@ class Execution:
         missing = [numbers[:0]]
         for start in range(0, len(numbers), LOOKED_UP_AT_ONCE):
             some = numbers[start : start + LOOKED_UP_AT_ONCE]
-            values = self._cache.get_many([self._keys[number] for number in some.tolist()])
+            values = self._get(some, numbers)
             there = np.fromiter((value is not None for value in values), dtype=np.bool_, count=len(values))
             missing.append(some[~there])
             self._take(some[there], [value for value in values if value is not None])
         return np.concatenate(missing)
+
+    def _get(self, some: NDArray[np.int64], of: NDArray[np.int64]) -> list[bytes | None]:
+        try:
+            return self._cache.get_many([self._keys[number] for number in some.tolist()])
+        except ReplayMissError:
+            # Raised again with the figures of the whole call.
+            self._cache.get_many([self._keys[number] for number in of.tolist()])
+            raise
 
     def send(self, numbers: NDArray[np.int64]) -> None:
         """Ask for these inputs; those that another run of this process asks for just now are waited for instead."""

@@ -21,6 +21,7 @@ from skytells_nb.errors import (
     ConnectError,
     InputError,
     ModelNotFoundError,
+    ReplayMissError,
     RowError,
     ServerError,
 )
@@ -51,6 +52,18 @@ def test_each_distinct_input_is_sent_once(tmp_path: Path) -> None:
         outcome = session.engine.run(EMBED, ["a", "b", "a", None, "b", "a"])
         assert server.stats["embeddings"].inputs == 2
         assert outcome.answered.tolist() == [0, 1, 0, -1, 1, 0]
+
+
+def test_a_recording_that_lacks_answers_says_how_many_of_the_whole_call(tmp_path: Path) -> None:
+    """Also where they are looked up a part at a time."""
+    path, texts = tmp_path / "c.sqlite", [f"word{n}" for n in range(1_200)]
+    with served() as server, connected(server, path) as session:
+        session.engine.run(EMBED, texts[:600])
+        url = server.base_url
+    with connect(base_url=url, cache=f"replay:{path}") as session:
+        assert len(session.engine.run(EMBED, texts[:600]).answered) == 600
+        with pytest.raises(ReplayMissError, match="600 of 1200 answers are not in the recording"):
+            session.engine.run(EMBED, texts)
 
 
 def test_a_second_run_sends_nothing(tmp_path: Path) -> None:
