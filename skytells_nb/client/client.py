@@ -22,7 +22,8 @@ class Skytells:
     ``api_key`` comes from the argument, else ``SKYTELLS_API_KEY``, else the system keyring; ``base_url`` from the
     argument, else ``SKYTELLS_BASE_URL``, else the public gateway. ``timeout`` is a ``Timeouts``, or the seconds that an
     answer may be silent. ``transport`` replaces the network (an ``httpx.BaseTransport``). Nothing is retried and
-    nothing is cached here; the pandas accessor does both. Raises MissingKeyError where there is no key.
+    nothing is cached here; the pandas accessor does both. Only a request that met the end of a kept connection is sent
+    once more, on a new one. Raises MissingKeyError where there is no key.
 
     >>> with Skytells() as client:  # doctest: +SKIP
     ...     print(client.chat.completions.create(model="deepbrain-router", messages="Say hello."))
@@ -58,6 +59,11 @@ class Skytells:
     def limits(self) -> RateLimits | None:
         """The account's limits as the last answer told them."""
         return self._transport.limits
+
+    @property
+    def resent(self) -> int:
+        """Requests that were sent a second time, because a kept connection had ended before their answer began."""
+        return self._transport.resent
 
     @property
     def aborted(self) -> bool:

@@ -288,6 +288,7 @@ class Run:
             request.tokens, self._work.most_output_tokens() * len(inputs), self._stopped.is_set
         )
         used: tuple[int, int] | None = (0, 0)
+        resent = client.resent
         with self._lock:
             self.tally.requests += 1
         try:
@@ -304,6 +305,9 @@ class Run:
             used = (round(request.tokens), 0)
             raise
         finally:
+            with self._lock:
+                self.tally.requests += client.resent - resent
+                self.tally.retries += client.resent - resent
             self._budget.settle(reserved, used)
         return delivery
 

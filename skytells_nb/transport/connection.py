@@ -17,6 +17,8 @@ from skytells_nb.transport.head import Head, read_head
 from skytells_nb.transport.keys import Key
 
 _READ_BYTES = 16_384
+# TLS has an error of its own for a connection that ended without a goodbye, and one for writing after a goodbye.
+_HUNG_UP = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 LARGE_BYTES = 1 << 20
 """Bodies of this size are large."""
 
@@ -51,12 +53,16 @@ class Answer:
         return response
 
 
+class UnansweredError(ConnectionError):
+    """The connection ended before any byte of an answer came, by no time limit of ours."""
+
+
 class _Response(http.client.HTTPResponse):
     """The standard library's reading of a body, after a head of ours; every interim answer is passed over."""
 
     fp: io.BufferedReader
 
-    def __init__(self, sock: socket.socket | _Begun, method: str) -> None:
+    def __init__(self, sock: _Begun, method: str) -> None:
         super().__init__(cast(socket.socket, sock), method=method)
 
     def begin(self) -> None:
@@ -217,12 +223,13 @@ class Connection:
                 sock.sendall(body)
         except TimeoutError:
             raise httpx.WriteTimeout("the request was not taken in time") from None
-        except (BrokenPipeError, ConnectionResetError):
+        except _HUNG_UP:
             # A server may answer before the request is whole, and close: its answer says why.
             pass
 
     def read_head(self) -> Incoming:
-        response = _Response(self._open_socket(), method=self._method)
+        """The answer as far as its head; raises like ``read_answer``."""
+        response = _Response(_Begun(self._open_socket(), self._first_bytes()), method=self._method)
         try:
             response.begin()
         except BaseException as problem:
@@ -233,19 +240,15 @@ class Connection:
         return Incoming(self, response)
 
     def read_answer(self) -> Answer | Incoming:
-        """The answer; a large one as far as its body begins to come."""
-        sock = self._open_socket()
-        try:
-            first = sock.recv(_READ_BYTES)
-        except TimeoutError:
-            raise httpx.ReadTimeout("no answer in time") from None
+        """The answer; a large one as far as its body begins to come. Raises UnansweredError where no byte comes."""
+        first = self._first_bytes()
         found = _whole(first)
         if found is not None:
             head, content = found
             if head.closes or len(content) > (head.length or 0):
                 self.close()
             return Answer(head.status, head.fields, content[: head.length])
-        response = _Response(_Begun(sock, first), method=self._method)
+        response = _Response(_Begun(self._open_socket(), first), method=self._method)
         begun = b""
         try:
             response.begin()
@@ -268,6 +271,18 @@ class Connection:
         if seconds != self._limit:
             self._open_socket().settimeout(seconds)
             self._limit = seconds
+
+    def _first_bytes(self) -> bytes:
+        """What comes first of an answer."""
+        try:
+            first = self._open_socket().recv(_READ_BYTES)
+        except TimeoutError:
+            raise httpx.ReadTimeout("no answer in time") from None
+        except _HUNG_UP as problem:
+            raise UnansweredError(str(problem)) from None
+        if not first:
+            raise UnansweredError("the server closed the connection without an answer")
+        return first
 
     def _open_socket(self) -> socket.socket:
         if self.sock is None:

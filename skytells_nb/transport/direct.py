@@ -12,11 +12,14 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import httpx
 
-from skytells_nb.transport.connection import Answer, Connection, Incoming
+from skytells_nb.transport.connection import Answer, Connection, Incoming, UnansweredError
 from skytells_nb.transport.keys import Key
+
+T = TypeVar("T")
 
 _EVENTS = "text/event-stream"
 KEEP_ALIVE_S = 5.0
@@ -27,6 +30,10 @@ _SENT_AT_ONCE_BYTES = 8_192
 
 class Direct:
     """Connections to one origin, each kept for the next exchange. Safe to use from several threads.
+
+    A server may close a kept connection just as a request goes out on it. A request on a reused connection that got not
+    one byte of an answer is therefore sent once more, on a new connection. ``resend`` is called before, and may raise.
+    Nothing else is sent twice.
 
     ``opened`` gets every socket as soon as there is one. Raises httpx's errors, OSError and HTTPException.
     """
@@ -40,6 +47,7 @@ class Direct:
         tls: ssl.SSLContext | None,
         connect_s: float,
         opened: Callable[[socket.socket], None],
+        resend: Callable[[str, str], None],
     ) -> None:
         self._base_url = base_url
         self._key = key
@@ -47,6 +55,7 @@ class Direct:
         self._tls = tls
         self._connect_s = connect_s
         self._opened = opened
+        self._resend = resend
         self._heads: dict[tuple[str, str, str], bytes] = {}
         self._idle: list[tuple[float, Connection]] = []
         self._lock = threading.Lock()
@@ -57,19 +66,18 @@ class Direct:
 
         What is incoming is for ``finish``.
         """
-        connection = self._take()
-        try:
+
+        def exchange(connection: Connection) -> Answer | Incoming:
             together = body is None or len(body) <= _SENT_AT_ONCE_BYTES
             connection.limit_silence(read_s if together else write_s)
             connection.send(method, self._head(method, path), self._key, body, together)
             connection.limit_silence(read_s)
             answer = connection.read_answer()
-        except BaseException:
-            connection.close()
-            raise
-        if isinstance(answer, Answer):
-            self._give_back(connection)
-        return answer
+            if isinstance(answer, Answer):
+                self._give_back(connection)
+            return answer
+
+        return self._exchange(exchange, method, path)
 
     def finish(self, incoming: Incoming) -> Answer:
         answer = incoming.read()
@@ -78,17 +86,16 @@ class Direct:
 
     def stream(self, path: str, body: bytes, *, write_s: float, idle_s: float) -> Incoming:
         """Send one request and read the head of its answer; the connection is the stream's own, and ends with it."""
-        connection = self._take()
-        try:
+
+        def exchange(connection: Connection) -> Incoming:
             connection.limit_silence(write_s)
             connection.send(
                 "POST", self._head("POST", path, _EVENTS), self._key, body, len(body) <= _SENT_AT_ONCE_BYTES
             )
             connection.limit_silence(idle_s)
             return connection.read_head()
-        except BaseException:
-            connection.close()
-            raise
+
+        return self._exchange(exchange, "POST", path)
 
     def close(self) -> None:
         with self._lock:
@@ -104,6 +111,19 @@ class Direct:
         for _, connection in idle:
             connection.close()
 
+    def _exchange(self, exchange: Callable[[Connection], T], method: str, path: str) -> T:
+        """Make an exchange on a kept connection or a new one, and once more on a new one where a kept one had ended."""
+        connection, reused = self._take()
+        while True:
+            try:
+                return exchange(connection)
+            except BaseException as problem:
+                connection.close()
+                if not (reused and isinstance(problem, UnansweredError)):
+                    raise
+            self._resend(method, path)
+            connection, reused = self._open(), False
+
     def _head(self, method: str, path: str, accept: str = "*/*") -> bytes:
         """The request line and the headers that every request has, up to where the key follows."""
         known = self._heads.get((method, path, accept))
@@ -116,16 +136,17 @@ class Direct:
             self._heads[method, path, accept] = known
         return known
 
-    def _take(self) -> Connection:
+    def _take(self) -> tuple[Connection, bool]:
+        """A connection, and whether it was used before."""
         while True:
             with self._lock:
                 if not self._idle:
                     break
                 since, connection = self._idle.pop()
             if time.monotonic() - since < KEEP_ALIVE_S and not connection.hung_up():
-                return connection
+                return connection, True
             connection.close()
-        return self._open()
+        return self._open(), False
 
     def _open(self) -> Connection:
         connection = Connection()

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import http.client
 import json
+import logging
 import os
 import socket
 import ssl
@@ -37,6 +38,8 @@ from skytells_nb.transport.refusal import hidden_refusal, refusal, request_id
 from skytells_nb.transport.sse import EventDecoder, ServerSentEvent
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 _EVENTS = "text/event-stream"
 _HEADERS = {"user-agent": "skytells-nb", "accept-encoding": "identity"}
@@ -97,6 +100,8 @@ class Transport:
         self.timeouts = timeouts or Timeouts()
         self.limits: RateLimits | None = None
         """The account's limits as the last answer told them."""
+        self.resent = 0
+        """Requests that were sent a second time, because a kept connection had ended before their answer began."""
         self.aborted = False
         self._sockets: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -112,7 +117,13 @@ class Transport:
         self._direct: Direct | None = None
         if http is None and not (self._trust_env and {"http", "https", "all"} & getproxies().keys()):
             self._direct = Direct(
-                self.base_url, key, _HEADERS, tls=self._tls, connect_s=self.timeouts.connect, opened=self._remember
+                self.base_url,
+                key,
+                _HEADERS,
+                tls=self._tls,
+                connect_s=self.timeouts.connect,
+                opened=self._remember,
+                resend=self._count_resend,
             )
 
     def __repr__(self) -> str:
@@ -233,6 +244,13 @@ class Transport:
             raise CancelledError("The call was stopped.")
         if self._closed:
             raise TransportError("This client is closed; connect again, or make another.")
+
+    def _count_resend(self, method: str, path: str) -> None:
+        if self.aborted:
+            raise CancelledError("The call was stopped.")
+        with self._lock:
+            self.resent += 1
+        _log.debug("%s %s: the kept connection had ended; sent again on a new one", method, path)
 
     def _request(
         self, method: str, path: str, body: bytes | None, read_timeout: float, accept: str = "*/*"

@@ -25,12 +25,14 @@ class Exchange:
         received = b""
         while b"\r\n\r\n" not in received:
             received += self._receive()
-        head, _, self.body = received.partition(b"\r\n\r\n")
+        head, _, begun = received.partition(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")
         self.method, self.path, _ = first.split(" ")
         self.headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-        while len(self.body) < int(self.headers.get("content-length", "0")):
-            self.body += self._receive()
+        body = bytearray(begun)
+        while len(body) < int(self.headers.get("content-length", "0")):
+            body += self._receive()
+        self.body = bytes(body)
 
     def _receive(self) -> bytes:
         piece = self._sock.recv(65536)
