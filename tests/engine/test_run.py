@@ -109,6 +109,8 @@ def test_a_passing_fault_changes_no_result(tmp_path: Path, faults: str) -> None:
         assert np.array_equal(outcome.matrix[outcome.answered], HashEmbedder().encode(WORDS))
         assert outcome.report.failed == 0
         assert outcome.report.retries > 0
+        # Also those that were sent a second time on another connection.
+        assert outcome.report.requests == settled(server, "embeddings").requests
 
 
 def test_scattered_faults_lose_no_row(tmp_path: Path) -> None:
