@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -14,11 +15,13 @@ from local_fakes import HashEmbedder
 from numpy.typing import NDArray
 from served import connected, served, settled
 
+from skytells_nb.cache.memory import MemoryStore
 from skytells_nb.engine.job import EMBEDDING_LANES, READ_AT_ONCE, embedding_job
 from skytells_nb.errors import AnswerError
 
 JOB = embedding_job("skytells-embed-3-small")
 A_REQUEST = 200
+WAIT_S = 60.0
 TEXTS = [f"word{n} and word{n * 7 % 50}" for n in range(16 * A_REQUEST)]
 
 
@@ -42,35 +45,81 @@ def readers() -> list[threading.Thread]:
 
 
 def assert_none_is_left() -> None:
-    end = time.monotonic() + 20
-    while readers() and time.monotonic() < end:
-        time.sleep(0.01)
-    assert not readers()
+    wait_until(lambda: not readers())
 
 
-def most_readers_until(ended: threading.Event) -> int:
-    most = 0
-    while not ended.wait(0.002):
-        most = max(most, len(readers()))
-    return most
+class Crowd(Wide):
+    """Makes the first answer at once, and the others when they are told to."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.made = 0
+        self._lock = threading.Lock()
+        self._first = True
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        with self._lock:
+            first, self._first = self._first, False
+        assert first or self.go.wait(WAIT_S)
+        rows = super().encode(texts)
+        with self._lock:
+            self.made += 1
+        return rows
+
+
+class Narrows(MemoryStore):
+    """Takes the first answer at once, and keeps the readers of the others until they may go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = threading.Event()
+        self.readers = self.most_readers = 0
+        self.names: set[str] = set()
+        self._narrow = threading.Lock()
+        self._first = True
+
+    def put_many(self, items: Sequence[tuple[bytes, bytes | memoryview]]) -> None:
+        with self._narrow:
+            first, self._first = self._first, False
+            self.readers += 1
+            self.most_readers = max(self.most_readers, self.readers)
+            self.names.add(threading.current_thread().name)
+        assert first or self.go.wait(WAIT_S)
+        super().put_many(items)
+        with self._narrow:
+            self.readers -= 1
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + WAIT_S
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.002)
 
 
 def test_many_requests_are_under_way_and_few_answers_are_read() -> None:
-    ended = threading.Event()
+    """The service holds its answers until every lane has asked, and the cache holds the readers of the first few."""
+    crowd, store = Crowd(), Narrows()
     with (
-        served("latency=0.2", embedder=Wide()) as server,
+        served(embedder=crowd) as server,
         connected(server, "off", inputs_per_request=A_REQUEST) as session,
         ThreadPoolExecutor(1) as other,
     ):
-        counted = other.submit(most_readers_until, ended)
+        running = other.submit(session._make_engine(store).run, JOB, TEXTS)
         try:
-            outcome = session.engine.run(JOB, TEXTS)
+            wait_until(lambda: server.stats["embeddings"].in_flight == EMBEDDING_LANES)
+            crowd.go.set()
+            # One more answer than may be read is there, beside the first.
+            wait_until(lambda: crowd.made > 1 + READ_AT_ONCE and store.readers == READ_AT_ONCE)
         finally:
-            ended.set()
+            crowd.go.set()
+            store.go.set()
+        outcome = running.result()
         assert np.array_equal(outcome.matrix[outcome.answered], expected())
         assert outcome.report.requests == 16
-        assert counted.result() == READ_AT_ONCE
-        assert READ_AT_ONCE < server.stats["embeddings"].most_in_flight <= EMBEDDING_LANES
+        assert store.names == {"skytells-reader"}
+        assert store.most_readers == READ_AT_ONCE
+        assert server.stats["embeddings"].most_in_flight == EMBEDDING_LANES
     assert_none_is_left()
 
 
