@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from skytells_nb.local.server import LocalServer
@@ -22,6 +23,10 @@ CI = os.environ.get("CI", "").lower() in ("1", "true")
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 KEPT = ("SKYTELLS_LOCAL_DIR", "SKYTELLS_LOCAL_MODEL")
 """Where the local models are is a fact of the machine, not a setting under test."""
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("untimed", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 _blocked: list[str] = []
 
