@@ -25,15 +25,17 @@ def assert_none_is_left() -> None:
 
 
 def test_each_call_has_its_own_result_and_no_more_run_at_once() -> None:
-    readers = Readers(3)
+    readers = Readers(3, patience=3 * WAIT_S)
     running, most, lock = 0, 0, threading.Lock()
+    together = threading.Barrier(3)
 
     def call(number: int) -> tuple[int, str]:
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
-        time.sleep(0.001)
+        # No call ends before two others run beside it; 300 calls are a hundred such groups.
+        together.wait(WAIT_S)
         with lock:
             running -= 1
         return number, threading.current_thread().name

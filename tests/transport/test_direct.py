@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -37,22 +37,39 @@ def test_a_head_that_was_cut_anywhere_is_a_lost_connection() -> None:
                 client.send("GET", "/models")
 
 
-def test_an_answer_that_comes_in_any_two_pieces_is_the_same_answer() -> None:
+class InTwo(socket.socket):
+    """The first read of each answer gets no more than ``first`` bytes of it."""
+
+    first = 0
+    received: list[int]
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        piece = super().recv(min(size, self.first), flags)
+        self.received.append(len(piece))
+        return piece
+
+
+def test_an_answer_that_comes_in_any_two_pieces_is_the_same_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the first piece is all of it, which has a short way of its own."""
     whole = HEAD + b"{}"
-    cuts = iter(range(1, len(whole) + 1))
+    sock = InTwo(socket.AF_INET, socket.SOCK_STREAM)
+    sock.received = []
 
-    def in_two(exchange: Exchange) -> None:
-        while (cut := next(cuts, None)) is not None:
-            exchange.send(whole[:cut])
-            time.sleep(0.002)
-            if not again(exchange, whole[cut:]):
-                return
+    def connect(address: tuple[str, int], timeout: float) -> socket.socket:
+        sock.settimeout(timeout)
+        sock.connect(address)
+        return sock
 
-    with serving(in_two) as server:
-        client = Transport(KEY, base_url=server.url)
-        assert {client.send("GET", "/models").content for _ in whole} == {b"{}"}
+    def keep_answering(exchange: Exchange) -> None:
+        while again(exchange, whole):
+            pass
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    with serving(keep_answering) as server, contextlib.closing(Transport(KEY, base_url=server.url)) as client:
+        for sock.first in range(1, len(whole) + 1):
+            assert client.send("GET", "/models").content == b"{}"
         assert len(server.exchanges) == 1
+    assert sock.received == list(range(1, len(whole) + 1))
 
 
 def test_what_follows_a_whole_answer_is_no_part_of_the_next() -> None:
