@@ -80,7 +80,11 @@ def test_content_may_be_a_list_of_parts() -> None:
 
 
 def test_the_finish_chunk_does_not_end_the_stream() -> None:
-    assert final(*TWO, usage_chunk(1, 2)).usage is not None
+    with streaming(lines(*TWO, usage_chunk(1, 2)) + DONE) as (client, _), chat_stream(client) as stream:
+        chunks = list(stream)
+        assert [c.finish_reason for chunk in chunks for c in chunk.choices] == [None, None, "stop"]
+        assert len(chunks) == 4
+        assert (stream.final.finish_reason, stream.final.tokens) == ("stop", (1, 2))
 
 
 def test_empty_text_with_length_is_an_answer() -> None:

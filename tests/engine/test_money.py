@@ -13,6 +13,7 @@ from skytells_nb.engine.job import Pace, completion_job, embedding_job
 from skytells_nb.engine.tokens import LEAST, MOST, TokenScale
 from skytells_nb.errors import InputError
 from skytells_nb.local.limits import Limits
+from skytells_nb.wire.models import LISTED_PRICES
 
 JOB = completion_job("gpt-5")
 EMBED = embedding_job("skytells-embed-3-small")
@@ -100,11 +101,16 @@ def test_the_catalogue_prices_an_estimate(tmp_path: Path) -> None:
         assert session._models
 
 
-def test_the_listed_price_stands_in_for_a_catalogue_that_cannot_be_had(tmp_path: Path) -> None:
+def test_the_listed_price_stands_in_for_a_catalogue_that_cannot_be_had(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with served() as server:
-        session = connected(server, tmp_path / "c.sqlite", timeout=1.0)
+        session = connected(server, tmp_path / "c.sqlite")
     with session:
-        assert session.ask_price("gpt-5") == session.price("gpt-5") is not None
+        assert session.ask_price("gpt-5") == LISTED_PRICES["gpt-5"]
+        assert session._models is None
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line == "The catalogue of models could not be read (ConnectError); listed prices are used."
 
 
 def test_used_keys_are_those_read_or_stored(tmp_path: Path) -> None:

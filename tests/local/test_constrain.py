@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import jsonschema
@@ -81,12 +82,55 @@ def test_a_property_may_be_named_like_a_keyword() -> None:
     constrain.check({"type": "object", "properties": {"not": {"type": "string"}, "if": {"enum": ["format"]}}})
 
 
-@given(SCHEMAS, VALUES)
-def test_limits_only_take_values_away(schema: dict[str, Any], value: Any) -> None:
+def values_within(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
+    """Values that such a limited schema allows."""
+    if "enum" in schema:
+        return st.sampled_from(schema["enum"])
+    if "anyOf" in schema:
+        return st.one_of([values_within(part) for part in schema["anyOf"]])
+    match schema["type"]:
+        case list() as kinds:
+            return st.one_of([values_within({**schema, "type": kind}) for kind in kinds])
+        case "null":
+            return st.none()
+        case "boolean":
+            return st.booleans()
+        case "string":
+            return st.text(min_size=schema.get("minLength", 0), max_size=schema.get("maxLength"))
+        case "integer" | "number":
+            return st.integers(math.ceil(schema["minimum"]), math.floor(schema["maximum"]))
+        case "array":
+            return st.lists(values_within(schema["items"]), max_size=min(3, schema["maxItems"]))
+        case "object" if "properties" in schema:
+            parts = {name: values_within(part) for name, part in schema["properties"].items()}
+            required = set(schema.get("required", ()))
+            return st.fixed_dictionaries(
+                {name: part for name, part in parts.items() if name in required},
+                optional={name: part for name, part in parts.items() if name not in required},
+            )
+        case "object":
+            ((_, part),) = schema["patternProperties"].items()
+            return st.dictionaries(
+                st.sampled_from(["a", "b", "c"]), values_within(part), max_size=min(3, schema["maxProperties"])
+            )
+    raise AssertionError(schema)
+
+
+@given(SCHEMAS, st.data())
+def test_limits_only_take_values_away(schema: dict[str, Any], data: st.DataObject) -> None:
     """What is valid within the limits is valid for the schema as it was asked."""
     limited = constrain.bounded(schema)
-    if jsonschema.Draft202012Validator(limited).is_valid(value):
-        jsonschema.validate(value, schema)
+    value = data.draw(values_within(limited))
+    jsonschema.validate(value, limited, cls=jsonschema.Draft202012Validator)
+    jsonschema.validate(value, schema, cls=jsonschema.Draft202012Validator)
+
+
+@given(SCHEMAS, VALUES)
+def test_what_a_schema_does_not_allow_no_limit_lets_in(schema: dict[str, Any], value: Any) -> None:
+    """Any value, most of which fit neither."""
+    validator = jsonschema.Draft202012Validator(schema)
+    if not validator.is_valid(value):
+        assert not jsonschema.Draft202012Validator(constrain.bounded(schema)).is_valid(value)
 
 
 @given(SCHEMAS)

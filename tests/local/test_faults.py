@@ -339,7 +339,8 @@ def test_a_filter_that_is_down_says_so(client: httpx.Client) -> None:
     verdicts = [body["prompt_filter_results"][0], body["choices"][0]]
     assert [v["content_filter_results"]["error"]["code"] for v in verdicts] == ["content_filter_error"] * 2
     body = with_fault(client, "/responses", {"model": "gpt-5", "input": "x"}, "filter_down").json()
-    assert all("error" in entry["content_filter_results"] for entry in body["content_filters"])
+    verdicts = [(f["source_type"], f["content_filter_results"]["error"]["code"]) for f in body["content_filters"]]
+    assert verdicts == [("prompt", "content_filter_error"), ("completion", "content_filter_error")]
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -349,7 +350,9 @@ def test_an_answer_can_be_all_reasoning(client: httpx.Client, stream: bool) -> N
     answer = with_fault(client, "/chat/completions", body, "empty_length")
     if stream:
         chunks = [data for _, data in events(answer.text)[:-1]]
-        assert not any(c["delta"].get("content") for chunk in chunks for c in chunk["choices"])
+        choices = [choice for chunk in chunks for choice in chunk["choices"]]
+        assert not any(choice["delta"].get("content") for choice in choices)
+        assert [choice["finish_reason"] for choice in choices if choice.get("finish_reason")] == ["length"]
         usage = chunks[-1]["usage"]
     else:
         choice = answer.json()["choices"][0]

@@ -187,15 +187,28 @@ def test_a_blocked_prompt_fails_with_its_reason(notebook: Notebook) -> None:
     )
 
 
-@pytest.mark.parametrize("server", ["stream_cut_after=4", "no_done"], indirect=True)
-def test_a_truncated_stream_keeps_its_text_and_fails(notebook: Notebook) -> None:
-    """What came stays on the page and in the name, marked, and the cell fails."""
+@pytest.mark.parametrize(
+    ("server", "text", "finish_reason", "note"),
+    [
+        (
+            "stream_cut_after=4",
+            "one two ",
+            "truncated",
+            "\n\n[truncated: the stream stopped before its end; what came is above]",
+        ),
+        ("no_done", "one two three four five six", "stop", ""),
+    ],
+    indirect=["server"],
+)
+def test_a_truncated_stream_keeps_its_text_and_fails(
+    notebook: Notebook, text: str, finish_reason: str, note: str
+) -> None:
+    """What came stays on the page and in the name, marked where it had not come to its end, and the cell fails."""
     ran = notebook.run("%%skytells_chat -o part\none two three four five six")
     part = notebook.shell.user_ns["part"]
-    assert isinstance(ran.error, TruncatedStreamError) or part.finish_reason == "error"
-    assert part.text
-    assert "one two three four five six".startswith(part.text.rstrip())
-    assert bundle(ran.outputs)["text/plain"].startswith(part.text.rstrip())
+    assert isinstance(ran.error, TruncatedStreamError)
+    assert (part.text, part.finish_reason) == (text, finish_reason)
+    assert bundle(ran.outputs)["text/plain"] == text + note
 
 
 @pytest.mark.parametrize("server", ["stream_error=4"], indirect=True)

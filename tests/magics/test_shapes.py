@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -103,13 +105,22 @@ def test_pieces_do_not_change_what_is_shown(pieces: list[str]) -> None:
         assert shown(format, *pieces) == shown(format, "".join(pieces))
 
 
-@given(st.lists(st.sampled_from(["```", "```py", "\n", "x = 1", "~~~", " ", "text"]), max_size=30))
-def test_streamed_code_is_the_code_of_the_whole(pieces: list[str]) -> None:
-    """What is shown line by line is what the blocks hold, where there is code at all."""
-    text = "".join(pieces)
-    blocks = [code for _, code in code_blocks(text)]
-    if any(code for code in blocks):
-        assert shown("code", text).split() == "\n".join(blocks).split()
+PROSE = st.lists(st.sampled_from(["", "text", "- x", "`a`", "``"]), max_size=20)
+CODE = st.lists(st.sampled_from(["x = 1", "", "  y", "``", "text"]), min_size=1, max_size=4)
+BLOCKS = st.lists(st.tuples(PROSE, st.sampled_from(["```", "~~~~"]), st.sampled_from(["", "py"]), CODE), min_size=1)
+
+
+@given(BLOCKS, st.booleans(), st.data())
+def test_streamed_code_is_the_code_of_the_whole(
+    blocks: list[tuple[list[str], str, str, list[str]]], closed: bool, data: st.DataObject
+) -> None:
+    """What is shown piece by piece is what the blocks hold, line for line, however much prose stands around them."""
+    lines = [line for prose, fence, word, code in blocks for line in (*prose, fence + word, *code, fence)]
+    text = "\n".join(lines if closed else lines[:-1]) + "\n"
+    assert list(code_blocks(text)) == [(word, "\n".join(code)) for _, _, word, code in blocks]
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=10)))
+    pieces = [text[start:end] for start, end in itertools.pairwise([0, *cuts, len(text)])]
+    assert shown("code", *pieces) == "\n".join("\n".join(code) + "\n" for *_, code in blocks)
 
 
 def test_python_leaves_other_languages_out() -> None:

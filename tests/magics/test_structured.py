@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import decimal
 import json
+import re
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -71,10 +72,19 @@ def test_json_is_read_with_and_without_a_fence(text: str) -> None:
     assert JsonForm(way="object").read(text)["size"] == 700000
 
 
-@pytest.mark.parametrize("text", ["", "[1]", "7", "Oslo", "[" * 100_000])
-def test_what_is_no_object_is_a_value_error(text: str) -> None:
-    """Whatever comes, there is one kind of error."""
-    with pytest.raises(ValueError, match=r"\w"):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "Expecting value: line 1 column 1 (char 0)"),
+        ("[1]", "it is a JSON list"),
+        ("7", "it is a JSON int"),
+        ("Oslo", "Expecting value: line 1 column 1 (char 0)"),
+        ("[" * 100_000, "it is nested too deep"),
+    ],
+)
+def test_what_is_no_object_is_a_value_error(text: str, message: str) -> None:
+    """Whatever comes, there is one kind of error, which says what is wrong."""
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         JsonForm(way="object").read(text)
 
 
