@@ -84,7 +84,7 @@ def test_links_lead_somewhere() -> None:
     assert [target for target in targets if "://" not in target and not (ROOT / target).exists()] == []
 
 
-def test_the_names_in_the_list_of_doors_exist() -> None:
+def test_the_names_at_a_glance_exist() -> None:
     """The accessor's methods are all named, and no others."""
     from skytells_nb.accessor.frame import FrameAccessor
 
