@@ -38,6 +38,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell *.md docs benchmarks/README.md notebooks/*.ipynb binder
 
 comma := ,
 bench: PACING = $(if $(QUICK),quick-pacing,pacing)
