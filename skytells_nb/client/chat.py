@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, Literal, TypeAlias, Unpack, overload
 
 from skytells_nb.client.exchange import build, encode, parse, plain, validate
+from skytells_nb.client.parameters import ChatParams, expand_signature, request_fields
 from skytells_nb.client.stream import AnswerStream
 from skytells_nb.transport.http import Transport
 from skytells_nb.wire.chat import (
@@ -18,7 +19,6 @@ from skytells_nb.wire.chat import (
     ChunkChoice,
     FunctionCall,
     ToolCall,
-    content_text,
 )
 from skytells_nb.wire.safety import Safety, findings, prompt_findings
 
@@ -34,14 +34,19 @@ class Completions:
 
     @overload
     def create(
-        self, *, model: str, messages: Messages, stream: Literal[False] = False, **params: Any
+        self, *, model: str, messages: Messages, stream: Literal[False] = False, **params: Unpack[ChatParams]
     ) -> ChatCompletion: ...
     @overload
-    def create(self, *, model: str, messages: Messages, stream: Literal[True], **params: Any) -> ChatStream: ...
-    @overload
-    def create(self, *, model: str, messages: Messages, stream: bool, **params: Any) -> ChatCompletion | ChatStream: ...
     def create(
-        self, *, model: str, messages: Messages, stream: bool = False, **params: Any
+        self, *, model: str, messages: Messages, stream: Literal[True], **params: Unpack[ChatParams]
+    ) -> ChatStream: ...
+    @overload
+    def create(
+        self, *, model: str, messages: Messages, stream: bool, **params: Unpack[ChatParams]
+    ) -> ChatCompletion | ChatStream: ...
+    @expand_signature(ChatParams)
+    def create(
+        self, *, model: str, messages: Messages, stream: bool = False, **params: Unpack[ChatParams]
     ) -> ChatCompletion | ChatStream:
         """The model's answer to ``messages``: whole, or as a stream of chunks.
 
@@ -54,7 +59,8 @@ class Completions:
         """
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
-        request = build(ChatRequest, model=model, messages=plain(messages), **params, stream=stream or None)
+        required = {"model": model, "messages": plain(messages), "stream": stream or None}
+        request = build(ChatRequest, **request_fields(ChatParams, required, params))
         if stream:
             return AnswerStream(self._transport.stream("/chat/completions", encode(request)), ChatAssembler())
         reply = self._transport.send("POST", "/chat/completions", encode(request))
@@ -132,26 +138,24 @@ class _Growing:
         if self._finish_reason != "content_filter":
             self._finish_reason = choice.finish_reason or self._finish_reason
         self._logprobs += (choice.logprobs or {}).get("content") or ()
-        if choice.delta is None:
-            return
-        self.text.append(content_text(choice.delta.content))
+        self.text.append(choice.delta.content)
         if choice.delta.refusal:
             self._refusal.append(choice.delta.refusal)
-        for position, part in enumerate(choice.delta.tool_calls or ()):
+        for position, part in enumerate(choice.delta.tool_calls):
             index = part.index if part.index is not None else position
             call = self._tools.setdefault(index, ToolCall(index=index, function=FunctionCall(name="", arguments="")))
             call.id = part.id or call.id
-            call.function.name = (call.function.name or "") + (part.function.name or "")
-            call.function.arguments = (call.function.arguments or "") + (part.function.arguments or "")
+            call.function.name += part.function.name
+            call.function.arguments += part.function.arguments
 
     def choice(self, index: int, finish_reason: str | None) -> Choice:
         text = "".join(self.text)
         tools = [call for _, call in sorted(self._tools.items())]
-        message = ChatMessage(
-            content=None if tools and not text else text,
-            refusal="".join(self._refusal) or None,
-            tool_calls=tools or None,
-        )
+        # Only what came is set: a message that is sent back carries the fields it came with.
+        came: dict[str, Any] = {"content": text} if text or not tools else {}
+        if tools:
+            came["tool_calls"] = tools
+        message = ChatMessage(refusal="".join(self._refusal) or None, **came)
         return Choice(
             index=index,
             message=message,

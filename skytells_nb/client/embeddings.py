@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import pydantic
 
 from skytells_nb.client.exchange import build, encode, parse
+from skytells_nb.client.parameters import EmbeddingParams, expand_signature, request_fields
 from skytells_nb.errors import BadRequestError
 from skytells_nb.transport.http import Pending, Reply, Transport
 from skytells_nb.transport.refusal import hidden_refusal
@@ -21,6 +22,7 @@ class Embeddings:
         self._transport = transport
         self._base64_refused = False
 
+    @expand_signature(EmbeddingParams)
     def create(
         self,
         *,
@@ -28,7 +30,7 @@ class Embeddings:
         input: str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]],
         encoding_format: Literal["base64", "float"] = "base64",
         dimensions: int | None = None,
-        **params: Any,
+        **params: Unpack[EmbeddingParams],
     ) -> EmbeddingResponse:
         """One vector for each input, in order; ``.matrix`` is float32 (n, d).
 
@@ -41,6 +43,7 @@ class Embeddings:
         begun = self.begin(model=model, input=input, encoding_format=encoding_format, dimensions=dimensions, **params)
         return begun if isinstance(begun, EmbeddingResponse) else begun.read()
 
+    @expand_signature(EmbeddingParams)
     def begin(
         self,
         *,
@@ -48,19 +51,20 @@ class Embeddings:
         input: str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]],
         encoding_format: Literal["base64", "float"] = "base64",
         dimensions: int | None = None,
-        **params: Any,
+        **params: Unpack[EmbeddingParams],
     ) -> EmbeddingResponse | PendingEmbeddings:
         """``create`` up to where a large answer begins to come: for who reads many, a few at a time."""
         inputs = input if isinstance(input, str) else _listed(input)
-        fields = {"model": model, "input": inputs, "dimensions": dimensions, **params}
         form = "float" if self._base64_refused else encoding_format
+        required = {"model": model, "input": inputs, "dimensions": dimensions, "encoding_format": form}
+        fields = request_fields(EmbeddingParams, required, params)
         try:
-            return self._begin(build(EmbeddingRequest, encoding_format=form, **fields))
+            return self._begin(build(EmbeddingRequest, **fields))
         except BadRequestError as refusal:
             if form == "float" or refusal.param != "encoding_format":
                 raise
             self._base64_refused = True
-            return self._begin(build(EmbeddingRequest, encoding_format="float", **fields))
+            return self._begin(build(EmbeddingRequest, **{**fields, "encoding_format": "float"}))
 
     def _begin(self, request: EmbeddingRequest) -> EmbeddingResponse | PendingEmbeddings:
         single = isinstance(request.input, str) or isinstance(request.input[0], int)

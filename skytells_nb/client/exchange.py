@@ -12,7 +12,7 @@ import pydantic_core
 from skytells_nb.errors import AnswerError, InputError
 from skytells_nb.transport.http import Reply
 from skytells_nb.transport.refusal import hidden_refusal
-from skytells_nb.wire.base import Request
+from skytells_nb.wire.base import Answer, Request
 
 A = TypeVar("A", bound=pydantic.BaseModel)
 R = TypeVar("R", bound=Request)
@@ -48,9 +48,21 @@ def plain(items: Any) -> Any:
 
 
 def _plain(item: Any) -> Any:
+    if isinstance(item, Answer):
+        return _received(item)
     if isinstance(item, pydantic.BaseModel):
         return item.model_dump(exclude_none=True)
     return dict(item) if isinstance(item, Mapping) else item
+
+
+def _received(value: Any) -> Any:
+    """A part of an answer as the service sent it: without the empty defaults that stand for missing fields."""
+    if isinstance(value, list):
+        return [_received(part) for part in value]
+    if not isinstance(value, Answer):
+        return value
+    there = value.model_fields_set
+    return {name: _received(part) for name, part in value if part is not None and (part or name in there)}
 
 
 def encode(request: Request) -> bytes:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, Literal, TypeAlias, Unpack, overload
 
 from skytells_nb.client.exchange import build, encode, parse, plain, validate
+from skytells_nb.client.parameters import ResponsesParams, expand_signature, request_fields
 from skytells_nb.client.stream import AnswerStream
 from skytells_nb.errors import AnswerError
 from skytells_nb.transport.http import Transport
@@ -29,12 +30,21 @@ class Responses:
         self._transport = transport
 
     @overload
-    def create(self, *, model: str, input: Input, stream: Literal[False] = False, **params: Any) -> Response: ...
+    def create(
+        self, *, model: str, input: Input, stream: Literal[False] = False, **params: Unpack[ResponsesParams]
+    ) -> Response: ...
     @overload
-    def create(self, *, model: str, input: Input, stream: Literal[True], **params: Any) -> ResponseStream: ...
+    def create(
+        self, *, model: str, input: Input, stream: Literal[True], **params: Unpack[ResponsesParams]
+    ) -> ResponseStream: ...
     @overload
-    def create(self, *, model: str, input: Input, stream: bool, **params: Any) -> Response | ResponseStream: ...
-    def create(self, *, model: str, input: Input, stream: bool = False, **params: Any) -> Response | ResponseStream:
+    def create(
+        self, *, model: str, input: Input, stream: bool, **params: Unpack[ResponsesParams]
+    ) -> Response | ResponseStream: ...
+    @expand_signature(ResponsesParams)
+    def create(
+        self, *, model: str, input: Input, stream: bool = False, **params: Unpack[ResponsesParams]
+    ) -> Response | ResponseStream:
         """The model's answer to ``input``: whole, or as a stream of events.
 
         To go on from an answer pass its id as ``previous_response_id``; only answers made with ``store=True`` can be
@@ -44,7 +54,8 @@ class Responses:
         >>> client.responses.create(model="gpt-5.4", input="Say hello.").output_text  # doctest: +SKIP
         'Hello!'
         """
-        request = build(ResponsesRequest, model=model, input=plain(input), **params, stream=stream or None)
+        required = {"model": model, "input": plain(input), "stream": stream or None}
+        request = build(ResponsesRequest, **request_fields(ResponsesParams, required, params))
         if stream:
             return AnswerStream(self._transport.stream("/responses", encode(request)), ResponseAssembler())
         reply = self._transport.send("POST", "/responses", encode(request))

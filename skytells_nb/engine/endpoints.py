@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from skytells_nb.client.client import Skytells
 from skytells_nb.client.exchange import build
+from skytells_nb.client.parameters import ChatParams, ResponsesParams, request_fields
 from skytells_nb.engine.dialogues import Api, Message
 from skytells_nb.errors import AnswerError, InputError
 from skytells_nb.wire.chat import ChatCompletion, ChatRequest
@@ -43,7 +44,7 @@ class ChatEndpoint:
 
     def check(self, model: str, params: Mapping[str, Any]) -> None:
         _refuse(params, _OURS, "each row is one prompt with one whole answer")
-        build(ChatRequest, **self.body(model, _ANY, params))
+        build(ChatRequest, **request_fields(ChatParams, self.body(model, _ANY, {}), params))
 
     def ask(self, client: Skytells, body: Mapping[str, Any]) -> ChatCompletion:
         answer: ChatCompletion = client.chat.completions.create(**body)
@@ -84,7 +85,7 @@ class ResponsesEndpoint:
         limits = [name for name in LIMITS if name in params]
         if len(limits) > 1:
             raise InputError(f"params holds {' and '.join(limits)}; give one of them.")
-        build(ResponsesRequest, **self.body(model, _ANY, params))
+        build(ResponsesRequest, **request_fields(ResponsesParams, {}, self.body(model, _ANY, params)))
 
     def ask(self, client: Skytells, body: Mapping[str, Any]) -> Response:
         answer: Response = client.responses.create(**body)

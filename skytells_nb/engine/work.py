@@ -106,7 +106,7 @@ class EmbeddingWork:
             if finite.all()
             else [row.tobytes() if good else None for row, good in zip(matrix, finite.tolist(), strict=True)]
         )
-        return Delivery(values, answer.usage.prompt_tokens if answer.usage else 0, 0)
+        return Delivery(values, answer.usage.prompt_tokens, 0)
 
     def answers(self, count: int) -> Vectors:
         return Vectors(count)

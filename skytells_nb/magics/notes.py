@@ -96,7 +96,7 @@ def _ending(answer: Answer) -> str:
 def _refusal(answer: Answer) -> str:
     """What a model says that will not answer; it stands beside the text, not in it."""
     if isinstance(answer, Response):
-        parts = [part.refusal for item in answer.output for part in item.content or () if part.refusal]
+        parts = [part.refusal for item in answer.output for part in item.content if part.refusal]
     else:
         parts = [choice.message.refusal for choice in answer.choices[:1] if choice.message.refusal]
     return f"The model refuses: {' '.join(parts)}" if parts else ""

@@ -188,5 +188,5 @@ class RespondQuestion(Question):
 def _reasoning(item: OutputItem) -> Iterator[tuple[Kind, str]]:
     """A whole reasoning item's summary, which takes the place of its pieces."""
     if item.type == "reasoning":
-        texts = [part["text"] for part in item.summary or () if isinstance(part.get("text"), str)]
+        texts = [part["text"] for part in item.summary if isinstance(part.get("text"), str)]
         yield "reasoning item", "\n\n".join(texts)

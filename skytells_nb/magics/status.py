@@ -81,7 +81,7 @@ def models_table(models: Iterable[Model], origin: str, price_of: Callable[[str],
     for model in models:
         price = price_of(model.namespace)
         prices = (dollars(price.input), dollars(price.output)) if price else (UNKNOWN, UNKNOWN)
-        vendor = model.vendor.name if model.vendor else ""
+        vendor = model.vendor.name
         rows.append((model.namespace or model.name, vendor, model.type or "", *prices))
     header = ("model", "vendor", "type", "$ per 1M tokens in", "$ per 1M tokens out")
     return Table(f"Models at {origin}", header, tuple(rows))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
-from pydantic import Field, PrivateAttr
+from pydantic import BeforeValidator, Field, PrivateAttr
 
 from skytells_nb.wire.base import Answer, Request
 from skytells_nb.wire.safety import PromptFilterResult, Safety, findings, prompt_findings
@@ -33,29 +33,43 @@ class ChatRequest(Request):
     stream_options: dict[str, Any] | None = None
 
 
+def content_text(content: Any) -> Any:
+    """The text of a ``content`` field that is a list of parts, as some routers send; anything else as it is."""
+    if isinstance(content, list) and all(isinstance(part, dict) for part in content):
+        return "".join(part["text"] for part in content if isinstance(part.get("text"), str))
+    return content
+
+
+Content: TypeAlias = Annotated[str, BeforeValidator(content_text)]
+"""Text; the text parts of a list are joined."""
+
+
 class FunctionCall(Answer):
-    name: str | None = None
-    arguments: str | None = None
+    name: str = ""
+    arguments: str = ""
 
 
 class ToolCall(Answer):
     """One function the model wants called; ``arguments`` is JSON text. ``index`` is set in chunks only."""
 
     index: int | None = None
-    id: str | None = None
-    type: str | None = "function"
+    id: str = ""
+    type: str = "function"
     function: FunctionCall = Field(default_factory=FunctionCall)
 
 
 class ChatMessage(Answer):
+    """What the model said: ``content`` is its text, empty where it only calls tools."""
+
     role: str = "assistant"
-    content: str | list[dict[str, Any]] | None = None
+    content: Content = ""
     refusal: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: list[ToolCall] = Field(default_factory=list)
 
     @property
     def text(self) -> str:
-        return content_text(self.content)
+        """The same as ``content``."""
+        return self.content
 
 
 class ChatUsage(Answer):
@@ -64,8 +78,8 @@ class ChatUsage(Answer):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     total_tokens: int = 0
-    completion_tokens_details: dict[str, Any] | None = None
-    prompt_tokens_details: dict[str, Any] | None = None
+    completion_tokens_details: dict[str, Any] = Field(default_factory=dict)
+    prompt_tokens_details: dict[str, Any] = Field(default_factory=dict)
 
 
 class Choice(Answer):
@@ -125,15 +139,17 @@ class ChatCompletion(Answer):
 
 
 class Delta(Answer):
-    role: str | None = None
-    content: str | list[dict[str, Any]] | None = None
+    """What one chunk adds to a message; what it does not add is empty."""
+
+    role: str = ""
+    content: Content = ""
     refusal: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: list[ToolCall] = Field(default_factory=list)
 
 
 class ChunkChoice(Answer):
     index: int = 0
-    delta: Delta | None = None
+    delta: Delta = Field(default_factory=Delta)
     finish_reason: str | None = None
     logprobs: dict[str, Any] | None = None
     content_filter_results: dict[str, Any] | None = None
@@ -155,13 +171,4 @@ class ChatCompletionChunk(Answer):
     @property
     def text(self) -> str:
         """What this chunk adds to the first choice."""
-        return "".join(content_text(c.delta.content) for c in self.choices if c.index == 0 and c.delta)
-
-
-def content_text(content: Any) -> str:
-    """Text of a ``content`` field: a string, or the text parts of a list (some routers send lists)."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        return "".join(p["text"] for p in content if isinstance(p, dict) and isinstance(p.get("text"), str))
-    return ""
+        return "".join(choice.delta.content for choice in self.choices if choice.index == 0)

@@ -76,7 +76,7 @@ class EmbeddingResponse(Answer):
     model: str = ""
     rows: list[EmbeddingRow] = Field(default_factory=list, validation_alias="data", exclude=True, repr=False)
     """``data`` as it was read: four times as fast, and nobody who wants the matrix needs more."""
-    usage: EmbeddingUsage | None = None
+    usage: EmbeddingUsage = Field(default_factory=EmbeddingUsage)
 
     _request_id: str | None = PrivateAttr(default=None)
 

@@ -36,7 +36,7 @@ LISTED_PRICES = {
 
 class Vendor(Answer):
     name: str = ""
-    slug: str | None = None
+    slug: str = ""
     verified: bool | None = None
 
 
@@ -58,20 +58,20 @@ class Model(Answer):
 
     name: str = ""
     namespace: str = ""
-    type: str | None = None
-    description: str | None = None
-    privacy: str | None = None
-    vendor: Vendor | None = None
+    type: str = ""
+    description: str = ""
+    privacy: str = ""
+    vendor: Vendor = Field(default_factory=Vendor)
     billable: bool | None = None
     pricing: Pricing | None = None
-    capabilities: list[str] | None = None
-    metadata: dict[str, Any] | None = Field(default=None)
-    status: str | None = None
+    capabilities: list[str] = Field(default_factory=list)
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    status: str = ""
 
     @property
     def openai_compatible(self) -> bool:
         """Whether this API serves the model (the catalogue lists image and audio models too)."""
-        return bool((self.metadata or {}).get("openai_compatible"))
+        return bool(self.metadata.get("openai_compatible"))
 
     @property
     def price(self) -> Price | None:

@@ -38,24 +38,29 @@ class ResponsesRequest(Request):
 
 
 class ContentPart(Answer):
+    """One part of a message's content."""
+
     type: str = "output_text"
-    text: str | None = None
+    text: str = ""
     refusal: str | None = None
-    annotations: list[Any] | None = None
+    annotations: list[Any] = Field(default_factory=list)
 
 
 class OutputItem(Answer):
-    """One item of ``output``: a message, reasoning (no content), a function call, or a kind we do not know."""
+    """One item of ``output``: a message, reasoning (no content), a function call, or a kind we do not know.
+
+    Fields that its kind does not have are empty.
+    """
 
     type: str = "message"
-    id: str | None = None
-    status: str | None = None
-    role: str | None = None
-    content: list[ContentPart] | None = None
-    summary: list[dict[str, Any]] | None = None
-    call_id: str | None = None
-    name: str | None = None
-    arguments: str | None = None
+    id: str = ""
+    status: str = ""
+    role: str = ""
+    content: list[ContentPart] = Field(default_factory=list)
+    summary: list[dict[str, Any]] = Field(default_factory=list)
+    call_id: str = ""
+    name: str = ""
+    arguments: str = ""
 
 
 class ResponsesUsage(Answer):
@@ -64,8 +69,8 @@ class ResponsesUsage(Answer):
     input_tokens: int = 0
     output_tokens: int = 0
     total_tokens: int = 0
-    input_tokens_details: dict[str, Any] | None = None
-    output_tokens_details: dict[str, Any] | None = None
+    input_tokens_details: dict[str, Any] = Field(default_factory=dict)
+    output_tokens_details: dict[str, Any] = Field(default_factory=dict)
 
 
 class Response(Answer):
@@ -91,10 +96,10 @@ class Response(Answer):
     def output_text(self) -> str:
         """Every text part of every message, joined; reasoning items are passed over."""
         return "".join(
-            part.text or ""
+            part.text
             for item in self.output
             if item.type == "message"
-            for part in item.content or ()
+            for part in item.content
             if part.type == "output_text"
         )
 

@@ -50,7 +50,7 @@ def test_vectors_become_one_float32_matrix_in_the_order_of_the_input(answer: dic
     assert got.matrix.flags.c_contiguous
     assert got.matrix.flags.writeable
     np.testing.assert_array_equal(got.matrix, ROWS)
-    assert (got.request_id, got.usage and got.usage.prompt_tokens) == ("req_v", 12)
+    assert (got.request_id, got.usage.prompt_tokens) == ("req_v", 12)
 
 
 def test_base64_is_asked_for_and_nothing_unset_is_sent() -> None:
