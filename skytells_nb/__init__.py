@@ -9,12 +9,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from skytells_nb import errors
+from skytells_nb.accessor import frame_accessor as _frame_accessor
 from skytells_nb.accessor import register as _register_accessor
+from skytells_nb.accessor import series_accessor as _series_accessor
+from skytells_nb.errors import InputError as _InputError
+from skytells_nb.errors import SkytellsError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from IPython.core.interactiveshell import InteractiveShell
 
     from skytells_nb import plots, widgets
+    from skytells_nb.accessor.frame import FrameAccessor
+    from skytells_nb.accessor.series import SeriesAccessor
     from skytells_nb.client.client import Skytells
     from skytells_nb.session import Session, connect, current
 
@@ -23,12 +30,15 @@ __version__ = "0.1.0"
 __all__ = [
     "Session",
     "Skytells",
+    "SkytellsError",
     "__version__",
     "connect",
     "current",
     "errors",
+    "frame",
     "load_ipython_extension",
     "plots",
+    "series",
     "unload_ipython_extension",
     "widgets",
 ]
@@ -36,16 +46,87 @@ __all__ = [
 _PLACES = {"Session": "session", "Skytells": "client.client", "connect": "session", "current": "session"}
 
 
-def __getattr__(name: str) -> Any:
-    if name in ("plots", "widgets"):
-        return importlib.import_module(f"skytells_nb.{name}")
-    if name in _PLACES:
-        return getattr(importlib.import_module(f"skytells_nb.{_PLACES[name]}"), name)
-    raise AttributeError(f"module 'skytells_nb' has no attribute {name!r}")
+if not TYPE_CHECKING:  # so that a checker finds a misspelled name
+
+    def __getattr__(name: str) -> Any:
+        if name in ("plots", "widgets"):
+            return importlib.import_module(f"skytells_nb.{name}")
+        if name in _PLACES:
+            return getattr(importlib.import_module(f"skytells_nb.{_PLACES[name]}"), name)
+        raise AttributeError(f"module 'skytells_nb' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     return __all__
+
+
+def frame(df: pd.DataFrame) -> FrameAccessor:
+    """Return the accessor of a frame, the same as ``df.skytells``, with a type that editors and checkers know.
+
+    Parameters
+    ----------
+    df : pandas.DataFrame
+        The frame; it is not changed.
+
+    Returns
+    -------
+    FrameAccessor
+        The methods of ``df.skytells``.
+
+    Raises
+    ------
+    InputError
+        If ``df`` is not a pandas DataFrame.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> frame(pd.DataFrame({"text": ["a cat", "a cat", None]})).estimate("{text}").distinct
+    1
+    """
+    import pandas as pd
+
+    if not isinstance(df, pd.DataFrame):
+        raise _InputError(f"df must be a pandas DataFrame, got {_type_name(df)}.")
+    return _frame_accessor(df)
+
+
+def series(s: pd.Series[Any]) -> SeriesAccessor:
+    """Return the accessor of a column, the same as ``s.skytells``, with a type that editors and checkers know.
+
+    Parameters
+    ----------
+    s : pandas.Series
+        The column; it is not changed.
+
+    Returns
+    -------
+    SeriesAccessor
+        The methods of ``s.skytells``.
+
+    Raises
+    ------
+    InputError
+        If ``s`` is not a pandas Series.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> series(pd.Series(["a cat", None])).embed(progress=False).isna().tolist()
+    [False, True]
+    """
+    import pandas as pd
+
+    if not isinstance(s, pd.Series):
+        raise _InputError(f"s must be a pandas Series, got {_type_name(s)}.")
+    return _series_accessor(s)
+
+
+def _type_name(value: object) -> str:
+    """The name of a value's type, with the package that it comes from."""
+    kind = type(value)
+    package = kind.__module__.partition(".")[0]
+    return kind.__qualname__ if package == "builtins" else f"{package}.{kind.__qualname__}"
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

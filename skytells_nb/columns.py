@@ -27,6 +27,10 @@ KEEP_BASE_SHARE = 0.25
 LABELS_NAMED = 3
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def from_matrix(
     matrix: ArrayLike,
     *,

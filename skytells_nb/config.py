@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -59,6 +59,18 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         file = TomlConfigSettingsSource(settings_cls, toml_file=config_file())
         return init_settings, env_settings, file
+
+
+class SettingOptions(TypedDict, total=False):
+    """Settings that ``connect`` takes beside its own keywords; ``None`` counts as not given."""
+
+    cache_dir: str | Path | None
+    max_in_flight: int | None
+    requests_per_minute: float | None
+    tokens_per_minute: float | None
+    max_retries: int | None
+    inputs_per_request: int | None
+    timeout: float | None
 
 
 _KNOWN = f"Known: {', '.join(Settings.model_fields)}."

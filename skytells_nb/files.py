@@ -21,6 +21,10 @@ _ARROW = "[pyarrow]"
 _PARQUET = b"PAR1"
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def read(path: str | Path) -> pd.DataFrame:
     """The frame in a Parquet or Feather file, with its index and the dtypes that it was written with.
 

@@ -12,13 +12,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self, Unpack
 
 from skytells_nb.cache import open_store
 from skytells_nb.cache.replay import Recording, ReplayStore, export_all, is_replay, unrecorded
 from skytells_nb.cache.store import CacheStore
 from skytells_nb.client.client import Skytells
-from skytells_nb.config import Settings, config_file, read_settings
+from skytells_nb.client.parameters import expand_signature
+from skytells_nb.config import SettingOptions, Settings, config_file, read_settings
 from skytells_nb.engine.engine import Engine
 from skytells_nb.engine.job import Pace
 from skytells_nb.engine.report import Report
@@ -233,6 +234,7 @@ _server: LocalServer | None = None
 _lock = threading.RLock()
 
 
+@expand_signature(SettingOptions)
 def connect(
     api_key: str | None = None,
     *,
@@ -241,7 +243,7 @@ def connect(
     model: str | None = None,
     embedding_model: str | None = None,
     cache: str | Path | None = None,
-    **settings: Any,
+    **settings: Unpack[SettingOptions],
 ) -> Session:
     """Connect, and make this the default session of magics and accessor.
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from skytells_nb.config import Settings, config_file, read_settings, user_cache_dir
+from skytells_nb.config import SettingOptions, Settings, config_file, read_settings, user_cache_dir
 from skytells_nb.errors import ConfigurationError
+from skytells_nb.session import connect
 from skytells_nb.wire.models import DEFAULT_EMBEDDING_MODEL, DEFAULT_MODEL
 
 SECRET = "sk-in-the-wrong-place"
@@ -23,6 +25,13 @@ def own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             monkeypatch.delenv(name)
     monkeypatch.setenv("SKYTELLS_CONFIG", str(tmp_path / "own.toml"))
     return tmp_path / "own.toml"
+
+
+def test_connect_names_every_setting_in_its_signature() -> None:
+    """As its own keyword or as one of the typed options."""
+    shown = inspect.signature(connect).parameters
+    assert set(Settings.model_fields) <= set(shown)
+    assert set(SettingOptions.__annotations__) < set(Settings.model_fields)
 
 
 def test_the_defaults() -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import doctest
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
 
+import pandas as pd
+import polars
 import pytest
 
 import skytells_nb as sky
+from skytells_nb.session import Session
 
 
 def test_public_names_are_sorted_and_there() -> None:
@@ -21,6 +26,52 @@ def test_public_names_are_sorted_and_there() -> None:
 def test_completion_offers_the_public_names() -> None:
     """``sky.<Tab>`` shows what there is and nothing else."""
     assert dir(sky) == sorted(sky.__all__)
+
+
+@pytest.mark.parametrize("name", ["plots", "widgets", "files", "columns"])
+def test_completion_of_a_part_offers_its_public_names(name: str) -> None:
+    """``sky.plots.<Tab>`` too."""
+    part = importlib.import_module(f"skytells_nb.{name}")
+
+    assert dir(part) == part.__all__
+    assert len(part.__all__) > 1
+
+
+def test_the_base_of_all_errors_is_at_the_top() -> None:
+    """``except sky.SkytellsError`` needs no other import."""
+    assert sky.SkytellsError is sky.errors.SkytellsError
+
+
+def test_the_typed_accessor_is_the_accessor(session: Session) -> None:
+    """``sky.frame(df)`` is what ``df.skytells`` is, with a type."""
+    frame = pd.DataFrame({"text": ["a", None]})
+
+    assert type(sky.frame(frame)) is type(frame.skytells)
+    assert type(sky.series(frame["text"])) is type(frame["text"].skytells)
+    assert sky.frame(frame).estimate("{text}").distinct == 1
+
+
+@pytest.mark.parametrize("name", ["frame", "series"])
+def test_the_examples_of_the_typed_accessor_run(session: Session, name: str) -> None:
+    """Each with the result that stands in its docstring."""
+    (found,) = doctest.DocTestFinder(recurse=False).find(getattr(sky, name), name, globs=dict(vars(sky)))
+
+    assert doctest.DocTestRunner().run(found) == doctest.TestResults(0, 2)
+
+
+@pytest.mark.parametrize(
+    ("function", "value", "reason"),
+    [
+        ("frame", pd.Series(["a"]), "df must be a pandas DataFrame, got pandas.Series."),
+        ("frame", polars.DataFrame({"a": [1]}), "df must be a pandas DataFrame, got polars.DataFrame."),
+        ("frame", [1], "df must be a pandas DataFrame, got list."),
+        ("series", pd.DataFrame(), "s must be a pandas Series, got pandas.DataFrame."),
+        ("series", None, "s must be a pandas Series, got NoneType."),
+    ],
+)
+def test_the_typed_accessor_takes_pandas_only(function: str, value: object, reason: str) -> None:
+    with pytest.raises(sky.errors.InputError, match=f"^{re.escape(reason)}$"):
+        getattr(sky, function)(value)
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

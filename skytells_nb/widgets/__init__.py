@@ -14,16 +14,18 @@ if TYPE_CHECKING:
 __all__ = ["ChatPanel", "Explorer"]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "ChatPanel":
-        from skytells_nb.widgets.chat_panel import ChatPanel
+if not TYPE_CHECKING:  # so that a checker finds a misspelled name
 
-        return ChatPanel
-    if name == "Explorer":
-        from skytells_nb.widgets.explorer import Explorer
+    def __getattr__(name: str) -> Any:
+        if name == "ChatPanel":
+            from skytells_nb.widgets.chat_panel import ChatPanel
 
-        return Explorer
-    raise AttributeError(f"module 'skytells_nb.widgets' has no attribute {name!r}")
+            return ChatPanel
+        if name == "Explorer":
+            from skytells_nb.widgets.explorer import Explorer
+
+            return Explorer
+        raise AttributeError(f"module 'skytells_nb.widgets' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
