@@ -2,7 +2,7 @@
 #   make demo     run the quickstart notebook on the local Skytells, without a key
 #   make lab      open the notebooks in JupyterLab
 #   make test     every test
-#   make check    lint, types, contracts
+#   make check    lint, types, contracts, docstrings
 #   make bench    measure against the peers, half an hour; QUICK=1 under three minutes, beside one of them
 #   make clean    remove what the verbs made
 
@@ -39,6 +39,7 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell *.md docs benchmarks/README.md notebooks/*.ipynb binder
+	$(BIN)/python -m pytest --quiet tests/test_docstrings.py -k sections
 
 comma := ,
 bench: PACING = $(if $(QUICK),quick-pacing,pacing)

@@ -130,14 +130,34 @@ def _type_name(value: object) -> str:
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
-    """``%load_ext skytells_nb``: adds the magics; a second time changes nothing."""
+    """Add the magics to a shell: ``%load_ext skytells_nb``. A second call changes nothing.
+
+    Parameters
+    ----------
+    shell : IPython.core.interactiveshell.InteractiveShell
+        The shell; IPython passes it.
+
+    Examples
+    --------
+    >>> %load_ext skytells_nb  # doctest: +SKIP
+    """
     from skytells_nb import magics
 
     magics.load(shell)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
-    """``%unload_ext skytells_nb``: gives the shell back as it was found."""
+    """Remove the magics from a shell: ``%unload_ext skytells_nb``.
+
+    Parameters
+    ----------
+    shell : IPython.core.interactiveshell.InteractiveShell
+        The shell; IPython passes it.
+
+    Examples
+    --------
+    >>> %unload_ext skytells_nb  # doctest: +SKIP
+    """
     from skytells_nb import magics
 
     magics.unload(shell)

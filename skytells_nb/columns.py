@@ -40,14 +40,40 @@ def from_matrix(
     dtype: Literal["numpy", "arrow"] = "numpy",
     name: Any = None,
 ) -> pd.Series[Any]:
-    """A column of vectors from the rows of a (k, d) matrix.
+    """Make a column of vectors from the rows of a matrix.
 
-    Without ``valid`` and ``rows`` the column has k cells. ``valid`` (n booleans, k of them true) puts the rows where it
-    is true and null elsewhere. ``rows`` (n integers) says for each cell which row it shows, -1 for null, so that equal
-    texts share one vector. Cells of the numpy kind are read-only, because several may be the same memory.
+    Without ``valid`` and ``rows`` the column has one cell for each row. Cells of the numpy kind are read-only, because
+    several may share memory.
 
-    Raises InputError when the shapes do not fit each other.
+    Parameters
+    ----------
+    matrix : array_like of shape (k, d)
+        The vectors; kept as float32.
+    index : pandas.Index or sequence, optional
+        Labels of the n cells; by default 0 to n - 1.
+    valid : array_like of bool, shape (n,), optional
+        True k times: these cells get the rows in order, the others are missing.
+    rows : array_like of int, shape (n,), optional
+        For each cell the row it shows, -1 for a missing cell, so that equal texts share one vector.
+    dtype : {"numpy", "arrow"}, default "numpy"
+        An object column whose cells are views of the matrix, or a ``fixed_size_list<float>[d]`` column.
+    name : hashable, optional
+        Name of the column.
 
+    Returns
+    -------
+    pandas.Series
+        The column, of length n.
+
+    Raises
+    ------
+    InputError
+        If the shapes do not match.
+    MissingExtraError
+        If ``dtype="arrow"`` and pyarrow is not installed.
+
+    Examples
+    --------
     >>> from_matrix([[1, 0], [0, 1]], rows=[1, -1, 1]).tolist()
     [array([0., 1.], dtype=float32), None, array([0., 1.], dtype=float32)]
     """
@@ -76,15 +102,30 @@ def from_matrix(
 
 
 def to_matrix(series: pd.Series[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """The vectors of a column as one float32 matrix (n_valid, d), and the mask (n) of the rows that have one.
+    """Return the vectors of a column as one matrix, and which rows have one.
 
-    Takes cells that are arrays or lists of numbers, and Arrow list columns of any kind. Where the cells lie one after
-    the other in one matrix, that matrix is returned without a copy: write to it only after ``.copy()``. A column
-    without any vector gives shape (0, 0), or (0, d) where its type says d.
+    If the cells already lie one after the other in one matrix, that matrix is returned without a copy: write to it only
+    after ``.copy()``.
 
-    Raises InputError, naming the first row labels, for cells that are not vectors of finite numbers, or not of one
-    length.
+    Parameters
+    ----------
+    series : pandas.Series of length n
+        Cells that are arrays or lists of numbers or missing, or an Arrow list column of any kind.
 
+    Returns
+    -------
+    matrix : numpy.ndarray of float32, shape (n_valid, d)
+        The vectors. Without any the shape is (0, 0), or (0, d) if the column's type has a length.
+    valid : numpy.ndarray of bool, shape (n,)
+        Which rows have a vector.
+
+    Raises
+    ------
+    InputError
+        If cells are not vectors of finite numbers of one length; the message has the first row labels.
+
+    Examples
+    --------
     >>> matrix, valid = to_matrix(pd.Series([[1.0, 2.0], None, [3.0, 4.0]]))
     >>> matrix.shape, valid.tolist()
     ((2, 2), [True, False, True])
@@ -103,8 +144,27 @@ def to_matrix(series: pd.Series[Any]) -> tuple[NDArray[np.float32], NDArray[np.b
 
 
 def to_arrow(series: pd.Series[Any]) -> pa.FixedSizeListArray:
-    """The column as an Arrow ``fixed_size_list<float>[d]`` array with the same nulls, for Parquet and other software.
+    """Return a column of vectors as an Arrow array, for Parquet and other software.
 
+    Parameters
+    ----------
+    series : pandas.Series of length n
+        As in ``to_matrix``.
+
+    Returns
+    -------
+    pyarrow.FixedSizeListArray
+        Of type ``fixed_size_list<float>[d]`` and length n, with the same missing cells.
+
+    Raises
+    ------
+    InputError
+        As in ``to_matrix``.
+    MissingExtraError
+        If pyarrow is not installed.
+
+    Examples
+    --------
     >>> to_arrow(pd.Series([[1.0, 2.0], None])).type
     FixedSizeListType(fixed_size_list<item: float>[2])
     """

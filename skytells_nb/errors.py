@@ -132,7 +132,15 @@ class MissingKeyError(ConfigurationError):
 
 
 class MissingExtraError(ConfigurationError, ImportError):
-    """An optional part of the library is not installed."""
+    """An optional part of the library is not installed.
+
+    Parameters
+    ----------
+    what : str
+        What needs it.
+    extra : str
+        The extra to install, kept as an attribute.
+    """
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(f"{what} needs an optional part. Install it with: pip install 'skytells-nb[{extra}]'")
@@ -166,11 +174,30 @@ class CancelledError(TransportError):
 
 
 class APIError(SkytellsError):
-    """The service answered with an error.
+    """The service responded with an error. Every parameter is kept as an attribute.
 
-    Attributes: ``status`` (HTTP status), ``error_id`` (Skytells' stable id: branch on this), ``code``, ``type``,
-    ``param``, ``request_id`` (quote it to support), ``details``, ``retry_after`` (seconds, or None) and ``body``
-    (the parsed answer, or its text).
+    Parameters
+    ----------
+    message : str
+        The service's message, for people: branch on ``error_id``.
+    status : int
+        The HTTP status.
+    error_id : str, optional
+        The stable id of the error.
+    code : str, optional
+        The code in OpenAI's vocabulary.
+    type : str, optional
+        The type in OpenAI's vocabulary.
+    param : str, optional
+        The parameter that is wrong.
+    request_id : str, optional
+        The id to give to support.
+    details : object, optional
+        Whatever else the service sent.
+    retry_after : float, optional
+        Seconds to wait before the next attempt.
+    body : object, optional
+        The parsed body, or its text.
     """
 
     def __init__(
@@ -219,10 +246,11 @@ class ContextLengthError(BadRequestError):
 
 
 class ContentPolicyError(BadRequestError):
-    """The safety filter blocked the prompt; ``safety`` holds its verdict by category where the service sent one."""
+    """The safety filter blocked the prompt."""
 
     @property
     def safety(self) -> dict[str, Any]:
+        """The filter's result for each category; empty if the service sent none."""
         error = self.body.get("error") if isinstance(self.body, Mapping) else None
         if not isinstance(error, Mapping):
             return {}
@@ -265,7 +293,15 @@ class ServerError(APIError, Retryable):
 
 
 class AnswerError(SkytellsError):
-    """The service said 200, but the answer cannot be trusted."""
+    """The service responded with success, but the answer cannot be trusted.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong with it.
+    request_id : str, optional
+        The id to give to support, kept as an attribute.
+    """
 
     def __init__(self, message: str, *, request_id: str | None = None) -> None:
         super().__init__(f"{message} (request {request_id})" if request_id else message)
@@ -273,7 +309,21 @@ class AnswerError(SkytellsError):
 
 
 class StreamError(AnswerError):
-    """A stream carried an error; ``partial`` holds the text before it."""
+    """A stream carried an error. Every parameter is kept as an attribute.
+
+    Parameters
+    ----------
+    message : str
+        The service's message.
+    request_id : str, optional
+        The id to give to support.
+    error_id : str, optional
+        The stable id of the error.
+    code : str, optional
+        The code in OpenAI's vocabulary.
+    partial : str, default ""
+        The text before the error.
+    """
 
     def __init__(
         self,
@@ -291,7 +341,17 @@ class StreamError(AnswerError):
 
 
 class TruncatedStreamError(AnswerError):
-    """A stream stopped without its terminator; ``partial`` holds the text so far."""
+    """A stream stopped without its terminator.
+
+    Parameters
+    ----------
+    message : str
+        Where it stopped.
+    request_id : str, optional
+        The id to give to support.
+    partial : str, default ""
+        The text so far, kept as an attribute.
+    """
 
     def __init__(self, message: str, *, request_id: str | None = None, partial: str = "") -> None:
         super().__init__(message, request_id=request_id)
@@ -311,7 +371,15 @@ class BudgetExceededError(SkytellsError):
 
 
 class RowError(SkytellsError):
-    """Rows failed under ``on_error="raise"``; every answer that arrived is in the cache and in ``report``."""
+    """Rows failed under ``on_error="raise"``; every answer that arrived is in the cache and in ``report``.
+
+    Parameters
+    ----------
+    message : str
+        How many failed, and the first reasons.
+    report : Report, optional
+        The report of the call, kept as an attribute.
+    """
 
     def __init__(self, message: str, *, report: Any = None) -> None:
         super().__init__(message)
@@ -319,7 +387,15 @@ class RowError(SkytellsError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """You stopped the work; ``outcome`` holds what was finished. Raised again, so that "run all" stops too."""
+    """The work was interrupted. A KeyboardInterrupt, so that "run all" stops too.
+
+    Parameters
+    ----------
+    message : str
+        What was stopped, and what is stored.
+    outcome : object, optional
+        What was finished, kept as an attribute.
+    """
 
     def __init__(self, message: str, *, outcome: Any = None) -> None:
         super().__init__(message)
@@ -361,9 +437,28 @@ _BY_STATUS: dict[int, type[APIError]] = {
 
 
 def api_error(status: int, body: Any, *, request_id: str | None = None, retry_after: float | None = None) -> APIError:
-    """The error for an answer of this status and body, whichever of the service's envelopes it came in.
+    """Make the error for a response with this status and body, whichever of the service's envelopes it came in.
 
-    ``body`` is parsed JSON, or text where it was not JSON (a proxy's HTML page, for example).
+    Parameters
+    ----------
+    status : int
+        The HTTP status.
+    body : object
+        Parsed JSON, or text if it was not JSON (a proxy's HTML page, for example).
+    request_id : str, optional
+        The request id of the response's headers, if the body has none.
+    retry_after : float, optional
+        Seconds to wait before the next attempt.
+
+    Returns
+    -------
+    APIError
+        An instance of the most specific class.
+
+    Examples
+    --------
+    >>> api_error(429, {"error": {"message": "Slow down.", "error_id": "RATE_LIMITED"}}, retry_after=2.0)
+    RateLimitError('Slow down.')
     """
     outer: Mapping[str, Any] = body if isinstance(body, Mapping) else {}
     inner = outer.get("error")

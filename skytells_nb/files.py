@@ -26,12 +26,30 @@ def __dir__() -> list[str]:
 
 
 def read(path: str | Path) -> pd.DataFrame:
-    """The frame in a Parquet or Feather file, with its index and the dtypes that it was written with.
+    """Read the frame in a Parquet or Feather file, with its index and the dtypes that it was written with.
 
     ``pd.read_parquet`` cannot read Arrow lists, structs and maps back (pandas 3.1 raises), and its
-    ``dtype_backend="pyarrow"`` gives all other columns other dtypes. Vectors that were written without pandas, as
-    ``embed(to=…)`` does, become float32 arrays. Raises InputError for a file of another kind.
+    ``dtype_backend="pyarrow"`` gives all other columns other dtypes.
 
+    Parameters
+    ----------
+    path : str or Path
+        The file, or the folder of a Parquet data set.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The frame. Vectors that were written without pandas, as ``embed(to=...)`` does, become float32 arrays.
+
+    Raises
+    ------
+    InputError
+        If the file is of another kind.
+    MissingExtraError
+        If pyarrow is not installed.
+
+    Examples
+    --------
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "frame.parquet"
     >>> made = pd.DataFrame({"v": from_matrix([[1, 2]], dtype="arrow"), "n": pd.array([1], dtype="Int64")})
@@ -65,11 +83,27 @@ def read(path: str | Path) -> pd.DataFrame:
 
 
 def to_text(series: pd.Series[Any]) -> pd.Series[Any]:
-    """A column of vectors as texts, a JSON list each, that lose nothing; for CSV and other files of text.
+    """Write a column of vectors as texts, a JSON list each, for CSV and other text files.
 
-    ``to_csv`` alone leaves out the middle of vectors with more than 1,000 numbers. Raises InputError for a column of
-    anything else.
+    Nothing is lost; ``to_csv`` alone leaves out the middle of vectors with more than 1,000 numbers.
 
+    Parameters
+    ----------
+    series : pandas.Series
+        A column of vectors, as in ``columns.to_matrix``.
+
+    Returns
+    -------
+    pandas.Series of str
+        The texts, with the same index and name; missing cells stay missing.
+
+    Raises
+    ------
+    InputError
+        If the cells are not vectors.
+
+    Examples
+    --------
     >>> to_text(pd.Series([[0.1, 2.0], None])).tolist()
     ['[0.1, 2.0]', None]
     """
@@ -81,10 +115,25 @@ def to_text(series: pd.Series[Any]) -> pd.Series[Any]:
 
 
 def from_text(series: pd.Series[Any]) -> pd.Series[Any]:
-    """A column of vectors, as ``embed`` makes one, from texts: what ``to_text`` gave, or what ``to_csv`` alone wrote.
+    """Read a column of vectors from texts: those of ``to_text``, or those that ``to_csv`` alone wrote.
 
-    Raises InputError for a text that is no list of numbers, or of which the middle is missing.
+    Parameters
+    ----------
+    series : pandas.Series of str
+        The texts; missing cells stay missing.
 
+    Returns
+    -------
+    pandas.Series
+        A column of float32 vectors, as ``embed`` makes one, with the same index and name.
+
+    Raises
+    ------
+    InputError
+        If a text is not a list of numbers, or its middle is missing.
+
+    Examples
+    --------
     >>> from_text(pd.Series(["[0.5, 2]", None])).tolist()
     [array([0.5, 2. ], dtype=float32), None]
     """

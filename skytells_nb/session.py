@@ -48,7 +48,27 @@ LOCAL_INPUTS_PER_REQUEST = 32
 
 
 class Session:
-    """One connection: a client, an engine with its cache, totals. Made by ``connect``."""
+    """A connection: a client, an engine with its cache, and usage totals. Made by ``connect``.
+
+    It is a context manager that closes its connections and its cache at the end.
+
+    Parameters
+    ----------
+    settings : Settings
+        Everything that can be set.
+    key : Key
+        The API key.
+    base_url : str or None
+        Address of the API; ``None`` is the public gateway.
+    local : bool, default False
+        Whether the address is that of the embedded local Skytells.
+
+    Examples
+    --------
+    >>> with connect(local=True, cache="off") as session:
+    ...     session.client.embeddings.create(model="skytells-embed-3-small", input="a cat").matrix.shape[0]
+    1
+    """
 
     MOST_REPORTS = 1000
     """Reports kept, newest last."""
@@ -75,7 +95,7 @@ class Session:
 
     @property
     def recording(self) -> Path | None:
-        """In replay mode the file that every answer comes from; nothing is sent then."""
+        """In replay mode the file that every answer comes from, and nothing is sent; otherwise ``None``."""
         return self.cache.path if isinstance(self.cache, ReplayStore) else None
 
     @property
@@ -92,7 +112,9 @@ class Session:
             return [self.cache, *self._stores.values()]
 
     def engine_for(self, cache: str | Path | None) -> Engine:
-        """The engine that uses this cache; ``None`` is the session's own, and in replay mode every cache is."""
+        """Return the engine that uses this cache; ``None`` is the session's own. In replay mode every cache is the
+        recording.
+        """
         if cache is None or self.recording:
             return self.engine
         spec = str(cache)
@@ -104,10 +126,25 @@ class Session:
             return engine
 
     def export(self, path: str | Path, *, replace: bool = False) -> Recording:
-        """Write every answer that this session asked its caches for to one file, for ``cache="replay:<path>"``.
+        """Write every answer that this session looked up in its caches to one file, for ``cache="replay:<path>"``.
 
-        Raises CacheError where there is none, where the file cannot be written, and where it exists; with ``replace``,
-        only where what exists is no such recording.
+        Parameters
+        ----------
+        path : str or Path
+            The file.
+        replace : bool, default False
+            Whether to replace a recording that exists.
+
+        Returns
+        -------
+        Recording
+            What was written, with ``.path`` and what is ``.missing``.
+
+        Raises
+        ------
+        CacheError
+            If there is nothing to write, the file cannot be written or it exists; with ``replace=True``, if what exists
+            is not a recording.
         """
         with self._lock:
             used = [(store, self._engines[spec].used_keys()) for spec, store in self._stores.items()]
@@ -115,30 +152,57 @@ class Session:
 
     @property
     def last_report(self) -> Report | None:
-        """What the last vectorised call did."""
+        """The report of the last vectorized call; ``None`` before the first."""
         return self.reports[-1] if self.reports else None
 
     def revise_report(self, report: Report, revised: Report, *parts: Report) -> None:
-        """Put a report with more in it in the place of this one; ``parts`` that it sums up go."""
+        """Replace a report by a more complete one; ``parts`` that it sums up are removed."""
         with self._lock:
             kept = [known for known in self.reports if not any(known is part for part in parts)]
             self.reports = [revised if known is report else known for known in kept]
 
     def models(self) -> list[Model]:
-        """The catalogue of models that this API serves, asked for once."""
+        """Return the models that this API serves, from the catalog; requested once.
+
+        Returns
+        -------
+        list of Model
+            The models for text.
+
+        Raises
+        ------
+        APIError
+            If the service responds with an error.
+        TransportError
+            If no response arrives.
+        """
         if self._models is None:
             self._models = [m for m in self.client.models.list() if m.openai_compatible]
         return self._models
 
     def known_models(self) -> list[str]:
-        """Names of models, without asking the service."""
+        """Return names of models without a request.
+
+        Returns
+        -------
+        list of str
+            The session's own models first, then those of the catalog if it was requested, else those with a list price.
+        """
         named = [m.namespace for m in self._models or ()] or list(LISTED_PRICES)
         return list(dict.fromkeys([self.settings.model, self.settings.embedding_model, *named]))
 
     def price(self, model: str) -> Price | None:
-        """US dollars for a million tokens of a model, from the catalogue once it is known, else the listed price.
+        """Return the price of a model: from the catalog once it was requested, else the list price.
 
-        The local Skytells costs nothing.
+        Parameters
+        ----------
+        model : str
+            Name of the model.
+
+        Returns
+        -------
+        Price or None
+            US dollars per million tokens, zero for the local Skytells; ``None`` if no price is known.
         """
         if self.is_local:
             return Price(0.0, 0.0)
@@ -148,9 +212,9 @@ class Session:
         return LISTED_PRICES.get(model)
 
     def ask_price(self, model: str) -> Price | None:
-        """The price of a model, from the catalogue, which is asked for where it is not known yet.
+        """Return the price of a model from the catalog, which is requested if it is not known yet.
 
-        A catalogue that cannot be had leaves the listed price.
+        Falls back to the list price when the catalog is unavailable.
         """
         if self._models is None and not self.is_local and self.recording is None:
             try:
@@ -161,7 +225,7 @@ class Session:
         return self.price(model)
 
     def record(self, answer: ChatCompletion | Response, *, model: str) -> None:
-        """Count an answer that was asked for outside the engine."""
+        """Add an answer that did not come through the engine to the totals."""
         tokens_in, tokens_out = answer.tokens
         price = self.price(model)
         with self._lock:
@@ -170,7 +234,7 @@ class Session:
         self.record_safety([answer.safety])
 
     def record_run(self, report: Report) -> None:
-        """Count what a vectorised call used."""
+        """Add a vectorized call to the reports and the totals."""
         with self._lock:
             self.reports = [*self.reports, report][-self.MOST_REPORTS :]
             # A run that the cache answered costs nothing, also where no price is known.
@@ -178,6 +242,7 @@ class Session:
             self.totals.add(report.model, report.requests, report.tokens_in, report.tokens_out, cost)
 
     def record_safety(self, verdicts: Iterable[Safety]) -> None:
+        """Add safety results, one for each answer, to the totals."""
         with self._lock:
             for verdict in verdicts:
                 self.judged += 1
@@ -188,9 +253,9 @@ class Session:
                 self.totals.unchecked += not verdict.checked
 
     def close(self) -> None:
-        """Close connections and the cache; the local Skytells goes on for other sessions of this process.
+        """Close the connections and the cache; the local Skytells stays for other sessions of this process.
 
-        Runs of other threads end with CancelledError once what is under way is kept, which is awaited for 10 s.
+        Runs of other threads end with CancelledError once what is in flight is stored; waits up to 10 s for it.
         """
         for engine in (self.engine, *self._engines.values()):
             engine.close()
@@ -223,6 +288,7 @@ class Session:
         )
 
     def new_client(self) -> Skytells:
+        """Return a new client with this session's key, address and time limits."""
         seconds = self.settings.timeout
         timeouts = Timeouts(read=seconds, idle=min(seconds, Timeouts().idle))
         network = None if self.recording is None else Offline(unrecorded(self.recording))
@@ -247,19 +313,48 @@ def connect(
 ) -> Session:
     """Connect, and make this the default session of magics and accessor.
 
-    ``api_key`` comes from the argument, else ``SKYTELLS_API_KEY``, else the system keyring. ``local=True`` (or
-    ``base_url="local"``) starts the embedded local Skytells in this process instead: small models on this machine, no
-    key, no cost. ``cache`` is a path, "off", "memory" or "replay:<path>"; ``None`` is the user's cache. Replay answers
-    from that recording only: it looks for no key, starts no server and sends nothing. Other settings: ``cache_dir``,
-    ``max_in_flight``, ``requests_per_minute``, ``tokens_per_minute``, ``max_retries``, ``inputs_per_request``,
-    ``timeout`` (seconds).
+    Parameters
+    ----------
+    api_key : str, optional
+        The key. By default the variable ``SKYTELLS_API_KEY``, then the system keyring.
+    base_url : str, optional
+        Address of the API, or ``"local"`` for the embedded local Skytells. By default the variable
+        ``SKYTELLS_BASE_URL``, then the public gateway.
+    local : bool, default False
+        Whether to start the embedded local Skytells in this process: small models on this machine, no key, no cost.
+    model : str, optional
+        Model for completions.
+    embedding_model : str, optional
+        Model for embeddings.
+    cache : str or Path, optional
+        A path, ``"off"``, ``"memory"`` or ``"replay:<path>"``; by default the user's cache. Replay answers from that
+        recording only: it needs no key, starts no server and sends nothing.
+    **settings : Unpack[SettingOptions]
+        Further settings: ``cache_dir``, ``max_in_flight``, ``requests_per_minute``, ``tokens_per_minute``,
+        ``max_retries``, ``inputs_per_request`` and ``timeout`` (seconds). Each has an environment variable too, such as
+        ``SKYTELLS_MAX_IN_FLIGHT``.
 
-    Raises MissingKeyError without a key, ConfigurationError for a setting that cannot be used, CacheError for a
-    recording that cannot be read.
+    Returns
+    -------
+    Session
+        The session.
 
-    >>> session = connect(local=True)  # doctest: +SKIP
-    >>> session.client.chat.completions.create(model="deepbrain-router", messages="Say hello.").text  # doctest: +SKIP
-    'Hello! How can I help you today?'
+    Raises
+    ------
+    MissingKeyError
+        If there is no key.
+    MissingExtraError
+        If the local Skytells is not installed.
+    ConfigurationError
+        If a setting is unknown or cannot be used.
+    CacheError
+        If a recording cannot be read.
+
+    Examples
+    --------
+    >>> session = connect(local=True, cache="off")
+    >>> session.is_local, session.price("deepbrain-router").input
+    (True, 0.0)
     """
     global _default
     key, api_key = hidden(api_key), None
@@ -295,10 +390,24 @@ def replay(path: str | Path) -> Session:
 
 
 def current() -> Session:
-    """The default session; connects from the environment on first use.
+    """Return the default session; connects from the environment on first use.
 
-    Raises MissingKeyError where there is no key and no local Skytells was asked for: small models on this machine never
-    answer silently in the place of the real ones.
+    Returns
+    -------
+    Session
+        The session of the last ``connect``.
+
+    Raises
+    ------
+    MissingKeyError
+        If there is no key and no local Skytells was asked for: small models on this machine never answer silently in
+        place of the real ones.
+
+    Examples
+    --------
+    >>> session = connect(local=True, cache="off")
+    >>> current() is session
+    True
     """
     with _lock:
         return _default if _default is not None else connect()

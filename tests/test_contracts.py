@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
 import socket
 import subprocess
@@ -69,10 +70,19 @@ def test_the_local_skytells_may_know_two_rooms_only() -> None:
     assert {name.removeprefix("skytells_nb.") for name in forbidden} == rooms() - {"local", "wire", "errors"}
 
 
-def test_a_module_is_short_enough_to_be_one_concept() -> None:
-    """Past 400 lines there is a second concept in it."""
-    lengths = {path.relative_to(ROOT): len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
+def code_lines(path: Path) -> int:
+    """Lines of a module apart from its docstrings, whose sections are as long as a signature is."""
+    tree = ast.parse(path.read_text())
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    first = [node.body[0] for node in ast.walk(tree) if isinstance(node, documented) and ast.get_docstring(node)]
+    return len(path.read_text().splitlines()) - sum((node.end_lineno or 0) - node.lineno + 1 for node in first)
 
+
+def test_a_module_is_short_enough_to_be_one_concept() -> None:
+    """Past 400 lines of code there is a second concept in it."""
+    lengths = {path.relative_to(ROOT): code_lines(path) for path in PACKAGE.rglob("*.py")}
+
+    assert lengths[Path("skytells_nb/session.py")] > 250
     assert {str(path): length for path, length in lengths.items() if length > 400} == {}
 
 

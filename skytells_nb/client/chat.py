@@ -48,14 +48,48 @@ class Completions:
     def create(
         self, *, model: str, messages: Messages, stream: bool = False, **params: Unpack[ChatParams]
     ) -> ChatCompletion | ChatStream:
-        """The model's answer to ``messages``: whole, or as a stream of chunks.
+        """Ask the model for a completion, returned whole or as a stream of chunks.
 
-        ``messages`` is a list of ``{"role": …, "content": …}`` and of answers' own messages; a string stands for one
-        user message. Other parameters (``temperature``, ``max_tokens``, ``response_format``, …) go to the service as
-        they are. Raises InputError before anything is sent, an APIError, a TransportError or an AnswerError after.
+        Parameters
+        ----------
+        model : str
+            Name of the model, such as ``"deepbrain-router"``.
+        messages : str or sequence of (mapping or ChatMessage)
+            The conversation as ``{"role": ..., "content": ...}`` and the messages of earlier completions. A string is
+            one message of the user.
+        stream : bool, default False
+            Whether to return a stream of chunks instead of the whole completion.
+        **params : Unpack[ChatParams]
+            Optional parameters of the API: ``temperature`` (0 to 2), ``max_tokens``, ``top_p`` (0 to 1), ``seed``,
+            ``stop``, ``tools``, ``tool_choice``, ``response_format``, and more. ``None`` leaves a parameter out.
+            ``extra_body`` is a mapping of further fields, sent as they are.
 
-        >>> client.chat.completions.create(model="deepbrain-router", messages="Say hello.").text  # doctest: +SKIP
-        'Hello!'
+        Returns
+        -------
+        ChatCompletion or ChatStream
+            The completion, with ``.text``, ``.usage`` and ``.safety``; with ``stream=True`` an iterator of
+            ChatCompletionChunk, whose ``.text`` iterates over the text and whose ``.final`` is the whole completion.
+
+        Raises
+        ------
+        InputError
+            If a parameter has the wrong type, is out of range or is misspelled; nothing is sent.
+        APIError
+            If the service responds with an error.
+        TransportError
+            If no response arrives.
+        AnswerError
+            If the response is not a completion, or a stream ends early.
+
+        Examples
+        --------
+        >>> completion = client.chat.completions.create(model="deepbrain-router", messages="Say hello.", max_tokens=1)
+        >>> completion.finish_reason
+        'length'
+        >>> with client.chat.completions.create(model="deepbrain-router", messages="Count.", stream=True) as stream:
+        ...     text = "".join(stream.text)
+        >>> text == stream.final.text
+        True
         """
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]

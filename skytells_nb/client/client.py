@@ -17,14 +17,32 @@ from skytells_nb.transport.limits import RateLimits
 
 
 class Skytells:
-    """The Skytells Inference API, typed: ``chat.completions``, ``responses``, ``embeddings``, ``models``.
+    """The typed client of the Skytells Inference API.
 
-    ``api_key`` comes from the argument, else ``SKYTELLS_API_KEY``, else the system keyring; ``base_url`` from the
-    argument, else ``SKYTELLS_BASE_URL``, else the public gateway. ``timeout`` is a ``Timeouts``, or the seconds that an
-    answer may be silent. ``transport`` replaces the network (an ``httpx.BaseTransport``). Nothing is retried and
-    nothing is cached here; the pandas accessor does both. Only a request that met the end of a kept connection is sent
-    once more, on a new one. Raises MissingKeyError where there is no key.
+    Its endpoints are ``chat.completions``, ``responses``, ``embeddings`` and ``models``. The client neither retries nor
+    caches; the pandas accessor does both. Only a request that met the end of a kept connection is sent once more, on
+    a new one. It is a context manager that closes its connections at the end.
 
+    Parameters
+    ----------
+    api_key : str, optional
+        The key. By default the variable ``SKYTELLS_API_KEY``, then the system keyring.
+    base_url : str, optional
+        Address of the API. By default the variable ``SKYTELLS_BASE_URL``, then the public gateway.
+    timeout : float or Timeouts, optional
+        Seconds that the service may stay silent, or one limit for each phase of a request.
+    transport : httpx.BaseTransport, optional
+        Used in place of the network.
+
+    Raises
+    ------
+    MissingKeyError
+        If there is no key.
+    ConfigurationError
+        If the base URL cannot be used.
+
+    Examples
+    --------
     >>> with Skytells() as client:  # doctest: +SKIP
     ...     print(client.chat.completions.create(model="deepbrain-router", messages="Say hello."))
     Hello!
@@ -48,6 +66,7 @@ class Skytells:
 
     @property
     def base_url(self) -> str:
+        """Address of the API that requests go to."""
         return self._transport.base_url
 
     @property
@@ -57,7 +76,7 @@ class Skytells:
 
     @property
     def limits(self) -> RateLimits | None:
-        """The account's limits as the last answer told them."""
+        """The account's rate limits as the last response reported them; ``None`` before the first one that did."""
         return self._transport.limits
 
     @property
@@ -71,10 +90,11 @@ class Skytells:
         return self._transport.aborted
 
     def abort(self) -> None:
-        """Cut every open connection now, from any thread; calls under way end with CancelledError."""
+        """Close every open connection now, from any thread; calls in flight end with CancelledError."""
         self._transport.abort()
 
     def close(self) -> None:
+        """Close the connections that are kept open."""
         self._transport.close()
 
     def __enter__(self) -> Self:

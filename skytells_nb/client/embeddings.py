@@ -32,13 +32,40 @@ class Embeddings:
         dimensions: int | None = None,
         **params: Unpack[EmbeddingParams],
     ) -> EmbeddingResponse:
-        """One vector for each input, in order; ``.matrix`` is float32 (n, d).
+        """Embed texts: one vector for each input, in the order of the inputs.
 
-        Vectors travel as base64 (2.5 times fewer bytes, no Python floats); a service that refuses that is asked again
-        for numbers. Raises AnswerError where the number of vectors is not the number of inputs.
+        Parameters
+        ----------
+        model : str
+            Name of the embedding model, such as ``"skytells-embed-3-small"``.
+        input : str, sequence of str, or token ids
+            One text, up to 2,048 texts, the token ids of one text, or a sequence of these.
+        encoding_format : {"base64", "float"}, default "base64"
+            How vectors travel. Base64 takes 2.5 times fewer bytes and makes no Python floats; where the service refuses
+            it, the request is sent again for numbers.
+        dimensions : int, optional
+            Length of the vectors, where the model supports a shorter one; the default is the model's own.
+        **params : Unpack[EmbeddingParams]
+            Optional parameters of the API: ``user``, and ``extra_body``, a mapping of further fields, sent as they are.
 
-        >>> client.embeddings.create(model="skytells-embed-3-small", input=["a", "b"]).matrix.shape  # doctest: +SKIP
-        (2, 1536)
+        Returns
+        -------
+        EmbeddingResponse
+            ``.matrix`` holds the vectors, float32 of shape (n, d); ``.usage`` the tokens.
+
+        Raises
+        ------
+        InputError
+            If a parameter has the wrong type, is out of range or is misspelled; nothing is sent.
+        APIError
+            If the service responds with an error.
+        TransportError
+            If no response arrives.
+        AnswerError
+            If the number of vectors is not the number of inputs.
+
+        Examples -------- >>> response = client.embeddings.create(model="skytells-embed-3-small", input=["a cat", "a
+        dog"], dimensions=256) >>> response.matrix.shape (2, 256)
         """
         begun = self.begin(model=model, input=input, encoding_format=encoding_format, dimensions=dimensions, **params)
         return begun if isinstance(begun, EmbeddingResponse) else begun.read()
@@ -53,7 +80,26 @@ class Embeddings:
         dimensions: int | None = None,
         **params: Unpack[EmbeddingParams],
     ) -> EmbeddingResponse | PendingEmbeddings:
-        """``create`` up to where a large answer begins to come: for who reads many, a few at a time."""
+        """Start ``create``, for callers that read many responses a few at a time.
+
+        Parameters
+        ----------
+        model : str
+            As in ``create``.
+        input : str, sequence of str, or token ids
+            As in ``create``.
+        encoding_format : {"base64", "float"}, default "base64"
+            As in ``create``.
+        dimensions : int, optional
+            As in ``create``.
+        **params : Unpack[EmbeddingParams]
+            As in ``create``.
+
+        Returns
+        -------
+        EmbeddingResponse or PendingEmbeddings
+            A small response whole; of a large one, the part that is still to be read.
+        """
         inputs = input if isinstance(input, str) else _listed(input)
         form = "float" if self._base64_refused else encoding_format
         required = {"model": model, "input": inputs, "dimensions": dimensions, "encoding_format": form}
@@ -74,14 +120,20 @@ class Embeddings:
 
 
 class PendingEmbeddings:
-    """A large answer that begins to come: ``read`` it once, from any thread."""
+    """The body of a large response that has begun to arrive: ``read`` it once, from any thread."""
 
     def __init__(self, pending: Pending, expected: int) -> None:
         self._pending = pending
         self._expected = expected
 
     def read(self) -> EmbeddingResponse:
-        """The whole answer; raises like ``Embeddings.create``."""
+        """Read the whole response; raises like ``Embeddings.create``.
+
+        Returns
+        -------
+        EmbeddingResponse
+            The response, as ``Embeddings.create`` returns it.
+        """
         return _answer(self._pending.read(), self._expected)
 
 

@@ -17,10 +17,27 @@ class Models:
         self._transport = transport
 
     def list(self) -> list[Model]:
-        """Every model the key may see, those of other APIs (images, audio) included.
+        """List every model the key may see, those of other APIs (images, audio) included.
 
-        >>> [m.namespace for m in client.models.list() if m.openai_compatible]  # doctest: +SKIP
-        ['gpt-5', 'gpt-5.4', 'gpt-5.3-codex', 'deepbrain-router']
+        Returns
+        -------
+        list of Model
+            The catalog; ``.namespace`` is the name to pass as ``model``, ``.price`` is in US dollars per million
+            tokens.
+
+        Raises
+        ------
+        APIError
+            If the service responds with an error.
+        TransportError
+            If no response arrives.
+        AnswerError
+            If the response is not a list of models.
+
+        Examples
+        --------
+        >>> "gpt-5.4" in [model.namespace for model in client.models.list() if model.openai_compatible]
+        True
         """
         reply = self._transport.send("GET", "/models")
         body = parse_json(reply)
@@ -30,7 +47,30 @@ class Models:
         return [validate(Model, entry, request_id=reply.request_id) for entry in entries]
 
     def retrieve(self, id: str) -> Model:
-        """One model by its name; ModelNotFoundError where there is none."""
+        """Retrieve one model of the catalog by its name.
+
+        Parameters
+        ----------
+        id : str
+            The model's ``namespace``.
+
+        Returns
+        -------
+        Model
+            The model.
+
+        Raises
+        ------
+        InputError
+            If ``id`` is not a non-empty string.
+        ModelNotFoundError
+            If there is no model of this name.
+
+        Examples
+        --------
+        >>> client.models.retrieve("gpt-5.4").namespace
+        'gpt-5.4'
+        """
         if not isinstance(id, str) or not id:
             raise InputError(f"id must be a model's name; found {id!r}.")
         return parse(Model, self._transport.send("GET", f"/models/{quote(id, safe='')}"))

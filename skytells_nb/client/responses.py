@@ -45,14 +45,44 @@ class Responses:
     def create(
         self, *, model: str, input: Input, stream: bool = False, **params: Unpack[ResponsesParams]
     ) -> Response | ResponseStream:
-        """The model's answer to ``input``: whole, or as a stream of events.
+        """Ask the model for a response, returned whole or as a stream of events.
 
-        To go on from an answer pass its id as ``previous_response_id``; only answers made with ``store=True`` can be
-        gone on from, and the service's default differs between deployments, so say it. Events of kinds that this
-        library does not know are passed on.
+        Parameters
+        ----------
+        model : str
+            Name of the model, such as ``"gpt-5.4"``.
+        input : str or sequence of (mapping or OutputItem)
+            The text, or the items of a conversation, among them the items of an earlier ``response.output``.
+        stream : bool, default False
+            Whether to return a stream of events instead of the whole response.
+        **params : Unpack[ResponsesParams]
+            Optional parameters of the API: ``instructions``, ``temperature`` (0 to 2), ``max_output_tokens``, ``top_p``
+            (0 to 1), ``text``, ``reasoning``, ``tools``, ``tool_choice``, and more. ``None`` leaves a parameter out. To
+            continue a response pass its id as ``previous_response_id``; this needs ``store=True`` on the earlier one,
+            whose default differs between deployments. ``extra_body`` is a mapping of further fields, sent as they are.
 
-        >>> client.responses.create(model="gpt-5.4", input="Say hello.").output_text  # doctest: +SKIP
-        'Hello!'
+        Returns
+        -------
+        Response or ResponseStream
+            The response, with ``.output_text``, ``.usage`` and ``.safety``; with ``stream=True`` an iterator of
+            ResponseEvent, events of unknown types among them.
+
+        Raises
+        ------
+        InputError
+            If a parameter has the wrong type, is out of range or is misspelled; nothing is sent.
+        APIError
+            If the service responds with an error.
+        TransportError
+            If no response arrives.
+        AnswerError
+            If the response has another form, or a stream ends early.
+
+        Examples
+        --------
+        >>> response = client.responses.create(model="gpt-5.4", input="Say hello.", max_output_tokens=1)
+        >>> response.status, response.finish_reason
+        ('incomplete', 'length')
         """
         required = {"model": model, "input": plain(input), "stream": stream or None}
         request = build(ResponsesRequest, **request_fields(ResponsesParams, required, params))

@@ -42,11 +42,31 @@ class Assembler(Protocol[Piece, Whole_co]):
 
 
 class AnswerStream(Generic[Piece, Whole]):
-    """The pieces of one answer as they arrive.
+    """A streamed completion or response: iterate over it, and leave it early to close its connection.
 
-    Iterate it for typed pieces, or ``.text`` for the text alone; ``.final`` reads to the end and gives the whole answer
-    with the safety verdicts merged. Raises TruncatedStreamError (with ``.partial``) where the stream stops without its
-    terminator, StreamError where it carries an error.
+    It is a context manager. Iteration gives typed chunks or events, ``.text`` the text alone; ``.final`` reads to the
+    end and returns the whole answer with the safety results merged.
+
+    Parameters
+    ----------
+    source : EventStream
+        The server-sent events.
+    assembler : Assembler
+        Turns events into pieces, and the pieces into one answer.
+
+    Raises
+    ------
+    TruncatedStreamError
+        If the stream stops without its terminator; ``.partial`` holds the text so far.
+    StreamError
+        If the stream carries an error; ``.partial`` holds the text before it.
+
+    Examples
+    --------
+    >>> with client.chat.completions.create(model="deepbrain-router", messages="Count.", stream=True) as stream:
+    ...     chunk = next(stream)
+    >>> stream.so_far().finish_reason
+    'interrupted'
     """
 
     def __init__(self, source: EventStream, assembler: Assembler[Piece, Whole]) -> None:
@@ -88,7 +108,7 @@ class AnswerStream(Generic[Piece, Whole]):
 
     @property
     def text(self) -> Iterator[str]:
-        """The text as it arrives, empty pieces left out."""
+        """The text as it arrives; empty pieces are left out."""
         for piece in self:
             text = self._assembler.text(piece)
             if text:
@@ -96,7 +116,7 @@ class AnswerStream(Generic[Piece, Whole]):
 
     @property
     def final(self) -> Whole:
-        """The whole answer, read to its end; raises where the stream did not come to it, now or before."""
+        """The whole answer, read to its end; raises if the stream did not reach it, now or before."""
         for _ in self:
             pass
         if self._failure is not None:
@@ -106,11 +126,22 @@ class AnswerStream(Generic[Piece, Whole]):
         return self.so_far(finish_reason=None)
 
     def so_far(self, finish_reason: str | None = "interrupted") -> Whole:
-        """What has arrived, as an answer; where the service gave no reason for its end, this one is used."""
+        """Return what has arrived, as an answer.
+
+        Parameters
+        ----------
+        finish_reason : str or None, default "interrupted"
+            The reason to give where the service has sent none.
+
+        Returns
+        -------
+        ChatCompletion or Response
+            The answer so far.
+        """
         return self._assembler.whole(finish_reason, self.request_id)
 
     def close(self) -> None:
-        """End the exchange; the service sees the connection go. What follows is a TruncatedStreamError."""
+        """Close the connection; reading on raises TruncatedStreamError."""
         self._left = True
         self._source.close()
 

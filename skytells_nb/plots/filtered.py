@@ -25,17 +25,34 @@ def filtered_rows(
     characters: int = 200,
     escape: bool = False,
 ) -> pd.DataFrame:
-    """A table of the rows of which something was withheld: which, of what text, and why.
+    """Make a table of the rows of which something was withheld: which, of what text, and why.
 
-    Takes a frame with completions (``into`` names the column where there are several) or a table of findings. Columns:
-    ``row`` (index label), ``text`` (of the column ``text``, by default the longest texts beside the completions; only
-    for a frame), ``withheld`` ("prompt", "completion" or both), ``severity`` (the worst of the row) and ``why`` in
-    words. Rows keep their order; ``.sort_values("severity")`` puts the worst last. Texts are on one line, cut to
-    ``characters``, without control characters. pandas escapes them where it shows a frame as HTML; its ``.style`` does
-    not, so pass ``escape=True`` for that.
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        A frame with completions, or a table of findings as ``frame.skytells.safety()`` returns it.
+    into : hashable, optional
+        The column of completions, where the frame has several.
+    text : hashable, optional
+        The column of texts to show; by default the one with the longest texts beside the completions.
+    characters : int, default 200
+        Length that texts are cut to; they are on one line, without control characters.
+    escape : bool, default False
+        Whether to escape texts for HTML. pandas does so where it shows a frame; its ``.style`` does not.
 
-    Raises InputError when a column is missing or no verdicts are known.
+    Returns
+    -------
+    pandas.DataFrame
+        One line for each row, in the frame's order: ``row`` (index label), ``text`` (only for a frame), ``withheld``
+        ("prompt", "completion" or both), ``severity`` (the worst of the row; sorts by level) and ``why`` in words.
 
+    Raises
+    ------
+    InputError
+        If a column is missing or there are no safety results.
+
+    Examples
+    --------
     >>> import pandas as pd
     >>> columns = ["row", "source", "category", "severity", "filtered", "detected", "checked"]
     >>> findings = pd.DataFrame([["a", "prompt", "hate", "high", True, None, True]], columns=columns)

@@ -24,13 +24,32 @@ MARGIN = 0.2
 
 
 def latency(session_or_reports: Any, *, theme: look.Theme | None = None, title: str | None = None) -> go.Figure:
-    """How long answers took, as a histogram for each model on a logarithmic scale, with median and 95th percentile.
+    """Draw how long requests took: a histogram for each model on a logarithmic scale, with median and 95th percentile.
 
-    Takes what ``plots.usage`` takes. Counted is each request that got its answer, from sending to the last byte,
-    without the wait for the account's limit. Percentiles are right within 9 %: counts are kept, not every latency.
+    Each request that succeeded counts, from sending to the last byte, without the wait for the rate limit. Percentiles
+    are accurate to 9 %: counts are stored, not every latency.
 
-    Raises InputError for anything else.
+    Parameters
+    ----------
+    session_or_reports : Session, Report, dict or sequence of these
+        What ``plots.usage`` takes.
+    theme : {"light", "dark"}, optional
+        Colors of the background; by default it is transparent.
+    title : str, optional
+        Title of the figure.
 
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        The figure; the axis is in seconds.
+
+    Raises
+    ------
+    InputError
+        If it is given anything else.
+
+    Examples
+    --------
     >>> course = {"latencies": [0] * 40 + [3, 1], "least": 0.001, "per_doubling": 4}
     >>> report = {"operation": "embed", "model": "m", "tokens_in": 1, "tokens_out": 0, "course": course}
     >>> latency(report).layout.meta["summary"]

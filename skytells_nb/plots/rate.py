@@ -17,14 +17,32 @@ ANSWERED, REFUSED, LIMIT = "#56B4E9", "#C8500A", "#0072B2"
 
 
 def rate(report: Any, *, theme: look.Theme | None = None, title: str | None = None) -> go.Figure:
-    """Requests a second that a run had answered and refused over time, against the limit that was known.
+    """Draw the requests per second of a run over time, succeeded and rejected, against the rate limit.
 
-    Takes a report or what its ``to_dict()`` gives; of a session or several reports the last one with requests. Refused
-    are answers of 429. The limit is the account's as the pacer knew it then, for everybody who shares it, so that the
-    bars may stay below it; where none was known there is no line.
+    Rejected requests are those with status 429. The limit is the account's, as it was known then, for everyone who
+    shares it, so that the bars may stay below it; without a known limit there is no line.
 
-    Raises InputError for anything else.
+    Parameters
+    ----------
+    report : Report, dict, Session or sequence of reports
+        A report or what its ``to_dict()`` returns; of a session or several reports the last one with requests.
+    theme : {"light", "dark"}, optional
+        Colors of the background; by default it is transparent.
+    title : str, optional
+        Title of the figure.
 
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        The figure; the axes are seconds and requests per second.
+
+    Raises
+    ------
+    InputError
+        If it is given anything else.
+
+    Examples
+    --------
     >>> course = {"stretch": 1.0, "answered": [4, 6], "refused": [0, 1], "permitted": [None, 5.0]}
     >>> report = {"operation": "embed", "model": "m", "tokens_in": 1, "tokens_out": 0, "course": course}
     >>> rate(report).layout.meta["summary"]

@@ -41,22 +41,41 @@ def safety(
     theme: look.Theme | None = None,
     title: str | None = None,
 ) -> go.Figure:
-    """A heatmap of category by severity with counts and shares of the rows, prompts beside completions.
+    """Draw a heatmap of category by severity with counts and shares of the rows, prompts beside completions.
 
-    Takes the table that ``frame.skytells.safety()`` gives, or a frame with completions, of which ``into`` names the
-    column where there are several. The table has a line for each finding, with the columns row, source (``"prompt"`` or
-    ``"completion"``), category, severity (``"safe"``, ``"low"``, ``"medium"``, ``"high"`` or null), filtered, detected
-    and checked. Of several findings for one row and category the worst counts. A finding that was not checked is a
-    class of its own, drawn without a fill and never as safe; categories that are detected rather than graded are "safe"
-    or "detected". ``source`` shows one side only.
+    Each tile is as strong as its share of the rows of its side. What a line lacks to 100 % was not reported. A result
+    that was not checked is a class of its own, drawn without a fill and never as safe; categories that are detected
+    rather than graded are "safe" or "detected". Of several findings for one row and category the worst counts.
 
-    Each tile is as strong as its share of the rows of its side; count and share stand below it, and
-    ``plots.summary(figure)`` says all of them. What a line lacks to 100 % was not reported. Of more than
-    ``max_categories`` those without a flag share one line, and the least flagged another; None draws all. More than 10
-    lines are thin and show the counts, with the shares where one points.
+    Parameters
+    ----------
+    frame_or_tidy : pandas.DataFrame
+        The table that ``frame.skytells.safety()`` returns, with one line for each finding and the columns ``row``,
+        ``source``, ``category``, ``severity``, ``filtered``, ``detected`` and ``checked``; or a frame with completions.
+    into : hashable, optional
+        The column of completions, where the frame has several.
+    source : {"prompt", "completion"}, optional
+        Show this side only.
+    max_categories : int or None, default 16
+        Lines at most. Of more categories those without a flag share one line, and the least flagged another; ``None``
+        draws all. More than 10 lines are thin and show the counts, with the shares on hover.
+    theme : {"light", "dark"}, optional
+        Colors of the background; by default it is transparent.
+    title : str, optional
+        Title of the figure.
 
-    Raises InputError when a column is missing, a source is unknown or ``max_categories`` is below 1.
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        The figure; ``plots.summary(figure)`` gives every count in words.
 
+    Raises
+    ------
+    InputError
+        If a column is missing, ``source`` is unknown or ``max_categories`` is below 1.
+
+    Examples
+    --------
     >>> import pandas as pd
     >>> columns = ["row", "source", "category", "severity", "filtered", "detected", "checked"]
     >>> findings = pd.DataFrame([[0, "prompt", "hate", "low", False, None, True]], columns=columns)

@@ -39,17 +39,45 @@ def safety_by(
     theme: look.Theme | None = None,
     title: str | None = None,
 ) -> go.Figure:
-    """The share of flagged rows in each group of a column, with Wilson's interval for each share.
+    """Draw the share of flagged rows in each group of a column, with Wilson's interval for each share.
 
-    Takes a frame with completions and a column of it (or a Series by row label, also for a table of findings). A row is
-    flagged when anything of it was found at ``flag`` or above, or when ``flag="filtered"`` and any of it was withheld.
     Rows that were not checked count neither as flagged nor as safe; each line says how many there are. Groups with
     fewer than 20 checked rows are drawn hollow, groups without any have no point. A group whose share differs from that
-    of all the others is named so; the comparison is corrected for the number of groups. The ``max_groups`` largest are
-    drawn, then "other".
+    of all the others is named so; the comparison is corrected for the number of groups.
 
-    Raises InputError for a column, flag or confidence that cannot be used.
+    Parameters
+    ----------
+    frame_or_tidy : pandas.DataFrame
+        A frame with completions, or a table of findings.
+    column : hashable or pandas.Series
+        A column of the frame, or a Series by row label (the only way for a table of findings).
+    into : hashable, optional
+        The column of completions, where the frame has several.
+    source : {"prompt", "completion"}, optional
+        Count this side only.
+    flag : {"low", "medium", "high", "filtered"}, default "low"
+        A row is flagged if anything of it was found at this level or above, or if any of it was withheld.
+    confidence : float, default 0.95
+        Confidence of the intervals, between 0 and 1.
+    max_groups : int, default 40
+        The largest groups that are drawn; the rest is "other".
+    theme : {"light", "dark"}, optional
+        Colors of the background; by default it is transparent.
+    title : str, optional
+        Title of the figure.
 
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        The figure.
+
+    Raises
+    ------
+    InputError
+        If a column, ``flag`` or ``confidence`` cannot be used.
+
+    Examples
+    --------
     >>> import pandas as pd
     >>> columns = ["row", "source", "category", "severity", "filtered", "detected", "checked"]
     >>> findings = pd.DataFrame([[0, "prompt", "hate", "low", False, None, True]], columns=columns)

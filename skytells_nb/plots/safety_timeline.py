@@ -38,15 +38,45 @@ def safety_timeline(
     theme: look.Theme | None = None,
     title: str | None = None,
 ) -> go.Figure:
-    """Above the share of flagged rows in each period with its interval, below the number of rows by their worst level.
+    """Draw the share of flagged rows in each period with its interval, and below it the rows by their worst level.
 
-    Takes a frame with completions and its column of times (or a Series by row label, also for a table of findings).
-    ``every`` is the period, ``"minute"`` to ``"year"``; by default the finest that makes at most 60. Rows that were not
-    checked count neither as flagged nor as safe and are a class of their own below; periods without checked rows leave
-    a gap. Times with a zone are drawn in that zone; rows without a time are left out, and the caption says how many.
+    Rows that were not checked count neither as flagged nor as safe and are a class of their own below; periods without
+    checked rows leave a gap. Rows without a time are left out, and the caption says how many.
 
-    Raises InputError for a column, flag, period or time that cannot be used.
+    Parameters
+    ----------
+    frame_or_tidy : pandas.DataFrame
+        A frame with completions, or a table of findings.
+    time : hashable or pandas.Series
+        The column of times, or a Series by row label (the only way for a table of findings). Times with a zone are
+        drawn in that zone.
+    into : hashable, optional
+        The column of completions, where the frame has several.
+    source : {"prompt", "completion"}, optional
+        Count this side only.
+    flag : {"low", "medium", "high", "filtered"}, default "low"
+        A row is flagged if anything of it was found at this level or above, or if any of it was withheld.
+    every : {"minute", "hour", "day", "week", "month", "year"}, optional
+        The period; by default the finest that makes at most 60.
+    confidence : float, default 0.95
+        Confidence of the intervals, between 0 and 1.
+    theme : {"light", "dark"}, optional
+        Colors of the background; by default it is transparent.
+    title : str, optional
+        Title of the figure.
 
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        The figure.
+
+    Raises
+    ------
+    InputError
+        If a column, ``flag``, ``every`` or a time cannot be used.
+
+    Examples
+    --------
     >>> import pandas as pd
     >>> columns = ["row", "source", "category", "severity", "filtered", "detected", "checked"]
     >>> findings = pd.DataFrame([[0, "prompt", "hate", "low", False, None, True]], columns=columns)

@@ -20,15 +20,39 @@ SCRIPT_START = "<head>"
 def save(
     figure: go.Figure, path: str | Path, *, width: int = 1000, height: int | None = None, scale: float = 2.0
 ) -> Path:
-    """Write a figure to a file whose ending says the format, and give back its path.
+    """Write a figure to a file; the extension decides the format.
 
     ``.html`` is one page of some 5 MB that needs no network: it zooms, filters and shows hover texts. ``.png``,
-    ``.svg``, ``.pdf``, ``.webp`` and ``.jpeg`` are made by kaleido and need Chrome or Chromium; ``width`` and
-    ``height`` are their size in pixels (default: 1000, and the figure's own height), ``scale`` multiplies the pixels.
-    A figure without ``theme=`` has no ground: a page follows the reader's light or dark setting, a PNG is transparent.
+    ``.svg``, ``.pdf``, ``.webp`` and ``.jpeg`` are made by kaleido and need Chrome or Chromium. A figure without
+    ``theme=`` has no background: a page follows the reader's light or dark setting, a PNG is transparent.
 
-    Raises InputError for another ending, ConfigurationError where kaleido or the browser is missing.
+    Parameters
+    ----------
+    figure : plotly.graph_objects.Figure
+        The figure.
+    path : str or Path
+        The file.
+    width : int, default 1000
+        Width of an image in pixels.
+    height : int, optional
+        Height of an image in pixels; by default the figure's own.
+    scale : float, default 2.0
+        Factor for the pixels of an image.
 
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    InputError
+        If the extension is another one.
+    ConfigurationError
+        If kaleido or the browser is missing.
+
+    Examples
+    --------
     >>> import tempfile, plotly.graph_objects as go
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save(go.Figure(), Path(folder) / "map.html").name

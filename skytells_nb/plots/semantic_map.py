@@ -55,30 +55,74 @@ def semantic_map(
     max_points: int | None = None,
     progress: bool | Tell = True,
 ) -> go.Figure:
-    """A map of the rows of a frame by the meaning of their embeddings.
+    """Draw a map of the rows of a frame by the meaning of their embeddings.
 
-    ``embedding`` names a column of vectors; rows without one are left out, and the caption says how many. ``color``
-    names a column: numbers, and dates of more than 20 kinds, become a colour bar, anything else one trace per value
-    whose legend entry switches it on and off (the 20 most frequent, then "other"). ``label`` names a column of cluster
-    names, which are written at the medians of their points, and colours by it unless ``color`` is given; ``hulls``
-    outlines the clusters. ``hover`` names the columns shown at a point (default: the column of the longest texts;
-    ``[]`` for none), ``size`` a column of numbers drawn as area. ``dimensions=3`` gives a map in space.
+    Each point carries the position of its row as ``customdata``; rows without an embedding are left out, and the
+    caption says how many. Maps of the same vectors keep their points, in the next process too, so that other colors are
+    instant.
 
-    ``method="pca"`` is instant; ``"umap"`` shows neighbourhoods and compiles for 10 to 40 seconds on the first map of a
-    process. Maps of the same vectors keep their points, in the next process too, so colouring again is instant.
-    ``basis`` is the frame whose map is kept: rows of ``frame`` that are not in it are placed among its points and move
-    none of them; for rows about subjects that it does not have, draw a new map. ``coordinates=("x", "y")`` takes the
-    places from two columns instead, for rows that have a vector. ``quality`` measures how far the map
-    can be trusted and puts it in the caption and, as numbers, in ``figure.layout.meta["quality"]``. ``progress`` shows
-    a line during long fits; a function in its place is called with the stage, how much is done, and of how much.
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        The rows.
+    embedding : str, default "embedding"
+        The column of vectors.
+    color : str, optional
+        A column: numbers, and dates with more than 20 values, become a color bar, anything else one trace for each
+        value (the 20 most frequent, then "other").
+    label : str, optional
+        A column of cluster names, which are written at the medians of their points; colors by it unless ``color`` is
+        given.
+    hover : str or sequence of str, optional
+        The columns shown at a point; by default the one with the longest texts, ``[]`` for none. Left out above 50,000
+        points.
+    size : str, optional
+        A column of numbers, drawn as area.
+    method : {"umap", "pca"}, default "umap"
+        UMAP shows neighborhoods and compiles for 10 to 40 seconds on the first map of a process; PCA is instant.
+    dimensions : {2, 3}, default 2
+        A flat map, or one in space.
+    n_neighbors : int, default 15
+        UMAP's number of neighbors: larger shows the whole, smaller the details.
+    min_dist : float, default 0.1
+        UMAP's smallest distance of points.
+    metric : {"cosine", "euclidean"}, default "cosine"
+        UMAP's distance of vectors.
+    random_state : int or None, default 42
+        UMAP's seed.
+    basis : pandas.DataFrame, optional
+        The frame whose map is kept: other rows are placed among its points and move none of them. For rows about
+        subjects that it does not have, draw a new map.
+    coordinates : tuple of two str, optional
+        Two columns with the places of the points, instead of a layout.
+    quality : bool, default False
+        Whether to measure how far the map can be trusted: in the caption and in ``figure.layout.meta["quality"]``.
+    hulls : bool, default False
+        Whether to outline the clusters of ``label``.
+    theme : {"light", "dark"}, optional
+        Colors of the background; by default it is transparent.
+    title : str, optional
+        Title of the figure.
+    max_points : int, optional
+        Points at most, of which more are sampled with a seed; by default 100,000, or 50,000 in space.
+    progress : bool or callable, default True
+        Whether to show a line during a long layout; a function is called with the stage, how much is done, and of how
+        much.
 
-    Above ``max_points`` (100,000, or 50,000 in space) a seeded sample is drawn; above 50,000 points the columns of
-    ``hover`` are left out. ``theme`` is ``"light"``, ``"dark"`` or None for a figure without a ground. Each point
-    carries the position of its row as ``customdata``; ``plots.summary(figure)`` says the figure in words.
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        The figure; ``plots.summary(figure)`` describes it in words.
 
-    Raises InputError for columns that do not exist or do not hold what is needed, MissingExtraError without plotly or
-    umap-learn.
+    Raises
+    ------
+    InputError
+        If a column does not exist or does not hold what is needed.
+    MissingExtraError
+        If plotly or umap-learn is not installed.
 
+    Examples
+    --------
     >>> import pandas as pd
     >>> frame = pd.DataFrame({"embedding": [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]], "topic": ["a", "a", "b"]})
     >>> [trace.name for trace in semantic_map(frame, color="topic", method="pca").data]

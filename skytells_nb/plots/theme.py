@@ -139,7 +139,24 @@ def translucent(color: str, opacity: float) -> str:
 
 
 def summary(figure: go.Figure) -> str:
-    """The figure in words, for who cannot see it: what is drawn, of how many rows, made how."""
+    """Describe a figure in words, for readers who cannot see it: what is drawn, of how many rows, made how.
+
+    Parameters
+    ----------
+    figure : plotly.graph_objects.Figure
+        A figure of this package.
+
+    Returns
+    -------
+    str
+        The description; empty for other figures.
+
+    Examples
+    --------
+    >>> import plotly.graph_objects as go
+    >>> summary(go.Figure(layout={"meta": {"summary": "Two points."}}))
+    'Two points.'
+    """
     meta = figure.layout.meta
     return str(meta.get("summary", "")) if isinstance(meta, dict) else ""
 

@@ -23,14 +23,35 @@ PANELS = ("tokens", "US dollars", "answers")
 def usage(
     session_or_reports: Any, *, by: By = "model", theme: look.Theme | None = None, title: str | None = None
 ) -> go.Figure:
-    """Bars of tokens in and out, of dollars, and of answers from cache and service, by model or by run.
+    """Draw bars of tokens in and out, of dollars, and of answers from cache and service, by model or by run.
 
-    Takes a session (its calls, and its single answers as "cells"), one report, several, or what ``to_dict()`` gives of
-    them. ``by="run"`` has a line for each call, oldest first; of more than 40 the older ones are one line. Tokens are
-    the service's own count. Where no price is known the line says so: that is not zero. Answers are distinct inputs.
+    Tokens are the service's own count. Where no price is known the line says so: that is not zero. Answers are counted
+    by distinct input.
 
-    Raises InputError for anything else.
+    Parameters
+    ----------
+    session_or_reports : Session, Report, dict or sequence of these
+        A session (its calls, and its single answers as "cells"), one report, several, or what ``to_dict()`` returns of
+        them.
+    by : {"model", "run"}, default "model"
+        One line for each model, or for each call, oldest first; of more than 40 calls the older ones share one line.
+    theme : {"light", "dark"}, optional
+        Colors of the background; by default it is transparent.
+    title : str, optional
+        Title of the figure.
 
+    Returns
+    -------
+    plotly.graph_objects.Figure
+        The figure.
+
+    Raises
+    ------
+    InputError
+        If it is given anything else.
+
+    Examples
+    --------
     >>> report = {"operation": "embed", "model": "m", "tokens_in": 120, "tokens_out": 0, "requests": 2, "cost": 0.5}
     >>> usage({**report, "cached": 3, "sent": 9}).layout.meta["summary"]
     'Usage by model: 120 tokens in, 0 out, $0.50, 3 of 12 answers from the cache (25%). m: 120 in, 0 out, $0.50.'

@@ -28,23 +28,43 @@ CLOSE_WAIT_S = 5.0
 
 
 class ChatPanel:
-    """A chat under the cell that shows it: answers stream in, Stop or Escape ends one, and the notebook keeps it all.
+    """A chat below the cell that shows it: answers stream in, Stop or Escape ends one, and the notebook stores it all.
 
-    ``session`` is the default session at the time of each question where none is given; ``model`` its model. ``system``
-    is the system text, ``messages`` an earlier conversation as ``[{"role": …, "content": …}, …]``, such as another
-    panel's ``messages``. With ``remote_images`` answers load the pictures that they link to, which tells their servers
-    that they are shown, and what the model put into the addresses. Building it sends nothing. Enter sends, Shift+Enter
-    starts a new line, Escape stops.
+    Making it sends nothing. Enter sends, Shift+Enter starts a new line, Escape stops. The page shows the panel while
+    the kernel lives, also after a reload; beside it the cell stores a transcript as plain HTML, for readers without a
+    kernel. An error is shown in the panel, which stays usable; a question without any answer is not sent again with the
+    next one. It is a context manager that closes itself at the end.
 
-    The page shows the panel as long as the kernel lives, also after a reload; beside it the cell keeps a transcript as
-    plain HTML, which readers without a kernel see. An error is shown in the panel, which stays usable; a question that
-    no text came for is not sent again with the next one. Needs the extra ``notebook`` (MissingExtraError).
+    Parameters
+    ----------
+    session : Session, optional
+        The session; by default the default session at the time of each question.
+    model : str, optional
+        The model; by default the session's.
+    system : str, optional
+        The system text, sent before every question.
+    messages : iterable of mapping, optional
+        An earlier conversation as ``{"role": ..., "content": ...}``, such as another panel's ``messages``.
+    title : str, default "Skytells chat"
+        Title of the panel.
+    remote_images : bool, default False
+        Whether answers load the images that they link to. This tells their servers that they are shown, and what the
+        model put into the addresses.
 
-    >>> panel = ChatPanel(system="Answer in one sentence.")  # doctest: +SKIP
-    >>> panel  # doctest: +SKIP
-    >>> panel.send("Why is the sky blue?").text  # doctest: +SKIP
-    'Air scatters blue light more than red light.'
-    >>> panel.to_frame()[["role", "text", "cost"]]  # doctest: +SKIP
+    Raises
+    ------
+    InputError
+        If ``messages`` is not a conversation.
+    MissingExtraError
+        If the extra ``notebook`` is not installed.
+
+    Examples
+    --------
+    >>> panel = ChatPanel(system="Answer in one word.")
+    >>> turn = panel.send("What color is the sky?")
+    >>> turn.role, panel.to_frame()["role"].tolist()
+    ('assistant', ['user', 'assistant'])
+    >>> panel.close()
     """
 
     def __init__(
@@ -111,17 +131,17 @@ class ChatPanel:
 
     @property
     def messages(self) -> list[dict[str, str]]:
-        """The conversation as ``{"role", "content"}``, the system text first; questions without an answer left out."""
+        """The conversation as ``{"role", "content"}``, system text first; unanswered questions are left out."""
         return messages(self.turns, self.system)
 
     @property
     def busy(self) -> bool:
-        """Whether an answer is under way."""
+        """Whether an answer is in flight."""
         return self._busy
 
     @property
     def partial(self) -> str:
-        """What has come of the answer that is under way; empty where none is."""
+        """The text so far of the answer in flight; empty without one."""
         live = self._live
         return live.text if live is not None and self.busy else ""
 
@@ -131,17 +151,65 @@ class ChatPanel:
         return self._view
 
     def send(self, text: str, *, wait: bool = True) -> Turn | None:
-        """Ask, and get the answer's turn; with ``wait=False`` get nothing, at once, and ``panel.wait()`` later.
+        """Send a question, and wait for the answer.
 
-        A waiting call raises what went wrong, after the panel has shown it; Ctrl-C stops the answer, keeps what came
-        and raises Interrupted. While the call waits the kernel is busy, so the panel's own Stop button has to wait too.
-        Raises InputError for an empty text, while another answer is under way, and after ``close``.
+        While the call waits the kernel is busy, so the panel's own Stop button has to wait too.
+
+        Parameters
+        ----------
+        text : str
+            The question.
+        wait : bool, default True
+            Whether to wait; otherwise call ``wait()`` later.
+
+        Returns
+        -------
+        Turn or None
+            The answer's turn; ``None`` with ``wait=False``.
+
+        Raises
+        ------
+        InputError
+            If the text is empty, another answer is in flight, or the panel is closed.
+        SkytellsError
+            Whatever ended the answer, after the panel has shown it.
+        Interrupted
+            If Ctrl-C stopped the answer; what arrived is in the panel.
+
+        Examples
+        --------
+        >>> with ChatPanel() as panel:
+        ...     panel.send("Say hello.").role
+        'assistant'
         """
         self._ask(text)
         return self.wait() if wait else None
 
     def wait(self, timeout: float | None = None) -> Turn | None:
-        """The answer's turn once it is complete; ``None`` where there is none within ``timeout`` seconds."""
+        """Wait until the answer is complete.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait at most.
+
+        Returns
+        -------
+        Turn or None
+            The answer's turn; ``None`` if there is none within ``timeout``.
+
+        Raises
+        ------
+        SkytellsError
+            As in ``send``.
+
+        Examples
+        --------
+        >>> with ChatPanel() as panel:
+        ...     panel.send("Say hello.", wait=False)
+        ...     panel.wait().role
+        'assistant'
+        """
         exchange = self._exchange
         if exchange is None:
             return None
@@ -161,23 +229,46 @@ class ChatPanel:
         return turn
 
     def stop(self) -> None:
-        """End the answer that is under way: its connection closes, what came stays, marked as interrupted."""
+        """End the answer in flight: its connection closes, what arrived stays, marked as interrupted.
+
+        Examples
+        --------
+        >>> ChatPanel().stop()
+        """
         exchange = self._exchange
         if exchange is not None:
             exchange.stop()
 
     def clear(self) -> None:
-        """Forget every turn, after stopping an answer that is under way; model and system text stay."""
+        """Remove every turn, after stopping an answer in flight; model and system text stay.
+
+        Examples
+        --------
+        >>> panel = ChatPanel(messages=[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}])
+        >>> panel.clear()
+        >>> panel.messages
+        []
+        """
         self._settle()
         with self._lock:
             self._turns = []
         self._show()
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a turn: turn, role, text, model, finish_reason, tokens_in, tokens_out, cost, filtered, severity,
-        request_id.
+        """Return the conversation as a frame.
 
-        Tokens are nullable integers, cost is in US dollars; what does not apply or is not known is missing.
+        Returns
+        -------
+        pandas.DataFrame
+            One row for each turn: turn, role, text, model, finish_reason, tokens_in, tokens_out, cost, filtered,
+            severity, request_id. Tokens are nullable integers, cost is in US dollars; what does not apply or is unknown
+            is missing.
+
+        Examples
+        --------
+        >>> panel = ChatPanel(messages=[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}])
+        >>> panel.to_frame()["text"].tolist()
+        ['Hi', 'Hello!']
         """
         import pandas as pd
 
@@ -186,14 +277,29 @@ class ChatPanel:
         return pd.DataFrame(rows, columns=list(COLUMNS)).astype(kinds)
 
     def freeze(self) -> Transcript:
-        """The conversation as it stands, as static HTML and text that need no kernel and no widget.
+        """Return the conversation as it stands, as static HTML and text that need no kernel and no widget.
 
-        ``.html()`` and ``.text`` give it; as the last line of a cell it shows itself.
+        Returns
+        -------
+        Transcript
+            With ``.html()`` and ``.text``; as the last line of a cell it shows itself.
+
+        Examples
+        --------
+        >>> panel = ChatPanel(messages=[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}])
+        >>> "Hello!" in panel.freeze().html()
+        True
         """
         return Transcript(str(self._view.title), self.system, self.turns, self._remote_images)
 
     def close(self) -> None:
-        """Stop what is under way and take the panel off the page; turns and exports stay. Again does nothing."""
+        """Stop an answer in flight and take the panel off the page; turns and exports stay. Idempotent.
+
+        Examples
+        --------
+        >>> panel = ChatPanel()
+        >>> panel.close()
+        """
         if self._closed:
             return
         self._closed = True

@@ -28,23 +28,51 @@ if TYPE_CHECKING:
 
 
 class Explorer(Linked):
-    """A map of the rows of a frame by meaning, linked to a table: look around, select, colour, ask, name.
-
-    ``embedding`` names a column of vectors; rows without one have no point. ``text`` is the column of texts (the
-    longest where none is named), ``color`` the column that colours the points at first. ``method`` is ``"umap"`` or
-    ``"pca"``; ``coordinates=("x", "y")`` takes two columns of the frame in their place. Questions are embedded with
-    ``model`` and ``dimensions`` (the session's embedding model), names asked of ``chat_model``; both are kept in the
-    session's cache, so that nothing is paid for twice. Building it sends nothing.
+    """A map of the rows of a frame by meaning, linked to a table: look around, select, color, ask, name.
 
     On the page: drag to move, wheel to zoom, Shift+drag (or Lasso, Box) to select, click for one row, Ctrl to add;
     arrows, + and − and 0 do the same by keyboard, Ctrl+A selects all shown, Escape nothing. ``selection`` is what is
     selected, a part of the frame in its order; ``selected`` are its positions, and ``observe(function, "selected")``
     calls for each change.
 
-    The page shows it as long as the kernel lives; beside it the cell keeps a picture of the map and a table, which
-    readers without a kernel see. Raises InputError for columns that do not exist or do not hold what is needed. Needs
-    the extra ``notebook``, and ``plots`` for UMAP (MissingExtraError).
+    Making it sends nothing. Answers are stored in the session's cache, so that nothing is paid for twice. The page
+    shows it while the kernel lives; beside it the cell stores an image of the map and a table, for readers without a
+    kernel. It is a context manager that closes itself at the end.
 
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        The rows.
+    embedding : hashable, default "embedding"
+        The column of vectors; rows without one have no point.
+    text : hashable, optional
+        The column of texts; by default the one with the longest.
+    color : hashable, optional
+        The column that colors the points at first.
+    coordinates : tuple of two hashable, optional
+        Two columns with the places of the points, instead of a layout.
+    method : {"umap", "pca"}, default "umap"
+        The layout.
+    session : Session, optional
+        The session; by default the default session.
+    model : str, optional
+        The model that embeds questions; by default the session's embedding model.
+    dimensions : int, optional
+        Length of a question's vector, where ``embedding`` was made with it.
+    chat_model : str, optional
+        The model that names groups; by default the session's model.
+    title : str, default "Explorer"
+        Title of the view.
+
+    Raises
+    ------
+    InputError
+        If a column does not exist or does not hold what is needed.
+    MissingExtraError
+        If the extra ``notebook`` is not installed, or ``plots`` for UMAP.
+
+    Examples
+    --------
     >>> import pandas as pd
     >>> frame = pd.DataFrame({"word": ["cat", "dog", "sum"], "embedding": [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]})
     >>> explorer = Explorer(frame, method="pca")
@@ -119,7 +147,7 @@ class Explorer(Linked):
 
     @property
     def color(self) -> Any:
-        """The column that colours the points, ``None`` for one colour."""
+        """The column that colors the points, ``None`` for one color."""
         at = int(self._view.color)
         return None if at < 0 else self._named_columns[at]
 
@@ -135,7 +163,7 @@ class Explorer(Linked):
 
     @property
     def nearest(self) -> pd.DataFrame:
-        """The rows that the last question lit, nearest first, with a column ``score`` (cosine)."""
+        """The rows that the last question found, nearest first, with a column ``score`` (cosine similarity)."""
         listing = self._listing
         found = self._rows.frame.iloc[listing.nearest].copy()
         found["score"] = listing.scores
@@ -143,12 +171,12 @@ class Explorer(Linked):
 
     @property
     def names(self) -> pd.Series[Any]:
-        """The name of each row that was named, null elsewhere; of two names the later one. Index of the frame."""
+        """The name of each row that was named, missing elsewhere; of two names the later one. Index of the frame."""
         return self._names.copy()
 
     @property
     def cost(self) -> float | None:
-        """US dollars that questions and names of this explorer took; ``None`` where a price was not known."""
+        """US dollars spent on questions and names of this explorer; ``None`` if a price was not known."""
         return self._asking.cost
 
     @property
@@ -157,11 +185,28 @@ class Explorer(Linked):
         return self._view
 
     def ask(self, question: str, *, k: int = 20) -> pd.DataFrame:
-        """Light the ``k`` rows nearest to a question up, and get them, nearest first, with a column ``score`` (cosine).
+        """Highlight the rows nearest to a question in meaning, and return them.
 
-        Raises InputError for an empty question, and where the model that embeds it is not the column's: then their
-        dimensions differ.
+        Parameters
+        ----------
+        question : str
+            The question, which is embedded.
+        k : int, default 20
+            Number of rows.
 
+        Returns
+        -------
+        pandas.DataFrame
+            The rows, nearest first, with a column ``score`` (cosine similarity).
+
+        Raises
+        ------
+        InputError
+            If the question is empty, ``k`` is below 1, the explorer is closed, or the model that embeds the question is
+            not the column's: then their dimensions differ.
+
+        Examples
+        --------
         >>> import pandas as pd
         >>> frame = pd.DataFrame({"word": ["red cat", "tax form"]}).skytells.embed("word", progress=False)
         >>> explorer = Explorer(frame, method="pca")
@@ -183,11 +228,28 @@ class Explorer(Linked):
         return self.nearest
 
     def name(self, positions: Any = None) -> Name:
-        """A name for the selected rows (or for these), by the chat model, from the texts nearest to their middle.
+        """Name the selected rows, by the chat model, from the texts nearest to their center.
 
-        At most 20 texts are sent, each cut at 300 characters. The name is kept in ``names`` and shown on the map; it is
-        the model's, so it is text that nobody vouches for. Raises InputError where nothing is selected.
+        At most 20 texts are sent, each cut at 300 characters. The name is stored in ``names`` and shown on the map; it
+        is the model's, so it is untrusted text.
 
+        Parameters
+        ----------
+        positions : array_like, optional
+            Positions of rows, labels or a mask, in place of the selection.
+
+        Returns
+        -------
+        Name
+            The name, with ``.text`` and what it took.
+
+        Raises
+        ------
+        InputError
+            If nothing is selected, or the explorer is closed.
+
+        Examples
+        --------
         >>> import pandas as pd
         >>> frame = pd.DataFrame({"word": ["red cat", "tax form"]}).skytells.embed("word", progress=False)
         >>> explorer = Explorer(frame, method="pca")
@@ -208,8 +270,20 @@ class Explorer(Linked):
         return found
 
     def search(self, words: str) -> pd.DataFrame:
-        """Filter by words in the text, whatever their case, and get the rows that hold them; empty words show all.
+        """Filter by words in the text, case ignored, and return the rows that contain them.
 
+        Parameters
+        ----------
+        words : str
+            The words; empty shows all rows.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The rows, in the frame's order.
+
+        Examples
+        --------
         >>> import pandas as pd
         >>> frame = pd.DataFrame({"word": ["cat", "dog"], "embedding": [[1.0, 0.0], [0.0, 1.0]]}, index=["a", "b"])
         >>> Explorer(frame, method="pca").search("CAT").index.tolist()
@@ -220,10 +294,17 @@ class Explorer(Linked):
         return self._rows.frame.iloc[np.arange(len(self._rows)) if found is None else found]
 
     def select_shown(self) -> pd.DataFrame:
-        """Select what question, search and legend leave, the later of question and search, and get it.
+        """Select the rows that question, search and legend leave, the later of question and search, and return them.
 
         The page does it with a button and with Ctrl+A. With a category switched off, rows without a point stay out.
 
+        Returns
+        -------
+        pandas.DataFrame
+            The selection.
+
+        Examples
+        --------
         >>> import pandas as pd
         >>> frame = pd.DataFrame({"word": ["cat", "dog", "cats"], "embedding": [[1.0, 0.0], [0.0, 1.0], [0.9, 0.1]]})
         >>> explorer = Explorer(frame, method="pca")
@@ -238,12 +319,29 @@ class Explorer(Linked):
         return self.selection
 
     def figure(self, *, theme: Theme | None = None) -> Figure:
-        """The view as a plain plotly Figure, drawn by ``plots.semantic_map``: colour, names, what stands out.
+        """Return the view as a plain plotly figure: colors, names, what is highlighted.
 
-        Rows that are not selected, lit or found are pale where others are, and categories that the legend has switched
-        off are off. Categories beyond the twelve most frequent, grey on the page, have marks of their own up to twenty.
-        Above 100,000 points a sample is drawn. ``theme`` is that of the charts. Needs the extra ``plots``.
+        ``plots.semantic_map`` draws it. Rows that are not selected or highlighted are pale where others are, and
+        categories that the legend has switched off are off. Categories beyond the twelve most frequent, gray on the
+        page, have marks of their own up to twenty. Above 100,000 points a sample is drawn.
 
+        Parameters
+        ----------
+        theme : {"light", "dark"}, optional
+            Colors of the background; by default it is transparent.
+
+        Returns
+        -------
+        plotly.graph_objects.Figure
+            The figure.
+
+        Raises
+        ------
+        MissingExtraError
+            If the extra ``plots`` is not installed.
+
+        Examples
+        --------
         >>> import pandas as pd
         >>> frame = pd.DataFrame({"word": ["cat", "dog", "sum"], "embedding": [[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]})
         >>> explorer = Explorer(frame, method="pca")
@@ -268,8 +366,10 @@ class Explorer(Linked):
             )
 
     def close(self) -> None:
-        """Take the explorer off the page; selection, names and exports stay. Again does nothing.
+        """Take the explorer off the page; selection, names and exports stay. Idempotent.
 
+        Examples
+        --------
         >>> import pandas as pd
         >>> explorer = Explorer(pd.DataFrame({"embedding": [[1.0, 0.0], [0.0, 1.0]]}), method="pca")
         >>> explorer.selected = [1]

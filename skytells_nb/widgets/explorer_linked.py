@@ -38,10 +38,15 @@ class Linked(traitlets.HasTraits):
     _shown: Mode | None
 
     def freeze(self) -> Saved:
-        """The explorer as it stands: a picture and a table that need no kernel and no widget.
+        """Return the explorer as it stands: an image and a table that need no kernel and no widget.
 
-        ``.png``, ``.html()`` and ``.text`` give them; as the last line of a cell it shows itself.
+        Returns
+        -------
+        Saved
+            With ``.png``, ``.html()`` and ``.text``; as the last line of a cell it shows itself.
 
+        Examples
+        --------
         >>> import pandas as pd
         >>> frame = pd.DataFrame({"word": ["cat", "dog"], "embedding": [[1.0, 0.0], [0.0, 1.0]]})
         >>> print(Explorer(frame, method="pca", title="Words").freeze())

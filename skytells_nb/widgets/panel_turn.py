@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -77,7 +78,7 @@ class Turn:
 def messages(turns: Sequence[Turn], system: str = "") -> list[dict[str, str]]:
     """The conversation as it is sent. A question that no text came for is left out: it would be refused again."""
     kept = [{"role": "system", "content": system}] if system else []
-    for turn, following in zip(turns, [*turns[1:], None], strict=True):
+    for turn, following in itertools.zip_longest(turns, turns[1:]):
         unanswered = turn.role == "user" and following is not None and not following.text
         if turn.text and not unanswered:
             kept.append({"role": turn.role, "content": turn.text})

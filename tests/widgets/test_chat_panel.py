@@ -347,6 +347,12 @@ def test_an_empty_panel_has_an_empty_frame(panel: ChatPanel) -> None:
     assert str(frame["tokens_in"].dtype) == "Int64"
 
 
+def test_an_empty_panel_has_no_messages_but_its_system_text(panel: ChatPanel) -> None:
+    assert panel.messages == []
+    panel.system = "Be brief."
+    assert panel.messages == [{"role": "system", "content": "Be brief."}]
+
+
 def test_a_conversation_can_be_taken_up_again(panel: ChatPanel, tap: Tap) -> None:
     """``messages`` of one panel are the start of another, system text included."""
     panel.system = "Be brief."
