@@ -16,7 +16,7 @@ from local_fakes import EchoGenerator, EchoPiece
 from served import connected, served
 
 from skytells_nb.accessor.cluster_names import NAME_CHARACTERS, unique_names
-from skytells_nb.accessor.kmeans import kmeans
+from skytells_nb.accessor.kmeans import _apart, _start, kmeans
 from skytells_nb.accessor.silhouette import number_of_clusters, silhouette
 from skytells_nb.accessor.vectors import Floats, unit
 from skytells_nb.errors import InputError, RowError, SkytellsWarning
@@ -84,6 +84,46 @@ def test_the_number_of_clusters_is_that_of_separate_groups(number: int) -> None:
     assert number_of_clusters(matrix) == number
     found = kmeans(matrix, number).label.reshape(number, -1)
     assert all(len(set(group)) == 1 for group in found.tolist())
+
+
+def twenty_groups(seed: int) -> tuple[Floats, Any]:
+    """Groups that are clear, in random directions, and so many that a start without one of them is likely."""
+    rng = np.random.default_rng(seed)
+    truth = np.repeat(np.arange(20), 60)
+    drawn = 1.5 * rng.standard_normal((20, 64))[truth] + 0.6 * rng.standard_normal((1200, 64))
+    return unit(drawn.astype(np.float32)), truth
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_twenty_clear_groups_are_found(seed: int) -> None:
+    matrix, truth = twenty_groups(seed)
+    assert len(set(zip(truth.tolist(), kmeans(matrix, 20).label.tolist(), strict=True))) == 20
+
+
+def test_initial_centers_are_as_good_as_those_of_scikit_learn() -> None:
+    """The squared distance of unit vectors is twice that of cosines, so that both minimize the same sum."""
+    from sklearn.cluster import kmeans_plusplus
+
+    matrix, _ = twenty_groups(0)
+    rng = np.random.default_rng(0)
+    ours = [_apart(matrix, _start(matrix, 20, rng)) for _ in range(40)]
+    theirs = []
+    for seed in range(40):
+        centers, _ = kmeans_plusplus(matrix, 20, random_state=seed)
+        theirs.append(float((1 - (matrix @ centers.T).max(axis=1)).sum(dtype=np.float64)))
+    assert np.mean(ours) <= 1.03 * np.mean(theirs)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_vectors_are_as_near_to_their_centers_as_with_scikit_learn(seed: int) -> None:
+    """Also where there are no groups to be found."""
+    from sklearn.cluster import KMeans
+
+    matrix = unit(np.random.default_rng(seed).standard_normal((600, 16)).astype(np.float32))
+    theirs = KMeans(12, n_init=10, random_state=seed).fit(matrix)
+    centers = unit(theirs.cluster_centers_.astype(np.float32))
+    apart = float((1 - (matrix @ centers.T).max(axis=1)).sum(dtype=np.float64))
+    assert float((1 - kmeans(matrix, 12).score).sum(dtype=np.float64)) <= 1.02 * apart
 
 
 @pytest.mark.parametrize("rows", [1, 2, 50])
