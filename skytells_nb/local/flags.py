@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from functools import cache
+from typing import Annotated, Any, get_type_hints
+
+from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
 from skytells_nb.errors import InputError
-
-_TRUE = {"", "1", "true", "yes", "on"}
-_FALSE = {"0", "false", "no", "off"}
 
 
 def split_flags(text: str) -> dict[str, str]:
@@ -25,34 +24,31 @@ def split_flags(text: str) -> dict[str, str]:
 
 def read_flags(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
     """The values of these fields, each as the type its field has; raises InputError naming what does not fit."""
-    hints = get_type_hints(kind)
-    known = {field.name for field in fields(kind)}
+    known = _adapters(kind)
     read: dict[str, Any] = {}
     for name, value in given.items():
         if name not in known:
             raise InputError(f"{kind.__name__} has no {name!r}; it has: {', '.join(sorted(known))}.")
         try:
-            read[name] = _convert(hints[name], value)
-        except (TypeError, ValueError):
-            raise InputError(f"{name}={value!r} cannot be read as {hints[name]}.") from None
+            read[name] = known[name].validate_python(value)
+        except ValidationError as problem:
+            wrong = problem.errors(include_url=False, include_context=False, include_input=False)[0]["msg"]
+            raise InputError(f"{name} must be {wrong.removeprefix('Input should be ')}, got {value!r}.") from None
     return read
 
 
-def _convert(hint: Any, value: Any) -> Any:
-    if get_origin(hint) is Literal:
-        if value in get_args(hint):
-            return value
-        raise ValueError
-    options = get_args(hint) or (hint,)
-    if value is None and NoneType in options:
-        return None
-    literal = next((option for option in options if get_origin(option) is Literal), None)
-    if literal is not None:
-        return _convert(literal, value)
-    target = next(option for option in options if option is not NoneType)
-    if target is bool:
-        word = str(value).lower()
-        if word not in _TRUE | _FALSE:
-            raise ValueError
-        return word in _TRUE
-    return target(value)
+@cache
+def _adapters(kind: type) -> dict[str, TypeAdapter[Any]]:
+    hints = get_type_hints(kind)
+    return {field.name: _adapter(hints[field.name]) for field in fields(kind)}
+
+
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    named: Any = Annotated[bool, BeforeValidator(_true_where_named)] if hint is bool else hint
+    # A status is given as a number as often as by its name.
+    return TypeAdapter(named, config=ConfigDict(coerce_numbers_to_str=True))
+
+
+def _true_where_named(value: Any) -> Any:
+    """A flag without a value, as in ``no_done``, is set."""
+    return True if value == "" else value

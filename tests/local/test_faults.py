@@ -50,6 +50,26 @@ def test_words_it_does_not_know_are_named(text: str) -> None:
         Faults.parse(text)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("latency=soon", "latency must be a valid number, unable to parse string as a number, got 'soon'."),
+        ("cut=sideways", "cut must be 'before', 'headers' or 'body', got 'sideways'."),
+        ({"times": 2.5}, "times must be a valid integer, got a number with a fractional part, got 2.5."),
+        ("no_done=perhaps", "no_done must be a valid boolean, unable to interpret input, got 'perhaps'."),
+    ],
+)
+def test_what_a_field_takes_is_said(given: Any, message: str) -> None:
+    with pytest.raises(InputError) as problem:
+        Faults.parse(given)
+    assert str(problem.value) == message
+
+
+def test_a_status_may_be_a_number_and_a_name_alone_is_set() -> None:
+    assert Faults.parse({"status": 503, "times": None}) == Faults(status="503")
+    assert Faults.parse("no-done, crlf=off, keepalive=ON") == Faults(no_done=True, keepalive=True)
+
+
 @settings(deadline=None)
 @given(st.binary(max_size=50), st.floats(0.05, 0.95))
 def test_the_rate_is_decided_the_same_each_time(body: bytes, rate: float) -> None:
