@@ -31,8 +31,9 @@ def create_app(
     generator: TextGenerator,
     faults: Faults = Faults(),  # noqa: B008 (frozen)
     limits: Limits | None = None,
+    host: str = "127.0.0.1",
 ) -> Starlette:
-    """The whole API on these three models; ``app.state.stats`` holds its counters."""
+    """The whole API on these three models, at this loopback address; ``app.state.stats`` holds its counters."""
     engines = Engines(embedder, moderator, generator)
     service = Service(engines, faults, Account(limits) if limits is not None else None)
     conversations = Conversations()
@@ -60,7 +61,7 @@ def create_app(
             Route("/_stats", stats),
             Route("/", about),
         ],
-        middleware=[Middleware(Gate, api_key=api_key)],
+        middleware=[Middleware(Gate, api_key=api_key, host=host)],
         exception_handlers={404: _no_endpoint, 405: _no_endpoint},
     )
     app.router.redirect_slashes = False

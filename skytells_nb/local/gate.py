@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-import ipaddress
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from skytells_nb.local.envelope import Problem
 
 MAX_BODY_BYTES = 64 * 2**20
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+"""Names of this machine, as a Host header has them. The address that is listened on is one too."""
 
 _log = logging.getLogger(__name__)
 
@@ -23,9 +25,11 @@ _log = logging.getLogger(__name__)
 class Gate:
     """ASGI middleware; turns a Problem raised anywhere behind it into the service's error envelope."""
 
-    def __init__(self, app: ASGIApp, *, api_key: str) -> None:
+    def __init__(self, app: ASGIApp, *, api_key: str, host: str = "127.0.0.1") -> None:
         self._app = app
         self._key = api_key.encode()
+        named = f"[{host}]" if ":" in host else host
+        self._check_host = TrustedHostMiddleware(_admitted, [*LOOPBACK_HOSTS, named], www_redirect=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -35,6 +39,8 @@ class Gate:
         scope.setdefault("state", {})["request_id"] = request_id
         progress = _Progress(send, request_id)
         try:
+            # A page of another site whose name was pointed at this machine (DNS rebinding) sends that name here.
+            await self._check_host(scope, receive, _refuse)
             self._admit(scope)
             scope["state"]["body"] = await _read_body(scope, receive)
             await _while_connected(self._app, scope, receive, progress)
@@ -53,9 +59,6 @@ class Gate:
 
     def _admit(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
-        if not is_loopback_host(headers.get("host", "")):
-            # A page of another site whose name was pointed at this machine (DNS rebinding) sends that name here.
-            raise Problem("FORBIDDEN", "This local server answers to 127.0.0.1 and localhost only.")
         if scope["path"] != "/":
             given = headers.get("x-api-key")
             if given is None:
@@ -65,16 +68,13 @@ class Gate:
                 raise Problem("UNAUTHORIZED")
 
 
-def is_loopback_host(host: str) -> bool:
-    """Whether a Host header (a name or an address, perhaps with a port) names this machine."""
-    name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-    name = name.removeprefix("[").removesuffix("]").lower()
-    if name == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
+async def _admitted(scope: Scope, receive: Receive, send: Send) -> None:
+    """What the host check calls for a host that is this machine's."""
+
+
+async def _refuse(message: Message) -> None:
+    """In place of the host check's own answer, which is no envelope of the service's."""
+    raise Problem("FORBIDDEN", "This local server answers to 127.0.0.1 and localhost only.")
 
 
 class _Gone(Exception):

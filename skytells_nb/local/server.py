@@ -75,7 +75,7 @@ class LocalServer:
         if self.running:
             return self
         engines = self._engines()
-        app = _app(engines, self.api_key, self._faults, self._limits)
+        app = _app(engines, self.api_key, self._faults, self._limits, self._address)
         listener = bind(self._address, self._wanted_port)
         try:
             running = Background(app, listener)
@@ -148,7 +148,7 @@ def _shared_engines(pid: int) -> Engines:
     return Engines(embedder, Moderator(embedder), Generator())
 
 
-def _app(engines: Engines, api_key: str, faults: Faults, limits: Limits | None) -> Any:
+def _app(engines: Engines, api_key: str, faults: Faults, limits: Limits | None, host: str) -> Any:
     try:
         import uvicorn  # noqa: F401
 
@@ -164,6 +164,7 @@ def _app(engines: Engines, api_key: str, faults: Faults, limits: Limits | None) 
         generator=engines.generator,
         faults=faults,
         limits=limits,
+        host=host,
     )
 
 

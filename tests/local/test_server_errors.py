@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 import pytest
-from local_fakes import talk
+from local_fakes import fake_server, talk
 
-from skytells_nb.errors import AuthenticationError, ModelNotFoundError, api_error
+from skytells_nb.errors import AuthenticationError, LocalServerError, ModelNotFoundError, api_error
 from skytells_nb.local import LocalServer
 from skytells_nb.wire.models import LISTED_PRICES, Model
 
@@ -157,7 +157,10 @@ def test_unknown_parameters_are_passed_over(client: httpx.Client) -> None:
     assert client.post("/chat/completions", json=talk("x", reasoning_effort="low", brand_new=[1])).status_code == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "192.168.1.2", "127.0.0.1.evil.example", ""])
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:80", "192.168.1.2", "127.0.0.1.evil.example", "", "[::2]", "[::1].evil.example"],
+)
 def test_another_host_name_is_refused(server: LocalServer, host: str) -> None:
     """A name that was pointed at this machine gets nothing, with the right key too (DNS rebinding)."""
     headers = {"host": host, "x-api-key": server.api_key}
@@ -165,11 +168,24 @@ def test_another_host_name_is_refused(server: LocalServer, host: str) -> None:
     assert (answer.status_code, answer.json()["error"]["error_id"]) == (403, "FORBIDDEN")
 
 
-@pytest.mark.parametrize("host", ["localhost:99", "LOCALHOST", "127.0.0.5", "[::1]:80", "[::1]"])
+@pytest.mark.parametrize("host", ["localhost:99", "LOCALHOST", "127.0.0.1:80", "127.0.0.1", "[::1]:80", "[::1]"])
 def test_loopback_names_are_answered(server: LocalServer, host: str) -> None:
     """With and without a port."""
     headers = {"host": host, "x-api-key": server.api_key}
     assert httpx.get(f"{server.base_url}/models", headers=headers, trust_env=False).status_code == 200
+
+
+def test_the_address_that_is_listened_on_is_answered() -> None:
+    """Any address of the loopback network, and no other one of it."""
+    try:
+        server = fake_server(host="127.0.0.5").start()
+    except LocalServerError as problem:
+        pytest.skip(str(problem))
+    with server:
+        url, key = f"{server.base_url}/models", {"x-api-key": server.api_key}
+        assert url.startswith("http://127.0.0.5:")
+        assert httpx.get(url, headers=key, trust_env=False).status_code == 200
+        assert httpx.get(url, headers={**key, "host": "127.0.0.6"}, trust_env=False).status_code == 403
 
 
 def test_no_other_origin_is_let_in(client: httpx.Client) -> None:
