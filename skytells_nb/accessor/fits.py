@@ -1,168 +1,184 @@
-"""Whether a JSON value fits a JSON schema, and what is wrong with it in the words that a model is told.
+"""Whether a JSON value is valid against a JSON schema, and what is wrong with it in the words that a model is told.
 
-The words that schemas of answers use: types, enums and constants, bounds, lengths, patterns, properties, items, and
-choices between schemas. A word it does not know asks for nothing, as JSON schema says.
+jsonschema decides; formats are annotations, as the standard has them. What differs from its own keywords is bounded:
+patterns are matched in linear time, references are never fetched, and a check ends after ``MOST_STEPS`` keywords.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from skytells_nb.accessor.cells import shown
-from skytells_nb.wire.strict_schema import resolved
+from skytells_nb.accessor.patterns import matcher
+from skytells_nb.errors import InputError
 
-Faults = Iterator[str]
+MOST_STEPS = 200_000
+"""Keywords looked at in one value. References may lead into each other so that their number doubles at every one."""
 
-_DEEPEST = 100
-"""References that lead into each other; a schema that only names itself has no end."""
+_LITERAL = ("const", "enum")
+"""Keywords whose value is JSON of the user's and no schema."""
+_NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "prefixItems")
+"""Keywords whose value holds schemas, by names of the user's or in a list."""
+_REFERENCES = ("$ref", "$dynamicRef")
+_LONGEST_MESSAGE = 200
 
 
 def faults(schema: Any, value: Any) -> list[str]:
-    """What is wrong with the value, each with where it is; empty where it fits.
+    """What is wrong with the value, each with where it is; empty where it fits. Raises InputError like ``checker``.
 
     >>> faults({"properties": {"n": {"type": "integer", "maximum": 3}}}, {"n": 4})
     ['n is 4, which is more than 3']
     """
-    return list(_faults(schema, value, "", schema if isinstance(schema, Mapping) else {}, 0))
+    return checker(schema)(value)
 
 
-def _faults(schema: Any, value: Any, path: str, root: Mapping[str, Any], depth: int) -> Faults:
-    if schema is False:
-        yield _said(path, value, "may not be there")
-    if not isinstance(schema, Mapping) or depth > _DEEPEST:
-        return
-    if "$ref" in schema:
-        yield from _faults(resolved(schema["$ref"], root), value, path, root, depth + 1)
-    wrong = _of_kind(schema, value)
-    if wrong:
-        yield _said(path, value, wrong)
-        return
-    for word, (kinds, fault) in _LIMITS.items():
-        if word in schema and isinstance(value, kinds) and not isinstance(value, bool):
-            wrong = fault(schema[word], value)
-            if wrong:
-                yield _said(path, value, wrong)
-    if isinstance(value, dict):
-        yield from _of_object(schema, value, path, root, depth)
-    if isinstance(value, list):
-        yield from _of_list(schema, value, path, root, depth)
-    yield from _of_choices(schema, value, path, root, depth)
+def checker(schema: Any) -> Callable[[Any], list[str]]:
+    """A function from a value to what is wrong with it, for many values of one schema.
 
+    Raises InputError for what is no JSON schema, for a reference to what is not in it, and for a pattern that cannot be
+    matched in linear time.
+    """
+    # Loaded here: only schemas that are given as dicts need it.
+    from skytells_nb.accessor.schema_keywords import StepsExceeded, start
 
-def _said(path: str, value: Any, wrong: str) -> str:
-    return f"{path or 'it'} is {shown(value)}, which {wrong}"
-
-
-def _of_kind(schema: Mapping[str, Any], value: Any) -> str | None:
-    kind = schema.get("type")
-    kinds = [kind] if isinstance(kind, str) else kind if isinstance(kind, list) else []
-    if kinds and not any(_is(value, each) for each in kinds):
-        return f"is no {' or '.join(map(str, kinds))}"
-    if "const" in schema and not _same(schema["const"], value):
-        return f"is not {shown(schema['const'])}"
-    if isinstance(schema.get("enum"), list | tuple) and not any(_same(each, value) for each in schema["enum"]):
-        return f"is none of {', '.join(map(repr, schema['enum']))}"
-    return None
-
-
-def _is(value: Any, kind: str) -> bool:
-    if isinstance(value, bool):
-        return kind == "boolean"
-    if kind == "integer":
-        return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
-    kinds: dict[str, Any] = {
-        "string": str,
-        "number": (int, float),
-        "object": dict,
-        "array": list,
-        "null": type(None),
-        "boolean": bool,
-    }
-    return isinstance(value, kinds.get(kind, object))
-
-
-def _same(wanted: Any, value: Any) -> bool:
-    """Equal in JSON, where true is not 1."""
-    return bool(wanted == value) and isinstance(wanted, bool) == isinstance(value, bool)
-
-
-def _of_object(schema: Mapping[str, Any], value: dict[str, Any], path: str, root: Any, depth: int) -> Faults:
-    missing = [name for name in schema.get("required", ()) if name not in value]
-    if missing:
-        yield f"{path or 'it'} lacks {', '.join(map(str, missing))}"
-    properties = schema.get("properties")
-    named = properties if isinstance(properties, Mapping) else {}
-    others = schema.get("additionalProperties", True)
-    for name, member in value.items():
-        at = f"{path}.{name}" if path else name
-        if name in named:
-            yield from _faults(named[name], member, at, root, depth + 1)
-        elif others is False and "patternProperties" not in schema:
-            yield f"{at} is no field of {path or 'the schema'}"
-        else:
-            yield from _faults(others, member, at, root, depth + 1)
-
-
-def _of_list(schema: Mapping[str, Any], value: list[Any], path: str, root: Any, depth: int) -> Faults:
-    first = schema.get("prefixItems")
-    parts = list(first) if isinstance(first, list) else []
-    for place, item in enumerate(value):
-        part = parts[place] if place < len(parts) else schema.get("items", True)
-        yield from _faults(part, item, f"{path}.{place}" if path else str(place), root, depth + 1)
-    if schema.get("uniqueItems") is True and any(
-        _same(item, other) for n, item in enumerate(value) for other in value[:n]
-    ):
-        yield _said(path, value, "has the same item twice")
-
-
-def _of_choices(schema: Mapping[str, Any], value: Any, path: str, root: Any, depth: int) -> Faults:
-    for part in schema.get("allOf", ()):
-        yield from _faults(part, value, path, root, depth + 1)
-    for word in ("anyOf", "oneOf"):
-        choices = schema.get(word)
-        if not isinstance(choices, list):
-            continue
-        wrong = [list(_faults(choice, value, path, root, depth + 1)) for choice in choices]
-        fitting = sum(not each for each in wrong)
-        if not fitting:
-            # The choice with the least to mend is the one that was most likely meant.
-            yield from min(wrong, key=len)
-        elif word == "oneOf" and fitting > 1:
-            yield _said(path, value, "fits more than one of the choices")
-    if "not" in schema and not list(_faults(schema["not"], value, path, root, depth + 1)):
-        yield _said(path, value, "is what it may not be")
-
-
-def _unmatched(pattern: Any, value: str) -> str | None:
     try:
-        return None if re.search(str(pattern), value) else f"does not match {pattern}"
-    except re.error:
-        return None  # a pattern of another dialect
+        validator = _validator(schema)
+    except RecursionError:
+        raise InputError("schema must have fewer levels, got one that is nested too deep to be checked.") from None
+
+    def check(value: Any) -> list[str]:
+        start(MOST_STEPS)
+        try:
+            return [_described(error) for error in validator.iter_errors(value)]
+        except StepsExceeded:
+            return [f"it takes more than {MOST_STEPS:,} steps to check against the schema"]
+        except RecursionError:
+            return ["it is nested too deep"]
+
+    return check
 
 
-def _multiple(of: Any, value: float) -> str | None:
-    parts = value / of if of else 0.0
-    return None if abs(parts - round(parts)) < 1e-9 * max(1.0, abs(parts)) else f"is no multiple of {of}"
+def _validator(given: Any) -> Any:
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+    from jsonschema.validators import validator_for
+    from referencing import Registry
+
+    from skytells_nb.accessor.schema_keywords import bounded
+
+    draft: Any = validator_for(given if isinstance(given, Mapping) else True, default=Draft202012Validator)
+    schema = _plain(given)
+    wrong = best_match(draft(draft.META_SCHEMA).iter_errors(schema))
+    if wrong is not None:
+        at = ".".join(map(str, wrong.absolute_path)) or "its top"
+        raise InputError(f"schema must be a valid JSON schema; at {at}, {_short(wrong.message)}.")
+    # A registry of one's own: that of jsonschema fetches what it does not hold from the network.
+    validator = bounded(draft)(schema, registry=Registry())
+    _check_parts(schema, draft.META_SCHEMA["$schema"])
+    return validator
 
 
-def _unless(fits: Callable[[Any, Any], bool], words: str) -> Callable[[Any, Any], str | None]:
-    return lambda limit, value: None if fits(limit, value) else words.format(limit)
+def _plain(schema: Any, holds: str = "schema") -> Any:
+    """The schema in lists and dicts, none of which names its draft: that would leave the bounded keywords."""
+    if isinstance(schema, list | tuple):
+        return [_located(part) if holds == "names" else _plain(part, holds) for part in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    if holds == "names":
+        return {name: _located(part) for name, part in schema.items()}
+    if holds == "literal":
+        return {name: _plain(part, holds) for name, part in schema.items()}
+    kinds = {**dict.fromkeys(_LITERAL, "literal"), **dict.fromkeys(_NAMED, "names")}
+    return {name: _plain(part, kinds.get(name, "schema")) for name, part in schema.items() if name != "$schema"}
 
 
-_NUMBERS = (int, float)
-_LIMITS: dict[str, tuple[Any, Callable[[Any, Any], str | None]]] = {
-    "minimum": (_NUMBERS, _unless(lambda limit, value: value >= limit, "is less than {}")),
-    "maximum": (_NUMBERS, _unless(lambda limit, value: value <= limit, "is more than {}")),
-    "exclusiveMinimum": (_NUMBERS, _unless(lambda limit, value: value > limit, "is not more than {}")),
-    "exclusiveMaximum": (_NUMBERS, _unless(lambda limit, value: value < limit, "is not less than {}")),
-    "multipleOf": (_NUMBERS, _multiple),
-    "minLength": (str, _unless(lambda limit, value: len(value) >= limit, "has fewer than {} characters")),
-    "maxLength": (str, _unless(lambda limit, value: len(value) <= limit, "has more than {} characters")),
-    "pattern": (str, _unmatched),
-    "minItems": (list, _unless(lambda limit, value: len(value) >= limit, "has fewer than {} items")),
-    "maxItems": (list, _unless(lambda limit, value: len(value) <= limit, "has more than {} items")),
-    "minProperties": (dict, _unless(lambda limit, value: len(value) >= limit, "has fewer than {} fields")),
-    "maxProperties": (dict, _unless(lambda limit, value: len(value) <= limit, "has more than {} fields")),
+def _located(part: Any) -> Any:
+    """The part of a schema; where it is False, as one whose errors say where they are."""
+    return {"not": {}} if part is False else _plain(part)
+
+
+def _check_parts(schema: Any, dialect: str) -> None:
+    """Raises InputError where a reference leads out of the schema, or a pattern cannot be matched."""
+    from jsonschema_specifications import REGISTRY
+    from referencing.exceptions import Unresolvable
+    from referencing.jsonschema import specification_with
+
+    specification = specification_with(dialect)
+    root = specification.create_resource(schema)
+    left = [(root, REGISTRY.resolver_with_root(root))]
+    seen: set[int] = set()
+    while left:
+        resource, resolver = left.pop()
+        part = resource.contents
+        if id(part) in seen or not isinstance(part, Mapping):
+            continue
+        seen.add(id(part))
+        for pattern in (part.get("pattern"), *part.get("patternProperties", ())):
+            if isinstance(pattern, str):
+                matcher(pattern)
+        for word in _REFERENCES:
+            if isinstance(part.get(word), str):
+                try:
+                    found = resolver.lookup(part[word])
+                except Unresolvable:
+                    raise InputError(
+                        f"{word} must lead to a part of the schema itself, got {part[word]!r}. Nothing is fetched."
+                    ) from None
+                left.append((specification.create_resource(found.contents), found.resolver))
+        left.extend((inner, resolver.in_subresource(inner)) for inner in resource.subresources())
+
+
+def _described(error: Any) -> str:
+    steps = [str(step) for step in error.absolute_path]
+    path = ".".join(steps)
+    word, wanted = error.validator, error.validator_value
+    if word in ("required", "dependentRequired"):
+        return f"{path or 'it'} {error.message}"
+    if word in ("additionalProperties", "unevaluatedProperties"):
+        return f"{path} is no field of {'.'.join(steps[:-1]) or 'the schema'}"
+    if error.schema is not False and error.schema.get(f"exclusive{str(word).capitalize()}") is True:
+        word = f"exclusive{word.capitalize()}"  # as draft 4 has it
+    described = _NOTHING_FITS if word == "not" and wanted == {} else _WORDS.get(word)
+    if described is None:
+        return f"{path or 'it'}: {_short(error.message)}"
+    wrong = described(wanted)
+    if "propertyNames" in error.absolute_schema_path:
+        return f"{path or 'it'} has a field named {shown(error.instance)}, which {wrong}"
+    return f"{path or 'it'} is {shown(error.instance)}, which {wrong}"
+
+
+def _short(message: str) -> str:
+    return message if len(message) <= _LONGEST_MESSAGE else f"{message[: _LONGEST_MESSAGE - 1]}…"
+
+
+def _words(words: str) -> Callable[[Any], str]:
+    return words.format
+
+
+_NOTHING_FITS = _words("may not be there")
+_WORDS: dict[str | None, Callable[[Any], str]] = {
+    None: _NOTHING_FITS,
+    "type": lambda wanted: f"is no {wanted if isinstance(wanted, str) else ' or '.join(map(str, wanted))}",
+    "const": lambda wanted: f"is not {shown(wanted)}",
+    "enum": lambda wanted: f"is none of {', '.join(map(repr, wanted))}",
+    "minimum": _words("is less than {}"),
+    "maximum": _words("is more than {}"),
+    "exclusiveMinimum": _words("is not more than {}"),
+    "exclusiveMaximum": _words("is not less than {}"),
+    "multipleOf": _words("is no multiple of {}"),
+    "minLength": _words("has fewer than {} characters"),
+    "maxLength": _words("has more than {} characters"),
+    "pattern": _words("does not match {}"),
+    "minItems": _words("has fewer than {} items"),
+    "maxItems": _words("has more than {} items"),
+    "minProperties": _words("has fewer than {} fields"),
+    "maxProperties": _words("has more than {} fields"),
+    "uniqueItems": _words("has the same item twice"),
+    "contains": _words("has no item of the kind that it must have"),
+    "minContains": _words("has fewer than {} items of the kind that it must have"),
+    "maxContains": _words("has more than {} items of a kind"),
+    "unevaluatedItems": _words("has items that it may not have"),
+    "oneOf": _words("fits more than one of the choices"),
+    "not": _words("is what it may not be"),
 }

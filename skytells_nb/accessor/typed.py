@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import pydantic
 
 from skytells_nb.accessor.cells import cell_at
-from skytells_nb.accessor.fits import faults
+from skytells_nb.accessor.fits import checker
 from skytells_nb.accessor.json_schema import read_schema
 from skytells_nb.accessor.json_text import object_text
 from skytells_nb.accessor.kinds import Kind, kinds_of
@@ -56,11 +56,14 @@ def field_kinds(schema: Schema) -> dict[str, Kind]:
 def reader(schema: Schema) -> Callable[[str], Record]:
     """A function from an answer's text to its record; raises ValueError, with what is wrong, where it does not fit.
 
-    A pydantic model checks all that it says; a JSON schema is checked word by word, formats where columns have them.
+    A pydantic model checks all that it says; a JSON schema is checked by jsonschema, formats where columns have them.
+    Raises InputError for a dict that is no valid JSON schema.
     """
-    kinds = field_kinds(schema)
     if isinstance(schema, Mapping):
-        return lambda text: _read_by_schema(schema, kinds, text)
+        check = checker(schema)
+        kinds = field_kinds(schema)
+        return lambda text: _read_by_schema(schema, kinds, check, text)
+    kinds = field_kinds(schema)
     return lambda text: _read_by_model(schema, kinds, text)
 
 
@@ -72,7 +75,9 @@ def _read_by_model(model: type[pydantic.BaseModel], kinds: Mapping[str, Kind], t
     return Record(found.model_dump(by_alias=False), _cells(kinds, found.model_dump(mode="json", by_alias=False)))
 
 
-def _read_by_schema(schema: Mapping[str, Any], kinds: Mapping[str, Kind], text: str) -> Record:
+def _read_by_schema(
+    schema: Mapping[str, Any], kinds: Mapping[str, Kind], check: Callable[[Any], list[str]], text: str
+) -> Record:
     try:
         fields = json.loads(object_text(text))
     except RecursionError:
@@ -83,7 +88,7 @@ def _read_by_schema(schema: Mapping[str, Any], kinds: Mapping[str, Kind], text: 
     if missing:
         raise ValueError(f"it lacks {', '.join(missing)}")
     cells = _cells(kinds, fields)
-    wrong = faults(schema, fields)
+    wrong = check(fields)
     if wrong:
         raise ValueError(_few(wrong))
     return Record(fields, cells)

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import doctest
+import os
+import re
+import subprocess
+import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +19,10 @@ from hypothesis import strategies as st
 from local_fakes import EchoGenerator
 from served import connected, served
 
-from skytells_nb.accessor import fits
-from skytells_nb.accessor.fits import faults
+from skytells_nb.accessor import fits, patterns
+from skytells_nb.accessor.fits import checker, faults
+from skytells_nb.accessor.patterns import matcher
+from skytells_nb.errors import InputError
 
 numbers = st.one_of(st.integers(-4, 4), st.sampled_from([0.5, 2.0, -1.5]))
 values = st.recursive(
@@ -60,6 +67,7 @@ def schemas() -> st.SearchStrategy[Any]:
     )
 
 
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
 DEFS = {"text": {"type": "string", "maxLength": 2}, "tree": {"type": "array", "items": {"$ref": "#/$defs/tree"}}}
 
 
@@ -87,13 +95,201 @@ def test_it_says_where_and_what(part: Any, value: Any, told: str) -> None:
     assert faults({"properties": {"x": part}, "$defs": DEFS}, {"x": value}) == [told]
 
 
-def test_a_schema_that_names_only_itself_and_a_pattern_of_another_dialect_ask_for_nothing() -> None:
-    assert faults({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}, 1) == []
-    assert faults({"pattern": "(?<n>a"}, "b") == []
+def test_a_schema_that_names_only_itself_asks_for_nothing() -> None:
+    loop = {"$ref": "#/$defs/a"}
+    assert faults({**loop, "$defs": {"a": loop}}, 1) == []
+    assert faults({**loop, "$defs": {"a": {"anyOf": [loop, loop]}}}, 1) == []
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "told"),
+    [
+        (
+            {"if": {"properties": {"paid": {"const": True}}}, "then": {"required": ["date"]}},
+            {"paid": True},
+            "x lacks date",
+        ),
+        ({"dependentRequired": {"a": ["b"]}}, {"a": 1}, "x lacks b, which must be there beside a"),
+        ({"propertyNames": {"pattern": "^[a-z]$"}}, {"A": 1}, "x has a field named 'A', which does not match ^[a-z]$"),
+        ({"patternProperties": {"^n": {"type": "integer"}}}, {"n1": "a"}, "x.n1 is 'a', which is no integer"),
+        (
+            {"patternProperties": {"^n": {}}, "additionalProperties": False},
+            {"n1": 1, "m": 2, "a": 3},
+            "x.m is no field of x; x.a is no field of x",
+        ),
+        (
+            {"allOf": [{"properties": {"a": {}}}], "unevaluatedProperties": False},
+            {"a": 1, "b": 2},
+            "x.b is no field of x",
+        ),
+        ({"contains": {"const": 1}}, [2], "x is [2], which has no item of the kind that it must have"),
+        ({"prefixItems": [{}], "items": False}, [1, 2], "x: Expected at most 1 item but found 1 extra: 2"),
+        ({"enum": ["a", "b"], "type": "string"}, 1, "x is 1, which is no string"),
+        ({"required": ["a", "b", "c"]}, {"b": 1}, "x lacks a, c"),
+        ({"oneOf": [{"type": "integer"}, {"minimum": 0}]}, 1, "x is 1, which fits more than one of the choices"),
+        ({"not": {"type": "null"}}, None, "x is None, which is what it may not be"),
+        ({"uniqueItems": True}, [{"a": 1}, {"a": 1.0}], "x is [{'a': 1}, {'a': 1.0}], which has the same item twice"),
+        ({"multipleOf": 0.01}, 0.005, "x is 0.005, which is no multiple of 0.01"),
+        (False, 1, "x is 1, which may not be there"),
+    ],
+)
+def test_it_says_what_is_wrong_by_other_keywords(part: Any, value: Any, told: str) -> None:
+    assert "; ".join(faults({"properties": {"x": part}}, {"x": value})) == told
+
+
+def test_numbers_are_multiples_by_their_digits() -> None:
+    """A price of 19.99 is whole cents, which the quotient of the floats is not."""
+    assert faults({"multipleOf": 0.01}, 19.99) == []
+    assert faults({"multipleOf": 0.5}, 1e308) == []
+    assert faults({"multipleOf": 0.01}, float("inf")) != []
+
+
+@pytest.mark.parametrize("items", [[True, 1], [[1], [True]], [{"a": 0}, {"a": False}], ["1", 1], [None, False]])
+def test_items_that_differ_in_json_are_not_the_same(items: list[Any]) -> None:
+    assert faults({"uniqueItems": True}, items) == []
+
+
+def test_the_draft_that_a_schema_names_is_its_own() -> None:
+    schema = {"$schema": "http://json-schema.org/draft-04/schema#", "maximum": 3, "exclusiveMaximum": True}
+    assert faults(schema, 3) == ["it is 3, which is not less than 3"]
+
+
+@pytest.mark.parametrize(
+    ("schema", "message"),
+    [
+        ({"type": "text"}, r"at type, 'text' is not valid"),
+        ({"properties": {"n": {"minimum": "1"}}}, r"at properties\.n\.minimum, '1' is not of type 'number'"),
+        ({"pattern": "(?<n>a"}, r"got '\(\?<n>a': .*unclosed group"),
+        ({"patternProperties": {r"(a)\1": {}}}, "backreferences are not supported"),
+        ({"properties": {"a": {"pattern": "b(?<!a)c"}}}, "look-around"),
+        ({"$ref": "#/$defs/none"}, r"\$ref must lead to a part of the schema itself, got '#/\$defs/none'"),
+        ({"items": {"$ref": "https://example.com/a.json"}}, r"got 'https://example\.com/a\.json'\. Nothing is fetched"),
+    ],
+)
+def test_a_schema_that_is_none_is_refused(schema: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        checker(schema)
+
+
+def test_a_schema_that_is_none_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer", "minimum": "2"}}}
+    with served(generator=Grows()) as server, connected(server, tmp_path / "c.sqlite"):
+        with pytest.raises(InputError, match=r"at properties\.n\.minimum"):
+            pd.DataFrame({"t": ["one"]}).skytells.complete("{t}", schema=schema, progress=False)
+        assert not server.stats.records
+
+
+def nested(levels: int) -> Any:
+    whole: Any = {}
+    for _ in range(levels):
+        whole = {"properties": {"a": whole}}
+    return whole
+
+
+def deep(levels: int) -> Any:
+    whole: Any = []
+    for _ in range(levels):
+        whole = [whole]
+    return whole
+
+
+DOUBLES = {f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(40)}
+EVIL = "^([a-zA-Z0-9._-]+)+@example\\.com$"
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"pattern": EVIL}, "a" * 5000),
+        ({"patternProperties": {EVIL: {}}, "additionalProperties": False}, {"a" * 5000: 1}),
+        ({"patternProperties": {EVIL: {}}, "unevaluatedProperties": False}, {"a" * 5000: 1}),
+        ({"propertyNames": {"pattern": EVIL}}, {"a" * 5000: 1}),
+        ({"properties": {"a": {"$schema": DRAFT, "pattern": EVIL}}}, {"a": "a" * 5000}),
+        ({"$ref": "#/$defs/d0", "$defs": {**DOUBLES, "d40": False}}, 1),
+        ({"items": {"$ref": "#"}, "type": "array"}, deep(5000)),
+        ({"uniqueItems": True}, [*({"n": n} for n in range(20_000)), {"n": 0}]),
+    ],
+    ids=["pattern", "names", "unevaluated names", "names of fields", "draft", "references", "levels", "items"],
+)
+def test_a_check_ends(monkeypatch: pytest.MonkeyPatch, schema: Any, value: Any) -> None:
+    """By what it says, and not by the clock: the time limit of the test is what would be passed."""
+    monkeypatch.setattr(fits, "MOST_STEPS", 10_000)
+    assert faults(schema, value) != []
+
+
+def test_a_schema_of_too_many_levels_is_refused() -> None:
+    with pytest.raises(InputError, match="nested too deep"):
+        checker(nested(5000))
+
+
+def test_what_a_check_says_does_not_depend_on_the_process() -> None:
+    """Names come in the order of the value, not in that of a set of strings."""
+    code = (
+        "from skytells_nb.accessor.fits import faults;"
+        "print(faults({'additionalProperties': False}, dict.fromkeys('hgfedcba')))"
+    )
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "found"),
+    [
+        ("^(?=.*[0-9])(?=.*[A-Z]).{4,}$", "abC1", True),
+        ("^(?=.*[0-9])(?=.*[A-Z]).{4,}$", "abc1", False),
+        ("^(?!^[-+.]*$)[+-]?0*\\d*\\.?\\d*$", "12.50", True),
+        ("^(?!^[-+.]*$)[+-]?0*\\d*\\.?\\d*$", "+.", False),
+        ("^(?!a(b|c))[a-z]+$", "ad", True),
+        ("^(?!a(b|[)c]))[a-z]+$", "acx", False),
+        ("[[a]", "[", True),
+        ("[^][a]", "[", False),
+        ("[]a]b", "]b", True),
+        ("[a&&b]", "&", True),
+        ("a\\Z", "ba", True),
+        ("a\\/b", "a/b", True),
+        ("\\p{Lu}", "É", True),
+        ("^a$", "a\n", False),
+        ("^.$", "\ud800", True),
+    ],
+)
+def test_patterns_find_what_they_say(pattern: str, text: str, found: bool) -> None:
+    """As ECMA's do; look-ahead at the start as well, which pydantic writes for decimals."""
+    assert matcher(pattern)(text) is found
+
+
+@pytest.mark.parametrize("pattern", ["^(?=a)b|c", "(?=a)a", "^(?=a)*b", "^(?=a", "^(?=(?=a)b)c"])
+def test_other_look_ahead_is_refused(pattern: str) -> None:
+    with pytest.raises(InputError, match="linear time"):
+        matcher(pattern)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.text("^$()|[]ab*+?.!=:-", max_size=8), st.text("ab-[", max_size=5))
+def test_patterns_find_what_python_finds(pattern: str, text: str) -> None:
+    """Where both take the pattern, and Python does not warn that it will read it otherwise one day."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            wanted = re.search(pattern, text) is not None
+            matches = matcher(pattern)
+        except (re.error, FutureWarning, InputError):
+            return
+    assert matches(text) is wanted
 
 
 def test_its_example_says_what_comes() -> None:
     assert doctest.testmod(fits).failed == 0
+    assert doctest.testmod(patterns).failed == 0
 
 
 class Grows(EchoGenerator):
