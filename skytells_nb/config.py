@@ -14,7 +14,6 @@ The API key is no setting: it is looked up where it is used (``transport/keys.py
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -23,6 +22,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from skytells_nb.errors import ConfigurationError
 from skytells_nb.transport.keys import KEY_VARIABLE
+from skytells_nb.user_dirs import user_cache_dir, user_config_dir
 from skytells_nb.wire.models import DEFAULT_EMBEDDING_MODEL, DEFAULT_MODEL
 
 
@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     model: str = Field(DEFAULT_MODEL, description="Model for completions.")
     embedding_model: str = Field(DEFAULT_EMBEDDING_MODEL, description="Model for embeddings.")
     cache: str | None = Field(None, description="A path, 'off', 'memory' or 'replay:<path>'; None is the user's cache.")
-    cache_dir: Path = Field(default_factory=lambda: user_cache_dir(), description="Folder of the user's cache.")
+    cache_dir: Path = Field(default_factory=user_cache_dir, description="Folder of the user's cache.")
     max_in_flight: int = Field(64, ge=1, le=1024, description="Requests under way at once, at most.")
     requests_per_minute: float | None = Field(None, gt=0, description="A limit lower than the service's own.")
     tokens_per_minute: float | None = Field(None, gt=0, description="A limit lower than the service's own.")
@@ -106,18 +106,4 @@ def _describe(problem: ValidationError) -> str:
 
 def config_file() -> Path:
     named = os.environ.get("SKYTELLS_CONFIG")
-    return Path(named).expanduser() if named else _user_dir("XDG_CONFIG_HOME", ".config", "Preferences") / "config.toml"
-
-
-def user_cache_dir() -> Path:
-    return _user_dir("XDG_CACHE_HOME", ".cache", "Caches")
-
-
-def _user_dir(variable: str, unix: str, mac: str) -> Path:
-    if sys.platform == "win32":
-        root = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        root = Path.home() / "Library" / mac
-    else:
-        root = Path(os.environ.get(variable) or Path.home() / unix)
-    return root / "skytells-nb"
+    return Path(named).expanduser() if named else user_config_dir() / "config.toml"

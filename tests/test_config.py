@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from skytells_nb.config import SettingOptions, Settings, config_file, read_settings, user_cache_dir
+from skytells_nb.config import SettingOptions, Settings, config_file, read_settings
 from skytells_nb.errors import ConfigurationError
 from skytells_nb.session import connect
+from skytells_nb.user_dirs import cache_dir, user_cache_dir
 from skytells_nb.wire.models import DEFAULT_EMBEDDING_MODEL, DEFAULT_MODEL
 
 SECRET = "sk-in-the-wrong-place"
@@ -140,6 +142,24 @@ def test_the_file_and_the_cache_have_a_place_of_their_own(monkeypatch: pytest.Mo
     assert config_file().name == "config.toml"
     assert config_file().parent.name == user_cache_dir().name == "skytells-nb"
     assert config_file().parent != user_cache_dir()
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="these are the folders of XDG")
+def test_the_folders_are_those_of_the_platform(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("SKYTELLS_CONFIG")
+    monkeypatch.delenv("SKYTELLS_CACHE_DIR", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
+    assert user_cache_dir() == cache_dir() == read_settings().cache_dir == tmp_path / "caches" / "skytells-nb"
+    assert config_file() == tmp_path / "settings" / "skytells-nb" / "config.toml"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    assert user_cache_dir() == cache_dir() == read_settings().cache_dir == tmp_path / "home" / ".cache" / "skytells-nb"
+    assert config_file() == tmp_path / "home" / ".config" / "skytells-nb" / "config.toml"
+    monkeypatch.setenv("SKYTELLS_CACHE_DIR", "~/answers")
+    assert cache_dir() == read_settings().cache_dir == tmp_path / "home" / "answers"
+    assert user_cache_dir() == tmp_path / "home" / ".cache" / "skytells-nb"
 
 
 def test_the_docstring_names_every_variable() -> None:

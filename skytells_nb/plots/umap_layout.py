@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -20,6 +19,7 @@ from skytells_nb.errors import MissingExtraError
 from skytells_nb.plots.neighbours import nearest
 from skytells_nb.plots.principal import principal_axes
 from skytells_nb.plots.stages import Tell
+from skytells_nb.user_dirs import user_cache_dir
 
 Floats = NDArray[np.float32]
 
@@ -111,17 +111,8 @@ def keep_compiled_code() -> None:
     if "NUMBA_CACHE_DIR" in os.environ or "numba" in sys.modules:
         return
     try:
-        directory = user_caches() / "skytells-nb" / "numba"
+        directory = user_cache_dir() / "numba"
         directory.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError):
         return
     os.environ["NUMBA_CACHE_DIR"] = str(directory)
-
-
-def user_caches() -> Path:
-    """The folder in which this platform keeps caches."""
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
