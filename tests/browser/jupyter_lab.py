@@ -1,4 +1,4 @@
-"""JupyterLab or Notebook 7 on a loopback port with folders of its own, and a page of headless Chromium before it."""
+"""JupyterLab and Notebook 7 on a loopback port with folders of their own, and pages of headless Chromium before it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from playwright.sync_api import Page, sync_playwright
+import nbformat
+from playwright.sync_api import Browser, Page, sync_playwright
 
 START_S = 90
 CHROMIUM_FLAGS = [
@@ -43,43 +45,43 @@ LAB_SETTINGS: dict[str, dict[str, Any]] = {
 
 App = Literal["lab", "notebook"]
 PATHS: dict[App, str] = {"lab": "doc/tree", "notebook": "notebooks"}
+OF_A_TEST = ("SKYTELLS_", "XDG_", "IPYTHONDIR")
+"""What the variables begin with that each test has values of its own for."""
 
 
 @dataclass(frozen=True)
 class Lab:
-    """A running JupyterLab or Notebook."""
+    """A running server of JupyterLab and Notebook 7; ``folder`` has its notebooks and its configuration."""
 
     url: str
     token: str
-    app: App
+    folder: Path
 
 
 @contextlib.contextmanager
-def jupyter_lab(root: Path, work: Path, environment: Mapping[str, str], app: App = "lab") -> Iterator[Lab]:
-    """The application over the notebooks in ``root``; ``work`` takes its configuration, which is nobody's."""
+def jupyter_lab(folder: Path) -> Iterator[Lab]:
+    """Both applications on one server, with a configuration that is nobody's and without a setting of a test."""
     port, token = _free_port(), secrets.token_hex(16)
-    for plugin, values in LAB_SETTINGS.items():
-        file = work / "settings" / f"{plugin}.jupyterlab-settings"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(values))
     folders = {
         "JUPYTER_CONFIG_DIR": "config",
         "JUPYTER_DATA_DIR": "data",
         "JUPYTER_RUNTIME_DIR": "runtime",
-        "IPYTHONDIR": "ipython",
         "JUPYTERLAB_SETTINGS_DIR": "settings",
         "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
     }
-    env = {**os.environ, **{name: str(work / folder) for name, folder in folders.items()}, **environment}
+    env = {name: value for name, value in os.environ.items() if not name.startswith(OF_A_TEST)}
+    env.update({name: str(folder / place) for name, place in folders.items()})
     # Within a kernel this would choose the form of output that nbval compares.
     env.pop("PYTEST_CURRENT_TEST", None)
-    command = [sys.executable, "-m", "jupyter", app, "--no-browser", "--allow-root", "--ip=127.0.0.1"]
+    notebooks, log = folder / "notebooks", folder / "lab.log"
+    notebooks.mkdir()
+    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--ip=127.0.0.1"]
     command += [f"--port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"]
-    command += [f"--ServerApp.root_dir={root}", "--expose-app-in-browser", "--LabApp.news_url=None"]
-    log = work / "lab.log"
+    command += [f"--ServerApp.root_dir={notebooks}", "--LabApp.news_url=None"]
+    command += [f"--{app}.expose_app_in_browser=True" for app in ("LabApp", "JupyterNotebookApp")]
     with log.open("w") as out:
         process = subprocess.Popen(command, env=env, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
-    lab = Lab(f"http://127.0.0.1:{port}", token, app)
+    lab = Lab(f"http://127.0.0.1:{port}", token, folder)
     try:
         _wait(lab, process, log)
         yield lab
@@ -94,25 +96,67 @@ def jupyter_lab(root: Path, work: Path, environment: Mapping[str, str], app: App
 
 
 @contextlib.contextmanager
-def notebook_page(lab: Lab, name: str, chromium: Path, outside: list[str]) -> Iterator[Page]:
-    """The notebook, open. Requests to anywhere else are refused and noted in ``outside``."""
+def browser(chromium: Path) -> Iterator[Browser]:
+    """Headless Chromium. While it is open, nothing else in this thread can run an event loop."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(chromium), args=CHROMIUM_FLAGS, timeout=60_000)
-        context = browser.new_context(viewport={"width": 1100, "height": 1400})
+        running = playwright.chromium.launch(executable_path=str(chromium), args=CHROMIUM_FLAGS, timeout=60_000)
+        try:
+            yield running
+        finally:
+            running.close()
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Where a test works: a server and a browser that others use too, with settings and a profile of its own."""
+
+    lab: Lab
+    browser: Browser
+
+    @contextlib.contextmanager
+    def opened(
+        self, notebook: Any, environment: Mapping[str, str], *, files: Mapping[str, str] | None = None, app: App = "lab"
+    ) -> Iterator[Opened]:
+        """The notebook in a folder of its own with these files, and its page; its kernel has this environment."""
+        name = secrets.token_hex(8)
+        folder = self.lab.folder / "notebooks" / name
+        folder.mkdir()
+        for file, text in (files or {}).items():
+            (folder / file).write_text(text)
+        _default_settings(self.lab)
+        notebook.metadata["kernelspec"] = _kernel(self.lab, name, environment)
+        nbformat.write(notebook, folder / "opened.ipynb")
+        context = self.browser.new_context(viewport={"width": 1100, "height": 1400})
+        outside: list[str] = []
 
         def refuse(route: Any) -> None:
             outside.append(route.request.url)
             route.abort()
 
-        context.route(lambda url: not url.startswith((lab.url, "blob:", "data:")), refuse)
-        page = context.new_page()
-        page.set_default_timeout(60_000)
-        page.goto(f"{lab.url}/{PATHS[lab.app]}/{name}?token={lab.token}")
-        _wait_until_open(page)
         try:
-            yield page
+            context.route(lambda url: not url.startswith((self.lab.url, "blob:", "data:")), refuse)
+            page = context.new_page()
+            page.set_default_timeout(60_000)
+            page.goto(f"{self.lab.url}/{PATHS[app]}/{name}/opened.ipynb?token={self.lab.token}")
+            _wait_until_open(page)
+            yield Opened(page, folder / "opened.ipynb", outside)
         finally:
-            browser.close()
+            context.close()
+            _end_kernels(self.lab)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An open notebook. Requests of its page to anywhere else are refused and noted in ``outside``."""
+
+    page: Page
+    file: Path
+    outside: list[str]
+
+
+def notebook_of(cells: Iterable[str]) -> Any:
+    """A notebook of these cells of code."""
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
 
 
 def run_all(page: Page) -> None:
@@ -160,6 +204,39 @@ def choose_theme(page: Page, name: str) -> None:
     page.wait_for_selector("#jupyterlab-splash", state="detached")
 
 
+def _default_settings(lab: Lab) -> None:
+    """What a test before has chosen, such as a theme, is gone; the next page that loads has these settings."""
+    for chosen in ("settings", "workspaces"):
+        shutil.rmtree(lab.folder / chosen, ignore_errors=True)
+    for plugin, values in LAB_SETTINGS.items():
+        file = lab.folder / "settings" / f"{plugin}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(values))
+
+
+def _kernel(lab: Lab, name: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """Register a kernel with the settings of this test and this environment, and give what a notebook says of it."""
+    of_test = {name: value for name, value in os.environ.items() if name.startswith(OF_A_TEST)}
+    described = {"display_name": "Python 3", "language": "python"}
+    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    file = lab.folder / "data" / "kernels" / name / "kernel.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({**described, "argv": command, "env": {**of_test, **environment}}))
+    return {**described, "name": name}
+
+
+def _end_kernels(lab: Lab) -> None:
+    with _asked(lab, "/api/kernels") as answer:
+        kernels = json.load(answer)
+    for kernel in kernels:
+        _asked(lab, f"/api/kernels/{kernel['id']}", "DELETE").close()
+
+
+def _asked(lab: Lab, path: str, method: str = "GET") -> Any:
+    headers = {"Authorization": f"token {lab.token}"}
+    return urllib.request.urlopen(urllib.request.Request(lab.url + path, headers=headers, method=method), timeout=30)
+
+
 def _wait_until_open(page: Page) -> None:
     page.wait_for_selector(".jp-Notebook .jp-Cell")
     page.wait_for_function("() => window.jupyterapp?.shell?.currentWidget?.context?.isReady")
@@ -171,7 +248,7 @@ def _wait(lab: Lab, process: subprocess.Popen[bytes], log: Path) -> None:
         if process.poll() is not None:
             raise RuntimeError(f"Jupyter ended: {log.read_text()[-2000:]}")
         with contextlib.suppress(OSError):
-            urllib.request.urlopen(f"{lab.url}/api/status?token={lab.token}", timeout=2).read()
+            _asked(lab, "/api/status").close()
             return
         time.sleep(0.2)
     raise RuntimeError(f"Jupyter did not answer within {START_S} s: {log.read_text()[-2000:]}")

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
-from jupyter_lab import choose_theme, jupyter_lab, lose_kernel, notebook_page, reload, run_all, save
+from jupyter_lab import Desk, choose_theme, lose_kernel, notebook_of, reload, run_all, save
 from nbconvert import HTMLExporter
 from panel_service import Tap
 from playwright.sync_api import Locator, Page, expect
@@ -46,7 +45,7 @@ expect.set_options(timeout=60_000)
 
 
 @dataclass
-class Opened:
+class Chat:
     """A notebook with a running panel."""
 
     page: Page
@@ -81,19 +80,15 @@ class Opened:
 
 
 @contextlib.contextmanager
-def opened(tmp_path: Path, chromium: Path) -> Iterator[Opened]:
+def opened(tmp_path: Path, desk: Desk) -> Iterator[Chat]:
     """JupyterLab with the panel on the page, its kernel connected to a local Skytells of this process."""
-    root, tap, outside = tmp_path / "notebooks", Tap(), []  # type: Path, Tap, list[str]
-    root.mkdir()
-    cells = [nbformat.v4.new_code_cell(source) for source in (CELL, "1 + 1")]
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), root / "chat.ipynb")
+    tap = Tap()
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(served(generator=tap))
         stack.callback(tap.flow)
         settings = {"SKYTELLS_BASE_URL": server.base_url, "SKYTELLS_API_KEY": KEY, "SKYTELLS_CACHE": "off"}
-        lab = stack.enter_context(jupyter_lab(root, tmp_path / "lab", settings))
-        page = stack.enter_context(notebook_page(lab, "chat.ipynb", chromium, outside))
+        notebook = stack.enter_context(desk.opened(notebook_of([CELL, "1 + 1"]), settings))
+        page = notebook.page
         dialogs: list[str] = []
         page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
         run_all(page)
@@ -101,8 +96,7 @@ def opened(tmp_path: Path, chromium: Path) -> Iterator[Opened]:
         expect(panel).to_be_visible()
         shots = Path(os.environ.get("SCREENSHOTS", tmp_path))
         field, log = panel.locator(".skytells-input"), panel.locator(".skytells-log")
-        file = root / "chat.ipynb"
-        yield Opened(page, panel, field, log, server, tap, file, outside, dialogs, shots)
+        yield Chat(page, panel, field, log, server, tap, notebook.file, notebook.outside, dialogs, shots)
 
 
 def grown(page: Page, length: int) -> int:
@@ -118,9 +112,9 @@ def grown(page: Page, length: int) -> int:
 @pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.timeout(300)
-def test_a_conversation_by_keyboard_outlives_page_and_kernel(tmp_path: Path, chromium: Path) -> None:
+def test_a_conversation_by_keyboard_outlives_page_and_kernel(tmp_path: Path, desk: Desk) -> None:
     """Type, watch it grow, stop it, ask on; a reload shows every turn, and the saved file needs no kernel."""
-    with opened(tmp_path, chromium) as lab:
+    with opened(tmp_path, desk) as lab:
         expect(lab.page.locator(".skytells-chat")).to_be_hidden()
         lab.tap.shut()
         lab.input.focus()
@@ -189,9 +183,9 @@ def test_a_conversation_by_keyboard_outlives_page_and_kernel(tmp_path: Path, chr
 @pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.timeout(300)
-def test_a_hostile_answer_is_text_in_every_theme(tmp_path: Path, chromium: Path) -> None:
+def test_a_hostile_answer_is_text_in_every_theme(tmp_path: Path, desk: Desk) -> None:
     """No script, no request, no dialog, nothing over the page; keys on the panel's buttons are no notebook commands."""
-    with opened(tmp_path, chromium) as lab:
+    with opened(tmp_path, desk) as lab:
         lab.ask(HOSTILE)
         expect(lab.turns().last).to_contain_text("done")
         for link in lab.log.locator(".skytells-answer a").all():

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
 from hostile import EVIL, PAGE_PAYLOADS
-from jupyter_lab import choose_theme, jupyter_lab, lose_kernel, notebook_page, reload, run_all, save
+from jupyter_lab import Desk, choose_theme, lose_kernel, notebook_of, reload, run_all, save
 from local_fakes import EchoGenerator
 from playwright.sync_api import Locator, Page, expect
 from served import KEY, served
@@ -45,7 +44,7 @@ class Roomy(EchoGenerator):
 
 
 @dataclass
-class Opened:
+class Explored:
     """A notebook with an explorer on the page."""
 
     page: Page
@@ -111,31 +110,27 @@ class Opened:
 
 
 @contextlib.contextmanager
-def opened(tmp_path: Path, chromium: Path, cell: str) -> Iterator[Opened]:
+def opened(tmp_path: Path, desk: Desk, cell: str) -> Iterator[Explored]:
     """JupyterLab with the explorer on the page, its kernel connected to a local Skytells of this process."""
-    root, outside = tmp_path / "notebooks", []  # type: Path, list[str]
-    root.mkdir()
-    (root / "texts.json").write_text(json.dumps(list(PAGE_PAYLOADS.values())))
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    cells = [nbformat.v4.new_code_cell(source) for source in (cell, "1 + 1")]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), root / "map.ipynb")
+    files = {"texts.json": json.dumps(list(PAGE_PAYLOADS.values()))}
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(served(generator=Roomy()))
         settings = {"SKYTELLS_BASE_URL": server.base_url, "SKYTELLS_API_KEY": KEY, "SKYTELLS_CACHE": "memory"}
-        lab = stack.enter_context(jupyter_lab(root, tmp_path / "lab", settings))
-        page = stack.enter_context(notebook_page(lab, "map.ipynb", chromium, outside))
+        notebook = stack.enter_context(desk.opened(notebook_of([cell, "1 + 1"]), settings, files=files))
+        page = notebook.page
         run_all(page)
         explorer = page.locator(".skytells-explorer")
         expect(explorer).to_be_visible()
-        yield Opened(page, explorer, root / "map.ipynb", outside, Path(os.environ.get("SCREENSHOTS", tmp_path)))
+        shots = Path(os.environ.get("SCREENSHOTS", tmp_path))
+        yield Explored(page, explorer, notebook.file, notebook.outside, shots)
 
 
 @pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.timeout(300)
-def test_what_is_drawn_around_and_asked_for_is_in_python_and_outlives_the_page(tmp_path: Path, chromium: Path) -> None:
+def test_what_is_drawn_around_and_asked_for_is_in_python_and_outlives_the_page(tmp_path: Path, desk: Desk) -> None:
     """A box, a lasso and a question; Python's own selection; a reload; a page without a kernel."""
-    with opened(tmp_path, chromium, GRID) as lab:
+    with opened(tmp_path, desk, GRID) as lab:
         lab.marked("points", COLUMNS * ROWS)
         expect(lab.page.locator(".skytells-explored")).to_be_hidden()
         expect(lab.page.locator(".jp-OutputArea-output img")).to_be_hidden()
@@ -205,9 +200,9 @@ def test_what_is_drawn_around_and_asked_for_is_in_python_and_outlives_the_page(t
 @pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.timeout(300)
-def test_hostile_rows_are_text_and_keys_are_the_maps_own(tmp_path: Path, chromium: Path) -> None:
+def test_hostile_rows_are_text_and_keys_are_the_maps_own(tmp_path: Path, desk: Desk) -> None:
     """Cells, labels, a column's name, a model's name for rows and a question: no script, no request, no element."""
-    with opened(tmp_path, chromium, HOSTILE) as lab:
+    with opened(tmp_path, desk, HOSTILE) as lab:
         lab.marked("points", len(PAGE_PAYLOADS))
         lab.explorer.locator(".skytells-mode-box").click()
         lab.drag((0.02, 0.02), (0.98, 0.98))

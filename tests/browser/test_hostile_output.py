@@ -11,11 +11,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import nbformat
 import pytest
 from hostile import EVERYTHING, PAYLOADS, HostileModel, Watch
-from jupyter_lab import jupyter_lab, notebook_page, reload, save
+from jupyter_lab import Desk, notebook_of, reload, save
 from local_fakes import HashEmbedder, WordModerator
 from playwright.sync_api import Page, expect
 
@@ -45,15 +45,11 @@ def service(seconds: float) -> Iterator[dict[str, str]]:
         }
 
 
-def write_notebook(file: Path) -> None:
+def every_payload() -> Any:
     """One cell for each payload, three for all of them together, and at the end one that does show HTML as it is."""
     asked = [f"%%skytells_chat\nsay {name}" for name in PAYLOADS]
     asked += [f"%%skytells_chat {options}\nsay {EVERYTHING}" for options in ("--no-stream", "-f text", "-f code")]
-    new = nbformat.v4
-    cells = ["%load_ext skytells_nb", *asked, "print('all', 'said')", CONTROL]
-    notebook = new.new_notebook(cells=[new.new_code_cell(source) for source in cells])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, file)
+    return notebook_of(["%load_ext skytells_nb", *asked, "print('all', 'said')", CONTROL])
 
 
 def run(page: Page, command: str) -> None:
@@ -84,17 +80,10 @@ def look_at_all(page: Page, watch: Watch) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.timeout(400)
-def test_no_answer_hurts_jupyterlab(tmp_path: Path, chromium: Path) -> None:
+def test_no_answer_hurts_jupyterlab(desk: Desk) -> None:
     """Nothing runs, leaves, covers or asks, while answers stream and after the saved notebook is opened again."""
-    root, work = tmp_path / "notebooks", tmp_path / "lab"
-    root.mkdir()
-    write_notebook(root / "hostile.ipynb")
-    outside: list[str] = []
-    with (
-        service(seconds=0.25) as environment,
-        jupyter_lab(root, work, environment) as lab,
-        notebook_page(lab, "hostile.ipynb", chromium, outside) as page,
-    ):
+    with service(seconds=0.25) as environment, desk.opened(every_payload(), environment) as opened:
+        page, outside = opened.page, opened.outside
         watch = Watch(page)
         run(page, "notebook:run-all-above")
         said = page.locator(".jp-OutputArea-output", has_text=re.compile("^all said"))
@@ -119,7 +108,7 @@ def test_no_answer_hurts_jupyterlab(tmp_path: Path, chromium: Path) -> None:
         kinds = {line.partition(":")[0] for line in harm}
         assert {"ran", "element", "placed", "covers", "link", "handler", "request"} <= kinds, harm
         assert outside != []
-    cells = json.loads((root / "hostile.ipynb").read_text())["cells"]
+    cells = json.loads(opened.file.read_text())["cells"]
     shown = [output for cell in cells for output in cell["outputs"] if output["output_type"] == "display_data"]
     assert len(shown) >= len(PAYLOADS)
     assert {tuple(sorted(output["data"])) for output in shown} == {("text/html", "text/plain")}

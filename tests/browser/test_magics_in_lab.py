@@ -6,18 +6,19 @@ import base64
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
-import nbformat
 import pytest
-from jupyter_lab import choose_theme, jupyter_lab, lose_kernel, notebook_page, run_all, save
+from jupyter_lab import Desk, Opened, choose_theme, lose_kernel, notebook_of, run_all, save
 from panel_service import Tap
 from playwright.sync_api import Locator, Page, expect
 from served import KEY, served
 from serving import Exchange, serving
+
+from skytells_nb.local.server import LocalServer
 
 expect.set_options(timeout=60_000)
 
@@ -32,23 +33,10 @@ def cell_of(page: Page, number: int) -> Locator:
     return page.locator(".jp-CodeCell").nth(number)
 
 
-@contextlib.contextmanager
-def lab_page(
-    tmp_path: Path, chromium: Path, cells: Sequence[str], settings: dict[str, str]
-) -> Iterator[tuple[Page, Any]]:
-    """A notebook of these cells, open in JupyterLab, and the addresses elsewhere that its page asks for."""
-    root = tmp_path / "notebooks"
-    root.mkdir()
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    sources = [nbformat.v4.new_code_cell(source) for source in cells]
-    nbformat.write(nbformat.v4.new_notebook(cells=sources, metadata=kernel), root / "magics.ipynb")
-    outside: list[str] = []
-    environment = {"SKYTELLS_API_KEY": KEY, "SKYTELLS_CACHE": "off", "SKYTELLS_NB_STREAM": "auto", **settings}
-    with (
-        jupyter_lab(root, tmp_path / "lab", environment) as lab,
-        notebook_page(lab, "magics.ipynb", chromium, outside) as page,
-    ):
-        yield page, outside
+def opened(desk: Desk, cells: Sequence[str], server: LocalServer) -> AbstractContextManager[Opened]:
+    """A notebook of these cells in JupyterLab, whose kernel asks this service."""
+    settings = {"SKYTELLS_API_KEY": KEY, "SKYTELLS_BASE_URL": server.base_url, "SKYTELLS_CACHE": "off"}
+    return desk.opened(notebook_of(cells), {**settings, "SKYTELLS_NB_STREAM": "auto"})
 
 
 def shoot(page: Page, tmp_path: Path, name: str) -> None:
@@ -93,14 +81,14 @@ def think(exchange: Exchange) -> None:
 @pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.timeout(300)
-def test_what_the_options_show_can_be_read_and_used(tmp_path: Path, chromium: Path) -> None:
+def test_what_the_options_show_can_be_read_and_used(tmp_path: Path, desk: Desk) -> None:
     """Code in colours, an object, a verdict, reasoning that opens with a click, code in a new cell; and saved."""
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(served(generator=Tap()))
         thinker = stack.enter_context(serving(think))
         cells = [source.format(key=KEY, url=thinker.url) if "{url!r}" in source else source for source in OPTIONS]
-        settings = {"SKYTELLS_BASE_URL": server.base_url}
-        page, outside = stack.enter_context(lab_page(tmp_path, chromium, cells, settings))
+        notebook = stack.enter_context(opened(desk, cells, server))
+        page = notebook.page
         run_all(page)
 
         proposed = cell_of(page, len(cells))
@@ -131,7 +119,7 @@ def test_what_the_options_show_can_be_read_and_used(tmp_path: Path, chromium: Pa
         lose_kernel(page)
         expect(cell_of(page, 1).locator(".highlight .k").first).to_be_visible()
         expect(cell_of(page, 6).locator(".skytells-reasoning summary")).to_be_visible()
-        assert outside == []
+        assert notebook.outside == []
 
 
 class Pictures:
@@ -177,7 +165,7 @@ PICTURES = """![chart](http://pictures.test/chart.png) ![here]({url}/logout) ![l
 @pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.timeout(300)
-def test_a_picture_is_asked_for_only_where_that_is_allowed(tmp_path: Path, chromium: Path) -> None:
+def test_a_picture_is_asked_for_only_where_that_is_allowed(tmp_path: Path, desk: Desk) -> None:
     """Off, no request leaves; on, the one image of a web host is loaded, without a referrer, and nothing else."""
     with contextlib.ExitStack() as stack:
         pictures = stack.enter_context(Pictures())
@@ -188,7 +176,8 @@ def test_a_picture_is_asked_for_only_where_that_is_allowed(tmp_path: Path, chrom
             *(f"%%skytells_chat\n{prompt}", panel, "print('all', 'said')"),
         ]
         server = stack.enter_context(served(generator=Tap()))
-        page, outside = stack.enter_context(lab_page(tmp_path, chromium, cells, {"SKYTELLS_BASE_URL": server.base_url}))
+        notebook = stack.enter_context(opened(desk, cells, server))
+        page = notebook.page
         host = "http://pictures.test/"
         page.context.route(
             f"{host}**", lambda route: route.continue_(url=route.request.url.replace(host, f"{pictures.url}/"))
@@ -216,5 +205,5 @@ def test_a_picture_is_asked_for_only_where_that_is_allowed(tmp_path: Path, chrom
         expect(cell_of(page, 3).locator(".jp-OutputArea-output")).to_contain_text("all said")
         shoot(page, tmp_path, "pictures")
         assert set(pictures.asked) == {("/chart.png", None)}
-        assert outside == []
+        assert notebook.outside == []
         assert page.evaluate("window.hurt") is None

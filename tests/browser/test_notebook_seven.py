@@ -6,9 +6,8 @@ import contextlib
 import os
 from pathlib import Path
 
-import nbformat
 import pytest
-from jupyter_lab import jupyter_lab, notebook_page, run_all
+from jupyter_lab import Desk, notebook_of, run_all
 from panel_service import Tap
 from playwright.sync_api import expect
 from served import KEY, served
@@ -24,21 +23,17 @@ CELLS = (
 @pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.timeout(180)
-def test_an_answer_streams_and_the_panel_talks(tmp_path: Path, chromium: Path) -> None:
+def test_an_answer_streams_and_the_panel_talks(tmp_path: Path, desk: Desk) -> None:
     """The first words are on the page while the service holds the rest; then all of it, and a turn of the panel."""
-    root, tap, outside = tmp_path / "notebooks", Tap(), []  # type: Path, Tap, list[str]
-    root.mkdir()
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    cells = [nbformat.v4.new_code_cell(source) for source in CELLS]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), root / "seven.ipynb")
+    tap = Tap()
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(served(generator=tap))
         stack.callback(tap.flow)
         tap.shut()
         settings = {"SKYTELLS_BASE_URL": server.base_url, "SKYTELLS_API_KEY": KEY, "SKYTELLS_CACHE": "off"}
         settings["SKYTELLS_NB_STREAM"] = "auto"
-        seven = stack.enter_context(jupyter_lab(root, tmp_path / "seven", settings, "notebook"))
-        page = stack.enter_context(notebook_page(seven, "seven.ipynb", chromium, outside))
+        opened = stack.enter_context(desk.opened(notebook_of(CELLS), settings, app="notebook"))
+        page = opened.page
         run_all(page)
 
         answer = page.locator(".jp-CodeCell").nth(1).locator(".jp-OutputArea-output")
@@ -55,4 +50,4 @@ def test_an_answer_streams_and_the_panel_talks(tmp_path: Path, chromium: Path) -
         field.press("Enter")
         expect(panel.locator(".skytells-answer strong")).to_have_text("panel", timeout=60_000)
         page.screenshot(path=str(Path(os.environ.get("SCREENSHOTS", tmp_path)) / "notebook-seven.png"))
-        assert outside == []
+        assert opened.outside == []

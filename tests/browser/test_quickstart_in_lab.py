@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
-from jupyter_lab import jupyter_lab, notebook_page, run_all, save
+from jupyter_lab import Desk, run_all, save
 from playwright.sync_api import expect
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "01_quickstart.ipynb"
@@ -26,29 +27,24 @@ WATCH = """() => {
 }"""
 
 
-def with_a_long_answer(source: Path, target: Path) -> None:
+def with_a_long_answer(source: Path) -> Any:
     """The notebook, with one more cell before its last: an answer of seconds, whose growth a busy browser can see."""
     notebook = nbformat.read(source, as_version=4)
     story = "%%skytells_chat --temperature 0 --max-tokens 300\nTell me a very long story about a fox."
     notebook.cells.insert(-1, nbformat.v4.new_code_cell(story))
-    nbformat.write(notebook, target)
+    return notebook
 
 
 @pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.timeout(400)
 @pytest.mark.usefixtures("chat_weights")
-def test_the_quickstart_streams_maps_and_charts_in_jupyterlab(tmp_path: Path, chromium: Path) -> None:
+def test_the_quickstart_streams_maps_and_charts_in_jupyterlab(tmp_path: Path, desk: Desk) -> None:
     """Text streams in, map and chart are drawn, nothing is fetched from elsewhere, and the file keeps the answer."""
-    root, work = tmp_path / "notebooks", tmp_path / "lab"
-    root.mkdir()
-    with_a_long_answer(NOTEBOOK, root / "quickstart.ipynb")
-    outside: list[str] = []
     shots = Path(os.environ.get("SCREENSHOTS", tmp_path))
-    with (
-        jupyter_lab(root, work, {"SKYTELLS_CACHE": str(tmp_path / "answers.sqlite")}) as lab,
-        notebook_page(lab, "quickstart.ipynb", chromium, outside) as page,
-    ):
+    settings = {"SKYTELLS_CACHE": str(tmp_path / "answers.sqlite")}
+    with desk.opened(with_a_long_answer(NOTEBOOK), settings) as opened:
+        page = opened.page
         page.evaluate(WATCH)
         run_all(page)
         status = page.locator(".jp-CodeCell").last
@@ -69,8 +65,8 @@ def test_the_quickstart_streams_maps_and_charts_in_jupyterlab(tmp_path: Path, ch
         page.screenshot(path=str(shots / "lab-map.png"))
         save(page)
         shown = answer.inner_text()
-    assert not outside
-    saved = json.loads((root / "quickstart.ipynb").read_text())
+    assert opened.outside == []
+    saved = json.loads(opened.file.read_text())
     chat = next(cell for cell in saved["cells"] if "%%skytells_chat" in "".join(cell["source"]))
     assert len(chat["outputs"]) == 1
     kept = "".join(chat["outputs"][0]["data"]["text/plain"])
