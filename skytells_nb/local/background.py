@@ -15,6 +15,8 @@ from skytells_nb.errors import LocalServerError
 
 KEEP_ALIVE_S = 75
 """Longer than any client keeps an idle connection, so that none is closed under a request on its way."""
+LEAVE_S = 1
+"""How long requests whose connections were cut have to end, before they are cancelled."""
 
 
 class Background:
@@ -40,9 +42,8 @@ class Background:
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=KEEP_ALIVE_S,
-            timeout_graceful_shutdown=1,
         )
-        self._server = uvicorn.Server(config)
+        self._server = _server()(config)
         self._thread = threading.Thread(target=self._run, name="skytells-local", daemon=True)
 
     @property
@@ -85,7 +86,7 @@ class Background:
 
     def _end(self) -> None:
         """Within the loop: cut every connection, which cancels what answers on it, and leave."""
-        self._server.should_exit = True
+        self._server.leave()
         for connection in list(self._server.server_state.connections):
             transport = getattr(connection, "transport", None)
             if transport is not None:
@@ -103,6 +104,48 @@ def _protocol() -> type[asyncio.Protocol]:
             self.app_state = {**self.app_state, "transport": transport}
 
     return Protocol
+
+
+@functools.cache
+def _server() -> type[Any]:
+    """uvicorn's server, leaving at once: its own looks for the order ten times a second and waits 0.1 s after it."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            self._left = asyncio.Event()
+
+        def leave(self) -> None:
+            """Within the loop."""
+            self.should_exit = True
+            self._left.set()
+
+        async def main_loop(self) -> None:
+            ticks = asyncio.ensure_future(super().main_loop())
+            left = asyncio.ensure_future(self._left.wait())
+            done, open_ = await asyncio.wait({ticks, left}, return_when=asyncio.FIRST_COMPLETED)
+            for task in open_:
+                task.cancel()
+            for task in done:
+                task.result()
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            for server in self.servers:
+                server.close()
+            for listener in sockets or []:
+                listener.close()
+            state = self.server_state
+            for connection in list(state.connections):
+                connection.shutdown()
+            loop = asyncio.get_running_loop()
+            deadline = loop.time() + LEAVE_S
+            while (state.connections or state.tasks) and loop.time() < deadline:
+                await asyncio.sleep(0.005)
+            for task in state.tasks:
+                task.cancel()
+
+    return Server
 
 
 def loopback_address(host: str) -> str:
