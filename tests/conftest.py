@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 CI = os.environ.get("CI", "").lower() in ("1", "true")
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+MOST_WORKERS = 4
+"""Each loads the models for itself."""
 KEPT = ("SKYTELLS_LOCAL_DIR", "SKYTELLS_LOCAL_MODEL")
 """Where the local models are is a fact of the machine, not a setting under test."""
 
@@ -78,6 +80,21 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["SKYTELLS_LOCAL_DIR"] = str(weights.directory())
     # A developer's own key must neither be found nor sent.
     os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.null.Keyring"
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Workers for folders, whose tests wait a great deal; files and single tests run in this process, at once."""
+    folders = any(Path(argument.partition("::")[0]).is_dir() for argument in config.args)
+    return min(max(os.cpu_count() or 1, 2), MOST_WORKERS) if folders else 0
+
+
+# Before xdist's own, which writes the groups into the names.
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker has all tests of the browser: they share a server."""
+    for item in items:
+        if item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.xdist_group("browser"))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -224,6 +224,7 @@ def test_wrong_parameters_are_refused(wrong: dict[str, Any], found: str) -> None
         project(clusters(10)[0], **wrong)
 
 
+@pytest.mark.xdist_group("umap")
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("n", [4, 5, 10, 49, 300])
@@ -236,6 +237,7 @@ def test_umap_draws_small_and_middling_sets_without_warnings(n: int, recwarn: py
     assert [str(w.message) for w in recwarn if "umap" in str(w.message).lower() + w.filename] == []
 
 
+@pytest.mark.xdist_group("umap")
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("dimensions", [2, 3])
@@ -251,6 +253,7 @@ def test_new_rows_are_placed_in_their_clusters_and_move_nothing(dimensions: Any)
     assert (landed == label[new]).mean() > 0.95
 
 
+@pytest.mark.xdist_group("umap")
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_fit_tells_its_stages_in_order_to_the_last_epoch() -> None:
@@ -282,6 +285,7 @@ def test_a_map_on_disk_is_drawn_without_umap() -> None:
     assert first.replace("True", "False") == second
 
 
+@pytest.mark.xdist_group("umap")
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_umap_keeps_clusters_together_and_repeats_itself(tmp_path: Path) -> None:

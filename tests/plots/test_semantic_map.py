@@ -312,6 +312,7 @@ def test_the_frame_is_not_changed() -> None:
     pd.testing.assert_frame_equal(data, before)
 
 
+@pytest.mark.xdist_group("umap")
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_umap_is_the_default_method() -> None:
