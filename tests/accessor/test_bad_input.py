@@ -154,6 +154,8 @@ def test_columns_of_several_levels_are_named_in_full(verb: str, judge: WordJudge
         (lambda f: f.skytells.complete("{t}", schema=Unsupported), "cannot be asked for as JSON"),
         (lambda f: f.skytells.extract("t", {"type": "array"}), "must describe an object"),
         (lambda f: f.skytells.extract("t", "name"), "schema is a pydantic model"),
+        (lambda f: f.skytells.complete(5), "template is a string.*not int"),
+        (lambda f: f.skytells.complete(None), "template is a string.*not NoneType"),
         (lambda f: f.skytells.complete("{t}", safety={"violence": "extreme"}), "extreme"),
         (lambda f: f.skytells.filter("t", " "), "question is a text"),
         (lambda f: f.skytells.translate("t", None), "to is a text"),

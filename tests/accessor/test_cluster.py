@@ -16,7 +16,7 @@ from local_fakes import EchoGenerator, EchoPiece
 from served import connected, served
 
 from skytells_nb.accessor.cluster_names import NAME_CHARACTERS, unique_names
-from skytells_nb.accessor.kmeans import _apart, _start, kmeans
+from skytells_nb.accessor.kmeans import SAMPLE_ROWS, _apart, _start, kmeans, sample_rows
 from skytells_nb.accessor.silhouette import number_of_clusters, silhouette
 from skytells_nb.accessor.vectors import Floats, unit
 from skytells_nb.errors import InputError, RowError, SkytellsWarning
@@ -124,6 +124,34 @@ def test_vectors_are_as_near_to_their_centers_as_with_scikit_learn(seed: int) ->
     centers = unit(theirs.cluster_centers_.astype(np.float32))
     apart = float((1 - (matrix @ centers.T).max(axis=1)).sum(dtype=np.float64))
     assert float((1 - kmeans(matrix, 12).score).sum(dtype=np.float64)) <= 1.02 * apart
+
+
+def test_above_the_sample_size_every_vector_is_assigned_and_moves_the_centers() -> None:
+    """A tenth more vectors than the sample holds, in three groups of unlike size."""
+    rows = SAMPLE_ROWS + SAMPLE_ROWS // 10
+    rng = np.random.default_rng(11)
+    group = rng.choice(3, rows, p=[0.6, 0.3, 0.1])
+    matrix = unit((np.eye(6)[group] + 0.2 * rng.standard_normal((rows, 6))).astype(np.float32))
+    found = kmeans(matrix, 3)
+    assert found.label.shape == found.score.shape == (rows,)
+    assert (found.label == group).mean() > 0.99
+    cosines = matrix.astype(np.float64) @ found.centres.astype(np.float64).T
+    np.testing.assert_array_equal(found.label, cosines.argmax(axis=1))
+    np.testing.assert_allclose(found.score, cosines.max(axis=1), atol=1e-6)
+    means = unit(np.stack([matrix[found.label == number].sum(axis=0) for number in range(3)]))
+    # Those of the sample alone are up to 1e-5 away.
+    assert (1 - (means * found.centres).sum(axis=1)).max() < 1e-6
+
+
+def test_a_sample_is_so_many_different_vectors_in_their_order() -> None:
+    matrix = np.arange(40, dtype=np.float32).reshape(20, 2)
+    for most in (1, 7, 19):
+        sample = sample_rows(matrix, most, np.random.default_rng(3))
+        assert sample.shape == (most, 2)
+        assert np.all(np.diff(sample[:, 0]) > 0)
+        assert np.isin(sample[:, 0], matrix[:, 0]).all()
+    for most in (20, 21):
+        assert np.array_equal(sample_rows(matrix, most, np.random.default_rng(3)), matrix)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 50])

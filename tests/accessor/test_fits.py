@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import doctest
+import json
 import os
 import re
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -306,3 +308,48 @@ def test_an_answer_beyond_a_bound_is_asked_for_again(tmp_path: Path) -> None:
         out = pd.DataFrame({"t": ["one"]}).skytells.complete("{t}", schema=schema, flatten=True, progress=False)
     assert out["n"].tolist() == [2]
     assert out.skytells.report.requests == 3
+
+
+LIMITS: list[tuple[dict[str, Any], list[Any], list[Any]]] = [
+    ({"type": "integer", "minimum": 3}, [3, 4], [2]),
+    ({"type": "integer", "maximum": 3}, [3, 2], [4]),
+    ({"type": "number", "minimum": 0.5}, [0.5, 0.75], [0.25]),
+    ({"type": "number", "maximum": 0.5}, [0.5, 0.25], [0.75]),
+    ({"type": "integer", "exclusiveMinimum": 3}, [4], [3, 2]),
+    ({"type": "integer", "exclusiveMaximum": 3}, [2], [3, 4]),
+    ({"type": "string", "minLength": 2}, ["ab", "abc"], ["a", ""]),
+    ({"type": "string", "maxLength": 2}, ["ab", "a"], ["abc"]),
+    ({"type": "array", "minItems": 2}, [[1, 2], [1, 2, 3]], [[1], []]),
+    ({"type": "array", "maxItems": 2}, [[1, 2], [1]], [[1, 2, 3]]),
+    ({"type": "object", "minProperties": 2}, [{"a": 1, "b": 2}], [{"a": 1}]),
+    ({"type": "object", "maxProperties": 2}, [{"a": 1, "b": 2}], [{"a": 1, "b": 2, "c": 3}]),
+    ({"type": "integer", "multipleOf": 3}, [3, 0, -6], [4]),
+]
+
+
+class Repeats(EchoGenerator):
+    """Says the first user message back, whatever else is asked for."""
+
+    def stream(self, messages: Any, **settings: Any) -> Any:
+        first = next(message for message in messages if message["role"] == "user")
+        return super().stream([first], **{**settings, "schema": None})
+
+
+@pytest.fixture(scope="module")
+def repeating() -> Iterator[Any]:
+    with served(generator=Repeats()) as server:
+        yield server
+
+
+@pytest.mark.parametrize(("part", "fitting", "beyond"), LIMITS, ids=lambda value: "-".join(map(str, value))[:40])
+def test_an_answer_at_a_limit_is_taken_and_one_beyond_it_is_not(
+    part: dict[str, Any], fitting: list[Any], beyond: list[Any], repeating: Any, tmp_path: Path
+) -> None:
+    schema = {"type": "object", "properties": {"x": part}, "required": ["x"]}
+    frame = pd.DataFrame({"t": [json.dumps({"x": value}) for value in (*fitting, *beyond)]})
+    with connected(repeating, tmp_path / "c.sqlite"):
+        out = frame.skytells.complete("{t}", schema=schema, repair=0, on_error="null", progress=False)
+    taken = [None if pd.isna(answer) else answer["x"] for answer in out["completion"]]
+    assert taken == [*fitting, *[None] * len(beyond)]
+    report = out.skytells.report
+    assert (report.answered, report.failed) == (len(fitting), len(beyond))

@@ -170,6 +170,26 @@ def test_a_refusal_for_another_reason_is_an_error_of_its_row(ask: Callable[..., 
     assert service.refused == ["json_schema"] * 2
 
 
+def test_a_400_for_another_reason_keeps_the_schema_on(ask: Callable[..., pd.DataFrame]) -> None:
+    """Whatever words the refusal uses: the parameter it names decides."""
+
+    class Strict(Service):
+        """Refuses one prompt because of its length, and takes every form."""
+
+        def __call__(self, exchange: Exchange) -> None:
+            if exchange.json["messages"][-1]["content"] != WORDS[0]:
+                return super().__call__(exchange)
+            self.refused.append(exchange.json["response_format"]["type"])
+            message = "max_tokens is too small for a response_format of type json_schema"
+            return exchange.reply({"error": {"message": message, "param": "max_tokens"}}, 400)
+
+    service = Strict(FORMS)
+    out = ask(service, on_error="null", max_in_flight=1)
+    assert out["name"].fillna("").tolist() == ["", *WORDS[1:]]
+    assert service.refused == ["json_schema"]
+    assert [body["response_format"]["type"] for body in service.answered] == ["json_schema"] * (len(WORDS) - 1)
+
+
 CHAT = {
     "model": "m",
     "messages": [{"role": "user", "content": "Hi"}],

@@ -8,13 +8,16 @@ import pickle
 import sqlite3
 import stat
 import subprocess
+import sys
+import time
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from skytells_nb.cache import SqliteStore
+from skytells_nb.cache import SqliteStore, answers, database
 from skytells_nb.cache.database import connect, on_network_disk
 from skytells_nb.errors import CacheError, SkytellsWarning
 
@@ -295,6 +298,112 @@ def test_a_disk_without_shared_memory_gets_no_log(path: Path, monkeypatch: pytes
     connection = connect(path)
     assert connection.execute("pragma journal_mode").fetchone() == (b"delete",)
     connection.close()
+
+
+# The journal of a change to the header is larger than this limit: SQLite answers the log with "disk I/O error".
+NO_LOG = """
+import resource, signal, sys, warnings
+from skytells_nb.cache import SqliteStore, answers, database
+from skytells_nb.cache.database import connect
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+one, other = (1).to_bytes(32, "big"), (2).to_bytes(32, "big")
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+store = SqliteStore(sys.argv[1])
+assert store.get_many([one, other]) == [b"before", None]
+connection = connect(store.path)
+modes = [connection.execute(f"pragma {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+connection.close()
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    store.put_many([(other, b"after")])
+    store.close()
+print(*modes, *(str(warning.message) for warning in caught))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on file sizes to stand in for such a disk")
+def test_a_disk_that_refuses_the_log_is_used_without_it(path: Path) -> None:
+    """Its answers are read and written with the rollback journal, each written through, and that is reported once."""
+    connection = connect(path, wal=False)
+    answers.insert(connection, [(key(1), b"before")], stored_at=0, replacing=[])
+    connection.close()
+    done = subprocess.run(
+        [sys.executable, "-c", NO_LOG, str(path)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"b'delete' 2 The cache {path} is on a disk without shared memory")
+    assert done.stdout.count("The cache") == 1
+    store = SqliteStore(path)
+    assert store.get_many([key(1), key(2)]) == [b"before", b"after"]
+    store.close()
+
+
+LOCKING = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("begin immediate")
+print("locked", flush=True)
+sys.stdin.readline()
+connection.execute("rollback")
+"""
+
+
+@pytest.fixture
+def locked(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process about to write to the new file; it lets go at the end of a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with subprocess.Popen(
+        [sys.executable, "-c", LOCKING, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "locked\n"
+        yield other
+        other.kill()
+
+
+def test_a_file_locked_by_another_process_is_waited_for_and_gets_its_log(
+    path: Path, locked: subprocess.Popen[str]
+) -> None:
+    """A lock is no reason to do without the log."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(connect, path, wal=True)
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.5)
+        locked.communicate("\n")
+        connection = waiting.result(timeout=30)
+    assert connection.execute("pragma journal_mode").fetchone() == (b"wal",)
+    assert connection.execute("pragma synchronous").fetchone() == (1,)
+    connection.close()
+
+
+def test_a_file_that_stays_locked_is_an_error_that_says_so(
+    path: Path, locked: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.3)
+    began = time.monotonic()
+    with pytest.raises(sqlite3.OperationalError) as caught:
+        connect(path, wal=True)
+    assert 0.3 <= time.monotonic() - began < 20
+    assert caught.value.sqlite_errorcode == sqlite3.SQLITE_BUSY
+    assert "another process kept it locked" in database.explain(caught.value)
+    with pytest.raises(CacheError, match="another process kept it locked"):
+        SqliteStore(path).prune(max_bytes=0)
+
+
+def test_a_failure_without_advice_of_its_own_is_told_in_the_words_of_sqlite(store: SqliteStore, path: Path) -> None:
+    store.put_many([(key(1), b"x")])
+    store.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("alter table answers rename column value to content")
+    later = SqliteStore(path)
+    with pytest.warns(SkytellsWarning) as caught:
+        assert later.get_many([key(1)]) == [None]
+    later.close()
+    assert f"The cache {path} cannot be used: no such column: value; choose another place. As long" in str(
+        caught[0].message
+    )
 
 
 MOUNTS = """\

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from local_fakes import EchoGenerator
 from served import connected, served, settled
 
+from skytells_nb.cache.memory import MemoryStore
 from skytells_nb.engine.claims import Claimant, Claims, claims_for
 from skytells_nb.engine.events import Progress
 from skytells_nb.engine.job import completion_job, embedding_job
@@ -176,3 +178,39 @@ def test_jobs_of_another_model_do_not_wait_for_each_other(tmp_path: Path) -> Non
         claims.take(taken, one)
         assert answers(session.engine.run(JOB, ["say 1"])) == ["say 1"]
         claims.release(taken, one)
+
+
+class LateStore(MemoryStore):
+    """A store whose first look-up returns after ``meanwhile`` has run, as it may in a busy process."""
+
+    def __init__(self, meanwhile: Callable[[], object]) -> None:
+        super().__init__()
+        self._meanwhile: Callable[[], object] | None = meanwhile
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        found = super().get_many(keys)
+        meanwhile, self._meanwhile = self._meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        return found
+
+
+def test_an_answer_stored_between_look_up_and_claim_is_not_paid_for_again() -> None:
+    rows = ["say 1", "say 2", "say 3"]
+    with served() as server, connected(server, "off") as session:
+        engine = session._make_engine(LateStore(lambda: engine.run(JOB, rows[:2])))
+        outcome = engine.run(JOB, rows)
+        engine.close()
+        assert settled(server, "chat").inputs == 3
+    assert answers(outcome) == rows
+    assert (outcome.report.cached, outcome.report.sent) == (2, 1)
+
+
+def test_each_release_shows_that_answers_may_have_been_stored() -> None:
+    claims, one = Claims(), Claimant()
+    claims.take([b"a", b"b"], one)
+    before = claims.releases
+    claims.release([b"a"], one)
+    between = claims.releases
+    claims.release([b"b"], one)
+    assert before < between < claims.releases

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 
@@ -164,6 +165,42 @@ def test_a_limit_of_concurrency_is_found() -> None:
     simulation = Simulation(Limits(100_000, 60.0, concurrency=8)).run(30)
     assert simulation.use(0, 30) * 100_000 / 60 >= 0.7 * 8 / 0.05
     assert simulation.refused <= 0.05
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        RateLimits(limit_concurrent=4, remaining_concurrent=0),
+        RateLimits(limit_requests=60, remaining_requests=30, window=60.0),
+        RateLimits(limit_requests=60, remaining_requests=1, window=60.0, remaining_tokens_in=1, remaining_tokens_out=1),
+    ],
+    ids=["no place left", "requests left", "one of each left"],
+)
+def test_a_request_refused_for_concurrency_is_sent_again_as_soon_as_another_ended(limits: RateLimits) -> None:
+    clock = Clock()
+    pacer = Pacer(max_in_flight=16, clock=clock)
+    for _ in range(4):
+        pacer.acquire(always)
+        pacer.answered(seconds=0.1)
+    while pacer.wait(clock.now) <= 0:
+        pacer.acquire(always)
+    before = pacer.in_flight
+    assert pacer.limited(30.0, limits) == 0.0
+    assert pacer.in_flight == before - 1
+    assert pacer.concurrency.allowed < before
+    assert pacer.hold_until < clock.now
+    while pacer.in_flight >= pacer.concurrency.allowed:
+        assert pacer.wait(clock.now) == math.inf
+        pacer.answered(seconds=0.1)
+    assert pacer.wait(clock.now) == 0.0
+
+
+def test_a_refusal_with_nothing_left_is_of_the_rate_and_holds_everything() -> None:
+    clock = Clock()
+    pacer = Pacer(max_in_flight=16, clock=clock)
+    pacer.acquire(always)
+    assert pacer.limited(30.0, RateLimits(limit_requests=60, remaining_requests=0, window=60.0)) == 0.0
+    assert pacer.wait(clock.now) > 20
 
 
 def test_requests_per_minute_is_never_passed() -> None:

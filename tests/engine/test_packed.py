@@ -56,8 +56,15 @@ def test_every_prompt_is_sent_word_for_word_under_its_own_id(prompts: list[str])
 @given(st.lists(values, min_size=2, max_size=12), st.data())
 def test_a_whole_answer_is_read_in_whatever_order_it_comes(answers: list[Any], data: st.DataObject) -> None:
     pairs = data.draw(st.permutations([(row_id(number), value) for number, value in enumerate(answers)]))
-    for text in (written(pairs), json.dumps(dict(pairs), indent=2), f"```json\n{written(pairs)}\n```"):
+    compact = json.dumps(dict(pairs), separators=(",", ":"))
+    for text in (written(pairs), compact, json.dumps(dict(pairs), indent=2), f"```json\n{written(pairs)}\n```"):
         assert found(text, len(answers)) == answers
+
+
+@pytest.mark.parametrize("space", ["", " ", "\n\t"])
+def test_a_number_right_after_its_colon_keeps_its_first_digit(space: str) -> None:
+    members = [f'{space}"r{row}"{space}:{space}{value}{space}' for row, value in ((1, 12), (2, -34))]
+    assert answers_in("{" + ",".join(members) + "}", 2) == ["12", "-34"]
 
 
 @st.composite

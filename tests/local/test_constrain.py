@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skytells_nb.local import constrain
+from skytells_nb.local.constrain import MAX_ITEM_STRING, MAX_ITEMS, MAX_PROPERTIES, MAX_STRING, bounded, check
 
 LEAVES = st.sampled_from(
     [
@@ -164,3 +165,41 @@ def test_properties_keep_the_schemas_order() -> None:
     """Also where "required" has another one."""
     schema = {"type": "object", "properties": {"z": {}, "a": {}}, "required": ["a", "z"]}
     assert [name for name, _ in constrain.fields(schema, schema) or ()] == ["z", "a"]
+
+
+BILLION = 1_000_000_000
+AT_THE_LIMITS: list[tuple[dict[str, Any], list[Any], list[Any]]] = [
+    ({"type": "string"}, ["", "a" * MAX_STRING], ["a" * (MAX_STRING + 1)]),
+    ({"type": "string", "minLength": 300}, ["a" * 300], ["a" * 299, "a" * 301]),
+    ({"type": "string", "minLength": 2}, ["aa", "a" * MAX_STRING], ["a", "a" * (MAX_STRING + 1)]),
+    ({"type": "string", "maxLength": 500}, ["", "a" * 500], ["a" * 501]),
+    ({"type": "array", "items": {"type": "null"}}, [[], [None] * MAX_ITEMS], [[None] * (MAX_ITEMS + 1)]),
+    (
+        {"type": "array", "items": {"type": "null"}, "minItems": 9},
+        [[None] * 9],
+        [[None] * 8, [None] * 10],
+    ),
+    ({"type": "array", "items": {"type": "null"}, "maxItems": 9}, [[], [None] * 9], [[None] * 10]),
+    ({"type": "array", "items": {"type": "string"}}, [["a" * MAX_ITEM_STRING]], [["a" * (MAX_ITEM_STRING + 1)]]),
+    ({"type": "array", "items": {"type": "string", "minLength": 90}}, [["a" * 90]], [["a" * 89], ["a" * 91]]),
+    ({"type": "integer"}, [-BILLION, BILLION], [-BILLION - 1, BILLION + 1]),
+    ({"type": "integer", "minimum": 2 * BILLION}, [2 * BILLION], [2 * BILLION - 1, 2 * BILLION + 1]),
+    ({"type": "integer", "maximum": -2 * BILLION}, [-2 * BILLION], [-2 * BILLION - 1, -2 * BILLION + 1]),
+    ({"type": "integer", "exclusiveMinimum": 2 * BILLION}, [2 * BILLION + 1], [2 * BILLION, 2 * BILLION + 2]),
+    ({"type": "integer", "exclusiveMaximum": -2 * BILLION}, [-2 * BILLION - 1], [-2 * BILLION, -2 * BILLION - 2]),
+    ({"type": "number"}, [0.0001, -BILLION], [0.00001, BILLION + 1]),
+    ({"type": "object"}, [{f"k{n}": n for n in range(MAX_PROPERTIES)}], [{f"k{n}": n for n in range(9)}]),
+    ({"type": "object", "minProperties": 9}, [{f"k{n}": n for n in range(9)}], [{f"k{n}": n for n in range(10)}]),
+    ({"type": "object"}, [{"a" * 24: 1}], [{"a" * 25: 1}, {"1a": 1}, {"": 1}]),
+    ({"type": "object", "properties": {"a": {"type": "null"}}}, [{}, {"a": None}], [{"a": None, "b": None}]),
+]
+
+
+@pytest.mark.parametrize(("schema", "inside", "outside"), AT_THE_LIMITS, ids=lambda value: str(value)[:50])
+def test_the_last_value_within_each_limit_stays_and_the_next_one_goes(
+    schema: dict[str, Any], inside: list[Any], outside: list[Any]
+) -> None:
+    check(schema)
+    validator = jsonschema.Draft202012Validator(bounded(schema))
+    assert [value for value in inside if not validator.is_valid(value)] == []
+    assert [value for value in outside if validator.is_valid(value)] == []

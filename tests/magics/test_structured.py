@@ -194,6 +194,20 @@ def test_another_refusal_is_not_repeated(shell: Notebook) -> None:
     assert len(server.exchanges) == 1
 
 
+def test_a_400_for_another_reason_keeps_the_schema_on(shell: Notebook) -> None:
+    sent: list[Any] = []
+
+    def script(exchange: Exchange) -> None:
+        sent.append(exchange.json["response_format"]["type"])
+        exchange.reply({"error": {"message": "The value is too large.", "param": "max_tokens"}}, 400)
+
+    shell.run(CITY)
+    with scripted(script):
+        runs = [shell.run("%%skytells_chat --schema City --no-stream\nWhich city?") for _ in range(2)]
+    assert [type(ran.error) for ran in runs] == [BadRequestError] * 2
+    assert sent == ["json_schema"] * 2
+
+
 class Place(BaseModel):
     name: str
 
