@@ -3,6 +3,7 @@
 #   make lab      open the notebooks in JupyterLab
 #   make test     every test
 #   make check    lint, types, contracts, docstrings
+#   make mutants  change the package in N places, drawn by SEED, and see whether the tests notice; an hour for N=40
 #   make bench    measure against the peers, half an hour; QUICK=1 under three minutes, beside one of them
 #   make clean    remove what the verbs made
 
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test check bench clean
+.PHONY: help demo lab test check mutants bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -40,6 +41,10 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 	$(BIN)/codespell *.md docs benchmarks/README.md notebooks/*.ipynb binder
 	$(BIN)/python -m pytest --quiet tests/test_docstrings.py -k sections
+
+mutants: $(VENV)/.dev
+	@$(models)
+	$(BIN)/python tests/mutation --seed $(or $(SEED),1) -n $(or $(N),40)
 
 comma := ,
 bench: PACING = $(if $(QUICK),quick-pacing,pacing)

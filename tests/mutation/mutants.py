@@ -1,0 +1,100 @@
+"""Single mutants of a module: the operators of mutmut, each applied at one place."""
+
+from __future__ import annotations
+
+import difflib
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import libcst
+from mutmut.mutation.mutators import mutation_operators
+
+SKIPPED = frozenset({"operator_string"})
+"""Another spelling of a message is no fault that a test has to notice."""
+NOTHING_TO_TEST = ("__main__.py",)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A module with one change. ``path`` is relative to the root of the project."""
+
+    path: str
+    operator: str
+    before: str
+    after: str
+
+    @property
+    def diff(self) -> str:
+        lines = difflib.unified_diff(
+            self.before.splitlines(), self.after.splitlines(), self.path, "mutant", "", "", 1, ""
+        )
+        return "\n".join(lines)
+
+    @property
+    def change(self) -> tuple[str, str]:
+        """The lines that were removed and those that were added, without their indentation."""
+        lines = self.diff.splitlines()[2:]
+        removed, added = ([line[1:].strip() for line in lines if line.startswith(sign)] for sign in "-+")
+        return "\n".join(removed), "\n".join(added)
+
+
+class _Places(libcst.CSTVisitor):
+    """Every node that a mutation can stand in for, by the name of the operator; annotations are left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[str, list[tuple[libcst.CSTNode, libcst.CSTNode]]] = defaultdict(list)
+
+    def on_visit(self, node: libcst.CSTNode) -> bool:
+        if isinstance(node, libcst.Annotation | libcst.Decorator | libcst.ImportFrom | libcst.Import):
+            return False
+        if isinstance(node, libcst.If) and isinstance(node.test, libcst.Name) and node.test.value == "TYPE_CHECKING":
+            return False
+        for kind, operator in mutation_operators:
+            if isinstance(node, kind) and operator.__name__ not in SKIPPED:
+                self.found[operator.__name__].extend((node, mutated) for mutated in operator(node))
+        return True
+
+
+def mutants_of(root: Path, path: str, rng: random.Random) -> Iterator[Mutant]:
+    """Mutants of one module in random order: an operator that fits is drawn first, then a place for it."""
+    source = (root / path).read_text("utf-8")
+    module = libcst.parse_module(source)
+    places = _Places()
+    module.visit(places)
+    # In the order of the names, so that a seed gives the same mutants wherever it is used.
+    by_operator = {name: rng.sample(found, len(found)) for name, found in sorted(places.found.items())}
+    while by_operator := {name: found for name, found in by_operator.items() if found}:
+        name = rng.choice(list(by_operator))
+        node, mutated = by_operator[name].pop()
+        changed = module.deep_replace(node, mutated)
+        assert isinstance(changed, libcst.Module)
+        after = changed.code
+        try:
+            compile(after, path, "exec")
+        except SyntaxError:
+            continue
+        yield Mutant(path, name, source, after)
+
+
+def sample(root: Path, package: str, seed: int, count: int) -> list[Mutant]:
+    """So many mutants of the package, drawn by the seed; a module with more lines is drawn more often."""
+    rng = random.Random(seed)
+    paths = sorted(p for p in (root / package).rglob("*.py") if p.name not in NOTHING_TO_TEST)
+    lines = [len(path.read_text("utf-8").splitlines()) for path in paths]
+    streams: dict[str, Iterator[Mutant]] = {}
+    drawn: list[Mutant] = []
+    for _ in range(20 * count):
+        (chosen,) = rng.choices(paths, lines)
+        path = chosen.relative_to(root).as_posix()
+        if path not in streams:
+            streams[path] = mutants_of(root, path, random.Random(f"{seed} {path}"))
+        mutant = next(streams[path], None)
+        if mutant is not None:
+            drawn.append(mutant)
+        if len(drawn) == count:
+            break
+    return drawn

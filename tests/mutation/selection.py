@@ -1,0 +1,43 @@
+"""Which tests cover a module, from the names of folders, files and imports alone."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+
+def tests_for(root: Path, path: str) -> list[str]:
+    """Test files for a module, the nearest first: named like it, importing it, in the folder that mirrors its own."""
+    module = Path(path)
+    tests = root / "tests"
+    parts = list(module.with_suffix("").parts)
+    name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    stem = parts[-1] if parts[-1] != "__init__" else parts[-2]
+    folder = tests.joinpath(*parts[1:-1])
+    while not folder.is_dir():
+        folder = folder.parent
+    near = sorted(folder.glob("test_*.py") if folder == tests else folder.rglob("test_*.py"))
+    everywhere = sorted(tests.rglob("test_*.py"))
+    importing = [file for file in everywhere if name in _imports(file)]
+    named = [file for file in near if stem.strip("_") in file.stem]
+    # Tests of the command line, of documents and of packages import no module: they are the last resort.
+    mirrored = (
+        sorted(near, key=lambda file: -file.read_text("utf-8").count(stem.strip("_s"))) if folder != tests else []
+    )
+    users = [file for file in everywhere if any(one.startswith(f"{name}.") for one in _imports(file))]
+    order = [*named, *importing, *mirrored, *users] or near
+    return [file.relative_to(root).as_posix() for file in dict.fromkeys(order)]
+
+
+@cache
+def _imports(file: Path) -> frozenset[str]:
+    """Modules that a file imports, and ``from`` each module the names in it, dotted."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return frozenset(found)

@@ -1,0 +1,67 @@
+"""The mutants that a seed gives, and the tests that are chosen for them."""
+
+from __future__ import annotations
+
+import random
+import tomllib
+from pathlib import Path
+
+from mutants import mutants_of, sample
+from selection import tests_for as chosen_for
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = "skytells_nb"
+MODULE = '''"""A module."""
+
+from typing import Any
+
+LIMIT: Any = 3
+
+
+def clip(number: int | None, least: int = 0) -> int:
+    """At most the limit."""
+    if number is None or number < least:
+        raise ValueError(f"too small: {least}")
+    return LIMIT if number > LIMIT else number
+'''
+
+
+def test_a_mutant_is_one_change_that_compiles(tmp_path: Path) -> None:
+    (tmp_path / "module.py").write_text(MODULE, "utf-8")
+    mutants = list(mutants_of(tmp_path, "module.py", random.Random(1)))
+    added = {mutant.change[1] for mutant in mutants}
+    assert {"LIMIT: Any = None", "LIMIT: Any = 4", "if number is None or number <= least:"} <= added
+    assert {"if number is None and number < least:", "if number is not None or number < least:"} <= added
+    assert "def clip(number: int | None, least: int = 1) -> int:" in added
+    assert len({mutant.after for mutant in mutants}) == len(mutants)
+    for mutant in mutants:
+        compile(mutant.after, "module.py", "exec")
+        assert mutant.before == MODULE
+        assert [text.count("\n") for text in mutant.change] == [0, 0]
+        assert not any("int & None" in text or "XX" in text for text in mutant.change)
+
+
+def test_a_seed_gives_the_same_mutants_again_and_another_seed_others() -> None:
+    one, again, other = (sample(ROOT, PACKAGE, seed, 6) for seed in (1, 1, 2))
+    assert len(one) == 6
+    assert one == again
+    assert one != other
+
+
+def test_every_module_has_tests_and_the_nearest_come_first() -> None:
+    for path in sorted((ROOT / PACKAGE).rglob("*.py")):
+        chosen = chosen_for(ROOT, path.relative_to(ROOT).as_posix())
+        assert chosen, path
+        assert len(set(chosen)) == len(chosen)
+        assert all((ROOT / test).is_file() for test in chosen)
+        if path.parent.parent == ROOT and (ROOT / "tests" / f"test_{path.stem}.py").exists():
+            assert chosen[0].startswith(f"tests/test_{path.stem}")
+
+
+def test_changes_that_no_test_can_notice_are_still_in_the_package() -> None:
+    lines = {line.strip() for path in (ROOT / PACKAGE).rglob("*.py") for line in path.read_text("utf-8").splitlines()}
+    entries = tomllib.loads((Path(__file__).parent / "equivalent.toml").read_text("utf-8"))["mutant"]
+    for entry in entries:
+        assert set(entry["before"].splitlines()) <= lines, entry
+        assert entry["reason"]
+        assert entry["before"] != entry["after"]
