@@ -131,6 +131,15 @@ def test_a_parameter_that_contains_itself_is_refused() -> None:
         key({"stop": loop})
 
 
+def test_a_parameter_may_be_nested_a_hundred_deep() -> None:
+    value: Any = 1
+    for _ in range(100):
+        value = [value]
+    assert KeyMaker(endpoint="chat", model="m", origin="o", params={"deep": value}).keys(["a"])
+    with pytest.raises(InputError, match="deep is nested more than 100 deep"):
+        KeyMaker(endpoint="chat", model="m", origin="o", params={"deep": [value]})
+
+
 def test_a_pickled_maker_makes_the_same_keys() -> None:
     """Workers on other machines must find what this one stored."""
     original = maker({"dimensions": 8})

@@ -54,7 +54,17 @@ def test_a_miss_says_how_many_are_missing(recording: Path) -> None:
         store.get_many([key(1), key(8), key(9)])
     for said in (str(recording), "%skytells cache export", "leave replay mode"):
         assert said in str(caught.value)
+    assert "damaged" not in str(caught.value)
     store.close()
+
+
+def test_hits_and_misses_add_up_over_look_ups(recording: Path) -> None:
+    with closing(ReplayStore(recording)) as store:
+        for keys in ([key(1), key(2)], [key(3)], [key(1), key(3)]):
+            store.get_many(keys)
+        with pytest.raises(ReplayMissError):
+            store.get_many([key(8)])
+        assert (store.stats().hits, store.stats().misses) == (5, 1)
 
 
 def test_a_peek_at_what_is_missing_raises_nothing_and_counts_nothing(recording: Path) -> None:

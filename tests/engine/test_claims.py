@@ -157,6 +157,30 @@ def test_what_another_call_could_not_get_is_asked_for_by_the_one_that_waited(tmp
         assert answers(outcome) == ["say 1"]
 
 
+def test_a_call_that_waits_for_nobody_never_reports_that_it_waits(tmp_path: Path) -> None:
+    """Neither while its own rows are in flight nor for the rows that it took over after waiting."""
+    events: list[Progress] = []
+    with served("latency=0.3") as server, connected(server, tmp_path / "c.sqlite", max_in_flight=2) as session:
+        claims, one = claims_for(session.cache.url), Claimant()
+        held = session.engine._keys(JOB, ["say 2"])
+        claims.take(held, one)
+
+        def listen(event: Progress) -> None:
+            events.append(event)
+            if event.waiting and "another call" in event.waiting:
+                claims.release(held, one)
+
+        outcome = session.engine.run(JOB, ["say 1", "say 2"], listen=listen)
+        requests = settled(server, "chat").requests
+    assert answers(outcome) == ["say 1", "say 2"]
+    assert requests == 2
+    waits = ["another call" in (event.waiting or "") for event in events]
+    first, last = waits.index(True), len(waits) - 1 - waits[::-1].index(True)
+    assert any(event.in_flight for event in events[:first])
+    assert any(event.in_flight for event in events[last + 1 :])
+    assert not any(event.in_flight for event, wait in zip(events, waits, strict=True) if wait)
+
+
 def test_an_interrupted_call_gives_its_rows_back(tmp_path: Path) -> None:
     gate = threading.Event()
     with served(generator=EchoGenerator(gate=gate)) as server, connected(server, tmp_path / "c.sqlite") as session:
