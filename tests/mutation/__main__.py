@@ -17,7 +17,7 @@ import tempfile
 import time
 import tomllib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -32,7 +32,7 @@ LEAST_KILLED = 0.95
 TEST_TIMEOUT_S = 60
 """A test that a mutant makes hang has failed."""
 LEFT_OUT = shutil.ignore_patterns(".git", ".*_cache", ".venv*", ".venvs", ".hypothesis", "__pycache__", "dist", "build")
-_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+?\.py\S*)", re.MULTILINE)
+_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+\.py.*?)(?: - .*)?$", re.MULTILINE)
 
 State = Literal["killed", "equivalent", "survived", "out of time", "no verdict"]
 
@@ -77,9 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         with ThreadPoolExecutor(given.workers) as pool:
             results = []
-            for result in pool.map(judge, drawn):
-                results.append(result)
-                show(len(results), result)
+            for future in as_completed([pool.submit(judge, mutant) for mutant in drawn]):
+                results.append(future.result())
+                show(len(results), results[-1])
     return summary(results, given.seed)
 
 
@@ -93,33 +93,41 @@ def judged(copy: Path, mutant: Mutant, timeout: float) -> Result:
     """What the tests say of a mutant; the copy is as it was afterwards."""
     began = time.monotonic()
     file = copy / mutant.path
-    file.write_text(mutant.after, "utf-8")
     try:
-        code, output = run(copy, tests_for(copy, mutant.path), timeout)
+        file.write_text(mutant.after, "utf-8")
+        state, by = verdict(copy, tests_for(copy, mutant.path), timeout)
     finally:
         file.write_text(mutant.before, "utf-8")
-    state, by = verdict(copy, code, output)
+    if state == "killed" and ".py" in by:
+        code, output = run(copy, [by], "", TEST_TIMEOUT_S * 2)
+        if code:
+            state, by = "no verdict", f"{by} fails without the change too\n{output[-2000:]}"
     return Result(mutant, state, by, time.monotonic() - began)
 
 
-def verdict(copy: Path, code: int | None, output: str) -> tuple[State, str]:
-    if code is None:
-        return "out of time", ""
-    if code in (0, 5):
-        return "survived", ""
-    failed = _FAILED.search(output)
-    if failed is None:
-        # Not a failed test but the end of the process: by a signal, or while the tests were collected.
-        return ("killed", f"exit code {code}") if code < 0 or code in (1, 2, 4) else ("no verdict", output[-2000:])
-    name = failed.group(1)
-    again, output = run(copy, [name], TEST_TIMEOUT_S * 2)
-    return ("killed", name) if again == 0 else ("no verdict", f"{name} fails without the change too\n{output[-2000:]}")
+def verdict(copy: Path, tests: Sequence[str], timeout: float) -> tuple[State, str]:
+    """Whether a test fails, and which; the slow ones are asked last."""
+    give_up = time.monotonic() + timeout
+    for marks in ("not slow and not browser", "slow and not browser"):
+        code, output = run(copy, tests, marks, give_up - time.monotonic())
+        if code is None:
+            return "out of time", ""
+        failed = _FAILED.search(output)
+        if failed is not None:
+            name = failed.group(1)
+            # A test that fails by chance has noticed nothing.
+            again, output = run(copy, [name], "", TEST_TIMEOUT_S * 2)
+            return ("no verdict", f"{name} fails by chance\n{output[-2000:]}") if again == 0 else ("killed", name)
+        if code not in (0, 5):
+            # Not a failed test but the end of the process: by a signal, or before the tests began.
+            return ("killed", f"exit code {code}") if code < 0 or code in (1, 2, 4) else ("no verdict", output[-2000:])
+    return "survived", ""
 
 
-def run(copy: Path, tests: Sequence[str], timeout: float) -> tuple[int | None, str]:
+def run(copy: Path, tests: Sequence[str], marks: str, timeout: float) -> tuple[int | None, str]:
     """pytest's exit code, ``None`` where the time did not suffice, and what it printed."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "--tb=no", f"--timeout={TEST_TIMEOUT_S}"]
-    command += ["-m", "not slow and not browser", "-p", "no:cacheprovider", "-p", "no:randomly", *tests]
+    command += ["-m", marks, "-p", "no:cacheprovider", "-p", "no:randomly", "--hypothesis-profile=ci", *tests]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(copy), os.environ.get("PYTHONPATH", "")])}
     environment |= {"PYTHONDONTWRITEBYTECODE": "1"}
     process = subprocess.Popen(
@@ -127,7 +135,7 @@ def run(copy: Path, tests: Sequence[str], timeout: float) -> tuple[int | None, s
         start_new_session=True,
     )  # fmt: skip
     try:
-        output, _ = process.communicate(timeout=timeout)
+        output, _ = process.communicate(timeout=max(timeout, 1.0))
     except subprocess.TimeoutExpired:
         return None, ""
     finally:
