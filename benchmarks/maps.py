@@ -85,7 +85,7 @@ def by_library(matrix: Any) -> dict[str, Any]:
 
 
 def trust(matrix: Any, points: Any) -> float:
-    from skytells_nb.plots.quality import measure
+    from skytells_nb.plots.maps.quality import measure
 
     found = measure(matrix, np.asarray(points, dtype=np.float32))
     assert found is not None

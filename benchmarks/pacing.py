@@ -22,8 +22,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from skytells_nb.local.api.rate_limits import Limits
 from skytells_nb.local.faults import Faults
-from skytells_nb.local.limits import Limits
 from skytells_nb.local.server import LocalServer
 
 GRID = ((25, 2.0), (50, 1.0), (200, 1.0))

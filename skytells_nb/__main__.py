@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from skytells_nb.cli import main
+from skytells_nb.cli.main import main
 
 raise SystemExit(main())

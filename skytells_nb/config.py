@@ -8,7 +8,7 @@
 4. the file ``config.toml`` in the user's configuration folder (``SKYTELLS_CONFIG`` names another)
 5. the defaults below
 
-The API key is no setting: it is looked up where it is used (``transport/keys.py``) and stands in no file of ours.
+The API key is not a setting: ``client/transport/auth.py`` looks it up where it is used, and it is in no file.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import Any, TypedDict
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from skytells_nb.client.transport.auth import KEY_VARIABLE
 from skytells_nb.errors import ConfigurationError
-from skytells_nb.transport.keys import KEY_VARIABLE
+from skytells_nb.types.models import DEFAULT_EMBEDDING_MODEL, DEFAULT_MODEL
 from skytells_nb.user_dirs import user_cache_dir, user_config_dir
-from skytells_nb.wire.models import DEFAULT_EMBEDDING_MODEL, DEFAULT_MODEL
 
 
 class Settings(BaseSettings):

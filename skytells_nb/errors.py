@@ -37,9 +37,13 @@ Interrupted                       a KeyboardInterrupt: what was finished is kept
 from __future__ import annotations
 
 import html
+import os
 import re
+import sys
 import traceback
+import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 __all__ = [
@@ -491,3 +495,15 @@ def _without_message(status: int, body: Any) -> str:
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and value else None
+
+
+_PACKAGE = str(Path(__file__).parent) + os.sep
+
+
+def warn(message: str) -> None:
+    """A SkytellsWarning from the nearest line outside this library."""
+    depth, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+        depth += 1
+    warnings.warn(message, SkytellsWarning, stacklevel=depth)

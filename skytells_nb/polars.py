@@ -13,8 +13,8 @@ from typing import Any, cast
 
 import pandas as pd
 
+from skytells_nb.accessor.call import hand_over
 from skytells_nb.accessor.frame import FrameAccessor
-from skytells_nb.accessor.runs import hand_over
 from skytells_nb.accessor.series import SeriesAccessor
 from skytells_nb.errors import InputError, MissingExtraError
 

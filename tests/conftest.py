@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from skytells_nb.local.server import LocalServer
     from skytells_nb.session import Session
 
-# How long an example takes says nothing where every core has something else to do as well.
-settings.register_profile("shared", parent=settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("shared")
-
 CI = os.environ.get("CI", "").lower() in ("1", "true")
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 MOST_WORKERS = 4
@@ -79,7 +75,7 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     os.environ.setdefault("NUMBA_CACHE_DIR", str(cache / "skytells-nb" / "numba"))
-    from skytells_nb.local import weights
+    from skytells_nb.local.generation import weights
 
     os.environ["SKYTELLS_LOCAL_DIR"] = str(weights.directory())
     # A developer's own key must neither be found nor sent.
@@ -177,7 +173,7 @@ def chat_weights() -> Path:
     Without it, or without the runtime for it, they are skipped and say so; in CI they fail.
     """
     from skytells_nb.errors import LocalServerError
-    from skytells_nb.local import llama, weights
+    from skytells_nb.local.generation import llama, weights
 
     try:
         unable = llama.missing()

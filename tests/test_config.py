@@ -13,8 +13,8 @@ import pytest
 from skytells_nb.config import SettingOptions, Settings, config_file, read_settings
 from skytells_nb.errors import ConfigurationError
 from skytells_nb.session import connect
+from skytells_nb.types.models import DEFAULT_EMBEDDING_MODEL, DEFAULT_MODEL
 from skytells_nb.user_dirs import cache_dir, user_cache_dir
-from skytells_nb.wire.models import DEFAULT_EMBEDDING_MODEL, DEFAULT_MODEL
 
 SECRET = "sk-in-the-wrong-place"
 

@@ -22,7 +22,7 @@ from skytells_nb.client.chat import Completions
 from skytells_nb.client.embeddings import Embeddings
 from skytells_nb.client.models import Models
 from skytells_nb.client.responses import Responses
-from skytells_nb.client.stream import AnswerStream
+from skytells_nb.client.streaming import AnswerStream
 from skytells_nb.session import Session
 
 CHECKS = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["tool"]["numpydoc_validation"]

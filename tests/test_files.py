@@ -16,8 +16,8 @@ import pytest
 from served import connected, served
 
 from skytells_nb import columns, files
-from skytells_nb.accessor.kinds import Kind
-from skytells_nb.accessor.schema_columns import column_of_kind
+from skytells_nb.accessor.structured.columns import column_of_kind
+from skytells_nb.accessor.structured.field_types import Kind
 from skytells_nb.errors import InputError
 
 PAGE = (Path(__file__).parent.parent / "docs" / "columns.md").read_text()

@@ -22,9 +22,9 @@ from skytells_nb.engine.report import Report
 from skytells_nb.errors import ConfigurationError, MissingKeyError
 from skytells_nb.local.server import LocalServer
 from skytells_nb.session import Session, Totals
-from skytells_nb.wire.chat import ChatCompletion
-from skytells_nb.wire.models import Price
-from skytells_nb.wire.responses import Response
+from skytells_nb.types.chat import ChatCompletion
+from skytells_nb.types.models import Price
+from skytells_nb.types.responses import Response
 
 KEY = "sk-of-a-session-0123456789"
 URL = "https://own.example/v1"

@@ -9,32 +9,24 @@ from typing import Any, Literal, Unpack, overload
 
 import pandas as pd
 
-from skytells_nb.accessor.few_shot import Examples
+from skytells_nb.accessor.call import Call, RunOptions, check_options, remembered
+from skytells_nb.accessor.methods import TextVerbs
+from skytells_nb.accessor.methods.preview import PreviewDoor
+from skytells_nb.accessor.methods.search import VectorVerbs
+from skytells_nb.accessor.methods.style import StyleDoor
 from skytells_nb.accessor.parquet import embed_to_file
-from skytells_nb.accessor.policies import SafetyChoice, SafetyPolicy
-from skytells_nb.accessor.preview import PreviewDoor
-from skytells_nb.accessor.prompts import Asking, PromptOptions, prompts_of, split_options, with_effort
-from skytells_nb.accessor.repair import REPAIRS, check_repair
-from skytells_nb.accessor.row_problems import refuse, told
-from skytells_nb.accessor.runs import (
-    Call,
-    RunOptions,
-    check_options,
-    remembered,
-)
-from skytells_nb.accessor.schema_columns import column_names
-from skytells_nb.accessor.style import StyleDoor
-from skytells_nb.accessor.text_verbs import TextVerbs
-from skytells_nb.accessor.texts import column_of, texts_of
-from skytells_nb.accessor.typed import Schema
-from skytells_nb.accessor.values import complete_texts, embed_texts, prompt_job
-from skytells_nb.accessor.vector_verbs import VectorVerbs
-from skytells_nb.accessor.withhold import withhold
-from skytells_nb.engine.dialogues import Api
+from skytells_nb.accessor.prompts.build import Asking, PromptOptions, prompts_of, split_options, with_effort
+from skytells_nb.accessor.prompts.few_shot import Examples
+from skytells_nb.accessor.results import complete_texts, embed_texts, prompt_job, refuse, told
+from skytells_nb.accessor.safety import SafetyChoice, SafetyPolicy, withhold
+from skytells_nb.accessor.structured.columns import column_names
+from skytells_nb.accessor.structured.repair import REPAIRS, check_repair
+from skytells_nb.accessor.structured.schema import Schema
+from skytells_nb.accessor.text_columns import column_of, texts_of
 from skytells_nb.engine.engine import OnError
-from skytells_nb.engine.events import Listener
-from skytells_nb.engine.job import embedding_job
-from skytells_nb.engine.report import Estimate, Report
+from skytells_nb.engine.operations.conversation import Api
+from skytells_nb.engine.operations.jobs import embedding_job
+from skytells_nb.engine.report import Estimate, Listener, Report
 from skytells_nb.errors import InputError
 from skytells_nb.session import current
 

@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from skytells_nb.accessor.runs import Call
-from skytells_nb.accessor.texts import Texts
-from skytells_nb.engine.answers import VectorFile
-from skytells_nb.engine.job import embedding_job
-from skytells_nb.engine.outcome import Outcome
+from skytells_nb.accessor.call import Call
+from skytells_nb.accessor.text_columns import Texts
+from skytells_nb.engine.operations.jobs import embedding_job
+from skytells_nb.engine.results import Outcome, VectorFile
 from skytells_nb.errors import InputError, MissingExtraError, SkytellsError
 
 ROWS_PER_GROUP = 10_000

@@ -2,23 +2,177 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, Unpack
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeVar, Unpack
 
 import pandas as pd
 
-from skytells_nb.accessor.repair import REPAIRS, check_repair
-from skytells_nb.accessor.row_problems import told
-from skytells_nb.accessor.runs import Call, RunOptions, check_options, remember, remembered
-from skytells_nb.accessor.series_verbs import SeriesVerbs
-from skytells_nb.accessor.texts import texts_of
-from skytells_nb.accessor.typed import Schema
-from skytells_nb.accessor.values import complete_texts, embed_texts, prompt_job
+from skytells_nb.accessor.call import Call, RunOptions, check_options, hand_over, remember, remembered
+from skytells_nb.accessor.frame import FrameAccessor
+from skytells_nb.accessor.results import complete_texts, embed_texts, prompt_job, told
+from skytells_nb.accessor.structured.repair import REPAIRS, check_repair
+from skytells_nb.accessor.structured.schema import Schema
+from skytells_nb.accessor.text_columns import texts_of
 from skytells_nb.engine.engine import OnError
-from skytells_nb.engine.events import Listener
-from skytells_nb.engine.report import Report
+from skytells_nb.engine.report import Listener, Report
 from skytells_nb.errors import InputError
 from skytells_nb.session import current
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _keywords_of(verb: Callable[..., Any], *without: str) -> Callable[[Method], Method]:
+    """Give a method the keywords of a frame's verb, but some, for those who ask which there are."""
+
+    def with_keywords(method: Method) -> Method:
+        own, theirs = inspect.signature(method), inspect.signature(verb)
+        named = [part for part in own.parameters.values() if part.kind is part.POSITIONAL_OR_KEYWORD]
+        more = [
+            part.replace(kind=part.VAR_KEYWORD if part.kind is part.VAR_KEYWORD else part.KEYWORD_ONLY)
+            for name, part in theirs.parameters.items()
+            if name not in own.parameters and name not in ("column", *without)
+        ]
+
+        @functools.wraps(method)
+        def call(*given: Any, **keywords: Any) -> Any:
+            return method(*given, **keywords)
+
+        call.__signature__ = own.replace(parameters=[*named, *more])  # type: ignore[attr-defined]
+        return call  # type: ignore[return-value]
+
+    return with_keywords
+
+
+class SeriesVerbs:
+    """What language models do with one column of texts."""
+
+    _series: pd.Series[Any]
+
+    @_keywords_of(FrameAccessor.classify)
+    def classify(self, labels: Sequence[str] | Mapping[str, str], **keywords: Any) -> pd.Series[Any] | pd.DataFrame:
+        """The one of ``labels`` that fits each text best, a category; see ``df.skytells.classify`` for the keywords.
+
+        A frame where the verb makes several columns: with ``multi=True`` or ``details=True``.
+
+        >>> pd.Series(["I love it!", None]).skytells.classify(["good", "bad"], progress=False).cat.categories.tolist()
+        ['good', 'bad']
+        """
+        return self._made("classify", labels, **keywords)
+
+    @_keywords_of(FrameAccessor.extract)
+    def extract(self, schema: Schema, **keywords: Any) -> pd.DataFrame:
+        """A frame with a column for each field of ``schema``; see ``df.skytells.extract`` for the keywords.
+
+        >>> schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+        >>> pd.Series(["Rex is a dog."]).skytells.extract(schema, progress=False).columns.tolist()
+        ['name']
+        """
+        made: pd.DataFrame = self._frame("extract", schema, **keywords)
+        return made
+
+    @_keywords_of(FrameAccessor.translate)
+    def translate(self, to: str, **keywords: Any) -> pd.Series[Any] | pd.DataFrame:
+        """The texts in the language ``to``; see ``df.skytells.translate`` for the keywords.
+
+        A frame with ``details=True``.
+
+        >>> pd.Series(["Good morning", None]).skytells.translate("French", progress=False).isna().tolist()
+        [False, True]
+        """
+        return self._made("translate", to, **keywords)
+
+    @_keywords_of(FrameAccessor.moderate)
+    def moderate(self, **keywords: Any) -> pd.DataFrame:
+        """A frame with the safety filter's verdict on each text; see ``df.skytells.moderate`` for its columns.
+
+        >>> verdicts = pd.Series(["Have a nice day.", None]).skytells.moderate(progress=False)
+        >>> verdicts["moderation_filtered"].isna().tolist()
+        [False, True]
+        """
+        made: pd.DataFrame = self._frame("moderate", **keywords)
+        return made
+
+    @_keywords_of(FrameAccessor.filter, "keep", "details")
+    def filter(self, question: str, **keywords: Any) -> pd.Series[Any]:
+        """The texts for which the answer to ``question`` is yes; see ``df.skytells.filter`` for the keywords.
+
+        >>> texts = pd.Series(["The parcel never came.", None])
+        >>> texts.skytells.filter("Is it a complaint?", progress=False).hasnans
+        False
+        """
+        return self._rows("filter", question, **keywords)
+
+    @_keywords_of(FrameAccessor.dedupe, "keep", "into")
+    def dedupe(self, threshold: float = 0.9, **keywords: Any) -> pd.Series[Any]:
+        """The texts without those that mean nearly the same as one before; see ``df.skytells.dedupe``.
+
+        >>> pd.Series(["The parcel is late.", "Great taste!", "the parcel is late"]).skytells.dedupe(
+        ...     0.8, progress=False
+        ... ).index.tolist()
+        [0, 1]
+        """
+        return self._rows("dedupe", threshold=threshold, **keywords)
+
+    @_keywords_of(FrameAccessor.cluster, "text")
+    def cluster(self, n: int | None = None, **keywords: Any) -> pd.Series[Any]:
+        """What each text is about, a category; see ``df.skytells.cluster`` for the keywords.
+
+        >>> texts = pd.Series(["a cat naps", "kittens sleep", "stocks fell", "shares dropped"])
+        >>> texts.skytells.cluster(2, name=False, progress=False).tolist()
+        [0, 0, 1, 1]
+        """
+        made = self._frame("cluster", n=n, **keywords)
+        return self._like(made, keywords.get("into", "cluster"))
+
+    @_keywords_of(FrameAccessor.summarize, "by")
+    def summarize(self, **keywords: Any) -> str | None:
+        """One summary of all texts, ``None`` where it failed; see ``df.skytells.summarize`` for the keywords.
+
+        >>> type(pd.Series(["Fast.", "Friendly."]).skytells.summarize(progress=False)).__name__
+        'str'
+        """
+        said = self._frame("summarize", **keywords)[keywords.get("into", "summary")].iloc[0]
+        return said if isinstance(said, str) else None
+
+    def _frame(self, verb: str, *given: Any, **keywords: Any) -> pd.DataFrame:
+        """The columns that a frame of this one column gets from a verb."""
+        name, frame = self._asked()
+        try:
+            made: pd.DataFrame = getattr(frame.skytells, verb)(name, *given, **keywords)
+        finally:
+            hand_over(frame, self._series)
+        result = made.drop(columns=name, errors="ignore")
+        hand_over(made, result)
+        return result
+
+    def _rows(self, verb: str, *given: Any, **keywords: Any) -> pd.Series[Any]:
+        """The rows that a verb keeps of a frame of this one column."""
+        for word in ("keep", "details"):
+            if word in keywords:
+                raise InputError(f"{verb} of one column gives texts: {word} goes with df.skytells.{verb}.")
+        name, frame = self._asked()
+        try:
+            made = getattr(frame.skytells, verb)(name, *given, **keywords)
+        finally:
+            hand_over(frame, self._series)
+        return self._like(made, name)
+
+    def _made(self, verb: str, *given: Any, **keywords: Any) -> pd.Series[Any] | pd.DataFrame:
+        """The one column that a verb makes, or all where there are several."""
+        made = self._frame(verb, *given, **keywords)
+        return made if made.shape[1] > 1 else self._like(made, made.columns[0])
+
+    def _like(self, made: pd.DataFrame, name: Any) -> pd.Series[Any]:
+        column: pd.Series[Any] = made[name].rename(self._series.name)
+        hand_over(made, column)
+        return column
+
+    def _asked(self) -> tuple[str, pd.DataFrame]:
+        """A frame of this column alone, under a name that no verb gives to what it makes."""
+        name = "texts" if self._series.name is None else f"texts of {self._series.name}"
+        return name, self._series.to_frame(name)
 
 
 class SeriesAccessor(SeriesVerbs):

@@ -8,7 +8,7 @@ from pathlib import Path
 from skytells_nb.cache.key import KeyMaker
 from skytells_nb.cache.memory import MemoryStore, OffStore
 from skytells_nb.cache.replay import ReplayStore, export
-from skytells_nb.cache.sqlite import SqliteStore
+from skytells_nb.cache.sqlite.store import SqliteStore
 from skytells_nb.cache.store import CacheStats, CacheStore
 from skytells_nb.errors import CacheError
 

@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from skytells_nb.cache.answers import Row, insert, select, totals
-from skytells_nb.cache.connections import Connections, DamagedFile
-from skytells_nb.cache.database import connect, connect_read_only, explain, is_damage
-from skytells_nb.cache.envelope import unwrap
 from skytells_nb.cache.memory import OffStore
+from skytells_nb.cache.sqlite.checksum import unwrap
+from skytells_nb.cache.sqlite.connection_pool import Connections, DamagedFile
+from skytells_nb.cache.sqlite.database import connect, connect_read_only, explain, is_damage
+from skytells_nb.cache.sqlite.queries import Row, insert, select, totals
 from skytells_nb.cache.store import CacheStats, CacheStore
 from skytells_nb.errors import CacheError, ReplayMissError
 

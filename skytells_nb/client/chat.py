@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, Unpack, overload
 
-from skytells_nb.client.exchange import build, encode, parse, plain, validate
 from skytells_nb.client.parameters import ChatParams, expand_signature, request_fields
-from skytells_nb.client.stream import AnswerStream
-from skytells_nb.transport.http import Transport
-from skytells_nb.wire.chat import (
+from skytells_nb.client.serialization import build, encode, parse, plain, validate
+from skytells_nb.client.streaming import AnswerStream
+from skytells_nb.client.transport.transport import Transport
+from skytells_nb.types.chat import (
     ChatCompletion,
     ChatCompletionChunk,
     ChatMessage,
@@ -20,7 +20,7 @@ from skytells_nb.wire.chat import (
     FunctionCall,
     ToolCall,
 )
-from skytells_nb.wire.safety import Safety, findings, prompt_findings
+from skytells_nb.types.safety import Safety, findings, prompt_findings
 
 Messages: TypeAlias = Sequence[Mapping[str, Any] | ChatMessage] | str
 ChatStream: TypeAlias = AnswerStream[ChatCompletionChunk, ChatCompletion]

@@ -11,9 +11,9 @@ from skytells_nb.client.chat import Chat
 from skytells_nb.client.embeddings import Embeddings
 from skytells_nb.client.models import Models
 from skytells_nb.client.responses import Responses
-from skytells_nb.transport.http import Timeouts, Transport
-from skytells_nb.transport.keys import Key, hidden
-from skytells_nb.transport.limits import RateLimits
+from skytells_nb.client.transport.auth import Key, hidden
+from skytells_nb.client.transport.rate_limits import RateLimits
+from skytells_nb.client.transport.transport import Timeouts, Transport
 
 
 class Skytells:

@@ -7,12 +7,12 @@ from typing import Any, Literal, Unpack
 
 import pydantic
 
-from skytells_nb.client.exchange import build, encode, parse
 from skytells_nb.client.parameters import EmbeddingParams, expand_signature, request_fields
+from skytells_nb.client.serialization import build, encode, parse
+from skytells_nb.client.transport.status_errors import hidden_refusal
+from skytells_nb.client.transport.transport import Pending, Reply, Transport
 from skytells_nb.errors import BadRequestError
-from skytells_nb.transport.http import Pending, Reply, Transport
-from skytells_nb.transport.refusal import hidden_refusal
-from skytells_nb.wire.embeddings import EmbeddingRequest, EmbeddingResponse, answer_count_error
+from skytells_nb.types.embeddings import EmbeddingRequest, EmbeddingResponse, answer_count_error
 
 
 class Embeddings:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from skytells_nb.client.exchange import parse, parse_json, validate
+from skytells_nb.client.serialization import parse, parse_json, validate
+from skytells_nb.client.transport.transport import Transport
 from skytells_nb.errors import AnswerError, InputError
-from skytells_nb.transport.http import Transport
-from skytells_nb.wire.models import Model
+from skytells_nb.types.models import Model
 
 
 class Models:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, Unpack, overload
 
-from skytells_nb.client.exchange import build, encode, parse, plain, validate
 from skytells_nb.client.parameters import ResponsesParams, expand_signature, request_fields
-from skytells_nb.client.stream import AnswerStream
+from skytells_nb.client.serialization import build, encode, parse, plain, validate
+from skytells_nb.client.streaming import AnswerStream
+from skytells_nb.client.transport.transport import Transport
 from skytells_nb.errors import AnswerError
-from skytells_nb.transport.http import Transport
-from skytells_nb.wire.responses import (
+from skytells_nb.types.responses import (
     TERMINAL_EVENTS,
     ContentPart,
     OutputItem,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from skytells_nb.errors import BudgetExceededError, InputError
-from skytells_nb.wire.models import Price
+from skytells_nb.types.models import Price
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,19 +14,15 @@ from numpy.typing import NDArray
 from skytells_nb.cache.key import KeyMaker
 from skytells_nb.cache.store import CacheStore
 from skytells_nb.client.client import Skytells
-from skytells_nb.engine.answers import Answers
 from skytells_nb.engine.budget import Budget
-from skytells_nb.engine.claims import Claims, claims_for
-from skytells_nb.engine.events import Listener, ignore
-from skytells_nb.engine.execution import Execution
-from skytells_nb.engine.job import Job, Pace
-from skytells_nb.engine.outcome import Outcome
-from skytells_nb.engine.pace import Pacer, pacer_for
-from skytells_nb.engine.plan import Plan, pack, plan, token_estimates
-from skytells_nb.engine.report import Estimate, Report
-from skytells_nb.engine.request import Request
+from skytells_nb.engine.operations.jobs import Job, Pace
+from skytells_nb.engine.planning import Plan, Request, pack, plan, scale_for, token_estimates
+from skytells_nb.engine.rate_limit.limiter import Pacer, pacer_for
+from skytells_nb.engine.report import Estimate, Listener, Report, ignore
+from skytells_nb.engine.results import Answers, Outcome
 from skytells_nb.engine.retry import RetryPolicy
-from skytells_nb.engine.tokens import scale_for
+from skytells_nb.engine.run import Execution
+from skytells_nb.engine.single_flight import Claims, claims_for
 from skytells_nb.errors import (
     CacheError,
     CancelledError,
@@ -36,8 +32,8 @@ from skytells_nb.errors import (
     RowError,
     SkytellsError,
 )
-from skytells_nb.wire.embeddings import MAX_REQUEST_TOKENS
-from skytells_nb.wire.models import Price
+from skytells_nb.types.embeddings import MAX_REQUEST_TOKENS
+from skytells_nb.types.models import Price
 
 OnError = Literal["warn", "raise", "null"]
 

@@ -3,12 +3,159 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
 
-from skytells_nb.engine.course import Course
-from skytells_nb.engine.events import State
+
+@dataclass
+class Totals:
+    """What was used: requests, tokens, US dollars (``None`` where a price was not known), safety verdicts."""
+
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float | None = 0.0
+    filtered: int = 0
+    blocked: int = 0
+    unchecked: int = 0
+    by_model: dict[str, Totals] = field(default_factory=dict)
+
+    def add(self, model: str, requests: int, tokens_in: int, tokens_out: int, cost: float | None) -> None:
+        for totals in (self, self.by_model.setdefault(model, Totals())):
+            totals.requests += requests
+            totals.input_tokens += tokens_in
+            totals.output_tokens += tokens_out
+            totals.cost = None if cost is None or totals.cost is None else totals.cost + cost
+
+
+State = Literal["running", "done", "interrupted", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run stands. Rows count input rows; ``cost`` is US dollars, ``None`` where no price is known."""
+
+    label: str
+    state: State
+    rows: int
+    done: int
+    cached: int
+    failed: int
+    requests: int
+    tokens: int
+    cost: float | None
+    seconds: float
+    retries: int = 0
+    in_flight: int = 0
+    """Requests under way just now."""
+    limit: str | None = None
+    """The account's limit as far as it is known, such as "25 requests per 60 s"."""
+    waiting: str | None = None
+    """What is waited for just now, such as "12 s for the account's limit"."""
+
+    @property
+    def rate(self) -> float:
+        """Rows a second since the start, cached ones not counted."""
+        return (self.done - self.cached) / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Time left at the rate so far; ``None`` before anything came back."""
+        rate = self.rate
+        return (self.rows - self.done) / rate if rate > 0 else None
+
+
+Listener = Callable[[Progress], None]
+
+
+def ignore(event: Progress) -> None:
+    """The listener for runs that nobody watches."""
+
+
+LEAST_S = 0.001
+PER_DOUBLING = 4
+"""Latencies are counted in steps of a fourth of a doubling, so that a percentile is right within 9 %."""
+STEPS = 80
+"""From a millisecond to seventeen minutes."""
+STRETCHES = 240
+"""Stretches of time at most; a run that lasts longer has longer ones."""
+
+
+@dataclass
+class Course:
+    """What became of requests over time, in a few kB however many they are.
+
+    ``latencies[i]`` counts answers that took from ``LEAST_S * 2 ** (i / PER_DOUBLING)`` seconds to the next step.
+    ``answered[i]`` and ``refused[i]`` count requests in the ``i``-th stretch of ``stretch`` seconds since ``started``
+    (Unix time); ``permitted[i]`` is the rate, in requests a second, that was known to be permitted then (``None``:
+    no limit was known). Changed under its owner's lock only.
+    """
+
+    started: float = field(default_factory=time.time)
+    stretch: float = 1.0
+    latencies: list[int] = field(default_factory=list)
+    answered: list[int] = field(default_factory=list)
+    refused: list[int] = field(default_factory=list)
+    permitted: list[float | None] = field(default_factory=list)
+
+    def answer(self, at: float, seconds: float, permitted: float) -> None:
+        """A request was answered ``at`` seconds after the start, having taken so many."""
+        step = int(PER_DOUBLING * math.log2(seconds / LEAST_S)) if seconds > LEAST_S else 0
+        if step >= len(self.latencies):
+            self.latencies.extend([0] * (min(step, STEPS - 1) + 1 - len(self.latencies)))
+        self.latencies[min(step, STEPS - 1)] += 1
+        # The lists may be made anew while the place is found.
+        place = self._stretch(at, permitted)
+        self.answered[place] += 1
+
+    def refuse(self, at: float, permitted: float) -> None:
+        """A request was refused for the account's limit, ``at`` seconds after the start."""
+        place = self._stretch(at, permitted)
+        self.refused[place] += 1
+
+    def copy(self) -> Course:
+        """What is known now."""
+        return replace(
+            self,
+            latencies=self.latencies.copy(),
+            answered=self.answered.copy(),
+            refused=self.refused.copy(),
+            permitted=self.permitted.copy(),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as plain values, with the bounds of the latencies."""
+        names = ("started", "stretch", "latencies", "answered", "refused", "permitted")
+        return {**{name: getattr(self, name) for name in names}, "least": LEAST_S, "per_doubling": PER_DOUBLING}
+
+    def _stretch(self, at: float, permitted: float) -> int:
+        """The place of this moment, where what is permitted is noted."""
+        while at >= STRETCHES * self.stretch:
+            self._halve()
+        place = max(0, int(at / self.stretch))
+        while place >= len(self.answered):
+            self.answered.append(0)
+            self.refused.append(0)
+            self.permitted.append(None)
+        self.permitted[place] = permitted if permitted < math.inf else None
+        return place
+
+    def _halve(self) -> None:
+        """Join each two stretches to one twice as long."""
+        self.stretch *= 2
+        self.answered = _pairs(self.answered)
+        self.refused = _pairs(self.refused)
+        odd = self.permitted[1::2] + [None] * (len(self.permitted) % 2)
+        self.permitted = [
+            later if later is not None else earlier for earlier, later in zip(self.permitted[::2], odd, strict=True)
+        ]
+
+
+def _pairs(counts: list[int]) -> list[int]:
+    return [sum(counts[at : at + 2]) for at in range(0, len(counts), 2)]
 
 
 @dataclass(frozen=True, slots=True)

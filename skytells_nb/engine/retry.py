@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +16,9 @@ from skytells_nb.errors import (
     RateLimitError,
     RequestTimeoutError,
     Retryable,
+    ServerError,
+    SkytellsError,
+    TransportError,
 )
 
 RETRY_AFTER_CAP_S = 120.0
@@ -88,3 +93,110 @@ def told(problem: Exception) -> str:
     status = f" {problem.status}" if isinstance(problem, APIError) else ""
     request = getattr(problem, "request_id", None)
     return f"{type(problem).__name__}{status}{f' (request {request})' if request else ''}"
+
+
+TRIPS_AFTER = 10
+"""Tries that fail one after another before the service counts as down."""
+FREE_RETRIES = 30
+RETRIES_PER_ANSWER = 0.5
+"""What a run may spend on trying again: so many, and a share of the requests that were answered."""
+PROBES = 5
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 8.0
+
+
+class Breaker:
+    """Counts the tries of one run that brought no answer, whoever made them.
+
+    Closed, it lets everything through. After ``TRIPS_AFTER`` failures in a row it opens: one probe goes at a time,
+    after pauses that double; an answer closes it again, and after ``probes`` failed ones the service is given up.
+    Answers that cannot be trusted were paid for, so these get no probe, and a silent service, which was waited for
+    long enough, gets one.
+    """
+
+    def __init__(self, *, probes: int = PROBES, clock: Callable[[], float] = time.monotonic) -> None:
+        self._probes = probes
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._probing: threading.Thread | None = None
+        self._failed_probes = 0
+        self._next_probe = 0.0
+        self._tries = 0
+        self.in_a_row = 0
+        self.answers = 0
+        self.retries = 0
+
+    @property
+    def open(self) -> bool:
+        return self.in_a_row >= TRIPS_AFTER
+
+    @property
+    def waiting(self) -> str | None:
+        """What is waited for, in words; ``None`` while requests flow."""
+        if not self.open:
+            return None
+        return f"the service does not answer; probe {min(self._failed_probes + 1, self._probes)} of {self._probes}"
+
+    def enter(self, stopped: Callable[[], bool]) -> bool:
+        """Wait until this thread may try; ``False`` when the run was stopped meanwhile."""
+        with self._changed:
+            while not stopped():
+                if not self.open:
+                    return True
+                wait = self._next_probe - self._clock()
+                if self._probing in (None, threading.current_thread()) and wait <= 0:
+                    self._probing = threading.current_thread()
+                    return True
+                self._changed.wait(min(0.1, max(0.001, wait)))
+            return False
+
+    def answered(self) -> None:
+        with self._changed:
+            self.answers += 1
+            self._close()
+
+    def failed(self, problem: SkytellsError, *, first: bool = True) -> str | None:
+        """A try ended in this error; why the run should end, ``None`` where it may go on.
+
+        ``first`` is the first failure of its request. A request that the service fails on again and again says no more
+        of the service than once: a few such rows, left over at the end, must not look like a dead service.
+        """
+        with self._changed:
+            if not isinstance(problem, (TransportError, ServerError, AnswerError)):
+                # It was refused, so the service is there.
+                self._close()
+                return None
+            self._tries += 1
+            self.in_a_row += first or not isinstance(problem, ServerError)
+            probe = self._probing is threading.current_thread()
+            if probe:
+                self._probing = None
+                self._failed_probes += 1
+            if not self.open:
+                return None
+            patience = 0 if isinstance(problem, AnswerError) else self._probes
+            if isinstance(problem, RequestTimeoutError):
+                patience = min(1, patience)
+            if isinstance(problem, ConnectError) and not self.answers:
+                patience = 0
+            if self._failed_probes >= patience:
+                return f"{self._tries:,} tries in a row brought no answer: the service seems to be down."
+            self._next_probe = self._clock() + min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0**self._failed_probes)
+            return None
+
+    def may_retry(self) -> str | None:
+        """Count a try that is made again; why it should not be, ``None`` where it may."""
+        with self._changed:
+            if self.retries >= FREE_RETRIES + RETRIES_PER_ANSWER * self.answers:
+                return (
+                    f"{self.retries:,} tries were made again for {self.answers:,} answers: the service fails too often "
+                    "to go on."
+                )
+            self.retries += 1
+            return None
+
+    def _close(self) -> None:
+        if self._tries:
+            self._tries = self.in_a_row = self._failed_probes = 0
+            self._probing = None
+            self._changed.notify_all()

@@ -11,16 +11,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from skytells_nb.local.chat import chat
-from skytells_nb.local.embeddings import embeddings, inputs_of
-from skytells_nb.local.engines import Engines, TextEmbedder, TextGenerator, TextModerator
-from skytells_nb.local.envelope import Problem, json_response
+from skytells_nb.local.api.chat import chat
+from skytells_nb.local.api.embeddings import embeddings, inputs_of
+from skytells_nb.local.api.middleware import Gate
+from skytells_nb.local.api.models import catalogue, find
+from skytells_nb.local.api.pipeline import Inference, Service
+from skytells_nb.local.api.rate_limits import Account, Limits
+from skytells_nb.local.api.responses import Conversations
+from skytells_nb.local.errors import Problem, json_response
 from skytells_nb.local.faults import Faults
-from skytells_nb.local.gate import Gate
-from skytells_nb.local.inference import Inference, Service
-from skytells_nb.local.limits import Account, Limits
-from skytells_nb.local.models import catalogue, find
-from skytells_nb.local.responses import Conversations
+from skytells_nb.local.protocols import Engines, TextEmbedder, TextGenerator, TextModerator
 
 
 def create_app(

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from skytells_nb.errors import AnswerError, ContentPolicyError, ReplayMissError, SkytellsError
 from skytells_nb.magics.question import Answer, Question
-from skytells_nb.magics.structured import Way, refuses_form
-from skytells_nb.widgets.endings import INTERRUPTED, reason_for
-from skytells_nb.wire.chat import ChatCompletion
-from skytells_nb.wire.responses import Response
+from skytells_nb.magics.structured_output import Way, refuses_form
+from skytells_nb.types.chat import ChatCompletion
+from skytells_nb.types.responses import Response
+from skytells_nb.widgets.messages import INTERRUPTED, reason_for
 
 if TYPE_CHECKING:
-    from skytells_nb.magics.screen import Screen
+    from skytells_nb.magics.output import Screen
     from skytells_nb.session import Session
 
 NOT_RECORDED = "A recording holds df.skytells calls and %%skytells_chat cells with --cache, no others."
@@ -40,7 +40,7 @@ def answer_to(session: Session, question: Question, screen: Screen) -> Outcome:
     key = question.key() if question.cache or session.recording else None
     if key is None:
         return ask(session, question, screen)
-    from skytells_nb.engine.work import Completed
+    from skytells_nb.engine.operations.requests import Completed
 
     job, text = key
     try:

@@ -8,20 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from skytells_nb import session as sessions
 from skytells_nb.errors import AnswerError, ContentPolicyError, Interrupted
-from skytells_nb.magics.advice import advise
-from skytells_nb.magics.args import AskArgs, MagicUsageError
 from skytells_nb.magics.ask import Outcome, answer_to
+from skytells_nb.magics.chat_arguments import AskArgs, MagicUsageError
 from skytells_nb.magics.conversations import Conversation, conversation, keep_turn
-from skytells_nb.magics.fences import python_code
-from skytells_nb.magics.images import image_url
-from skytells_nb.magics.notes import metadata, notes
-from skytells_nb.magics.placeholders import fill
+from skytells_nb.magics.formats import python_code
+from skytells_nb.magics.messages import advise, metadata, notes
+from skytells_nb.magics.output import Screen
 from skytells_nb.magics.question import Answer, ChatQuestion, Question, RespondQuestion
-from skytells_nb.magics.screen import Screen
-from skytells_nb.magics.structured import JsonForm, json_form
-from skytells_nb.magics.values import values_text
+from skytells_nb.magics.structured_output import JsonForm, json_form
+from skytells_nb.magics.variables import fill, image_url, values_text
+from skytells_nb.types.safety import Safety, findings
 from skytells_nb.widgets.safe_html import plain
-from skytells_nb.wire.safety import Safety, findings
 
 if TYPE_CHECKING:
     from skytells_nb.session import Session

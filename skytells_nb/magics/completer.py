@@ -8,9 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-from skytells_nb.magics.args import Api, Effort, Format, option_names
-from skytells_nb.magics.cache_args import cache_words
-from skytells_nb.magics.word_args import ACTIONS, WORDS, word_options
+from skytells_nb.magics.chat_arguments import Api, Effort, Format, option_names
+from skytells_nb.magics.command_arguments import ACTIONS, WORDS, cache_words, word_options
 
 _HOOK = "complete_command"
 _FREE = ("-s", "--system", "-t", "--temperature", "--max-tokens", "--stop")
@@ -116,6 +115,6 @@ def _known_models() -> list[str]:
 
 
 def _listed_models() -> list[str]:
-    from skytells_nb.wire.models import DEFAULT_EMBEDDING_MODEL, LISTED_PRICES
+    from skytells_nb.types.models import DEFAULT_EMBEDDING_MODEL, LISTED_PRICES
 
     return [*LISTED_PRICES, DEFAULT_EMBEDDING_MODEL]

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from skytells_nb.magics.args import Api, MagicUsageError
 from skytells_nb.magics.ask import Outcome
+from skytells_nb.magics.chat_arguments import Api, MagicUsageError
 from skytells_nb.magics.question import Message, Question
-from skytells_nb.wire.responses import Response
+from skytells_nb.types.responses import Response
 
 if TYPE_CHECKING:
     from skytells_nb.session import Session

@@ -8,9 +8,8 @@ from typing import Any
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 from traitlets import Bool, Enum, Unicode
 
-from skytells_nb.magics.args import Api, ask_help, parse_line
-from skytells_nb.magics.cache_args import cache_help, parse_cache_line
-from skytells_nb.magics.word_args import WordArgs, parse_word_line, word_help
+from skytells_nb.magics.chat_arguments import Api, ask_help, parse_line
+from skytells_nb.magics.command_arguments import WordArgs, cache_help, parse_cache_line, parse_word_line, word_help
 
 SETTINGS = ("model", "system", "stream", "remote_images")
 
@@ -80,21 +79,22 @@ class SkytellsMagics(Magics):
         if args.help:
             print(cache_help(args.action))
             return
-        from skytells_nb.magics import cache
+        from skytells_nb.magics.commands import run_cache_command
 
-        self._show([cache.do(args)])
+        self._show([run_cache_command(args)])
 
     def _tables(self, args: WordArgs) -> Sequence[Any]:
-        from skytells_nb.magics import status, words
+        from skytells_nb.magics import tables as status
+        from skytells_nb.magics.commands import run_command
 
         if args.word != "config":
-            return words.do(args, self._shell.user_ns)
+            return run_command(args, self._shell.user_ns)
         given = {name: str(getattr(self, name)) for name in SETTINGS}
         changed = [name for name in SETTINGS if getattr(self, name) != self.traits()[name].default_value]
-        return [*words.do(args, self._shell.user_ns), status.magics_table(given, changed)]
+        return [*run_command(args, self._shell.user_ns), status.magics_table(given, changed)]
 
     def _show(self, tables: Sequence[Any]) -> None:
-        from skytells_nb.magics.table import show
+        from skytells_nb.magics.tables import show
 
         show(tables)
 

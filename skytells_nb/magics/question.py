@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from skytells_nb.wire.chat import ChatCompletion, ChatCompletionChunk, ChatMessage, Choice
-from skytells_nb.wire.responses import OutputItem, Response, ResponseEvent
+from skytells_nb.types.chat import ChatCompletion, ChatCompletionChunk, ChatMessage, Choice
+from skytells_nb.types.responses import OutputItem, Response, ResponseEvent
 
 if TYPE_CHECKING:
     from skytells_nb.client.chat import ChatStream
     from skytells_nb.client.client import Skytells
     from skytells_nb.client.responses import ResponseStream
-    from skytells_nb.engine.job import Job
-    from skytells_nb.magics.args import Effort
-    from skytells_nb.magics.structured import JsonForm
+    from skytells_nb.engine.operations.jobs import Job
+    from skytells_nb.magics.chat_arguments import Effort
+    from skytells_nb.magics.structured_output import JsonForm
 
 Answer: TypeAlias = ChatCompletion | Response
 Message: TypeAlias = dict[str, Any]
@@ -121,7 +121,7 @@ class ChatQuestion(Question):
         return ChatCompletion(model=self.model, choices=[Choice(finish_reason=reason, message=ChatMessage(content=""))])
 
     def key(self) -> tuple[Job, str]:
-        from skytells_nb.engine.job import completion_job
+        from skytells_nb.engine.operations.jobs import completion_job
 
         # Of a plain prompt the same key as df.skytells.complete has: either finds what the other paid for.
         beside = {"earlier": list(self.earlier) or None, "images": list(self.images) or None}

@@ -3,16 +3,16 @@
 Importing this is light: plotly, pandas and UMAP load when the first figure is drawn.
 """
 
-from skytells_nb.plots.filtered import filtered_rows
-from skytells_nb.plots.latency import latency
-from skytells_nb.plots.rate import rate
-from skytells_nb.plots.safety import safety
-from skytells_nb.plots.safety_by import safety_by
-from skytells_nb.plots.safety_timeline import safety_timeline
+from skytells_nb.plots.maps.semantic_map import semantic_map
+from skytells_nb.plots.safety_charts.by_group import safety_by
+from skytells_nb.plots.safety_charts.heatmap import safety
+from skytells_nb.plots.safety_charts.table import filtered_rows
+from skytells_nb.plots.safety_charts.timeline import safety_timeline
 from skytells_nb.plots.save import save
-from skytells_nb.plots.semantic_map import semantic_map
 from skytells_nb.plots.theme import summary
-from skytells_nb.plots.usage import usage
+from skytells_nb.plots.usage_charts.latency import latency
+from skytells_nb.plots.usage_charts.rate import rate
+from skytells_nb.plots.usage_charts.usage import usage
 
 __all__ = [
     "filtered_rows",

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from skytells_nb.widgets.chat_panel import ChatPanel
-    from skytells_nb.widgets.explorer import Explorer
+    from skytells_nb.widgets.chat_panel.panel import ChatPanel
+    from skytells_nb.widgets.explorer.explorer import Explorer
 
 __all__ = ["ChatPanel", "Explorer"]
 
@@ -18,11 +18,11 @@ if not TYPE_CHECKING:  # so that a checker finds a misspelled name
 
     def __getattr__(name: str) -> Any:
         if name == "ChatPanel":
-            from skytells_nb.widgets.chat_panel import ChatPanel
+            from skytells_nb.widgets.chat_panel.panel import ChatPanel
 
             return ChatPanel
         if name == "Explorer":
-            from skytells_nb.widgets.explorer import Explorer
+            from skytells_nb.widgets.explorer.explorer import Explorer
 
             return Explorer
         raise AttributeError(f"module 'skytells_nb.widgets' has no attribute {name!r}")

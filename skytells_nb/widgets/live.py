@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 from skytells_nb.widgets.display import Mode, Publish, cell_publish, display_mode, new_display_id
-from skytells_nb.widgets.part import Format, Part, split_at_lines
+from skytells_nb.widgets.growing_text import Format, Part, split_at_lines
 from skytells_nb.widgets.safe_html import escape, plain
 
 MIN_INTERVAL_S = 1 / 8

@@ -9,8 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from skytells_nb.engine.events import Progress
-from skytells_nb.engine.report import dollars
+from skytells_nb.engine.report import Progress, dollars
 from skytells_nb.widgets.display import Mode, Publish, cell_publish, display_mode, new_display_id
 from skytells_nb.widgets.safe_html import escape, plain
 

@@ -16,7 +16,7 @@ from local_fakes import EchoGenerator
 from served import connected, served
 
 import skytells_nb as sky
-from skytells_nb.engine.events import Progress
+from skytells_nb.engine.report import Progress
 from skytells_nb.errors import InputError, Interrupted, ModelNotFoundError, SkytellsWarning
 from skytells_nb.local.server import LocalServer
 

@@ -13,7 +13,7 @@ import pytest
 from local_fakes import HashEmbedder
 
 import skytells_nb as sky
-from skytells_nb.engine.events import Progress
+from skytells_nb.engine.report import Progress
 from skytells_nb.errors import (
     AuthenticationError,
     ConnectError,

@@ -16,8 +16,8 @@ from serving import KEY, Exchange, serving
 
 import skytells_nb as sky
 from skytells_nb.errors import InputError, SkytellsWarning
-from skytells_nb.local.generate import ContextTooLong
-from skytells_nb.local.limits import Limits
+from skytells_nb.local.api.rate_limits import Limits
+from skytells_nb.local.generation.generator import ContextTooLong
 from skytells_nb.local.server import LocalServer
 
 WORDS = [f"word {n}" for n in range(12)]

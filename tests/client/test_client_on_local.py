@@ -11,11 +11,11 @@ from local_fakes import HashEmbedder, fake_server
 
 from skytells_nb import errors
 from skytells_nb.client.client import Skytells
-from skytells_nb.client.stream import AnswerStream
-from skytells_nb.local.envelope import CATALOGUE
+from skytells_nb.client.streaming import AnswerStream
+from skytells_nb.client.transport.transport import Timeouts
+from skytells_nb.local.errors import CATALOGUE
 from skytells_nb.local.faults import Faults
 from skytells_nb.local.server import LocalServer
-from skytells_nb.transport.http import Timeouts
 
 PLAIN = "one two three"
 

@@ -16,7 +16,7 @@ from serving import KEY, Exchange, serving
 
 from skytells_nb.client.client import Skytells
 from skytells_nb.errors import AnswerError, AuthenticationError, BadRequestError, InputError
-from skytells_nb.wire.embeddings import EmbeddingResponse, embedding_item
+from skytells_nb.types.embeddings import EmbeddingResponse, embedding_item
 
 ROWS = np.array([[0.25, -1.5], [3.0, 4.0], [5.0, 6.0]], dtype=np.float32)
 

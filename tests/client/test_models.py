@@ -8,7 +8,7 @@ import pytest
 from answers import replying
 
 from skytells_nb.errors import AnswerError, AuthenticationError, InputError, ModelNotFoundError
-from skytells_nb.wire.models import LISTED_PRICES, Model, Price
+from skytells_nb.types.models import LISTED_PRICES, Model, Price
 
 ROUTER = {
     "name": "DeepBrain Router",

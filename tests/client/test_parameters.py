@@ -15,11 +15,11 @@ from skytells_nb.client.client import Skytells
 from skytells_nb.client.embeddings import Embeddings
 from skytells_nb.client.parameters import ChatParams, EmbeddingParams, ResponsesParams
 from skytells_nb.client.responses import Responses
-from skytells_nb.engine.endpoints import endpoint
+from skytells_nb.engine.operations.endpoints import endpoint
 from skytells_nb.errors import InputError
-from skytells_nb.wire.chat import ChatRequest
-from skytells_nb.wire.embeddings import EmbeddingRequest
-from skytells_nb.wire.responses import ResponsesRequest
+from skytells_nb.types.chat import ChatRequest
+from skytells_nb.types.embeddings import EmbeddingRequest
+from skytells_nb.types.responses import ResponsesRequest
 
 CREATE = {
     "chat": (lambda client: client.chat.completions.create, {"model": "m", "messages": "Hi"}),

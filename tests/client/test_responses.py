@@ -8,7 +8,7 @@ import pytest
 from answers import DONE, SAFE, lines, named, replying, response_stream, streaming
 
 from skytells_nb.errors import InputError, StreamError, TruncatedStreamError
-from skytells_nb.wire.responses import Response
+from skytells_nb.types.responses import Response
 
 REASONING = {"id": "rs_01", "type": "reasoning", "summary": []}
 

@@ -7,7 +7,7 @@ import sys
 import time
 
 import skytells_nb as sky
-from skytells_nb.engine.job import completion_job
+from skytells_nb.engine.operations.jobs import completion_job
 from skytells_nb.errors import Interrupted
 
 interrupted_at = 0.0

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import skytells_nb as sky
-from skytells_nb.engine.job import completion_job, embedding_job
-from skytells_nb.engine.work import Completed
+from skytells_nb.engine.operations.jobs import completion_job, embedding_job
+from skytells_nb.engine.operations.requests import Completed
 
 JOBS = {"chat": completion_job("gpt-5"), "embeddings": embedding_job("skytells-embed-3-small")}
 

@@ -9,9 +9,9 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from skytells_nb.engine.pace import Pacer
-from skytells_nb.local.limits import Account, Admission, Limits
-from skytells_nb.transport.limits import read_limits, read_retry_after
+from skytells_nb.client.transport.rate_limits import read_limits, read_retry_after
+from skytells_nb.engine.rate_limit.limiter import Pacer
+from skytells_nb.local.api.rate_limits import Account, Admission, Limits
 
 NETWORK_S = 0.002
 WAKE_S = 0.001

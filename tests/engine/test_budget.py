@@ -9,7 +9,7 @@ import pytest
 
 from skytells_nb.engine.budget import Budget, Reservation
 from skytells_nb.errors import BudgetExceededError, InputError
-from skytells_nb.wire.models import Price
+from skytells_nb.types.models import Price
 
 PRICE = Price(input=1.0, output=2.0)
 

@@ -16,11 +16,10 @@ from local_fakes import EchoGenerator
 from served import connected, served, settled
 
 from skytells_nb.cache.memory import MemoryStore
-from skytells_nb.engine.events import Progress
-from skytells_nb.engine.job import completion_job
-from skytells_nb.engine.outcome import Outcome
-from skytells_nb.engine.report import Report
-from skytells_nb.engine.work import Completed
+from skytells_nb.engine.operations.jobs import completion_job
+from skytells_nb.engine.operations.requests import Completed
+from skytells_nb.engine.report import Progress, Report
+from skytells_nb.engine.results import Outcome
 from skytells_nb.errors import (
     BudgetExceededError,
     CancelledError,

@@ -11,10 +11,10 @@ import pytest
 from local_fakes import HashEmbedder, fake_server
 from served import KEY, connected, settled
 
-from skytells_nb.engine.job import completion_job, embedding_job
-from skytells_nb.engine.work import Completed
+from skytells_nb.engine.operations.jobs import completion_job, embedding_job
+from skytells_nb.engine.operations.requests import Completed
+from skytells_nb.local.api.rate_limits import Limits
 from skytells_nb.local.faults import Faults
-from skytells_nb.local.limits import Limits
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from served import connected, served, settled
 
 from skytells_nb.cache.memory import MemoryStore
-from skytells_nb.engine.job import EMBEDDING_LANES, READ_AT_ONCE, embedding_job
+from skytells_nb.engine.operations.jobs import EMBEDDING_LANES, READ_AT_ONCE, embedding_job
 from skytells_nb.errors import AnswerError
 
 JOB = embedding_job("skytells-embed-3-small")

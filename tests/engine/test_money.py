@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from served import connected, served, settled
 
-from skytells_nb.engine.job import Pace, completion_job, embedding_job
-from skytells_nb.engine.tokens import LEAST, MOST, TokenScale
+from skytells_nb.engine.operations.jobs import Pace, completion_job, embedding_job
+from skytells_nb.engine.planning import LEAST, MOST, TokenScale
 from skytells_nb.errors import InputError
-from skytells_nb.local.limits import Limits
-from skytells_nb.wire.models import LISTED_PRICES
+from skytells_nb.local.api.rate_limits import Limits
+from skytells_nb.types.models import LISTED_PRICES
 
 JOB = completion_job("gpt-5")
 EMBED = embedding_job("skytells-embed-3-small")

@@ -21,10 +21,10 @@ import pytest
 from local_fakes import HashEmbedder
 from served import connected, served, settled
 
-from skytells_nb.engine.job import completion_job, embedding_job
-from skytells_nb.engine.work import Completed
+from skytells_nb.engine.operations.jobs import completion_job, embedding_job
+from skytells_nb.engine.operations.requests import Completed
+from skytells_nb.local.api.stats import Counts
 from skytells_nb.local.server import LocalServer
-from skytells_nb.local.stats import Counts
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="the runs are forked"),

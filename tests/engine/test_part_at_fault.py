@@ -16,10 +16,10 @@ from local_fakes import HashEmbedder, fake_server
 from numpy.typing import NDArray
 from served import KEY, connected, served, settled
 
-from skytells_nb.engine.events import Progress
-from skytells_nb.engine.job import Pace, completion_job, embedding_job
+from skytells_nb.engine.operations.jobs import Pace, completion_job, embedding_job
+from skytells_nb.engine.operations.requests import Completed
+from skytells_nb.engine.report import Progress
 from skytells_nb.engine.retry import RetryPolicy
-from skytells_nb.engine.work import Completed
 from skytells_nb.errors import AnswerError, BadRequestError, RowError, ServerError, SkytellsWarning
 from skytells_nb.local.faults import Faults
 

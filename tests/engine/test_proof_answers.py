@@ -10,7 +10,7 @@ import pytest
 from local_fakes import HashEmbedder, fake_server
 from served import KEY, connected, settled
 
-from skytells_nb.engine.job import embedding_job
+from skytells_nb.engine.operations.jobs import embedding_job
 from skytells_nb.errors import AnswerError
 from skytells_nb.local.faults import Faults
 

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from served import KEY, connected, served, settled
 
-from skytells_nb.engine.events import Progress
+from skytells_nb.engine.report import Progress
 from skytells_nb.errors import SkytellsWarning
 
 ROWS = 400

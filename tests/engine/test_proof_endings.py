@@ -14,11 +14,10 @@ from local_fakes import fake_server
 from served import KEY, connected, served, settled
 
 import skytells_nb as sky
-from skytells_nb.engine.events import Progress
-from skytells_nb.engine.job import completion_job
-from skytells_nb.engine.report import Report
+from skytells_nb.engine.operations.jobs import completion_job
+from skytells_nb.engine.operations.requests import Completed
+from skytells_nb.engine.report import Progress, Report
 from skytells_nb.engine.retry import RetryPolicy
-from skytells_nb.engine.work import Completed
 from skytells_nb.errors import (
     APIError,
     AuthenticationError,
@@ -28,8 +27,8 @@ from skytells_nb.errors import (
     RequestTimeoutError,
     TransportError,
 )
+from skytells_nb.local.api.rate_limits import Limits
 from skytells_nb.local.faults import Faults
-from skytells_nb.local.limits import Limits
 
 JOB = completion_job("gpt-5")
 TEXTS = [f"say {n}" for n in range(400)]

@@ -12,8 +12,8 @@ import pytest
 from local_fakes import HashEmbedder
 from served import connected, served, settled
 
-from skytells_nb.engine.job import completion_job, embedding_job
-from skytells_nb.engine.work import Completed
+from skytells_nb.engine.operations.jobs import completion_job, embedding_job
+from skytells_nb.engine.operations.requests import Completed
 from skytells_nb.errors import BudgetExceededError
 
 CHAT = completion_job("gpt-5", params={"max_tokens": 10})

@@ -12,9 +12,9 @@ import pytest
 from local_fakes import EchoGenerator, HashEmbedder
 from served import connected, served, settled
 
-from skytells_nb.engine.events import Progress
-from skytells_nb.engine.job import completion_job, embedding_job
-from skytells_nb.engine.work import Completed
+from skytells_nb.engine.operations.jobs import completion_job, embedding_job
+from skytells_nb.engine.operations.requests import Completed
+from skytells_nb.engine.report import Progress
 from skytells_nb.errors import (
     AuthenticationError,
     BudgetExceededError,
@@ -25,7 +25,7 @@ from skytells_nb.errors import (
     RowError,
     ServerError,
 )
-from skytells_nb.local.limits import Limits
+from skytells_nb.local.api.rate_limits import Limits
 from skytells_nb.session import connect
 
 EMBED = embedding_job("skytells-embed-3-small")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skytells_nb.engine.window import Window
+from skytells_nb.engine.rate_limit.advertised import Window
 
 TIMES = st.lists(st.integers(0, 20), max_size=12).map(sorted)
 

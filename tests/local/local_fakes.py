@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skytells_nb.local import LocalServer
-from skytells_nb.local.generate import ContextTooLong
+from skytells_nb.local.generation.generator import ContextTooLong
 
 CATEGORIES = ("hate", "self_harm", "sexual", "violence", "jailbreak")
 

@@ -9,10 +9,10 @@ from typing import Any
 from local_fakes import fake_server
 
 import skytells_nb as sky
+from skytells_nb.local.api.rate_limits import Limits
+from skytells_nb.local.api.stats import Counts
 from skytells_nb.local.faults import Faults
-from skytells_nb.local.limits import Limits
 from skytells_nb.local.server import LocalServer
-from skytells_nb.local.stats import Counts
 from skytells_nb.session import Session
 
 KEY = "sk-served-key"

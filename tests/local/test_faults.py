@@ -17,7 +17,7 @@ from local_fakes import client_of, events, fake_server, raw_exchange, talk
 
 from skytells_nb.errors import ContentPolicyError, InputError, RateLimitError, ServerError, api_error
 from skytells_nb.local import Faults, LocalServer
-from skytells_nb.local.envelope import CATALOGUE
+from skytells_nb.local.errors import CATALOGUE
 
 EMBED: dict[str, Any] = {"model": "skytells-embed-3-small", "input": ["a b", "c d", "e f"]}
 STREAM = talk("one two three four five six", stream=True)

@@ -10,7 +10,7 @@ from skytells_nb.errors import (
     StreamError,
     api_error,
 )
-from skytells_nb.magics.advice import advise
+from skytells_nb.magics.messages import advise
 
 
 @pytest.mark.parametrize(

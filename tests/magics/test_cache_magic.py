@@ -12,12 +12,12 @@ from magic_service import KEY, Notebook, Ran
 
 import skytells_nb.session as sessions
 from skytells_nb.cache import ReplayStore
-from skytells_nb.engine.job import completion_job
-from skytells_nb.engine.work import Completed
+from skytells_nb.engine.operations.jobs import completion_job
+from skytells_nb.engine.operations.requests import Completed
 from skytells_nb.errors import CacheError
 from skytells_nb.local import LocalServer
-from skytells_nb.magics.args import MagicUsageError
-from skytells_nb.magics.cache_args import cache_words, parse_cache_line
+from skytells_nb.magics.chat_arguments import MagicUsageError
+from skytells_nb.magics.command_arguments import cache_words, parse_cache_line
 from skytells_nb.magics.completer import complete_word
 
 

@@ -18,7 +18,7 @@ from skytells_nb.errors import (
     StreamError,
     TruncatedStreamError,
 )
-from skytells_nb.magics.args import MagicUsageError
+from skytells_nb.magics.chat_arguments import MagicUsageError
 
 
 def bundle(outputs: list[Any]) -> dict[str, str]:

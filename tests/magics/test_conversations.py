@@ -11,7 +11,7 @@ from serving import Exchange
 
 import skytells_nb.session as sessions
 from skytells_nb.errors import AnswerError, Interrupted, SkytellsError
-from skytells_nb.magics.args import MagicUsageError
+from skytells_nb.magics.chat_arguments import MagicUsageError
 
 TALK = "--conversation talk"
 MAGICS = pytest.mark.parametrize("magic", ["%%skytells_chat", "%%skytells_respond"])

@@ -13,9 +13,9 @@ import pytest
 from magic_service import Notebook, completion, scripted
 from serving import Exchange
 
-from skytells_nb.client.pictures import MOST_BYTES
-from skytells_nb.magics.args import MagicUsageError
-from skytells_nb.magics.images import image_url
+from skytells_nb.client.images import MOST_BYTES
+from skytells_nb.magics.chat_arguments import MagicUsageError
+from skytells_nb.magics.variables import image_url
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 JPEG = b"\xff\xd8\xff\xe0" + bytes(20)

@@ -18,7 +18,7 @@ from traitlets.config import Config
 
 import skytells_nb
 from skytells_nb import magics
-from skytells_nb.magics.args import option_names
+from skytells_nb.magics.chat_arguments import option_names
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skytells_nb.magics.args import MagicUsageError
-from skytells_nb.magics.placeholders import fill, placeholder
+from skytells_nb.magics.chat_arguments import MagicUsageError
+from skytells_nb.magics.variables import fill, placeholder
 
 NAMES = st.from_regex(r"[a-z_][a-z0-9_]{0,5}", fullmatch=True)
 

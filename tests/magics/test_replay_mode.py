@@ -21,8 +21,8 @@ from nbclient import NotebookClient
 
 import skytells_nb as sky
 import skytells_nb.session as sessions
-from skytells_nb.engine.job import completion_job
-from skytells_nb.engine.work import Completed
+from skytells_nb.engine.operations.jobs import completion_job
+from skytells_nb.engine.operations.requests import Completed
 from skytells_nb.errors import CacheError, MissingKeyError, ReplayMissError
 from skytells_nb.local import LocalServer
 from skytells_nb.session import Session
@@ -238,7 +238,7 @@ import skytells_nb as sky
 
 def replay(**how):
     with sky.connect(**how) as session:
-        from skytells_nb.engine.job import completion_job
+        from skytells_nb.engine.operations.jobs import completion_job
         assert session.is_local, session
         assert session.engine.recall(completion_job(session.settings.model), "Hello") == b"kept"
         print(session.origin, *sorted(name for name in sys.modules if name.startswith("skytells_nb.local")))

@@ -11,7 +11,7 @@ from serving import Exchange
 
 import skytells_nb.session as sessions
 from skytells_nb.errors import AnswerError, ContentPolicyError, Interrupted, RateLimitError, StreamError
-from skytells_nb.wire.responses import Response
+from skytells_nb.types.responses import Response
 
 THOUGHT = {
     "id": "rs_1",

@@ -6,8 +6,8 @@ from typing import get_args
 
 import pytest
 
-from skytells_nb.magics.args import Format
-from skytells_nb.magics.screen import Screen
+from skytells_nb.magics.chat_arguments import Format
+from skytells_nb.magics.output import Screen
 
 
 @pytest.mark.parametrize("format", get_args(Format))

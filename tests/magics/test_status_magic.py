@@ -9,11 +9,10 @@ from magic_service import KEY, Notebook, Ran
 
 import skytells_nb.session as sessions
 from skytells_nb.local import LocalServer
-from skytells_nb.magics.args import MagicUsageError
-from skytells_nb.magics.status import models_table
-from skytells_nb.magics.table import Table
-from skytells_nb.magics.word_args import WORDS
-from skytells_nb.wire.models import Model
+from skytells_nb.magics.chat_arguments import MagicUsageError
+from skytells_nb.magics.command_arguments import WORDS
+from skytells_nb.magics.tables import Table, models_table
+from skytells_nb.types.models import Model
 
 
 def text(ran: Ran) -> str:

@@ -40,6 +40,6 @@ def test_examples_of_what_charts_are_made_of_run(name: str) -> None:
 
 def test_the_explorers_example_runs() -> None:
     """A selection of three rows."""
-    from skytells_nb.widgets.explorer import Explorer
+    from skytells_nb.widgets.explorer.explorer import Explorer
 
     assert ran(Explorer, "Explorer", {"Explorer": Explorer}) > 0

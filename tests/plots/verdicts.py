@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from skytells_nb.plots.findings import COLUMNS
+from skytells_nb.plots.safety_charts.findings import COLUMNS
 
 
 def finding(row: Any = 0, source: str = "prompt", category: str = "hate", **verdict: Any) -> dict[str, Any]:

@@ -17,10 +17,10 @@ from skytells_nb import columns, files, plots, widgets
 from skytells_nb.accessor.frame import FrameAccessor
 from skytells_nb.accessor.series import SeriesAccessor
 from skytells_nb.engine.report import Estimate, Report
-from skytells_nb.wire.chat import ChatCompletion
-from skytells_nb.wire.models import Model, Price
-from skytells_nb.wire.responses import Response
-from skytells_nb.wire.safety import Safety
+from skytells_nb.types.chat import ChatCompletion
+from skytells_nb.types.models import Model, Price
+from skytells_nb.types.responses import Response
+from skytells_nb.types.safety import Safety
 
 df = pd.DataFrame({"text": ["a cat", "a dog"], "topic": ["pets", "pets"]})
 reviews: pd.Series[str] = df["text"]

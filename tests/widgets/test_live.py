@@ -17,6 +17,7 @@ from nbclient import NotebookClient
 
 from skytells_nb.widgets import live as live_module
 from skytells_nb.widgets.display import Publish
+from skytells_nb.widgets.growing_text import FORCED_SEAL, Part, split_at_lines
 from skytells_nb.widgets.live import (
     BYTES_PER_S,
     MAX_INTERVAL_S,
@@ -27,7 +28,6 @@ from skytells_nb.widgets.live import (
     SEAL_CHARS,
     Live,
 )
-from skytells_nb.widgets.part import FORCED_SEAL, Part, split_at_lines
 from skytells_nb.widgets.safe_html import plain
 
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from skytells_nb.engine.events import Progress, State
-from skytells_nb.engine.report import dollars
+from skytells_nb.engine.report import Progress, State, dollars
 from skytells_nb.widgets.progress import ProgressLine, compact, duration, progress_text
 
 

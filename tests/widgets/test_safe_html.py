@@ -11,7 +11,7 @@ from hostile import PAYLOADS, pieces
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from skytells_nb.widgets.part import Part
+from skytells_nb.widgets.growing_text import Part
 from skytells_nb.widgets.safe_html import ATTRIBUTES, TAGS, escape, plain, preformatted, safe_html
 
 RUN = "(window.x=1)"

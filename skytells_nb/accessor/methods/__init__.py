@@ -1,0 +1,14 @@
+"""What language models do with a column of texts."""
+
+from __future__ import annotations
+
+from skytells_nb.accessor.methods.classify import Classify
+from skytells_nb.accessor.methods.extract import Extract
+from skytells_nb.accessor.methods.filter import Filter
+from skytells_nb.accessor.methods.moderate import Moderate
+from skytells_nb.accessor.methods.summarize import Summarize
+from skytells_nb.accessor.methods.translate import Translate
+
+
+class TextVerbs(Classify, Extract, Filter, Summarize, Translate, Moderate):
+    """Verbs that ask a language model about each text, or about groups of them."""

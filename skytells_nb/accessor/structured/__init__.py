@@ -1,0 +1,1 @@
+"""Structured output: schemas, their column types, validation and repair."""

@@ -1,0 +1,179 @@
+"""The table of answers: what is read, added and removed, as SQL."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from skytells_nb.cache.sqlite import index
+from skytells_nb.cache.sqlite.checksum import HEADER_BYTES, unwrap, wrap
+from skytells_nb.cache.sqlite.index import KEYS_PER_STATEMENT
+
+_ROWS_PER_DELETE = 2_000
+_VACUUM_BYTES = 1 << 30  # about 25 s of work; more would keep other processes waiting past their time limit
+
+Row = tuple[bytes, bytes | memoryview]
+T = TypeVar("T")
+
+
+def select(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+    """The wrapped values found, by key."""
+    return dict(_selected(connection, keys))
+
+
+def select_answers(connection: sqlite3.Connection, keys: Sequence[bytes]) -> tuple[dict[bytes, bytes], list[bytes]]:
+    """The answers found, by key, and the keys of those that are damaged; unwrapped as they come, never all twice."""
+    found: dict[bytes, bytes] = {}
+    damaged = []
+    for key, value in _selected(connection, keys):
+        answer = unwrap(key, value)
+        if answer is None:
+            damaged.append(key)
+        else:
+            found[key] = answer
+    return found, damaged
+
+
+def insert(
+    connection: sqlite3.Connection, rows: Sequence[Row], *, stored_at: int, replacing: Sequence[bytes] = ()
+) -> int:
+    """Add the answers whose keys are new, after dropping those of ``replacing``; how many were added.
+
+    Each answer is copied once, when its turn comes. Raises sqlite3.DatabaseError where the file proves damaged.
+    """
+
+    def work() -> int:
+        _delete(connection, replacing)
+        (last,) = connection.execute("select coalesce(max(id), 0) from answers").fetchone()
+        fresh = rows
+        if index.settled_to(connection):
+            settled = {row[0] for row in index.rows_of(connection, "settled", [key for key, _ in rows], "id")}
+            fresh = [row for row in rows if row[0] not in settled]
+        if not index.add(connection, [key for key, _ in fresh], last):
+            # Some are there, or one is among them twice: the first is the one that counts.
+            known = {row[0] for row in index.rows(connection, [key for key, _ in fresh], "id")}
+            firsts: dict[bytes, Row] = {}
+            for row in fresh:
+                if row[0] not in known:
+                    firsts.setdefault(row[0], row)
+            fresh = list(firsts.values())
+            if not index.add(connection, [key for key, _ in fresh], last):
+                index.add_apart(connection, [key for key, _ in fresh], last)
+        size = 0
+
+        def values() -> Iterator[tuple[int, bytes, int, bytes]]:
+            nonlocal size
+            for number, (key, answer) in enumerate(fresh, last + 1):
+                value = wrap(key, answer)
+                size += len(value)
+                yield number, key, stored_at, value
+
+        connection.executemany("insert into answers (id, key, stored_at, value) values (?, ?, ?, ?)", values())
+        if replacing:
+            # Where answers are damaged the index may be, too: each of these must be found again.
+            index.check(connection, [key for key, _ in rows])
+        return _add(connection, len(fresh), size, sign=1)
+
+    return _in_transaction(connection, work)
+
+
+def delete(connection: sqlite3.Connection, keys: Sequence[bytes]) -> int:
+    """Remove these; how many were there."""
+    return _in_transaction(connection, partial(_delete, connection, keys))
+
+
+def prune(connection: sqlite3.Connection, max_bytes: int | None, oldest: float | None) -> int:
+    """Ids grow with time, so the oldest answers are the first rows, and finding them reads only what goes."""
+    last = 0
+    if oldest is not None:
+        newer = "select id from answers where stored_at >= ? order by id limit 1"
+        everything = "select coalesce(max(id), 0) + 1 from answers"
+        first_kept = connection.execute(newer, (oldest,)).fetchone() or connection.execute(everything).fetchone()
+        last = first_kept[0] - 1
+    if max_bytes is not None:
+        _, size = totals(connection)
+        for number, length in connection.execute("select id, coalesce(length(value), 0) from answers order by id"):
+            if size <= max_bytes:
+                break
+            size -= length - HEADER_BYTES
+            last = max(last, number)
+    removed = 0
+    while True:
+        batch = "select max(id) from (select id from answers where id <= ? order by id limit ?)"
+        (end,) = connection.execute(batch, (last, _ROWS_PER_DELETE)).fetchone()
+        if end is None:
+            break
+        removed += _in_transaction(connection, partial(_delete_up_to, connection, end))
+    if removed:
+        _shrink(connection)
+    return removed
+
+
+def totals(connection: sqlite3.Connection) -> tuple[int, int]:
+    """How many answers there are, and their bytes."""
+    # Sums and casts, because noise in the file may have left no row, or text in the place of a number.
+    entries, size = connection.execute(
+        "select cast(total(entries) as int), cast(total(bytes) as int) from totals"
+    ).fetchone()
+    return entries, size
+
+
+def _in_transaction(connection: sqlite3.Connection, work: Callable[[], T]) -> T:
+    # What fails is rolled back by closing: a connection that saw an error is not used again.
+    connection.execute("begin immediate")
+    result = work()
+    connection.execute("commit")
+    return result
+
+
+def _add(connection: sqlite3.Connection, count: int, size: int, *, sign: int) -> int:
+    """Put so many answers, and their bytes with the headers, on the totals or take them off; how many they are."""
+    if count:
+        connection.execute(
+            "update totals set entries = entries + ?, bytes = bytes + ?",
+            (sign * count, sign * (size - HEADER_BYTES * count)),
+        )
+    return count
+
+
+def _delete(connection: sqlite3.Connection, keys: Sequence[bytes]) -> int:
+    if not keys:
+        return 0
+    return _drop(connection, list(index.rows(connection, list(dict.fromkeys(keys)), "id, coalesce(length(value), 0)")))
+
+
+def _delete_up_to(connection: sqlite3.Connection, end: int) -> int:
+    every = "select key, id, coalesce(length(value), 0) from answers where id <= ?"
+    return _drop(connection, connection.execute(every, (end,)).fetchall())
+
+
+def _drop(connection: sqlite3.Connection, gone: Sequence[tuple[Any, ...]]) -> int:
+    """Take these out, each as its key, its id and its length; how many they are."""
+    connection.executemany("delete from answers where id = ?", [(number,) for _, number, _ in gone])
+    index.drop(connection, [(index.place(key), number) for key, number, _ in gone])
+    return _add(connection, len(gone), sum(length for *_, length in gone), sign=-1)
+
+
+def _selected(connection: sqlite3.Connection, keys: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
+    if connection.execute("pragma user_version").fetchone()[0] > 1:
+        yield from index.rows(connection, keys, "value")
+        return
+    # A recording of the first format, which had no index beside the table.
+    for start in range(0, len(keys), KEYS_PER_STATEMENT):
+        some = keys[start : start + KEYS_PER_STATEMENT]
+        yield from connection.execute(
+            f"select key, value from answers where key in ({','.join('?' * len(some))})", some
+        )
+
+
+def _shrink(connection: sqlite3.Connection) -> None:
+    pages, free, page_bytes = (
+        connection.execute(f"pragma {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+    )
+    with contextlib.suppress(sqlite3.OperationalError):
+        if 2 * free > pages and (pages - free) * page_bytes < _VACUUM_BYTES:
+            connection.execute("vacuum")
+        connection.execute("pragma wal_checkpoint(truncate)").fetchall()

@@ -1,0 +1,152 @@
+"""What is installed, set and found on this machine, and whether a first call could work."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+from skytells_nb import __version__, session
+from skytells_nb.cache import open_store
+from skytells_nb.cache.replay import is_replay
+from skytells_nb.client.transport.auth import KEY_VARIABLE, find_key
+from skytells_nb.client.transport.base_url import find_base_url
+from skytells_nb.errors import ConfigurationError, MissingExtraError, SkytellsError
+
+DISTRIBUTION = "skytells-nb"
+LOCAL = "local"
+MEGABYTE = 1_000_000
+
+
+@dataclass(slots=True)
+class Findings:
+    """What was found, in sections of names and words. Holds no key."""
+
+    sections: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    """Each says why a first call would fail and what to do."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether a first call could work."""
+        return not self.problems
+
+    def __str__(self) -> str:
+        blocks = []
+        for title, lines in self.sections.items():
+            width = max(len(name) for name, _ in lines)
+            blocks.append("\n".join([title, *(f"  {name:<{width}}  {words}".rstrip() for name, words in lines)]))
+        end = "Ready." if self.ready else "\n".join(f"Not ready: {problem}" for problem in self.problems)
+        return "\n\n".join([*blocks, end])
+
+
+def examine() -> Findings:
+    """Look at the installation, the settings, the cache and the local models; asks nothing of the network.
+
+    >>> examine().ready  # doctest: +SKIP
+    True
+    """
+    found = Findings()
+    _installation(found)
+    try:
+        settings = session.settings()
+    except ConfigurationError as problem:
+        found.problems.append(str(problem))
+        return found
+    local = (settings.base_url or "").lower() == LOCAL
+    _connection(found, settings.base_url, local=local, recorded=is_replay(settings.cache))
+    found.sections["default models"] = [("text", settings.model), ("embeddings", settings.embedding_model)]
+    _cache(found, settings.cache, settings.cache_dir)
+    _local_models(found, needed=local and not is_replay(settings.cache))
+    return found
+
+
+def _installation(found: Findings) -> None:
+    python = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    needed = [(name, _version(name) or "missing") for name in _requirements().get("", ())]
+    found.sections[f"{DISTRIBUTION} {__version__}"] = [("python", python), *needed]
+    found.sections["extras"] = list(_extras())
+
+
+def _connection(found: Findings, base_url: str | None, *, local: bool, recorded: bool) -> None:
+    if recorded:
+        address, key = "none: answers come from a recording", f"{_key_place()} (not needed)"
+    elif local:
+        address, key = "local: small models on this machine", f"{_key_place()} (not needed)"
+    else:
+        address, key = "cannot be used", _key_place()
+        try:
+            address = find_base_url(base_url)
+            find_key(None)
+        except ConfigurationError as problem:
+            found.problems.append(str(problem))
+    found.sections["connection"] = [("address", address), ("key", key)]
+
+
+def _cache(found: Findings, spec: str | None, default_dir: Path) -> None:
+    try:
+        with closing(open_store(spec, default_dir=default_dir)) as store:
+            stats = store.stats()
+            words = f"{stats.entries:,} answers, {stats.bytes / MEGABYTE:,.1f} MB"
+            found.sections["cache"] = [(store.url, words)]
+    except SkytellsError as problem:
+        found.sections["cache"] = [("cannot be used", "")]
+        found.problems.append(str(problem))
+
+
+def _local_models(found: Findings, *, needed: bool) -> None:
+    try:
+        models = session.local_models()
+    except MissingExtraError as problem:
+        models = {"none": str(problem)}
+        if needed:
+            found.problems.append(str(problem))
+    found.sections["local models"] = [(name, missing or "ready") for name, missing in models.items()]
+
+
+def _key_place() -> str:
+    """Where the key comes from, never what it is."""
+    if os.environ.get(KEY_VARIABLE):
+        return f"from the environment ({KEY_VARIABLE})"
+    try:
+        find_key(None)
+    except ConfigurationError:
+        return "none"
+    return "from the system keyring"
+
+
+def _extras() -> Iterator[tuple[str, str]]:
+    asked = {extra: set(names) for extra, names in _requirements().items() if extra}
+    for extra, names in asked.items():
+        # An extra that is made of others, such as "all", is told by those.
+        own = names.difference(*(others for others in asked.values() if others < names))
+        versions = {name: _version(name) for name in sorted(own)}
+        missing = [name for name, version in versions.items() if version is None]
+        if missing:
+            yield extra, f"{', '.join(missing)} missing: pip install '{DISTRIBUTION}[{extra}]'"
+        elif own:
+            yield extra, ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _requirements() -> dict[str, list[str]]:
+    """Distributions by the extra that asks for them, ``""`` for those always needed."""
+    found: dict[str, list[str]] = {}
+    for line in metadata.requires(DISTRIBUTION) or ():
+        requirement, _, marker = line.partition(";")
+        name = re.match(r"[\w.-]+", requirement)
+        extra = re.search(r"""extra\s*==\s*['"]([\w-]+)['"]""", marker)
+        if name and name[0] != DISTRIBUTION:
+            found.setdefault(extra[1] if extra else "", []).append(name[0])
+    return found
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,162 @@
+"""The command line: ``python -m skytells_nb serve | local install | demo | doctor | cache``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from skytells_nb import __version__
+from skytells_nb.errors import InputError, SkytellsError
+
+if TYPE_CHECKING:
+    from skytells_nb.cache.store import CacheStore
+
+PORT = 8000
+MEGABYTE = 1_000_000
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 when it did what was asked, 1 when it could not, 2 for a line that cannot be read.
+
+    >>> main(["cache", "stats"])  # doctest: +SKIP
+    0
+    """
+    options = _parser().parse_args(arguments)
+    command: Command = options.command
+    try:
+        return command(options)
+    except SkytellsError as problem:
+        print(f"{type(problem).__name__}: {problem}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        # The shell's own number for a program that Ctrl-C ended.
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m skytells_nb", description="Skytells inside notebooks.")
+    parser.add_argument("--version", action="version", version=f"skytells-nb {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="a local Skytells on this machine, until Ctrl-C")
+    serve.add_argument("--host", default="127.0.0.1", help="an address of this machine (default: %(default)s)")
+    serve.add_argument("--port", type=int, default=PORT, help="0 takes a free one (default: %(default)s)")
+    serve.add_argument(
+        "--api-key", metavar="KEY", help="the key it accepts (default: a random one, shown at the start)"
+    )
+    serve.add_argument("--faults", metavar="NAME=VALUE,…", help="what to do wrong, such as status=503,rate=0.1")
+    serve.add_argument("--limits", metavar="NAME=VALUE,…", help="the account's limits, such as requests=25,window=60")
+    serve.set_defaults(command=_serve)
+
+    local = commands.add_parser("local", help="the models of the local Skytells")
+    local_commands = local.add_subparsers(required=True, metavar="COMMAND")
+    install = local_commands.add_parser("install", help="fetch the chat model (98 MB), once, into the user's cache")
+    install.set_defaults(command=_install)
+
+    demo = commands.add_parser("demo", help="run the quickstart notebook on the local Skytells")
+    demo.add_argument("notebook", nargs="?", type=Path, help="another notebook")
+    demo.add_argument("--out", type=Path, default=Path("build/demo"), help="where it goes (default: %(default)s)")
+    demo.set_defaults(command=_demo)
+
+    doctor = commands.add_parser("doctor", help="what is installed, set and found; 1 when a first call would fail")
+    doctor.set_defaults(command=_doctor)
+
+    cache = commands.add_parser("cache", help="the cache of paid answers")
+    cache_commands = cache.add_subparsers(metavar="COMMAND")
+    cache.set_defaults(command=_cache_stats)
+    cache_commands.add_parser("stats", help="what it holds (the default)")
+    prune = cache_commands.add_parser("prune", help="remove the oldest answers")
+    prune.add_argument("--max-mb", type=_amount, metavar="MB", help="until at most this much is left")
+    prune.add_argument("--older-than-days", type=_amount, metavar="DAYS", help="those older than this")
+    prune.set_defaults(command=_cache_prune)
+    clear = cache_commands.add_parser("clear", help="remove every answer")
+    clear.add_argument("--yes", action="store_true", help="do not ask")
+    clear.set_defaults(command=_cache_clear)
+    return parser
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from skytells_nb import session
+
+    session.serve(options.host, options.port, api_key=options.api_key, faults=options.faults, limits=options.limits)
+    return 0
+
+
+def _install(options: argparse.Namespace) -> int:
+    from skytells_nb import session
+
+    # It says each step, and where the file is, by itself.
+    session.install_local()
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from skytells_nb.cli import demo
+
+    print(demo.run(options.notebook, options.out))
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from skytells_nb.cli import doctor
+
+    found = doctor.examine()
+    print(found)
+    return 0 if found.ready else 1
+
+
+def _cache_stats(options: argparse.Namespace) -> int:
+    with _user_cache() as store:
+        stats = store.stats()
+        print(f"{store.url}\n{stats.entries:,} answers, {stats.bytes / MEGABYTE:,.1f} MB")
+    return 0
+
+
+def _cache_prune(options: argparse.Namespace) -> int:
+    if options.max_mb is None and options.older_than_days is None:
+        raise InputError("Say what to remove: --max-mb MB, --older-than-days DAYS, or both.")
+    most = None if options.max_mb is None else int(options.max_mb * MEGABYTE)
+    with _user_cache() as store:
+        gone = store.prune(max_bytes=most, older_than_days=options.older_than_days)
+        print(f"{gone:,} answers removed, {store.stats().entries:,} kept")
+    return 0
+
+
+def _cache_clear(options: argparse.Namespace) -> int:
+    with _user_cache() as store:
+        if not options.yes and not _confirmed(f"Remove {store.stats().entries:,} paid answers from {store.url}?"):
+            print("Nothing was removed.")
+            return 1
+        print(f"{store.prune(max_bytes=0):,} answers removed")
+    return 0
+
+
+def _user_cache() -> closing[CacheStore]:
+    from skytells_nb import session
+    from skytells_nb.cache import open_store
+
+    settings = session.settings()
+    return closing(open_store(settings.cache, default_dir=settings.cache_dir))
+
+
+def _confirmed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        print(f"{question} Say so with --yes.")
+        return False
+    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _amount(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
+    return number

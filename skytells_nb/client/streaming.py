@@ -1,0 +1,211 @@
+"""A streamed answer: an iterator and a context manager; leaving it early closes the connection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType, TracebackType
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+import pydantic_core
+
+from skytells_nb.client.transport.sse import ServerSentEvent
+from skytells_nb.client.transport.transport import EventStream
+from skytells_nb.errors import (
+    AnswerError,
+    ConnectionLostError,
+    SkytellsError,
+    StreamError,
+    TransportError,
+    TruncatedStreamError,
+)
+
+Piece = TypeVar("Piece")
+Whole = TypeVar("Whole")
+Whole_co = TypeVar("Whole_co", covariant=True)
+
+
+class Assembler(Protocol[Piece, Whole_co]):
+    """Turns the bodies of a stream into pieces, and the pieces into one answer."""
+
+    complete: bool
+    """Whether a piece said by itself that the stream is over."""
+    ends_with_done: bool
+    """Whether ``[DONE]`` ends this kind of stream."""
+
+    def accept(self, body: dict[str, Any]) -> Piece: ...
+
+    def text(self, piece: Piece) -> str: ...
+
+    def whole(self, finish_reason: str | None, request_id: str | None) -> Whole_co: ...
+
+    def text_so_far(self) -> str: ...
+
+
+class AnswerStream(Generic[Piece, Whole]):
+    """A streamed completion or response: iterate over it, and leave it early to close its connection.
+
+    It is a context manager. Iteration gives typed chunks or events, ``.text`` the text alone; ``.final`` reads to the
+    end and returns the whole answer with the safety results merged.
+
+    Parameters
+    ----------
+    source : EventStream
+        The server-sent events.
+    assembler : Assembler
+        Turns events into pieces, and the pieces into one answer.
+
+    Raises
+    ------
+    TruncatedStreamError
+        If the stream stops without its terminator; ``.partial`` holds the text so far.
+    StreamError
+        If the stream carries an error; ``.partial`` holds the text before it.
+
+    Examples
+    --------
+    >>> with client.chat.completions.create(model="deepbrain-router", messages="Count.", stream=True) as stream:
+    ...     chunk = next(stream)
+    >>> stream.so_far().finish_reason
+    'interrupted'
+    """
+
+    def __init__(self, source: EventStream, assembler: Assembler[Piece, Whole]) -> None:
+        self._source = source
+        self._events = iter(source)
+        self._assembler = assembler
+        self._over = False
+        self._left = False
+        self._complete = False
+        self._failure: SkytellsError | None = None
+        self.request_id = source.request_id
+
+    # An iterator by itself, not by a generator that would hold it in a cycle: dropped, it closes its connection.
+    def __iter__(self) -> Iterator[Piece]:
+        return self
+
+    def __next__(self) -> Piece:
+        if self._over:
+            raise StopIteration
+        try:
+            piece = self._read()
+        except BaseException as problem:
+            self._over = True
+            self._failure = problem if isinstance(problem, SkytellsError) else None
+            self.close()
+            raise
+        if self._complete:
+            self._over = True
+            self.close()
+        if piece is None:
+            raise StopIteration
+        return piece
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def text(self) -> Iterator[str]:
+        """The text as it arrives; empty pieces are left out."""
+        for piece in self:
+            text = self._assembler.text(piece)
+            if text:
+                yield text
+
+    @property
+    def final(self) -> Whole:
+        """The whole answer, read to its end; raises if the stream did not reach it, now or before."""
+        for _ in self:
+            pass
+        if self._failure is not None:
+            raise self._failure
+        if not self._complete:
+            raise self._truncated("The stream was interrupted before its end; so_far() gives what had arrived.")
+        return self.so_far(finish_reason=None)
+
+    def so_far(self, finish_reason: str | None = "interrupted") -> Whole:
+        """Return what has arrived, as an answer.
+
+        Parameters
+        ----------
+        finish_reason : str or None, default "interrupted"
+            The reason to give where the service has sent none.
+
+        Returns
+        -------
+        ChatCompletion or Response
+            The answer so far.
+        """
+        return self._assembler.whole(finish_reason, self.request_id)
+
+    def close(self) -> None:
+        """Close the connection; reading on raises TruncatedStreamError."""
+        self._left = True
+        self._source.close()
+
+    def _read(self) -> Piece | None:
+        """The next piece; ``None`` where the stream came to its terminator."""
+        assembler = self._assembler
+        if self._left:
+            raise self._truncated("The stream was left before its end; so_far() gives what had arrived.")
+        try:
+            for event in self._events:
+                data = event.data.strip()
+                if data == "[DONE]":
+                    if not assembler.ends_with_done:
+                        break
+                    self._complete = True
+                    return None
+                if data:
+                    piece = self._accept(self._body(event))
+                    self._complete = assembler.complete
+                    return piece
+        except ConnectionLostError as lost:
+            reason = f" {lost}"
+        except TransportError as problem:
+            problem.partial = assembler.text_so_far()
+            raise
+        else:
+            reason = ""
+        raise self._truncated(f"The stream stopped before its end; the answer may be cut.{reason}")
+
+    def _accept(self, body: dict[str, Any]) -> Piece:
+        try:
+            return self._assembler.accept(body)
+        except AnswerError as problem:
+            message = str(problem)
+        raise self._error(message)
+
+    def _body(self, event: ServerSentEvent) -> dict[str, Any]:
+        try:
+            body = pydantic_core.from_json(event.data)
+        except ValueError:
+            body = None
+        if not isinstance(body, dict):
+            if not event.complete:
+                raise self._truncated("The stream stopped within an event; the answer may be cut.")
+            raise self._error(f"The stream carries something that is not a JSON object: {event.data[:80]!r}")
+        error = body.get("error")
+        if event.event == "error" or body.get("type") == "error" or error:
+            found = error if isinstance(error, dict) else body
+            message = found.get("message") or (error if isinstance(error, str) else None)
+            raise self._error(str(message or "The service reported an error within the stream."), found)
+        if event.event and "type" not in body:
+            body["type"] = event.event
+        return body
+
+    def _error(self, message: str, found: Mapping[str, Any] = MappingProxyType({})) -> StreamError:
+        said = {name: found.get(name) for name in ("request_id", "error_id", "code")}
+        known = {name: value if isinstance(value, str) and value else None for name, value in said.items()}
+        return StreamError(
+            message,
+            request_id=known["request_id"] or self.request_id,
+            error_id=known["error_id"],
+            code=known["code"],
+            partial=self._assembler.text_so_far(),
+        )
+
+    def _truncated(self, message: str) -> TruncatedStreamError:
+        return TruncatedStreamError(message, request_id=self.request_id, partial=self._assembler.text_so_far())

@@ -1,0 +1,402 @@
+"""Send one request, get one answer or one stream of events, or one error of ours."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.client
+import json
+import logging
+import os
+import socket
+import ssl
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import httpx
+
+from skytells_nb.client.transport.auth import Key, KeyAuth, find_key, hidden
+from skytells_nb.client.transport.base_url import find_base_url, is_loopback, origin_of
+from skytells_nb.client.transport.http11 import LARGE_BYTES, Answer, Direct
+from skytells_nb.client.transport.rate_limits import RateLimits, read_limits
+from skytells_nb.client.transport.sse import EventDecoder, ServerSentEvent
+from skytells_nb.client.transport.status_errors import hidden_refusal, refusal, request_id
+from skytells_nb.errors import (
+    AnswerError,
+    CancelledError,
+    ConfigurationError,
+    ConnectError,
+    ConnectionLostError,
+    ReplayMissError,
+    RequestTimeoutError,
+    TransportError,
+)
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+_EVENTS = "text/event-stream"
+_HEADERS = {"user-agent": "skytells-nb", "accept-encoding": "identity"}
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds. There is no limit on a whole stream, only on its silence (``idle``)."""
+
+    connect: float = 10.0
+    read: float = 600.0
+    idle: float = 120.0
+    write: float = 60.0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if not getattr(self, field.name) > 0:
+                raise ConfigurationError(f"The {field.name} timeout must be more than 0 seconds.")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer with status 2xx."""
+
+    content: bytes
+    request_id: str | None
+
+
+class Pending:
+    """A large answer that begins to come: ``read`` it once, from any thread."""
+
+    def __init__(self, transport: Transport, read: Callable[[], Reply]) -> None:
+        self._transport = transport
+        self._read = read
+
+    def read(self) -> Reply:
+        """The whole answer; raises like ``Transport.send``."""
+        return self._transport._guarded(self._read, self._transport.timeouts.read)
+
+
+class Transport:
+    """One address, one key, a few connections. Safe to use from several threads; fastest with one each.
+
+    ``http`` replaces the network, for example with ``httpx.MockTransport``.
+    """
+
+    def __init__(
+        self,
+        api_key: str | Key | None = None,
+        *,
+        base_url: str | None = None,
+        timeouts: Timeouts | None = None,
+        http: httpx.BaseTransport | None = None,
+    ) -> None:
+        api_key = hidden(api_key)
+        self.base_url = find_base_url(base_url)
+        self.origin = origin_of(self.base_url)
+        self.timeouts = timeouts or Timeouts()
+        self.limits: RateLimits | None = None
+        """The account's limits as the last answer told them."""
+        self.resent = 0
+        """Requests that were sent a second time, because a kept connection had ended before their answer began."""
+        self.aborted = False
+        self._sockets: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        self._closed = False
+        key = find_key(api_key)
+        self._auth = KeyAuth(key)
+        self._network = http
+        _every.add(self)
+        parts = urlsplit(self.base_url)
+        self._tls = _certificates() if http is None and parts.scheme == "https" else None
+        # A proxy from the environment must never see what is meant for this machine.
+        self._trust_env = not is_loopback(parts.hostname or "")
+        self._direct: Direct | None = None
+        if http is None and not (self._trust_env and {"http", "https", "all"} & getproxies().keys()):
+            self._direct = Direct(
+                self.base_url,
+                key,
+                _HEADERS,
+                tls=self._tls,
+                connect_s=self.timeouts.connect,
+                opened=self._remember,
+                resend=self._count_resend,
+            )
+
+    def __repr__(self) -> str:
+        return f"Transport({self.base_url!r})"
+
+    def send(self, method: str, path: str, body: bytes | None = None) -> Reply:
+        """One exchange; raises an APIError for any status but 2xx, a TransportError where no answer came."""
+        begun = self.begin(method, path, body)
+        return begun if isinstance(begun, Reply) else begun.read()
+
+    def begin(self, method: str, path: str, body: bytes | None = None) -> Reply | Pending:
+        """``send`` up to where the body of a large answer begins; whoever has room for it reads it."""
+        return self._guarded(lambda: self._begin(method, path, body), self.timeouts.read)
+
+    def stream(self, path: str, body: bytes) -> EventStream:
+        """A stream of events; raises like ``send`` before the first one. Close it to end the exchange."""
+        return self._guarded(lambda: self._stream(path, body), self.timeouts.idle)
+
+    def abort(self) -> None:
+        """Cut every open connection now, from any thread; calls under way end with CancelledError."""
+        self.aborted = True
+        with self._lock:
+            sockets, self._sockets = self._sockets, set()
+        for sock in sockets:
+            with contextlib.suppress(OSError):
+                # The plain socket's method: a TLS socket's own would drop its cipher under the thread that reads.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._closed = True
+        if self._direct is not None:
+            self._direct.close()
+        if "_http" in vars(self):
+            self._http.close()
+
+    def _in_child(self) -> None:
+        # A kept connection is the parent's, too: two processes would read each other's answers from it.
+        self._lock = threading.Lock()
+        self._sockets = set()
+        vars(self).pop("_http", None)
+        if self._direct is not None:
+            self._direct.forget()
+
+    @functools.cached_property
+    def _http(self) -> httpx.Client:
+        """For proxies and other networks."""
+        return httpx.Client(
+            auth=self._auth,
+            transport=self._network,
+            verify=self._tls or _no_certificates(),
+            trust_env=self._trust_env,
+            follow_redirects=False,
+            headers=_HEADERS,
+        )
+
+    def _begin(self, method: str, path: str, body: bytes | None) -> Reply | Pending:
+        self._check_usable()
+        direct = self._direct
+        if direct is None:
+            response = self._http.send(self._request(method, path, body, self.timeouts.read), stream=True)
+            length = response.headers.get("content-length", "")
+            if response.is_success and length.isdigit() and int(length) >= LARGE_BYTES:
+                return Pending(self, lambda: self._reply(_whole(response)))
+            return self._reply(_whole(response))
+        answer = direct.begin(method, path, body, write_s=self.timeouts.write, read_s=self.timeouts.read)
+        if isinstance(answer, Answer):
+            return self._answer(answer, method, path)
+        incoming = answer
+        return Pending(self, lambda: self._answer(direct.finish(incoming), method, path))
+
+    def _answer(self, answer: Answer, method: str, path: str) -> Reply:
+        if not answer.usual:
+            return self._reply(answer.response(method, self.base_url + path))
+        self.limits = read_limits(answer.headers) or self.limits
+        return Reply(answer.content, answer.headers.get("x-request-id") or None)
+
+    def _reply(self, response: httpx.Response) -> Reply:
+        content = self._content(response)
+        self._check(response, content)
+        if self.aborted and not {"content-length", "transfer-encoding"} & set(response.headers):
+            # The end of the connection is the end of this body, and we may have made it.
+            raise CancelledError("The call was stopped.")
+        return Reply(content, request_id(response))
+
+    def _stream(self, path: str, body: bytes) -> EventStream:
+        self._check_usable()
+        if self._direct is None:
+            return self._events(
+                self._http.send(self._request("POST", path, body, self.timeouts.idle, _EVENTS), stream=True)
+            )
+        incoming = self._direct.stream(path, body, write_s=self.timeouts.write, idle_s=self.timeouts.idle)
+        if not incoming.of_events:
+            return self._events(incoming.whole().response("POST", self.base_url + path))
+        self.limits = read_limits(incoming.headers) or self.limits
+        return EventStream(self, incoming.pieces(), incoming.close, incoming.headers.get("x-request-id") or None)
+
+    def _events(self, response: httpx.Response) -> EventStream:
+        """The events of this answer, or what it says in their place as an error."""
+        try:
+            kind = response.headers.get("content-type", "no content type")
+            if response.is_success and _EVENTS in kind.lower():
+                self.limits = read_limits(response.headers) or self.limits
+                return EventStream(self, response.iter_bytes(), response.close, request_id(response))
+            response.read()
+            content = self._content(response)
+            self._check(response, content)
+            with contextlib.suppress(ValueError):
+                refused = hidden_refusal(json.loads(content), request_id(response))
+                if refused is not None:
+                    raise refused
+            raise AnswerError(f"A stream was asked for and {kind} came.", request_id=request_id(response))
+        except BaseException:
+            response.close()
+            raise
+
+    def _check_usable(self) -> None:
+        if self.aborted:
+            raise CancelledError("The call was stopped.")
+        if self._closed:
+            raise TransportError("This client is closed; connect again, or make another.")
+
+    def _count_resend(self, method: str, path: str) -> None:
+        if self.aborted:
+            raise CancelledError("The call was stopped.")
+        with self._lock:
+            self.resent += 1
+        _log.debug("%s %s: the kept connection had ended; sent again on a new one", method, path)
+
+    def _request(
+        self, method: str, path: str, body: bytes | None, read_timeout: float, accept: str = "*/*"
+    ) -> httpx.Request:
+        limits = self.timeouts
+        return self._http.build_request(
+            method,
+            self.base_url + path,
+            content=body,
+            headers={"accept": accept} | ({"content-type": "application/json"} if body is not None else {}),
+            timeout=httpx.Timeout(read_timeout, connect=limits.connect, write=limits.write),
+            extensions={"trace": self._trace},
+        )
+
+    def _trace(self, event: str, info: dict[str, Any]) -> None:
+        # TLS takes a plain socket over and leaves it empty; through a proxy the events have another first word.
+        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
+            self._remember(info["return_value"].get_extra_info("socket"))
+
+    def _remember(self, sock: socket.socket) -> None:
+        """Keep a socket at hand from its opening: a blocked read ends only when its socket is shut down."""
+        with self._lock:
+            self._sockets = {s for s in self._sockets if s.fileno() >= 0}
+            self._sockets.add(sock)
+        if self.aborted:
+            self.abort()
+
+    def _check(self, response: httpx.Response, content: bytes) -> None:
+        self.limits = read_limits(response.headers) or self.limits
+        if not response.is_success:
+            raise refusal(response, content)
+
+    def _content(self, response: httpx.Response) -> bytes:
+        """The body; where it is no answer of the service, without the key that a proxy may have put in it."""
+        if response.is_success and "json" in response.headers.get("content-type", ""):
+            return response.content
+        return self._auth.redact(response.content)
+
+    def _guarded(self, action: Callable[[], T], silence: float) -> T:
+        """What ``action`` returns, or its failure as one of ours; ``silence`` is the time limit it was under.
+
+        Errors are raised again outside their handler and an interrupt loses its frames: neither the frames of the
+        library below nor its requests, which carry the key, hang on what the caller gets.
+        """
+        try:
+            return action()
+        except KeyboardInterrupt as interrupt:
+            failure: BaseException = interrupt.with_traceback(None)
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, http.client.HTTPException, OSError) as problem:
+            failure = self._failure(problem, silence)
+        try:
+            raise failure
+        finally:
+            del failure
+
+    def _failure(self, error: Exception, silence: float) -> TransportError:
+        host = urlsplit(self.base_url).netloc
+        if self.aborted:
+            return CancelledError("The call was stopped.")
+        if isinstance(error, httpx.ConnectTimeout):
+            return ConnectError(f"{host} did not accept a connection within {self.timeouts.connect:g} s.")
+        if isinstance(error, httpx.ConnectError):
+            return ConnectError(f"{host} could not be reached: {error}. Check base_url and the network.")
+        if isinstance(error, httpx.WriteTimeout):
+            return RequestTimeoutError(f"{host} took none of the request for {self.timeouts.write:g} s.")
+        if isinstance(error, httpx.TimeoutException):
+            return RequestTimeoutError(f"{host} was silent for {silence:g} s.")
+        if isinstance(error, (httpx.NetworkError, httpx.RemoteProtocolError, http.client.HTTPException, OSError)):
+            what = str(error) or type(error).__name__
+            return ConnectionLostError(f"The connection to {host} broke before the answer was there: {what}")
+        return TransportError(f"The exchange with {host} failed: {error}")
+
+
+_every: weakref.WeakSet[Transport] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for transport in list(_every):
+        transport._in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+class EventStream:
+    """The events of one answer, as they arrive. Iterate it, then close it; closing early ends the exchange."""
+
+    def __init__(
+        self, transport: Transport, pieces: Iterator[bytes], end: Callable[[], None], request_id: str | None
+    ) -> None:
+        self._transport = transport
+        self._pieces = pieces
+        self._end = end
+        self._closed = False
+        self.request_id = request_id
+
+    def __iter__(self) -> Iterator[ServerSentEvent]:
+        transport, decoder, pieces = self._transport, EventDecoder(), self._pieces
+        while not self._closed:
+            piece = transport._guarded(lambda: next(pieces, None), transport.timeouts.idle)
+            if piece is None:
+                break
+            yield from decoder.feed(piece)
+        if transport.aborted:
+            raise CancelledError("The call was stopped.")
+        yield from decoder.close()
+
+    def close(self) -> None:
+        self._closed = True
+        self._end()
+
+    def __del__(self) -> None:
+        # A stream that was dropped unread would go on, and be paid for, until the collector finds it.
+        with contextlib.suppress(Exception):
+            self.close()
+
+
+def _whole(response: httpx.Response) -> httpx.Response:
+    try:
+        response.read()
+    except BaseException:
+        response.close()
+        raise
+    return response
+
+
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    """One for the process: loading the certificates again for each worker's client costs tens of milliseconds."""
+    context = httpx.create_ssl_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+@functools.cache
+def _no_certificates() -> ssl.SSLContext:
+    """For plain http, which needs none; it would trust nobody."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+class Offline(httpx.BaseTransport):
+    """Raises ReplayMissError with this message for every request, before any socket is opened."""
+
+    def __init__(self, message: str) -> None:
+        self._message = message
+
+    def handle_request(self, request: httpx.Request) -> NoReturn:
+        raise ReplayMissError(self._message)

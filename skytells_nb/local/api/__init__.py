@@ -1,0 +1,1 @@
+"""The HTTP API of the local Skytells: middleware, endpoints, limits and counters."""

@@ -1,0 +1,115 @@
+"""The catalogue: the local models by their own names, and the service's names that they answer for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from skytells_nb.local.errors import Problem, model_not_found
+from skytells_nb.local.protocols import Engines
+from skytells_nb.types.models import LISTED_PRICES, Price
+
+_CHAT_ALIASES = {
+    "gpt-5": ("GPT-5", "OpenAI"),
+    "gpt-5.4": ("GPT-5.4", "OpenAI"),
+    "gpt-5.3-codex": ("GPT-5.3 Codex", "OpenAI"),
+    "deepbrain-router": ("DeepBrain Router", "Skytells"),
+    "gpt-5-nano": ("GPT-5 nano", "OpenAI"),
+    "skytells-3": ("Skytells 3", "Skytells"),
+}
+_EMBEDDING_ALIASES = {
+    "skytells-embed-3-small": ("Skytells Embed 3 Small", "Skytells"),
+    "skytells-embed-3-large": ("Skytells Embed 3 Large", "Skytells"),
+    "text-embedding-3-small": ("Text Embedding 3 Small", "OpenAI"),
+}
+_CHAT = ["text-to-text", "chat", "summarization", "instruction-following"]
+_EMBEDDINGS = ["embeddings"]
+
+
+def catalogue(engines: Engines) -> list[dict[str, Any]]:
+    """Every model that can be called here, the local ones first."""
+    chat, embedding = engines.generator.name, engines.embedder.name
+    entries = [
+        _entry(chat, chat, "Local", _CHAT, chat, Price(0, 0)),
+        _entry(embedding, embedding, "Local", _EMBEDDINGS, embedding, Price(0, 0)),
+    ]
+    for alias, (name, vendor) in _CHAT_ALIASES.items():
+        entries.append(_entry(alias, name, vendor, _CHAT, chat, LISTED_PRICES.get(alias)))
+    for alias, (name, vendor) in _EMBEDDING_ALIASES.items():
+        entries.append(_entry(alias, name, vendor, _EMBEDDINGS, embedding, LISTED_PRICES.get(alias)))
+    return entries
+
+
+def find(slug: str, engines: Engines) -> dict[str, Any]:
+    """One model of the catalogue; raises the service's own 404."""
+    for entry in catalogue(engines):
+        if entry["namespace"] == slug:
+            return entry
+    raise model_not_found(slug)
+
+
+def resolve_chat(name: str, engines: Engines) -> str:
+    """The local model that answers for this name."""
+    if name == engines.embedder.name or name in _EMBEDDING_ALIASES:
+        raise Problem("INVALID_PARAMETER", f"{name} is an embedding model; send it to /v1/embeddings.", param="model")
+    if name != engines.generator.name and name not in _CHAT_ALIASES:
+        raise model_not_found(name)
+    return engines.generator.name
+
+
+def resolve_embedding(name: str, engines: Engines) -> str:
+    """The local model that embeds for this name."""
+    if name == engines.generator.name or name in _CHAT_ALIASES:
+        raise Problem(
+            "INVALID_PARAMETER",
+            f"{name} is a chat model; for embeddings use {engines.embedder.name} or skytells-embed-3-small.",
+            param="model",
+        )
+    if name != engines.embedder.name and name not in _EMBEDDING_ALIASES:
+        raise model_not_found(name)
+    return engines.embedder.name
+
+
+def _entry(
+    namespace: str, name: str, vendor: str, capabilities: list[str], answered_by: str, price: Price | None
+) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "name": name,
+        "description": f"Answered on this machine by the small model {answered_by}.",
+        "namespace": namespace,
+        "type": "text",
+        "privacy": "public",
+        "vendor": {"name": vendor, "verified": False, "slug": vendor.lower()},
+        "billable": False,
+    }
+    if price is not None:
+        entry["pricing"] = {
+            "amount": price.input,
+            "currency": "USD",
+            "unit": "million_token",
+            "criterias": [
+                _criterion("input_tokens", "Input", price.input),
+                _criterion("output_tokens", "Output", price.output),
+            ],
+        }
+    return entry | {
+        "capabilities": capabilities,
+        "metadata": {
+            "edge_compatible": False,
+            "openai_compatible": True,
+            "cold_boot": False,
+            "answered_locally": True,
+            "answered_by": answered_by,
+        },
+        "status": "operational",
+    }
+
+
+def _criterion(field: str, description: str, price: float) -> dict[str, Any]:
+    return {
+        "field": field,
+        "description": description,
+        "operator": "==",
+        "value": True,
+        "billable_price": price,
+        "unit": "million_token",
+    }

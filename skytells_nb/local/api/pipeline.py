@@ -1,0 +1,188 @@
+"""The way of every inference request: faults, the account's limits, counters, then the endpoint itself."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pydantic_core
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from skytells_nb.errors import InputError
+from skytells_nb.local.api.rate_limits import Account
+from skytells_nb.local.api.request import Call, Used
+from skytells_nb.local.api.stats import Record, Stats
+from skytells_nb.local.errors import Problem
+from skytells_nb.local.faults import HEADER, Faults
+from skytells_nb.local.generation.streaming import Decoding
+from skytells_nb.local.protocols import Engines
+
+_ATTEMPTS_KEPT = 100_000
+_ELSEWHERE = "https://elsewhere.invalid/v1/"
+_PROXY_PAGE = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
+
+Handler = Callable[[Call], Awaitable[Response]]
+
+
+@dataclass(slots=True)
+class Service:
+    """What the endpoints share."""
+
+    engines: Engines
+    faults: Faults
+    account: Account | None
+    stats: Stats = field(default_factory=Stats)
+    decoding: Decoding = field(default_factory=Decoding)
+    attempts: OrderedDict[bytes, int] = field(default_factory=OrderedDict)
+
+    def attempt(self, body: bytes) -> int:
+        """How many times this very body came before."""
+        key = hashlib.blake2b(body, digest_size=12).digest()
+        count = self.attempts.pop(key, 0)
+        self.attempts[key] = count + 1
+        if len(self.attempts) > _ATTEMPTS_KEPT:
+            self.attempts.popitem(last=False)
+        return count
+
+
+class Inference:
+    """One inference endpoint as an ASGI app; ``inputs`` tells the inputs in a body, for the counters."""
+
+    def __init__(
+        self, name: str, handler: Handler, inputs: Callable[[dict[str, Any]], list[str]], service: Service
+    ) -> None:
+        self._name = name
+        self._handler = handler
+        self._inputs = inputs
+        self._service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        service, state = self._service, scope["state"]
+        raw: bytes = state["body"]
+        body = _parse(raw)
+        model = body.get("model")
+        inputs = self._inputs(body)
+        attempt = service.attempt(self._name.encode() + raw)
+        try:
+            merged = service.faults.merged(Headers(scope=scope).get(HEADER))
+        except InputError as problem:
+            raise Problem("INVALID_REQUEST", f"{HEADER}: {problem}") from None
+        faults = merged.for_attempt(raw, attempt)
+        record = Record(
+            state["request_id"],
+            self._name,
+            model if isinstance(model, str) else "",
+            len(inputs),
+            body.get("stream") is True,
+            attempt,
+            str(faults),
+        )
+        wire = _Wire(scope, send, record, faults)
+        hashes = service.stats.begin(record, inputs)
+        begun = time.monotonic()
+        try:
+            used = Used()
+            if service.account is None:
+                await self._answer(body, faults, wire, scope, receive, used)
+                return
+            admission = service.account.enter(record.model, begun)
+            wire.headers = admission.headers
+            if not admission.allowed:
+                raise admission.problem(service.account.limits)
+            try:
+                await self._answer(body, faults, wire, scope, receive, used)
+            finally:
+                service.account.leave(record.model, used.tokens_in, used.tokens_out)
+        except Problem as problem:
+            record.status = problem.status
+            problem.headers.update(wire.headers)
+            raise
+        finally:
+            record.seconds = time.monotonic() - begun
+            service.stats.end(record, hashes)
+
+    async def _answer(
+        self, body: dict[str, Any], faults: Faults, wire: _Wire, scope: Scope, receive: Receive, used: Used
+    ) -> None:
+        delay = faults.latency + faults.latency_per_row * max(1, wire.record.inputs)
+        if delay:
+            await asyncio.sleep(delay)
+        if faults.cut == "before":
+            await wire.cut()
+        if faults.cut == "headers":
+            await wire.cut(b"HTTP/1.1 200 OK\r\ncontent-type: applica")
+        problem = faults.problem()
+        if problem is not None:
+            raise problem
+        if faults.redirect is not None:
+            target = faults.redirect if "://" in faults.redirect else _ELSEWHERE + self._name
+            await Response(status_code=302, headers={"location": target})(scope, receive, wire)
+            return
+        if faults.html_error:
+            await Response(_PROXY_PAGE, 502, media_type="text/html")(scope, receive, wire)
+            return
+        call = Call(
+            body,
+            QueryParams(scope.get("query_string", b"")),
+            scope["state"]["request_id"],
+            faults,
+            self._service.engines,
+            self._service.decoding,
+            wire.cut,
+            used,
+        )
+        response = await self._handler(call)
+        await response(scope, receive, wire)
+
+
+class _Wire:
+    """``send`` with the limit headers on it, that can break off where a fault says so."""
+
+    def __init__(self, scope: Scope, send: Send, record: Record, faults: Faults) -> None:
+        self._scope = scope
+        self._send = send
+        self._faults = faults
+        self.record = record
+        self.headers: dict[str, str] = {}
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.record.status = message["status"]
+            MutableHeaders(raw=message["headers"]).update(self.headers)
+            await self._send(message)
+            return
+        body: bytes = message.get("body", b"")
+        if self._faults.cut == "body" and body:
+            await self._send({**message, "body": body[: len(body) // 2], "more_body": True})
+            await self.cut()
+        await self._send(message)
+        if not message.get("more_body", False):
+            self.record.complete = True
+
+    async def cut(self, last: bytes = b"") -> None:
+        """Close the connection after these bytes; does not come back."""
+        transport: asyncio.Transport | None = self._scope["state"].get("transport")
+        if transport is None:
+            raise RuntimeError("Connections can be cut only under LocalServer.")
+        if last:
+            transport.write(last)
+        transport.close()
+        # The gate sees the connection go and cancels this.
+        await asyncio.Event().wait()
+
+
+def _parse(raw: bytes) -> dict[str, Any]:
+    try:
+        body = pydantic_core.from_json(raw, allow_inf_nan=False)
+    except ValueError as problem:
+        raise Problem("INVALID_REQUEST", f"The body is not JSON: {problem}.", details={"category": "request"}) from None
+    if not isinstance(body, dict):
+        raise Problem("INVALID_REQUEST", "The body must be a JSON object.", details={"category": "request"})
+    return body

@@ -1,0 +1,1 @@
+"""Text and structured output from a small language model on this machine."""

@@ -1,0 +1,1 @@
+"""Content scoring on this machine, and the safety fields made from it."""

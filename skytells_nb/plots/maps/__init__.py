@@ -1,0 +1,1 @@
+"""Semantic maps: projections of embeddings, drawn as interactive figures."""

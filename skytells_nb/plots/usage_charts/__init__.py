@@ -1,0 +1,1 @@
+"""Charts of tokens, cost, rate and latency."""

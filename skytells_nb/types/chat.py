@@ -1,0 +1,174 @@
+"""Chat Completions: what is sent, what comes back whole, what comes back in chunks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import BeforeValidator, Field, PrivateAttr
+
+from skytells_nb.types.base import Answer, Request
+from skytells_nb.types.safety import PromptFilterResult, Safety, findings, prompt_findings
+
+
+class ChatRequest(Request):
+    """Body of ``POST /chat/completions``; parameters not named here pass through unchanged."""
+
+    model: str
+    messages: list[dict[str, Any]] = Field(min_length=1)
+    stream: bool | None = None
+    max_tokens: int | None = Field(default=None, ge=1)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, ge=0, le=1)
+    n: int | None = Field(default=None, ge=1)
+    stop: str | list[str] | None = None
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    user: str | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: dict[str, Any] | None = None
+    stream_options: dict[str, Any] | None = None
+
+
+def content_text(content: Any) -> Any:
+    """The text of a ``content`` field that is a list of parts, as some routers send; anything else as it is."""
+    if isinstance(content, list) and all(isinstance(part, dict) for part in content):
+        return "".join(part["text"] for part in content if isinstance(part.get("text"), str))
+    return content
+
+
+Content: TypeAlias = Annotated[str, BeforeValidator(content_text)]
+"""Text; the text parts of a list are joined."""
+
+
+class FunctionCall(Answer):
+    name: str = ""
+    arguments: str = ""
+
+
+class ToolCall(Answer):
+    """One function the model wants called; ``arguments`` is JSON text. ``index`` is set in chunks only."""
+
+    index: int | None = None
+    id: str = ""
+    type: str = "function"
+    function: FunctionCall = Field(default_factory=FunctionCall)
+
+
+class ChatMessage(Answer):
+    """What the model said: ``content`` is its text, empty where it only calls tools."""
+
+    role: str = "assistant"
+    content: Content = ""
+    refusal: str | None = None
+    tool_calls: list[ToolCall] = Field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """The same as ``content``."""
+        return self.content
+
+
+class ChatUsage(Answer):
+    """Tokens of one exchange; reasoning tokens are part of ``completion_tokens``."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    completion_tokens_details: dict[str, Any] = Field(default_factory=dict)
+    prompt_tokens_details: dict[str, Any] = Field(default_factory=dict)
+
+
+class Choice(Answer):
+    index: int = 0
+    message: ChatMessage = Field(default_factory=ChatMessage)
+    finish_reason: str | None = None
+    logprobs: dict[str, Any] | None = None
+    content_filter_results: dict[str, Any] | None = None
+
+
+class ChatCompletion(Answer):
+    """A whole answer. ``str(answer)`` is the text of its first choice."""
+
+    id: str = ""
+    object: str = "chat.completion"
+    created: int = 0
+    model: str = ""
+    choices: list[Choice] = Field(default_factory=list)
+    usage: ChatUsage | None = None
+    system_fingerprint: str | None = None
+    prompt_filter_results: list[PromptFilterResult] | None = None
+
+    _request_id: str | None = PrivateAttr(default=None)
+    _streamed_safety: Safety | None = PrivateAttr(default=None)
+
+    @property
+    def text(self) -> str:
+        """Text of the first choice; empty where there is none."""
+        return self.choices[0].message.text if self.choices else ""
+
+    @property
+    def finish_reason(self) -> str | None:
+        """Why the first choice ended: stop, length, tool_calls, content_filter or, from here, interrupted."""
+        return self.choices[0].finish_reason if self.choices else None
+
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """Tokens in and out; zeros where the service did not say."""
+        return (self.usage.prompt_tokens, self.usage.completion_tokens) if self.usage else (0, 0)
+
+    @property
+    def request_id(self) -> str | None:
+        """The service's id of this request, for support."""
+        return self._request_id
+
+    @property
+    def safety(self) -> Safety:
+        """Verdicts on the prompt and on every choice."""
+        found = prompt_findings(self.prompt_filter_results)
+        for choice in self.choices:
+            found += findings(choice.content_filter_results, "completion", choice.index)
+        safety = Safety(found, any(c.finish_reason == "content_filter" for c in self.choices))
+        return safety if self._streamed_safety is None else self._streamed_safety.merge(safety)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Delta(Answer):
+    """What one chunk adds to a message; what it does not add is empty."""
+
+    role: str = ""
+    content: Content = ""
+    refusal: str | None = None
+    tool_calls: list[ToolCall] = Field(default_factory=list)
+
+
+class ChunkChoice(Answer):
+    index: int = 0
+    delta: Delta = Field(default_factory=Delta)
+    finish_reason: str | None = None
+    logprobs: dict[str, Any] | None = None
+    content_filter_results: dict[str, Any] | None = None
+    content_filter_offsets: dict[str, Any] | None = None
+
+
+class ChatCompletionChunk(Answer):
+    """One piece of a streamed answer. ``choices`` is empty in prompt-filter and usage chunks, and ids may be ""."""
+
+    id: str = ""
+    object: str = ""
+    created: int = 0
+    model: str = ""
+    choices: list[ChunkChoice] = Field(default_factory=list)
+    usage: ChatUsage | None = None
+    system_fingerprint: str | None = None
+    prompt_filter_results: list[PromptFilterResult] | None = None
+
+    @property
+    def text(self) -> str:
+        """What this chunk adds to the first choice."""
+        return "".join(choice.delta.content for choice in self.choices if choice.index == 0)

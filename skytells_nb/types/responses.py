@@ -1,0 +1,157 @@
+"""Responses: what is sent, what comes back whole, and the events of a stream."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, PrivateAttr
+
+from skytells_nb.types.base import Answer, Request
+from skytells_nb.types.safety import ContentFilter, Finding, Safety, Source, findings
+
+TERMINAL_EVENTS = ("response.completed", "response.incomplete", "response.failed")
+"""Events after which a stream is over; an ``error`` event ends it too."""
+
+
+class ResponsesRequest(Request):
+    """Body of ``POST /responses``; parameters not named here pass through unchanged."""
+
+    model: str
+    input: str | list[dict[str, Any]]
+    instructions: str | None = None
+    stream: bool | None = None
+    store: bool | None = None
+    previous_response_id: str | None = None
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, ge=0, le=1)
+    max_output_tokens: int | None = Field(default=None, ge=1)
+    max_tool_calls: int | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning: dict[str, Any] | None = None
+    text: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+    user: str | None = None
+    truncation: str | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+
+
+class ContentPart(Answer):
+    """One part of a message's content."""
+
+    type: str = "output_text"
+    text: str = ""
+    refusal: str | None = None
+    annotations: list[Any] = Field(default_factory=list)
+
+
+class OutputItem(Answer):
+    """One item of ``output``: a message, reasoning (no content), a function call, or a kind we do not know.
+
+    Fields that its kind does not have are empty.
+    """
+
+    type: str = "message"
+    id: str = ""
+    status: str = ""
+    role: str = ""
+    content: list[ContentPart] = Field(default_factory=list)
+    summary: list[dict[str, Any]] = Field(default_factory=list)
+    call_id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+class ResponsesUsage(Answer):
+    """Tokens of one exchange; reasoning tokens are part of ``output_tokens``."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    input_tokens_details: dict[str, Any] = Field(default_factory=dict)
+    output_tokens_details: dict[str, Any] = Field(default_factory=dict)
+
+
+class Response(Answer):
+    """A whole answer. ``str(answer)`` is its text."""
+
+    id: str = ""
+    object: str = "response"
+    created_at: int | float = 0
+    completed_at: int | float | None = None
+    status: str = "completed"
+    model: str = ""
+    output: list[OutputItem] = Field(default_factory=list)
+    usage: ResponsesUsage | None = None
+    content_filters: list[ContentFilter] | None = None
+    error: dict[str, Any] | None = None
+    incomplete_details: dict[str, Any] | None = None
+    previous_response_id: str | None = None
+    store: bool | None = None
+
+    _request_id: str | None = PrivateAttr(default=None)
+
+    @property
+    def output_text(self) -> str:
+        """Every text part of every message, joined; reasoning items are passed over."""
+        return "".join(
+            part.text
+            for item in self.output
+            if item.type == "message"
+            for part in item.content
+            if part.type == "output_text"
+        )
+
+    @property
+    def finish_reason(self) -> str | None:
+        """In chat's words: stop, length, content_filter, tool_calls, or the status where none of these fits."""
+        if self.status == "completed":
+            return "tool_calls" if any(item.type == "function_call" for item in self.output) else "stop"
+        if self.status == "incomplete":
+            reason = (self.incomplete_details or {}).get("reason")
+            return "length" if reason == "max_output_tokens" else reason or "incomplete"
+        return self.status
+
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """Tokens in and out; zeros where the service did not say."""
+        return (self.usage.input_tokens, self.usage.output_tokens) if self.usage else (0, 0)
+
+    @property
+    def request_id(self) -> str | None:
+        """The service's id of this request, for support."""
+        return self._request_id
+
+    @property
+    def safety(self) -> Safety:
+        """Verdicts on the prompt and on the completion."""
+        found: tuple[Finding, ...] = ()
+        blocked = (self.incomplete_details or {}).get("reason") == "content_filter"
+        for entry in self.content_filters or ():
+            source: Source = "prompt" if entry.source_type == "prompt" else "completion"
+            found += findings(entry.content_filter_results, source)
+            blocked = blocked or entry.blocked
+        # Several entries may speak of one category; the worst of them counts.
+        return Safety().merge(Safety(found, blocked))
+
+    def __str__(self) -> str:
+        return self.output_text
+
+
+class ResponseEvent(Answer):
+    """One event of a stream, known or not: ``type`` says which, the fields that it does not have are ``None``."""
+
+    type: str = ""
+    sequence_number: int | None = None
+    response: Response | None = None
+    item: OutputItem | None = None
+    item_id: str | None = None
+    output_index: int | None = None
+    content_index: int | None = None
+    delta: Any = None
+
+    @property
+    def text(self) -> str:
+        """What this event adds to the answer's text."""
+        return self.delta if self.type == "response.output_text.delta" and isinstance(self.delta, str) else ""

@@ -1,0 +1,1 @@
+"""Numerical code on matrices of embeddings: neighbors, k-means, near duplicates, principal components."""

@@ -1,0 +1,1 @@
+"""The chat panel: a conversation with a model under a cell."""

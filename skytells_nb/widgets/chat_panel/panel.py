@@ -1,0 +1,417 @@
+"""A conversation with a model in a panel under a cell."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Self
+
+import skytells_nb.session as sessions
+from skytells_nb.errors import InputError, Interrupted, MissingExtraError
+from skytells_nb.types.models import LISTED_PRICES
+from skytells_nb.widgets.chat_panel.exchange import Exchange, answered
+from skytells_nb.widgets.chat_panel.transcript import Transcript, totals, view_states
+from skytells_nb.widgets.chat_panel.turns import COLUMNS, Turn, messages, read_messages
+from skytells_nb.widgets.display import Mode, cell_publish, display_mode, new_display_id
+from skytells_nb.widgets.live import Live
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from skytells_nb.session import Session
+    from skytells_nb.types.chat import ChatCompletion
+
+CLOSE_WAIT_S = 5.0
+"""How long ``close`` and an interrupt wait for a stopped answer to be put away."""
+
+
+class ChatPanel:
+    """A chat below the cell that shows it: answers stream in, Stop or Escape ends one, and the notebook stores it all.
+
+    Making it sends nothing. Enter sends, Shift+Enter starts a new line, Escape stops. The page shows the panel while
+    the kernel lives, also after a reload; beside it the cell stores a transcript as plain HTML, for readers without a
+    kernel. An error is shown in the panel, which stays usable; a question without any answer is not sent again with the
+    next one. It is a context manager that closes itself at the end.
+
+    Parameters
+    ----------
+    session : Session, optional
+        The session; by default the default session at the time of each question.
+    model : str, optional
+        The model; by default the session's.
+    system : str, optional
+        The system text, sent before every question.
+    messages : iterable of mapping, optional
+        An earlier conversation as ``{"role": ..., "content": ...}``, such as another panel's ``messages``.
+    title : str, default "Skytells chat"
+        Title of the panel.
+    remote_images : bool, default False
+        Whether answers load the images that they link to. This tells their servers that they are shown, and what the
+        model put into the addresses.
+
+    Raises
+    ------
+    InputError
+        If ``messages`` is not a conversation.
+    MissingExtraError
+        If the extra ``notebook`` is not installed.
+
+    Examples
+    --------
+    >>> panel = ChatPanel(system="Answer in one word.")
+    >>> turn = panel.send("What color is the sky?")
+    >>> turn.role, panel.to_frame()["role"].tolist()
+    ('assistant', ['user', 'assistant'])
+    >>> panel.close()
+    """
+
+    def __init__(
+        self,
+        session: Session | None = None,
+        *,
+        model: str | None = None,
+        system: str | None = None,
+        messages: Iterable[Mapping[str, Any]] | None = None,
+        title: str = "Skytells chat",
+        remote_images: bool = False,
+    ) -> None:
+        for module in ("anywidget", "markdown_it", "nh3"):
+            if find_spec(module) is None:
+                raise MissingExtraError(f"The chat panel ({module} is missing)", "notebook")
+        from skytells_nb.widgets.chat_panel.view import PanelView
+
+        found, self._turns = read_messages(messages or ())
+        self._session = session
+        self._remote_images = remote_images
+        self._lock = threading.RLock()
+        self._exchange: Exchange | None = None
+        self._live: Live | None = None
+        self._busy = False
+        self._failure: Exception | None = None
+        self._display_id = new_display_id()
+        self._shown: Mode | None = None
+        self._closed = False
+        names = self._known_models()
+        self._view = PanelView(
+            title=title,
+            models=list(dict.fromkeys([*([model] if model else []), *names])),
+            model=model or names[0],
+            system=(found or "") if system is None else system,
+            turns=view_states(self._turns, remote_images=remote_images),
+            saved_class=f"skytells-saved-{self._display_id}",
+        )
+        self._view.on_msg(self._received)
+
+    @property
+    def model(self) -> str:
+        """The model that the next question goes to."""
+        return str(self._view.model)
+
+    @model.setter
+    def model(self, name: str) -> None:
+        self._view.models = list(dict.fromkeys([*self._view.models, name]))
+        self._view.model = name
+
+    @property
+    def system(self) -> str:
+        """The system text, sent before every question; empty for none."""
+        return str(self._view.system)
+
+    @system.setter
+    def system(self, text: str | None) -> None:
+        self._view.system = text or ""
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """Every turn that the panel shows, in order."""
+        with self._lock:
+            return tuple(self._turns)
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """The conversation as ``{"role", "content"}``, system text first; unanswered questions are left out."""
+        return messages(self.turns, self.system)
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is in flight."""
+        return self._busy
+
+    @property
+    def partial(self) -> str:
+        """The text so far of the answer in flight; empty without one."""
+        live = self._live
+        return live.text if live is not None and self.busy else ""
+
+    @property
+    def widget(self) -> Any:
+        """The widget itself, to be put into a layout of other widgets."""
+        return self._view
+
+    def send(self, text: str, *, wait: bool = True) -> Turn | None:
+        """Send a question, and wait for the answer.
+
+        While the call waits the kernel is busy, so the panel's own Stop button has to wait too.
+
+        Parameters
+        ----------
+        text : str
+            The question.
+        wait : bool, default True
+            Whether to wait; otherwise call ``wait()`` later.
+
+        Returns
+        -------
+        Turn or None
+            The answer's turn; ``None`` with ``wait=False``.
+
+        Raises
+        ------
+        InputError
+            If the text is empty, another answer is in flight, or the panel is closed.
+        SkytellsError
+            Whatever ended the answer, after the panel has shown it.
+        Interrupted
+            If Ctrl-C stopped the answer; what arrived is in the panel.
+
+        Examples
+        --------
+        >>> with ChatPanel() as panel:
+        ...     panel.send("Say hello.").role
+        'assistant'
+        """
+        self._ask(text)
+        return self.wait() if wait else None
+
+    def wait(self, timeout: float | None = None) -> Turn | None:
+        """Wait until the answer is complete.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait at most.
+
+        Returns
+        -------
+        Turn or None
+            The answer's turn; ``None`` if there is none within ``timeout``.
+
+        Raises
+        ------
+        SkytellsError
+            As in ``send``.
+
+        Examples
+        --------
+        >>> with ChatPanel() as panel:
+        ...     panel.send("Say hello.", wait=False)
+        ...     panel.wait().role
+        'assistant'
+        """
+        exchange = self._exchange
+        if exchange is None:
+            return None
+        try:
+            over = exchange.wait(timeout)
+        except KeyboardInterrupt:
+            exchange.stop()
+            exchange.wait(CLOSE_WAIT_S)
+            raise Interrupted("The answer was stopped; what had come is in the panel.") from None
+        if not over:
+            return None
+        with self._lock:
+            failure, self._failure = self._failure, None
+            turn = self._turns[-1] if self._turns else None
+        if failure is not None:
+            raise failure
+        return turn
+
+    def stop(self) -> None:
+        """End the answer in flight: its connection closes, what arrived stays, marked as interrupted.
+
+        Examples
+        --------
+        >>> ChatPanel().stop()
+        """
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.stop()
+
+    def clear(self) -> None:
+        """Remove every turn, after stopping an answer in flight; model and system text stay.
+
+        Examples
+        --------
+        >>> panel = ChatPanel(messages=[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}])
+        >>> panel.clear()
+        >>> panel.messages
+        []
+        """
+        self._settle()
+        with self._lock:
+            self._turns = []
+        self._show()
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the conversation as a frame.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row for each turn: turn, role, text, model, finish_reason, tokens_in, tokens_out, cost, filtered,
+            severity, request_id. Tokens are nullable integers, cost is in US dollars; what does not apply or is unknown
+            is missing.
+
+        Examples
+        --------
+        >>> panel = ChatPanel(messages=[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}])
+        >>> panel.to_frame()["text"].tolist()
+        ['Hi', 'Hello!']
+        """
+        import pandas as pd
+
+        rows = [turn.record(number) for number, turn in enumerate(self.turns, 1)]
+        kinds = {"turn": "int64", "tokens_in": "Int64", "tokens_out": "Int64", "cost": "float64", "filtered": "boolean"}
+        return pd.DataFrame(rows, columns=list(COLUMNS)).astype(kinds)
+
+    def freeze(self) -> Transcript:
+        """Return the conversation as it stands, as static HTML and text that need no kernel and no widget.
+
+        Returns
+        -------
+        Transcript
+            With ``.html()`` and ``.text``; as the last line of a cell it shows itself.
+
+        Examples
+        --------
+        >>> panel = ChatPanel(messages=[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}])
+        >>> "Hello!" in panel.freeze().html()
+        True
+        """
+        return Transcript(str(self._view.title), self.system, self.turns, self._remote_images)
+
+    def close(self) -> None:
+        """Stop an answer in flight and take the panel off the page; turns and exports stay. Idempotent.
+
+        Examples
+        --------
+        >>> panel = ChatPanel()
+        >>> panel.close()
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self._settle()
+        layout = self._view.layout
+        self._view.close()
+        layout.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"ChatPanel(model={self.model!r}, turns={len(self._turns)})"
+
+    def _ipython_display_(self) -> None:
+        """Two outputs: the panel, and the transcript that stays when the panel's kernel is gone.
+
+        In one output the transcript would never show: JupyterLab prefers a widget, also one that is gone.
+        """
+        self._shown = display_mode()
+        publish = cell_publish()
+        if self._shown != "plain":
+            data, metadata = self._view._repr_mimebundle_() or ({}, {})
+            publish({**data, "text/plain": repr(self)}, metadata, display_id=new_display_id(), update=False)
+        publish(self._saved(), {}, display_id=self._display_id, update=False)
+
+    def _received(self, view: object, content: Any, buffers: object) -> None:
+        """A message from the page."""
+        kind = content.get("kind") if isinstance(content, dict) else None
+        if kind == "stop":
+            self.stop()
+        elif kind == "send":
+            try:
+                self._ask(content.get("text"))
+            except InputError as refused:
+                self._view.send({"kind": "refused", "why": str(refused)})
+            else:
+                self._view.send({"kind": "accepted"})
+
+    def _ask(self, text: Any) -> None:
+        if not isinstance(text, str) or not text.strip():
+            raise InputError("There is nothing to send; write a message first.")
+        with self._lock:
+            if self._closed:
+                raise InputError("This panel is closed; make another with messages=panel.messages.")
+            if self.busy:
+                raise InputError("An answer is still under way; wait for it, or stop() it first.")
+            self._failure = None
+            self._turns.append(Turn("user", text))
+            model = self.model
+            asked = {"model": model, "messages": messages(self._turns, self.system)}
+            live = self._live = Live(publish=self._publish_part, remote_images=self._remote_images)
+
+            def ended(session: Session | None, answer: ChatCompletion | None, problem: Exception | None) -> None:
+                try:
+                    live.close()
+                finally:
+                    self._ended(model, session, answer, problem)
+
+            self._exchange = Exchange(self._find_session, asked, live.write, ended)
+            self._busy = True
+            self._show()
+            self._exchange.start()
+
+    def _publish_part(self, data: dict[str, str], metadata: dict[str, Any], *, display_id: str, update: bool) -> None:
+        self._view.send({"kind": "part", "id": display_id, "html": data["text/html"]})
+
+    def _ended(
+        self, model: str, session: Session | None, answer: ChatCompletion | None, problem: Exception | None
+    ) -> None:
+        price = session.price(model) if session is not None else None
+        if session is not None and answer is not None:
+            session.record(answer, model=model)
+        with self._lock:
+            self._failure = problem
+            self._turns.append(answered(answer, model, price, problem))
+            self._busy = False
+            self._show()
+
+    def _show(self) -> None:
+        """Bring the page and the saved transcript up to date."""
+        with self._lock:
+            # First what is kept: who sees the answer complete can save it.
+            if self._shown == "live" and not self._busy:
+                saved = self._saved()
+                cell_publish()(saved, {}, display_id=self._display_id, update=True)
+                # A page that was reloaded does not find the output by its display id any more.
+                self._view.send({"kind": "saved", "data": saved})
+            with self._view.hold_sync():
+                self._view.turns = view_states(self._turns, remote_images=self._remote_images)
+                self._view.totals = totals(self._turns)
+                self._view.busy = self._busy
+
+    def _saved(self) -> dict[str, str]:
+        return self.freeze().bundle(str(self._view.saved_class))
+
+    def _settle(self) -> None:
+        """Stop what is under way and wait until it is put away."""
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.stop()
+            exchange.join(CLOSE_WAIT_S)
+
+    def _find_session(self) -> Session:
+        return self._session if self._session is not None else sessions.current()
+
+    def _known_models(self) -> list[str]:
+        """Names of chat models, the default first; asks nobody and connects nowhere."""
+        session = self._session or (sessions.current() if sessions.has_current() else None)
+        if session is None:
+            return list(dict.fromkeys([sessions.settings().model, *LISTED_PRICES]))
+        settings = session.settings
+        return [n for n in session.known_models() if n == settings.model or n != settings.embedding_model]

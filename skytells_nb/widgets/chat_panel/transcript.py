@@ -1,0 +1,172 @@
+"""A conversation as a page that needs no kernel: HTML that cannot act, and text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from skytells_nb.engine.report import dollars
+from skytells_nb.errors import APIError, ContentPolicyError
+from skytells_nb.widgets.chat_panel.turns import Turn
+from skytells_nb.widgets.messages import CUT, Steps, found_words, next_step, speaks_of_answer
+from skytells_nb.widgets.safe_html import escape, plain, safe_html
+
+PANEL = Steps(
+    again="send again",
+    connect="Connect again with a valid key: sky.connect(…) in a cell, then send again.",
+    another_model="Choose another model, then send again.",
+    shorten="Shorten the message, or start anew with panel.clear(), then send again.",
+)
+
+
+def badge(turn: Turn) -> tuple[str, str]:
+    """The verdict as a kind (safe, low, medium, high, filtered, unchecked) and in words; empty where none was due.
+
+    No verdict is not a pass: an answer that was cut, or whose text the filter did not speak of, is not checked.
+    """
+    safety = turn.safety
+    if safety is None:
+        return "", ""
+    where = found_words(safety.flagged, filtered=False)
+    if safety.filtered:
+        what = "prompt blocked" if safety.blocked and turn.problem is not None else "filtered"
+        return "filtered", f"Safety: {what}{f' ({where})' if where else ''}"
+    cut = turn.finish_reason in CUT
+    spoken_of = not turn.text or speaks_of_answer(safety)
+    checked = safety.checked and spoken_of and not cut
+    if where:
+        kind = next((s for s in ("high", "medium", "low") if s == safety.severity), "medium")
+        return kind, f"Safety: {where}{'' if checked else '; the rest is not checked'}"
+    if checked:
+        return "safe", "Safety: safe"
+    return "unchecked", "Safety: not checked to its end" if cut and safety.findings else "Safety: not checked"
+
+
+def totals(turns: Iterable[Turn]) -> str:
+    """What the conversation used, in words."""
+    used = [turn for turn in turns if turn.role == "assistant" and turn.facts]
+    if not used:
+        return ""
+    tokens_in, tokens_out = (sum(getattr(t, name) or 0 for t in used) for name in ("tokens_in", "tokens_out"))
+    cost = dollars(sum(turn.cost or 0 for turn in used))
+    least = "at least " if any(turn.cost is None for turn in used) else ""
+    return f"{least}{tokens_in:,} tokens in, {tokens_out:,} out · {cost}"
+
+
+def advice(problem: Exception) -> str:
+    """What to do next, where the message itself does not say."""
+    if isinstance(problem, ContentPolicyError):
+        return "The safety filter blocked this prompt. It is not sent again with the next one: change it and send."
+    step = next_step(problem, PANEL)
+    return step or ("Change what the message names, then send again." if isinstance(problem, APIError) else "")
+
+
+# Without its kernel a front end shows "Loading widget..." for a panel, for ever.
+_HIDE_A_LOST_PANEL = (
+    "<style>.jp-OutputArea-child:has(+ .jp-OutputArea-child .{name}):not(:has(.skytells-panel))"
+    "{{display: none !important}}</style>"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """The turns as they stood. As the last line of a cell it shows itself, and is saved with the notebook."""
+
+    title: str
+    system: str
+    turns: tuple[Turn, ...]
+    remote_images: bool = False
+
+    def html(self, name: str = "") -> str:
+        """One ``<div>`` without scripts or styles, and without images unless the panel loads them; ``name`` is one more
+        class of it.
+        """
+        heading = f"<p><strong>{escape(self.title)}</strong></p>"
+        system = f"<p><em>System: {_lines(self.system)}</em></p>" if self.system else ""
+        body = "".join(_turn_html(turn, self.remote_images) for turn in self.turns) or "<p>No turns yet.</p>"
+        used = totals(self.turns)
+        foot = f"<p><small>{escape(used)}</small></p>" if used else ""
+        return f'<div class="skytells-chat{f" {name}" if name else ""}">{heading}{system}{body}{foot}</div>'
+
+    @property
+    def text(self) -> str:
+        """The same as plain text."""
+        system = [f"[System: {plain(self.system)}]"] if self.system else []
+        parts = [plain(self.title), *system, *map(_turn_text, self.turns)]
+        return "\n\n".join([*parts, *([] if self.turns else ["No turns yet."])])
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        return self.bundle()
+
+    def bundle(self, name: str = "") -> dict[str, str]:
+        """What is published: ``text/html`` and ``text/plain``. With ``name``, under a panel: the output above is hidden
+        while no panel is in it.
+        """
+        hide = _HIDE_A_LOST_PANEL.format(name=name) if name else ""
+        return {"text/html": self.html(name) + hide, "text/plain": self.text}
+
+
+def speaker(turn: Turn) -> str:
+    return "You" if turn.role == "user" else turn.model or "Assistant"
+
+
+def notes(turn: Turn) -> list[str]:
+    """What stands under a turn: how it ended, what it used, the verdict."""
+    return [note for note in (turn.ending, turn.facts, badge(turn)[1]) if note]
+
+
+def _turn_html(turn: Turn, remote_images: bool) -> str:
+    words = _answer_html(turn, remote_images)
+    if turn.role == "user" and turn.text:
+        words = f"<p>{_lines(turn.text)}</p>"
+    problem = turn.problem
+    if problem is not None:
+        said = escape(" ".join(filter(None, [problem.message, problem.advice])))
+        words += f"<p><strong>{escape(problem.name)}</strong>: {said}</p>"
+    under = " · ".join(map(escape, notes(turn)))
+    return (
+        f'<div class="skytells-said"><p><strong>{escape(speaker(turn))}</strong></p>{words}'
+        f"{f'<p><small>{under}</small></p>' if under else ''}</div>"
+    )
+
+
+def _turn_text(turn: Turn) -> str:
+    lines = [f"{plain(speaker(turn))}:", *([plain(turn.text)] if turn.text else [])]
+    if turn.problem is not None:
+        lines.append(plain(f"{turn.problem.name}: {turn.problem.message} {turn.problem.advice}".rstrip()))
+    under = notes(turn)
+    return "\n".join([*lines, *([f"[{plain(' · '.join(under))}]"] if under else [])])
+
+
+def _lines(text: str) -> str:
+    return escape(text).replace("\n", "<br>")
+
+
+def _answer_html(turn: Turn, remote_images: bool) -> str:
+    return safe_html(turn.text, remote_images=remote_images) if turn.role == "assistant" and turn.text else ""
+
+
+def view_states(turns: Sequence[Turn], *, remote_images: bool = False) -> list[dict[str, Any]]:
+    """The turns as the page's script shows them: ``html`` is the only part that it takes as HTML."""
+    return [_view_state(turn, remote_images) for turn in turns]
+
+
+def _view_state(turn: Turn, remote_images: bool) -> dict[str, Any]:
+    kind, words = badge(turn)
+    problem = turn.problem
+    return {
+        "role": turn.role,
+        "who": plain(speaker(turn)),
+        "text": turn.text,
+        "html": _answer_html(turn, remote_images),
+        "ending": plain(turn.ending),
+        "facts": turn.facts,
+        "badge": {"kind": kind, "text": plain(words)},
+        "problem": None
+        if problem is None
+        else {"name": problem.name, "message": plain(problem.message), "advice": problem.advice},
+    }

@@ -1,0 +1,187 @@
+"""An explorer as it stood, without a kernel: a picture of the map, and a table as HTML that cannot act."""
+
+from __future__ import annotations
+
+import base64
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from skytells_nb.plots import semantic_map
+from skytells_nb.plots.maps.clusters import add_names
+from skytells_nb.plots.maps.projection import Method
+from skytells_nb.plots.theme import Theme
+from skytells_nb.widgets.explorer.coloring import Coloring, rgb
+from skytells_nb.widgets.explorer.rows import Positions, Rows
+from skytells_nb.widgets.safe_html import escape, plain
+
+if TYPE_CHECKING:
+    from skytells_nb.plots.theme import Figure
+
+
+WIDTH, HEIGHT, MARGIN = 720, 440, 10
+PALE = (128, 128, 128, 56)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Saved:
+    """The map and the table as they stood. As the last line of a cell it shows itself, and is saved with the notebook.
+
+    ``png`` is the picture of the map, ``text`` the table in plain text.
+    """
+
+    title: str
+    caption: str
+    points: NDArray[np.uint16]
+    coloring: Coloring
+    bright: NDArray[np.bool_] | None
+    table: dict[str, Any]
+    groups: tuple[str, ...] = ()
+
+    @property
+    def png(self) -> bytes:
+        """The map as a PNG on a transparent ground; rows that are not selected or lit are pale."""
+        return _png(_picture(self.points, self.coloring, self.bright))
+
+    def html(self, name: str = "") -> str:
+        """One ``<div>`` with caption, legend and table, without scripts or images; ``name`` is one more class of it."""
+        legend = " &nbsp; ".join(
+            f'<span style="color: {color}">●</span> {escape(words)}' for color, words in self.coloring.words
+        )
+        groups = " · ".join(map(escape, self.groups))
+        head = "".join(f"<th>{escape(cell)}</th>" for cell in self.table["columns"])
+        body = "".join(
+            f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row['cells'])}</tr>" for row in self.table["rows"]
+        )
+        parts = [
+            f"<p><strong>{escape(self.title)}</strong></p><p><small>{escape(self.caption)}</small></p>",
+            f"<p>{legend}</p>" if legend else "",
+            f"<p>Named: {groups}</p>" if groups else "",
+            f"<p>{escape(self.table['what'])}{escape(self._left)}</p>",
+            f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>",
+        ]
+        return f'<div class="skytells-explored{f" {name}" if name else ""}">{"".join(parts)}</div>'
+
+    @property
+    def text(self) -> str:
+        """The same as plain text."""
+        rows = [" | ".join(row["cells"]) for row in self.table["rows"]]
+        head = " | ".join(self.table["columns"])
+        return plain("\n".join([f"{self.title}: {self.caption}", f"{self.table['what']}{self._left}", head, *rows]))
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _ipython_display_(self) -> None:
+        from skytells_nb.widgets.display import cell_publish, new_display_id
+
+        for bundle in self.bundles():
+            cell_publish()(bundle, {}, display_id=new_display_id(), update=False)
+
+    def bundles(self, name: str = "") -> tuple[dict[str, str], dict[str, str]]:
+        """What is published: the picture, then the table."""
+        picture = {"image/png": base64.b64encode(self.png).decode(), "text/plain": f"{self.title}: {self.caption}"}
+        return picture, {"text/html": self.html(name), "text/plain": self.text}
+
+    @property
+    def _left(self) -> str:
+        more = self.table["total"] - len(self.table["rows"])
+        return f", the first {len(self.table['rows'])} of them:" if more > 0 else ":"
+
+
+def _picture(points: NDArray[np.uint16], colors: Coloring, bright: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
+    """Pixels (height, width, 4): every point a small disc, those that are bright on top."""
+    image = np.zeros((HEIGHT, WIDTH, 4), dtype=np.uint8)
+    if not len(points):
+        return image
+    low, high = points.min(axis=0).astype(np.float64), points.max(axis=0).astype(np.float64)
+    span = np.maximum(high - low, 1)
+    scale = min((WIDTH - 2 * MARGIN) / span[0], (HEIGHT - 2 * MARGIN) / span[1])
+    at = ((points - (low + high) / 2) * scale + (WIDTH / 2, HEIGHT / 2)).astype(np.int64)
+    palette = np.array([(*rgb(color), 255) for color in colors.palette], dtype=np.uint8)
+    # In the order of the rows the last category would lie on top of all others.
+    order = np.random.default_rng(0).permutation(len(points))
+    if bright is None:
+        _dot(image, at[order], palette[colors.codes[order]], len(points))
+    else:
+        pale, lit = order[~bright[order]], order[bright[order]]
+        _dot(image, at[pale], PALE, len(points))
+        _dot(image, at[lit], palette[colors.codes[lit]], len(lit))
+    return image
+
+
+def _dot(image: NDArray[np.uint8], at: NDArray[np.int64], ink: Any, count: int) -> None:
+    """A disc at each place, the smaller the more there are."""
+    for down, right in _disc(4 if count <= 50 else 3 if count <= 500 else 2 if count <= 20_000 else 1):
+        image[np.clip(at[:, 1] + down, 0, HEIGHT - 1), np.clip(at[:, 0] + right, 0, WIDTH - 1)] = ink
+
+
+def _disc(radius: int) -> list[tuple[int, int]]:
+    reach = range(-radius, radius + 1)
+    return [(y, x) for y in reach for x in reach if x * x + y * y <= radius * radius]
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    """PNG, truecolour with alpha, no filter (RFC 2083)."""
+    height, width, _ = pixels.shape
+    lines = np.zeros((height, 1 + width * 4), dtype=np.uint8)
+    lines[:, 1:] = pixels.reshape(height, -1)
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)),
+        (b"IDAT", zlib.compress(lines.tobytes(), 6)),
+        (b"IEND", b""),
+    )
+    whole = b"\x89PNG\r\n\x1a\n"
+    for kind, data in chunks:
+        whole += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    return whole
+
+
+UNSELECTED_OPACITY = 0.12
+"""Opacity of points that are not selected, lit or found while others are."""
+
+
+def drawn_figure(
+    rows: Rows,
+    *,
+    color: Any,
+    coordinates: tuple[Any, Any] | None,
+    method: Method,
+    bright: Positions | None,
+    hidden: Positions,
+    names: pd.Series[Any],
+    theme: Theme | None,
+    title: str,
+) -> Figure:
+    """The map of the rows: those outside of ``bright`` pale, categories whose rows are all ``hidden`` switched off."""
+    figure = semantic_map(
+        rows.frame,
+        rows.embedding,
+        color=color,
+        hover=[] if rows.text is None else rows.text,
+        method=method,
+        coordinates=coordinates,
+        theme=theme,
+        title=title,
+    )
+    points, at = [], []
+    for trace in figure.data:
+        if trace.customdata is None or not len(trace.customdata):
+            continue
+        where = np.asarray(trace.customdata)
+        at.append(where)
+        points.append(np.column_stack([trace.x, trace.y]))
+        if np.isin(where, hidden).all():
+            trace.visible = "legendonly"
+        if bright is not None:
+            trace.selectedpoints = np.flatnonzero(np.isin(where, bright)).tolist()
+            trace.unselected = {"marker": {"opacity": UNSELECTED_OPACITY}}
+    if at and names.notna().any():
+        placed: NDArray[np.float32] = np.concatenate(points).astype(np.float32)
+        add_names(figure, placed, names.iloc[np.concatenate(at)], theme)
+    return figure

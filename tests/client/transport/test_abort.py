@@ -1,0 +1,205 @@
+"""Stopping what is under way: from another thread, and by Ctrl-C."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import signal
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from serving import KEY, Exchange, ScriptedServer, holding
+
+from skytells_nb.client.transport.transport import Transport
+from skytells_nb.errors import CancelledError
+
+POSIX = pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs a signal to one thread")
+Call = Callable[[Transport], object]
+
+
+def send(client: Transport) -> object:
+    return client.send("POST", "/x", b"{}")
+
+
+def stream(client: Transport) -> object:
+    return list(client.stream("/x", b"{}"))
+
+
+def silent(exchange: Exchange) -> None: ...
+
+
+def half_a_body(exchange: Exchange) -> None:
+    exchange.send(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf")
+
+
+def a_body_without_length(exchange: Exchange) -> None:
+    exchange.send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{}")
+
+
+def half_a_stream(exchange: Exchange) -> None:
+    exchange.begin()
+    exchange.event("one")
+
+
+def half_a_chunked_stream(exchange: Exchange) -> None:
+    exchange.begin(transfer_encoding="chunked")
+    exchange.chunk(b"data: one\n\n")
+
+
+HELD = [
+    (silent, send),
+    (half_a_body, send),
+    (a_body_without_length, send),
+    (silent, stream),
+    (half_a_stream, stream),
+    (half_a_chunked_stream, stream),
+]
+
+
+class InThread:
+    """A call in a thread of its own, and how it ended."""
+
+    def __init__(self, call: Call, client: Transport) -> None:
+        self.problem: BaseException | None = None
+        self.ended_at = 0.0
+        self._thread = threading.Thread(target=self._run, args=(call, client), daemon=True)
+        self._thread.start()
+
+    def _run(self, call: Call, client: Transport) -> None:
+        try:
+            call(client)
+        except BaseException as problem:
+            self.problem = problem
+        self.ended_at = time.monotonic()
+
+    def join(self) -> None:
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+
+
+def assert_abort_ends(call: Call, client: Transport, server: ScriptedServer) -> None:
+    running = InThread(call, client)
+    assert server.asked.wait(10)
+    # Wherever the call is by now: sending, waiting for the head, or within the body.
+    server.stopping.wait(0.1)
+    began = time.monotonic()
+    client.abort()
+    running.join()
+    assert isinstance(running.problem, CancelledError)
+    assert running.ended_at - began < 2
+    assert server.left.wait(10)
+
+
+@pytest.mark.parametrize(("before", "call"), HELD)
+def test_abort_ends_a_blocked_call_at_once(before: Callable[[Exchange], None], call: Call) -> None:
+    with holding(before) as server:
+        assert_abort_ends(call, Transport(KEY, base_url=server.url), server)
+
+
+@pytest.mark.parametrize("call", [send, stream])
+def test_abort_ends_a_blocked_call_over_tls_too(call: Call, tmp_path: Path) -> None:
+    serving_side, asking_side = certificates(tmp_path)
+    with holding(half_a_body if call is send else half_a_stream, serving_side) as server:
+        client = Transport(KEY, base_url=server.url, http=httpx.HTTPTransport(verify=asking_side))
+        assert_abort_ends(call, client, server)
+
+
+def test_an_aborted_client_makes_no_more_calls() -> None:
+    with holding() as server:
+        client = Transport(KEY, base_url=server.url)
+        client.abort()
+        for call in (send, stream):
+            with pytest.raises(CancelledError):
+                call(client)
+        assert server.exchanges == []
+
+
+def test_abort_ends_every_call_of_a_shared_client() -> None:
+    with holding() as server:
+        client = Transport(KEY, base_url=server.url)
+        calls = [InThread(send, client) for _ in range(4)]
+        while len(server.exchanges) < 4:
+            assert not server.stopping.wait(0.01)
+        client.abort()
+        for call in calls:
+            call.join()
+            assert isinstance(call.problem, CancelledError)
+
+
+@contextmanager
+def interrupted(server: ScriptedServer, delay: float = 0.1) -> Iterator[None]:
+    """Ctrl-C for the main thread, once a request has come and the call waits for more."""
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def press() -> None:
+        if server.asked.wait(10):
+            server.stopping.wait(delay)
+            signal.pthread_kill(main, signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    presser = threading.Thread(target=press, daemon=True)
+    presser.start()
+    try:
+        yield
+    finally:
+        presser.join(10)
+        signal.signal(signal.SIGINT, before)
+
+
+@POSIX
+@pytest.mark.parametrize(("before", "call"), HELD)
+def test_ctrl_c_in_a_blocked_call_closes_the_connection(before: Callable[[Exchange], None], call: Call) -> None:
+    with holding(before) as server:
+        client = Transport(KEY, base_url=server.url)
+        with interrupted(server), pytest.raises(KeyboardInterrupt):
+            call(client)
+        assert server.left.wait(10)
+
+
+@POSIX
+def test_a_client_can_be_used_again_after_ctrl_c() -> None:
+    def first_time_silent(exchange: Exchange) -> None:
+        if len(server.exchanges) > 1:
+            exchange.reply({"ok": True})
+
+    with holding(first_time_silent) as server:
+        client = Transport(KEY, base_url=server.url)
+        with interrupted(server), pytest.raises(KeyboardInterrupt):
+            send(client)
+        assert client.send("POST", "/x", b"{}").content == b'{"ok": true}'
+
+
+def certificates(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A TLS context for a server on 127.0.0.1, and one for clients that trust it."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    today = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(today - datetime.timedelta(days=1))
+        .not_valid_after(today + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "key.pem").write_bytes(private)
+    (folder / "certificate.pem").write_bytes(certificate.public_bytes(pem))
+    serving_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving_side.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
+    return serving_side, ssl.create_default_context(cafile=str(folder / "certificate.pem"))

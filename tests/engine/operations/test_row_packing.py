@@ -1,0 +1,340 @@
+"""Many rows in one request: what is asked, what is read from the answer, and what is never taken for an answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from itertools import accumulate
+from typing import Any
+
+import jsonschema
+import pydantic
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from local_fakes import Pairs, RowsGenerator, written
+from served import connected, served
+
+from skytells_nb.engine.operations.jobs import completion_job
+from skytells_nb.engine.operations.requests import Completed, Delivery
+from skytells_nb.engine.operations.row_packing import (
+    MOST_ROWS,
+    ROW_TOKENS,
+    AnswerFormat,
+    answers_in,
+    check_rows,
+    messages,
+    packed,
+    row_id,
+    shares,
+)
+from skytells_nb.errors import BadRequestError, ContentPolicyError, InputError
+
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+values = st.one_of(texts, st.dictionaries(texts, st.one_of(texts, st.integers(), st.booleans(), st.none())))
+PROMPTS = ["a cat sleeps", "a dog runs", "stocks fell", "rain came"]
+
+
+def found(text: str, rows: int) -> list[Any]:
+    return [None if value is None else json.loads(value) for value in answers_in(text, rows)]
+
+
+def delivered(generator: RowsGenerator, prompts: list[str] = PROMPTS, **settings: Any) -> Delivery:
+    """What one request to a real server with this model delivers."""
+    check = settings.pop("check", None)
+    job = packed(completion_job("gpt-5", **settings), MOST_ROWS, check)
+    with served(generator=generator) as server, connected(server, "off") as session:
+        delivery = job.work.send(session.client, prompts)
+        assert server.stats["chat"].requests == 1
+    return delivery
+
+
+def said(delivery: Delivery) -> list[str | None]:
+    return [None if value is None else Completed.from_bytes(value).text for value in delivery.values]
+
+
+@given(st.lists(texts, min_size=2, max_size=12))
+def test_every_prompt_is_sent_word_for_word_under_its_own_id(prompts: list[str]) -> None:
+    system, user = messages("Be brief.", prompts, is_text=True)
+    rows = json.loads(user["content"])
+    assert [row["message"] for row in rows] == prompts
+    assert [row["id"] for row in rows] == [row_id(number) for number in range(len(prompts))]
+    assert system["content"].startswith("Be brief.\n")
+
+
+@given(st.lists(values, min_size=2, max_size=12), st.data())
+def test_a_whole_answer_is_read_in_whatever_order_it_comes(answers: list[Any], data: st.DataObject) -> None:
+    pairs = data.draw(st.permutations([(row_id(number), value) for number, value in enumerate(answers)]))
+    compact = json.dumps(dict(pairs), separators=(",", ":"))
+    for text in (written(pairs), compact, json.dumps(dict(pairs), indent=2), f"```json\n{written(pairs)}\n```"):
+        assert found(text, len(answers)) == answers
+
+
+@pytest.mark.parametrize("space", ["", " ", "\n\t"])
+def test_a_number_right_after_its_colon_keeps_its_first_digit(space: str) -> None:
+    members = [f'{space}"r{row}"{space}:{space}{value}{space}' for row, value in ((1, 12), (2, -34))]
+    assert answers_in("{" + ",".join(members) + "}", 2) == ["12", "-34"]
+
+
+@st.composite
+def spoilt(draw: st.DrawFn) -> tuple[int, Pairs, str]:
+    """An answer whose rows hold their own number, with ids lost, doubled, invented and moved, and perhaps cut."""
+    rows = draw(st.integers(2, 8))
+    ids = draw(st.lists(st.one_of(st.integers(-1, rows + 1).map(row_id), texts), max_size=2 * rows))
+    pairs = [(name, [name, draw(texts)]) for name in ids]
+    text = written(pairs)
+    return rows, pairs, text[: draw(st.integers(0, len(text)))] if draw(st.booleans()) else text
+
+
+@given(spoilt())
+def test_a_spoilt_answer_gives_no_row_what_belongs_to_another(case: tuple[int, Pairs, str]) -> None:
+    rows, _, text = case
+    for number, value in enumerate(found(text, rows)):
+        assert value is None or value[0] == row_id(number)
+
+
+@given(spoilt())
+def test_an_id_that_came_twice_or_never_has_no_answer_and_every_other_one_has(case: tuple[int, Pairs, str]) -> None:
+    rows, pairs, _ = case
+    names = [name for name, _ in pairs]
+    once = [names.count(row_id(number)) == 1 for number in range(rows)]
+    assert [value is not None for value in found(written(pairs), rows)] == once
+
+
+@given(st.lists(values, min_size=2, max_size=6), st.data())
+def test_a_cut_answer_gives_the_rows_before_the_cut_and_none_after(answers: list[Any], data: st.DataObject) -> None:
+    """A value counts once what follows shows that it ended."""
+    members = [f'"{row_id(number)}": {json.dumps(value)}' for number, value in enumerate(answers)]
+    text = "{" + ",".join(members) + "}"
+    cut = data.draw(st.integers(0, len(text)))
+    ends = list(accumulate(len(member) + 1 for member in members))
+    assert found(text[:cut], len(answers)) == [
+        value if end < cut else None for value, end in zip(answers, ends, strict=True)
+    ]
+
+
+@given(st.one_of(st.text(), st.text('{}[]":,\\ r12u0e', max_size=40)))
+def test_whatever_text_comes_reading_it_ends(text: str) -> None:
+    assert len(answers_in(text, 3)) == 3
+
+
+def test_an_answer_nested_without_end_is_no_answer() -> None:
+    assert answers_in('{"r1": "one", "r2": ' + "[" * 200_000, 2) == ['"one"', None]
+
+
+@pytest.mark.parametrize(
+    "text", ['{"r1": 12', '{"r1": 12 "r2": 3}', '{"r1" 12}', '{1: "x"}', '{["r1"]: "x"}', '["r1"]', '{"a": {"r1": 1}}']
+)
+def test_what_is_no_object_of_ids_has_no_answers(text: str) -> None:
+    assert answers_in(text, 2) == [None, None]
+
+
+@given(st.integers(0, 10**7), st.lists(st.integers(1, 10**5), min_size=1, max_size=100))
+def test_shares_add_up_and_are_a_token_from_exact_at_most(total: int, weights: list[int]) -> None:
+    parts = shares(total, weights)
+    assert sum(parts) == total
+    for part, weight in zip(parts, weights, strict=True):
+        assert abs(part - total * weight / sum(weights)) <= 1
+
+
+class Leg(pydantic.BaseModel):
+    length: int
+
+
+class Animal(pydantic.BaseModel):
+    name: str
+    legs: list[Leg]
+    mother: Animal | None = None
+
+
+NESTED = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+SCHEMAS: list[tuple[dict[str, Any], Any, Any]] = [
+    (NESTED, {"name": "x"}, {"name": 1}),
+    (
+        {**Animal.model_json_schema()["$defs"]["Animal"], "$defs": Animal.model_json_schema()["$defs"]},
+        {"name": "x", "legs": [{"length": 1}], "mother": {"name": "y", "legs": []}},
+        {"name": "x", "legs": [], "mother": {"name": "y", "legs": [{"length": "long"}]}},
+    ),
+    (
+        {"type": "object", "properties": {"child": {"$ref": "#"}, "n": {"type": "integer"}}, "required": ["n"]},
+        {"n": 1, "child": {"n": 2}},
+        {"n": 1, "child": {"n": "2"}},
+    ),
+    (
+        {"type": "object", "properties": {"a": {"enum": ["x", "y"]}, "b": {"$ref": "#/properties/a"}}},
+        {"a": "x", "b": "y"},
+        {"a": "x", "b": "z"},
+    ),
+    (
+        {"type": "object", "definitions": {"p": NESTED}, "properties": {"q": {"anyOf": [{"$ref": "#/definitions/p"}]}}},
+        {"q": {"name": "x"}},
+        {"q": {}},
+    ),
+    (
+        {"type": "object", "$defs": {"answer": NESTED}, "properties": {"q": {"$ref": "#/$defs/answer"}}},
+        {"q": {"name": "x"}},
+        {"q": {"name": 2}},
+    ),
+    (
+        {"type": "object", "properties": {"$ref": {"type": "integer"}, "$id": {"const": {"$ref": "x"}}}},
+        {"$ref": 1, "$id": {"$ref": "x"}},
+        {"$ref": "1", "$id": {"$ref": "x"}},
+    ),
+]
+
+
+@pytest.mark.parametrize(("schema", "fits", "misfits"), SCHEMAS)
+def test_a_packed_schema_takes_of_each_row_what_the_single_one_takes(
+    schema: dict[str, Any], fits: Any, misfits: Any
+) -> None:
+    single = {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": schema}}
+    whole = AnswerFormat(single).of(2)["json_schema"]["schema"]
+    for one, other in ((fits, fits), (fits, misfits), (misfits, fits)):
+        expected = all(jsonschema.Draft202012Validator(schema).is_valid(answer) for answer in (one, other))
+        assert expected is (one is other)
+        assert jsonschema.Draft202012Validator(whole).is_valid({"r1": one, "r2": other}) is expected
+    assert not jsonschema.Draft202012Validator(whole).is_valid({"r1": fits})
+
+
+@pytest.mark.parametrize("single", [None, {"type": "text"}])
+def test_without_a_schema_each_answer_is_a_string_and_every_id_is_required(single: Any) -> None:
+    asked = AnswerFormat(single).of(3)
+    assert asked["json_schema"]["strict"] is True
+    assert asked["json_schema"]["schema"] == {
+        "type": "object",
+        "properties": {"r1": {"type": "string"}, "r2": {"type": "string"}, "r3": {"type": "string"}},
+        "required": ["r1", "r2", "r3"],
+        "additionalProperties": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"$ref": "https://example.org/other.json"}, r"refers to 'https://example.org/other.json'"),
+        ({"$ref": "#name"}, "refers to '#name'"),
+        ({"$anchor": "name"}, r"'\$anchor'"),
+        ({"allOf": [{"$id": "x"}]}, r"'\$id'"),
+    ],
+)
+def test_a_schema_that_cannot_be_moved_is_refused(part: dict[str, Any], message: str) -> None:
+    schema = {"type": "object", "properties": {"a": part}}
+    job = completion_job(
+        "gpt-5", params={"response_format": {"type": "json_schema", "json_schema": {"schema": schema}}}
+    )
+    with pytest.raises(InputError, match=message):
+        packed(job, 2)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"stop": "END"}, "stop does not go with rows_per_request: it would end the answers"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools does not go"),
+        ({"logprobs": True}, "logprobs does not go"),
+        ({"response_format": {"type": "json_object"}}, "response_format 'json_object' does not go"),
+    ],
+)
+def test_parameters_of_a_whole_answer_are_refused(params: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        packed(completion_job("gpt-5", params=params), 2)
+
+
+@pytest.mark.parametrize("rows", [0, -1, 101, True, 2.5, "5", [2]])
+def test_rows_that_are_no_number_of_rows_are_refused(rows: Any) -> None:
+    with pytest.raises(InputError, match="whole number from 1 to 100"):
+        check_rows(rows)
+
+
+def test_each_row_gets_its_own_answer_and_a_share_of_what_was_used() -> None:
+    generator = RowsGenerator()
+    delivery = delivered(generator)
+    assert generator.together == [PROMPTS]
+    assert said(delivery) == PROMPTS
+    rows = [Completed.from_bytes(value) for value in delivery.values if value is not None]
+    assert sum(row.tokens_in for row in rows) == delivery.tokens_in > 0
+    assert sum(row.tokens_out for row in rows) == delivery.tokens_out > 0
+    assert {(row.rows, row.finish_reason, row.request_id) for row in rows} == {(4, "stop", rows[0].request_id)}
+    assert {finding["source"] for finding in rows[0].findings} == {"prompt", "completion"}
+
+
+def test_rows_without_an_answer_leave_their_share_to_the_others() -> None:
+    delivery = delivered(RowsGenerator(spoil=lambda pairs: pairs[1:]))
+    assert said(delivery) == [None, *PROMPTS[1:]]
+    rows = [Completed.from_bytes(value) for value in delivery.values if value is not None]
+    assert sum(row.tokens_out for row in rows) == delivery.tokens_out
+
+
+def test_a_token_limit_is_that_of_one_row() -> None:
+    generator = RowsGenerator()
+    delivered(generator, params={"max_tokens": 20})
+    assert generator.limits == [(20 + ROW_TOKENS) * len(PROMPTS)]
+
+
+def test_an_answer_cut_at_the_limit_gives_what_is_whole() -> None:
+    """Seven words are the ids and answers of two rows, and a part of the third."""
+    assert said(delivered(RowsGenerator(most_words=9))) == [*PROMPTS[:2], None, None]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda pairs: "I would rather not.",
+        lambda pairs: "",
+        lambda pairs: json.dumps([answer for _, answer in pairs]),
+        lambda pairs: written([(name, 7) for name, _ in pairs]),
+        lambda pairs: '{"r1": "\\ud800", "r2": null, "r3": {"a": "b"}, "r4": ["x"]}',
+        lambda pairs: written([(name, f"violence:high {answer}") for name, answer in pairs]),
+    ],
+    ids=["prose", "nothing", "a list", "numbers", "half a character and other types", "withheld by the filter"],
+)
+def test_an_answer_that_is_none_is_none_for_any_row(spoil: Callable[[Pairs], Pairs | str]) -> None:
+    delivery = delivered(RowsGenerator(spoil))
+    assert delivery.values == [None] * 4
+    assert delivery.tokens_in > 0
+
+
+def test_a_row_whose_answer_fails_the_check_has_none() -> None:
+    def check(text: str) -> None:
+        if "dog" in json.loads(text)["name"]:
+            raise KeyError("a check may raise anything")
+
+    single = {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": NESTED}}
+    delivery = delivered(RowsGenerator(), params={"response_format": single}, check=check)
+    assert [None if text is None else json.loads(text) for text in said(delivery)] == [
+        None if "dog" in prompt else {"name": prompt} for prompt in PROMPTS
+    ]
+
+
+def test_one_prompt_goes_as_it_would_without_packing() -> None:
+    generator = RowsGenerator()
+    delivery = delivered(generator, PROMPTS[:1], params={"max_tokens": 20})
+    assert (generator.alone, generator.together, generator.limits) == (PROMPTS[:1], [], [20])
+    assert [Completed.from_bytes(value or b"").rows for value in delivery.values] == [1]
+
+
+@pytest.mark.parametrize(("faults", "error"), [("block_prompt", ContentPolicyError), ("status=400", BadRequestError)])
+def test_a_refused_request_is_the_services_error(faults: str, error: type[Exception]) -> None:
+    """Whoever sends it splits it."""
+    job = packed(completion_job("gpt-5"), 4)
+    with served(faults, generator=RowsGenerator()) as server, connected(server, "off") as session:
+        client = session.client
+        with pytest.raises(error):
+            job.work.send(client, PROMPTS)
+
+
+def test_output_is_foreseen_for_each_row() -> None:
+    job = packed(completion_job("gpt-5", params={"max_tokens": 20}), 4)
+    assert job.work.output_tokens() == 20
+    assert job.work.most_output_tokens() == 20 + ROW_TOKENS
+    assert packed(completion_job("gpt-5"), 4).work.most_output_tokens() == 256 + ROW_TOKENS
+
+
+def test_a_packed_answer_has_a_key_of_its_own_whatever_its_neighbours_number() -> None:
+    single = completion_job("gpt-5", system="Be brief.")
+    assert packed(single, 4).params == packed(single, 9).params != single.params
+
+
+def test_the_system_text_is_counted_once_a_request() -> None:
+    job = completion_job("gpt-5", system="word " * 1000)
+    assert packed(job, 50).overhead_tokens < job.overhead_tokens / 10

@@ -1,0 +1,141 @@
+"""When a service counts as down, on a clock of its own."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+
+from skytells_nb.engine.retry import FIRST_PAUSE_S, FREE_RETRIES, RETRIES_PER_ANSWER, TRIPS_AFTER, Breaker
+from skytells_nb.errors import (
+    AnswerError,
+    BadRequestError,
+    ConnectError,
+    ConnectionLostError,
+    RequestTimeoutError,
+    SkytellsError,
+    api_error,
+)
+
+LOST = ConnectionLostError("cut")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def trip(breaker: Breaker, problem: SkytellsError = LOST) -> str | None:
+    """Fail until it opens; what the last failure says."""
+    return [breaker.failed(problem) for _ in range(TRIPS_AFTER)][-1]
+
+
+def no() -> bool:
+    return False
+
+
+def waits(breaker: Breaker) -> bool:
+    """Whether a thread that wants to try is held back; it gives up at its third look."""
+    looks: list[bool] = []
+
+    def stopped() -> bool:
+        looks.append(True)
+        return len(looks) > 2
+
+    return not breaker.enter(stopped)
+
+
+def test_it_opens_after_so_many_failures_in_a_row() -> None:
+    breaker = Breaker(clock=Clock())
+    for _ in range(TRIPS_AFTER - 1):
+        breaker.failed(LOST)
+    assert not breaker.open
+    breaker.failed(LOST)
+    assert breaker.open
+
+
+def test_an_answer_or_a_refusal_between_them_starts_the_count_again() -> None:
+    for good in (Breaker.answered, lambda b: b.failed(api_error(400, None)), lambda b: b.failed(api_error(429, None))):
+        breaker = Breaker(clock=Clock())
+        for _ in range(TRIPS_AFTER - 1):
+            breaker.failed(LOST)
+        good(breaker)
+        breaker.failed(LOST)
+        assert not breaker.open
+
+
+def test_an_open_one_lets_one_probe_through_after_a_pause() -> None:
+    clock = Clock()
+    breaker = Breaker(clock=clock)
+    trip(breaker)
+    assert waits(breaker)
+    clock.now += FIRST_PAUSE_S
+    assert breaker.enter(no)
+    held: list[bool] = []
+    other = threading.Thread(target=lambda: held.append(waits(breaker)))
+    other.start()
+    other.join(10)
+    assert held == [True]
+    assert breaker.waiting == "the service does not answer; probe 1 of 5"
+
+
+def test_a_good_probe_closes_it_for_all() -> None:
+    clock = Clock()
+    breaker = Breaker(clock=clock)
+    trip(breaker)
+    clock.now += FIRST_PAUSE_S
+    assert breaker.enter(no)
+    breaker.answered()
+    assert not breaker.open
+    assert breaker.waiting is None
+    assert breaker.enter(no)
+
+
+def test_probes_that_fail_are_further_and_further_apart_and_then_the_service_is_down() -> None:
+    clock = Clock()
+    breaker = Breaker(probes=3, clock=clock)
+    trip(breaker)
+    times, said = [], None
+    while said is None:
+        while waits(breaker):
+            clock.now += 0.125
+        times.append(clock.now)
+        said = breaker.failed(LOST)
+    assert [round(after - before, 2) for before, after in itertools.pairwise(times)] == [1.0, 2.0]
+    assert said == f"{TRIPS_AFTER + 3} tries in a row brought no answer: the service seems to be down."
+
+
+def test_no_probe_where_each_try_was_paid_for() -> None:
+    assert "seems to be down" in str(trip(Breaker(clock=Clock()), AnswerError("nonsense")))
+
+
+def test_no_probe_where_nothing_was_ever_reached() -> None:
+    assert "seems to be down" in str(trip(Breaker(clock=Clock()), ConnectError("refused")))
+
+
+def test_a_silent_service_is_probed_once() -> None:
+    clock = Clock()
+    breaker = Breaker(clock=clock)
+    silent = RequestTimeoutError("silent")
+    assert trip(breaker, silent) is None
+    clock.now += FIRST_PAUSE_S
+    assert breaker.enter(no)
+    assert "seems to be down" in str(breaker.failed(silent))
+
+
+def test_what_refuses_is_not_down() -> None:
+    breaker = Breaker(clock=Clock())
+    assert [breaker.failed(BadRequestError("no", status=400)) for _ in range(50)] == [None] * 50
+
+
+def test_tries_are_made_again_in_proportion_to_the_answers() -> None:
+    breaker = Breaker(clock=Clock())
+    for _ in range(100):
+        breaker.answered()
+    allowed = 0
+    while breaker.may_retry() is None:
+        allowed += 1
+    assert allowed == FREE_RETRIES + RETRIES_PER_ANSWER * 100
+    assert "fails too often" in str(breaker.may_retry())

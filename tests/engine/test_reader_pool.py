@@ -1,0 +1,98 @@
+"""A few threads make the calls of many: each gets its own result, no more run at once, and none is left behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from skytells_nb.engine.threads import Readers
+
+WAIT_S = 20.0
+
+
+def readers_alive() -> int:
+    return sum(thread.name == "skytells-reader" for thread in threading.enumerate())
+
+
+def assert_none_is_left() -> None:
+    end = time.monotonic() + WAIT_S
+    while readers_alive() and time.monotonic() < end:
+        time.sleep(0.005)
+    assert readers_alive() == 0
+
+
+def test_each_call_has_its_own_result_and_no_more_run_at_once() -> None:
+    readers = Readers(3, patience=3 * WAIT_S)
+    running, most, lock = 0, 0, threading.Lock()
+    together = threading.Barrier(3)
+
+    def call(number: int) -> tuple[int, str]:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        # No call ends before two others run beside it; 300 calls are a hundred such groups.
+        together.wait(WAIT_S)
+        with lock:
+            running -= 1
+        return number, threading.current_thread().name
+
+    with ThreadPoolExecutor(16) as pool:
+        results = list(pool.map(lambda number: readers.run(lambda: call(number)), range(300)))
+    assert [number for number, _ in results] == list(range(300))
+    assert {name for _, name in results} == {"skytells-reader"}
+    assert most == 3
+    readers.rest()
+    assert_none_is_left()
+
+
+def test_what_a_call_raises_is_raised_where_it_waits() -> None:
+    readers = Readers(1)
+    with pytest.raises(ZeroDivisionError):
+        readers.run(lambda: 1 // 0)
+    assert readers.run(lambda: "and the reader lives") == "and the reader lives"
+    readers.rest()
+    assert_none_is_left()
+
+
+def test_without_a_bound_each_thread_makes_its_own_call() -> None:
+    assert Readers(None).run(threading.current_thread) is threading.current_thread()
+    assert readers_alive() == 0
+
+
+def test_a_call_that_no_reader_is_free_for_is_made_once_by_who_waits() -> None:
+    """A slow answer in front must not let those behind it go stale."""
+    readers = Readers(1, patience=0.05)
+    entered, gate = threading.Event(), threading.Event()
+
+    def stuck() -> None:
+        entered.set()
+        assert gate.wait(WAIT_S)
+
+    made: list[str] = []
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(readers.run, stuck)
+        try:
+            assert entered.wait(WAIT_S)
+            readers.run(lambda: made.append(threading.current_thread().name))
+            assert made == [threading.current_thread().name]
+        finally:
+            gate.set()
+        held.result(WAIT_S)
+    readers.rest()
+    assert_none_is_left()
+    assert len(made) == 1
+
+
+def test_readers_that_rest_work_again() -> None:
+    readers = Readers(2)
+    for _ in range(50):
+        assert readers.run(lambda: 1) == 1
+        readers.rest()
+    assert_none_is_left()
+    assert readers.run(lambda: 2) == 2
+    readers.rest()
+    assert_none_is_left()

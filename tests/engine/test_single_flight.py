@@ -1,0 +1,240 @@
+"""Threads that ask for the same inputs at the same time pay for them once."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from local_fakes import EchoGenerator
+from served import connected, served, settled
+
+from skytells_nb.cache.memory import MemoryStore
+from skytells_nb.engine.operations.jobs import completion_job, embedding_job
+from skytells_nb.engine.operations.requests import Completed
+from skytells_nb.engine.report import Progress
+from skytells_nb.engine.single_flight import Claimant, Claims, claims_for
+from skytells_nb.errors import AuthenticationError, SkytellsError
+
+JOB = completion_job("gpt-5")
+
+
+def test_a_key_is_taken_by_the_first_that_asks() -> None:
+    claims = Claims()
+    assert claims.take([b"a", b"b"], Claimant()) == [True, True]
+    assert claims.take([b"b", b"c"], Claimant()) == [False, True]
+
+
+def test_a_released_key_can_be_taken_again() -> None:
+    claims, one = Claims(), Claimant()
+    claims.take([b"a"], one)
+    claims.release([b"a", b"never taken"], one)
+    assert claims.take([b"a"], Claimant()) == [True]
+
+
+def test_nobody_releases_what_another_holds() -> None:
+    claims, one, two = Claims(), Claimant(), Claimant()
+    claims.take([b"a"], one)
+    claims.release([b"a"], two)
+    assert claims.take([b"a"], two) == [False]
+
+
+def test_what_a_run_held_that_ended_abruptly_is_free() -> None:
+    """An interrupt may come between taking and noting what was taken."""
+    claims, one = Claims(), Claimant()
+    claims.take([b"a"], one)
+    one.over = True
+    claims.wait([b"a"], lambda: None)
+    assert claims.take([b"a"], Claimant()) == [True]
+
+
+def test_waiting_ends_with_the_last_release_and_ticks_meanwhile() -> None:
+    claims, one = Claims(), Claimant()
+    claims.take([b"a", b"b"], one)
+    ticks: list[int] = []
+
+    def tick() -> None:
+        ticks.append(1)
+        claims.release([b"a"] if len(ticks) == 1 else [b"b"], one)
+
+    claims.wait([b"a", b"b"], tick, interval=0.01)
+    assert len(ticks) == 2
+
+
+def test_an_interrupt_ends_the_waiting() -> None:
+    claims = Claims()
+    claims.take([b"a"], Claimant())
+
+    def tick() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        claims.wait([b"a"], tick, interval=0.01)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_child_waits_for_nobody() -> None:
+    one = Claimant()
+    claims_for("sqlite:///forked").take([b"a"], one)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if claims_for("sqlite:///forked").take([b"a"], Claimant()) == [True] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    claims_for("sqlite:///forked").release([b"a"], one)
+
+
+def answers(outcome: Any) -> list[str | None]:
+    texts = [None if value is None else Completed.from_bytes(value).text for value in outcome.values]
+    return [None if number < 0 else texts[number] for number in outcome.answered]
+
+
+def in_threads(*works: Any) -> list[Any]:
+    """What each gave, or the error that it ended in."""
+    found: list[Any] = [None] * len(works)
+
+    def run(number: int) -> None:
+        try:
+            found[number] = works[number]()
+        except SkytellsError as problem:
+            found[number] = problem
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(len(works))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    return found
+
+
+def test_threads_that_ask_for_the_same_rows_send_each_once(tmp_path: Path) -> None:
+    rows = [f"say {n}" for n in range(60)]
+    with served("latency=0.02") as server, connected(server, tmp_path / "c.sqlite", max_in_flight=4) as session:
+        found = in_threads(*[lambda part=part: session.engine.run(JOB, part) for part in (rows, rows[::-1], rows[20:])])
+        assert settled(server, "chat").inputs == 60
+    assert [answers(outcome) for outcome in found] == [rows, rows[::-1], rows[20:]]
+    assert sum(outcome.report.sent for outcome in found) == 60
+
+
+def test_two_sessions_of_one_cache_file_share_what_is_under_way(tmp_path: Path) -> None:
+    rows = [f"say {n}" for n in range(40)]
+    with served("latency=0.02") as server:
+        one, two = (connected(server, tmp_path / "c.sqlite", max_in_flight=4) for _ in range(2))
+        with one, two:
+            found = in_threads(lambda: one.engine.run(JOB, rows), lambda: two.engine.run(JOB, rows))
+        assert settled(server, "chat").inputs == 40
+    assert [answers(outcome) for outcome in found] == [rows, rows]
+
+
+def test_without_a_cache_each_call_asks_anew() -> None:
+    with served("latency=0.05") as server, connected(server, "off") as session:
+        in_threads(*[lambda: session.engine.run(JOB, ["say 1", "say 2"])] * 2)
+        assert settled(server, "chat").inputs == 4
+
+
+def test_what_another_call_could_not_get_is_asked_for_by_the_one_that_waited(tmp_path: Path) -> None:
+    """The first call is refused once begun; the second waited for its rows, and takes them over."""
+    with served("latency=0.3, status=401, times=1") as server, connected(server, tmp_path / "c.sqlite") as session:
+        waited = threading.Event()
+
+        def listen(event: Progress) -> None:
+            if event.waiting and "another call" in event.waiting:
+                waited.set()
+
+        def second() -> Any:
+            deadline = time.monotonic() + 20
+            while not server.stats["chat"].requests and time.monotonic() < deadline:
+                time.sleep(0.005)
+            return session.engine.run(JOB, ["say 1"], listen=listen)
+
+        first, outcome = in_threads(lambda: session.engine.run(JOB, ["say 1"]), second)
+        assert isinstance(first, AuthenticationError)
+        assert waited.is_set()
+        assert answers(outcome) == ["say 1"]
+
+
+def test_a_call_that_waits_for_nobody_never_reports_that_it_waits(tmp_path: Path) -> None:
+    """Neither while its own rows are in flight nor for the rows that it took over after waiting."""
+    events: list[Progress] = []
+    with served("latency=0.3") as server, connected(server, tmp_path / "c.sqlite", max_in_flight=2) as session:
+        claims, one = claims_for(session.cache.url), Claimant()
+        held = session.engine._keys(JOB, ["say 2"])
+        claims.take(held, one)
+
+        def listen(event: Progress) -> None:
+            events.append(event)
+            if event.waiting and "another call" in event.waiting:
+                claims.release(held, one)
+
+        outcome = session.engine.run(JOB, ["say 1", "say 2"], listen=listen)
+        requests = settled(server, "chat").requests
+    assert answers(outcome) == ["say 1", "say 2"]
+    assert requests == 2
+    waits = ["another call" in (event.waiting or "") for event in events]
+    first, last = waits.index(True), len(waits) - 1 - waits[::-1].index(True)
+    assert any(event.in_flight for event in events[:first])
+    assert any(event.in_flight for event in events[last + 1 :])
+    assert not any(event.in_flight for event, wait in zip(events, waits, strict=True) if wait)
+
+
+def test_an_interrupted_call_gives_its_rows_back(tmp_path: Path) -> None:
+    gate = threading.Event()
+    with served(generator=EchoGenerator(gate=gate)) as server, connected(server, tmp_path / "c.sqlite") as session:
+
+        def stop(event: Progress) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            session.engine.run(JOB, ["held back"], listen=stop)
+        gate.set()
+        assert answers(session.engine.run(JOB, ["held back"])) == ["held back"]
+
+
+def test_jobs_of_another_model_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    with served() as server, connected(server, tmp_path / "c.sqlite") as session:
+        claims = claims_for(session.cache.url)
+        taken = session.engine._keys(embedding_job("skytells-embed-3-small"), ["say 1"])
+        one = Claimant()
+        claims.take(taken, one)
+        assert answers(session.engine.run(JOB, ["say 1"])) == ["say 1"]
+        claims.release(taken, one)
+
+
+class LateStore(MemoryStore):
+    """A store whose first look-up returns after ``meanwhile`` has run, as it may in a busy process."""
+
+    def __init__(self, meanwhile: Callable[[], object]) -> None:
+        super().__init__()
+        self._meanwhile: Callable[[], object] | None = meanwhile
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        found = super().get_many(keys)
+        meanwhile, self._meanwhile = self._meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        return found
+
+
+def test_an_answer_stored_between_look_up_and_claim_is_not_paid_for_again() -> None:
+    rows = ["say 1", "say 2", "say 3"]
+    with served() as server, connected(server, "off") as session:
+        engine = session._make_engine(LateStore(lambda: engine.run(JOB, rows[:2])))
+        outcome = engine.run(JOB, rows)
+        engine.close()
+        assert settled(server, "chat").inputs == 3
+    assert answers(outcome) == rows
+    assert (outcome.report.cached, outcome.report.sent) == (2, 1)
+
+
+def test_each_release_shows_that_answers_may_have_been_stored() -> None:
+    claims, one = Claims(), Claimant()
+    claims.take([b"a", b"b"], one)
+    before = claims.releases
+    claims.release([b"a"], one)
+    between = claims.releases
+    claims.release([b"b"], one)
+    assert before < between < claims.releases

@@ -1,0 +1,26 @@
+"""The course that a run's report tells, from real requests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from served import connected, served
+
+from skytells_nb.local.api.rate_limits import Limits
+
+
+def test_every_answered_and_refused_request_is_in_the_course(tmp_path: Path) -> None:
+    """Under a limit that no header tells, so that some are refused."""
+    frame = pd.DataFrame({"text": [f"text {row}" for row in range(60)]})
+    with (
+        served(limits=Limits(20, 1, headers=False)) as server,
+        connected(server, tmp_path / "cache.sqlite", max_in_flight=16) as session,
+    ):
+        frame.skytells.complete("{text}", progress=False)
+        report = session.last_report
+    assert report is not None
+    assert report.course is not None
+    assert sum(report.course.answered) == sum(report.course.latencies) == 60
+    assert sum(report.course.refused) == report.requests - 60 > 0
+    assert [rate for rate in report.course.permitted if rate]

@@ -1,0 +1,86 @@
+"""Ctrl-C in the main thread, at whatever moment of a wait, is KeyboardInterrupt and nothing else."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from skytells_nb.engine.single_flight import Claimant, Claims
+from skytells_nb.engine.threads import Bell
+
+INTERRUPTS = 100
+
+
+def test_a_ring_before_the_wait_counts_and_two_are_one() -> None:
+    bell = Bell()
+    bell.ring()
+    bell.ring()
+    begun = time.monotonic()
+    bell.wait(30)
+    assert time.monotonic() - begun < 20
+    bell.wait(0.01)
+
+
+def test_a_ring_wakes_who_waits() -> None:
+    bell = Bell()
+    timer = threading.Timer(0.05, bell.ring)
+    timer.start()
+    begun = time.monotonic()
+    bell.wait(30)
+    assert time.monotonic() - begun < 20
+
+
+@contextmanager
+def busy(work: Callable[[], None]) -> Iterator[None]:
+    """Another thread that does this again and again, and must not come to harm."""
+    over, harm = threading.Event(), []  # type: threading.Event, list[Exception]
+
+    def run() -> None:
+        while not over.is_set():
+            try:
+                work()
+            except Exception as problem:
+                harm.append(problem)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    assert harm == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals to a thread are a matter of POSIX")
+def test_no_moment_of_a_wait_turns_an_interrupt_into_another_error() -> None:
+    """While another thread rings all the time and holds the lock meanwhile, so that the wait is often just ending."""
+    many = [b"%d" % number for number in range(20_000)]
+    claims, holder = Claims(), Claimant()
+    claims.take([b"held"], holder)
+    me, caught, go = threading.get_ident(), 0, threading.Semaphore(0)
+
+    def interrupt() -> None:
+        for number in range(INTERRUPTS):
+            go.acquire()
+            time.sleep(0.002 + 0.0001 * number)
+            signal.pthread_kill(me, signal.SIGINT)
+
+    sender = threading.Thread(target=interrupt)
+    sender.start()
+    with busy(lambda: claims.release(many, holder)):
+        for _ in range(INTERRUPTS):
+            try:
+                go.release()
+                claims.wait([b"held"], tick=lambda: None, interval=5.0)
+            except KeyboardInterrupt:
+                caught += 1
+    sender.join()
+    assert caught == INTERRUPTS
+    assert claims.take([b"held"], Claimant()) == [False]

@@ -1,0 +1,255 @@
+"""``POST /v1/chat/completions`` on a real port."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from local_fakes import EchoGenerator, EchoPiece, NoGenerator, client_of, events, fake_server, send_raw, talk
+
+from skytells_nb.types.chat import ChatCompletion, ChatCompletionChunk
+
+CATEGORIES = {"hate", "self_harm", "sexual", "violence"}
+
+
+def stream_of(client: httpx.Client, body: dict[str, Any]) -> list[dict[str, Any]]:
+    answer = client.post("/chat/completions", json={**body, "stream": True})
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    found = events(answer.text)
+    assert found[-1] == (None, "[DONE]")
+    assert {name for name, _ in found} == {None}
+    return [data for _, data in found[:-1]]
+
+
+def test_an_answer_has_text_usage_and_both_verdicts(client: httpx.Client) -> None:
+    """The whole answer reads as the shared model, with counts and with safety on the prompt and on the choice."""
+    body = client.post("/chat/completions", json=talk("one two three")).json()
+    answer = ChatCompletion.model_validate(body)
+    assert answer.text == "one two three"
+    assert answer.id.startswith("chatcmpl-")
+    assert body["object"] == "chat.completion"
+    assert body["model"] == "local-echo"
+    assert body["choices"][0]["finish_reason"] == "stop"
+    assert set(body["prompt_filter_results"][0]["content_filter_results"]) == CATEGORIES | {"jailbreak"}
+    protected = {"protected_material_code", "protected_material_text"}
+    assert set(body["choices"][0]["content_filter_results"]) == CATEGORIES | protected
+    assert body["usage"]["prompt_tokens"] == 3
+    assert body["usage"]["total_tokens"] == 6
+
+
+def test_a_stream_opens_with_the_prompt_verdict_and_the_role(client: httpx.Client) -> None:
+    """Prompt chunk with empty ids, role chunk, content, finish chunk; no usage where nobody asked."""
+    chunks = stream_of(client, talk("one two three"))
+    first, role, *content, finish = chunks
+    assert (first["id"], first["object"], first["created"], first["model"]) == ("", "", 0, "")
+    assert first["choices"] == []
+    assert first["prompt_filter_results"]
+    assert "obfuscation" not in first
+    assert role["choices"][0]["delta"] == {"role": "assistant", "content": "", "refusal": None}
+    assert "".join(ChatCompletionChunk.model_validate(c).text for c in content) == "one two three"
+    assert finish["choices"][0] | {"logprobs": None} == {
+        "index": 0,
+        "delta": {},
+        "logprobs": None,
+        "finish_reason": "stop",
+        "content_filter_results": {},
+    }
+    assert all("obfuscation" in chunk for chunk in chunks[1:])
+    assert not any("usage" in chunk for chunk in chunks)
+
+
+def test_usage_comes_last_and_only_when_asked(client: httpx.Client) -> None:
+    """``include_usage`` adds a chunk without choices; every chunk between the first and it has usage null."""
+    chunks = stream_of(client, talk("one two", stream_options={"include_usage": True}))
+    assert chunks[-1]["choices"] == []
+    assert chunks[-1]["usage"]["completion_tokens"] == 2
+    assert [chunk["usage"] for chunk in chunks[1:-1]] == [None] * (len(chunks) - 2)
+
+
+def test_the_query_streams_too(client: httpx.Client) -> None:
+    """``?stream=true`` is the same as the body's."""
+    answer = client.post("/chat/completions?stream=true", json=talk("hello"))
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.text.rstrip().endswith("data: [DONE]")
+
+
+def test_the_same_request_has_the_same_answer(client: httpx.Client) -> None:
+    """Everything but the ids and the time repeats."""
+    first, second = (client.post("/chat/completions", json=talk("again and again")).json() for _ in range(2))
+    for answer in (first, second):
+        del answer["id"], answer["created"]
+    assert first == second
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_a_limit_ends_the_answer_with_length(client: httpx.Client, name: str) -> None:
+    """Both names of the limit count."""
+    choice = client.post("/chat/completions", json=talk("a b c d e", **{name: 2})).json()["choices"][0]
+    assert choice["finish_reason"] == "length"
+    assert choice["message"]["content"].split() == ["a", "b"]
+
+
+@pytest.mark.parametrize("stop", ["c d", ["x", "c d"]])
+def test_a_stop_sequence_is_never_shown(client: httpx.Client, stop: object) -> None:
+    """Also where two pieces hold a half of it each."""
+    body = talk("a b c d e", stop=stop)
+    choice = client.post("/chat/completions", json=body).json()["choices"][0]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("a b ", "stop")
+    texts = [ChatCompletionChunk.model_validate(chunk).text for chunk in stream_of(client, body)]
+    assert "".join(texts) == "a b "
+
+
+def test_choices_have_seeds_of_their_own() -> None:
+    """``n`` answers come with as many different seeds, the same each time, and a chunk says whose it is."""
+    generator = EchoGenerator()
+    with fake_server(generator=generator) as server, client_of(server) as client:
+        body = client.post("/chat/completions", json=talk("hello you", n=3)).json()
+        assert [choice["index"] for choice in body["choices"]] == [0, 1, 2]
+        assert body["usage"]["prompt_tokens"] == 2
+        assert body["usage"]["completion_tokens"] == 6
+        seeds = list(generator.seeds)
+        assert len(set(seeds)) == 3
+        chunks = stream_of(client, talk("hello you", n=3))
+        assert generator.seeds[3:] == seeds
+        assert {choice["index"] for chunk in chunks for choice in chunk["choices"]} == {0, 1, 2}
+
+
+def test_a_schema_gives_json(client: httpx.Client) -> None:
+    """``json_schema`` and ``json_object`` reach the model; text is the default."""
+    schema = {"type": "object", "properties": {"mood": {"enum": ["good", "bad"]}}}
+    form = {"type": "json_schema", "json_schema": {"name": "m", "schema": schema}}
+    answer = client.post("/chat/completions", json=talk("hi", response_format=form)).json()
+    assert answer["choices"][0]["message"]["content"] == '{"mood": "good"}'
+    answer = client.post("/chat/completions", json=talk("hi", response_format={"type": "json_object"})).json()
+    assert answer["choices"][0]["message"]["content"] == "{}"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_schema_that_cannot_be_kept_is_refused(client: httpx.Client, stream: bool) -> None:
+    """A 400 before the first byte, also for a stream."""
+    form = {"type": "json_schema", "json_schema": {"name": "m", "schema": {"not": {}}}}
+    answer = client.post("/chat/completions", json=talk("hi", response_format=form, stream=stream))
+    error = answer.json()["error"]
+    assert (answer.status_code, error["error_id"], error["param"]) == (400, "INVALID_PARAMETER", "response_format")
+    assert "'not'" in error["message"]
+
+
+def test_every_role_and_part_is_read(client: httpx.Client) -> None:
+    """Developer, tool results, earlier tool calls, text parts and images are all taken."""
+    messages = [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "weather?"}]},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}],
+        },
+        {"role": "tool", "tool_call_id": "call_1", "content": "sunny"},
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": "and"}, {"type": "image_url", "image_url": {"url": "x"}}],
+        },
+    ]
+    answer = client.post("/chat/completions", json={"model": "gpt-5", "messages": messages})
+    assert answer.json()["choices"][0]["message"]["content"] == "and\n[image]"
+
+
+def test_a_prompt_too_long_names_both_numbers(client: httpx.Client) -> None:
+    """``context_length_exceeded`` in lower case, 400, before any stream begins."""
+    answer = client.post("/chat/completions", json=talk("word " * 300, stream=True))
+    error = answer.json()["error"]
+    assert answer.status_code == 400
+    assert (error["error_id"], error["type"], error["param"]) == (
+        "context_length_exceeded",
+        "InferenceError",
+        "messages",
+    )
+    assert "300" in error["message"]
+    assert "200" in error["message"]
+
+
+def test_a_violent_prompt_is_blocked(client: httpx.Client) -> None:
+    """Severity high on the last user text or a system text: 451, JSON also for a stream; medium only annotates."""
+    answer = client.post("/chat/completions", json=talk("violence:high", stream=True))
+    error = answer.json()["error"]
+    assert answer.status_code == 451
+    assert (error["error_id"], error["code"]) == ("CONTENT_POLICY_VIOLATION", "content_policy_violation")
+    assert error["content_filters"][0]["content_filter_results"]["violence"] == {"filtered": True, "severity": "high"}
+    mild = client.post("/chat/completions", json=talk("violence:medium"))
+    verdict = mild.json()["prompt_filter_results"][0]["content_filter_results"]["violence"]
+    assert verdict == {"filtered": False, "severity": "medium"}
+
+
+def test_a_jailbreak_is_detected_before_it_is_blocked(client: httpx.Client) -> None:
+    """Medium is detected and passes."""
+    answer = client.post("/chat/completions", json=talk("jailbreak:medium hello"))
+    verdict = answer.json()["prompt_filter_results"][0]["content_filter_results"]["jailbreak"]
+    assert verdict == {"filtered": False, "detected": True}
+
+
+class RudeGenerator(EchoGenerator):
+    """Says something that the completion filter withholds."""
+
+    def stream(self, messages: list[dict[str, Any]], **options: Any) -> Iterator[EchoPiece]:
+        return super().stream([{"role": "user", "content": "first this then hate:high end"}], **options)
+
+
+def test_a_completion_of_severity_high_is_withheld() -> None:
+    """finish_reason content_filter, the category filtered, and no usage chunk in a stream."""
+    with fake_server(generator=RudeGenerator()) as server, client_of(server) as client:
+        choice = client.post("/chat/completions", json=talk("hi")).json()["choices"][0]
+        assert choice["finish_reason"] == "content_filter"
+        assert choice["content_filter_results"]["hate"] == {"filtered": True, "severity": "high"}
+        chunks = stream_of(client, talk("hi", stream_options={"include_usage": True}))
+        assert chunks[-1]["choices"][0]["finish_reason"] == "content_filter"
+        assert chunks[-1]["choices"][0]["content_filter_results"]["hate"]["filtered"] is True
+
+
+def test_without_weights_the_way_out_is_named() -> None:
+    """503 with the generator's own words; embeddings still answer."""
+    with fake_server(generator=NoGenerator()) as server, client_of(server) as client:
+        answer = client.post("/chat/completions", json=talk("hi"))
+        assert answer.status_code == 503
+        assert answer.json()["error"]["error_id"] == "SERVICE_UNAVAILABLE"
+        assert "python -m skytells_nb local install" in answer.json()["error"]["message"]
+        vectors = client.post("/embeddings", json={"model": "text-embedding-3-small", "input": "hi"})
+        assert vectors.status_code == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_ends_its_decoding(stream: bool) -> None:
+    """The generator's iterator is closed although it had more to say, and nothing counts as answered."""
+    hold = threading.Event()
+    generator = EchoGenerator(gate=hold)
+    with fake_server(generator=generator) as server:
+        leave = send_raw(server, "/chat/completions", talk("a b c d e f", stream=stream))
+        while not generator.messages:
+            threading.Event().wait(0.01)
+        leave.close()
+        while server.stats["chat"].in_flight:
+            threading.Event().wait(0.01)
+        hold.set()
+        assert generator.closed.wait(10)
+        assert not server.stats.records[-1].complete
+        assert server.stats["chat"].answered == 0
+
+
+def test_several_chats_answer_at_once() -> None:
+    """One held answer does not hold the others, nor the embeddings."""
+    hold = threading.Event()
+    body = talk("a b", stream=True)
+    with (
+        fake_server(generator=EchoGenerator(gate=hold)) as server,
+        client_of(server) as client,
+        client.stream("POST", "/chat/completions", json=body) as held,
+    ):
+        lines = held.iter_lines()
+        next(lines)
+        assert client.post("/chat/completions", json=talk("alone")).json()["choices"][0]["finish_reason"] == "stop"
+        assert client.post("/embeddings", json={"model": "text-embedding-3-small", "input": "x"}).status_code == 200
+        hold.set()
+        assert list(lines)[-2] == "data: [DONE]"

@@ -1,0 +1,83 @@
+"""What is said under an answer."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from skytells_nb.magics.ask import Outcome
+from skytells_nb.magics.messages import metadata, notes, safety_note
+from skytells_nb.types.chat import ChatCompletion
+from skytells_nb.types.safety import Finding, Safety
+
+SAFE = {"hate": {"filtered": False, "severity": "safe"}}
+
+
+def answer(reason: str | None, text: str = "words") -> ChatCompletion:
+    choice = {"message": {"content": text}, "finish_reason": reason, "content_filter_results": SAFE}
+    return ChatCompletion.model_validate({"choices": [choice], "usage": {"completion_tokens": 1200}})
+
+
+@pytest.mark.parametrize(
+    ("reason", "text", "note"),
+    [
+        ("length", "w", "Cut at the length limit after 1,200 tokens: raise --max-tokens, or ask for a shorter answer."),
+        ("content_filter", "w", "The safety filter ended this answer: what is above is not all of it."),
+        ("content_filter", "", "The safety filter withheld this answer."),
+        ("tool_calls", "", "The model asks for a tool call: see _sky.choices[0].message.tool_calls."),
+        ("interrupted", "w", "interrupted: what came is above"),
+        ("interrupted", "", "interrupted: nothing had come"),
+        ("truncated", "w", "truncated: the stream stopped before its end; what came is above"),
+        ("error", "w", "error: the stream failed; what came is above"),
+        ("stop", "", "The answer has no text."),
+        (None, "", "The answer has no text."),
+    ],
+)
+def test_an_early_end_is_put_in_words(reason: str | None, text: str, note: str) -> None:
+    """Every way of ending but the ordinary one has its sentence."""
+    assert notes(Outcome(answer(reason, text)))[0] == note
+
+
+def test_an_ordinary_safe_answer_has_no_note() -> None:
+    """Nothing is said where there is nothing to say."""
+    assert notes(Outcome(answer("stop"))) == ()
+
+
+def test_findings_are_named_by_place_and_degree() -> None:
+    """Category, severity or detection, and whether something was withheld."""
+    safety = Safety(
+        (
+            Finding("prompt", 0, "jailbreak", detected=True),
+            Finding("prompt", 0, "self_harm", "safe"),
+            Finding("completion", 0, "violence", "medium"),
+            Finding("completion", 0, "hate", "high", filtered=True),
+        )
+    )
+    assert safety_note(safety) == (
+        "Safety: jailbreak detected in the prompt; violence medium, hate high filtered in the answer."
+    )
+
+
+def test_a_missing_verdict_is_said_where_one_was_due() -> None:
+    """A whole answer without any verdict is not checked; an interrupted one was not finished yet."""
+    assert "not checked" in safety_note(Safety())
+    assert safety_note(Safety(), complete=False) == ""
+    assert "not checked" in safety_note(Safety((Finding("prompt", 0, "all", checked=False),)), complete=False)
+
+
+def test_a_verdict_on_the_prompt_alone_is_none_on_the_answer() -> None:
+    """Safe is said of what the filter spoke of, and of nothing else."""
+    prompt = Safety((Finding("prompt", 0, "hate", "safe"),))
+    missing = "Safety: the answer is not checked: the filter gave no verdict on it."
+    assert safety_note(prompt) == safety_note(prompt, complete=False, always=True) == missing
+    assert safety_note(prompt, complete=False) == safety_note(prompt, answered=False) == ""
+    assert safety_note(prompt, always=True, answered=False) == "Safety: safe; hate in the prompt."
+
+
+def test_metadata_is_json() -> None:
+    """What is saved with the output can be saved."""
+    facts = json.loads(json.dumps(metadata(answer("stop"), "m")))
+    assert facts["model"] == "m"
+    assert facts["usage"]["completion_tokens"] == 1200
+    assert facts["safety"]["severity"] == "safe"

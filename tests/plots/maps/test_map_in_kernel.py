@@ -1,0 +1,45 @@
+"""A map in a notebook: what is saved of it, and of the line that says how far it is."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+MAP = """
+import numpy as np, pandas as pd, skytells_nb as sky
+points = np.random.default_rng(0).normal(size=({rows}, 8)).astype(np.float32)
+frame = pd.DataFrame({{"embedding": list(points), "topic": ["a", "b"] * ({rows} // 2)}})
+sky.plots.semantic_map(frame, label="topic", method="pca", hulls=True)
+"""
+STAGES = """
+import os
+os.environ.pop("PYTEST_CURRENT_TEST", None)
+from skytells_nb.plots.maps.progress import telling
+with telling(True, "Map of 9 rows") as tell:
+    tell("loading UMAP", 0, 0)
+    tell("finding neighbours", 0, 0)
+"""
+JSON_BYTES_A_POINT = 60
+
+
+def outputs_of(*sources: str) -> list[list[Any]]:
+    notebook: Any = nbformat.v4.new_notebook()  # type: ignore[no-untyped-call]
+    notebook.cells = [nbformat.v4.new_code_cell(source) for source in sources]  # type: ignore[no-untyped-call]
+    NotebookClient(notebook, timeout=100, kernel_name="python3").execute()
+    return [cell.outputs for cell in notebook.cells]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_notebook_keeps_the_points_and_no_copy_of_plotly() -> None:
+    """Two maps of 2,000 and 6,000 rows take what their points take; the line of stages is one output."""
+    small, large, ((line,)) = outputs_of(MAP.format(rows=2_000), MAP.format(rows=6_000), STAGES)
+    for rows, ((shown,)) in ((2_000, small), (6_000, large)):
+        assert "application/vnd.plotly.v1+json" in shown.data
+        assert len(json.dumps(shown)) < 20_000 + JSON_BYTES_A_POINT * rows
+    assert line.data["text/plain"] == "Map of 9 rows · done in 0 s"
+    assert "<progress" in line.data["text/html"]

@@ -1,0 +1,81 @@
+"""Intervals of rates: honest for few rows, and for rates that are nothing or everything."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skytells_nb.errors import InputError
+from skytells_nb.plots.safety_charts.flag_rates import compared, percent, wilson
+
+
+@pytest.mark.parametrize(
+    ("hits", "rows", "low", "high"),
+    # Newcombe (1998), Two-sided confidence intervals for the single proportion, table I, method 3.
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_intervals_are_those_of_the_literature(hits: int, rows: int, low: float, high: float) -> None:
+    """To the four digits that are published."""
+    assert [round(float(end), 4) for end in wilson(hits, rows)] == [low, high]
+
+
+@given(st.integers(0, 10**6), st.integers(1, 10**6), st.floats(0.5, 0.999))
+def test_the_rate_lies_in_its_interval(hits: int, rows: int, confidence: float) -> None:
+    """And the interval between 0 and 1."""
+    hits = min(hits, rows)
+    low, high = wilson(hits, rows, confidence)
+    assert 0 <= low <= hits / rows <= high <= 1
+
+
+@given(st.integers(1, 50), st.integers(2, 100))
+def test_more_rows_make_a_narrower_interval(hits: int, times: int) -> None:
+    """At the same rate."""
+    few, many = wilson(hits, 50), wilson(hits * times, 50 * times)
+    assert many[1] - many[0] < few[1] - few[0]
+
+
+def test_no_rows_allow_every_rate() -> None:
+    """Nothing is known of them."""
+    assert [float(end) for end in wilson(0, 0)] == [0.0, 1.0]
+
+
+def test_a_group_is_named_different_only_where_it_is() -> None:
+    """Many rows at another rate are; few rows, equal rates and a group alone are not."""
+    assert compared([300, 100, 100], [1000, 1000, 1000]).tolist() == [1, -1, -1]
+    assert compared([3, 100, 100], [4, 1000, 1000]).tolist()[1:] == [0, 0]
+    assert compared([10, 20], [100, 200]).tolist() == [0, 0]
+    assert compared([5], [9]).tolist() == [0]
+    assert compared([0, 5], [0, 9]).tolist() == [0, 0]
+
+
+def test_groups_that_differ_by_chance_alone_are_hardly_ever_named() -> None:
+    """Forty groups of one rate, five hundred times: the correction holds the share of alarms near 5 %."""
+    drawn = np.random.default_rng(7).binomial(200, 0.2, size=(500, 40))
+    alarms = [bool(compared(hits, np.full(40, 200)).any()) for hits in drawn]
+    assert np.mean(alarms) < 0.08
+
+
+@pytest.mark.parametrize("confidence", [0, 1, 95, -1])
+def test_a_confidence_lies_between_0_and_1(confidence: float) -> None:
+    """Percent are refused."""
+    with pytest.raises(InputError, match="between 0 and 1"):
+        wilson(1, 2, confidence)
+
+
+@pytest.mark.parametrize(
+    ("rate", "words"),
+    [
+        (0, "0%"),
+        (1, "100%"),
+        (0.9999, "over 99.9%"),
+        (0.00005, "under 0.1%"),
+        (0.025, "2.5%"),
+        (1 / 3, "33%"),
+        (0.995, "99.5%"),
+    ],
+)
+def test_a_rate_is_nothing_or_everything_only_where_it_is(rate: float, words: str) -> None:
+    """Rounding makes neither a clean bill nor a certainty."""
+    assert percent(rate) == words

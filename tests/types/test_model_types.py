@@ -1,0 +1,75 @@
+"""The catalogue as types: prices in one unit and currency, or none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skytells_nb.types.models import Model, Price
+
+PRICES = st.floats(0, 1000, allow_subnormal=False)
+
+
+def price(*criteria: dict[str, Any], **pricing: Any) -> Price | None:
+    return Model.model_validate({"pricing": {"criterias": list(criteria), **pricing}}).price
+
+
+def criterion(field: str, amount: float | None, unit: str | None = None) -> dict[str, Any]:
+    return {"field": field, "billable_price": amount, "unit": unit}
+
+
+@given(PRICES, PRICES, st.integers(0, 10**9), st.integers(0, 10**9))
+def test_a_cost_is_the_sum_of_both_directions(into: float, out: float, tokens_in: int, tokens_out: int) -> None:
+    cost = Price(into, out).cost(tokens_in, tokens_out)
+    assert cost == pytest.approx(into * tokens_in / 1e6 + out * tokens_out / 1e6)
+    assert Price(into, out).cost(tokens_in) == pytest.approx(into * tokens_in / 1e6)
+
+
+@given(PRICES, PRICES)
+def test_prices_of_a_token_and_of_a_million_are_the_same_price(into: float, out: float) -> None:
+    million = price(criterion("input_tokens", into, "million_token"), criterion("output_tokens", out, "million_token"))
+    one = price(criterion("input_tokens", into / 1e6, "token"), criterion("output_tokens", out / 1e6, "token"))
+    assert million == Price(into, out)
+    assert one is not None
+    assert (one.input, one.output) == pytest.approx((into, out))
+
+
+def test_the_unit_of_a_criterion_comes_before_that_of_the_model() -> None:
+    both = (criterion("input_tokens", 2.0, "million_token"), criterion("output_tokens", 3e-6))
+    assert price(*both, unit="token") == Price(2.0, pytest.approx(3.0))
+
+
+@pytest.mark.parametrize(
+    ("criteria", "pricing"),
+    [
+        ([], {}),
+        ([criterion("output_tokens", 1.0, "million_token")], {}),
+        ([criterion("input_tokens", None, "million_token")], {}),
+        ([criterion("input_tokens", 1.0, "image")], {}),
+        ([criterion("input_tokens", 1.0)], {}),
+        ([criterion("input_tokens", 1.0, "million_token")], {"currency": "EUR"}),
+    ],
+)
+def test_no_price_where_input_has_none_in_dollars_for_tokens(criteria: list[Any], pricing: dict[str, Any]) -> None:
+    assert price(*criteria, **pricing) is None
+
+
+@pytest.mark.parametrize("currency", [None, "", "USD", "usd"])
+def test_dollars_are_the_currency_where_none_is_named(currency: str | None) -> None:
+    assert price(criterion("input_tokens", 0.0, "million_token"), currency=currency) == Price(0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [(None, False), ({}, False), ({"openai_compatible": False}, False), ({"openai_compatible": True}, True)],
+)
+def test_a_model_is_served_here_where_the_catalogue_says_so(metadata: Any, expected: bool) -> None:
+    assert Model.model_validate({"metadata": metadata}).openai_compatible is expected
+
+
+def test_a_model_may_lack_everything() -> None:
+    model = Model.model_validate({})
+    assert (model.name, model.namespace, model.price, model.vendor) == ("", "", None, None)

@@ -1,0 +1,249 @@
+"""Verdicts: every shape the service sends, and how two become one."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skytells_nb.types.chat import ChatCompletion
+from skytells_nb.types.responses import Response
+from skytells_nb.types.safety import (
+    UNCHECKED,
+    Finding,
+    PromptFilterResult,
+    Safety,
+    findings,
+    prompt_findings,
+    severity_rank,
+)
+
+SEVERITY = st.one_of(st.none(), st.sampled_from(["safe", "low", "medium", "high", "HIGH", "extreme", "odd"]))
+FINDING = st.builds(
+    Finding,
+    source=st.sampled_from(["prompt", "completion"]),
+    index=st.integers(0, 1),
+    category=st.sampled_from(["hate", "violence", "jailbreak"]),
+    severity=SEVERITY,
+    filtered=st.booleans(),
+    detected=st.one_of(st.none(), st.booleans()),
+    checked=st.booleans(),
+)
+SAFETY = st.builds(Safety, st.lists(FINDING, max_size=5).map(tuple), st.booleans())
+
+
+def one(results: Any) -> Finding:
+    (found,) = findings(results, "completion")
+    return found
+
+
+def by_category(safety: Safety) -> dict[tuple[str, int, str], Finding]:
+    return {(f.source, f.index, f.category): f for f in safety.findings}
+
+
+def test_a_graded_category() -> None:
+    found = one({"hate": {"filtered": False, "severity": "low"}})
+    assert found == Finding("completion", 0, "hate", severity="low")
+
+
+@pytest.mark.parametrize("kind", ["jailbreak", "protected_material_text", "profanity", "indirect_attack"])
+def test_a_detected_category(kind: str) -> None:
+    found = one({kind: {"filtered": False, "detected": True}})
+    assert (found.detected, found.filtered, found.severity) == (True, False, None)
+    assert Safety((found,)).flagged == (found,)
+    assert not Safety((found,)).filtered
+
+
+def test_a_citation_on_protected_code_changes_nothing() -> None:
+    verdict = {"filtered": False, "detected": True, "citation": {"URL": "https://example.org", "license": "MIT"}}
+    assert one({"protected_material_code": verdict}).detected is True
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [
+        {"filtered": True},
+        {"filtered": False, "details": [{"id": "a", "filtered": False}, {"id": "b", "filtered": True}]},
+        [{"id": "a", "filtered": False}, {"id": "b", "filtered": True}],
+    ],
+)
+def test_a_blocklist_in_each_of_its_shapes_is_filtered(verdict: Any) -> None:
+    assert one({"custom_blocklists": verdict}).filtered is True
+
+
+@pytest.mark.parametrize("verdict", [{"filtered": False}, {"filtered": False, "details": []}, [], [None, "odd"]])
+def test_a_blocklist_that_found_nothing_is_not_filtered(verdict: Any) -> None:
+    found = one({"custom_blocklists": verdict})
+    assert (found.filtered, found.checked) == (False, True)
+
+
+def test_categories_we_do_not_know_are_kept() -> None:
+    found = one({"my own category": {"filtered": True, "detected": True, "details": {"x": 1}}})
+    assert (found.category, found.filtered) == ("my own category", True)
+
+
+@pytest.mark.parametrize("results", [None, {}, [], "text", 5])
+def test_no_results_give_no_findings_and_no_pass(results: Any) -> None:
+    assert findings(results, "prompt") == ()
+    assert Safety(findings(results, "prompt")).checked is False
+
+
+@pytest.mark.parametrize("verdict", [None, "safe", 5])
+def test_a_verdict_that_is_none_is_passed_over(verdict: Any) -> None:
+    assert findings({"hate": verdict}, "prompt") == ()
+
+
+def test_an_error_entry_means_not_checked() -> None:
+    down = {"error": {"code": "content_filter_error", "message": "The contents are not filtered"}}
+    safety = Safety(findings(down, "completion"))
+    assert [f.category for f in safety.findings] == [UNCHECKED]
+    assert (safety.checked, safety.filtered, safety.severity) == (False, False, None)
+
+
+def test_beside_an_error_a_safe_verdict_is_no_pass_and_a_flag_stays() -> None:
+    results = {
+        "error": {"code": "content_filter_error"},
+        "hate": {"filtered": False, "severity": "safe"},
+        "violence": {"filtered": True, "severity": "high"},
+    }
+    found = {f.category: f for f in findings(results, "completion")}
+    assert (found["hate"].checked, found["hate"].severity) == (False, None)
+    assert (found["violence"].checked, found["violence"].severity) == (True, "high")
+
+
+def test_an_error_that_is_null_is_no_error() -> None:
+    assert Safety(findings({"error": None, "hate": {"filtered": False, "severity": "safe"}}, "prompt")).checked
+
+
+def test_an_unknown_severity_ranks_between_safe_and_low() -> None:
+    assert severity_rank("safe") < severity_rank("odd") < severity_rank("low")
+    assert severity_rank("HIGH") == severity_rank("high") == 3
+    assert severity_rank(None) == 0
+
+
+def test_the_severity_of_an_exchange_is_the_highest() -> None:
+    results = {"hate": {"severity": "low"}, "sexual": {"severity": "safe"}, "violence": {"severity": "medium"}}
+    assert Safety(findings(results, "prompt")).severity == "medium"
+
+
+def test_a_severity_seen_before_the_filter_went_down_still_counts() -> None:
+    seen = Safety(findings({"hate": {"filtered": True, "severity": "high"}}, "completion"))
+    down = Safety(findings({"error": {}, "hate": {"filtered": False, "severity": "safe"}}, "completion"))
+    assert seen.merge(down).severity == "high"
+    assert seen.merge(down).checked is False
+
+
+def test_prompt_results_keep_their_index() -> None:
+    results = [
+        PromptFilterResult(prompt_index=0, content_filter_results={"hate": {"severity": "safe"}}),
+        PromptFilterResult(prompt_index=3, content_filter_results={"hate": {"severity": "low"}}),
+        PromptFilterResult(prompt_index=4),
+    ]
+    assert [(f.source, f.index, f.severity) for f in prompt_findings(results)] == [
+        ("prompt", 0, "safe"),
+        ("prompt", 3, "low"),
+    ]
+    assert prompt_findings(None) == ()
+
+
+@given(SAFETY)
+def test_merging_a_verdict_with_itself_changes_nothing(safety: Safety) -> None:
+    once = Safety().merge(safety)
+    assert once.merge(safety) == once
+
+
+@given(SAFETY, SAFETY)
+def test_merging_does_not_depend_on_the_order(a: Safety, b: Safety) -> None:
+    ab, ba = a.merge(b), b.merge(a)
+    assert by_category(ab) == by_category(ba)
+    assert (ab.filtered, ab.blocked, ab.checked, ab.severity) == (ba.filtered, ba.blocked, ba.checked, ba.severity)
+
+
+@given(SAFETY, SAFETY, SAFETY)
+def test_merging_does_not_depend_on_the_grouping(a: Safety, b: Safety, c: Safety) -> None:
+    assert by_category(a.merge(b).merge(c)) == by_category(a.merge(b.merge(c)))
+
+
+@given(SAFETY, SAFETY)
+def test_a_merged_verdict_is_never_less_than_either(a: Safety, b: Safety) -> None:
+    both = a.merge(b)
+    assert both.filtered == (a.filtered or b.filtered)
+    assert both.blocked == (a.blocked or b.blocked)
+    assert severity_rank(both.severity) == max(severity_rank(a.severity), severity_rank(b.severity))
+    merged = by_category(both)
+    for f in (*a.findings, *b.findings):
+        kept = merged[(f.source, f.index, f.category)]
+        assert kept.filtered >= f.filtered
+        assert bool(kept.detected) >= bool(f.detected)
+        assert kept.checked <= f.checked
+
+
+@given(SAFETY)
+def test_an_empty_verdict_erases_nothing(safety: Safety) -> None:
+    assert Safety().merge(safety).merge(Safety()) == Safety().merge(safety)
+
+
+@given(SAFETY)
+def test_records_come_back_as_they_went(safety: Safety) -> None:
+    assert Safety.from_records(safety.records(), blocked=safety.blocked) == safety
+
+
+HATE = {"hate": {"filtered": True, "severity": "high"}}
+BLOCKLIST = {"custom_blocklists": [{"id": "a", "filtered": True}]}
+PASS = {"hate": {"filtered": False, "severity": "safe"}}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"choices": [{"index": 0, "finish_reason": "content_filter"}]},
+        {"choices": [{"index": 0, "finish_reason": "stop"}, {"index": 1, "finish_reason": "content_filter"}]},
+        {"choices": [{"index": 0, "finish_reason": "stop", "content_filter_results": HATE}]},
+        {"choices": [{"index": 0, "finish_reason": "stop", "content_filter_results": BLOCKLIST}]},
+        {"choices": [], "prompt_filter_results": [{"prompt_index": 0, "content_filter_results": HATE}]},
+    ],
+)
+def test_every_sign_of_a_filtered_chat_counts(body: dict[str, Any]) -> None:
+    assert ChatCompletion.model_validate(body).safety.filtered
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"content_filters": [{"blocked": True, "source_type": "completion"}]},
+        {"content_filters": [{"blocked": False, "source_type": "prompt", "content_filter_results": HATE}]},
+        {"content_filters": [{"blocked": False, "content_filter_results": BLOCKLIST}]},
+        {"status": "incomplete", "incomplete_details": {"reason": "content_filter"}, "content_filters": None},
+    ],
+)
+def test_every_sign_of_a_filtered_response_counts(body: dict[str, Any]) -> None:
+    assert Response.model_validate(body).safety.filtered
+
+
+def test_answers_that_passed_are_not_filtered() -> None:
+    chat = ChatCompletion.model_validate(
+        {
+            "choices": [{"index": 0, "finish_reason": "stop", "content_filter_results": PASS}],
+            "prompt_filter_results": [{"prompt_index": 0, "content_filter_results": PASS}],
+        }
+    )
+    answer = Response.model_validate(
+        {"content_filters": [{"blocked": False, "source_type": "prompt", "content_filter_results": PASS}]}
+    )
+    for safety in (chat.safety, answer.safety):
+        assert (safety.filtered, safety.checked, safety.severity) == (False, True, "safe")
+
+
+def test_answers_without_safety_fields_are_unchecked() -> None:
+    for answer in (ChatCompletion(), Response()):
+        assert (answer.safety.filtered, answer.safety.checked) == (False, False)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations((HATE, PASS))))
+def test_several_entries_for_one_category_count_as_the_worst(order: tuple[dict[str, Any], ...]) -> None:
+    entries = [{"blocked": False, "source_type": "completion", "content_filter_results": r} for r in order]
+    (found,) = Response.model_validate({"content_filters": entries}).safety.findings
+    assert (found.filtered, found.severity) == (True, "high")

@@ -1,0 +1,45 @@
+"""Code in colours: the same letters, no markup of the model's."""
+
+from __future__ import annotations
+
+import html
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skytells_nb.widgets.highlighting import LANGUAGES, coloured
+from skytells_nb.widgets.safe_html import plain
+
+
+def letters(page: str) -> str:
+    return html.unescape(re.sub(r"<[^>]*>", "", page))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(
+        st.tuples(st.text(max_size=80), st.sampled_from([*sorted(LANGUAGES), "", "nonsense", '"><script>'])), max_size=4
+    )
+)
+def test_every_letter_is_kept_and_only_elements_with_a_class_are_made(runs: list[tuple[str, str]]) -> None:
+    """Whatever a lexer makes of it, reading the page gives the code, and nothing in it is markup."""
+    page = coloured(runs)
+    assert letters(page) == "".join(plain(code) for code, _ in runs)
+    tags = set(re.findall(r"<[^>]*>", page))
+    assert all(
+        re.fullmatch(r'</(div|pre|span|b|i)>|<(div|pre) class="[\w -]+">|<(span|b|i) class=\w+>', tag) for tag in tags
+    )
+
+
+@pytest.mark.parametrize("language", sorted(LANGUAGES))
+def test_each_language_that_is_listed_has_a_lexer(language: str) -> None:
+    """A name without one would fail in the middle of an answer."""
+    assert letters(coloured([('x = "y"\n', language)])) == 'x = "y"\n'
+
+
+def test_each_block_has_the_colours_of_its_own_language() -> None:
+    """A comment of Python is none in JavaScript."""
+    page = coloured([("# a\n", "python"), ("// b\n", "js"), ("# c\n", "unknown")])
+    assert re.findall(r"<i class=c1>([^<]*)</i>", page) == ["# a", "// b"]
