@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from skytells_nb.local.api.rate_limits import Limits
+from skytells_nb.local.api.rate_limits import LimitOptions
 from skytells_nb.local.faults import Faults
 from skytells_nb.local.server import LocalServer
 
@@ -99,7 +99,7 @@ class Flat:
 def measure(requests: int, window: float, kind: Kind, processes: int, windows: int, *, headers: bool = True) -> Cell:
     """Start the server and the processes, let them work for so many windows, and count."""
     counting, flat = Counting(), Flat()
-    limits = Limits(requests, window, kind=kind, headers=headers)
+    limits = LimitOptions(requests, window, kind=kind, headers=headers)
     seconds = windows * window
     faults = Faults(latency=LATENCY_S)
     with LocalServer(limits=limits, faults=faults, generator=counting, embedder=flat, moderator=flat) as server:

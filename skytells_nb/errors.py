@@ -10,7 +10,7 @@ SkytellsError
 │   ├── ConnectError              the host could not be reached
 │   ├── RequestTimeoutError       it was reached and stayed silent too long
 │   ├── ConnectionLostError       the connection broke before the answer was complete
-│   └── CancelledError            the call was stopped from this side
+│   └── RequestCancelledError     the call was stopped from this side
 ├── APIError                      the service answered with an error
 │   ├── BadRequestError           400, 422: the request itself
 │   │   ├── ContextLengthError    the text does not fit the model's window
@@ -22,7 +22,7 @@ SkytellsError
 │   │   └── ModelNotFoundError    404: a model, also an AccountError
 │   ├── RateLimitError            429
 │   └── ServerError               5xx
-├── AnswerError                   the service said 200, but the answer cannot be trusted
+├── InvalidResponseError                   the service said 200, but the answer cannot be trusted
 │   ├── StreamError               a stream carried an error
 │   └── TruncatedStreamError      a stream stopped without its terminator; .partial holds the text so far
 ├── CacheError                    the cache of paid answers cannot be used as asked
@@ -49,12 +49,10 @@ from typing import Any
 __all__ = [
     "APIError",
     "AccountError",
-    "AnswerError",
     "AuthenticationError",
     "BadRequestError",
     "BudgetExceededError",
     "CacheError",
-    "CancelledError",
     "ConfigurationError",
     "ConnectError",
     "ConnectionLostError",
@@ -62,6 +60,7 @@ __all__ = [
     "ContextLengthError",
     "InputError",
     "Interrupted",
+    "InvalidResponseError",
     "LocalServerError",
     "MissingExtraError",
     "MissingKeyError",
@@ -71,6 +70,7 @@ __all__ = [
     "PermissionDeniedError",
     "RateLimitError",
     "ReplayMissError",
+    "RequestCancelledError",
     "RequestTimeoutError",
     "Retryable",
     "RowError",
@@ -173,7 +173,7 @@ class ConnectionLostError(TransportError, Retryable):
     """The connection broke before the answer was complete."""
 
 
-class CancelledError(TransportError):
+class RequestCancelledError(TransportError):
     """The call was stopped from this side."""
 
 
@@ -296,7 +296,7 @@ class ServerError(APIError, Retryable):
     """The service failed (5xx)."""
 
 
-class AnswerError(SkytellsError):
+class InvalidResponseError(SkytellsError):
     """The service responded with success, but the answer cannot be trusted.
 
     Parameters
@@ -312,7 +312,7 @@ class AnswerError(SkytellsError):
         self.request_id = request_id
 
 
-class StreamError(AnswerError):
+class StreamError(InvalidResponseError):
     """A stream carried an error. Every parameter is kept as an attribute.
 
     Parameters
@@ -344,7 +344,7 @@ class StreamError(AnswerError):
         self.partial = partial
 
 
-class TruncatedStreamError(AnswerError):
+class TruncatedStreamError(InvalidResponseError):
     """A stream stopped without its terminator.
 
     Parameters

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pandas as pd
 
-from skytells_nb.accessor.call import hand_over
+from skytells_nb.accessor.call import copy_report
 from skytells_nb.accessor.frame import FrameAccessor
 from skytells_nb.accessor.series import SeriesAccessor
 from skytells_nb.errors import InputError, MissingExtraError
@@ -47,7 +47,7 @@ class _Door:
             made = method(*map(_pandas, given), **{word: _pandas(value) for word, value in keywords.items()})
         finally:
             # A call that failed or was interrupted has left its report too.
-            hand_over(asked, self._given)
+            copy_report(asked, self._given)
         if isinstance(made, pd.Series):
             result: Any = _column(self._given.name, made)
         elif isinstance(made, pd.DataFrame):
@@ -55,7 +55,7 @@ class _Door:
             result = _rows(self._given, asked, made) if rows else _table(made)
         else:
             return made
-        hand_over(made, result)
+        copy_report(made, result)
         return result
 
 
@@ -88,7 +88,7 @@ def _pandas(given: Any) -> Any:
     made = given.to_pandas(use_pyarrow_extension_array=True)
     labels = [name for name, kind in given.schema.items() if kind in (pl.Categorical, pl.Enum)]
     made = made.astype(dict.fromkeys(labels, "category"))
-    hand_over(given, made)
+    copy_report(given, made)
     return made
 
 

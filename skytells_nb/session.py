@@ -19,12 +19,12 @@ from skytells_nb.cache.replay import Recording, ReplayStore, export_all, is_repl
 from skytells_nb.cache.store import CacheStore
 from skytells_nb.client.client import Skytells
 from skytells_nb.client.parameters import expand_signature
-from skytells_nb.client.transport.auth import Key, find_key, hidden
+from skytells_nb.client.transport.auth import APIKey, redacted, resolve_api_key
 from skytells_nb.client.transport.transport import Offline, Timeouts
 from skytells_nb.config import SettingOptions, Settings, config_file, read_settings
 from skytells_nb.engine.engine import Engine
-from skytells_nb.engine.operations.jobs import Pace
-from skytells_nb.engine.report import Report, Totals
+from skytells_nb.engine.operations.jobs import RateOptions
+from skytells_nb.engine.report import Report, UsageTotals
 from skytells_nb.engine.retry import RetryPolicy
 from skytells_nb.errors import ConfigurationError, MissingExtraError, SkytellsError
 from skytells_nb.types.chat import ChatCompletion
@@ -71,9 +71,9 @@ class Session:
     MOST_REPORTS = 1000
     """Reports kept, newest last."""
 
-    def __init__(self, settings: Settings, key: Key, base_url: str | None, *, local: bool = False) -> None:
+    def __init__(self, settings: Settings, key: APIKey, base_url: str | None, *, local: bool = False) -> None:
         self.settings = settings
-        self.totals = Totals()
+        self.totals = UsageTotals()
         self.reports: list[Report] = []
         self.judged = 0
         """Answers whose safety verdict was looked at."""
@@ -253,7 +253,7 @@ class Session:
     def close(self) -> None:
         """Close the connections and the cache; the local Skytells stays for other sessions of this process.
 
-        Runs of other threads end with CancelledError once what is in flight is stored; waits up to 10 s for it.
+        Runs of other threads end with RequestCancelledError once what is in flight is stored; waits up to 10 s for it.
         """
         for engine in (self.engine, *self._engines.values()):
             engine.close()
@@ -280,7 +280,9 @@ class Session:
             account=LOCAL if self.is_local else self._key.account(),
             price=self.price,
             ask_price=self.ask_price,
-            pace=Pace(self.settings.max_in_flight, self.settings.requests_per_minute, self.settings.tokens_per_minute),
+            pace=RateOptions(
+                self.settings.max_in_flight, self.settings.requests_per_minute, self.settings.tokens_per_minute
+            ),
             inputs_per_request=LOCAL_INPUTS_PER_REQUEST if self.is_local else self.settings.inputs_per_request,
             retry=RetryPolicy(retries=self.settings.max_retries),
         )
@@ -355,7 +357,7 @@ def connect(
     (True, 0.0)
     """
     global _default
-    key, api_key = hidden(api_key), None
+    key, api_key = redacted(api_key), None
     if local and (base_url or LOCAL).lower() != LOCAL:
         raise ConfigurationError("local=True and base_url contradict each other; pass one of them.")
     given = None if cache is None else str(cache)
@@ -363,12 +365,12 @@ def connect(
     local = local or (read.base_url or "").lower() == LOCAL
     with _lock:
         if is_replay(read.cache):
-            session = Session(read, Key(NO_KEY), NO_SERVER if local else read.base_url, local=local)
+            session = Session(read, APIKey(NO_KEY), NO_SERVER if local else read.base_url, local=local)
         elif local:
             server = local_server()
-            session = Session(read, Key(server.api_key), server.base_url, local=True)
+            session = Session(read, APIKey(server.api_key), server.base_url, local=True)
         else:
-            session = Session(read, find_key(key), read.base_url)
+            session = Session(read, resolve_api_key(key), read.base_url)
         _default = session
     return session
 

@@ -22,7 +22,7 @@ from skytells_nb.client.chat import Completions
 from skytells_nb.client.embeddings import Embeddings
 from skytells_nb.client.models import Models
 from skytells_nb.client.responses import Responses
-from skytells_nb.client.streaming import AnswerStream
+from skytells_nb.client.streaming import Stream
 from skytells_nb.session import Session
 
 CHECKS = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["tool"]["numpydoc_validation"]
@@ -45,7 +45,7 @@ def members(kind: type) -> Iterator[tuple[str, Any]]:
 def public() -> dict[str, Any]:
     """Everything that is documented for users, by name."""
     found: dict[str, Any] = {name: getattr(sky, name) for name in sky.__all__}
-    found["AnswerStream"] = AnswerStream
+    found["AnswerStream"] = Stream
     for part in PARTS:
         module = importlib.import_module(f"skytells_nb.{part}")
         found |= {f"{part}.{name}": getattr(module, name) for name in module.__all__}

@@ -16,38 +16,38 @@ import pytest
 from served import connected, served
 
 from skytells_nb import columns, files
-from skytells_nb.accessor.structured.columns import column_of_kind
-from skytells_nb.accessor.structured.field_types import Kind
+from skytells_nb.accessor.structured.columns import typed_column
+from skytells_nb.accessor.structured.field_types import FieldType
 from skytells_nb.errors import InputError
 
 PAGE = (Path(__file__).parent.parent / "docs" / "columns.md").read_text()
 MATRIX = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
 
 
-def made(kind: Kind, *cells: Any) -> pd.Series[Any]:
-    return column_of_kind(kind, list(cells), pd.RangeIndex(len(cells)))
+def made(kind: FieldType, *cells: Any) -> pd.Series[Any]:
+    return typed_column(kind, list(cells), pd.RangeIndex(len(cells)))
 
 
 COLUMNS: dict[str, pd.Series[Any]] = {
     "vectors": columns.from_matrix(MATRIX, rows=[0, -1, 2]),
     'vectors, `dtype="arrow"`': columns.from_matrix(MATRIX, rows=[0, -1, 2], dtype="arrow"),
-    "text": made(Kind("string"), 'a, "b"\n', None, "c"),
-    "whole numbers": made(Kind("integer"), 1, None, 2**60 + 1),
-    "numbers": made(Kind("number"), 0.1, None, 2.0),
-    "true or false": made(Kind("boolean"), True, None, False),
-    "dates and times": made(Kind("datetime"), "2026-01-02T03:04:05", None, "2026-01-02"),
-    "times in UTC": made(Kind("instant"), "2026-01-02T03:04:05+02:00", None, "2026-01-02T00:00:00Z"),
-    "durations": made(Kind("duration"), timedelta(seconds=5), None, timedelta(days=7)),
-    "labels": made(Kind("label", labels=("x", "y", "z")), "y", None, "x"),
-    "labels that are numbers": made(Kind("label", labels=(1, 2)), 2, None, 1),
+    "text": made(FieldType("string"), 'a, "b"\n', None, "c"),
+    "whole numbers": made(FieldType("integer"), 1, None, 2**60 + 1),
+    "numbers": made(FieldType("number"), 0.1, None, 2.0),
+    "true or false": made(FieldType("boolean"), True, None, False),
+    "dates and times": made(FieldType("datetime"), "2026-01-02T03:04:05", None, "2026-01-02"),
+    "times in UTC": made(FieldType("instant"), "2026-01-02T03:04:05+02:00", None, "2026-01-02T00:00:00Z"),
+    "durations": made(FieldType("duration"), timedelta(seconds=5), None, timedelta(days=7)),
+    "labels": made(FieldType("label", labels=("x", "y", "z")), "y", None, "x"),
+    "labels that are numbers": made(FieldType("label", labels=(1, 2)), 2, None, 1),
     "severities": pd.Series(pd.Categorical(["low", None, "high"], ["safe", "low", "high"], ordered=True)),
-    "decimals": made(Kind("decimal"), Decimal("1.5"), None, Decimal("2.25")),
-    "decimals of fixed digits": made(Kind("decimal", digits=9, places=2), Decimal("1.50"), None, Decimal("2.25")),
-    "structs": made(Kind("struct", parts=(("a", Kind("integer")),)), {"a": 1}, None, {"a": None}),
-    "lists": made(Kind("list", item=Kind("string")), ["a"], None, []),
-    "maps": made(Kind("map", item=Kind("integer")), {"k": 1}, None, {}),
+    "decimals": made(FieldType("decimal"), Decimal("1.5"), None, Decimal("2.25")),
+    "decimals of fixed digits": made(FieldType("decimal", digits=9, places=2), Decimal("1.50"), None, Decimal("2.25")),
+    "structs": made(FieldType("struct", parts=(("a", FieldType("integer")),)), {"a": 1}, None, {"a": None}),
+    "lists": made(FieldType("list", item=FieldType("string")), ["a"], None, []),
+    "maps": made(FieldType("map", item=FieldType("integer")), {"k": 1}, None, {}),
     "answers as dicts": pd.Series([{"a": 1, "b": None}, None, {"a": 2, "b": "x"}], dtype=object),
-    "values of several kinds": made(Kind("any"), {"a": [1]}, None, 3),
+    "values of several kinds": made(FieldType("any"), {"a": [1]}, None, 3),
 }
 WAYS: dict[str, Callable[[pd.DataFrame, Path], pd.DataFrame]] = {
     "`read_parquet`": lambda frame, path: (frame.to_parquet(path), pd.read_parquet(path))[1],

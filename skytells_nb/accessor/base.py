@@ -10,21 +10,21 @@ from typing import Any
 import pandas as pd
 from numpy.typing import NDArray
 
-from skytells_nb.accessor.call import Call, RunOptions, remember
-from skytells_nb.accessor.multi_call import VerbRuns
+from skytells_nb.accessor.call import RunOptions, VectorizedCall, attach_report
+from skytells_nb.accessor.multi_call import MultiRun
 from skytells_nb.accessor.prompts.template import Template
-from skytells_nb.accessor.results import Answers, complete_texts, details_frame, prompt_job, told
-from skytells_nb.accessor.safety import SafetyChoice, SafetyPolicy, withhold
+from skytells_nb.accessor.results import CompletionColumns, build_job, complete_texts, details_frame, merge_row_errors
+from skytells_nb.accessor.safety import SafetyChoice, SafetyPolicy, apply_policy
 from skytells_nb.accessor.structured.repair import REPAIRS
 from skytells_nb.accessor.structured.schema import Schema
 from skytells_nb.accessor.text_columns import Texts, column_of, texts_of
 from skytells_nb.engine.engine import OnError
-from skytells_nb.engine.report import Listener, Report
+from skytells_nb.engine.report import ProgressCallback, Report
 from skytells_nb.errors import InputError
-from skytells_nb.vectors.arrays import Places
+from skytells_nb.vectors.arrays import Indices
 
 
-class FrameDoor:
+class FrameMethods:
     """A frame, and new frames made from it."""
 
     def __init__(self, frame: pd.DataFrame) -> None:
@@ -41,7 +41,9 @@ class FrameDoor:
         if any(into == source for source in sources):
             raise InputError(f"into={into!r} would replace the column it is made from; choose another name.")
 
-    def _finish(self, into: Any, made: Mapping[Any, pd.Series[Any]], answers: Answers, details: bool) -> pd.DataFrame:
+    def _finish(
+        self, into: Any, made: Mapping[Any, pd.Series[Any]], answers: CompletionColumns, details: bool
+    ) -> pd.DataFrame:
         extra = details_frame(into, answers) if details else {}
         return self._with({**made, **extra}, answers.report, {into: answers.rows})
 
@@ -51,16 +53,16 @@ class FrameDoor:
         result = self._frame.copy(deep=False)
         for name, series in made.items():
             result[self._full(name)] = series.array
-        remember(result, report, answers)
+        attach_report(result, report, answers)
         return result
 
 
-STEADY: Mapping[str, Any] = {"temperature": 0.0}
+DETERMINISTIC: Mapping[str, Any] = {"temperature": 0.0}
 """Parameters of questions that have one right answer; ``params`` may replace them, ``None`` leaves one out."""
 
 
 @dataclass(frozen=True)
-class Question:
+class TextPrompt:
     """What is asked about each text: the words, and the form of the answer."""
 
     operation: str
@@ -72,7 +74,7 @@ class Question:
     repair: int = REPAIRS
 
 
-class AskDoor(FrameDoor):
+class PromptMethods(FrameMethods):
     """A frame whose texts a model is asked about."""
 
     def _texts(self, column: Any) -> Texts:
@@ -86,33 +88,33 @@ class AskDoor(FrameDoor):
 
     def _ask(
         self,
-        question: Question,
+        question: TextPrompt,
         texts: Texts,
         into: Any,
-        call: Call,
+        call: VectorizedCall,
         safety: SafetyChoice,
-        columns: Callable[[Answers], Mapping[Any, pd.Series[Any]]],
-    ) -> tuple[dict[Any, pd.Series[Any]], Answers]:
+        columns: Callable[[CompletionColumns], Mapping[Any, pd.Series[Any]]],
+    ) -> tuple[dict[Any, pd.Series[Any]], CompletionColumns]:
         """The columns that ``columns`` makes of the answers, as far as the safety policy shows them."""
         policy = SafetyPolicy.of(safety)
         params = question.params
         if params is not None and not isinstance(params, Mapping):
             raise InputError(f"params is a dict of parameters such as {{'max_tokens': 100}}; found {params!r}.")
-        job = prompt_job(
+        job = build_job(
             call,
             question.model,
             question.system,
             question.schema,
-            {**STEADY, **(params or {})},
+            {**DETERMINISTIC, **(params or {})},
             question.operation,
             question.rows_per_request,
         )
         answers = complete_texts(call, job, texts, self._frame.index, into, question.schema, question.repair)
-        answers = told(call, answers, {})
-        return withhold(policy, answers, columns(answers), call), answers
+        answers = merge_row_errors(call, answers, {})
+        return apply_policy(policy, answers, columns(answers), call), answers
 
 
-def words(name: str, given: Any) -> str:
+def non_empty_text(name: str, given: Any) -> str:
     """A text that says something; raises InputError for anything else."""
     if not isinstance(given, str) or not given.strip():
         raise InputError(f"{name} is a text that is not empty; found {given!r}.")
@@ -133,14 +135,16 @@ def check_threshold(given: Any) -> float:
     return float(given)
 
 
-class NearnessDoor(FrameDoor):
+class SimilarityMethods(FrameMethods):
     """A frame whose rows are compared by what they mean."""
 
-    def _runs(self, operation: str, on_error: OnError, progress: bool | Listener, options: RunOptions) -> VerbRuns:
+    def _runs(
+        self, operation: str, on_error: OnError, progress: bool | ProgressCallback, options: RunOptions
+    ) -> MultiRun:
         frame = self._frame
-        return VerbRuns(operation, len(frame), lambda: Call.open(on_error, progress, options, asker=frame))
+        return MultiRun(operation, len(frame), lambda: VectorizedCall.open(on_error, progress, options, asker=frame))
 
-    def _placed(self, values: NDArray[Any], rows: Places, dtype: Any) -> pd.Series[Any]:
+    def _placed(self, values: NDArray[Any], rows: Indices, dtype: Any) -> pd.Series[Any]:
         """A column with these values in these rows, null elsewhere."""
         made: pd.Series[Any] = pd.Series(values, index=rows, dtype=dtype).reindex(range(len(self._frame)))
         return made

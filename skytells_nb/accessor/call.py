@@ -18,11 +18,11 @@ from skytells_nb import columns
 from skytells_nb.accessor.text_columns import STRING_DTYPE, Texts
 from skytells_nb.engine.budget import Budget
 from skytells_nb.engine.engine import Engine, OnError
-from skytells_nb.engine.operations.jobs import Job, Pace
-from skytells_nb.engine.operations.requests import Completed
-from skytells_nb.engine.report import Listener, Report, ignore
-from skytells_nb.engine.results import Answers as Room
-from skytells_nb.engine.results import Outcome
+from skytells_nb.engine.operations.cached import CachedCompletion
+from skytells_nb.engine.operations.jobs import Job, RateOptions
+from skytells_nb.engine.report import ProgressCallback, Report, no_progress
+from skytells_nb.engine.results import ResultBuffer as Room
+from skytells_nb.engine.results import RunResult
 from skytells_nb.errors import InputError, Interrupted, SkytellsError, warn
 from skytells_nb.session import Session, current
 
@@ -43,7 +43,7 @@ class RunOptions(TypedDict, total=False):
     """The session to use in the place of the default one."""
 
 
-OF_THE_MODEL = frozenset(
+MODEL_PARAMETERS = frozenset(
     [
         "temperature",
         "top_p",
@@ -70,7 +70,7 @@ def check_options(options: Mapping[str, Any]) -> None:
     """Raises InputError for a keyword nobody knows, with the nearest one that exists."""
     known = list(RunOptions.__annotations__)
     for name, value in options.items():
-        if name in OF_THE_MODEL:
+        if name in MODEL_PARAMETERS:
             raise InputError(
                 f"Unknown keyword {name!r}. Parameters of the model go into params, where a verb asks one: "
                 f"params={{{name!r}: {value!r}}}."
@@ -82,20 +82,22 @@ def check_options(options: Mapping[str, Any]) -> None:
 
 
 @dataclass(frozen=True)
-class Call:
+class VectorizedCall:
     """One call on its way: where it goes and how it is watched."""
 
     session: Session
     engine: Engine
     on_error: OnError
-    progress: bool | Listener
+    progress: bool | ProgressCallback
     budget: float | None
-    pace: Pace
+    pace: RateOptions
     asker: pd.DataFrame | pd.Series[Any] | None = None
     """Whose ``report`` this call is, however it ends."""
 
     @classmethod
-    def open(cls, on_error: OnError, progress: bool | Listener, options: RunOptions, *, asker: Any = None) -> Call:
+    def open(
+        cls, on_error: OnError, progress: bool | ProgressCallback, options: RunOptions, *, asker: Any = None
+    ) -> VectorizedCall:
         if not isinstance(progress, bool) and not callable(progress):
             raise InputError(f"progress is True, False or a function that takes events; found {progress!r}.")
         given, cache = options.get("session"), options.get("cache")
@@ -105,7 +107,9 @@ class Call:
             raise InputError(f"cache is a path, 'off' or 'memory'; found {cache!r}.")
         session = given or current()
         engine = session.engine_for(cache)
-        pace = Pace(options.get("max_in_flight"), options.get("requests_per_minute"), options.get("tokens_per_minute"))
+        pace = RateOptions(
+            options.get("max_in_flight"), options.get("requests_per_minute"), options.get("tokens_per_minute")
+        )
         return cls(session, engine, on_error, progress, options.get("budget"), pace, asker)
 
     def check_budget(self, model: str) -> None:
@@ -113,7 +117,7 @@ class Call:
         if self.budget is not None:
             Budget(self.budget, self.session.ask_price(model), model)
 
-    def quietly(self) -> Call:
+    def quietly(self) -> VectorizedCall:
         """The same call without a progress line, for the few texts a call needs beside its rows."""
         return replace(self, progress=False)
 
@@ -121,14 +125,14 @@ class Call:
         """Keep the report, for the session and for what was asked."""
         self.session.record_run(report)
         if self.asker is not None:
-            remember(self.asker, report)
+            attach_report(self.asker, report)
 
     def revise(self, report: Report, **more: Any) -> Report:
         """Put more into a report that is kept already."""
         revised = replace(report, **more)
         self.session.revise_report(report, revised)
         if self.asker is not None:
-            remember(self.asker, revised)
+            attach_report(self.asker, revised)
         return revised
 
     def run(
@@ -136,9 +140,9 @@ class Call:
         job: Job,
         texts: Texts,
         *,
-        column: Callable[[Outcome], Any],
+        column: Callable[[RunResult], Any],
         into: Callable[[int], Room] | None = None,
-    ) -> Outcome:
+    ) -> RunResult:
         """The outcome for these texts; ``column`` builds what an interrupted call has to show."""
         listen, close = _listener(self.progress, job.operation)
         try:
@@ -153,7 +157,7 @@ class Call:
                 ended=self.ended,
             )
         except Interrupted as stop:
-            if isinstance(stop.outcome, Outcome):
+            if isinstance(stop.outcome, RunResult):
                 # Answers that make no column must not turn an interrupt into another error.
                 with contextlib.suppress(SkytellsError):
                     self.revise(stop.outcome.report, partial=column(stop.outcome))
@@ -173,11 +177,11 @@ class Call:
             )
 
 
-def _listener(progress: bool | Listener, label: str) -> tuple[Listener, Callable[[], None]]:
+def _listener(progress: bool | ProgressCallback, label: str) -> tuple[ProgressCallback, Callable[[], None]]:
     if callable(progress):
         return progress, lambda: None
     if not progress:
-        return ignore, lambda: None
+        return no_progress, lambda: None
     from skytells_nb.widgets.progress import ProgressLine
 
     line = ProgressLine(label)
@@ -185,18 +189,18 @@ def _listener(progress: bool | Listener, label: str) -> tuple[Listener, Callable
 
 
 def vector_column(
-    outcome: Outcome, index: pd.Index[Any], *, dtype: Literal["numpy", "arrow"], name: Any
+    outcome: RunResult, index: pd.Index[Any], *, dtype: Literal["numpy", "arrow"], name: Any
 ) -> pd.Series[Any]:
     """The vectors as a column, null where there is none."""
     return columns.from_matrix(outcome.matrix, index=index, rows=outcome.answered, dtype=dtype, name=name)
 
 
-def completions(outcome: Outcome) -> list[Completed | None]:
+def completions(outcome: RunResult) -> list[CachedCompletion | None]:
     """The completion of each distinct input."""
-    return [None if value is None else Completed.from_bytes(value) for value in outcome.values]
+    return [None if value is None else CachedCompletion.from_bytes(value) for value in outcome.values]
 
 
-def spread(values: list[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
+def take(values: list[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
     """An object array with ``values[row]`` for each row number, ``None`` for -1."""
     table = np.empty(len(values) + 1, dtype=object)
     table[: len(values)] = values if values else []
@@ -205,13 +209,15 @@ def spread(values: list[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
     return result
 
 
-def text_column(kept: list[Completed | None], outcome: Outcome, index: pd.Index[Any], *, name: Any) -> pd.Series[Any]:
+def text_column(
+    kept: list[CachedCompletion | None], outcome: RunResult, index: pd.Index[Any], *, name: Any
+) -> pd.Series[Any]:
     """The completions' texts; null where there is none or the filter withheld all of it."""
     texts = [None if c is None or (c.blocked and not c.text) else c.text for c in kept]
-    return pd.Series(spread(texts, outcome.answered), index=index, dtype=STRING_DTYPE, name=name)
+    return pd.Series(take(texts, outcome.answered), index=index, dtype=STRING_DTYPE, name=name)
 
 
-def warn_of_cuts(kept: list[Completed | None], outcome: Outcome) -> None:
+def warn_truncated(kept: list[CachedCompletion | None], outcome: RunResult) -> None:
     """One warning where answers ended at the token limit or were withheld."""
     rows = outcome.answered
     for reason, what in (
@@ -227,7 +233,9 @@ def warn_of_cuts(kept: list[Completed | None], outcome: Outcome) -> None:
 _runs: dict[int, tuple[weakref.ref[Any], Report, Mapping[Any, Any]]] = {}
 
 
-def remember(frame: pd.DataFrame | pd.Series[Any], report: Report, answers: Mapping[Any, Any] | None = None) -> None:
+def attach_report(
+    frame: pd.DataFrame | pd.Series[Any], report: Report, answers: Mapping[Any, Any] | None = None
+) -> None:
     """Keep a run's report (and completions by column) for as long as this object lives."""
     key = id(frame)
     known = _runs.get(key)
@@ -235,14 +243,14 @@ def remember(frame: pd.DataFrame | pd.Series[Any], report: Report, answers: Mapp
     _runs[key] = (weakref.ref(frame, lambda _: _runs.pop(key, None)), report, kept)
 
 
-def remembered(frame: pd.DataFrame | pd.Series[Any]) -> tuple[Report | None, Mapping[Any, Any]]:
+def get_report(frame: pd.DataFrame | pd.Series[Any]) -> tuple[Report | None, Mapping[Any, Any]]:
     """What ``remember`` kept for this object."""
     entry = _runs.get(id(frame))
     return (entry[1], entry[2]) if entry is not None and entry[0]() is frame else (None, {})
 
 
-def hand_over(source: Any, target: Any) -> None:
+def copy_report(source: Any, target: Any) -> None:
     """Let ``target`` have the report that ``source`` has, if it has one."""
-    report, answers = remembered(source)
+    report, answers = get_report(source)
     if report is not None:
-        remember(target, report, answers)
+        attach_report(target, report, answers)

@@ -11,31 +11,31 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skytells_nb import columns
-from skytells_nb.accessor.multi_call import VerbRuns
+from skytells_nb.accessor.multi_call import MultiRun
 from skytells_nb.accessor.results import embed_texts
 from skytells_nb.accessor.text_columns import Texts, column_of, texts_of
 from skytells_nb.errors import InputError, RowError
-from skytells_nb.vectors.arrays import Floats, Places, unit
+from skytells_nb.vectors.arrays import Floats, Indices, unit_vectors
 
 
 @dataclass(frozen=True)
-class Vectors:
+class UnitVectors:
     """Vectors of length one, float32 (m, d), and the positions (m,) of the rows that have them.
 
     A vector of zeros stays one: it has no direction, and a cosine of 0 with everything.
     """
 
     matrix: Floats
-    rows: Places
+    rows: Indices
 
     @classmethod
-    def of(cls, series: pd.Series[Any]) -> Vectors:
+    def of(cls, series: pd.Series[Any]) -> UnitVectors:
         """The vectors of a column of embeddings; raises InputError for a column of anything else."""
         matrix, valid = columns.to_matrix(series)
-        return cls(unit(matrix), np.flatnonzero(valid).astype(np.int64))
+        return cls(unit_vectors(matrix), np.flatnonzero(valid).astype(np.int64))
 
     @classmethod
-    def none(cls) -> Vectors:
+    def none(cls) -> UnitVectors:
         return cls(np.empty((0, 0), dtype=np.float32), np.empty(0, dtype=np.int64))
 
     def __len__(self) -> int:
@@ -43,14 +43,14 @@ class Vectors:
 
 
 @dataclass(frozen=True)
-class Embedding:
+class EmbeddingOptions:
     """How texts are embedded: the model and the dimensions, ``None`` for the usual ones."""
 
     model: str | None = None
     dimensions: int | None = None
 
 
-class Source:
+class TextOrVectorColumn:
     """A column of texts or of embeddings, looked at before anything is sent.
 
     Raises InputError for a column that is missing or holds anything else.
@@ -63,7 +63,7 @@ class Source:
         """Which rows are not null, (n,)."""
         self.texts: Texts | None = None
         """The texts, ``None`` where the column holds embeddings or nothing."""
-        self._vectors = Vectors.none()
+        self._vectors = UnitVectors.none()
         if not self.present.any():
             return
         first = series.iloc[int(np.argmax(self.present))]
@@ -72,22 +72,22 @@ class Source:
         elif np.ndim(first) == 0:
             raise InputError(f"Column {name!r} holds {series.dtype}: neither texts nor embeddings.")
         else:
-            self._vectors = Vectors.of(series)
+            self._vectors = UnitVectors.of(series)
 
-    def vectors(self, runs: VerbRuns, embedding: Embedding) -> Vectors:
+    def vectors(self, runs: MultiRun, embedding: EmbeddingOptions) -> UnitVectors:
         """The vectors; texts are embedded, and a text that failed has none."""
-        return self._vectors if self.texts is None else embedded(runs, self.texts, embedding)
+        return self._vectors if self.texts is None else embed_column(runs, self.texts, embedding)
 
 
-def embedded(runs: VerbRuns, texts: Texts, embedding: Embedding) -> Vectors:
+def embed_column(runs: MultiRun, texts: Texts, embedding: EmbeddingOptions) -> UnitVectors:
     """The vectors of these texts in one run, whose rows are those of the report."""
     call = runs.call(of_rows=True)
     series, report = embed_texts(call, texts, pd.RangeIndex(len(texts)), embedding.model, embedding.dimensions)
     runs.add(report)
-    return Vectors.of(series)
+    return UnitVectors.of(series)
 
 
-def embedded_queries(runs: VerbRuns, queries: Sequence[str], embedding: Embedding) -> Floats:
+def embed_queries(runs: MultiRun, queries: Sequence[str], embedding: EmbeddingOptions) -> Floats:
     """The vectors (q, d) of these texts; raises RowError where one has none."""
     texts, call = np.array(queries, dtype=object), runs.call().quietly()
     series, report = embed_texts(call, texts, pd.RangeIndex(len(queries)), embedding.model, embedding.dimensions)
@@ -96,4 +96,4 @@ def embedded_queries(runs: VerbRuns, queries: Sequence[str], embedding: Embeddin
         place, reason = next(iter(report.errors.items()))
         which = f" {queries[place]!r}" if len(queries) > 1 else ""
         raise RowError(f"The query{which} could not be embedded: {reason}", report=runs.report)
-    return Vectors.of(series).matrix
+    return UnitVectors.of(series).matrix

@@ -9,16 +9,16 @@ from typing import Any, Literal, Unpack, overload
 
 import pandas as pd
 
-from skytells_nb.accessor.call import Call, RunOptions, check_options, remembered
-from skytells_nb.accessor.methods import TextVerbs
-from skytells_nb.accessor.methods.preview import PreviewDoor
-from skytells_nb.accessor.methods.search import VectorVerbs
-from skytells_nb.accessor.methods.style import StyleDoor
+from skytells_nb.accessor.call import RunOptions, VectorizedCall, check_options, get_report
+from skytells_nb.accessor.methods import TextMethods
+from skytells_nb.accessor.methods.preview import PreviewMethod
+from skytells_nb.accessor.methods.search import VectorMethods
+from skytells_nb.accessor.methods.style import StyleMethod
 from skytells_nb.accessor.parquet import embed_to_file
-from skytells_nb.accessor.prompts.build import Asking, PromptOptions, prompts_of, split_options, with_effort
+from skytells_nb.accessor.prompts.build import PromptArguments, PromptSource, prompts_of, split_options, with_effort
 from skytells_nb.accessor.prompts.few_shot import Examples
-from skytells_nb.accessor.results import complete_texts, embed_texts, prompt_job, refuse, told
-from skytells_nb.accessor.safety import SafetyChoice, SafetyPolicy, withhold
+from skytells_nb.accessor.results import build_job, check_prompts, complete_texts, embed_texts, merge_row_errors
+from skytells_nb.accessor.safety import SafetyChoice, SafetyPolicy, apply_policy
 from skytells_nb.accessor.structured.columns import column_names
 from skytells_nb.accessor.structured.repair import REPAIRS, check_repair
 from skytells_nb.accessor.structured.schema import Schema
@@ -26,14 +26,14 @@ from skytells_nb.accessor.text_columns import column_of, texts_of
 from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.operations.conversation import Api
 from skytells_nb.engine.operations.jobs import embedding_job
-from skytells_nb.engine.report import Estimate, Listener, Report
+from skytells_nb.engine.report import Estimate, ProgressCallback, Report
 from skytells_nb.errors import InputError
 from skytells_nb.session import current
 
 SAFETY_COLUMNS = ["row", "source", "index", "category", "severity", "filtered", "detected", "checked"]
 
 
-class FrameAccessor(PreviewDoor, TextVerbs, VectorVerbs, StyleDoor):
+class FrameAccessor(PreviewMethod, TextMethods, VectorMethods, StyleMethod):
     """Language models over the columns of a frame.
 
     Every method gives a new frame with the same index and leaves its input as it was. Equal texts are sent once, what
@@ -53,7 +53,7 @@ class FrameAccessor(PreviewDoor, TextVerbs, VectorVerbs, StyleDoor):
         dtype: Literal["numpy", "arrow"] = ...,
         to: None = ...,
         on_error: OnError = ...,
-        progress: bool | Listener = ...,
+        progress: bool | ProgressCallback = ...,
         **options: Unpack[RunOptions],
     ) -> pd.DataFrame: ...
     @overload
@@ -66,7 +66,7 @@ class FrameAccessor(PreviewDoor, TextVerbs, VectorVerbs, StyleDoor):
         dimensions: int | None = ...,
         to: str | Path,
         on_error: OnError = ...,
-        progress: bool | Listener = ...,
+        progress: bool | ProgressCallback = ...,
         **options: Unpack[RunOptions],
     ) -> Path: ...
     def embed(
@@ -79,7 +79,7 @@ class FrameAccessor(PreviewDoor, TextVerbs, VectorVerbs, StyleDoor):
         dtype: Literal["numpy", "arrow"] = "numpy",
         to: str | Path | None = None,
         on_error: OnError = "warn",
-        progress: bool | Listener = True,
+        progress: bool | ProgressCallback = True,
         **options: Unpack[RunOptions],
     ) -> pd.DataFrame | Path:
         """The frame with a column of embeddings of the texts in ``column``.
@@ -96,7 +96,7 @@ class FrameAccessor(PreviewDoor, TextVerbs, VectorVerbs, StyleDoor):
         check_options(options)
         texts = texts_of(column_of(self._frame, column), name=column)
         self._check_into(into, column)
-        call = Call.open(on_error, progress, options, asker=self._frame)
+        call = VectorizedCall.open(on_error, progress, options, asker=self._frame)
         if to is not None:
             return embed_to_file(call, self._frame, texts, model, dimensions, into, to)
         series, report = embed_texts(call, texts, self._frame.index, model, dimensions, dtype, into)
@@ -104,7 +104,7 @@ class FrameAccessor(PreviewDoor, TextVerbs, VectorVerbs, StyleDoor):
 
     def complete(
         self,
-        template: Asking,
+        template: PromptSource,
         *,
         into: Any = "completion",
         model: str | None = None,
@@ -125,7 +125,7 @@ class FrameAccessor(PreviewDoor, TextVerbs, VectorVerbs, StyleDoor):
         api: Api = "chat",
         reasoning_effort: str | None = None,
         on_error: OnError = "warn",
-        progress: bool | Listener = True,
+        progress: bool | ProgressCallback = True,
         **options: Unpack[RunOptions],
     ) -> pd.DataFrame:
         """The frame with a column of the model's answers to ``template``, filled for each row.
@@ -185,14 +185,14 @@ class FrameAccessor(PreviewDoor, TextVerbs, VectorVerbs, StyleDoor):
         )
         for name in names:
             self._check_into(name, *prompts.sources)
-        refuse(prompts.problems, on_error)
-        call = Call.open(on_error, progress, options, asker=self._frame)
+        check_prompts(prompts.problems, on_error)
+        call = VectorizedCall.open(on_error, progress, options, asker=self._frame)
         asked = with_effort(params, reasoning_effort)
-        job = prompt_job(call, model, system, schema, asked, rows_per_request=rows_per_request, form=prompts.form)
+        job = build_job(call, model, system, schema, asked, rows_per_request=rows_per_request, form=prompts.form)
         answers = complete_texts(call, job, prompts.texts, self._frame.index, into, schema, repair)
-        answers = told(call, answers, prompts.problems)
+        answers = merge_row_errors(call, answers, prompts.problems)
         made = answers.fields(prefix) if flatten else {into: answers.column}
-        return self._finish(into, withhold(policy, answers, made, call), answers, details)
+        return self._finish(into, apply_policy(policy, answers, made, call), answers, details)
 
     def estimate(
         self,
@@ -204,7 +204,7 @@ class FrameAccessor(PreviewDoor, TextVerbs, VectorVerbs, StyleDoor):
         dimensions: int | None = None,
         params: Mapping[str, Any] | None = None,
         rows_per_request: int | None = None,
-        **options: Unpack[PromptOptions],
+        **options: Unpack[PromptArguments],
     ) -> Estimate:
         """What a call would send and cost; sends nothing.
 
@@ -219,12 +219,12 @@ class FrameAccessor(PreviewDoor, TextVerbs, VectorVerbs, StyleDoor):
         is_template = isinstance(template, str) and template not in self._frame.columns and "{" in template
         if callable(template) or is_template or any(value is not None for value in asked.values()):
             prompts = prompts_of(self._frame, template, **asked)
-            call = Call.open("null", False, rest)
+            call = VectorizedCall.open("null", False, rest)
             given = with_effort(params, effort)
-            job = prompt_job(call, model, system, schema, given, rows_per_request=rows_per_request, form=prompts.form)
+            job = build_job(call, model, system, schema, given, rows_per_request=rows_per_request, form=prompts.form)
             return call.engine.estimate(job, prompts.texts)
         texts = texts_of(column_of(self._frame, template), name=template)
-        call = Call.open("null", False, rest)
+        call = VectorizedCall.open("null", False, rest)
         return call.engine.estimate(embedding_job(model or call.session.settings.embedding_model, dimensions), texts)
 
     @property
@@ -235,7 +235,7 @@ class FrameAccessor(PreviewDoor, TextVerbs, VectorVerbs, StyleDoor):
         >>> df.skytells.report.rows, df.skytells.report.distinct, df.skytells.report.nulls
         (3, 1, 1)
         """
-        report = remembered(self._frame)[0] or current().last_report
+        report = get_report(self._frame)[0] or current().last_report
         if report is None:
             raise InputError("No call has been made yet, so there is no report.")
         return report
@@ -257,7 +257,7 @@ class FrameAccessor(PreviewDoor, TextVerbs, VectorVerbs, StyleDoor):
         if column in self._frame.columns:
             verdicts = [None if not isinstance(v, str) else json.loads(v) for v in self._frame[column]]
         else:
-            kept = remembered(self._frame)[1].get(into)
+            kept = get_report(self._frame)[1].get(into)
             if kept is None or len(kept) != len(self._frame):
                 raise InputError(
                     f"There are no safety verdicts for {into!r} in this frame. Ask with details=True to keep them in "

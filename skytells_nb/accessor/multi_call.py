@@ -8,11 +8,11 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from skytells_nb.accessor.call import Call, remember, remembered
+from skytells_nb.accessor.call import VectorizedCall, attach_report, get_report
 from skytells_nb.engine.report import Report
 
 
-def summed(first: Report, *others: Report) -> Report:
+def sum_reports(first: Report, *others: Report) -> Report:
     """The first report, with what all of them used: requests, retries, tokens, dollars, seconds.
 
     Rows, answers and errors are those of ``first``, whose rows the caller sees.
@@ -31,22 +31,22 @@ def summed(first: Report, *others: Report) -> Report:
     )
 
 
-def settle(call: Call, whole: Report, parts: Sequence[Report]) -> Report:
+def settle(call: VectorizedCall, whole: Report, parts: Sequence[Report]) -> Report:
     """Put the report of the whole call in the place of its parts, for the session and for what was asked."""
     *others, newest = parts
     call.session.revise_report(newest, whole, *others)
     if call.asker is not None:
-        remember(call.asker, whole)
+        attach_report(call.asker, whole)
     return whole
 
 
-class Tally:
+class CallTotals:
     """The runs of one verb, as a context: each may spend what the ones before left of the budget.
 
     However the verb ends, the frame it was asked of has the total as its report.
     """
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: VectorizedCall) -> None:
         self._call = call
         self._reports: list[Report] = []
         self._before: Report | None = None
@@ -55,7 +55,7 @@ class Tally:
         self._before = self._known()
         return self
 
-    def call(self) -> Call:
+    def call(self) -> VectorizedCall:
         """The call for the next run."""
         budget = self._call.budget
         if budget is None:
@@ -71,7 +71,7 @@ class Tally:
     def total(self) -> Report:
         """Rows, errors and ending of the last run, with what all of them sent and spent."""
         *others, last = self._reports
-        return replace(summed(last, *others), state=last.state)
+        return replace(sum_reports(last, *others), state=last.state)
 
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
@@ -84,21 +84,21 @@ class Tally:
             settle(self._call, self.total(), self._reports)
 
     def _known(self) -> Report | None:
-        return None if self._call.asker is None else remembered(self._call.asker)[0]
+        return None if self._call.asker is None else get_report(self._call.asker)[0]
 
 
 NO_MODEL = "no model"
 """What a report names where nothing had to be asked."""
 
 
-class _RowsOfOne(Tally):
+class _RowsOfOne(CallTotals):
     """A tally whose rows and errors are those of one run, however that one ended."""
 
     main: Report | None = None
     of_rows = False
     """Whether the next run is the one."""
 
-    def __init__(self, call: Call, nothing: Report) -> None:
+    def __init__(self, call: VectorizedCall, nothing: Report) -> None:
         super().__init__(call)
         self._nothing = nothing
 
@@ -123,16 +123,16 @@ class _RowsOfOne(Tally):
         main, last = self.shown(), self._reports[-1]
         others = [report for report in self._reports if report is not (self.main or last)]
         models = ", ".join(dict.fromkeys(report.model for report in self._reports))
-        return replace(summed(main, *others), operation=self._nothing.operation, model=models, state=last.state)
+        return replace(sum_reports(main, *others), operation=self._nothing.operation, model=models, state=last.state)
 
 
-class VerbRuns:
+class MultiRun:
     """The runs of one verb, as a context. The session is asked for with the first: without one, no key is needed.
 
     ``rows`` are the rows that the verb is about, for the report of a verb that had to ask nothing.
     """
 
-    def __init__(self, operation: str, rows: int, open_call: Callable[[], Call]) -> None:
+    def __init__(self, operation: str, rows: int, open_call: Callable[[], VectorizedCall]) -> None:
         self._nothing = Report(operation, NO_MODEL, "done", rows=rows, answered=rows, cost=0.0)
         self._open = open_call
         self._stack = ExitStack()
@@ -147,7 +147,7 @@ class VerbRuns:
     ) -> None:
         self._stack.__exit__(kind, problem, trace)
 
-    def call(self, *, of_rows: bool = False) -> Call:
+    def call(self, *, of_rows: bool = False) -> VectorizedCall:
         """The call for the next run, with what is left of the budget.
 
         Rows and errors of the whole are those of the run ``of_rows``, also where it is interrupted.

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from skytells_nb.accessor.call import Call
+from skytells_nb.accessor.call import VectorizedCall
 from skytells_nb.accessor.text_columns import Texts
 from skytells_nb.engine.operations.jobs import embedding_job
-from skytells_nb.engine.results import Outcome, VectorFile
+from skytells_nb.engine.results import RunResult, VectorFile
 from skytells_nb.errors import InputError, MissingExtraError, SkytellsError
 
 ROWS_PER_GROUP = 10_000
@@ -59,7 +59,7 @@ class ParquetTarget:
         """Room for so many vectors, on the same disk."""
         return VectorFile(count, self._beside("vectors"))
 
-    def write(self, frame: pd.DataFrame, into: Any, outcome: Outcome) -> None:
+    def write(self, frame: pd.DataFrame, into: Any, outcome: RunResult) -> None:
         """Write the frame with the vectors as its last column, a ``fixed_size_list<float>[d]``, null where none is.
 
         Raises SkytellsError where the disk is full; the vectors are in the cache then.
@@ -101,7 +101,7 @@ class ParquetTarget:
 
 
 def embed_to_file(
-    call: Call,
+    call: VectorizedCall,
     frame: pd.DataFrame,
     texts: Texts,
     model: str | None,

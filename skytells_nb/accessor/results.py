@@ -9,26 +9,26 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from skytells_nb.accessor.call import Call, completions, spread, text_column, vector_column, warn_of_cuts
-from skytells_nb.accessor.structured.columns import columns_of_kinds
-from skytells_nb.accessor.structured.repair import REPAIRS, check_repair, fit
-from skytells_nb.accessor.structured.schema import Record, Schema, field_kinds, reader, response_format
+from skytells_nb.accessor.call import VectorizedCall, completions, take, text_column, vector_column, warn_truncated
+from skytells_nb.accessor.structured.columns import typed_columns
+from skytells_nb.accessor.structured.repair import REPAIRS, check_repair, parse_with_repair
+from skytells_nb.accessor.structured.schema import Record, Schema, answer_parser, response_format, schema_field_types
 from skytells_nb.accessor.text_columns import STRING_DTYPE, Texts
 from skytells_nb.engine.engine import OnError
-from skytells_nb.engine.operations.cached import Completed
-from skytells_nb.engine.operations.conversation import Form
+from skytells_nb.engine.operations.cached import CachedCompletion
+from skytells_nb.engine.operations.conversation import PromptOptions
 from skytells_nb.engine.operations.jobs import Job, completion_job, embedding_job
-from skytells_nb.engine.operations.response_format import in_any_form
-from skytells_nb.engine.operations.row_packing import check_rows, packed
+from skytells_nb.engine.operations.response_format import with_format_fallback
+from skytells_nb.engine.operations.row_packing import batch_rows, check_rows
 from skytells_nb.engine.report import Report
-from skytells_nb.engine.results import Outcome
-from skytells_nb.errors import AnswerError, ContentPolicyError, InputError, RowError
+from skytells_nb.engine.results import RunResult
+from skytells_nb.errors import ContentPolicyError, InputError, InvalidResponseError, RowError
 from skytells_nb.types.models import Price
 from skytells_nb.types.safety import Safety
 
 
 def embed_texts(
-    call: Call,
+    call: VectorizedCall,
     texts: Texts,
     index: pd.Index[Any],
     model: str | None,
@@ -41,22 +41,22 @@ def embed_texts(
         raise InputError(f"dtype is 'numpy' or 'arrow'; found {dtype!r}.")
     job = embedding_job(model or call.session.settings.embedding_model, dimensions)
 
-    def column(outcome: Outcome) -> pd.Series[Any]:
+    def column(outcome: RunResult) -> pd.Series[Any]:
         return vector_column(outcome, index, dtype=dtype, name=name)
 
     outcome = call.run(job, texts, column=column)
     return column(outcome), outcome.report
 
 
-def prompt_job(
-    call: Call,
+def build_job(
+    call: VectorizedCall,
     model: str | None,
     system: str | None,
     schema: Schema | None,
     params: Mapping[str, Any] | None,
     operation: str = "complete",
     rows_per_request: int | None = None,
-    form: Form | None = None,
+    form: PromptOptions | None = None,
 ) -> Job:
     """The job that completes prompts with these settings."""
     rows = check_rows(rows_per_request)
@@ -66,16 +66,16 @@ def prompt_job(
     named = model or call.session.settings.model
     job = completion_job(named, system=system, params={**(params or {}), **extra}, operation=operation, form=form)
     if rows > 1:
-        job = packed(job, rows, None if schema is None else reader(schema))
-    return job if schema is None else in_any_form(job, call.session.origin)
+        job = batch_rows(job, rows, None if schema is None else answer_parser(schema))
+    return job if schema is None else with_format_fallback(job, call.session.origin)
 
 
 @dataclass(frozen=True)
-class Answers:
+class CompletionColumns:
     """The completions of a call: ``column`` holds texts, or dicts where a schema was asked for."""
 
     column: pd.Series[Any]
-    rows: list[Completed | None]
+    rows: list[CachedCompletion | None]
     report: Report
     schema: Schema | None
     price: Price | None
@@ -89,62 +89,64 @@ class Answers:
         if self.schema is None:
             return {}
         cells = [None if record is None else record.cells for record in self.records]
-        made = columns_of_kinds(field_kinds(self.schema), cells, self.column.index)
+        made = typed_columns(schema_field_types(self.schema), cells, self.column.index)
         return {f"{prefix}{name}": series for name, series in made.items()}
 
 
 def complete_texts(
-    call: Call,
+    call: VectorizedCall,
     job: Job,
     texts: Texts,
     index: pd.Index[Any],
     name: Any,
     schema: Schema | None,
     repair: int = REPAIRS,
-) -> Answers:
+) -> CompletionColumns:
     """The model's answers to these prompts; those that do not fit the schema are asked for again ``repair`` times."""
     rounds = check_repair(repair)
-    read = None if schema is None else reader(schema)
+    read = None if schema is None else answer_parser(schema)
 
-    def column(outcome: Outcome) -> pd.Series[Any]:
+    def column(outcome: RunResult) -> pd.Series[Any]:
         return text_column(completions(outcome), outcome, index, name=name)
 
     outcome = call.run(job, texts, column=column)
     kept = completions(outcome)
     if call.on_error == "warn":
-        warn_of_cuts(kept, outcome)
+        warn_truncated(kept, outcome)
     call.session.record_safety([c.safety for c in {_exchange(c): c for c in _given(outcome, kept)}.values()])
     records: list[Record | None] = []
     report = outcome.report
     if read is not None:
-        fitted = fit(call, job, outcome, kept, read, rounds)
+        fitted = parse_with_repair(call, job, outcome, kept, read, rounds)
         kept, records, report = fitted.kept, fitted.records, fitted.report
-    rows: list[Completed | None] = list(spread(list(kept), outcome.answered))
+    rows: list[CachedCompletion | None] = list(take(list(kept), outcome.answered))
     for row, problem in outcome.report.errors.items():
         if isinstance(problem, ContentPolicyError):
-            rows[row] = Completed.of_blocked(problem)
+            rows[row] = CachedCompletion.of_blocked(problem)
     price, shared = call.session.price(job.model), job.max_items > 1
     if schema is None:
-        return Answers(text_column(kept, outcome, index, name=name), rows, report, None, price, shared)
-    by_row = list(spread(list(records), outcome.answered))
-    values = spread([None if record is None else record.fields for record in records], outcome.answered)
+        return CompletionColumns(text_column(kept, outcome, index, name=name), rows, report, None, price, shared)
+    by_row = list(take(list(records), outcome.answered))
+    values = take([None if record is None else record.fields for record in records], outcome.answered)
     made: pd.Series[Any] = pd.Series(values, index=index, dtype=object, name=name)
-    return Answers(made, rows, report, schema, price, shared, by_row)
+    return CompletionColumns(made, rows, report, schema, price, shared, by_row)
 
 
-def _given(outcome: Outcome, kept: Sequence[Completed | None]) -> list[Completed]:
+def _given(outcome: RunResult, kept: Sequence[CachedCompletion | None]) -> list[CachedCompletion]:
     """The completions of each row, those of blocked prompts among them."""
-    blocked = [Completed.of_blocked(p) for p in outcome.report.errors.values() if isinstance(p, ContentPolicyError)]
-    return [c for c in spread(list(kept), outcome.answered) if c is not None] + blocked
+    blocked = [
+        CachedCompletion.of_blocked(p) for p in outcome.report.errors.values() if isinstance(p, ContentPolicyError)
+    ]
+    return [c for c in take(list(kept), outcome.answered) if c is not None] + blocked
 
 
-def _exchange(completed: Completed) -> object:
+def _exchange(completed: CachedCompletion) -> object:
     """What tells the request behind an answer: rows that shared one have the same verdict, which counts once."""
     shared = completed.rows > 1 and completed.request_id
     return shared or id(completed)
 
 
-def details_frame(into: Any, answers: Answers) -> dict[str, pd.Series[Any]]:
+def details_frame(into: Any, answers: CompletionColumns) -> dict[str, pd.Series[Any]]:
     """What is known of each answer, as columns named after ``into``."""
     rows, index = answers.rows, answers.column.index
     verdicts = [None if c is None else c.safety for c in rows]
@@ -153,26 +155,26 @@ def details_frame(into: Any, answers: Answers) -> dict[str, pd.Series[Any]]:
         series: pd.Series[Any] = pd.Series(values, index=index, dtype=dtype)
         return series
 
-    def cost(c: Completed | None) -> float | None:
+    def cost(c: CachedCompletion | None) -> float | None:
         return None if c is None or answers.price is None else answers.price.cost(c.tokens_in, c.tokens_out)
 
     errors = [answers.report.errors.get(row) for row in range(len(rows))]
     # A blocked prompt has a verdict, and no answer whose tokens are known.
-    told = [None if c is None or isinstance(e, ContentPolicyError) else c for c, e in zip(rows, errors, strict=True)]
+    known = [None if c is None or isinstance(e, ContentPolicyError) else c for c, e in zip(rows, errors, strict=True)]
     columns_by_suffix = {
         "finish_reason": made([c and c.finish_reason for c in rows], STRING_DTYPE),
         "filtered": made([None if v is None else v.filtered for v in verdicts], "boolean"),
         "severity": made([_severity(v) for v in verdicts], STRING_DTYPE),
-        "tokens_in": made([None if c is None else c.tokens_in for c in told], "Int64"),
-        "tokens_out": made([None if c is None else c.tokens_out for c in told], "Int64"),
-        "cost": made([cost(c) for c in told], "Float64"),
+        "tokens_in": made([None if c is None else c.tokens_in for c in known], "Int64"),
+        "tokens_out": made([None if c is None else c.tokens_out for c in known], "Int64"),
+        "cost": made([cost(c) for c in known], "Float64"),
         "error": made([None if e is None else f"{type(e).__name__}: {e}" for e in errors], STRING_DTYPE),
-        "model": made([c and c.model for c in told], STRING_DTYPE),
+        "model": made([c and c.model for c in known], STRING_DTYPE),
         "request_id": made([c and c.request_id for c in rows], STRING_DTYPE),
         "safety": made([None if c is None else json.dumps(list(c.findings)) for c in rows], STRING_DTYPE),
     }
     if answers.packed:
-        columns_by_suffix["rows_in_request"] = made([c and c.rows for c in told], "Int64")
+        columns_by_suffix["rows_in_request"] = made([c and c.rows for c in known], "Int64")
     return {f"{into}_{suffix}": series for suffix, series in columns_by_suffix.items()}
 
 
@@ -182,14 +184,16 @@ def _severity(verdict: Safety | None) -> str | None:
     return "not checked" if not verdict.checked and verdict.severity in (None, "safe") else verdict.severity
 
 
-def refuse(problems: Mapping[int, InputError], on_error: OnError) -> None:
+def check_prompts(problems: Mapping[int, InputError], on_error: OnError) -> None:
     """Raises InputError where rows cannot be sent and ``on_error`` is "raise"."""
     if problems and on_error == "raise":
         row, reason = min(problems.items())
         raise InputError(f"Row {row} cannot be sent: {reason}. Nothing was sent ({len(problems):,} such rows).")
 
 
-def told(call: Call, answers: Answers, problems: Mapping[int, InputError]) -> Answers:
+def merge_row_errors(
+    call: VectorizedCall, answers: CompletionColumns, problems: Mapping[int, InputError]
+) -> CompletionColumns:
     """The answers with an error for each row that could not be sent, and for each whose answer is empty.
 
     Raises RowError for an empty one under ``on_error="raise"``.
@@ -223,8 +227,8 @@ def told(call: Call, answers: Answers, problems: Mapping[int, InputError]) -> An
     return replace(answers, column=column, report=report)
 
 
-def _empty(completed: Completed) -> AnswerError:
-    return AnswerError(
+def _empty(completed: CachedCompletion) -> InvalidResponseError:
+    return InvalidResponseError(
         f"The answer is empty: all its {completed.tokens_out:,} tokens went to reasoning, and more room was no help. "
         "Raise max_tokens, or lower reasoning_effort",
         request_id=completed.request_id,

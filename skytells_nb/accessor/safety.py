@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from skytells_nb.accessor.call import Call
-from skytells_nb.accessor.results import Answers
+from skytells_nb.accessor.call import VectorizedCall
+from skytells_nb.accessor.results import CompletionColumns
 from skytells_nb.errors import InputError, RowError, warn
 from skytells_nb.types.safety import SEVERITIES, Finding, Safety, severity_rank
 
@@ -160,7 +160,7 @@ SafetyChoice: TypeAlias = (
 """What ``safety=`` takes."""
 
 
-def withheld(policy: SafetyPolicy, verdicts: Sequence[Safety | None]) -> NDArray[np.bool_]:
+def is_filtered(policy: SafetyPolicy, verdicts: Sequence[Safety | None]) -> NDArray[np.bool_]:
     """Which of these answers the policy withholds, bool (n,); ``None`` is a row without an answer, never withheld."""
     return np.fromiter(
         (policy.reason(verdict) is not None for verdict in verdicts), dtype=np.bool_, count=len(verdicts)
@@ -171,8 +171,8 @@ NAMED = 5
 """Rows and reasons that a message names."""
 
 
-def withhold(
-    policy: SafetyPolicy, answers: Answers, made: Mapping[Any, pd.Series[Any]], call: Call
+def apply_policy(
+    policy: SafetyPolicy, answers: CompletionColumns, made: Mapping[Any, pd.Series[Any]], call: VectorizedCall
 ) -> dict[Any, pd.Series[Any]]:
     """These columns, null in the rows whose answers the policy withholds; one warning says how many and why.
 
@@ -206,7 +206,7 @@ def _masked(series: pd.Series[Any], hidden: NDArray[np.bool_]) -> pd.Series[Any]
     return series.mask(hidden, None) if series.dtype == object else series.mask(hidden)
 
 
-def _reasons(policy: SafetyPolicy, answers: Answers) -> dict[int, str]:
+def _reasons(policy: SafetyPolicy, answers: CompletionColumns) -> dict[int, str]:
     """Why a row is withheld, by position."""
     if not policy.acts:
         return {}

@@ -9,14 +9,14 @@ from typing import Any, Literal, TypeVar, Unpack
 
 import pandas as pd
 
-from skytells_nb.accessor.call import Call, RunOptions, check_options, hand_over, remember, remembered
+from skytells_nb.accessor.call import RunOptions, VectorizedCall, attach_report, check_options, copy_report, get_report
 from skytells_nb.accessor.frame import FrameAccessor
-from skytells_nb.accessor.results import complete_texts, embed_texts, prompt_job, told
+from skytells_nb.accessor.results import build_job, complete_texts, embed_texts, merge_row_errors
 from skytells_nb.accessor.structured.repair import REPAIRS, check_repair
 from skytells_nb.accessor.structured.schema import Schema
 from skytells_nb.accessor.text_columns import texts_of
 from skytells_nb.engine.engine import OnError
-from skytells_nb.engine.report import Listener, Report
+from skytells_nb.engine.report import ProgressCallback, Report
 from skytells_nb.errors import InputError
 from skytells_nb.session import current
 
@@ -45,7 +45,7 @@ def _keywords_of(verb: Callable[..., Any], *without: str) -> Callable[[Method], 
     return with_keywords
 
 
-class SeriesVerbs:
+class SeriesMethods:
     """What language models do with one column of texts."""
 
     _series: pd.Series[Any]
@@ -142,9 +142,9 @@ class SeriesVerbs:
         try:
             made: pd.DataFrame = getattr(frame.skytells, verb)(name, *given, **keywords)
         finally:
-            hand_over(frame, self._series)
+            copy_report(frame, self._series)
         result = made.drop(columns=name, errors="ignore")
-        hand_over(made, result)
+        copy_report(made, result)
         return result
 
     def _rows(self, verb: str, *given: Any, **keywords: Any) -> pd.Series[Any]:
@@ -156,7 +156,7 @@ class SeriesVerbs:
         try:
             made = getattr(frame.skytells, verb)(name, *given, **keywords)
         finally:
-            hand_over(frame, self._series)
+            copy_report(frame, self._series)
         return self._like(made, name)
 
     def _made(self, verb: str, *given: Any, **keywords: Any) -> pd.Series[Any] | pd.DataFrame:
@@ -166,7 +166,7 @@ class SeriesVerbs:
 
     def _like(self, made: pd.DataFrame, name: Any) -> pd.Series[Any]:
         column: pd.Series[Any] = made[name].rename(self._series.name)
-        hand_over(made, column)
+        copy_report(made, column)
         return column
 
     def _asked(self) -> tuple[str, pd.DataFrame]:
@@ -175,7 +175,7 @@ class SeriesVerbs:
         return name, self._series.to_frame(name)
 
 
-class SeriesAccessor(SeriesVerbs):
+class SeriesAccessor(SeriesMethods):
     """Language models over one column of texts.
 
     What has a value for each text is a new column with the same index and name, what has several a frame with that
@@ -192,7 +192,7 @@ class SeriesAccessor(SeriesVerbs):
         dimensions: int | None = None,
         dtype: Literal["numpy", "arrow"] = "numpy",
         on_error: OnError = "warn",
-        progress: bool | Listener = True,
+        progress: bool | ProgressCallback = True,
         **options: Unpack[RunOptions],
     ) -> pd.Series[Any]:
         """The embeddings of these texts; see ``df.skytells.embed``.
@@ -202,9 +202,9 @@ class SeriesAccessor(SeriesVerbs):
         """
         check_options(options)
         texts = texts_of(self._series)
-        call = Call.open(on_error, progress, options, asker=self._series)
+        call = VectorizedCall.open(on_error, progress, options, asker=self._series)
         result, report = embed_texts(call, texts, self._series.index, model, dimensions, dtype, self._series.name)
-        remember(result, report)
+        attach_report(result, report)
         return result
 
     def complete(
@@ -217,7 +217,7 @@ class SeriesAccessor(SeriesVerbs):
         params: Mapping[str, Any] | None = None,
         rows_per_request: int | None = None,
         on_error: OnError = "warn",
-        progress: bool | Listener = True,
+        progress: bool | ProgressCallback = True,
         **options: Unpack[RunOptions],
     ) -> pd.Series[Any]:
         """The model's answers: ``instructions`` is the system text, each value one user message.
@@ -233,11 +233,11 @@ class SeriesAccessor(SeriesVerbs):
             raise InputError("instructions is a text that says what to do with each value.")
         check_repair(repair)
         texts = texts_of(self._series)
-        call = Call.open(on_error, progress, options, asker=self._series)
-        job = prompt_job(call, model, instructions, schema, params, rows_per_request=rows_per_request)
+        call = VectorizedCall.open(on_error, progress, options, asker=self._series)
+        job = build_job(call, model, instructions, schema, params, rows_per_request=rows_per_request)
         answers = complete_texts(call, job, texts, self._series.index, self._series.name, schema, repair)
-        answers = told(call, answers, {})
-        remember(answers.column, answers.report)
+        answers = merge_row_errors(call, answers, {})
+        attach_report(answers.column, answers.report)
         return answers.column
 
     @property
@@ -247,7 +247,7 @@ class SeriesAccessor(SeriesVerbs):
         >>> pd.Series(["a cat", "a cat", None]).skytells.embed(progress=False).skytells.report.distinct
         1
         """
-        report = remembered(self._series)[0] or current().last_report
+        report = get_report(self._series)[0] or current().last_report
         if report is None:
             raise InputError("No call has been made yet, so there is no report.")
         return report

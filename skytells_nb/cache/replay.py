@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from skytells_nb.cache.memory import OffStore
-from skytells_nb.cache.sqlite.checksum import unwrap
-from skytells_nb.cache.sqlite.connection_pool import Connections, DamagedFile
-from skytells_nb.cache.sqlite.database import connect, connect_read_only, explain, is_damage
+from skytells_nb.cache.sqlite.checksum import decode_record
+from skytells_nb.cache.sqlite.connection_pool import ConnectionPool, DamagedFile
+from skytells_nb.cache.sqlite.database import connect, connect_read_only, describe_error, is_damage
 from skytells_nb.cache.sqlite.queries import Row, insert, select, totals
 from skytells_nb.cache.store import CacheStats, CacheStore
 from skytells_nb.errors import CacheError, ReplayMissError
@@ -58,7 +58,7 @@ class ReplayStore:
                 f"There is no recording at {self.path}; run the notebook with a normal cache, then write one with "
                 "%skytells cache export FILE."
             )
-        self._connections = Connections(self.path, partial(connect_read_only, self.path), self._forget_threads)
+        self._connections = ConnectionPool(self.path, partial(connect_read_only, self.path), self._forget_threads)
         self._hits = self._misses = self._damaged = 0
         self._lock = threading.Lock()
         if not self._read(self._is_whole):
@@ -140,7 +140,7 @@ class ReplayStore:
     def _find(self, keys: Sequence[bytes]) -> dict[bytes, bytes | None]:
         """What is there, by key; ``None`` for an answer that is damaged."""
         values = self._read(lambda connection: select(connection, keys))
-        return {key: unwrap(key, value) for key, value in values.items()}
+        return {key: decode_record(key, value) for key, value in values.items()}
 
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
@@ -150,7 +150,7 @@ class ReplayStore:
             if isinstance(problem, DamagedFile) or is_damage(problem):
                 why = _DAMAGED
             else:
-                why = f"cannot be read: {explain(problem)}"
+                why = f"cannot be read: {describe_error(problem)}"
             raise CacheError(f"The recording {self.path} {why}.") from problem
 
     def _is_whole(self, connection: sqlite3.Connection) -> bool:
@@ -239,7 +239,7 @@ def export_all(
         size = draft.stat().st_size
         os.replace(draft, target)
     except (sqlite3.Error, OSError) as problem:
-        raise CacheError(f"The recording {target} cannot be written: {explain(problem)}.") from problem
+        raise CacheError(f"The recording {target} cannot be written: {describe_error(problem)}.") from problem
     finally:
         with contextlib.suppress(OSError):
             draft.unlink()

@@ -14,8 +14,8 @@ from pathlib import Path
 from skytells_nb import __version__, session
 from skytells_nb.cache import open_store
 from skytells_nb.cache.replay import is_replay
-from skytells_nb.client.transport.auth import KEY_VARIABLE, find_key
-from skytells_nb.client.transport.base_url import find_base_url
+from skytells_nb.client.transport.auth import KEY_VARIABLE, resolve_api_key
+from skytells_nb.client.transport.base_url import resolve_base_url
 from skytells_nb.errors import ConfigurationError, MissingExtraError, SkytellsError
 
 DISTRIBUTION = "skytells-nb"
@@ -81,8 +81,8 @@ def _connection(found: Findings, base_url: str | None, *, local: bool, recorded:
     else:
         address, key = "cannot be used", _key_place()
         try:
-            address = find_base_url(base_url)
-            find_key(None)
+            address = resolve_base_url(base_url)
+            resolve_api_key(None)
         except ConfigurationError as problem:
             found.problems.append(str(problem))
     found.sections["connection"] = [("address", address), ("key", key)]
@@ -114,7 +114,7 @@ def _key_place() -> str:
     if os.environ.get(KEY_VARIABLE):
         return f"from the environment ({KEY_VARIABLE})"
     try:
-        find_key(None)
+        resolve_api_key(None)
     except ConfigurationError:
         return "none"
     return "from the system keyring"

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, Unpack, overload
 
 from skytells_nb.client.parameters import ChatParams, expand_signature, request_fields
-from skytells_nb.client.serialization import build, encode, parse, plain, validate
-from skytells_nb.client.streaming import AnswerStream
+from skytells_nb.client.serialization import dump_json, parse, to_plain, validate, validate_request
+from skytells_nb.client.streaming import Stream
 from skytells_nb.client.transport.transport import Transport
 from skytells_nb.types.chat import (
     ChatCompletion,
@@ -23,7 +23,7 @@ from skytells_nb.types.chat import (
 from skytells_nb.types.safety import Safety, findings, prompt_findings
 
 Messages: TypeAlias = Sequence[Mapping[str, Any] | ChatMessage] | str
-ChatStream: TypeAlias = AnswerStream[ChatCompletionChunk, ChatCompletion]
+ChatStream: TypeAlias = Stream[ChatCompletionChunk, ChatCompletion]
 
 
 class Completions:
@@ -78,7 +78,7 @@ class Completions:
             If the service responds with an error.
         TransportError
             If no response arrives.
-        AnswerError
+        InvalidResponseError
             If the response is not a completion, or a stream ends early.
 
         Examples
@@ -93,11 +93,11 @@ class Completions:
         """
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
-        required = {"model": model, "messages": plain(messages), "stream": stream or None}
-        request = build(ChatRequest, **request_fields(ChatParams, required, params))
+        required = {"model": model, "messages": to_plain(messages), "stream": stream or None}
+        request = validate_request(ChatRequest, **request_fields(ChatParams, required, params))
         if stream:
-            return AnswerStream(self._transport.stream("/chat/completions", encode(request)), ChatAssembler())
-        reply = self._transport.send("POST", "/chat/completions", encode(request))
+            return Stream(self._transport.stream("/chat/completions", dump_json(request)), ChatAccumulator())
+        reply = self._transport.send("POST", "/chat/completions", dump_json(request))
         answer = parse(ChatCompletion, reply)
         answer._request_id = reply.request_id
         return answer
@@ -110,7 +110,7 @@ class Chat:
         self.completions = Completions(transport)
 
 
-class ChatAssembler:
+class ChatAccumulator:
     """Puts a streamed answer together: text and tool calls by index, verdicts merged, the last usage kept."""
 
     ends_with_done = True

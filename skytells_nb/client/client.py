@@ -11,7 +11,7 @@ from skytells_nb.client.chat import Chat
 from skytells_nb.client.embeddings import Embeddings
 from skytells_nb.client.models import Models
 from skytells_nb.client.responses import Responses
-from skytells_nb.client.transport.auth import Key, hidden
+from skytells_nb.client.transport.auth import APIKey, redacted
 from skytells_nb.client.transport.rate_limits import RateLimits
 from skytells_nb.client.transport.transport import Timeouts, Transport
 
@@ -50,13 +50,13 @@ class Skytells:
 
     def __init__(
         self,
-        api_key: str | Key | None = None,
+        api_key: str | APIKey | None = None,
         *,
         base_url: str | None = None,
         timeout: float | Timeouts | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        api_key = hidden(api_key)
+        api_key = redacted(api_key)
         timeouts = Timeouts(read=timeout, idle=timeout) if isinstance(timeout, (int, float)) else timeout
         self._transport = Transport(api_key, base_url=base_url, timeouts=timeouts, http=transport)
         self.chat = Chat(self._transport)
@@ -90,7 +90,7 @@ class Skytells:
         return self._transport.aborted
 
     def abort(self) -> None:
-        """Close every open connection now, from any thread; calls in flight end with CancelledError."""
+        """Close every open connection now, from any thread; calls in flight end with RequestCancelledError."""
         self._transport.abort()
 
     def close(self) -> None:

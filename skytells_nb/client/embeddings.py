@@ -8,9 +8,9 @@ from typing import Any, Literal, Unpack
 import pydantic
 
 from skytells_nb.client.parameters import EmbeddingParams, expand_signature, request_fields
-from skytells_nb.client.serialization import build, encode, parse
-from skytells_nb.client.transport.status_errors import hidden_refusal
-from skytells_nb.client.transport.transport import Pending, Reply, Transport
+from skytells_nb.client.serialization import dump_json, parse, validate_request
+from skytells_nb.client.transport.status_errors import error_in_success_body
+from skytells_nb.client.transport.transport import PendingResponse, ResponseBody, Transport
 from skytells_nb.errors import BadRequestError
 from skytells_nb.types.embeddings import EmbeddingRequest, EmbeddingResponse, answer_count_error
 
@@ -61,7 +61,7 @@ class Embeddings:
             If the service responds with an error.
         TransportError
             If no response arrives.
-        AnswerError
+        InvalidResponseError
             If the number of vectors is not the number of inputs.
 
         Examples -------- >>> response = client.embeddings.create(model="skytells-embed-3-small", input=["a cat", "a
@@ -105,24 +105,24 @@ class Embeddings:
         required = {"model": model, "input": inputs, "dimensions": dimensions, "encoding_format": form}
         fields = request_fields(EmbeddingParams, required, params)
         try:
-            return self._begin(build(EmbeddingRequest, **fields))
+            return self._begin(validate_request(EmbeddingRequest, **fields))
         except BadRequestError as refusal:
             if form == "float" or refusal.param != "encoding_format":
                 raise
             self._base64_refused = True
-            return self._begin(build(EmbeddingRequest, **{**fields, "encoding_format": "float"}))
+            return self._begin(validate_request(EmbeddingRequest, **{**fields, "encoding_format": "float"}))
 
     def _begin(self, request: EmbeddingRequest) -> EmbeddingResponse | PendingEmbeddings:
         single = isinstance(request.input, str) or isinstance(request.input[0], int)
         expected = 1 if single else len(request.input)
-        begun = self._transport.begin("POST", "/embeddings", encode(request))
-        return _answer(begun, expected) if isinstance(begun, Reply) else PendingEmbeddings(begun, expected)
+        begun = self._transport.begin("POST", "/embeddings", dump_json(request))
+        return _answer(begun, expected) if isinstance(begun, ResponseBody) else PendingEmbeddings(begun, expected)
 
 
 class PendingEmbeddings:
     """The body of a large response that has begun to arrive: ``read`` it once, from any thread."""
 
-    def __init__(self, pending: Pending, expected: int) -> None:
+    def __init__(self, pending: PendingResponse, expected: int) -> None:
         self._pending = pending
         self._expected = expected
 
@@ -137,7 +137,7 @@ class PendingEmbeddings:
         return _answer(self._pending.read(), self._expected)
 
 
-def _answer(reply: Reply, expected: int) -> EmbeddingResponse:
+def _answer(reply: ResponseBody, expected: int) -> EmbeddingResponse:
     answer = _read(reply)
     answer._request_id = reply.request_id
     if len(answer.rows) != expected:
@@ -145,14 +145,14 @@ def _answer(reply: Reply, expected: int) -> EmbeddingResponse:
     return answer
 
 
-def _read(reply: Reply) -> EmbeddingResponse:
+def _read(reply: ResponseBody) -> EmbeddingResponse:
     """The answer, read from its JSON at once: 2,048 vectors of 1,536 are 17 MB of text, which is not made twice."""
     try:
         answer = EmbeddingResponse.model_validate_json(reply.content)
     except pydantic.ValidationError:
         # The long way says what is wrong, and reads what can be read all the same.
         return parse(EmbeddingResponse, reply)
-    refusal = hidden_refusal(answer.model_extra, reply.request_id)
+    refusal = error_in_success_body(answer.model_extra, reply.request_id)
     if refusal is not None:
         raise refusal
     return answer

@@ -30,7 +30,7 @@ _DATA = re.compile(r"data:[^,;]*;base64,", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class Image:
     """One picture by its content. That of a file is read again when it is sent, so that many need no memory."""
 
     kind: str
@@ -48,7 +48,7 @@ class Picture:
         return f"data:{self.kind};base64,{base64.b64encode(data).decode()}"
 
 
-def picture(value: Any) -> Picture | str:
+def load_image(value: Any) -> Image | str:
     """The picture that a path, bytes, a data URL or a PIL image is; a web address stays as it is.
 
     Raises InputError for what is no PNG, JPEG, GIF or WebP, for more than ``MOST_BYTES``, and for what cannot be read.
@@ -80,7 +80,7 @@ def _png(image: Any) -> bytes:
     return written.getvalue()
 
 
-def _of_text(text: str) -> Picture | str:
+def _of_text(text: str) -> Image | str:
     if _WEB.match(text):
         return text
     start = _DATA.match(text)
@@ -93,7 +93,7 @@ def _of_text(text: str) -> Picture | str:
     return _made(data, data)
 
 
-def _of_file(path: Path) -> Picture:
+def _of_file(path: Path) -> Image:
     try:
         found = path.expanduser().absolute()
     except RuntimeError as problem:
@@ -114,13 +114,13 @@ def _read(path: Path) -> bytes:
         raise InputError(f"there is no file {path}: {reason}") from None
 
 
-def _made(data: bytes, source: bytes | Path) -> Picture:
+def _made(data: bytes, source: bytes | Path) -> Image:
     if len(data) > MOST_BYTES:
         raise InputError(_too_large(len(data)))
     kind = next((kind for kind, start in _STARTS.items() if start.match(data)), None)
     if kind is None:
         raise InputError("this is no PNG, JPEG, GIF or WebP")
-    return Picture(kind, hashlib.sha256(data).hexdigest(), source)
+    return Image(kind, hashlib.sha256(data).hexdigest(), source)
 
 
 def _too_large(size: int) -> str:

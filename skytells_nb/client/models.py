@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from skytells_nb.client.serialization import parse, parse_json, validate
 from skytells_nb.client.transport.transport import Transport
-from skytells_nb.errors import AnswerError, InputError
+from skytells_nb.errors import InputError, InvalidResponseError
 from skytells_nb.types.models import Model
 
 
@@ -31,7 +31,7 @@ class Models:
             If the service responds with an error.
         TransportError
             If no response arrives.
-        AnswerError
+        InvalidResponseError
             If the response is not a list of models.
 
         Examples
@@ -43,7 +43,7 @@ class Models:
         body = parse_json(reply)
         entries = body.get("data") if isinstance(body, dict) else body
         if not isinstance(entries, list):
-            raise AnswerError("The catalogue is not a list of models.", request_id=reply.request_id)
+            raise InvalidResponseError("The catalogue is not a list of models.", request_id=reply.request_id)
         return [validate(Model, entry, request_id=reply.request_id) for entry in entries]
 
     def retrieve(self, id: str) -> Model:

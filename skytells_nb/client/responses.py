@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, Unpack, overload
 
 from skytells_nb.client.parameters import ResponsesParams, expand_signature, request_fields
-from skytells_nb.client.serialization import build, encode, parse, plain, validate
-from skytells_nb.client.streaming import AnswerStream
+from skytells_nb.client.serialization import dump_json, parse, to_plain, validate, validate_request
+from skytells_nb.client.streaming import Stream
 from skytells_nb.client.transport.transport import Transport
-from skytells_nb.errors import AnswerError
+from skytells_nb.errors import InvalidResponseError
 from skytells_nb.types.responses import (
     TERMINAL_EVENTS,
     ContentPart,
@@ -20,7 +20,7 @@ from skytells_nb.types.responses import (
 )
 
 Input: TypeAlias = Sequence[Mapping[str, Any] | OutputItem] | str
-ResponseStream: TypeAlias = AnswerStream[ResponseEvent, Response]
+ResponseStream: TypeAlias = Stream[ResponseEvent, Response]
 
 
 class Responses:
@@ -75,7 +75,7 @@ class Responses:
             If the service responds with an error.
         TransportError
             If no response arrives.
-        AnswerError
+        InvalidResponseError
             If the response has another form, or a stream ends early.
 
         Examples
@@ -84,17 +84,17 @@ class Responses:
         >>> response.status, response.finish_reason
         ('incomplete', 'length')
         """
-        required = {"model": model, "input": plain(input), "stream": stream or None}
-        request = build(ResponsesRequest, **request_fields(ResponsesParams, required, params))
+        required = {"model": model, "input": to_plain(input), "stream": stream or None}
+        request = validate_request(ResponsesRequest, **request_fields(ResponsesParams, required, params))
         if stream:
-            return AnswerStream(self._transport.stream("/responses", encode(request)), ResponseAssembler())
-        reply = self._transport.send("POST", "/responses", encode(request))
+            return Stream(self._transport.stream("/responses", dump_json(request)), ResponseAccumulator())
+        reply = self._transport.send("POST", "/responses", dump_json(request))
         answer = parse(Response, reply)
         answer._request_id = reply.request_id
         return answer
 
 
-class ResponseAssembler:
+class ResponseAccumulator:
     """Follows a stream of events; the terminal one carries the whole answer."""
 
     ends_with_done = False
@@ -107,7 +107,7 @@ class ResponseAssembler:
     def accept(self, body: dict[str, Any]) -> ResponseEvent:
         try:
             event = validate(ResponseEvent, body, request_id=None)
-        except AnswerError:
+        except InvalidResponseError:
             if body.get("type") in TERMINAL_EVENTS:
                 raise
             # An event that we do not know may use our names for other things.

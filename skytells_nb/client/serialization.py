@@ -9,16 +9,16 @@ from typing import Any, TypeVar
 import pydantic
 import pydantic_core
 
-from skytells_nb.client.transport.status_errors import hidden_refusal
-from skytells_nb.client.transport.transport import Reply
-from skytells_nb.errors import AnswerError, InputError
-from skytells_nb.types.base import Answer, Request
+from skytells_nb.client.transport.status_errors import error_in_success_body
+from skytells_nb.client.transport.transport import ResponseBody
+from skytells_nb.errors import InputError, InvalidResponseError
+from skytells_nb.types.base import RequestModel, ResponseModel
 
 A = TypeVar("A", bound=pydantic.BaseModel)
-R = TypeVar("R", bound=Request)
+R = TypeVar("R", bound=RequestModel)
 
 
-def build(kind: type[R], **fields: Any) -> R:
+def validate_request(kind: type[R], **fields: Any) -> R:
     """The request, or an InputError that says which parameter is wrong; parameters that are ``None`` are left out."""
     try:
         return kind(**{name: value for name, value in fields.items() if value is not None})
@@ -40,7 +40,7 @@ def describe(problem: pydantic.ValidationError) -> str:
     return "; ".join(clause for _, clause in clauses.values()) + "."
 
 
-def plain(items: Any) -> Any:
+def to_plain(items: Any) -> Any:
     """Messages as dicts where they are mappings or answers' own models; the rest as it is, for ``build`` to refuse."""
     if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable):
         return items
@@ -48,7 +48,7 @@ def plain(items: Any) -> Any:
 
 
 def _plain(item: Any) -> Any:
-    if isinstance(item, Answer):
+    if isinstance(item, ResponseModel):
         return _received(item)
     if isinstance(item, pydantic.BaseModel):
         return item.model_dump(exclude_none=True)
@@ -59,13 +59,13 @@ def _received(value: Any) -> Any:
     """A part of an answer as the service sent it: without the empty defaults that stand for missing fields."""
     if isinstance(value, list):
         return [_received(part) for part in value]
-    if not isinstance(value, Answer):
+    if not isinstance(value, ResponseModel):
         return value
     there = value.model_fields_set
     return {name: _received(part) for name, part in value if part is not None and (part or name in there)}
 
 
-def encode(request: Request) -> bytes:
+def dump_json(request: RequestModel) -> bytes:
     """The request as JSON bytes, without the fields nobody set."""
     try:
         return pydantic_core.to_json(request.model_dump(exclude_unset=True))
@@ -73,7 +73,7 @@ def encode(request: Request) -> bytes:
         raise InputError(f"The request cannot be written as JSON: {problem}") from None
 
 
-def parse_json(reply: Reply) -> Any:
+def parse_json(reply: ResponseBody) -> Any:
     """The JSON of an answer; an error that came with status 200 is raised as one."""
     try:
         body = pydantic_core.from_json(reply.content)
@@ -81,27 +81,27 @@ def parse_json(reply: Reply) -> Any:
         body = None
     if body is None:
         start = reply.content[:80].decode("utf-8", "replace")
-        raise AnswerError(f"The answer is not JSON: {start!r}", request_id=reply.request_id)
-    refusal = hidden_refusal(body, reply.request_id)
+        raise InvalidResponseError(f"The answer is not JSON: {start!r}", request_id=reply.request_id)
+    refusal = error_in_success_body(body, reply.request_id)
     if refusal is not None:
         raise refusal
     return body
 
 
-def parse(kind: type[A], reply: Reply) -> A:
-    """The answer as its type; AnswerError where it is something else."""
+def parse(kind: type[A], reply: ResponseBody) -> A:
+    """The answer as its type; InvalidResponseError where it is something else."""
     return validate(kind, parse_json(reply), request_id=reply.request_id)
 
 
 def validate(kind: type[A], body: Any, *, request_id: str | None) -> A:
-    """``body`` as its type; AnswerError where it is something else. A null counts as missing."""
+    """``body`` as its type; InvalidResponseError where it is something else. A null counts as missing."""
     try:
         return kind.model_validate(body)
     except pydantic.ValidationError as problem:
         failure = problem
     if _drop_nulls(body, failure):
         return validate(kind, body, request_id=request_id)
-    raise AnswerError(f"The answer is not a {kind.__name__}: {describe(failure)}", request_id=request_id)
+    raise InvalidResponseError(f"The answer is not a {kind.__name__}: {describe(failure)}", request_id=request_id)
 
 
 def _drop_nulls(body: Any, problem: pydantic.ValidationError) -> bool:

@@ -11,8 +11,8 @@ import pydantic_core
 from skytells_nb.client.transport.sse import ServerSentEvent
 from skytells_nb.client.transport.transport import EventStream
 from skytells_nb.errors import (
-    AnswerError,
     ConnectionLostError,
+    InvalidResponseError,
     SkytellsError,
     StreamError,
     TransportError,
@@ -24,7 +24,7 @@ Whole = TypeVar("Whole")
 Whole_co = TypeVar("Whole_co", covariant=True)
 
 
-class Assembler(Protocol[Piece, Whole_co]):
+class Accumulator(Protocol[Piece, Whole_co]):
     """Turns the bodies of a stream into pieces, and the pieces into one answer."""
 
     complete: bool
@@ -41,7 +41,7 @@ class Assembler(Protocol[Piece, Whole_co]):
     def text_so_far(self) -> str: ...
 
 
-class AnswerStream(Generic[Piece, Whole]):
+class Stream(Generic[Piece, Whole]):
     """A streamed completion or response: iterate over it, and leave it early to close its connection.
 
     It is a context manager. Iteration gives typed chunks or events, ``.text`` the text alone; ``.final`` reads to the
@@ -69,7 +69,7 @@ class AnswerStream(Generic[Piece, Whole]):
     'interrupted'
     """
 
-    def __init__(self, source: EventStream, assembler: Assembler[Piece, Whole]) -> None:
+    def __init__(self, source: EventStream, assembler: Accumulator[Piece, Whole]) -> None:
         self._source = source
         self._events = iter(source)
         self._assembler = assembler
@@ -174,7 +174,7 @@ class AnswerStream(Generic[Piece, Whole]):
     def _accept(self, body: dict[str, Any]) -> Piece:
         try:
             return self._assembler.accept(body)
-        except AnswerError as problem:
+        except InvalidResponseError as problem:
             message = str(problem)
         raise self._error(message)
 

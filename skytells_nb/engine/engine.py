@@ -15,20 +15,20 @@ from skytells_nb.cache.key import KeyMaker
 from skytells_nb.cache.store import CacheStore
 from skytells_nb.client.client import Skytells
 from skytells_nb.engine.budget import Budget
-from skytells_nb.engine.operations.jobs import Job, Pace
-from skytells_nb.engine.planning import Plan, Request, pack, plan, scale_for, token_estimates
-from skytells_nb.engine.rate_limit.limiter import Pacer, pacer_for
-from skytells_nb.engine.report import Estimate, Listener, Report, ignore
-from skytells_nb.engine.results import Answers, Outcome
+from skytells_nb.engine.operations.jobs import Job, RateOptions
+from skytells_nb.engine.planning import Plan, PlannedRequest, calibration_for, pack_requests, plan, token_estimates
+from skytells_nb.engine.rate_limit.limiter import RateLimiter, rate_limiter_for
+from skytells_nb.engine.report import Estimate, ProgressCallback, Report, no_progress
+from skytells_nb.engine.results import ResultBuffer, RunResult
 from skytells_nb.engine.retry import RetryPolicy
-from skytells_nb.engine.run import Execution
-from skytells_nb.engine.single_flight import Claims, claims_for
+from skytells_nb.engine.run import Run
+from skytells_nb.engine.single_flight import SingleFlight, single_flight_for
 from skytells_nb.errors import (
     CacheError,
-    CancelledError,
     InputError,
     Interrupted,
     ReplayMissError,
+    RequestCancelledError,
     RowError,
     SkytellsError,
 )
@@ -59,7 +59,7 @@ class Engine:
         account: str,
         price: Callable[[str], Price | None],
         ask_price: Callable[[str], Price | None],
-        pace: Pace,
+        pace: RateOptions,
         inputs_per_request: int,
         retry: RetryPolicy,
     ) -> None:
@@ -75,7 +75,7 @@ class Engine:
         self._retry = retry
         self._used = bytearray()
         self._idle: list[Skytells] = []
-        self._running: dict[Execution, int] = {}
+        self._running: dict[Run, int] = {}
         self._ends_with_run = False
         self._lock = threading.Lock()
 
@@ -97,7 +97,9 @@ class Engine:
         with self._lock:
             running = dict(self._running)
         for execution in running:
-            execution.end(CancelledError("The session was closed while this ran; connect again and run it again."))
+            execution.end(
+                RequestCancelledError("The session was closed while this ran; connect again and run it again.")
+            )
         here, give_up = threading.get_ident(), time.monotonic() + AWAITED_S
         others = {execution for execution, thread in running.items() if thread != here}
         while others & self._running.keys() and time.monotonic() < give_up:
@@ -159,7 +161,7 @@ class Engine:
         tokens_in = round(sum(request.tokens for request in requests))
         tokens_out = round(job.work.output_tokens() * len(missing))
         price = self._ask_price(job.model)
-        pacer = pacer_for(self._origin, self._account, job.model)
+        pacer = rate_limiter_for(self._origin, self._account, job.model)
         return Estimate(
             operation=job.operation,
             model=job.model,
@@ -172,7 +174,7 @@ class Engine:
             cost=None if price is None else price.cost(tokens_in, tokens_out),
             minutes=pacer.minutes_for(len(requests), tokens_in + tokens_out),
             limit=pacer.limit_text,
-            calibrated=scale_for(self._origin, job.model).factor is not None,
+            calibrated=calibration_for(self._origin, job.model).factor is not None,
         )
 
     def run(
@@ -182,11 +184,11 @@ class Engine:
         *,
         on_error: OnError = "warn",
         budget: float | None = None,
-        pace: Pace | None = None,
-        into: Callable[[int], Answers] | None = None,
-        listen: Listener = ignore,
+        pace: RateOptions | None = None,
+        into: Callable[[int], ResultBuffer] | None = None,
+        listen: ProgressCallback = no_progress,
         ended: Callable[[Report], None] = lambda report: None,
-    ) -> Outcome:
+    ) -> RunResult:
         """An answer for every row, from the cache where it is there; see ``Outcome``.
 
         ``into`` makes the room that answers fill, for so many inputs, in the place of the job's own.
@@ -201,10 +203,10 @@ class Engine:
             row, reason = min(made.bad.items())
             raise InputError(f"Row {row} cannot be sent: {reason}. Nothing was sent ({len(made.bad):,} such rows).")
         price = self._price(job.model) if budget is None else self._ask_price(job.model)
-        pacer = self._pacer(job, pace or Pace())
+        pacer = self._pacer(job, pace or RateOptions())
         # Where nothing is kept a tenth of a row's time would be for keys that nobody asks for.
         keys = [] if self.keeps_nothing else self._keys(job, made.inputs)
-        execution = Execution(
+        execution = Run(
             job=job,
             made=made,
             keys=keys,
@@ -217,7 +219,7 @@ class Engine:
             retry=self._retry,
             ledger=Budget(budget, price, job.model),
             priced=price is not None,
-            scale=scale_for(self._origin, job.model),
+            scale=calibration_for(self._origin, job.model),
             workers=pacer.max_in_flight,
             listen=listen,
             stop_on_error=on_error == "raise",
@@ -242,7 +244,7 @@ class Engine:
             if execution.state == "running":
                 execution.state = "done" if problem is None else "failed"
             have = execution.answers.have.copy()
-            outcome = Outcome(made, execution.answers, have, execution.report())
+            outcome = RunResult(made, execution.answers, have, execution.report())
             if keys:
                 self._use(key for key, there in zip(keys, have.tolist(), strict=True) if there)
             with self._lock:
@@ -255,7 +257,7 @@ class Engine:
                 self._let_go()
         return self._end(outcome, problem, execution, on_error)
 
-    def _end(self, outcome: Outcome, problem: Exception | None, execution: Execution, on_error: OnError) -> Outcome:
+    def _end(self, outcome: RunResult, problem: Exception | None, execution: Run, on_error: OnError) -> RunResult:
         """The outcome, or the error that ends the call."""
         report = outcome.report
         if report.state == "interrupted":
@@ -301,17 +303,17 @@ class Engine:
                 if len(self._used) <= 32 * MOST_USED_KEYS:
                     self._used += joined
 
-    def _claims(self) -> Claims | None:
+    def _claims(self) -> SingleFlight | None:
         # Without a cache each call asks anew; a file is one store, however often it was opened.
         if self.keeps_nothing:
             return None
-        return claims_for(self._cache.url if self._cache.url.startswith("sqlite") else f"{id(self._cache)}")
+        return single_flight_for(self._cache.url if self._cache.url.startswith("sqlite") else f"{id(self._cache)}")
 
-    def _pacer(self, job: Job, pace: Pace) -> Pacer:
+    def _pacer(self, job: Job, pace: RateOptions) -> RateLimiter:
         usual = self._pace.max_in_flight or 1
         at_once = pace.max_in_flight or min(usual, job.lanes or usual)
         self._most_idle = max(self._most_idle, at_once)
-        return pacer_for(
+        return rate_limiter_for(
             self._origin,
             self._account,
             job.model,
@@ -320,18 +322,18 @@ class Engine:
             tokens_per_minute=pace.tokens_per_minute or self._pace.tokens_per_minute,
         )
 
-    def _requests(self, job: Job, made: Plan, missing: NDArray[np.int64]) -> list[Request]:
+    def _requests(self, job: Job, made: Plan, missing: NDArray[np.int64]) -> list[PlannedRequest]:
         estimates = token_estimates([made.inputs[number] for number in missing.tolist()]) + job.overhead_tokens
-        tokens = np.ceil(estimates * (scale_for(self._origin, job.model).factor or 1.0)).astype(np.int64)
+        tokens = np.ceil(estimates * (calibration_for(self._origin, job.model).factor or 1.0)).astype(np.int64)
         most = min(job.max_items, self._inputs_per_request)
-        packed = pack(missing, tokens, max_items=most, max_tokens=MAX_REQUEST_TOKENS)
+        packed = pack_requests(missing, tokens, max_items=most, max_tokens=MAX_REQUEST_TOKENS)
         starts = np.cumsum([0, *(len(numbers) for numbers in packed)])[:-1]
         if not packed:
             return []
         rows = np.add.reduceat(made.counts()[missing], starts).tolist()
         sums = np.add.reduceat(tokens, starts).tolist()
         raw = np.add.reduceat(estimates, starts).tolist()
-        return [Request(*parts) for parts in zip(packed, rows, sums, raw, strict=True)]
+        return [PlannedRequest(*parts) for parts in zip(packed, rows, sums, raw, strict=True)]
 
 
 def _summary(report: Report) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skytells_nb.engine.report import Course
+from skytells_nb.engine.report import Timeline
 from skytells_nb.errors import InputError
 
 BYTES_PER_TOKEN = 4.0
@@ -115,7 +115,7 @@ def _sizes(texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     return sizes, np.fromiter(map(str.isascii, texts), dtype=np.bool_, count=len(texts))
 
 
-def pack(
+def pack_requests(
     numbers: NDArray[np.int64], tokens: NDArray[np.int64], *, max_items: int, max_tokens: int
 ) -> list[NDArray[np.int64]]:
     """Distinct inputs, in order, as requests of at most ``max_items`` inputs and ``max_tokens`` tokens.
@@ -140,7 +140,7 @@ ENOUGH_TOKENS = 50.0
 """Estimated tokens that must have been counted before the factor is used."""
 
 
-class TokenScale:
+class TokenCalibration:
     """Tokens that the service counts for each token estimated from bytes, over all that one model was sent."""
 
     def __init__(self) -> None:
@@ -164,18 +164,18 @@ class TokenScale:
             return min(MOST, max(LEAST, self._counted / self._estimated))
 
 
-_scales: dict[tuple[str, str], TokenScale] = {}
+_scales: dict[tuple[str, str], TokenCalibration] = {}
 _lock = threading.Lock()
 
 
-def scale_for(origin: str, model: str) -> TokenScale:
+def calibration_for(origin: str, model: str) -> TokenCalibration:
     """The scale of a model in this process."""
     with _lock:
-        return _scales.setdefault((origin, model), TokenScale())
+        return _scales.setdefault((origin, model), TokenCalibration())
 
 
 @dataclass(slots=True)
-class Request:
+class PlannedRequest:
     """Distinct inputs that travel together, the rows they stand for, and how many input tokens they may have."""
 
     numbers: NDArray[np.int64]
@@ -189,7 +189,7 @@ class Request:
 
 
 @dataclass
-class Tally:
+class RunCounters:
     """What a run has done so far; changed under its lock only."""
 
     errors: dict[int, Exception] = field(default_factory=dict)
@@ -200,4 +200,4 @@ class Tally:
     tokens_out: int = 0
     rows_done: int = 0
     rows_failed: int = 0
-    course: Course = field(default_factory=Course)
+    course: Timeline = field(default_factory=Timeline)

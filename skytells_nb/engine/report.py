@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 
 @dataclass
-class Totals:
+class UsageTotals:
     """What was used: requests, tokens, US dollars (``None`` where a price was not known), safety verdicts."""
 
     requests: int = 0
@@ -21,17 +21,17 @@ class Totals:
     filtered: int = 0
     blocked: int = 0
     unchecked: int = 0
-    by_model: dict[str, Totals] = field(default_factory=dict)
+    by_model: dict[str, UsageTotals] = field(default_factory=dict)
 
     def add(self, model: str, requests: int, tokens_in: int, tokens_out: int, cost: float | None) -> None:
-        for totals in (self, self.by_model.setdefault(model, Totals())):
+        for totals in (self, self.by_model.setdefault(model, UsageTotals())):
             totals.requests += requests
             totals.input_tokens += tokens_in
             totals.output_tokens += tokens_out
             totals.cost = None if cost is None or totals.cost is None else totals.cost + cost
 
 
-State = Literal["running", "done", "interrupted", "failed"]
+RunState = Literal["running", "done", "interrupted", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Progress:
     """Where a run stands. Rows count input rows; ``cost`` is US dollars, ``None`` where no price is known."""
 
     label: str
-    state: State
+    state: RunState
     rows: int
     done: int
     cached: int
@@ -68,10 +68,10 @@ class Progress:
         return (self.rows - self.done) / rate if rate > 0 else None
 
 
-Listener = Callable[[Progress], None]
+ProgressCallback = Callable[[Progress], None]
 
 
-def ignore(event: Progress) -> None:
+def no_progress(event: Progress) -> None:
     """The listener for runs that nobody watches."""
 
 
@@ -85,7 +85,7 @@ STRETCHES = 240
 
 
 @dataclass
-class Course:
+class Timeline:
     """What became of requests over time, in a few kB however many they are.
 
     ``latencies[i]`` counts answers that took from ``LEAST_S * 2 ** (i / PER_DOUBLING)`` seconds to the next step.
@@ -116,7 +116,7 @@ class Course:
         place = self._stretch(at, permitted)
         self.refused[place] += 1
 
-    def copy(self) -> Course:
+    def copy(self) -> Timeline:
         """What is known now."""
         return replace(
             self,
@@ -172,7 +172,7 @@ class Report:
 
     operation: str
     model: str
-    state: State
+    state: RunState
     rows: int = 0
     distinct: int = 0
     nulls: int = 0
@@ -189,7 +189,7 @@ class Report:
     limit: str | None = None
     errors: Mapping[int, Exception] = field(default_factory=dict)
     partial: Any = field(default=None, repr=False)
-    course: Course | None = field(default=None, repr=False)
+    course: Timeline | None = field(default=None, repr=False)
 
     @property
     def unsent(self) -> int:

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from skytells_nb.engine.planning import Plan
 from skytells_nb.engine.report import Report
-from skytells_nb.errors import AnswerError, CacheError
+from skytells_nb.errors import CacheError, InvalidResponseError
 
 Values: TypeAlias = Sequence[bytes | None] | NDArray[np.float32]
 """Answers as bytes, ``None`` where there is none; or vectors, float32 (m, d)."""
 
 
-class Answers(Protocol):
+class ResultBuffer(Protocol):
     """Answers to the inputs 0 … n-1 of a run; several threads may put different ones at once."""
 
     have: NDArray[np.bool_]
@@ -32,7 +32,7 @@ class Answers(Protocol):
         ...
 
 
-class Completions:
+class CompletionBuffer:
     """Completions, as the cache keeps them."""
 
     def __init__(self, count: int) -> None:
@@ -45,10 +45,11 @@ class Completions:
         self.have[numbers] = True
 
 
-class Vectors:
+class VectorBuffer:
     """Vectors of one length, float32, in ``matrix`` (n, d); rows without an answer hold anything.
 
-    Memory is taken as rows are filled. ``put`` raises AnswerError for vectors of another length than the first ones.
+    Memory is taken as rows are filled. ``put`` raises InvalidResponseError for vectors of another
+    length than the first ones.
     """
 
     def __init__(self, count: int) -> None:
@@ -123,7 +124,7 @@ def _runs(numbers: NDArray[np.int64]) -> list[tuple[int, int]]:
 
 
 def as_matrix(values: Values) -> NDArray[np.float32]:
-    """Vectors, or the bytes of each, as one matrix (m, d). Raises AnswerError where they differ in length."""
+    """Vectors, or the bytes of each, as one matrix (m, d). Raises InvalidResponseError where they differ in length."""
     if isinstance(values, np.ndarray):
         return values
     kept = cast(Sequence[bytes], values)
@@ -134,19 +135,19 @@ def as_matrix(values: Values) -> NDArray[np.float32]:
     return np.frombuffer(b"".join(kept), dtype="<f4").reshape(len(kept), size // 4)
 
 
-def lengths_differ(one: int, other: int) -> AnswerError:
-    return AnswerError(
+def lengths_differ(one: int, other: int) -> InvalidResponseError:
+    return InvalidResponseError(
         f"Vectors of {one} and of {other} dimensions came for one model; they cannot share a column. Every answer is "
         "in the cache; pass dimensions= or another cache= to keep the kinds apart."
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RunResult:
     """What came back: ``report.errors`` maps rows to errors, ``answered`` rows to the numbers of their answers."""
 
     plan: Plan
-    answers: Answers
+    answers: ResultBuffer
     have: NDArray[np.bool_]
     """Which distinct inputs have an answer, (k,)."""
     report: Report
@@ -162,13 +163,13 @@ class Outcome:
     @property
     def values(self) -> list[bytes | None]:
         """Completions as the cache keeps them, ``None`` where there is none."""
-        if not isinstance(self.answers, Completions):
+        if not isinstance(self.answers, CompletionBuffer):
             raise TypeError("This outcome holds vectors; see matrix.")
         return [value if there else None for value, there in zip(self.answers.values, self.have.tolist(), strict=True)]
 
     @property
     def matrix(self) -> NDArray[np.float32]:
         """Vectors, float32 (k, d); rows that no number of ``answered`` names hold anything."""
-        if not isinstance(self.answers, Vectors):
+        if not isinstance(self.answers, VectorBuffer):
             raise TypeError("This outcome holds completions; see values.")
         return self.answers.matrix

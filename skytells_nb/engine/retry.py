@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from skytells_nb.errors import (
-    AnswerError,
     APIError,
     BadRequestError,
     ConnectError,
+    InvalidResponseError,
     RateLimitError,
     RequestTimeoutError,
     Retryable,
@@ -46,7 +46,7 @@ class RetryPolicy:
             return True
         if isinstance(error, ConnectError):
             return failures <= min(self.connect_retries, self.retries)
-        if isinstance(error, (AnswerError, RequestTimeoutError)):
+        if isinstance(error, (InvalidResponseError, RequestTimeoutError)):
             # It was paid for, or may have been: one more try tells a passing fault from a broken service.
             return failures <= min(1, self.retries)
         if isinstance(error, Retryable) or (isinstance(error, APIError) and error.status in (408, 409)):
@@ -80,7 +80,7 @@ class RetryPolicy:
         return backoff if asked is None else min(asked, RETRY_AFTER_CAP_S) + 0.25 * backoff
 
 
-def divisible(error: Exception) -> bool:
+def is_splittable(error: Exception) -> bool:
     """Whether a part of the inputs may be at fault: not where another parameter is, which every part would have."""
     if not isinstance(error, BadRequestError):
         return False
@@ -88,7 +88,7 @@ def divisible(error: Exception) -> bool:
     return name in ("input", "messages", "prompt", "response_format")
 
 
-def told(problem: Exception) -> str:
+def describe_error(problem: Exception) -> str:
     """An error as the log names it: without its message, which may quote what was sent."""
     status = f" {problem.status}" if isinstance(problem, APIError) else ""
     request = getattr(problem, "request_id", None)
@@ -105,7 +105,7 @@ FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 8.0
 
 
-class Breaker:
+class CircuitBreaker:
     """Counts the tries of one run that brought no answer, whoever made them.
 
     Closed, it lets everything through. After ``TRIPS_AFTER`` failures in a row it opens: one probe goes at a time,
@@ -162,7 +162,7 @@ class Breaker:
         of the service than once: a few such rows, left over at the end, must not look like a dead service.
         """
         with self._changed:
-            if not isinstance(problem, (TransportError, ServerError, AnswerError)):
+            if not isinstance(problem, (TransportError, ServerError, InvalidResponseError)):
                 # It was refused, so the service is there.
                 self._close()
                 return None
@@ -174,7 +174,7 @@ class Breaker:
                 self._failed_probes += 1
             if not self.open:
                 return None
-            patience = 0 if isinstance(problem, AnswerError) else self._probes
+            patience = 0 if isinstance(problem, InvalidResponseError) else self._probes
             if isinstance(problem, RequestTimeoutError):
                 patience = min(1, patience)
             if isinstance(problem, ConnectError) and not self.answers:

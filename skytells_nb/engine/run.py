@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from skytells_nb.cache.store import CacheStore
 from skytells_nb.engine.budget import Budget
 from skytells_nb.engine.operations.jobs import Job
-from skytells_nb.engine.planning import Plan, Request, Tally, TokenScale
-from skytells_nb.engine.rate_limit.limiter import Pacer
-from skytells_nb.engine.report import Listener, Progress, Report, State
-from skytells_nb.engine.results import Answers, Values
-from skytells_nb.engine.retry import PROBES, Breaker, RetryPolicy
-from skytells_nb.engine.single_flight import Claimant, Claims
-from skytells_nb.engine.threads import Readers
-from skytells_nb.engine.worker_pool import Clients, Run
+from skytells_nb.engine.planning import Plan, PlannedRequest, RunCounters, TokenCalibration
+from skytells_nb.engine.rate_limit.limiter import RateLimiter
+from skytells_nb.engine.report import Progress, ProgressCallback, Report, RunState
+from skytells_nb.engine.results import ResultBuffer, Values
+from skytells_nb.engine.retry import PROBES, CircuitBreaker, RetryPolicy
+from skytells_nb.engine.single_flight import Owner, SingleFlight
+from skytells_nb.engine.threads import ReaderPool
+from skytells_nb.engine.worker_pool import ClientPool, WorkerPool
 from skytells_nb.errors import ReplayMissError
 
 LOOKED_UP_AT_ONCE = 512
@@ -26,7 +26,7 @@ LOOKED_UP_AT_ONCE = 512
 each, a fifth to a third of the time goes into fresh memory."""
 
 
-class Execution:
+class Run:
     """The inputs of one call against cache and service, until each has an answer or an error.
 
     ``answers`` fills up meanwhile; ``report`` accounts for every row at any moment.
@@ -39,20 +39,20 @@ class Execution:
         made: Plan,
         keys: Sequence[bytes],
         cache: CacheStore,
-        claims: Claims | None,
-        answers: Answers,
-        requests: Callable[[NDArray[np.int64]], list[Request]],
-        clients: Clients,
-        pacer: Pacer,
+        claims: SingleFlight | None,
+        answers: ResultBuffer,
+        requests: Callable[[NDArray[np.int64]], list[PlannedRequest]],
+        clients: ClientPool,
+        pacer: RateLimiter,
         retry: RetryPolicy,
         ledger: Budget,
         priced: bool,
-        scale: TokenScale,
+        scale: TokenCalibration,
         workers: int,
-        listen: Listener,
+        listen: ProgressCallback,
         stop_on_error: bool,
     ) -> None:
-        self.state: State = "running"
+        self.state: RunState = "running"
         self.answers = answers
         self.refused: dict[int, Exception] = {}
         self._job = job
@@ -70,10 +70,10 @@ class Execution:
         self._cached_rows = 0
         self._released = 0
         self._elsewhere = False
-        self._claimant = Claimant()
+        self._claimant = Owner()
         self._started = time.monotonic()
-        self._breaker = Breaker(probes=min(PROBES, retry.retries))
-        self._run = Run(
+        self._breaker = CircuitBreaker(probes=min(PROBES, retry.retries))
+        self._run = WorkerPool(
             inputs=made.inputs,
             weights=self._weights,
             work=job.work,
@@ -87,7 +87,7 @@ class Execution:
             budget=ledger,
             learn=scale.learn,
             workers=workers,
-            readers=Readers(job.read_at_once),
+            readers=ReaderPool(job.read_at_once),
             tick=self.tell,
             stop_on_error=stop_on_error,
         )
@@ -206,7 +206,7 @@ class Execution:
         )
 
     @property
-    def tally(self) -> Tally:
+    def tally(self) -> RunCounters:
         return self._run.result()
 
     def _take(self, numbers: NDArray[np.int64], values: list[bytes]) -> None:

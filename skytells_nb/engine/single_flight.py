@@ -6,16 +6,16 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
-from skytells_nb.engine.threads import Bell
+from skytells_nb.engine.threads import WakeEvent
 
 
-class Claimant:
+class Owner:
     """A run that takes keys. What it holds is free as soon as it is ``over``, however abruptly it ended."""
 
     over = False
 
 
-class Claims:
+class SingleFlight:
     """Keys of inputs that some run is asking for just now. Safe to use from several threads.
 
     A run takes the keys it is going to send, and releases each one when its answer is stored or will not come. A key
@@ -24,12 +24,12 @@ class Claims:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._taken: dict[bytes, Claimant] = {}
-        self._bells: set[Bell] = set()
+        self._taken: dict[bytes, Owner] = {}
+        self._bells: set[WakeEvent] = set()
         self.releases = 0
         """Grows with each release: what was looked up before may be there now."""
 
-    def take(self, keys: Sequence[bytes], claimant: Claimant) -> list[bool]:
+    def take(self, keys: Sequence[bytes], claimant: Owner) -> list[bool]:
         """Take those that nobody holds; for each key whether it was taken now."""
         with self._lock:
             mine = []
@@ -41,7 +41,7 @@ class Claims:
                 mine.append(free)
             return mine
 
-    def release(self, keys: Iterable[bytes], claimant: Claimant) -> None:
+    def release(self, keys: Iterable[bytes], claimant: Owner) -> None:
         """Give back those of the keys that this claimant holds."""
         with self._lock:
             for key in keys:
@@ -53,7 +53,7 @@ class Claims:
 
     def wait(self, keys: Iterable[bytes], tick: Callable[[], None], interval: float = 0.1) -> None:
         """Return once nobody holds any of these; ``tick`` is called every ``interval`` seconds meanwhile."""
-        left, bell = set(keys), Bell()
+        left, bell = set(keys), WakeEvent()
         with self._lock:
             self._bells.add(bell)
         try:
@@ -69,14 +69,14 @@ class Claims:
                 self._bells.discard(bell)
 
 
-_by_store: dict[str, Claims] = {}
+_by_store: dict[str, SingleFlight] = {}
 _lock = threading.Lock()
 
 
-def claims_for(store: str) -> Claims:
+def single_flight_for(store: str) -> SingleFlight:
     """The claims of this process on one store, named by its address."""
     with _lock:
-        return _by_store.setdefault(store, Claims())
+        return _by_store.setdefault(store, SingleFlight())
 
 
 def _forget() -> None:

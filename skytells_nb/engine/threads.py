@@ -48,7 +48,7 @@ class _Turn:
             del problem
 
 
-class Readers:
+class ReaderPool:
     """Makes calls for other threads, which wait: at most ``most`` at a time, ``None`` for each in its own thread.
 
     An answer of 2,048 vectors takes 40 MB until it is kept, and the C library holds on to most of that for the thread
@@ -112,7 +112,7 @@ class Readers:
             del turn
 
 
-class Bell:
+class WakeEvent:
     """Wakes the one thread that waits, or the next that will.
 
     A Condition, and an Event, which has one inside, cannot be waited on where Ctrl-C comes: interrupted as it takes its

@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 from skytells_nb.client.client import Skytells
 from skytells_nb.client.transport.rate_limits import RateLimits
 from skytells_nb.engine.budget import Budget
-from skytells_nb.engine.operations.requests import Delivery, Work
-from skytells_nb.engine.planning import Request, Tally
-from skytells_nb.engine.rate_limit.limiter import Pacer
-from skytells_nb.engine.results import Answers, Values
-from skytells_nb.engine.retry import Breaker, RetryPolicy, divisible, told
-from skytells_nb.engine.threads import Bell, Readers
+from skytells_nb.engine.operations.requests import BatchResult, Operation
+from skytells_nb.engine.planning import PlannedRequest, RunCounters
+from skytells_nb.engine.rate_limit.limiter import RateLimiter
+from skytells_nb.engine.results import ResultBuffer, Values
+from skytells_nb.engine.retry import CircuitBreaker, RetryPolicy, describe_error, is_splittable
+from skytells_nb.engine.threads import ReaderPool, WakeEvent
 from skytells_nb.errors import (
     AccountError,
-    AnswerError,
     BudgetExceededError,
     ConnectError,
     ContentPolicyError,
+    InvalidResponseError,
     RateLimitError,
     SkytellsError,
 )
@@ -40,7 +40,7 @@ TICK_S = 0.1
 _log = logging.getLogger(__name__)
 
 
-class Clients(Protocol):
+class ClientPool(Protocol):
     """Where workers get their clients, one each."""
 
     def take(self) -> Skytells: ...
@@ -56,7 +56,7 @@ class _NotKept(Exception):
         self.problem = problem
 
 
-class Run:
+class WorkerPool:
     """Sends requests with up to ``workers`` threads; ``store`` keeps each answer before it is counted.
 
     ``weights`` are the rows that each input stands for. ``settled`` is told the inputs that have their answer stored,
@@ -71,22 +71,22 @@ class Run:
         *,
         inputs: Sequence[str],
         weights: NDArray[np.int64],
-        work: Work,
-        answers: Answers,
+        work: Operation,
+        answers: ResultBuffer,
         store: Callable[[NDArray[np.int64], Values], None],
         settled: Callable[[NDArray[np.int64]], None],
-        clients: Clients,
-        pacer: Pacer,
+        clients: ClientPool,
+        pacer: RateLimiter,
         retry: RetryPolicy,
-        breaker: Breaker,
+        breaker: CircuitBreaker,
         budget: Budget,
         learn: Callable[[float, int], None],
         workers: int,
-        readers: Readers,
+        readers: ReaderPool,
         tick: Callable[[], None],
         stop_on_error: bool = False,
     ) -> None:
-        self.tally = Tally()
+        self.tally = RunCounters()
         self._began = time.monotonic()
         self._inputs = inputs
         self._weights = weights
@@ -104,16 +104,16 @@ class Run:
         self._readers = readers
         self._tick = tick
         self._stop_on_error = stop_on_error
-        self._queue: deque[Request] = deque()
+        self._queue: deque[PlannedRequest] = deque()
         self._lock = threading.Lock()
-        self._last_ended = Bell()
+        self._last_ended = WakeEvent()
         self._stopped = threading.Event()
         self._fatal: Exception | None = None
         self._working: set[threading.Thread] = set()
         self._busy: set[Skytells] = set()
         self._limited_since: float | None = None
 
-    def execute(self, requests: Sequence[Request]) -> None:
+    def execute(self, requests: Sequence[PlannedRequest]) -> None:
         """Send everything; on KeyboardInterrupt cut the connections and raise it again within a second."""
         self._queue.extend(requests)
         try:
@@ -135,7 +135,7 @@ class Run:
         if self._fatal is not None:
             raise self._fatal
 
-    def result(self) -> Tally:
+    def result(self) -> RunCounters:
         """What is done now, as a copy: a worker that was left behind may still add to ``tally``."""
         with self._lock:
             return replace(self.tally, errors=dict(self.tally.errors), course=self.tally.course.copy())
@@ -199,13 +199,13 @@ class Run:
             if client is not None:
                 self._clients.give_back(client)
 
-    def _next(self) -> Request | None:
+    def _next(self) -> PlannedRequest | None:
         with self._lock:
             if self._stopped.is_set() or not self._queue:
                 return None
             return self._queue.popleft()
 
-    def _deliver(self, request: Request, client: Skytells) -> None:
+    def _deliver(self, request: PlannedRequest, client: Skytells) -> None:
         """Send one request until it is answered, refused for good, or the run is stopped."""
         inputs = [self._inputs[number] for number in request.numbers.tolist()]
         tokens = request.tokens + self._work.output_tokens() * len(inputs)
@@ -244,7 +244,7 @@ class Run:
                         self.tally.course.answer(sent + seconds - self._began, seconds, self._pacer.permitted)
                 return
 
-    def _again(self, request: Request, problem: SkytellsError) -> bool:
+    def _again(self, request: PlannedRequest, problem: SkytellsError) -> bool:
         """Whether the request is to be sent again; waits as long as it takes, or settles what becomes of it."""
         if self._stopped.is_set() and self._fatal is None:
             return False
@@ -265,7 +265,7 @@ class Run:
             self.tally.retries += 1
         # The pacer holds every request back after most refusals, and the breaker while the service is down.
         wait = request.wait if isinstance(problem, RateLimitError) else self._retry.wait(problem, request.failures)
-        _log.info("%s: trying again%s", told(problem), f" in {wait:.1f} s" if wait else "")
+        _log.info("%s: trying again%s", describe_error(problem), f" in {wait:.1f} s" if wait else "")
         if wait and not self._breaker.open:
             self._stopped.wait(wait)
         return True
@@ -280,7 +280,7 @@ class Run:
         if problem is not None:
             self.end(problem)
 
-    def _send(self, request: Request, inputs: Sequence[str], client: Skytells) -> Delivery:
+    def _send(self, request: PlannedRequest, inputs: Sequence[str], client: Skytells) -> BatchResult:
         """One try; what it may cost is set aside before, and settled after."""
         reserved = self._budget.reserve(
             request.tokens, self._work.most_output_tokens() * len(inputs), self._stopped.is_set
@@ -294,7 +294,7 @@ class Run:
             used = (delivery.tokens_in, delivery.tokens_out) if delivery.tokens_in else None
             with self._lock:
                 self.tally.requests += delivery.refused
-        except (AnswerError, _NotKept):
+        except (InvalidResponseError, _NotKept):
             # It was answered, so it was paid for, and nobody says how much it was.
             used = None
             raise
@@ -309,10 +309,10 @@ class Run:
             self._budget.settle(reserved, used)
         return delivery
 
-    def _read(self, request: Request, call: Callable[[], Delivery]) -> Delivery:
+    def _read(self, request: PlannedRequest, call: Callable[[], BatchResult]) -> BatchResult:
         """Read a large answer and keep it: by one thread, and nothing of it is left when the next is read."""
 
-        def read_and_keep() -> Delivery:
+        def read_and_keep() -> BatchResult:
             delivery = call()
             try:
                 self._keep(request, delivery)
@@ -322,7 +322,7 @@ class Run:
 
         return self._readers.run(read_and_keep)
 
-    def _keep(self, request: Request, delivery: Delivery) -> None:
+    def _keep(self, request: PlannedRequest, delivery: BatchResult) -> None:
         numbers, values = request.numbers, delivery.values
         left = numbers[:0]
         if not isinstance(values, np.ndarray) and None in values:
@@ -346,16 +346,16 @@ class Run:
         if len(left):
             self._send_alone(request, left)
 
-    def _fail(self, request: Request, problem: SkytellsError, down: str | None) -> None:
+    def _fail(self, request: PlannedRequest, problem: SkytellsError, down: str | None) -> None:
         if down is not None:
             problem.add_note(down)
-            _log.warning("%s: the run ends. %s", told(problem), down)
+            _log.warning("%s: the run ends. %s", describe_error(problem), down)
             self.end(problem)
             return
         if isinstance(problem, (AccountError, BudgetExceededError)):
             self.end(problem)
             return
-        if len(request.numbers) > 1 and divisible(problem):
+        if len(request.numbers) > 1 and is_splittable(problem):
             self._split(request)
             return
         kept = self._work.kept(problem)
@@ -366,23 +366,24 @@ class Run:
             self.tally.rows_done += request.rows
             self.tally.rows_failed += request.rows
         self._settled(request.numbers)
-        _log.info("%s: %d inputs without an answer", told(problem), len(request.numbers))
+        _log.info("%s: %d inputs without an answer", describe_error(problem), len(request.numbers))
         if self._stop_on_error or (isinstance(problem, ConnectError) and not self.tally.answered):
             self.end(problem)
 
-    def _split(self, request: Request) -> None:
+    def _split(self, request: PlannedRequest) -> None:
         """One input of a refused request may be at fault, or all are too much: the halves are tried apart."""
         middle = len(request.numbers) // 2
         self._requeue(request, [request.numbers[:middle], request.numbers[middle:]])
 
-    def _send_alone(self, request: Request, numbers: NDArray[np.int64]) -> None:
+    def _send_alone(self, request: PlannedRequest, numbers: NDArray[np.int64]) -> None:
         """These got no usable answer among the others of their request."""
         self._requeue(request, [numbers[at : at + 1] for at in range(len(numbers))])
 
-    def _requeue(self, request: Request, parts: Sequence[NDArray[np.int64]]) -> None:
+    def _requeue(self, request: PlannedRequest, parts: Sequence[NDArray[np.int64]]) -> None:
         tokens, estimated = (value / len(request.numbers) for value in (request.tokens, request.estimated))
         made = [
-            Request(part, int(self._weights[part].sum()), tokens * len(part), estimated * len(part)) for part in parts
+            PlannedRequest(part, int(self._weights[part].sum()), tokens * len(part), estimated * len(part))
+            for part in parts
         ]
         with self._lock:
             self._queue.extendleft(reversed(made))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from skytells_nb.local.api.rate_limits import Limits
+from skytells_nb.local.api.rate_limits import LimitOptions
 from skytells_nb.local.faults import Faults
 from skytells_nb.local.server import LocalServer, serve
 
-__all__ = ["Faults", "Limits", "LocalServer", "serve"]
+__all__ = ["Faults", "LimitOptions", "LocalServer", "serve"]

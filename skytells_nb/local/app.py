@@ -13,12 +13,12 @@ from starlette.routing import Route
 
 from skytells_nb.local.api.chat import chat
 from skytells_nb.local.api.embeddings import embeddings, inputs_of
-from skytells_nb.local.api.middleware import Gate
+from skytells_nb.local.api.middleware import RequestMiddleware
 from skytells_nb.local.api.models import catalogue, find
 from skytells_nb.local.api.pipeline import Inference, Service
-from skytells_nb.local.api.rate_limits import Account, Limits
+from skytells_nb.local.api.rate_limits import Account, LimitOptions
 from skytells_nb.local.api.responses import Conversations
-from skytells_nb.local.errors import Problem, json_response
+from skytells_nb.local.errors import ErrorAnswer, json_response
 from skytells_nb.local.faults import Faults
 from skytells_nb.local.protocols import Engines, TextEmbedder, TextGenerator, TextModerator
 
@@ -30,7 +30,7 @@ def create_app(
     moderator: TextModerator,
     generator: TextGenerator,
     faults: Faults = Faults(),  # noqa: B008 (frozen)
-    limits: Limits | None = None,
+    limits: LimitOptions | None = None,
     host: str = "127.0.0.1",
 ) -> Starlette:
     """The whole API on these three models, at this loopback address; ``app.state.stats`` holds its counters."""
@@ -61,7 +61,7 @@ def create_app(
             Route("/_stats", stats),
             Route("/", about),
         ],
-        middleware=[Middleware(Gate, api_key=api_key, host=host)],
+        middleware=[Middleware(RequestMiddleware, api_key=api_key, host=host)],
         exception_handlers={404: _no_endpoint, 405: _no_endpoint},
     )
     app.router.redirect_slashes = False
@@ -80,4 +80,4 @@ def _one(body: dict[str, Any], name: str) -> list[str]:
 
 async def _no_endpoint(request: Request, problem: Exception) -> Response:
     message = f"There is no {request.method} {request.url.path} here."
-    return Problem("ENDPOINT_NOT_FOUND", message).answer(request.state.request_id)
+    return ErrorAnswer("ENDPOINT_NOT_FOUND", message).answer(request.state.request_id)

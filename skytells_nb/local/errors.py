@@ -78,7 +78,7 @@ def error_id_for(status: int) -> str:
     return _BY_STATUS.get(status, "INTERNAL_ERROR" if status >= 500 else "INVALID_REQUEST")
 
 
-class Problem(Exception):
+class ErrorAnswer(Exception):
     """What a route raises to answer with an error of the catalogue.
 
     ``more`` holds further members of the error object, ``headers`` further headers of the answer.
@@ -138,14 +138,14 @@ class Problem(Exception):
         return json_response({"error": self.members(request_id)}, self.status, self.headers)
 
 
-def invalid(param: str, message: str) -> Problem:
+def invalid(param: str, message: str) -> ErrorAnswer:
     """A 400 that names the parameter."""
-    return Problem("INVALID_PARAMETER", message, param=param)
+    return ErrorAnswer("INVALID_PARAMETER", message, param=param)
 
 
-def model_not_found(name: str) -> Problem:
+def model_not_found(name: str) -> ErrorAnswer:
     """The product page's own example of an error, word for word."""
-    return Problem("MODEL_NOT_FOUND", f"The model '{name}' was not found.")
+    return ErrorAnswer("MODEL_NOT_FOUND", f"The model '{name}' was not found.")
 
 
 def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
 from skytells_nb.errors import InputError
-from skytells_nb.local.errors import CATALOGUE, Problem, error_id_for
+from skytells_nb.local.errors import CATALOGUE, ErrorAnswer, error_id_for
 
 
 def split_flags(text: str) -> dict[str, str]:
@@ -163,7 +163,7 @@ class Faults:
             spoilt = int.from_bytes(digest, "big") < self.rate * 2**64
         return self if spoilt else Faults(**{name: getattr(self, name) for name in _LASTING})
 
-    def problem(self) -> Problem | None:
+    def problem(self) -> ErrorAnswer | None:
         """The error that ``status`` asks for."""
         if self.status is None:
             return None
@@ -176,7 +176,7 @@ class Faults:
         elif wait is None and CATALOGUE[error_id].retry_after:
             wait = "1"
         headers = {"retry-after": wait} if wait is not None and wait.lower() != "none" else {}
-        return Problem(error_id, status=status, headers=headers, details={"category": "fault"})
+        return ErrorAnswer(error_id, status=status, headers=headers, details={"category": "fault"})
 
     def __str__(self) -> str:
         """What differs from no fault at all, as :meth:`parse` reads it."""

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from skytells_nb.errors import InputError, LocalServerError, MissingExtraError
-from skytells_nb.local.api.rate_limits import Limits
+from skytells_nb.local.api.rate_limits import LimitOptions
 from skytells_nb.local.api.stats import Stats
 from skytells_nb.local.faults import HEADER, Faults
 from skytells_nb.local.protocols import Engines, TextEmbedder, TextGenerator, TextModerator
@@ -28,7 +28,7 @@ LEAVE_S = 1
 """How long requests whose connections were cut have to end, before they are cancelled."""
 
 
-class Background:
+class ServerThread:
     """An ASGI app served on a bound socket, from :meth:`start` to :meth:`stop`."""
 
     def __init__(self, app: Any, listener: socket.socket) -> None:
@@ -212,7 +212,7 @@ class LocalServer:
         port: int = 0,
         api_key: str | None = None,
         faults: Faults | None = None,
-        limits: Limits | None = None,
+        limits: LimitOptions | None = None,
         start_timeout: float = 30,
         stop_timeout: float = 5,
         warm: bool = False,
@@ -231,7 +231,7 @@ class LocalServer:
         self._stop_timeout = stop_timeout
         self._warm = warm
         self._given = (embedder, moderator, generator)
-        self._running: Background | None = None
+        self._running: ServerThread | None = None
         self._stats = Stats()
 
     def __repr__(self) -> str:
@@ -251,7 +251,7 @@ class LocalServer:
         app = _app(engines, self.api_key, self._faults, self._limits, self._address)
         listener = bind(self._address, self._wanted_port)
         try:
-            running = Background(app, listener)
+            running = ServerThread(app, listener)
             running.start(self._start_timeout)
         except BaseException:
             listener.close()
@@ -297,7 +297,7 @@ class LocalServer:
         engines = self._engines()
         return engines.generator.name, engines.embedder.name
 
-    def _serving(self) -> Background:
+    def _serving(self) -> ServerThread:
         if self._running is None or not self._running.alive:
             raise LocalServerError("The local server is not running; call start() or use it in a with statement.")
         return self._running
@@ -321,7 +321,7 @@ def _shared_engines(pid: int) -> Engines:
     return Engines(embedder, Moderator(embedder), Generator())
 
 
-def _app(engines: Engines, api_key: str, faults: Faults, limits: Limits | None, host: str) -> Any:
+def _app(engines: Engines, api_key: str, faults: Faults, limits: LimitOptions | None, host: str) -> Any:
     try:
         import uvicorn  # noqa: F401
 
@@ -405,7 +405,7 @@ def serve(
     port: int = 8000,
     api_key: str | None = None,
     faults: str | Faults | None = None,
-    limits: str | Limits | None = None,
+    limits: str | LimitOptions | None = None,
     *,
     warm: bool = True,
     show: Callable[[str], object] = print,
@@ -416,7 +416,7 @@ def serve(
         port=port,
         api_key=api_key,
         faults=Faults.parse(faults) if isinstance(faults, str) else faults,
-        limits=Limits.parse(limits) if isinstance(limits, str) else limits,
+        limits=LimitOptions.parse(limits) if isinstance(limits, str) else limits,
         warm=warm,
     )
     try:

@@ -5,22 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from skytells_nb.errors import AnswerError, ContentPolicyError, ReplayMissError, SkytellsError
-from skytells_nb.magics.question import Answer, Question
+from skytells_nb.errors import ContentPolicyError, InvalidResponseError, ReplayMissError, SkytellsError
+from skytells_nb.magics.question import Answer, CellQuestion
 from skytells_nb.magics.structured_output import Way, refuses_form
 from skytells_nb.types.chat import ChatCompletion
 from skytells_nb.types.responses import Response
 from skytells_nb.widgets.messages import INTERRUPTED, reason_for
 
 if TYPE_CHECKING:
-    from skytells_nb.magics.output import Screen
+    from skytells_nb.magics.output import CellOutput
     from skytells_nb.session import Session
 
 NOT_RECORDED = "A recording holds df.skytells calls and %%skytells_chat cells with --cache, no others."
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Answered:
     """The answer as far as it came (``None`` where nothing did), and what stopped it.
 
     ``way`` is how JSON was asked for in the end, where it was.
@@ -32,7 +32,7 @@ class Outcome:
     way: Way | None = None
 
 
-def answer_to(session: Session, question: Question, screen: Screen) -> Outcome:
+def answer_to(session: Session, question: CellQuestion, screen: CellOutput) -> Answered:
     """The kept answer where one is wanted and there, else ``ask``, whose whole answer is kept where that is wanted.
 
     In replay mode the kept answer is always wanted; raises ReplayMissError where it was not recorded.
@@ -40,32 +40,32 @@ def answer_to(session: Session, question: Question, screen: Screen) -> Outcome:
     key = question.key() if question.cache or session.recording else None
     if key is None:
         return ask(session, question, screen)
-    from skytells_nb.engine.operations.requests import Completed
+    from skytells_nb.engine.operations.cached import CachedCompletion
 
     job, text = key
     try:
         kept = session.engine.recall(job, text)
     except ContentPolicyError as refusal:
-        return Outcome(None, refusal, cached=True)
+        return Answered(None, refusal, cached=True)
     except ReplayMissError as missing:
         missing.add_note(NOT_RECORDED)
         raise
     if kept is not None:
-        answer = Completed.from_bytes(kept).to_answer()
+        answer = CachedCompletion.from_bytes(kept).to_answer()
         screen.show(question.pieces(answer))
-        return Outcome(answer, cached=True)
+        return Answered(answer, cached=True)
     outcome = ask(session, question, screen)
     if outcome.problem is not None:
         worth_keeping = job.work.kept(outcome.problem) if isinstance(outcome.problem, Exception) else None
     else:
         whole = outcome.answer if isinstance(outcome.answer, ChatCompletion) else None
-        worth_keeping = Completed.of(whole).to_bytes() if whole is not None and question.fits(whole) else None
+        worth_keeping = CachedCompletion.of(whole).to_bytes() if whole is not None and question.fits(whole) else None
     if worth_keeping is not None:
         session.engine.keep(job, text, worth_keeping)
     return outcome
 
 
-def ask(session: Session, question: Question, screen: Screen) -> Outcome:
+def ask(session: Session, question: CellQuestion, screen: CellOutput) -> Answered:
     """Send the question and show the answer as it arrives; JSON in a weaker way where the service refuses one.
 
     An interrupt or an error does not raise: the connection is closed, and the outcome holds what came with the
@@ -80,30 +80,32 @@ def ask(session: Session, question: Question, screen: Screen) -> Outcome:
         question = replace(question, form=weaker)
 
 
-def _ask_once(session: Session, question: Question, screen: Screen) -> Outcome:
+def _ask_once(session: Session, question: CellQuestion, screen: CellOutput) -> Answered:
     stream = None
     try:
         if not question.stream:
             answer: Answer = question.send(session.client)
             screen.show(question.pieces(answer))
-            return Outcome(answer, _failure(answer))
+            return Answered(answer, _failure(answer))
         stream = question.begin(session.client)
         with stream:
             for piece in stream:
                 screen.show(question.pieces(piece))
         answer = stream.so_far(finish_reason=None)
-        return Outcome(answer, _failure(answer))
+        return Answered(answer, _failure(answer))
     except (KeyboardInterrupt, SkytellsError) as problem:
         reason = reason_for(problem)
         if stream is not None:
-            return Outcome(stream.so_far(finish_reason=reason), problem)
-        return Outcome(question.nothing(reason) if reason == INTERRUPTED else None, problem)
+            return Answered(stream.so_far(finish_reason=reason), problem)
+        return Answered(question.nothing(reason) if reason == INTERRUPTED else None, problem)
 
 
-def _failure(answer: Answer) -> AnswerError | None:
+def _failure(answer: Answer) -> InvalidResponseError | None:
     """What went wrong where the service itself says of a whole answer that it failed."""
     if not isinstance(answer, Response) or answer.status not in ("failed", "cancelled"):
         return None
     told = answer.error or {}
     why = ": ".join(str(told[name]) for name in ("code", "message") if told.get(name)) or "it does not say why"
-    return AnswerError(f"The service gave the answer up as {answer.status}: {why}", request_id=answer.request_id)
+    return InvalidResponseError(
+        f"The service gave the answer up as {answer.status}: {why}", request_id=answer.request_id
+    )

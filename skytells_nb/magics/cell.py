@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from skytells_nb import session as sessions
-from skytells_nb.errors import AnswerError, ContentPolicyError, Interrupted
-from skytells_nb.magics.ask import Outcome, answer_to
+from skytells_nb.errors import ContentPolicyError, Interrupted, InvalidResponseError
+from skytells_nb.magics.ask import Answered, answer_to
 from skytells_nb.magics.chat_arguments import AskArgs, MagicUsageError
 from skytells_nb.magics.conversations import Conversation, conversation, keep_turn
 from skytells_nb.magics.formats import python_code
 from skytells_nb.magics.messages import advise, metadata, notes
-from skytells_nb.magics.output import Screen
-from skytells_nb.magics.question import Answer, ChatQuestion, Question, RespondQuestion
+from skytells_nb.magics.output import CellOutput
+from skytells_nb.magics.question import Answer, CellQuestion, ChatQuestion, RespondQuestion
 from skytells_nb.magics.structured_output import JsonForm, json_form
 from skytells_nb.magics.variables import fill, image_url, values_text
 from skytells_nb.types.safety import Safety, findings
@@ -28,7 +28,7 @@ LAST_ANSWER = "_sky"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class CellContext:
     """The notebook around a cell: its names, how it shows output, its defaults, and the way into its next cell."""
 
     names: dict[str, Any]
@@ -39,7 +39,7 @@ class Place:
     remote_images: bool = False
 
 
-def run_cell(args: AskArgs, body: str | None, place: Place) -> None:
+def run_cell(args: AskArgs, body: str | None, place: CellContext) -> None:
     """Ask what the cell asks, and show and keep the answer.
 
     Raises MagicUsageError before anything is sent; after it what went wrong, with the answer as far as it came kept.
@@ -50,7 +50,7 @@ def run_cell(args: AskArgs, body: str | None, place: Place) -> None:
     session = sessions.current()
     talk = conversation(session, args.conversation, args.api) if args.conversation else None
     question = _question(args, prompt, images, form, talk, place, session)
-    with Screen(args.shown_as, place.mode, remote_images=place.remote_images) as screen:
+    with CellOutput(args.shown_as, place.mode, remote_images=place.remote_images) as screen:
         outcome = answer_to(session, question, screen)
         _record(session, question, outcome)
         found, mistake = _read(outcome, form)
@@ -70,7 +70,7 @@ def run_cell(args: AskArgs, body: str | None, place: Place) -> None:
         raise advise(problem)
 
 
-def _prompt(args: AskArgs, body: str | None, place: Place) -> str:
+def _prompt(args: AskArgs, body: str | None, place: CellContext) -> str:
     magic = f"%%skytells_{args.api}"
     if body is None:
         raise MagicUsageError(f"the prompt goes below the line, in a cell that begins with {magic}")
@@ -85,9 +85,9 @@ def _question(
     images: tuple[str, ...],
     form: JsonForm | None,
     talk: Conversation | None,
-    place: Place,
+    place: CellContext,
     session: Session,
-) -> Question:
+) -> CellQuestion:
     begun = talk is not None and talk.turns > 0
     if talk is not None:
         talk.check_system(args.system)
@@ -110,7 +110,7 @@ def _question(
     return ChatQuestion(**common, earlier=earlier, stop=args.stop, cache=args.cache)
 
 
-def _record(session: Session, question: Question, outcome: Outcome) -> None:
+def _record(session: Session, question: CellQuestion, outcome: Answered) -> None:
     if outcome.cached:
         return
     if outcome.answer is not None:
@@ -119,7 +119,7 @@ def _record(session: Session, question: Question, outcome: Outcome) -> None:
         session.record_safety([Safety(findings(outcome.problem.safety, "prompt"), blocked=True)])
 
 
-def _read(outcome: Outcome, form: JsonForm | None) -> tuple[Any, AnswerError | None]:
+def _read(outcome: Answered, form: JsonForm | None) -> tuple[Any, InvalidResponseError | None]:
     """The object that JSON was asked for, or what is wrong with the answer."""
     answer = outcome.answer
     if form is None or answer is None or outcome.problem is not None:
@@ -129,10 +129,10 @@ def _read(outcome: Outcome, form: JsonForm | None) -> tuple[Any, AnswerError | N
     except ValueError as problem:
         cut = " It was cut at the length limit: raise --max-tokens." if answer.finish_reason == "length" else ""
         said = f"The answer is not a {form.name}: {str(problem).rstrip('.')}.{cut} It is kept in {LAST_ANSWER}."
-        return None, AnswerError(said, request_id=answer.request_id)
+        return None, InvalidResponseError(said, request_id=answer.request_id)
 
 
-def _keep_names(args: AskArgs, place: Place, outcome: Outcome, found: Any) -> None:
+def _keep_names(args: AskArgs, place: CellContext, outcome: Answered, found: Any) -> None:
     """``_sky`` is the answer however it ended; so is the name of ``-o``, unless an object was asked for."""
     answer: Answer | None = outcome.answer
     if answer is None:
@@ -144,7 +144,7 @@ def _keep_names(args: AskArgs, place: Place, outcome: Outcome, found: Any) -> No
 
 
 def _notes(
-    args: AskArgs, outcome: Outcome, talk: Conversation | None, session: Session, mistake: AnswerError | None
+    args: AskArgs, outcome: Answered, talk: Conversation | None, session: Session, mistake: InvalidResponseError | None
 ) -> tuple[str, ...]:
     replaying = session.recording is not None
     said = notes(outcome, replaying=replaying, verdict=args.safety, schema=args.schema is not None)
@@ -153,7 +153,7 @@ def _notes(
     return said
 
 
-def _propose(text: str, place: Place) -> tuple[str, ...]:
+def _propose(text: str, place: CellContext) -> tuple[str, ...]:
     """Put the answer's Python into the next cell, where it waits for its reader."""
     code = plain(python_code(text)).strip("\n")
     if not code:

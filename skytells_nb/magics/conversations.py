@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from skytells_nb.magics.ask import Outcome
+from skytells_nb.magics.ask import Answered
 from skytells_nb.magics.chat_arguments import Api, MagicUsageError
-from skytells_nb.magics.question import Message, Question
+from skytells_nb.magics.question import CellQuestion, Message
 from skytells_nb.types.responses import Response
 
 if TYPE_CHECKING:
@@ -44,14 +44,14 @@ class Conversation:
                 f"%skytells conversations reset {self.name} begins anew"
             )
 
-    def can_keep(self, outcome: Outcome) -> bool:
+    def can_keep(self, outcome: Answered) -> bool:
         """Whether the answer is whole, and one that can be gone on from."""
         answer = outcome.answer
         if answer is None or outcome.problem is not None:
             return False
         return answer.finish_reason in WHOLE_ENDINGS and bool(str(answer))
 
-    def keep(self, question: Question, outcome: Outcome) -> bool:
+    def keep(self, question: CellQuestion, outcome: Answered) -> bool:
         """Add the turn, where both its halves are whole; whether it was added."""
         answer = outcome.answer
         if answer is None or not self.can_keep(outcome):
@@ -88,7 +88,7 @@ def conversation(session: Session, name: str, api: Api) -> Conversation:
     return found
 
 
-def keep_turn(session: Session, talk: Conversation, question: Question, outcome: Outcome) -> bool:
+def keep_turn(session: Session, talk: Conversation, question: CellQuestion, outcome: Answered) -> bool:
     """Keep the turn, and the conversation with it; whether it was whole."""
     if not talk.keep(question, outcome):
         return False

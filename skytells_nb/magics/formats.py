@@ -78,7 +78,7 @@ PROSE_LINES = 12
 """Lines before a first code block that are taken for its introduction."""
 
 
-class Shape(Protocol):
+class Formatter(Protocol):
     """Takes the answer in pieces and gives what of it is to be shown."""
 
     def feed(self, piece: str) -> Iterable[Shown]: ...
@@ -92,7 +92,7 @@ class Shape(Protocol):
         ...
 
 
-class AsItIs:
+class Verbatim:
     """All of it."""
 
     def feed(self, piece: str) -> Iterable[Shown]:
@@ -199,7 +199,7 @@ def unfenced(text: str) -> str:
     return "\n".join(lines[1:-1]) if fenced else text
 
 
-def shape_of(format: Format, mode: Mode = "live") -> Shape:
+def formatter_for(format: Format, mode: Mode = "live") -> Formatter:
     match format:
         case "code":
             return FencedOnly(early=mode == "live")
@@ -207,4 +207,4 @@ def shape_of(format: Format, mode: Mode = "live") -> Shape:
             return FencedOnly("html", early=mode == "live")
         case "json":
             return IndentedJson(early=mode == "live")
-    return AsItIs()
+    return Verbatim()

@@ -60,11 +60,11 @@ class SkytellsMagics(Magics):
         if args.help:
             print(ask_help(api))
             return
-        from skytells_nb.magics.cell import Place, run_cell
+        from skytells_nb.magics.cell import CellContext, run_cell
         from skytells_nb.widgets.display import display_mode
 
         shell = self._shell
-        place = Place(
+        place = CellContext(
             shell.user_ns,
             display_mode(self.stream),
             shell.set_next_input,

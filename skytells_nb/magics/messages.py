@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from skytells_nb.errors import ContentPolicyError, NotFoundError, SkytellsError
-from skytells_nb.magics.ask import Outcome
+from skytells_nb.magics.ask import Answered
 from skytells_nb.magics.question import Answer
 from skytells_nb.types.responses import Response
 from skytells_nb.types.safety import Safety, findings
 from skytells_nb.widgets.messages import (
     ENDINGS,
-    Steps,
+    NextSteps,
     ending,
     found_words,
     kept,
@@ -27,7 +27,9 @@ _WAYS = {
 }
 
 
-def notes(outcome: Outcome, *, replaying: bool = False, verdict: bool = False, schema: bool = False) -> tuple[str, ...]:
+def notes(
+    outcome: Answered, *, replaying: bool = False, verdict: bool = False, schema: bool = False
+) -> tuple[str, ...]:
     """What has to be said under an answer: why it ended early, what the safety filter found, that nothing was sent.
 
     In replay mode nothing ever is, and the cell shows what it showed when it was recorded. ``verdict`` says the verdict
@@ -110,7 +112,7 @@ def _refusal(answer: Answer) -> str:
     return f"The model refuses: {' '.join(parts)}" if parts else ""
 
 
-CELL = Steps(
+CELL = NextSteps(
     again="run the cell again",
     connect="Set SKYTELLS_API_KEY to a valid key, then %skytells connect.",
     another_model="%skytells models lists the models; choose one with -m.",

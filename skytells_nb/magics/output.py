@@ -7,27 +7,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from skytells_nb.magics.chat_arguments import Format
-from skytells_nb.magics.formats import Shown, shape_of
+from skytells_nb.magics.formats import Shown, formatter_for
 from skytells_nb.magics.question import Kind
 from skytells_nb.widgets.display import Mode, cell_publish, new_display_id
 from skytells_nb.widgets.growing_text import Format as Drawing
 from skytells_nb.widgets.highlighting import ready
-from skytells_nb.widgets.live import Live
+from skytells_nb.widgets.live import StreamingOutput
 from skytells_nb.widgets.safe_html import plain, safe_html
 
 
-class Screen:
+class CellOutput:
     """Takes the pieces of an answer as they come; nothing is shown after ``close``."""
 
     def __init__(self, format: Format, mode: Mode, *, remote_images: bool = False) -> None:
         drawing = _drawn_as(format)
         if drawing == "code" and mode == "live":
             ready()
-        self._live = Live(format=drawing, mode=mode, remote_images=remote_images)
-        self._shape = shape_of(format, mode)
+        self._live = StreamingOutput(format=drawing, mode=mode, remote_images=remote_images)
+        self._shape = formatter_for(format, mode)
         self._reasoning = Reasoning(mode)
 
-    def __enter__(self) -> Screen:
+    def __enter__(self) -> CellOutput:
         return self
 
     def __exit__(self, *problem: object) -> None:

@@ -26,7 +26,7 @@ _REASONING = ("response.reasoning_summary_text.delta", "response.reasoning_text.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question(ABC):
+class CellQuestion(ABC):
     """What is sent. ``earlier`` are the turns before it, ``images`` are URLs, ``form`` asks for JSON."""
 
     model: str
@@ -83,7 +83,7 @@ class Question(ABC):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChatQuestion(Question):
+class ChatQuestion(CellQuestion):
     """For Chat Completions: the conversation travels with each question."""
 
     stop: tuple[str, ...] = ()
@@ -129,7 +129,7 @@ class ChatQuestion(Question):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RespondQuestion(Question):
+class RespondQuestion(CellQuestion):
     """For Responses: the service knows the conversation by the id of its last answer, where that was stored."""
 
     previous: str | None = None

@@ -17,7 +17,7 @@ import pydantic
 from skytells_nb.errors import BadRequestError, ContentPolicyError, ContextLengthError, SkytellsError
 from skytells_nb.magics.chat_arguments import MagicUsageError
 from skytells_nb.magics.formats import unfenced
-from skytells_nb.types.json_schema import named_schema, sent_schema
+from skytells_nb.types.json_schema import named_json_schema, to_strict_json_schema
 
 Way = Literal["schema", "object", "words"]
 
@@ -44,13 +44,13 @@ class JsonForm:
     def for_chat(self) -> dict[str, Any] | None:
         """``response_format`` of Chat Completions."""
         if self.way == "schema" and self.kind is not None:
-            return {"type": "json_schema", "json_schema": named_schema(self.kind)}
+            return {"type": "json_schema", "json_schema": named_json_schema(self.kind)}
         return {"type": "json_object"} if self.way == "object" else None
 
     def for_responses(self) -> dict[str, Any] | None:
         """``text.format`` of Responses, where the same is written flat."""
         if self.way == "schema" and self.kind is not None:
-            return {"type": "json_schema", **named_schema(self.kind)}
+            return {"type": "json_schema", **named_json_schema(self.kind)}
         return {"type": "json_object"} if self.way == "object" else None
 
     @property
@@ -60,7 +60,7 @@ class JsonForm:
             return "Answer with one JSON object and nothing else."
         if self.way == "schema":
             return ""
-        schema = json.dumps(sent_schema(self.kind), ensure_ascii=False)
+        schema = json.dumps(to_strict_json_schema(self.kind), ensure_ascii=False)
         return f"Answer with one JSON object and nothing else. It fits this JSON schema: {schema}"
 
     def read(self, text: str) -> Any:

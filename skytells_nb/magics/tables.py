@@ -16,7 +16,7 @@ from skytells_nb.widgets.safe_html import escape, plain
 
 if TYPE_CHECKING:
     from skytells_nb.cache.store import CacheStore
-    from skytells_nb.engine.report import Totals
+    from skytells_nb.engine.report import UsageTotals
     from skytells_nb.magics.conversations import Conversation
     from skytells_nb.session import Session
 
@@ -99,7 +99,7 @@ def path_text(path: Path) -> str:
     return str(path)
 
 
-def usage_table(totals: Totals) -> Table:
+def usage_table(totals: UsageTotals) -> Table:
     """Requests, tokens and cost, by model and together."""
     named = [*sorted(totals.by_model.items()), ("all", totals)]
     rows = tuple(

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from skytells_nb.client.images import picture
+from skytells_nb.client.images import load_image
 from skytells_nb.errors import InputError
 from skytells_nb.magics.chat_arguments import MagicUsageError
 
@@ -109,7 +109,7 @@ def image_url(word: str, namespace: Mapping[str, Any]) -> str:
     WebP, for what is too large, and for what cannot be read.
     """
     try:
-        found = picture(namespace.get(word, word))
+        found = load_image(namespace.get(word, word))
         return found if isinstance(found, str) else found.url
     except InputError as problem:
         unknown = "no variable of this name, and " if word not in namespace else ""

@@ -89,7 +89,7 @@ def template(theme: Theme | None = None) -> go.layout.Template:
     )
 
 
-def dress(figure: go.Figure, *, theme: Theme | None, title: str | None, caption: str, summary: str) -> go.Figure:
+def apply_theme(figure: go.Figure, *, theme: Theme | None, title: str | None, caption: str, summary: str) -> go.Figure:
     """The figure with its template, title, caption line and the summary in words (``layout.meta["summary"]``)."""
     lines = wrapped(caption, width=110, limit=600)
     heading = wrapped(title or "", width=80, limit=160)
@@ -119,7 +119,7 @@ def dress(figure: go.Figure, *, theme: Theme | None, title: str | None, caption:
     return figure
 
 
-def say(figure: go.Figure, message: str) -> go.Figure:
+def empty_figure(figure: go.Figure, message: str) -> go.Figure:
     """A figure without axes that shows one sentence where the data would be."""
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)

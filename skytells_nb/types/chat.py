@@ -6,11 +6,11 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BeforeValidator, Field, PrivateAttr
 
-from skytells_nb.types.base import Answer, Request
+from skytells_nb.types.base import RequestModel, ResponseModel
 from skytells_nb.types.safety import PromptFilterResult, Safety, findings, prompt_findings
 
 
-class ChatRequest(Request):
+class ChatRequest(RequestModel):
     """Body of ``POST /chat/completions``; parameters not named here pass through unchanged."""
 
     model: str
@@ -44,12 +44,12 @@ Content: TypeAlias = Annotated[str, BeforeValidator(content_text)]
 """Text; the text parts of a list are joined."""
 
 
-class FunctionCall(Answer):
+class FunctionCall(ResponseModel):
     name: str = ""
     arguments: str = ""
 
 
-class ToolCall(Answer):
+class ToolCall(ResponseModel):
     """One function the model wants called; ``arguments`` is JSON text. ``index`` is set in chunks only."""
 
     index: int | None = None
@@ -58,7 +58,7 @@ class ToolCall(Answer):
     function: FunctionCall = Field(default_factory=FunctionCall)
 
 
-class ChatMessage(Answer):
+class ChatMessage(ResponseModel):
     """What the model said: ``content`` is its text, empty where it only calls tools."""
 
     role: str = "assistant"
@@ -72,7 +72,7 @@ class ChatMessage(Answer):
         return self.content
 
 
-class ChatUsage(Answer):
+class ChatUsage(ResponseModel):
     """Tokens of one exchange; reasoning tokens are part of ``completion_tokens``."""
 
     prompt_tokens: int = 0
@@ -82,7 +82,7 @@ class ChatUsage(Answer):
     prompt_tokens_details: dict[str, Any] = Field(default_factory=dict)
 
 
-class Choice(Answer):
+class Choice(ResponseModel):
     index: int = 0
     message: ChatMessage = Field(default_factory=ChatMessage)
     finish_reason: str | None = None
@@ -90,7 +90,7 @@ class Choice(Answer):
     content_filter_results: dict[str, Any] | None = None
 
 
-class ChatCompletion(Answer):
+class ChatCompletion(ResponseModel):
     """A whole answer. ``str(answer)`` is the text of its first choice."""
 
     id: str = ""
@@ -138,7 +138,7 @@ class ChatCompletion(Answer):
         return self.text
 
 
-class Delta(Answer):
+class Delta(ResponseModel):
     """What one chunk adds to a message; what it does not add is empty."""
 
     role: str = ""
@@ -147,7 +147,7 @@ class Delta(Answer):
     tool_calls: list[ToolCall] = Field(default_factory=list)
 
 
-class ChunkChoice(Answer):
+class ChunkChoice(ResponseModel):
     index: int = 0
     delta: Delta = Field(default_factory=Delta)
     finish_reason: str | None = None
@@ -156,7 +156,7 @@ class ChunkChoice(Answer):
     content_filter_offsets: dict[str, Any] | None = None
 
 
-class ChatCompletionChunk(Answer):
+class ChatCompletionChunk(ResponseModel):
     """One piece of a streamed answer. ``choices`` is empty in prompt-filter and usage chunks, and ids may be ""."""
 
     id: str = ""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypeAlias
 from pydantic import ConfigDict, Field, PrivateAttr, Strict, computed_field
 from typing_extensions import TypedDict
 
-from skytells_nb.errors import AnswerError
-from skytells_nb.types.base import Answer, Request
+from skytells_nb.errors import InvalidResponseError
+from skytells_nb.types.base import RequestModel, ResponseModel
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +26,7 @@ MAX_REQUEST_TOKENS = 300_000
 """Tokens in one request that the service's upstream takes."""
 
 
-class EmbeddingRequest(Request):
+class EmbeddingRequest(RequestModel):
     """Body of ``POST /embeddings``."""
 
     model: str
@@ -36,7 +36,7 @@ class EmbeddingRequest(Request):
     user: str | None = None
 
 
-class EmbeddingUsage(Answer):
+class EmbeddingUsage(ResponseModel):
     prompt_tokens: int = 0
     total_tokens: int = 0
 
@@ -55,7 +55,7 @@ class EmbeddingRow(TypedDict):
     index: NotRequired[int]
 
 
-class Embedding(Answer):
+class Embedding(ResponseModel):
     """One vector: base64 of little-endian float32, or a list of numbers."""
 
     object: str = "embedding"
@@ -69,7 +69,7 @@ class Embedding(Answer):
         return base64.b64encode(self.vector).decode("ascii") if isinstance(self.vector, bytes) else self.vector
 
 
-class EmbeddingResponse(Answer):
+class EmbeddingResponse(ResponseModel):
     """A whole answer; ``matrix`` holds its vectors."""
 
     object: str = "list"
@@ -95,8 +95,8 @@ class EmbeddingResponse(Answer):
     def matrix(self) -> NDArray[np.float32]:
         """The vectors in the order of the input, float32 (n, d).
 
-        Raises AnswerError where the answer cannot be trusted: an index missing, repeated or out of range, vectors of
-        different lengths, bytes that are not float32, values that are not finite.
+        Raises InvalidResponseError where the answer cannot be trusted: an index missing, repeated or out of range,
+        vectors of different lengths, bytes that are not float32, values that are not finite.
         """
         matrix, finite = self.checked
         if not finite.all():
@@ -105,7 +105,7 @@ class EmbeddingResponse(Answer):
 
     @cached_property
     def checked(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """``matrix``, and which of its rows are finite, (n,); raises AnswerError for every other fault."""
+        """``matrix``, and which of its rows are finite, (n,); raises InvalidResponseError for every other fault."""
         import numpy as np
 
         n = len(self.rows)
@@ -158,13 +158,13 @@ class EmbeddingResponse(Answer):
         yield "data", f"{len(self.rows)} vectors"
         yield "usage", self.usage
 
-    def _distrust(self, what: str) -> AnswerError:
-        return AnswerError(f"The embeddings cannot be used: {what}.", request_id=self._request_id)
+    def _distrust(self, what: str) -> InvalidResponseError:
+        return InvalidResponseError(f"The embeddings cannot be used: {what}.", request_id=self._request_id)
 
 
-def answer_count_error(expected: int, got: int, request_id: str | None) -> AnswerError:
+def answer_count_error(expected: int, got: int, request_id: str | None) -> InvalidResponseError:
     """The error for an answer with more or fewer vectors than inputs."""
-    return AnswerError(
+    return InvalidResponseError(
         f"The embeddings cannot be used: {expected} inputs were sent and {got} vectors came back.",
         request_id=request_id,
     )

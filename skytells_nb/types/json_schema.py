@@ -29,14 +29,14 @@ class _Sent(GenerateJsonSchema):
         return numbers[0] if numbers else made
 
 
-def named_schema(model: type[pydantic.BaseModel]) -> dict[str, Any]:
+def named_json_schema(model: type[pydantic.BaseModel]) -> dict[str, Any]:
     """Name, strictness and schema, as both APIs take them; raises InputError like ``sent_schema``."""
     # The name of a generic model has brackets, which the service refuses.
     kept = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in model.__name__)
-    return {"name": kept[:LONGEST_NAME], "strict": True, "schema": sent_schema(model)}
+    return {"name": kept[:LONGEST_NAME], "strict": True, "schema": to_strict_json_schema(model)}
 
 
-def sent_schema(model: type[pydantic.BaseModel]) -> dict[str, Any]:
+def to_strict_json_schema(model: type[pydantic.BaseModel]) -> dict[str, Any]:
     """The JSON schema to hold a service to, as strict mode wants it: objects closed, every property required.
 
     Raises InputError for a model with a type that no JSON can hold.

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from skytells_nb.types.base import Answer
+from skytells_nb.types.base import ResponseModel
 
 DEFAULT_MODEL = "deepbrain-router"
 DEFAULT_EMBEDDING_MODEL = "skytells-embed-3-small"
@@ -34,26 +34,26 @@ LISTED_PRICES = {
 }
 
 
-class Vendor(Answer):
+class Vendor(ResponseModel):
     name: str = ""
     slug: str = ""
     verified: bool | None = None
 
 
-class PriceCriterion(Answer):
+class PriceCriterion(ResponseModel):
     field: str = ""
     billable_price: float | None = None
     unit: str | None = None
 
 
-class Pricing(Answer):
+class Pricing(ResponseModel):
     amount: float | None = None
     currency: str | None = None
     unit: str | None = None
     criterias: list[PriceCriterion] | None = None
 
 
-class Model(Answer):
+class Model(ResponseModel):
     """One entry of the catalogue; ``namespace`` is the name to pass as ``model``."""
 
     name: str = ""

@@ -6,14 +6,14 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr
 
-from skytells_nb.types.base import Answer, Request
+from skytells_nb.types.base import RequestModel, ResponseModel
 from skytells_nb.types.safety import ContentFilter, Finding, Safety, Source, findings
 
 TERMINAL_EVENTS = ("response.completed", "response.incomplete", "response.failed")
 """Events after which a stream is over; an ``error`` event ends it too."""
 
 
-class ResponsesRequest(Request):
+class ResponsesRequest(RequestModel):
     """Body of ``POST /responses``; parameters not named here pass through unchanged."""
 
     model: str
@@ -37,7 +37,7 @@ class ResponsesRequest(Request):
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
 
 
-class ContentPart(Answer):
+class ContentPart(ResponseModel):
     """One part of a message's content."""
 
     type: str = "output_text"
@@ -46,7 +46,7 @@ class ContentPart(Answer):
     annotations: list[Any] = Field(default_factory=list)
 
 
-class OutputItem(Answer):
+class OutputItem(ResponseModel):
     """One item of ``output``: a message, reasoning (no content), a function call, or a kind we do not know.
 
     Fields that its kind does not have are empty.
@@ -63,7 +63,7 @@ class OutputItem(Answer):
     arguments: str = ""
 
 
-class ResponsesUsage(Answer):
+class ResponsesUsage(ResponseModel):
     """Tokens of one exchange; reasoning tokens are part of ``output_tokens``."""
 
     input_tokens: int = 0
@@ -73,7 +73,7 @@ class ResponsesUsage(Answer):
     output_tokens_details: dict[str, Any] = Field(default_factory=dict)
 
 
-class Response(Answer):
+class Response(ResponseModel):
     """A whole answer. ``str(answer)`` is its text."""
 
     id: str = ""
@@ -139,7 +139,7 @@ class Response(Answer):
         return self.output_text
 
 
-class ResponseEvent(Answer):
+class ResponseEvent(ResponseModel):
     """One event of a stream, known or not: ``type`` says which, the fields that it does not have are ``None``."""
 
     type: str = ""

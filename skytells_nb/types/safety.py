@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeGuard
 
 from pydantic import Field
 
-from skytells_nb.types.base import Answer
+from skytells_nb.types.base import ResponseModel
 
 Source = Literal["prompt", "completion"]
 
@@ -162,14 +162,14 @@ def _any_filtered(entries: Any) -> bool:
     return isinstance(entries, list) and any(isinstance(e, Mapping) and bool(e.get("filtered")) for e in entries)
 
 
-class PromptFilterResult(Answer):
+class PromptFilterResult(ResponseModel):
     """Chat: the verdict on one prompt, at the root of the answer."""
 
     prompt_index: int = 0
     content_filter_results: dict[str, Any] | None = None
 
 
-class ContentFilter(Answer):
+class ContentFilter(ResponseModel):
     """Responses: one verdict, on the prompt or on the completion."""
 
     blocked: bool = False

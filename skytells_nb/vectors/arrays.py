@@ -10,7 +10,7 @@ from skytells_nb.errors import InputError
 Floats = NDArray[np.float32]
 
 
-Places = NDArray[np.int64]
+Indices = NDArray[np.int64]
 
 
 BLOCK_NUMBERS = 16_000_000
@@ -26,7 +26,7 @@ def check_dimensions(left: Floats, left_name: str, right: Floats, right_name: st
         )
 
 
-def unit(matrix: Floats) -> Floats:
+def unit_vectors(matrix: Floats) -> Floats:
     """The rows at length one; rows of zeros stay as they are."""
     made = np.empty_like(matrix)
     step = max(1, BLOCK_NUMBERS // max(matrix.shape[1], 1))

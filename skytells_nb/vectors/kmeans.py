@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skytells_nb.vectors.arrays import BLOCK_NUMBERS, Floats, Places, unit
+from skytells_nb.vectors.arrays import BLOCK_NUMBERS, Floats, Indices, unit_vectors
 from skytells_nb.vectors.neighbors import cosines
 
 SEED = 42
@@ -28,7 +28,7 @@ SAME = 1e-6
 class Clusters:
     """For each vector the number (n,) of its centre and its cosine with it, float32 (n,); the centres (k, d)."""
 
-    label: Places
+    label: Indices
     score: Floats
     centres: Floats
 
@@ -79,7 +79,7 @@ def _apart(matrix: Floats, centres: Floats) -> float:
     return len(matrix) - float(_assigned(matrix, centres).score.sum(dtype=np.float64))
 
 
-def _distances(matrix: Floats, rows: Sequence[int] | Places) -> Floats:
+def _distances(matrix: Floats, rows: Sequence[int] | Indices) -> Floats:
     """The cosine distances (n, r) of all vectors to those of these rows; 0 between equal ones."""
     apart = 1 - matrix @ matrix[rows].T
     apart[apart < SAME] = 0
@@ -117,7 +117,7 @@ def _means(matrix: Floats, found: Clusters) -> Floats:
         sums += (found.label[here, None] == numbers).T.astype(np.float32) @ matrix[here]
     empty = np.flatnonzero(np.bincount(found.label, minlength=len(numbers)) == 0)
     sums[empty] = matrix[np.argsort(found.score, kind="stable")[: len(empty)]]
-    return unit(sums)
+    return unit_vectors(sums)
 
 
 def _blocks(matrix: Floats) -> Iterator[slice]:
@@ -140,7 +140,7 @@ MOST_CLUSTERS = 20
 SILHOUETTE_ROWS = 2000
 
 
-def number_of_clusters(matrix: Floats) -> int:
+def choose_n_clusters(matrix: Floats) -> int:
     """The number from 2 to 20 whose clusters have the highest mean silhouette on a sample of 2,000 unit vectors.
 
     1 where none is above zero: fewer than three vectors, or all alike.
@@ -156,7 +156,7 @@ def number_of_clusters(matrix: Floats) -> int:
     return number
 
 
-def silhouette(apart: Floats, label: Places) -> float:
+def silhouette(apart: Floats, label: Indices) -> float:
     """The mean silhouette of labels from 0 on, by the distances (n, n) of all pairs.
 
     That of a vector is (b - a) / max(a, b): a is its mean distance to the others of its cluster, b that to the nearest

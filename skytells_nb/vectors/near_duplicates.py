@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skytells_nb.vectors.arrays import Floats, Places
+from skytells_nb.vectors.arrays import Floats, Indices
 from skytells_nb.vectors.neighbors import EXACTNESS, ROUNDING, cosines
 
 HEAD = 64
@@ -18,7 +18,7 @@ MOST_CANDIDATES = 0.002
 """Share of pairs up to which looking at the candidates one by one costs less than the whole product."""
 
 
-def short_form(matrix: Floats, floor: float) -> Floats | None:
+def truncated_upper_bound(matrix: Floats, floor: float) -> Floats | None:
     """Vectors (n, HEAD + 1) whose products bound the cosines of unit vectors from above.
 
     They are the coordinates along the directions that hold most of a sample, and the length of the rest: by Cauchy and
@@ -46,7 +46,7 @@ BLOCK_LEADERS = 8192
 class Groups:
     """For each vector the position (n,) of its representative, and its cosine with it, float32 (n,)."""
 
-    representative: Places
+    representative: Indices
     score: Floats
 
 
@@ -83,7 +83,7 @@ def near_duplicates(matrix: Floats, threshold: float) -> Groups:
     return Groups(representative, score)
 
 
-def _fresh(block: Floats, free: Places, floor: float) -> Places:
+def _fresh(block: Floats, free: Indices, floor: float) -> Indices:
     """Which of the free rows of a block are representatives, one after the other."""
     near = block[free] @ block[free].T >= floor
     taken = np.zeros(len(free), dtype=bool)
@@ -101,20 +101,20 @@ class _Leaders:
     def __init__(self, matrix: Floats, floor: float) -> None:
         self._matrix = matrix
         self._floor = floor
-        self._short = short_form(matrix, floor)
+        self._short = truncated_upper_bound(matrix, floor)
         self._rows = np.empty(len(matrix), dtype=np.int64)
         self._count = 0
         # Memory that is not written is not taken.
         self._form = matrix if self._short is None else self._short
         self._side = np.empty_like(self._form)
 
-    def add(self, rows: Places) -> None:
+    def add(self, rows: Indices) -> None:
         here = slice(self._count, self._count + len(rows))
         self._rows[here] = rows
         self._side[here] = self._form[rows]
         self._count += len(rows)
 
-    def nearest(self, rows: Places) -> tuple[NDArray[Any], Places]:
+    def nearest(self, rows: Indices) -> tuple[NDArray[Any], Indices]:
         """The highest cosine (m,) of each row with a representative, and which row that is.
 
         Below the floor it may be any lower number.
@@ -134,7 +134,7 @@ class _Leaders:
                 self._look(rows, near, self._rows[start + leaders], best, at)
         return best, at
 
-    def _look(self, rows: Places, near: Places, leaders: Places, best: NDArray[Any], at: Places) -> None:
+    def _look(self, rows: Indices, near: Indices, leaders: Indices, best: NDArray[Any], at: Indices) -> None:
         """Take the exact cosines of these pairs into account."""
         for first in range(0, len(near), BLOCK_ROWS * 8):
             part = slice(first, first + BLOCK_ROWS * 8)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from skytells_nb.vectors.arrays import BLOCK_NUMBERS, Floats, Places
+from skytells_nb.vectors.arrays import BLOCK_NUMBERS, Floats, Indices
 
 SPARE_CANDIDATES = 5
 PLACE_NEIGHBOURS = 5
@@ -14,7 +14,7 @@ PLACE_NEIGHBOURS = 5
 
 def nearest_by_distance(
     queries: Floats, known: Floats, k: int, *, own: bool = False, tell: Callable[[int], None] | None = None
-) -> tuple[Places, Floats]:
+) -> tuple[Indices, Floats]:
     """Positions (q, k) of the ``k`` nearest known vectors by Euclidean distance, the nearest first, and the distances.
 
     ``own`` says that the queries are the known vectors: each then comes first among its own neighbours. ``tell`` is
@@ -85,7 +85,7 @@ MOST_TIES = 1000
 """Candidates beyond ``k`` that are compared exactly."""
 
 
-def nearest_by_cosine(queries: Floats, known: Floats, k: int) -> tuple[Places, Floats]:
+def nearest_by_cosine(queries: Floats, known: Floats, k: int) -> tuple[Indices, Floats]:
     """Positions (q, min(k, n)) of the known vectors with the highest cosine, best first, and the cosines.
 
     Both sides are of length one. Equal vectors have equal cosines, and of those the earlier comes first.

@@ -13,7 +13,7 @@ _FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})(.*)")
 _ITEM = re.compile(r"(?:[-*+]|\d{1,9}[.)])(?:\s|$)")
 
 
-class Blocks:
+class MarkdownBlocks:
     """The borders in one part of a text, found line by line as it grows.
 
     ``fence`` is the opening line of the code block in which the part begins, or nothing.
@@ -70,7 +70,7 @@ FORCED_SEAL = 4
 """Where no blank line came by so many times the size either, the cut is made at the end of a line."""
 
 
-class Part:
+class TextSegment:
     """Text that grows; ``fence`` is the opening line of the code block that it begins in, or nothing.
 
     With the format ``code`` each piece is in the language that comes with it.
@@ -88,7 +88,7 @@ class Part:
         self._remote_images = remote_images
         self._languages: list[tuple[int, str]] = []
         self._fence = fence
-        self._blocks = Blocks(fence)
+        self._blocks = MarkdownBlocks(fence)
         self._settled = 0
         self._settled_page = ""
 
@@ -120,7 +120,7 @@ class Part:
                 return coloured(self._runs(0, len(self.text)))
         return safe_html(self._opening + self.text, remote_images=self._remote_images)
 
-    def cut(self, wanted: int) -> tuple[Part, Part] | None:
+    def cut(self, wanted: int) -> tuple[TextSegment, TextSegment] | None:
         """What stands by itself, and the rest; ``None`` where the text should go on growing, as up to ``wanted``
         characters.
         """
@@ -143,9 +143,9 @@ class Part:
                 part.add(piece, language)
         return head, rest
 
-    def renewed(self, fence: str = "") -> Part:
+    def renewed(self, fence: str = "") -> TextSegment:
         """An empty one of the same kind."""
-        return Part(self._format, fence, remote_images=self._remote_images)
+        return TextSegment(self._format, fence, remote_images=self._remote_images)
 
     def _runs(self, start: int, stop: int) -> Iterator[tuple[str, str]]:
         """The text between two places, by language."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 from skytells_nb.widgets.display import Mode, Publish, cell_publish, display_mode, new_display_id
-from skytells_nb.widgets.growing_text import Format, Part, split_at_lines
+from skytells_nb.widgets.growing_text import Format, TextSegment, split_at_lines
 from skytells_nb.widgets.safe_html import escape, plain
 
 MIN_INTERVAL_S = 1 / 8
@@ -39,7 +39,7 @@ TRICKLE_CHARS_PER_S = 5_000
 _UNFINISHED_ESCAPE = re.compile(r"(?:\r|\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]{0,500})?)\Z")
 
 
-class Live:
+class StreamingOutput:
     """Text that grows in the output of the running cell.
 
     ``write`` takes the next piece, ``close`` shows the final state with ``notes`` under it; nothing is sent after that.
@@ -78,7 +78,7 @@ class Live:
         self._over = threading.Event()
         self._parts: list[str] = []
         self._tail = ""
-        self._part = Part(format, remote_images=remote_images)
+        self._part = TextSegment(format, remote_images=remote_images)
         self._sealed: list[str] = []
         self._pending = False
         self._due = clock()
@@ -90,7 +90,7 @@ class Live:
         self._waited, self._returned = 0.0, clock()
         self._counted, self._counted_from = 0, self._returned
 
-    def __enter__(self) -> Live:
+    def __enter__(self) -> StreamingOutput:
         return self
 
     def __exit__(self, *problem: object) -> None:

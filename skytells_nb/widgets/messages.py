@@ -38,7 +38,7 @@ ENDINGS = frozenset({*_BEFORE_THE_END, "content_filter", "length", "tool_calls"}
 
 
 @dataclass(frozen=True, slots=True)
-class Steps:
+class NextSteps:
     """What doing something is called at one door; each a clause that goes on with "then" or ends."""
 
     again: str
@@ -83,7 +83,7 @@ def kept(text: bool) -> str:
     return "what came is above" if text else "nothing had come"
 
 
-def next_step(problem: Exception, steps: Steps) -> str:
+def next_step(problem: Exception, steps: NextSteps) -> str:
     """What to do after an error, in a line; empty where its message says it or nothing helps."""
     match problem:
         case ContentPolicyError():

@@ -16,7 +16,7 @@ from serving import KEY, Exchange, serving
 
 import skytells_nb as sky
 from skytells_nb.errors import InputError, SkytellsWarning
-from skytells_nb.local.api.rate_limits import Limits
+from skytells_nb.local.api.rate_limits import LimitOptions
 from skytells_nb.local.generation.generator import ContextTooLong
 from skytells_nb.local.server import LocalServer
 
@@ -293,7 +293,7 @@ def test_what_was_answered_is_not_paid_for_again_with_another_k(tmp_path: Path) 
 
 def test_under_a_limit_of_requests_packing_sends_that_many_times_fewer(tmp_path: Path) -> None:
     frame = pd.DataFrame({"t": [f"word {n}" for n in range(200)]})
-    limits = Limits(requests=5, window=1.0)
+    limits = LimitOptions(requests=5, window=1.0)
     with served(generator=RowsGenerator(), limits=limits) as server, connected(server, tmp_path / "c.sqlite"):
         out = frame.skytells.complete("{t}", rows_per_request=50, progress=False)
         assert settled(server, "chat").answered == 4

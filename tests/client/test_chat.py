@@ -12,10 +12,10 @@ from serving import KEY, serving
 
 from skytells_nb.client.client import Skytells
 from skytells_nb.errors import (
-    AnswerError,
     APIError,
     AuthenticationError,
     InputError,
+    InvalidResponseError,
     RateLimitError,
     ServerError,
 )
@@ -176,7 +176,7 @@ def test_an_error_that_comes_with_status_200_is_an_error(body: dict[str, Any], k
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"null", "<html>Log in</html>"])
 def test_an_answer_that_is_not_json_is_not_trusted(body: Any) -> None:
-    with replying(body, x_request_id="req_e") as (client, _), pytest.raises(AnswerError, match="req_e"):
+    with replying(body, x_request_id="req_e") as (client, _), pytest.raises(InvalidResponseError, match="req_e"):
         client.chat.completions.create(**ASK)
 
 
@@ -184,7 +184,7 @@ def test_an_answer_that_is_not_json_is_not_trusted(body: Any) -> None:
 def test_json_that_is_no_chat_is_not_trusted(body: Any) -> None:
     with (
         replying(json.dumps(body).encode(), x_request_id="req_e") as (client, _),
-        pytest.raises(AnswerError, match=r"not a ChatCompletion.*req_e"),
+        pytest.raises(InvalidResponseError, match=r"not a ChatCompletion.*req_e"),
     ):
         client.chat.completions.create(**ASK)
 

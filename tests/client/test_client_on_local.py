@@ -11,7 +11,7 @@ from local_fakes import HashEmbedder, fake_server
 
 from skytells_nb import errors
 from skytells_nb.client.client import Skytells
-from skytells_nb.client.streaming import AnswerStream
+from skytells_nb.client.streaming import Stream
 from skytells_nb.client.transport.transport import Timeouts
 from skytells_nb.local.errors import CATALOGUE
 from skytells_nb.local.faults import Faults
@@ -146,7 +146,7 @@ def test_a_blocked_prompt_is_a_content_policy_error(faults: str) -> None:
 def test_a_filtered_completion_says_so(filtering: str, stream: bool) -> None:
     with spoilt(f"filter_completion={filtering}") as server:
         given = client_of(server).chat.completions.create(model="gpt-5", messages=PLAIN, stream=stream)
-        answer = given.final if isinstance(given, AnswerStream) else given
+        answer = given.final if isinstance(given, Stream) else given
         assert answer.safety.filtered
 
 
@@ -190,7 +190,7 @@ def test_a_connection_that_breaks_is_lost(cut: str) -> None:
 
 @pytest.mark.parametrize("faults", ["wrong_count", "nan", "bad_index", "bad_base64"])
 def test_vectors_that_cannot_be_right_are_not_given(faults: str) -> None:
-    with spoilt(faults) as server, pytest.raises(errors.AnswerError):
+    with spoilt(faults) as server, pytest.raises(errors.InvalidResponseError):
         _ = client_of(server).embeddings.create(model="skytells-embed-3-small", input=["a", "b", "c"]).matrix
 
 

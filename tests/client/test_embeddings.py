@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from serving import KEY, Exchange, serving
 
 from skytells_nb.client.client import Skytells
-from skytells_nb.errors import AnswerError, AuthenticationError, BadRequestError, InputError
+from skytells_nb.errors import AuthenticationError, BadRequestError, InputError, InvalidResponseError
 from skytells_nb.types.embeddings import EmbeddingResponse, embedding_item
 
 ROWS = np.array([[0.25, -1.5], [3.0, 4.0], [5.0, 6.0]], dtype=np.float32)
@@ -134,7 +134,7 @@ def test_dimensions_are_a_whole_number_above_zero(dimensions: Any) -> None:
 )
 def test_vectors_that_cannot_be_right_are_not_given(answer: dict[str, Any], why: str) -> None:
     got = embed(answer)
-    with pytest.raises(AnswerError, match=rf"{why}.*req_v"):
+    with pytest.raises(InvalidResponseError, match=rf"{why}.*req_v"):
         _ = got.matrix
 
 
@@ -142,19 +142,19 @@ def test_entries_without_an_index_are_not_guessed() -> None:
     answer = body((0, encoded([1])), (0, encoded([2])))
     for entry in answer["data"]:
         del entry["index"]
-    with pytest.raises(AnswerError, match="twice"):
+    with pytest.raises(InvalidResponseError, match="twice"):
         _ = embed(answer, ["a", "b"]).matrix
 
 
 @pytest.mark.parametrize("count", [0, 2, 4])
 def test_a_wrong_number_of_vectors_is_an_answer_error(count: int) -> None:
-    with pytest.raises(AnswerError, match=f"3 inputs were sent and {count} vectors came back.*req_v"):
+    with pytest.raises(InvalidResponseError, match=f"3 inputs were sent and {count} vectors came back.*req_v"):
         embed(body(*((i, encoded([1])) for i in range(count))))
 
 
 @pytest.mark.parametrize("bad", [None, 5, ["a"], [None], {"x": 1}])
 def test_an_entry_that_is_no_vector_is_an_answer_error(bad: Any) -> None:
-    with pytest.raises(AnswerError, match="not a EmbeddingResponse") as caught:
+    with pytest.raises(InvalidResponseError, match="not a EmbeddingResponse") as caught:
         embed(body((0, bad)), "a")
     assert len(str(caught.value)) < 300
 
@@ -244,6 +244,6 @@ def test_a_null_counts_as_missing() -> None:
 def test_what_is_no_json_is_an_answer_error() -> None:
     with (
         serving(lambda e: e.reply(b'{"data": [', x_request_id="req_v")) as server,
-        pytest.raises(AnswerError, match=r"not JSON.*req_v"),
+        pytest.raises(InvalidResponseError, match=r"not JSON.*req_v"),
     ):
         Skytells(KEY, base_url=server.url).embeddings.create(model="m", input="a")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from answers import replying
 
-from skytells_nb.errors import AnswerError, AuthenticationError, InputError, ModelNotFoundError
+from skytells_nb.errors import AuthenticationError, InputError, InvalidResponseError, ModelNotFoundError
 from skytells_nb.types.models import LISTED_PRICES, Model, Price
 
 ROUTER = {
@@ -56,7 +56,7 @@ def test_fields_that_are_null_or_missing_count_as_missing() -> None:
 
 @pytest.mark.parametrize("body", [{}, {"data": None}, {"data": 5}, 5, ["text"], [[]]])
 def test_what_is_no_catalogue_is_not_trusted(body: Any) -> None:
-    with replying(body) as (client, _), pytest.raises(AnswerError):
+    with replying(body) as (client, _), pytest.raises(InvalidResponseError):
         client.models.list()
 
 

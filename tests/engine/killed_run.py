@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import skytells_nb as sky
+from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import completion_job, embedding_job
-from skytells_nb.engine.operations.requests import Completed
 
 JOBS = {"chat": completion_job("gpt-5"), "embeddings": embedding_job("skytells-embed-3-small")}
 
@@ -25,7 +25,7 @@ def run(endpoint: str, texts: str, key: str, done: str, **connection: Any) -> No
     session = sky.connect(key, **connection)
     outcome = session.engine.run(JOBS[endpoint], json.loads(Path(texts).read_text("utf-8")))
     session.close()
-    answers = [value and Completed.from_bytes(value).text for value in outcome.values if endpoint == "chat"]
+    answers = [value and CachedCompletion.from_bytes(value).text for value in outcome.values if endpoint == "chat"]
     written = Path(f"{done}.part")
     written.write_text(json.dumps(answers), encoding="utf-8")
     written.rename(done)

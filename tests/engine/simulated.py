@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from skytells_nb.client.transport.rate_limits import read_limits, read_retry_after
-from skytells_nb.engine.rate_limit.limiter import Pacer
-from skytells_nb.local.api.rate_limits import Account, Admission, Limits
+from skytells_nb.engine.rate_limit.limiter import RateLimiter
+from skytells_nb.local.api.rate_limits import Account, Admission, LimitOptions
 
 NETWORK_S = 0.002
 WAKE_S = 0.001
@@ -31,7 +31,7 @@ class Clock:
 class Process:
     """One process: its pacer, what it has left to send, and the times at which its requests came to the service."""
 
-    pacer: Pacer
+    pacer: RateLimiter
     rows: float
     starts: float
     ends: float
@@ -46,7 +46,7 @@ class Simulation:
 
     def __init__(
         self,
-        limits: Limits,
+        limits: LimitOptions,
         processes: int = 1,
         *,
         latency: float = 0.05,
@@ -68,7 +68,7 @@ class Simulation:
         self._numbers = itertools.count()
         self.processes = [
             Process(
-                Pacer(max_in_flight=max_in_flight, clock=self.clock, jitter=random.Random(seed + number).random),
+                RateLimiter(max_in_flight=max_in_flight, clock=self.clock, jitter=random.Random(seed + number).random),
                 rows,
                 1000.0 + (starts[number] if starts else 0.05 * self.random.random()),
                 1000.0 + (ends[number] if ends else math.inf),

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import threading
 
-from skytells_nb.engine.retry import FIRST_PAUSE_S, FREE_RETRIES, RETRIES_PER_ANSWER, TRIPS_AFTER, Breaker
+from skytells_nb.engine.retry import FIRST_PAUSE_S, FREE_RETRIES, RETRIES_PER_ANSWER, TRIPS_AFTER, CircuitBreaker
 from skytells_nb.errors import (
-    AnswerError,
     BadRequestError,
     ConnectError,
     ConnectionLostError,
+    InvalidResponseError,
     RequestTimeoutError,
     SkytellsError,
     api_error,
@@ -27,7 +27,7 @@ class Clock:
         return self.now
 
 
-def trip(breaker: Breaker, problem: SkytellsError = LOST) -> str | None:
+def trip(breaker: CircuitBreaker, problem: SkytellsError = LOST) -> str | None:
     """Fail until it opens; what the last failure says."""
     return [breaker.failed(problem) for _ in range(TRIPS_AFTER)][-1]
 
@@ -36,7 +36,7 @@ def no() -> bool:
     return False
 
 
-def waits(breaker: Breaker) -> bool:
+def waits(breaker: CircuitBreaker) -> bool:
     """Whether a thread that wants to try is held back; it gives up at its third look."""
     looks: list[bool] = []
 
@@ -48,7 +48,7 @@ def waits(breaker: Breaker) -> bool:
 
 
 def test_it_opens_after_so_many_failures_in_a_row() -> None:
-    breaker = Breaker(clock=Clock())
+    breaker = CircuitBreaker(clock=Clock())
     for _ in range(TRIPS_AFTER - 1):
         breaker.failed(LOST)
     assert not breaker.open
@@ -57,8 +57,12 @@ def test_it_opens_after_so_many_failures_in_a_row() -> None:
 
 
 def test_an_answer_or_a_refusal_between_them_starts_the_count_again() -> None:
-    for good in (Breaker.answered, lambda b: b.failed(api_error(400, None)), lambda b: b.failed(api_error(429, None))):
-        breaker = Breaker(clock=Clock())
+    for good in (
+        CircuitBreaker.answered,
+        lambda b: b.failed(api_error(400, None)),
+        lambda b: b.failed(api_error(429, None)),
+    ):
+        breaker = CircuitBreaker(clock=Clock())
         for _ in range(TRIPS_AFTER - 1):
             breaker.failed(LOST)
         good(breaker)
@@ -68,7 +72,7 @@ def test_an_answer_or_a_refusal_between_them_starts_the_count_again() -> None:
 
 def test_an_open_one_lets_one_probe_through_after_a_pause() -> None:
     clock = Clock()
-    breaker = Breaker(clock=clock)
+    breaker = CircuitBreaker(clock=clock)
     trip(breaker)
     assert waits(breaker)
     clock.now += FIRST_PAUSE_S
@@ -83,7 +87,7 @@ def test_an_open_one_lets_one_probe_through_after_a_pause() -> None:
 
 def test_a_good_probe_closes_it_for_all() -> None:
     clock = Clock()
-    breaker = Breaker(clock=clock)
+    breaker = CircuitBreaker(clock=clock)
     trip(breaker)
     clock.now += FIRST_PAUSE_S
     assert breaker.enter(no)
@@ -95,7 +99,7 @@ def test_a_good_probe_closes_it_for_all() -> None:
 
 def test_probes_that_fail_are_further_and_further_apart_and_then_the_service_is_down() -> None:
     clock = Clock()
-    breaker = Breaker(probes=3, clock=clock)
+    breaker = CircuitBreaker(probes=3, clock=clock)
     trip(breaker)
     times, said = [], None
     while said is None:
@@ -108,16 +112,16 @@ def test_probes_that_fail_are_further_and_further_apart_and_then_the_service_is_
 
 
 def test_no_probe_where_each_try_was_paid_for() -> None:
-    assert "seems to be down" in str(trip(Breaker(clock=Clock()), AnswerError("nonsense")))
+    assert "seems to be down" in str(trip(CircuitBreaker(clock=Clock()), InvalidResponseError("nonsense")))
 
 
 def test_no_probe_where_nothing_was_ever_reached() -> None:
-    assert "seems to be down" in str(trip(Breaker(clock=Clock()), ConnectError("refused")))
+    assert "seems to be down" in str(trip(CircuitBreaker(clock=Clock()), ConnectError("refused")))
 
 
 def test_a_silent_service_is_probed_once() -> None:
     clock = Clock()
-    breaker = Breaker(clock=clock)
+    breaker = CircuitBreaker(clock=clock)
     silent = RequestTimeoutError("silent")
     assert trip(breaker, silent) is None
     clock.now += FIRST_PAUSE_S
@@ -126,12 +130,12 @@ def test_a_silent_service_is_probed_once() -> None:
 
 
 def test_what_refuses_is_not_down() -> None:
-    breaker = Breaker(clock=Clock())
+    breaker = CircuitBreaker(clock=Clock())
     assert [breaker.failed(BadRequestError("no", status=400)) for _ in range(50)] == [None] * 50
 
 
 def test_tries_are_made_again_in_proportion_to_the_answers() -> None:
-    breaker = Breaker(clock=Clock())
+    breaker = CircuitBreaker(clock=Clock())
     for _ in range(100):
         breaker.answered()
     allowed = 0

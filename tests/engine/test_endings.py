@@ -16,15 +16,15 @@ from local_fakes import EchoGenerator
 from served import connected, served, settled
 
 from skytells_nb.cache.memory import MemoryStore
+from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import completion_job
-from skytells_nb.engine.operations.requests import Completed
 from skytells_nb.engine.report import Progress, Report
-from skytells_nb.engine.results import Outcome
+from skytells_nb.engine.results import RunResult
 from skytells_nb.errors import (
     BudgetExceededError,
-    CancelledError,
     ContentPolicyError,
     Interrupted,
+    RequestCancelledError,
     RowError,
     ServerError,
     SkytellsError,
@@ -34,9 +34,9 @@ JOB = completion_job("gpt-5")
 ROWS = [None, "", "say 0", *(f"say {n}" for n in range(40))]
 
 
-def texts(outcome: Outcome) -> list[str | None]:
+def texts(outcome: RunResult) -> list[str | None]:
     """The answer of each row."""
-    answers = [None if value is None else Completed.from_bytes(value).text for value in outcome.values]
+    answers = [None if value is None else CachedCompletion.from_bytes(value).text for value in outcome.values]
     return [None if number < 0 else answers[number] for number in outcome.answered]
 
 
@@ -132,7 +132,7 @@ def test_closing_the_session_ends_its_run_and_keeps_what_was_under_way(by: str, 
             if event.state == "running" and event.done >= 4 and not closing.ident:
                 closing.start() if by == "another thread" else session.close()
 
-        with pytest.raises(CancelledError, match="closed while this ran") as caught:
+        with pytest.raises(RequestCancelledError, match="closed while this ran") as caught:
             session.engine.run(JOB, [f"say {n}" for n in range(200)], listen=close_once_under_way)
         if closing.ident:
             closing.join(20)

@@ -11,9 +11,9 @@ import pytest
 from local_fakes import HashEmbedder, fake_server
 from served import KEY, connected, settled
 
+from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import completion_job, embedding_job
-from skytells_nb.engine.operations.requests import Completed
-from skytells_nb.local.api.rate_limits import Limits
+from skytells_nb.local.api.rate_limits import LimitOptions
 from skytells_nb.local.faults import Faults
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -46,11 +46,11 @@ FAULTS = Scattered(
     )
 )
 # Told by headers, the account has requests left, so that a refusal is no word on the rate.
-AMPLE = Limits(requests=100_000, window=60.0)
+AMPLE = LimitOptions(requests=100_000, window=60.0)
 
 
 @pytest.mark.parametrize("limits", [AMPLE, None], ids=["told", "untold"])
-def test_scattered_faults_lose_no_completion(tmp_path: Path, limits: Limits | None) -> None:
+def test_scattered_faults_lose_no_completion(tmp_path: Path, limits: LimitOptions | None) -> None:
     """1 % errors, 0.5 % cut connections, 2 % refusals: each row has its own answer, and each was paid for once."""
     texts = [f"say {n}" for n in range(ROWS)]
     with (
@@ -59,7 +59,7 @@ def test_scattered_faults_lose_no_completion(tmp_path: Path, limits: Limits | No
     ):
         outcome = session.engine.run(completion_job("gpt-5"), texts)
         counts = settled(server, "chat")
-    assert [value and Completed.from_bytes(value).text for value in outcome.values] == texts
+    assert [value and CachedCompletion.from_bytes(value).text for value in outcome.values] == texts
     assert (outcome.report.failed, outcome.report.sent, outcome.report.retries) == (0, ROWS, counts.requests - ROWS)
     assert (counts.answered, counts.repeated) == (ROWS, 0)
     assert counts.statuses[500] > ROWS // 200

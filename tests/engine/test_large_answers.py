@@ -17,7 +17,7 @@ from served import connected, served, settled
 
 from skytells_nb.cache.memory import MemoryStore
 from skytells_nb.engine.operations.jobs import EMBEDDING_LANES, READ_AT_ONCE, embedding_job
-from skytells_nb.errors import AnswerError
+from skytells_nb.errors import InvalidResponseError
 
 JOB = embedding_job("skytells-embed-3-small")
 A_REQUEST = 200
@@ -146,7 +146,7 @@ def test_large_answers_that_cannot_be_kept_end_the_run_and_are_not_asked_for_aga
         served(embedder=Narrow(), port=port) as server,
         connected(server, path, inputs_per_request=A_REQUEST) as session,
     ):
-        with pytest.raises(AnswerError, match="Vectors of 1536 and of 1024 dimensions"):
+        with pytest.raises(InvalidResponseError, match="Vectors of 1536 and of 1024 dimensions"):
             session.engine.run(embedding_job("skytells-embed-3-small"), TEXTS)
         counted = settled(server, "embeddings")
         assert counted.requests == counted.distinct / A_REQUEST

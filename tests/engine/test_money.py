@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from served import connected, served, settled
 
-from skytells_nb.engine.operations.jobs import Pace, completion_job, embedding_job
-from skytells_nb.engine.planning import LEAST, MOST, TokenScale
+from skytells_nb.engine.operations.jobs import RateOptions, completion_job, embedding_job
+from skytells_nb.engine.planning import LEAST, MOST, TokenCalibration
 from skytells_nb.errors import InputError
-from skytells_nb.local.api.rate_limits import Limits
+from skytells_nb.local.api.rate_limits import LimitOptions
 from skytells_nb.types.models import LISTED_PRICES
 
 JOB = completion_job("gpt-5")
@@ -20,7 +20,7 @@ EMBED = embedding_job("skytells-embed-3-small")
 
 
 def test_a_scale_says_nothing_before_it_has_seen_enough() -> None:
-    scale = TokenScale()
+    scale = TokenCalibration()
     scale.learn(10.0, 20)
     assert scale.factor is None
     scale.learn(90.0, 180)
@@ -28,14 +28,14 @@ def test_a_scale_says_nothing_before_it_has_seen_enough() -> None:
 
 
 def test_a_scale_stays_within_reason() -> None:
-    low, high = TokenScale(), TokenScale()
+    low, high = TokenCalibration(), TokenCalibration()
     low.learn(1000.0, 1)
     high.learn(1000.0, 100_000)
     assert (low.factor, high.factor) == (LEAST, MOST)
 
 
 def test_a_count_that_did_not_come_teaches_nothing() -> None:
-    scale = TokenScale()
+    scale = TokenCalibration()
     scale.learn(1000.0, 0)
     assert scale.factor is None
 
@@ -65,7 +65,7 @@ def test_an_estimate_takes_the_length_of_answers_from_those_it_has(tmp_path: Pat
 
 def test_an_estimate_says_how_long_it_takes_at_the_known_limit(tmp_path: Path) -> None:
     prompts = [f"say {n}" for n in range(500)]
-    limits = Limits(requests=100, window=60.0)
+    limits = LimitOptions(requests=100, window=60.0)
     with served(limits=limits) as server, connected(server, tmp_path / "c.sqlite") as session:
         assert session.engine.estimate(JOB, prompts).minutes is None
         session.engine.run(JOB, prompts[:2])
@@ -78,11 +78,11 @@ def test_an_estimate_says_how_long_it_takes_at_the_known_limit(tmp_path: Path) -
 
 def test_a_cap_of_requests_a_minute_is_kept(tmp_path: Path) -> None:
     with served() as server, connected(server, tmp_path / "c.sqlite") as session:
-        pace = Pace(requests_per_minute=600)
+        pace = RateOptions(requests_per_minute=600)
         report = session.engine.run(JOB, [f"say {n}" for n in range(16)], pace=pace).report
         assert report.answered == 16
         assert report.seconds > 1.0
-        session.engine.run(JOB, ["say more"], pace=Pace())
+        session.engine.run(JOB, ["say more"], pace=RateOptions())
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_cap_of_requests_a_minute_is_kept(tmp_path: Path) -> None:
 )
 def test_a_pace_that_is_none_is_refused(given: Any) -> None:
     with pytest.raises(InputError, match=next(iter(given))):
-        Pace(**given)
+        RateOptions(**given)
 
 
 def test_the_catalogue_prices_an_estimate(tmp_path: Path) -> None:

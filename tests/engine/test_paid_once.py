@@ -21,8 +21,8 @@ import pytest
 from local_fakes import HashEmbedder
 from served import connected, served, settled
 
+from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import completion_job, embedding_job
-from skytells_nb.engine.operations.requests import Completed
 from skytells_nb.local.api.stats import Counts
 from skytells_nb.local.server import LocalServer
 
@@ -153,7 +153,7 @@ def test_twenty_kills_of_a_completion_run_repeat_only_what_was_in_flight(tmp_pat
         with connected(server, runs.cache, max_in_flight=8) as session:
             outcome = session.engine.run(completion_job("gpt-5"), texts)
         counts = settled(server, "chat")
-    assert [value and Completed.from_bytes(value).text for value in outcome.values] == texts
+    assert [value and CachedCompletion.from_bytes(value).text for value in outcome.values] == texts
     assert outcome.report.sent <= 8
     assert counts.repeated <= counts.inputs - len(texts) <= 20 * 8
 

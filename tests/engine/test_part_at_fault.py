@@ -16,11 +16,11 @@ from local_fakes import HashEmbedder, fake_server
 from numpy.typing import NDArray
 from served import KEY, connected, served, settled
 
-from skytells_nb.engine.operations.jobs import Pace, completion_job, embedding_job
-from skytells_nb.engine.operations.requests import Completed
+from skytells_nb.engine.operations.cached import CachedCompletion
+from skytells_nb.engine.operations.jobs import RateOptions, completion_job, embedding_job
 from skytells_nb.engine.report import Progress
 from skytells_nb.engine.retry import RetryPolicy
-from skytells_nb.errors import AnswerError, BadRequestError, RowError, ServerError, SkytellsWarning
+from skytells_nb.errors import BadRequestError, InvalidResponseError, RowError, ServerError, SkytellsWarning
 from skytells_nb.local.faults import Faults
 
 JOB = completion_job("gpt-5")
@@ -50,7 +50,7 @@ def test_a_vector_that_is_not_finite_costs_its_own_row_only(tmp_path: Path) -> N
     with served(embedder=Flawed()) as server, connected(server, tmp_path / "c.sqlite") as session:
         outcome = session.engine.run(EMBED, texts, on_error="null")
         assert list(outcome.report.errors) == [7]
-        assert isinstance(outcome.report.errors[7], AnswerError)
+        assert isinstance(outcome.report.errors[7], InvalidResponseError)
         assert outcome.report.errors[7].request_id
         good = [n for n in range(40) if n != 7]
         expected = HashEmbedder().encode([texts[n] for n in good])
@@ -84,7 +84,7 @@ def test_a_few_rows_that_always_fail_are_no_dead_service(tmp_path: Path) -> None
         session.engine._retry = RetryPolicy(base=0.2)
         for _ in range(2):
             outcome = session.engine.run(JOB, prompts, on_error="null")
-            assert [Completed.from_bytes(v).text for v in outcome.values[:30] if v] == prompts[:30]
+            assert [CachedCompletion.from_bytes(v).text for v in outcome.values[:30] if v] == prompts[:30]
             assert [type(error) for error in outcome.report.errors.values()] == [ServerError, ServerError]
 
 
@@ -113,7 +113,7 @@ def test_a_blocked_prompt_counts_against_the_budget(tmp_path: Path) -> None:
 
 def test_an_estimate_leaves_the_pace_of_a_run_alone(tmp_path: Path) -> None:
     with served() as server, connected(server, tmp_path / "c.sqlite") as session:
-        pacer = session.engine._pacer(JOB, Pace(max_in_flight=3, requests_per_minute=30))
+        pacer = session.engine._pacer(JOB, RateOptions(max_in_flight=3, requests_per_minute=30))
         session.engine.estimate(JOB, ["say 1"])
         assert (pacer.max_in_flight, pacer.permitted) == (3, 0.5)
 
@@ -124,8 +124,8 @@ def test_a_forked_child_has_connections_of_its_own(tmp_path: Path) -> None:
 
     def ask(session: Any, who: str) -> bool:
         prompts = [f"{who} says {n}" for n in range(60)]
-        outcome = session.engine.run(JOB, prompts, pace=Pace(max_in_flight=2))
-        return [Completed.from_bytes(value).text for value in outcome.values if value] == prompts
+        outcome = session.engine.run(JOB, prompts, pace=RateOptions(max_in_flight=2))
+        return [CachedCompletion.from_bytes(value).text for value in outcome.values if value] == prompts
 
     with served("latency=0.005") as server, connected(server, tmp_path / "c.sqlite") as session:
         assert ask(session, "nobody")

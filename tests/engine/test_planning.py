@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skytells_nb.engine.planning import estimate_tokens, pack, plan, token_estimates
+from skytells_nb.engine.planning import estimate_tokens, pack_requests, plan, token_estimates
 
 texts = st.lists(st.one_of(st.none(), st.text(max_size=8)))
 
@@ -49,7 +49,7 @@ def test_text_that_may_fit_is_not_refused() -> None:
 @given(st.lists(st.integers(1, 500), min_size=1, max_size=60), st.integers(1, 20), st.integers(1, 1000))
 def test_packing_keeps_order_and_both_limits(sizes: list[int], max_items: int, max_tokens: int) -> None:
     numbers, tokens = np.arange(len(sizes)), np.array(sizes)
-    requests = pack(numbers, tokens, max_items=max_items, max_tokens=max_tokens)
+    requests = pack_requests(numbers, tokens, max_items=max_items, max_tokens=max_tokens)
     assert np.concatenate(requests).tolist() == numbers.tolist()
     for request in requests:
         assert 1 <= len(request) <= max_items

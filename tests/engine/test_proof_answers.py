@@ -11,7 +11,7 @@ from local_fakes import HashEmbedder, fake_server
 from served import KEY, connected, settled
 
 from skytells_nb.engine.operations.jobs import embedding_job
-from skytells_nb.errors import AnswerError
+from skytells_nb.errors import InvalidResponseError
 from skytells_nb.local.faults import Faults
 
 JOB = embedding_job("skytells-embed-3-small")
@@ -42,7 +42,7 @@ def test_an_answer_that_is_wrong_each_time_costs_its_own_rows_only(tmp_path: Pat
         assert np.array_equal(outcome.matrix[outcome.answered[good]], HashEmbedder().encode(TEXTS)[good])
         assert sorted(outcome.report.errors) == list(SPOILT)
         for error in outcome.report.errors.values():
-            assert isinstance(error, AnswerError)
+            assert isinstance(error, InvalidResponseError)
             assert error.request_id in wrong
             assert str(error.request_id) in str(error)
         origin = server.port

@@ -14,8 +14,8 @@ from local_fakes import fake_server
 from served import KEY, connected, served, settled
 
 import skytells_nb as sky
+from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import completion_job
-from skytells_nb.engine.operations.requests import Completed
 from skytells_nb.engine.report import Progress, Report
 from skytells_nb.engine.retry import RetryPolicy
 from skytells_nb.errors import (
@@ -27,7 +27,7 @@ from skytells_nb.errors import (
     RequestTimeoutError,
     TransportError,
 )
-from skytells_nb.local.api.rate_limits import Limits
+from skytells_nb.local.api.rate_limits import LimitOptions
 from skytells_nb.local.faults import Faults
 
 JOB = completion_job("gpt-5")
@@ -73,7 +73,7 @@ def test_an_account_closed_under_way_ends_the_run_at_once(tmp_path: Path, status
         counts = settled(server, "chat")
     assert outcome.report.sent == len(TEXTS) - faults.first
     assert (counts.distinct, counts.repeated) == (len(TEXTS), 0)
-    assert [value and Completed.from_bytes(value).text for value in outcome.values] == TEXTS
+    assert [value and CachedCompletion.from_bytes(value).text for value in outcome.values] == TEXTS
 
 
 @pytest.mark.timeout(240)
@@ -161,7 +161,7 @@ def test_a_wait_of_a_day_is_an_error_and_not_waited_for(tmp_path: Path) -> None:
 
 def test_a_limit_of_a_day_that_is_used_up_is_an_error_and_not_waited_for(tmp_path: Path) -> None:
     """Hardly anything is refused: the headers say it. All of the limit was used at once, and what came is kept."""
-    limits = Limits(30, 86_400.0)
+    limits = LimitOptions(30, 86_400.0)
     with served(limits=limits) as server, connected(server, tmp_path / "c.sqlite", max_in_flight=4) as session:
         with pytest.raises(
             RateLimitError, match=r"30 requests per 86400 s lets the next .* in about (720|1,4\d\d) min"

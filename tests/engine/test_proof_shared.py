@@ -12,8 +12,8 @@ import pytest
 from local_fakes import HashEmbedder
 from served import connected, served, settled
 
+from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import completion_job, embedding_job
-from skytells_nb.engine.operations.requests import Completed
 from skytells_nb.errors import BudgetExceededError
 
 CHAT = completion_job("gpt-5", params={"max_tokens": 10})
@@ -98,7 +98,7 @@ def test_a_run_that_stops_leaves_its_rows_to_the_one_that_waits(tmp_path: Path) 
         def waits() -> None:
             assert started.wait(30)
             outcome = session.engine.run(CHAT, TEXTS)
-            assert [value and Completed.from_bytes(value).text for value in outcome.values] == TEXTS
+            assert [value and CachedCompletion.from_bytes(value).text for value in outcome.values] == TEXTS
 
         at_once(stops, waits)
         counts = settled(server, "chat")

@@ -11,7 +11,7 @@ from served import connected, served, settled
 from traitlets.config import Config
 
 from skytells_nb import magics
-from skytells_nb.errors import AnswerError, SkytellsError, TruncatedStreamError
+from skytells_nb.errors import InvalidResponseError, SkytellsError, TruncatedStreamError
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def shell() -> Iterator[InteractiveShell]:
         ("stream_cut_after=1", TruncatedStreamError),
         ("stream_cut_after=4", TruncatedStreamError),
         ("stream_error=4", SkytellsError),
-        ("malformed_chunk=4", AnswerError),
+        ("malformed_chunk=4", InvalidResponseError),
         ("no_done", TruncatedStreamError),
     ],
 )

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from skytells_nb.engine.threads import Readers
+from skytells_nb.engine.threads import ReaderPool
 
 WAIT_S = 20.0
 
@@ -25,7 +25,7 @@ def assert_none_is_left() -> None:
 
 
 def test_each_call_has_its_own_result_and_no_more_run_at_once() -> None:
-    readers = Readers(3, patience=3 * WAIT_S)
+    readers = ReaderPool(3, patience=3 * WAIT_S)
     running, most, lock = 0, 0, threading.Lock()
     together = threading.Barrier(3)
 
@@ -50,7 +50,7 @@ def test_each_call_has_its_own_result_and_no_more_run_at_once() -> None:
 
 
 def test_what_a_call_raises_is_raised_where_it_waits() -> None:
-    readers = Readers(1)
+    readers = ReaderPool(1)
     with pytest.raises(ZeroDivisionError):
         readers.run(lambda: 1 // 0)
     assert readers.run(lambda: "and the reader lives") == "and the reader lives"
@@ -59,13 +59,13 @@ def test_what_a_call_raises_is_raised_where_it_waits() -> None:
 
 
 def test_without_a_bound_each_thread_makes_its_own_call() -> None:
-    assert Readers(None).run(threading.current_thread) is threading.current_thread()
+    assert ReaderPool(None).run(threading.current_thread) is threading.current_thread()
     assert readers_alive() == 0
 
 
 def test_a_call_that_no_reader_is_free_for_is_made_once_by_who_waits() -> None:
     """A slow answer in front must not let those behind it go stale."""
-    readers = Readers(1, patience=0.05)
+    readers = ReaderPool(1, patience=0.05)
     entered, gate = threading.Event(), threading.Event()
 
     def stuck() -> None:
@@ -88,7 +88,7 @@ def test_a_call_that_no_reader_is_free_for_is_made_once_by_who_waits() -> None:
 
 
 def test_readers_that_rest_work_again() -> None:
-    readers = Readers(2)
+    readers = ReaderPool(2)
     for _ in range(50):
         assert readers.run(lambda: 1) == 1
         readers.rest()

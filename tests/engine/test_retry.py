@@ -6,9 +6,9 @@ import pytest
 
 from skytells_nb.engine.retry import RETRY_AFTER_CAP_S, RetryPolicy
 from skytells_nb.errors import (
-    AnswerError,
     ConnectError,
     ConnectionLostError,
+    InvalidResponseError,
     RateLimitError,
     RequestTimeoutError,
     SkytellsError,
@@ -36,7 +36,7 @@ def test_being_limited_uses_up_no_try() -> None:
     assert policy.allows(api_error(429, None), 50)
 
 
-@pytest.mark.parametrize("error", [AnswerError("x"), TruncatedStreamError("x"), RequestTimeoutError("x")])
+@pytest.mark.parametrize("error", [InvalidResponseError("x"), TruncatedStreamError("x"), RequestTimeoutError("x")])
 def test_what_was_or_may_have_been_paid_for_is_asked_again_once(error: SkytellsError) -> None:
     assert [policy.allows(error, failures) for failures in (1, 2)] == [True, False]
 

@@ -12,8 +12,8 @@ import pytest
 from local_fakes import EchoGenerator, HashEmbedder
 from served import connected, served, settled
 
+from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import completion_job, embedding_job
-from skytells_nb.engine.operations.requests import Completed
 from skytells_nb.engine.report import Progress
 from skytells_nb.errors import (
     AuthenticationError,
@@ -25,7 +25,7 @@ from skytells_nb.errors import (
     RowError,
     ServerError,
 )
-from skytells_nb.local.api.rate_limits import Limits
+from skytells_nb.local.api.rate_limits import LimitOptions
 from skytells_nb.session import connect
 
 EMBED = embedding_job("skytells-embed-3-small")
@@ -37,7 +37,7 @@ def prompts(count: int) -> list[str]:
 
 
 def said(outcome: Any) -> list[str | None]:
-    texts = [None if v is None else Completed.from_bytes(v).text for v in outcome.values]
+    texts = [None if v is None else CachedCompletion.from_bytes(v).text for v in outcome.values]
     return [None if code < 0 else texts[code] for code in outcome.answered]
 
 
@@ -204,7 +204,7 @@ def test_no_more_requests_are_under_way_than_allowed(tmp_path: Path) -> None:
 
 
 def test_an_account_limit_slows_the_run_and_loses_nothing(tmp_path: Path) -> None:
-    limits = Limits(requests=10, window=1.0)
+    limits = LimitOptions(requests=10, window=1.0)
     with served(limits=limits) as server, connected(server, tmp_path / "c.sqlite", max_in_flight=8) as session:
         outcome = session.engine.run(completion_job("gpt-5"), prompts(25))
         assert said(outcome) == prompts(25)

@@ -14,30 +14,30 @@ from local_fakes import EchoGenerator
 from served import connected, served, settled
 
 from skytells_nb.cache.memory import MemoryStore
+from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import completion_job, embedding_job
-from skytells_nb.engine.operations.requests import Completed
 from skytells_nb.engine.report import Progress
-from skytells_nb.engine.single_flight import Claimant, Claims, claims_for
+from skytells_nb.engine.single_flight import Owner, SingleFlight, single_flight_for
 from skytells_nb.errors import AuthenticationError, SkytellsError
 
 JOB = completion_job("gpt-5")
 
 
 def test_a_key_is_taken_by_the_first_that_asks() -> None:
-    claims = Claims()
-    assert claims.take([b"a", b"b"], Claimant()) == [True, True]
-    assert claims.take([b"b", b"c"], Claimant()) == [False, True]
+    claims = SingleFlight()
+    assert claims.take([b"a", b"b"], Owner()) == [True, True]
+    assert claims.take([b"b", b"c"], Owner()) == [False, True]
 
 
 def test_a_released_key_can_be_taken_again() -> None:
-    claims, one = Claims(), Claimant()
+    claims, one = SingleFlight(), Owner()
     claims.take([b"a"], one)
     claims.release([b"a", b"never taken"], one)
-    assert claims.take([b"a"], Claimant()) == [True]
+    assert claims.take([b"a"], Owner()) == [True]
 
 
 def test_nobody_releases_what_another_holds() -> None:
-    claims, one, two = Claims(), Claimant(), Claimant()
+    claims, one, two = SingleFlight(), Owner(), Owner()
     claims.take([b"a"], one)
     claims.release([b"a"], two)
     assert claims.take([b"a"], two) == [False]
@@ -45,15 +45,15 @@ def test_nobody_releases_what_another_holds() -> None:
 
 def test_what_a_run_held_that_ended_abruptly_is_free() -> None:
     """An interrupt may come between taking and noting what was taken."""
-    claims, one = Claims(), Claimant()
+    claims, one = SingleFlight(), Owner()
     claims.take([b"a"], one)
     one.over = True
     claims.wait([b"a"], lambda: None)
-    assert claims.take([b"a"], Claimant()) == [True]
+    assert claims.take([b"a"], Owner()) == [True]
 
 
 def test_waiting_ends_with_the_last_release_and_ticks_meanwhile() -> None:
-    claims, one = Claims(), Claimant()
+    claims, one = SingleFlight(), Owner()
     claims.take([b"a", b"b"], one)
     ticks: list[int] = []
 
@@ -66,8 +66,8 @@ def test_waiting_ends_with_the_last_release_and_ticks_meanwhile() -> None:
 
 
 def test_an_interrupt_ends_the_waiting() -> None:
-    claims = Claims()
-    claims.take([b"a"], Claimant())
+    claims = SingleFlight()
+    claims.take([b"a"], Owner())
 
     def tick() -> None:
         raise KeyboardInterrupt
@@ -78,17 +78,17 @@ def test_an_interrupt_ends_the_waiting() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_forked_child_waits_for_nobody() -> None:
-    one = Claimant()
-    claims_for("sqlite:///forked").take([b"a"], one)
+    one = Owner()
+    single_flight_for("sqlite:///forked").take([b"a"], one)
     child = os.fork()
     if child == 0:
-        os._exit(0 if claims_for("sqlite:///forked").take([b"a"], Claimant()) == [True] else 1)
+        os._exit(0 if single_flight_for("sqlite:///forked").take([b"a"], Owner()) == [True] else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    claims_for("sqlite:///forked").release([b"a"], one)
+    single_flight_for("sqlite:///forked").release([b"a"], one)
 
 
 def answers(outcome: Any) -> list[str | None]:
-    texts = [None if value is None else Completed.from_bytes(value).text for value in outcome.values]
+    texts = [None if value is None else CachedCompletion.from_bytes(value).text for value in outcome.values]
     return [None if number < 0 else texts[number] for number in outcome.answered]
 
 
@@ -161,7 +161,7 @@ def test_a_call_that_waits_for_nobody_never_reports_that_it_waits(tmp_path: Path
     """Neither while its own rows are in flight nor for the rows that it took over after waiting."""
     events: list[Progress] = []
     with served("latency=0.3") as server, connected(server, tmp_path / "c.sqlite", max_in_flight=2) as session:
-        claims, one = claims_for(session.cache.url), Claimant()
+        claims, one = single_flight_for(session.cache.url), Owner()
         held = session.engine._keys(JOB, ["say 2"])
         claims.take(held, one)
 
@@ -196,9 +196,9 @@ def test_an_interrupted_call_gives_its_rows_back(tmp_path: Path) -> None:
 
 def test_jobs_of_another_model_do_not_wait_for_each_other(tmp_path: Path) -> None:
     with served() as server, connected(server, tmp_path / "c.sqlite") as session:
-        claims = claims_for(session.cache.url)
+        claims = single_flight_for(session.cache.url)
         taken = session.engine._keys(embedding_job("skytells-embed-3-small"), ["say 1"])
-        one = Claimant()
+        one = Owner()
         claims.take(taken, one)
         assert answers(session.engine.run(JOB, ["say 1"])) == ["say 1"]
         claims.release(taken, one)
@@ -231,7 +231,7 @@ def test_an_answer_stored_between_look_up_and_claim_is_not_paid_for_again() -> N
 
 
 def test_each_release_shows_that_answers_may_have_been_stored() -> None:
-    claims, one = Claims(), Claimant()
+    claims, one = SingleFlight(), Owner()
     claims.take([b"a", b"b"], one)
     before = claims.releases
     claims.release([b"a"], one)

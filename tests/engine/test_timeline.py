@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skytells_nb.engine.report import LEAST_S, PER_DOUBLING, STEPS, STRETCHES, Course, Report
+from skytells_nb.engine.report import LEAST_S, PER_DOUBLING, STEPS, STRETCHES, Report, Timeline
 
 MOMENTS = st.floats(0, 10**6)
 
@@ -17,7 +17,7 @@ MOMENTS = st.floats(0, 10**6)
 @given(st.lists(st.tuples(MOMENTS, st.floats(0, 10**5), st.booleans()), max_size=60))
 def test_every_request_is_counted_once_however_long_the_run(requests: list[tuple[float, float, bool]]) -> None:
     """A second or eleven days: stretches grow, counts stay."""
-    course = Course()
+    course = Timeline()
     for at, seconds, refused in requests:
         if refused:
             course.refuse(at, math.inf)
@@ -33,7 +33,7 @@ def test_every_request_is_counted_once_however_long_the_run(requests: list[tuple
 @given(st.lists(st.tuples(MOMENTS, st.booleans()), min_size=1, max_size=60))
 def test_counts_stand_in_their_stretch(moments: list[tuple[float, bool]]) -> None:
     """Also where two stretches became one since."""
-    course = Course()
+    course = Timeline()
     for at, refused in moments:
         (course.refuse if refused else lambda at, rate: course.answer(at, 1.0, rate))(at, math.inf)
     for refused, counts in ((False, course.answered), (True, course.refused)):
@@ -44,7 +44,7 @@ def test_counts_stand_in_their_stretch(moments: list[tuple[float, bool]]) -> Non
 @pytest.mark.parametrize("seconds", [0.001, 0.0313, 1.0, 7.5, 800.0])
 def test_a_latency_lies_within_its_step(seconds: float) -> None:
     """Steps of a fourth of a doubling."""
-    course = Course()
+    course = Timeline()
     course.answer(0.0, seconds, math.inf)
     step = course.latencies.index(1)
     low, high = (LEAST_S * 2 ** (edge / PER_DOUBLING) for edge in (step, step + 1))
@@ -53,7 +53,7 @@ def test_a_latency_lies_within_its_step(seconds: float) -> None:
 
 def test_the_limit_is_the_last_that_was_known_in_a_stretch() -> None:
     """None where none was; of two stretches that become one the later, where it knows."""
-    course = Course()
+    course = Timeline()
     course.answer(0.1, 1.0, math.inf)
     course.answer(1.1, 1.0, 5.0)
     course.answer(1.2, 1.0, 4.0)
@@ -64,7 +64,7 @@ def test_the_limit_is_the_last_that_was_known_in_a_stretch() -> None:
 
 def test_a_copy_does_not_go_on() -> None:
     """A report is of its moment."""
-    course = Course()
+    course = Timeline()
     kept = course.copy()
     course.answer(0.0, 1.0, 5.0)
     course.refuse(0.0, 5.0)
@@ -73,7 +73,7 @@ def test_a_copy_does_not_go_on() -> None:
 
 def test_a_report_tells_its_course_as_plain_values() -> None:
     """As JSON takes them, with the bounds of the steps."""
-    course = Course(started=1.5)
+    course = Timeline(started=1.5)
     course.answer(0.0, LEAST_S, math.inf)
     told = json.loads(json.dumps(Report("embed", "m", "done", course=course).to_dict()))["course"]
     assert told == {

@@ -7,14 +7,14 @@ from pathlib import Path
 import pandas as pd
 from served import connected, served
 
-from skytells_nb.local.api.rate_limits import Limits
+from skytells_nb.local.api.rate_limits import LimitOptions
 
 
 def test_every_answered_and_refused_request_is_in_the_course(tmp_path: Path) -> None:
     """Under a limit that no header tells, so that some are refused."""
     frame = pd.DataFrame({"text": [f"text {row}" for row in range(60)]})
     with (
-        served(limits=Limits(20, 1, headers=False)) as server,
+        served(limits=LimitOptions(20, 1, headers=False)) as server,
         connected(server, tmp_path / "cache.sqlite", max_in_flight=16) as session,
     ):
         frame.skytells.complete("{text}", progress=False)

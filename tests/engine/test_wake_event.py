@@ -11,14 +11,14 @@ from contextlib import contextmanager
 
 import pytest
 
-from skytells_nb.engine.single_flight import Claimant, Claims
-from skytells_nb.engine.threads import Bell
+from skytells_nb.engine.single_flight import Owner, SingleFlight
+from skytells_nb.engine.threads import WakeEvent
 
 INTERRUPTS = 100
 
 
 def test_a_ring_before_the_wait_counts_and_two_are_one() -> None:
-    bell = Bell()
+    bell = WakeEvent()
     bell.ring()
     bell.ring()
     begun = time.monotonic()
@@ -28,7 +28,7 @@ def test_a_ring_before_the_wait_counts_and_two_are_one() -> None:
 
 
 def test_a_ring_wakes_who_waits() -> None:
-    bell = Bell()
+    bell = WakeEvent()
     timer = threading.Timer(0.05, bell.ring)
     timer.start()
     begun = time.monotonic()
@@ -62,7 +62,7 @@ def busy(work: Callable[[], None]) -> Iterator[None]:
 def test_no_moment_of_a_wait_turns_an_interrupt_into_another_error() -> None:
     """While another thread rings all the time and holds the lock meanwhile, so that the wait is often just ending."""
     many = [b"%d" % number for number in range(20_000)]
-    claims, holder = Claims(), Claimant()
+    claims, holder = SingleFlight(), Owner()
     claims.take([b"held"], holder)
     me, caught, go = threading.get_ident(), 0, threading.Semaphore(0)
 
@@ -83,4 +83,4 @@ def test_no_moment_of_a_wait_turns_an_interrupt_into_another_error() -> None:
                 caught += 1
     sender.join()
     assert caught == INTERRUPTS
-    assert claims.take([b"held"], Claimant()) == [False]
+    assert claims.take([b"held"], Owner()) == [False]

@@ -9,7 +9,7 @@ from typing import Any
 from local_fakes import fake_server
 
 import skytells_nb as sky
-from skytells_nb.local.api.rate_limits import Limits
+from skytells_nb.local.api.rate_limits import LimitOptions
 from skytells_nb.local.api.stats import Counts
 from skytells_nb.local.faults import Faults
 from skytells_nb.local.server import LocalServer
@@ -18,7 +18,7 @@ from skytells_nb.session import Session
 KEY = "sk-served-key"
 
 
-def served(faults: str = "", *, limits: Limits | None = None, **parts: Any) -> LocalServer:
+def served(faults: str = "", *, limits: LimitOptions | None = None, **parts: Any) -> LocalServer:
     """A server that is not started yet: a context manager."""
     return fake_server(api_key=KEY, faults=Faults.parse(faults), limits=limits, **parts)
 

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from skytells_nb.errors import (
-    AnswerError,
-    SkytellsError,
-    StreamError,
-    api_error,
-)
+from skytells_nb.errors import InvalidResponseError, SkytellsError, StreamError, api_error
 from skytells_nb.magics.messages import advise
 
 
@@ -36,4 +31,4 @@ def test_an_error_comes_with_the_next_step(problem: SkytellsError, said: str) ->
 
 def test_an_error_that_says_it_itself_gets_nothing_more() -> None:
     """Advice where there is none to give would be noise."""
-    assert len(advise(AnswerError("The answer is not a City."))._render_traceback_()) == 1
+    assert len(advise(InvalidResponseError("The answer is not a City."))._render_traceback_()) == 1

@@ -12,8 +12,8 @@ from magic_service import KEY, Notebook, Ran
 
 import skytells_nb.session as sessions
 from skytells_nb.cache import ReplayStore
+from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import completion_job
-from skytells_nb.engine.operations.requests import Completed
 from skytells_nb.errors import CacheError
 from skytells_nb.local import LocalServer
 from skytells_nb.magics.chat_arguments import MagicUsageError
@@ -137,7 +137,7 @@ def test_rows_that_failed_are_said_beside_the_recording(cells: Notebook) -> None
     """Their answers are in no cache, so replay would stop there."""
     cells.run("frame.skytells.embed('text', progress=False, on_error='null')")
     kept = completion_job(sessions.current().settings.model)
-    sessions.current().engine.keep(kept, "Hello there", Completed("Hello").to_bytes())
+    sessions.current().engine.keep(kept, "Hello there", CachedCompletion("Hello").to_bytes())
     assert rows(cells.run("%skytells cache export tutorial.sqlite"))["look at"][0].startswith("3 rows failed")
 
 

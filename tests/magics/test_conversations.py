@@ -10,7 +10,7 @@ from magic_service import Echo, Notebook, Ran, completion, interrupt_when, scrip
 from serving import Exchange
 
 import skytells_nb.session as sessions
-from skytells_nb.errors import AnswerError, Interrupted, SkytellsError
+from skytells_nb.errors import Interrupted, InvalidResponseError, SkytellsError
 from skytells_nb.magics.chat_arguments import MagicUsageError
 
 TALK = "--conversation talk"
@@ -91,7 +91,7 @@ def test_a_failed_or_withheld_turn_is_not_kept(notebook: Notebook) -> None:
 def test_an_object_that_does_not_fit_is_no_turn(notebook: Notebook) -> None:
     """The cell failed, and the conversation goes on without it."""
     ran = notebook.run(f"%%skytells_chat {TALK} --json\nno object")
-    assert isinstance(ran.error, AnswerError)
+    assert isinstance(ran.error, InvalidResponseError)
     assert "none yet" in shown(notebook.run("%skytells conversations"))
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from magic_service import Notebook
 
 from skytells_nb.magics.chat_arguments import Format
-from skytells_nb.magics.formats import code_blocks, python_code, shape_of
+from skytells_nb.magics.formats import code_blocks, formatter_for, python_code
 
 ANSWER = """\
 Look:
@@ -38,7 +38,7 @@ def shown(format: Format, *pieces: str) -> str:
 
 def runs(format: Format, *pieces: str) -> list[tuple[str, str]]:
     """What is shown in the end, with its languages."""
-    shape = shape_of(format)
+    shape = formatter_for(format)
     found = [run for piece in pieces for run in shape.feed(piece)] + list(shape.finish())
     instead = shape.instead()
     return found if instead is None else [instead]
@@ -63,7 +63,7 @@ def test_an_answer_without_such_a_block_is_shown_whole(format: Format) -> None:
 def test_an_answer_that_goes_on_without_a_block_is_shown_as_it_comes() -> None:
     """After a dozen lines nobody waits for a fence; the dozen is shown too, each letter once."""
     lines = [f"line {number}\n" for number in range(40)]
-    shape = shape_of("code")
+    shape = formatter_for("code")
     before = [shape.feed(line) for line in lines[:12]]
     assert not any(before)
     after = [list(shape.feed(line)) for line in lines[12:]]
@@ -86,7 +86,7 @@ def test_a_late_block_takes_the_place_of_what_was_shown() -> None:
 
 
 def test_what_cannot_be_taken_back_waits_for_the_end() -> None:
-    shape = shape_of("code", "plain")
+    shape = formatter_for("code", "plain")
     assert not any(shape.feed("so it goes\n") for _ in range(40))
     assert list(shape.finish()) == [("so it goes\n" * 40, "")]
 
@@ -166,7 +166,7 @@ def test_code_comes_with_its_language() -> None:
 
 def test_json_is_readable_before_it_is_whole_and_indented_then() -> None:
     """In a cell the raw text streams; where output cannot be taken back, the indented text comes once."""
-    early, late = shape_of("json", "live"), shape_of("json", "plain")
+    early, late = formatter_for("json", "live"), formatter_for("json", "plain")
     assert list(early.feed('{"a":')) == [('{"a":', "json")]
     assert list(late.feed('{"a":')) == []
     assert [*early.feed("1}"), *early.finish()] == [("1}", "json")]

@@ -41,7 +41,7 @@ BAD = {
     "a wrong option": ("%%skytells_chat --colour red\nHi", "MagicUsageError"),
     "a wrong word": ("%skytells modles", "MagicUsageError"),
     "a missing variable": ("%%skytells_respond -v nothing\n{{nothing}}", "MagicUsageError"),
-    "no object": ("%%skytells_chat --json\nno object", "AnswerError"),
+    "no object": ("%%skytells_chat --json\nno object", "InvalidResponseError"),
 }
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from skytells_nb.magics.ask import Outcome
+from skytells_nb.magics.ask import Answered
 from skytells_nb.magics.messages import metadata, notes, safety_note
 from skytells_nb.types.chat import ChatCompletion
 from skytells_nb.types.safety import Finding, Safety
@@ -36,12 +36,12 @@ def answer(reason: str | None, text: str = "words") -> ChatCompletion:
 )
 def test_an_early_end_is_put_in_words(reason: str | None, text: str, note: str) -> None:
     """Every way of ending but the ordinary one has its sentence."""
-    assert notes(Outcome(answer(reason, text)))[0] == note
+    assert notes(Answered(answer(reason, text)))[0] == note
 
 
 def test_an_ordinary_safe_answer_has_no_note() -> None:
     """Nothing is said where there is nothing to say."""
-    assert notes(Outcome(answer("stop"))) == ()
+    assert notes(Answered(answer("stop"))) == ()
 
 
 def test_findings_are_named_by_place_and_degree() -> None:

@@ -21,8 +21,8 @@ from nbclient import NotebookClient
 
 import skytells_nb as sky
 import skytells_nb.session as sessions
+from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import completion_job
-from skytells_nb.engine.operations.requests import Completed
 from skytells_nb.errors import CacheError, MissingKeyError, ReplayMissError
 from skytells_nb.local import LocalServer
 from skytells_nb.session import Session
@@ -225,7 +225,7 @@ def test_a_recording_of_the_service_needs_no_key(shell: Notebook, tmp_path: Path
     """Without a setting but the recording, answers of the public address are found."""
     with sessions.connect(KEY, cache="memory") as session:
         job = completion_job(session.settings.model)
-        session.engine.keep(job, "Hello", Completed("From the service.").to_bytes())
+        session.engine.keep(job, "Hello", CachedCompletion("From the service.").to_bytes())
         session.export(tmp_path / "service.sqlite")
     sessions.reset()
     sky.connect(cache=f"replay:{tmp_path / 'service.sqlite'}")

@@ -10,7 +10,7 @@ from magic_service import Echo, Notebook, interrupt_when, scripted
 from serving import Exchange
 
 import skytells_nb.session as sessions
-from skytells_nb.errors import AnswerError, ContentPolicyError, Interrupted, RateLimitError, StreamError
+from skytells_nb.errors import ContentPolicyError, Interrupted, InvalidResponseError, RateLimitError, StreamError
 from skytells_nb.types.responses import Response
 
 THOUGHT = {
@@ -186,7 +186,7 @@ def test_a_failed_answer_fails_the_cell(shell: Notebook, stream: bool) -> None:
 
     with scripted(script):
         ran = shell.run(f"%%skytells_respond -o part {'' if stream else '--no-stream'}\nIs it?")
-    assert isinstance(ran.error, AnswerError)
+    assert isinstance(ran.error, InvalidResponseError)
     assert "failed: server_error: The model broke." in str(ran.error)
     part = shell.shell.user_ns["part"]
     assert (part.finish_reason, str(part)) == ("failed", "Half" if stream else "")

@@ -7,33 +7,33 @@ from typing import get_args
 import pytest
 
 from skytells_nb.magics.chat_arguments import Format
-from skytells_nb.magics.output import Screen
+from skytells_nb.magics.output import CellOutput
 
 
 @pytest.mark.parametrize("format", get_args(Format))
 def test_in_a_terminal_notes_without_a_text_stand_alone(format: Format, capsys: pytest.CaptureFixture[str]) -> None:
-    screen = Screen(format, "plain")
+    screen = CellOutput(format, "plain")
     screen.close(notes=["Nothing came.", "Ask again."])
     assert capsys.readouterr().out == "[Nothing came.]\n[Ask again.]\n"
 
 
 def test_in_a_terminal_notes_follow_the_text_on_a_line_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
     for text in ("Hello", "Hello\n"):
-        screen = Screen("text", "plain")
+        screen = CellOutput("text", "plain")
         screen.show([("text", text)])
         screen.close(notes=["It was cut."])
         assert capsys.readouterr().out == "Hello\n[It was cut.]\n"
 
 
 def test_in_a_terminal_an_answer_without_text_or_notes_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    with Screen("markdown", "plain") as screen:
+    with CellOutput("markdown", "plain") as screen:
         screen.show([])
     screen.close(notes=["After the end."])
     assert capsys.readouterr().out == ""
 
 
 def test_in_a_terminal_reasoning_alone_is_quoted_above_the_notes(capsys: pytest.CaptureFixture[str]) -> None:
-    screen = Screen("text", "plain")
+    screen = CellOutput("text", "plain")
     screen.show([("reasoning", "First this."), ("reasoning paragraph", ""), ("reasoning", "Then that.")])
     screen.close(notes=["Nothing came."])
     assert capsys.readouterr().out == "> Reasoning\n>\n> First this.\n\n> Then that.\n\n[Nothing came.]\n"

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from serving import Exchange
 
 from skytells_nb.accessor.structured.schema import response_format
-from skytells_nb.errors import AnswerError, BadRequestError, InputError
+from skytells_nb.errors import BadRequestError, InputError, InvalidResponseError
 from skytells_nb.magics.chat_arguments import MagicUsageError
 from skytells_nb.magics.structured_output import JsonForm, json_form, refuses_form
 from skytells_nb.types.json_schema import strict
@@ -126,7 +126,7 @@ def test_an_answer_that_does_not_fit_fails_in_one_line(cities: Notebook) -> None
     """The fault is named, the raw answer is in _sky and on the page, and -o is not touched."""
     cities.shell.user_ns["city"] = "before"
     ran = cities.run('%%skytells_chat --schema City -o city\n{"name": 3}')
-    assert isinstance(ran.error, AnswerError)
+    assert isinstance(ran.error, InvalidResponseError)
     assert "The answer is not a City: name: Input should be a valid string" in str(ran.error)
     assert ran.error.request_id in str(ran.error)
     assert "\n" not in str(ran.error)
@@ -149,7 +149,7 @@ def test_only_an_object_that_fits_is_kept(cities: Notebook, echo: Echo) -> None:
 def test_a_cut_object_says_that_it_was_cut(cities: Notebook) -> None:
     """The length limit is the likeliest reason for half an object."""
     ran = cities.run('%%skytells_chat --schema City --max-tokens 1\n{"name": "Oslo"}')
-    assert isinstance(ran.error, AnswerError)
+    assert isinstance(ran.error, InvalidResponseError)
     assert "cut at the length limit: raise --max-tokens" in str(ran.error)
 
 

@@ -98,14 +98,14 @@ def test_an_unknown_theme_is_refused() -> None:
 def test_the_default_template_of_the_user_stays() -> None:
     """A figure brings its own template and leaves plotly's default alone."""
     before = pio.templates.default
-    figure = theme.dress(go.Figure(), theme=None, title="t", caption="c", summary="s")
+    figure = theme.apply_theme(go.Figure(), theme=None, title="t", caption="c", summary="s")
     assert pio.templates.default == before
     assert figure.layout.template.layout.font.color == theme.GREY
 
 
 def test_the_summary_is_read_back() -> None:
     """``summary`` gives the words of a figure of ours, and nothing for any other."""
-    figure = theme.dress(go.Figure(), theme=None, title=None, caption="c", summary="12 rows")
+    figure = theme.apply_theme(go.Figure(), theme=None, title=None, caption="c", summary="12 rows")
     assert plots.summary(figure) == "12 rows"
     assert plots.summary(go.Figure()) == ""
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skytells_nb.types.base import Answer, Request
+from skytells_nb.types.base import RequestModel, ResponseModel
 
 JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text()),
@@ -19,14 +19,14 @@ JSON = st.recursive(
 NAMES = st.text("abcxyz", min_size=1, max_size=6).map("x_{}".format)
 
 
-class Question(Request):
+class Question(RequestModel):
     text: str
     count: int = 1
     share: float | None = None
     model_name: str | None = None
 
 
-class Reply(Answer):
+class Reply(ResponseModel):
     text: str = ""
     number: int = pydantic.Field(default=0, validation_alias="count")
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from skytells_nb.errors import AnswerError
+from skytells_nb.errors import InvalidResponseError
 from skytells_nb.types.embeddings import EmbeddingRequest, EmbeddingResponse, answer_count_error, embedding_item
 
 MATRICES = arrays(
@@ -49,7 +49,7 @@ def test_every_vector_has_an_index_of_its_own_or_the_answer_is_refused(order: li
     if sorted(order) == list(range(len(order))):
         assert answer.matrix[:, 0].tolist() == list(range(len(order)))
     else:
-        with pytest.raises(AnswerError, match="out of range or twice"):
+        with pytest.raises(InvalidResponseError, match="out of range or twice"):
             answer.checked  # noqa: B018
 
 
@@ -57,14 +57,14 @@ def test_every_vector_has_an_index_of_its_own_or_the_answer_is_refused(order: li
 def test_bytes_that_are_no_whole_numbers_are_refused_with_their_place(size: int) -> None:
     vectors = [bytes(8), bytes(size)]
     answer = read([{"index": n, "embedding": base64.b64encode(v).decode()} for n, v in enumerate(vectors)])
-    with pytest.raises(AnswerError, match=f"the vector at index 1 has {size} bytes, not a multiple of 4"):
+    with pytest.raises(InvalidResponseError, match=f"the vector at index 1 has {size} bytes, not a multiple of 4"):
         answer.checked  # noqa: B018
 
 
 @pytest.mark.parametrize(("lengths", "told"), [((1, 2), r"\[1, 2\]"), ((0, 0), r"\[0\]"), ((0, 3), r"\[0, 3\]")])
 def test_vectors_have_one_length_that_is_not_zero(lengths: tuple[int, int], told: str) -> None:
     answer = read([{"index": n, "embedding": [0.5] * length} for n, length in enumerate(lengths)])
-    with pytest.raises(AnswerError, match=f"different lengths: {told}"):
+    with pytest.raises(InvalidResponseError, match=f"different lengths: {told}"):
         answer.checked  # noqa: B018
 
 
@@ -76,13 +76,13 @@ def test_a_row_that_is_not_finite_is_named_and_the_others_can_be_had(odd: float)
     matrix, finite = answer.checked
     assert finite.tolist() == [True, False]
     assert matrix[0].tolist() == [1.0, 2.0]
-    with pytest.raises(AnswerError, match="the vector at index 1 holds values that are not finite"):
+    with pytest.raises(InvalidResponseError, match="the vector at index 1 holds values that are not finite"):
         answer.matrix  # noqa: B018
 
 
 def test_text_that_is_not_base64_is_refused_with_its_place() -> None:
     answer = read([{"index": 0, "embedding": [1.0]}, {"index": 1, "embedding": "?!"}])
-    with pytest.raises(AnswerError, match="the vector at index 1 is not base64"):
+    with pytest.raises(InvalidResponseError, match="the vector at index 1 is not base64"):
         answer.checked  # noqa: B018
 
 
@@ -95,7 +95,7 @@ def test_an_answer_without_vectors_is_an_empty_matrix() -> None:
 def test_errors_carry_the_id_of_the_request() -> None:
     answer = read([{"index": 5, "embedding": [1.0]}])
     answer._request_id = "req_1"
-    with pytest.raises(AnswerError) as caught:
+    with pytest.raises(InvalidResponseError) as caught:
         answer.checked  # noqa: B018
     problem = answer_count_error(3, 2, "req_2")
     assert (caught.value.request_id, problem.request_id) == ("req_1", "req_2")

@@ -15,7 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skytells_nb.errors import InputError
-from skytells_nb.types.json_schema import LONGEST_NAME, named_schema, resolved, sent_schema, strict, with_root
+from skytells_nb.types.json_schema import (
+    LONGEST_NAME,
+    named_json_schema,
+    resolved,
+    strict,
+    to_strict_json_schema,
+    with_root,
+)
 
 NAMES = st.sampled_from(["a", "b", "default", "oneOf", "format"])
 SCHEMAS = st.recursive(
@@ -118,7 +125,7 @@ def test_names_of_properties_and_values_of_enums_are_no_keywords(schema: Any) ->
 
 
 def test_the_schema_takes_what_the_class_takes() -> None:
-    schema = sent_schema(Order)
+    schema = to_strict_json_schema(Order)
     validator = jsonschema.Draft202012Validator(schema)
     assert validator.is_valid(FULL)
     assert Order.model_validate(FULL).count == 1
@@ -130,7 +137,7 @@ def test_the_schema_takes_what_the_class_takes() -> None:
 
 
 def test_a_recursive_class_has_its_object_at_the_top() -> None:
-    schema = sent_schema(Part)
+    schema = to_strict_json_schema(Part)
     assert (schema["type"], "$ref" in schema) == ("object", False)
     assert schema["properties"]["parts"]["items"] == {"$ref": "#/$defs/Part"}
     assert schema["$defs"]["Part"]["required"] == ["name", "parts"]
@@ -146,10 +153,10 @@ class Pair(pydantic.BaseModel, Generic[T]):
 
 def test_the_name_of_a_class_is_one_that_a_service_takes() -> None:
     long = pydantic.create_model("N" * (LONGEST_NAME + 1), a=(int, 1))
-    assert named_schema(Pair[int])["name"] == "Pair_int_"
-    assert named_schema(long)["name"] == "N" * LONGEST_NAME
-    assert named_schema(pydantic.create_model("é-x", a=(int, 1)))["name"] == "_-x"
-    assert named_schema(Part) == {"name": "Part", "strict": True, "schema": sent_schema(Part)}
+    assert named_json_schema(Pair[int])["name"] == "Pair_int_"
+    assert named_json_schema(long)["name"] == "N" * LONGEST_NAME
+    assert named_json_schema(pydantic.create_model("é-x", a=(int, 1)))["name"] == "_-x"
+    assert named_json_schema(Part) == {"name": "Part", "strict": True, "schema": to_strict_json_schema(Part)}
 
 
 def test_a_type_that_json_lacks_is_refused_with_the_name_of_the_class() -> None:
@@ -157,7 +164,7 @@ def test_a_type_that_json_lacks_is_refused_with_the_name_of_the_class() -> None:
         call: Callable[[], int]
 
     with pytest.raises(InputError, match=r"The schema Odd has a type that cannot be asked for as JSON: .*[^.]\. Use"):
-        sent_schema(Odd)
+        to_strict_json_schema(Odd)
 
 
 @pytest.mark.parametrize(

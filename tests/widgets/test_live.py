@@ -17,7 +17,7 @@ from nbclient import NotebookClient
 
 from skytells_nb.widgets import live as live_module
 from skytells_nb.widgets.display import Publish
-from skytells_nb.widgets.growing_text import FORCED_SEAL, Part, split_at_lines
+from skytells_nb.widgets.growing_text import FORCED_SEAL, TextSegment, split_at_lines
 from skytells_nb.widgets.live import (
     BYTES_PER_S,
     MAX_INTERVAL_S,
@@ -26,7 +26,7 @@ from skytells_nb.widgets.live import (
     MOST_READ_PAUSE_S,
     READ_PAUSE_S,
     SEAL_CHARS,
-    Live,
+    StreamingOutput,
 )
 from skytells_nb.widgets.safe_html import plain
 
@@ -72,8 +72,8 @@ def timed_cell() -> tuple[Cell, Clock]:
     return Cell(clock), clock
 
 
-def stream(cell: Publish, clock: Clock, pieces: list[str], seconds_each: float, **options: Any) -> Live:
-    live = Live(publish=cell, clock=clock, pause=lambda seconds: None, watch_stalls=False, **options)
+def stream(cell: Publish, clock: Clock, pieces: list[str], seconds_each: float, **options: Any) -> StreamingOutput:
+    live = StreamingOutput(publish=cell, clock=clock, pause=lambda seconds: None, watch_stalls=False, **options)
     for piece in pieces:
         live.write(piece)
         clock.now += seconds_each
@@ -84,7 +84,7 @@ def stream(cell: Publish, clock: Clock, pieces: list[str], seconds_each: float, 
 def test_the_first_piece_is_shown_at_once() -> None:
     """Nobody waits for an interval to see the first word."""
     cell = Cell()
-    with Live(publish=cell, clock=Clock(), watch_stalls=False) as live:
+    with StreamingOutput(publish=cell, clock=Clock(), watch_stalls=False) as live:
         live.write("Hello")
         assert "Hello" in cell.pages[0]
 
@@ -164,7 +164,7 @@ def test_a_fast_stream_sends_each_part_once() -> None:
 def test_a_fast_stream_that_falls_silent_shows_what_it_held_back() -> None:
     """An eighth of a second is all that text is kept back for, whatever comes."""
     cell, clock = timed_cell()
-    live = Live(publish=cell, clock=clock, watch_stalls=False)
+    live = StreamingOutput(publish=cell, clock=clock, watch_stalls=False)
     for _ in range(72):
         live.write("word " * 20)
         clock.now += MIN_INTERVAL_S / 70
@@ -217,7 +217,7 @@ def test_text_without_any_line_end_is_cut_too() -> None:
 def test_the_interval_never_passes_a_second() -> None:
     """However heavy the open part, an update is due after one second."""
     cell, clock = timed_cell()
-    live = Live(publish=cell, clock=clock, watch_stalls=False)
+    live = StreamingOutput(publish=cell, clock=clock, watch_stalls=False)
     live.write("x" * 60_000)
     live.write("y")
     clock.now += MAX_INTERVAL_S
@@ -229,7 +229,7 @@ def test_the_interval_never_passes_a_second() -> None:
 def test_a_stalled_stream_shows_what_arrived() -> None:
     """Text that came before the stream fell silent is shown without another write."""
     cell = Cell()
-    with Live(publish=cell) as live:
+    with StreamingOutput(publish=cell) as live:
         live.write("first ")
         live.write("second")
         with cell.arrived:
@@ -261,7 +261,7 @@ def test_final_mode_publishes_once() -> None:
 def test_an_answer_without_text_and_notes_leaves_no_output(mode: Any) -> None:
     """A failed call shows nothing but its error."""
     cell = Cell()
-    with Live(publish=cell, mode=mode):
+    with StreamingOutput(publish=cell, mode=mode):
         pass
     assert cell.messages == []
 
@@ -269,7 +269,7 @@ def test_an_answer_without_text_and_notes_leaves_no_output(mode: Any) -> None:
 def test_notes_and_metadata_come_with_the_final_state() -> None:
     """Notes are set under the text, escaped; facts are kept with the output."""
     cell = Cell()
-    live = Live(publish=cell, clock=Clock(), watch_stalls=False)
+    live = StreamingOutput(publish=cell, clock=Clock(), watch_stalls=False)
     live.write("text")
     live.close(notes=["interrupted <b>"], metadata={"model": "m"})
     (data, metadata), *_ = cell.outputs.values()
@@ -288,7 +288,7 @@ def test_text_format_is_shown_letter_for_letter() -> None:
 def test_plain_mode_writes_pieces_as_they_come() -> None:
     """A terminal gets the text itself, then the end of the line and the notes."""
     out = io.StringIO()
-    live = Live(mode="plain", out=out)
+    live = StreamingOutput(mode="plain", out=out)
     live.write("Hello, ")
     assert out.getvalue() == "Hello, "
     live.write("world")
@@ -302,7 +302,7 @@ def test_plain_mode_strips_escapes_however_they_are_cut(data: st.DataObject) -> 
     text = "a\x1b[31mred\x1b[0m \x1b]0;title\x07b\r\nc \x1b]52;c;ZXZpbA==\x1b\\end"
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
     out = io.StringIO()
-    with Live(mode="plain", out=out) as live:
+    with StreamingOutput(mode="plain", out=out) as live:
         for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
             live.write(text[start:end])
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", out.getvalue())
@@ -318,7 +318,7 @@ def test_saved_text_holds_no_escape_sequences() -> None:
 
 def test_the_watching_thread_ends_with_the_stream() -> None:
     """Closing stops the thread that watches for stalls."""
-    with Live(publish=Cell()) as live:
+    with StreamingOutput(publish=Cell()) as live:
         live.write("x")
         mine = [t for t in threading.enumerate() if t.name == "skytells-live"]
         assert mine
@@ -364,7 +364,7 @@ def test_a_very_long_answer_stays_below_the_outputs_that_a_page_shows(length: in
 def test_a_part_rendered_while_it_grows_reads_like_the_whole(blocks: list[str], cuts: list[int]) -> None:
     """Rendering only what is new gives the page that rendering everything gives, at every moment."""
     text = "\n\n".join(blocks)
-    part, position = Part(), 0
+    part, position = TextSegment(), 0
     while position < len(text):
         size = cuts[position % len(cuts)]
         part.add(text[position : position + size])
@@ -374,7 +374,7 @@ def test_a_part_rendered_while_it_grows_reads_like_the_whole(blocks: list[str], 
 
 def test_a_long_list_is_cut_between_its_items() -> None:
     """Where no block begins for long, a blank line between two items is a border."""
-    part = Part()
+    part = TextSegment()
     part.add("".join(f"- item {n}\n\n" for n in range(300)))
     head, rest = part.cut(1_500) or (part, part)
     assert head.text + rest.text == part.text
@@ -393,7 +393,7 @@ def test_pieces_that_trickle_in_are_read_together() -> None:
         pauses.append(seconds)
         clock.now += seconds
 
-    live = Live(publish=cell, clock=clock, pause=pause, watch_stalls=False)
+    live = StreamingOutput(publish=cell, clock=clock, pause=pause, watch_stalls=False)
     arrived = [clock.now + n / 100 for n in range(900)]
     for when in arrived:
         clock.now = max(clock.now, when)
@@ -409,7 +409,7 @@ def test_a_fast_stream_is_not_held_up() -> None:
     """What comes faster than it can be shown is read at once, after the first piece."""
     cell, clock = timed_cell()
     pauses: list[float] = []
-    live = Live(publish=cell, clock=clock, pause=pauses.append, watch_stalls=False)
+    live = StreamingOutput(publish=cell, clock=clock, pause=pauses.append, watch_stalls=False)
     for _ in range(2_000):
         clock.now += 0.003
         live.write("x" * 100)
@@ -421,7 +421,9 @@ def test_text_is_shown_before_the_reader_is_held_up() -> None:
     """The first piece is on the page when the pause begins."""
     cell, clock = timed_cell()
     shown: list[str] = []
-    live = Live(publish=cell, clock=clock, pause=lambda seconds: shown.extend(cell.pages), watch_stalls=False)
+    live = StreamingOutput(
+        publish=cell, clock=clock, pause=lambda seconds: shown.extend(cell.pages), watch_stalls=False
+    )
     clock.now += 1
     live.write("Hello")
     assert shown == cell.pages
@@ -431,7 +433,7 @@ def test_text_is_shown_before_the_reader_is_held_up() -> None:
 def test_a_replaced_text_takes_the_outputs_that_were_there() -> None:
     """However many outputs a text had become, the one in its place is all that is left, and ends are shown under it."""
     cell, clock = timed_cell()
-    live = Live(publish=cell, clock=clock, pause=lambda seconds: None, watch_stalls=False, format="code")
+    live = StreamingOutput(publish=cell, clock=clock, pause=lambda seconds: None, watch_stalls=False, format="code")
     for number in range(1_000):
         live.write(f"line {number}\n" * 10)
         clock.now += 0.1
@@ -458,7 +460,7 @@ def test_a_text_cut_into_a_number_of_pieces_is_that_text(text: str, count: int) 
 
 def test_code_is_cut_and_keeps_its_languages() -> None:
     """The rest of a part that was cut is coloured as before."""
-    part = Part("code")
+    part = TextSegment("code")
     part.add("# one\n\n" * 400, "python")
     part.add("// two\n\n" * 400, "js")
     head, rest = part.cut(1_500) or (part, part)
@@ -469,7 +471,7 @@ def test_code_is_cut_and_keeps_its_languages() -> None:
 
 
 LONG = "".join(f"## Part {n}\n\nSome *words* about number {n}, and then some more of them.\n\n" for n in range(600))
-WRITE = f"""from skytells_nb.widgets.live import Live
+WRITE = f"""from skytells_nb.widgets.live import StreamingOutput
 with Live() as live:
     for start in range(0, {len(LONG)}, 7):
         live.write(text[start : start + 7])"""

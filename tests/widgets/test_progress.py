@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from skytells_nb.engine.report import Progress, State, dollars
+from skytells_nb.engine.report import Progress, RunState, dollars
 from skytells_nb.widgets.progress import ProgressLine, compact, duration, progress_text
 
 
@@ -38,7 +38,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def event(done: int, state: State = "running", **facts: Any) -> Progress:
+def event(done: int, state: RunState = "running", **facts: Any) -> Progress:
     given: dict[str, Any] = {
         **{"label": "embed", "rows": 20_000, "cached": 0, "failed": 0, "requests": 1, "tokens": 0, "cost": None},
         **{"seconds": 1.0},
@@ -62,7 +62,7 @@ def test_the_line_names_what_is_under_way_and_what_holds_it_back() -> None:
 
 
 @pytest.mark.parametrize("state", ["interrupted", "failed"])
-def test_an_early_end_is_named(state: State) -> None:
+def test_an_early_end_is_named(state: RunState) -> None:
     """A run that was stopped says so and no longer promises an end."""
     line = progress_text(event(5, state))
     assert line.startswith(f"embed · {state} · 5/20,000 rows")

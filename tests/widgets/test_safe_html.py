@@ -11,7 +11,7 @@ from hostile import PAYLOADS, pieces
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from skytells_nb.widgets.growing_text import Part
+from skytells_nb.widgets.growing_text import TextSegment
 from skytells_nb.widgets.safe_html import ATTRIBUTES, TAGS, escape, plain, preformatted, safe_html
 
 RUN = "(window.x=1)"
@@ -94,7 +94,7 @@ def test_hostile_markdown_leaves_only_allowed_tags_and_web_links(payload: str) -
 @pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS.keys())
 def test_an_attack_is_harmless_at_every_moment_of_its_growth(payload: str) -> None:
     """Each unfinished state that a page shows is as clean as the whole."""
-    part = Part()
+    part = TextSegment()
     for piece in pieces(payload):
         part.add(piece)
         assert_harmless(part.page())

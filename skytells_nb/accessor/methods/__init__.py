@@ -10,5 +10,5 @@ from skytells_nb.accessor.methods.summarize import Summarize
 from skytells_nb.accessor.methods.translate import Translate
 
 
-class TextVerbs(Classify, Extract, Filter, Summarize, Translate, Moderate):
+class TextMethods(Classify, Extract, Filter, Summarize, Translate, Moderate):
     """Verbs that ask a language model about each text, or about groups of them."""

@@ -12,16 +12,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skytells_nb import columns
-from skytells_nb.accessor.base import AskDoor, Question, words
-from skytells_nb.accessor.call import Call, RunOptions, check_options
-from skytells_nb.accessor.multi_call import VerbRuns
-from skytells_nb.accessor.results import Answers, embed_texts
+from skytells_nb.accessor.base import PromptMethods, TextPrompt, non_empty_text
+from skytells_nb.accessor.call import RunOptions, VectorizedCall, check_options
+from skytells_nb.accessor.multi_call import MultiRun
+from skytells_nb.accessor.results import CompletionColumns, embed_texts
 from skytells_nb.accessor.safety import SafetyChoice
 from skytells_nb.accessor.text_columns import Texts, column_of, texts_of
 from skytells_nb.engine.engine import OnError
-from skytells_nb.engine.report import Listener, Report
+from skytells_nb.engine.report import ProgressCallback, Report
 from skytells_nb.errors import InputError, RowError
-from skytells_nb.vectors.arrays import unit
+from skytells_nb.vectors.arrays import unit_vectors
 
 MOST_FLAGS = 100
 """Labels that can be asked about at once where several may fit: properties of a strict schema where the limit is lowest
@@ -170,14 +170,14 @@ def _flagged_pairs(frame: pd.DataFrame, labels: Labels, column: Any, into: Any) 
 
 
 def nearest_labels(
-    call: Call, texts: Texts, index: pd.Index[Any], labels: Labels, model: str | None
+    call: VectorizedCall, texts: Texts, index: pd.Index[Any], labels: Labels, model: str | None
 ) -> tuple[pd.Series[Any], Report]:
     """The name of the label nearest to each text by cosine, null where the text is null or failed.
 
     A label stands where its name does, with its meaning and its examples where there are any: at the mean of their unit
     vectors. Raises RowError where one of those has no embedding.
     """
-    with VerbRuns("classify", len(texts), lambda: call) as runs:
+    with MultiRun("classify", len(texts), lambda: call) as runs:
         targets = _targets(runs, labels, model)
         series, report = embed_texts(runs.call(of_rows=True), texts, index, model, None)
         runs.add(report)
@@ -189,7 +189,7 @@ def nearest_labels(
         return pd.Series(values, index=index, dtype=object), runs.report
 
 
-def _targets(runs: VerbRuns, labels: Labels, model: str | None) -> NDArray[np.float32]:
+def _targets(runs: MultiRun, labels: Labels, model: str | None) -> NDArray[np.float32]:
     """A unit vector for each label, float32 (labels, dimensions)."""
     said = [f"{name}: {labels.meanings[name]}" if name in labels.meanings else name for name in labels.names]
     texts = [*said, *(text for text, _ in labels.examples)]
@@ -203,15 +203,15 @@ def _targets(runs: VerbRuns, labels: Labels, model: str | None) -> NDArray[np.fl
         reason = report.errors.get(first) or next(iter(report.errors.values()))
         raise RowError(f"The label {labels.names[owners[first]]!r} could not be embedded: {reason}", report=report)
     sums = np.zeros((len(said), matrix.shape[1]), dtype=np.float32)
-    np.add.at(sums, owners, unit(matrix))
-    return unit(sums)
+    np.add.at(sums, owners, unit_vectors(matrix))
+    return unit_vectors(sums)
 
 
 ONE = "Choose the label that fits the user's text best."
 SEVERAL = "Decide for each label whether it fits the user's text. Several may fit, or none."
 
 
-class Classify(AskDoor):
+class Classify(PromptMethods):
     """Labels for texts."""
 
     def classify(
@@ -231,7 +231,7 @@ class Classify(AskDoor):
         details: bool = False,
         rows_per_request: int | None = None,
         on_error: OnError = "warn",
-        progress: bool | Listener = True,
+        progress: bool | ProgressCallback = True,
         **options: Unpack[RunOptions],
     ) -> pd.DataFrame:
         """The frame with a categorical column: the one of ``labels`` that fits each text best.
@@ -270,13 +270,13 @@ class Classify(AskDoor):
                 details=details,
                 rows_per_request=rows_per_request,
             )
-            call = Call.open(on_error, progress, options, asker=self._frame)
+            call = VectorizedCall.open(on_error, progress, options, asker=self._frame)
             nearest, report = nearest_labels(call, texts, self._frame.index, chosen, model)
             return self._with({into: nearest.astype(pd.CategoricalDtype(list(chosen.names)))}, report)
         if via != "model":
             raise InputError(f"via is 'model' or 'embedding'; found {via!r}.")
-        call = Call.open(on_error, progress, options, asker=self._frame)
-        question = Question(
+        call = VectorizedCall.open(on_error, progress, options, asker=self._frame)
+        question = TextPrompt(
             "classify",
             _system(chosen, instructions, multi=bool(multi)),
             flags_schema(chosen) if multi else choice_schema(chosen),
@@ -285,7 +285,7 @@ class Classify(AskDoor):
             rows_per_request,
         )
 
-        def columns(answers: Answers) -> dict[Any, pd.Series[Any]]:
+        def columns(answers: CompletionColumns) -> dict[Any, pd.Series[Any]]:
             return _flags(answers, chosen, into) if multi else {into: _choice(answers, chosen)}
 
         made, answers = self._ask(question, texts, into, call, safety, columns)
@@ -294,20 +294,20 @@ class Classify(AskDoor):
 
 def _system(labels: Labels, instructions: str | None, *, multi: bool) -> str:
     default = SEVERAL if multi else ONE
-    ask = default if instructions is None else words("instructions", instructions)
+    ask = default if instructions is None else non_empty_text("instructions", instructions)
     asked = labels if not multi or labels.other is None else replace(labels, names=labels.names[:-1])
     fallback = f" Choose {labels.other!r} where none of the others fits." if labels.other and not multi else ""
     return f"{ask} {asked.described()}{fallback}{labels.shown(multi=multi)}"
 
 
-def _choice(answers: Answers, labels: Labels) -> pd.Series[Any]:
+def _choice(answers: CompletionColumns, labels: Labels) -> pd.Series[Any]:
     """One of the labels for each row, as a category."""
     found = [None if fields is None else fields["label"] for fields in answers.column]
     kind = pd.CategoricalDtype(list(labels.names))
     return pd.Series(pd.Categorical(found, dtype=kind), index=answers.column.index)
 
 
-def _flags(answers: Answers, labels: Labels, into: Any) -> dict[Any, pd.Series[Any]]:
+def _flags(answers: CompletionColumns, labels: Labels, into: Any) -> dict[Any, pd.Series[Any]]:
     """A boolean column for each label, null where there is no answer."""
     asked = [name for name in labels.names if name != labels.other]
     records = list(answers.column)

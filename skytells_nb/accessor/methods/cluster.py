@@ -9,17 +9,17 @@ from typing import Any, Unpack
 import numpy as np
 import pandas as pd
 
-from skytells_nb.accessor.base import NearnessDoor, check_count
+from skytells_nb.accessor.base import SimilarityMethods, check_count
 from skytells_nb.accessor.call import RunOptions, check_options
-from skytells_nb.accessor.embeddings import Embedding, Source, Vectors
-from skytells_nb.accessor.multi_call import VerbRuns
-from skytells_nb.accessor.results import complete_texts, prompt_job
+from skytells_nb.accessor.embeddings import EmbeddingOptions, TextOrVectorColumn, UnitVectors
+from skytells_nb.accessor.multi_call import MultiRun
+from skytells_nb.accessor.results import build_job, complete_texts
 from skytells_nb.accessor.text_columns import Texts, belonging_texts, column_of
 from skytells_nb.engine.engine import OnError
-from skytells_nb.engine.report import Listener
+from skytells_nb.engine.report import ProgressCallback
 from skytells_nb.errors import InputError, warn
 from skytells_nb.vectors.arrays import Floats
-from skytells_nb.vectors.kmeans import Clusters, kmeans, number_of_clusters
+from skytells_nb.vectors.kmeans import Clusters, choose_n_clusters, kmeans
 
 MEMBERS = 8
 """Members of a cluster that the model sees, those nearest to its centre."""
@@ -101,7 +101,7 @@ def _prompt(members: list[str], others: list[str]) -> str | None:
     return "\n\n".join([*shown, QUESTION])
 
 
-class ClusterVerbs(NearnessDoor):
+class ClusterMethods(SimilarityMethods):
     """Groups of rows that mean similar things."""
 
     def cluster(
@@ -116,7 +116,7 @@ class ClusterVerbs(NearnessDoor):
         dimensions: int | None = None,
         chat_model: str | None = None,
         on_error: OnError = "warn",
-        progress: bool | Listener = True,
+        progress: bool | ProgressCallback = True,
         **options: Unpack[RunOptions],
     ) -> pd.DataFrame:
         """The frame with a category ``into`` for what each row is about, and its nearness to the centre.
@@ -141,7 +141,7 @@ class ClusterVerbs(NearnessDoor):
         if not isinstance(name, bool):
             raise InputError(f"name is True or False; found {name!r}. The column of texts is named by text=.")
         self._check_into(into, column)
-        source = Source(self._frame, column)
+        source = TextOrVectorColumn(self._frame, column)
         rows = int(source.present.sum())
         if most is not None and most > rows:
             raise InputError(f"n={most} is more than the {rows:,} rows of {column!r} that are not null.")
@@ -149,12 +149,12 @@ class ClusterVerbs(NearnessDoor):
         with self._runs("cluster", on_error, progress, options) as runs:
             if texts is not None and options.get("budget") is not None:
                 runs.will_complete(chat_model)
-            vectors = _with_direction(source.vectors(runs, Embedding(model, dimensions)))
+            vectors = _with_direction(source.vectors(runs, EmbeddingOptions(model, dimensions)))
             if not len(vectors):
                 empty: pd.Series[Any] = pd.Series(pd.Categorical([None] * len(self._frame), categories=[]))
                 score = self._placed(np.empty(0, dtype=np.float32), vectors.rows, "float32")
                 return self._with({into: empty, self._beside(into, "score"): score}, runs.report)
-            found = kmeans(vectors.matrix, most or number_of_clusters(vectors.matrix))
+            found = kmeans(vectors.matrix, most or choose_n_clusters(vectors.matrix))
             numbers = range(len(found.centres))
             names = numbers if texts is None else _names(found, texts[vectors.rows], runs, chat_model)
             codes = np.full(len(self._frame), -1, dtype=np.int64)
@@ -194,23 +194,23 @@ class ClusterVerbs(NearnessDoor):
         table = pd.DataFrame(records, columns=["name", "size", "share", "examples"])
         return table.sort_values("size", ascending=False, kind="stable", ignore_index=True)
 
-    def _texts_to_name(self, source: Source, text: Any) -> Texts:
+    def _texts_to_name(self, source: TextOrVectorColumn, text: Any) -> Texts:
         if source.texts is not None and text is None:
             return source.texts
         return belonging_texts(self._frame, text, "The names of clusters")
 
 
-def _with_direction(vectors: Vectors) -> Vectors:
+def _with_direction(vectors: UnitVectors) -> UnitVectors:
     """Without the vectors of zeros, which are nearer to no centre than to another."""
     some = vectors.matrix.any(axis=1)
-    return vectors if some.all() else Vectors(vectors.matrix[some], vectors.rows[some])
+    return vectors if some.all() else UnitVectors(vectors.matrix[some], vectors.rows[some])
 
 
-def _names(found: Clusters, texts: Texts, runs: VerbRuns, model: str | None) -> list[str]:
+def _names(found: Clusters, texts: Texts, runs: MultiRun, model: str | None) -> list[str]:
     """A name for each cluster from its members' texts (m,)."""
     call = runs.call()
     asked = replace(call, on_error="null") if call.on_error == "warn" else call
-    job = prompt_job(asked, model, SYSTEM, SCHEMA, {"temperature": 0.0}, "name")
+    job = build_job(asked, model, SYSTEM, SCHEMA, {"temperature": 0.0}, "name")
     shown = np.array([*prompts(found, texts), None], dtype=object)[:-1]
     answers = complete_texts(asked, job, shown, pd.RangeIndex(len(shown)), "name", SCHEMA)
     runs.add(answers.report)

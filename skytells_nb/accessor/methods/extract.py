@@ -7,19 +7,19 @@ from typing import Any, Unpack
 
 import pandas as pd
 
-from skytells_nb.accessor.base import AskDoor, Question, words
-from skytells_nb.accessor.call import Call, RunOptions, check_options
+from skytells_nb.accessor.base import PromptMethods, TextPrompt, non_empty_text
+from skytells_nb.accessor.call import RunOptions, VectorizedCall, check_options
 from skytells_nb.accessor.safety import SafetyChoice
 from skytells_nb.accessor.structured.columns import column_names
 from skytells_nb.accessor.structured.repair import REPAIRS
 from skytells_nb.accessor.structured.schema import Schema
 from skytells_nb.engine.engine import OnError
-from skytells_nb.engine.report import Listener
+from skytells_nb.engine.report import ProgressCallback
 
 EXTRACT = "Extract the fields from the user's text. Use only what the text says."
 
 
-class Extract(AskDoor):
+class Extract(PromptMethods):
     """Facts from texts."""
 
     def extract(
@@ -37,7 +37,7 @@ class Extract(AskDoor):
         rows_per_request: int | None = None,
         repair: int = REPAIRS,
         on_error: OnError = "warn",
-        progress: bool | Listener = True,
+        progress: bool | ProgressCallback = True,
         **options: Unpack[RunOptions],
     ) -> pd.DataFrame:
         """The frame with a column for each field of ``schema``, filled from the texts in ``column``.
@@ -61,9 +61,9 @@ class Extract(AskDoor):
         texts = self._texts(column)
         for name in names:
             self._check_into(name, column)
-        system = EXTRACT if instructions is None else words("instructions", instructions)
-        call = Call.open(on_error, progress, options, asker=self._frame)
+        system = EXTRACT if instructions is None else non_empty_text("instructions", instructions)
+        call = VectorizedCall.open(on_error, progress, options, asker=self._frame)
 
-        question = Question("extract", system, schema, params, model, rows_per_request, repair)
+        question = TextPrompt("extract", system, schema, params, model, rows_per_request, repair)
         made, answers = self._ask(question, texts, into, call, safety, lambda answers: answers.fields(prefix))
         return self._finish(into, made, answers, details)

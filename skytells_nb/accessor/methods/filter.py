@@ -8,12 +8,12 @@ from typing import Any, Literal, Unpack
 import numpy as np
 import pandas as pd
 
-from skytells_nb.accessor.base import AskDoor, Question, words
-from skytells_nb.accessor.call import Call, RunOptions, check_options, remember
-from skytells_nb.accessor.results import Answers
+from skytells_nb.accessor.base import PromptMethods, TextPrompt, non_empty_text
+from skytells_nb.accessor.call import RunOptions, VectorizedCall, attach_report, check_options
+from skytells_nb.accessor.results import CompletionColumns
 from skytells_nb.accessor.safety import SafetyChoice
 from skytells_nb.engine.engine import OnError
-from skytells_nb.engine.report import Listener
+from skytells_nb.engine.report import ProgressCallback
 from skytells_nb.errors import InputError
 
 YES_OR_NO = {
@@ -25,7 +25,7 @@ YES_OR_NO = {
 }
 
 
-class Filter(AskDoor):
+class Filter(PromptMethods):
     """Rows by a question in plain words."""
 
     def filter(
@@ -41,7 +41,7 @@ class Filter(AskDoor):
         details: bool = False,
         rows_per_request: int | None = None,
         on_error: OnError = "warn",
-        progress: bool | Listener = True,
+        progress: bool | ProgressCallback = True,
         **options: Unpack[RunOptions],
     ) -> pd.DataFrame:
         """The rows for which the answer to ``question`` is yes, in order.
@@ -57,15 +57,15 @@ class Filter(AskDoor):
         [False, True]
         """
         check_options(options)
-        asked = words("question", question)
+        asked = non_empty_text("question", question)
         if keep not in ("rows", "column"):
             raise InputError(f"keep is 'rows' or 'column'; found {keep!r}.")
         texts = self._prompts(column)
         self._check_into(into, column)
-        call = Call.open(on_error, progress, options, asker=self._frame)
+        call = VectorizedCall.open(on_error, progress, options, asker=self._frame)
         system = f"Answer the question about the user's text with yes or no. The question is: {asked}"
         made, answers = self._ask(
-            Question("filter", system, YES_OR_NO, params, model, rows_per_request),
+            TextPrompt("filter", system, YES_OR_NO, params, model, rows_per_request),
             texts,
             into,
             call,
@@ -76,10 +76,10 @@ class Filter(AskDoor):
             return self._finish(into, made, answers, details)
         kept = made.pop(into).fillna(False).to_numpy(dtype=bool)
         result = self._finish(into, made, answers, details)[kept]
-        remember(result, answers.report, {into: [answers.rows[row] for row in np.flatnonzero(kept)]})
+        attach_report(result, answers.report, {into: [answers.rows[row] for row in np.flatnonzero(kept)]})
         return result
 
 
-def _decisions(answers: Answers) -> pd.Series[Any]:
+def _decisions(answers: CompletionColumns) -> pd.Series[Any]:
     values = [None if fields is None else fields["answer"] == "yes" for fields in answers.column]
     return pd.Series(values, index=answers.column.index, dtype="boolean")

@@ -10,17 +10,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from skytells_nb.accessor.base import NearnessDoor, check_count, check_threshold
-from skytells_nb.accessor.call import Call, RunOptions, check_options, remember
-from skytells_nb.accessor.embeddings import Embedding, Source, Vectors, embedded
-from skytells_nb.accessor.multi_call import VerbRuns
-from skytells_nb.accessor.results import Answers, complete_texts, prompt_job
+from skytells_nb.accessor.base import SimilarityMethods, check_count, check_threshold
+from skytells_nb.accessor.call import RunOptions, VectorizedCall, attach_report, check_options
+from skytells_nb.accessor.embeddings import EmbeddingOptions, TextOrVectorColumn, UnitVectors, embed_column
+from skytells_nb.accessor.multi_call import MultiRun
+from skytells_nb.accessor.results import CompletionColumns, build_job, complete_texts
 from skytells_nb.accessor.text_columns import Texts, belonging_texts
 from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.operations.row_packing import check_rows
-from skytells_nb.engine.report import Listener
+from skytells_nb.engine.report import ProgressCallback
 from skytells_nb.errors import InputError, warn
-from skytells_nb.vectors.arrays import Floats, Places, check_dimensions
+from skytells_nb.vectors.arrays import Floats, Indices, check_dimensions
 from skytells_nb.vectors.neighbors import EXACTNESS, nearest_by_cosine
 
 How = Literal["inner", "left"]
@@ -30,15 +30,15 @@ How = Literal["inner", "left"]
 class Pairs:
     """Positions of rows (p,) left and right, and their cosines; the rows of the left in order, the best pair first."""
 
-    left: Places
-    right: Places
+    left: Indices
+    right: Indices
     score: Floats
 
     def where(self, keep: NDArray[np.bool_]) -> Pairs:
         return Pairs(self.left[keep], self.right[keep], self.score[keep])
 
 
-def nearest_pairs(left: Vectors, right: Vectors, k: int, threshold: float | None) -> Pairs:
+def nearest_pairs(left: UnitVectors, right: UnitVectors, k: int, threshold: float | None) -> Pairs:
     """Each left row with its ``k`` nearest right rows, those below the threshold left out."""
     places, scores = nearest_by_cosine(left.matrix, right.matrix, k)
     each = places.shape[1]
@@ -108,17 +108,17 @@ SCHEMA: Mapping[str, Any] = {
 
 
 def confirmations(
-    call: Call, question: str, left: Texts, right: Texts, model: str | None, rows_per_request: int | None
-) -> Answers:
+    call: VectorizedCall, question: str, left: Texts, right: Texts, model: str | None, rows_per_request: int | None
+) -> CompletionColumns:
     """The model's answers on each pair of texts: ``{"match": True}`` where its answer to the question is yes."""
     system = f"The user shows two texts, the first and the second. Answer with true for yes or false for no: {question}"
     asked = [None if a is None or b is None else f"First: {a}\n\nSecond: {b}" for a, b in zip(left, right, strict=True)]
-    job = prompt_job(call, model, system, SCHEMA, {"temperature": 0.0}, "confirm", rows_per_request)
+    job = build_job(call, model, system, SCHEMA, {"temperature": 0.0}, "confirm", rows_per_request)
     texts = np.array([*asked, None], dtype=object)[:-1]
     return complete_texts(call, job, texts, pd.RangeIndex(len(texts)), "match", SCHEMA)
 
 
-class JoinVerb(NearnessDoor):
+class JoinMethod(SimilarityMethods):
     """Two frames side by side, by meaning."""
 
     def join(
@@ -138,7 +138,7 @@ class JoinVerb(NearnessDoor):
         chat_model: str | None = None,
         rows_per_request: int | None = None,
         on_error: OnError = "warn",
-        progress: bool | Listener = True,
+        progress: bool | ProgressCallback = True,
         **options: Unpack[RunOptions],
     ) -> pd.DataFrame:
         """Each row with the ``k`` rows of ``other`` nearest in meaning, side by side, their cosine in ``into``.
@@ -171,23 +171,25 @@ class JoinVerb(NearnessDoor):
         self._check_into(into)
         names = result_names(self._frame.columns, other.columns, _suffixes(suffixes), into)
         mine, theirs = _both("on", on)
-        here, there = Source(self._frame, mine), Source(other, theirs)
+        here, there = TextOrVectorColumn(self._frame, mine), TextOrVectorColumn(other, theirs)
         comparable = here.present.any() and there.present.any()
         texts = self._texts_to_confirm(other, here, there, text) if question is not None and comparable else None
         with self._runs("join", on_error, progress, options) as runs:
             if texts is not None and options.get("budget") is not None:
                 runs.will_complete(chat_model)
-            left, right = _sides(runs, here, there, Embedding(model, dimensions))
+            left, right = _sides(runs, here, there, EmbeddingOptions(model, dimensions))
             check_dimensions(left.matrix, f"Column {mine!r}", right.matrix, f"column {theirs!r}")
             pairs = nearest_pairs(left, right, most, floor)
             if question is not None and texts is not None and len(pairs.left):
                 asked = _Asked(question, texts[0][pairs.left], texts[1][pairs.right], chat_model, rows_per_request)
                 pairs = _confirmed(runs, pairs, asked)
             result = merged(self._frame, other, pairs, how, names, into)
-            remember(result, runs.report)
+            attach_report(result, runs.report)
         return result
 
-    def _texts_to_confirm(self, other: pd.DataFrame, left: Source, right: Source, text: Any) -> list[Texts]:
+    def _texts_to_confirm(
+        self, other: pd.DataFrame, left: TextOrVectorColumn, right: TextOrVectorColumn, text: Any
+    ) -> list[Texts]:
         named = (None, None) if text is None else _both("text", text)
         return [
             side.texts
@@ -208,22 +210,24 @@ class _Asked:
     rows_per_request: int | None
 
 
-def _sides(runs: VerbRuns, left: Source, right: Source, embedding: Embedding) -> tuple[Vectors, Vectors]:
+def _sides(
+    runs: MultiRun, left: TextOrVectorColumn, right: TextOrVectorColumn, embedding: EmbeddingOptions
+) -> tuple[UnitVectors, UnitVectors]:
     """The vectors of both sides; neither is sent where the other has nothing to compare it with."""
     if not left.present.any() or not right.present.any():
-        return Vectors.none(), Vectors.none()
+        return UnitVectors.none(), UnitVectors.none()
     if left.texts is None or right.texts is None:
         return left.vectors(runs, embedding), right.vectors(runs, embedding)
     # One run sends a text that stands on both sides once.
-    both = embedded(runs, np.concatenate([left.texts, right.texts]), embedding)
+    both = embed_column(runs, np.concatenate([left.texts, right.texts]), embedding)
     count = int(np.searchsorted(both.rows, len(left.texts)))
     return (
-        Vectors(both.matrix[:count], both.rows[:count]),
-        Vectors(both.matrix[count:], both.rows[count:] - len(left.texts)),
+        UnitVectors(both.matrix[:count], both.rows[:count]),
+        UnitVectors(both.matrix[count:], both.rows[count:] - len(left.texts)),
     )
 
 
-def _confirmed(runs: VerbRuns, pairs: Pairs, asked: _Asked) -> Pairs:
+def _confirmed(runs: MultiRun, pairs: Pairs, asked: _Asked) -> Pairs:
     """The pairs that the model confirms."""
     call = runs.call()
     silent = replace(call, on_error="null") if call.on_error == "warn" else call

@@ -8,15 +8,15 @@ from typing import Any, Unpack
 
 import pandas as pd
 
-from skytells_nb.accessor.base import AskDoor
-from skytells_nb.accessor.call import Call, RunOptions, check_options
-from skytells_nb.accessor.results import Answers, complete_texts, details_frame, prompt_job
-from skytells_nb.accessor.safety import SafetyChoice, SafetyPolicy, withheld, withhold
+from skytells_nb.accessor.base import PromptMethods
+from skytells_nb.accessor.call import RunOptions, VectorizedCall, check_options
+from skytells_nb.accessor.results import CompletionColumns, build_job, complete_texts, details_frame
+from skytells_nb.accessor.safety import SafetyChoice, SafetyPolicy, apply_policy, is_filtered
 from skytells_nb.accessor.text_columns import STRING_DTYPE
 from skytells_nb.engine.engine import OnError
-from skytells_nb.engine.operations.conversation import Form
-from skytells_nb.engine.operations.requests import Completed
-from skytells_nb.engine.report import Listener
+from skytells_nb.engine.operations.cached import CachedCompletion
+from skytells_nb.engine.operations.conversation import PromptOptions
+from skytells_nb.engine.report import ProgressCallback
 from skytells_nb.errors import ContentPolicyError, InputError, RowError
 from skytells_nb.types.safety import SEVERITIES, Safety
 
@@ -24,7 +24,7 @@ LEAST: Mapping[str, Any] = {"max_tokens": 1}
 """Parameters that have as little generated as can be: the verdict on a prompt comes with any answer."""
 
 
-class Moderate(AskDoor):
+class Moderate(PromptMethods):
     """Safety verdicts on texts."""
 
     def moderate(
@@ -37,7 +37,7 @@ class Moderate(AskDoor):
         safety: SafetyChoice = "keep",
         details: bool = False,
         on_error: OnError = "warn",
-        progress: bool | Listener = True,
+        progress: bool | ProgressCallback = True,
         **options: Unpack[RunOptions],
     ) -> pd.DataFrame:
         """The frame with the safety filter's verdict on each text, which is sent as a prompt with ``max_tokens=1``.
@@ -63,28 +63,28 @@ class Moderate(AskDoor):
         policy = SafetyPolicy.of(safety)
         texts = self._texts(column)
         self._check_into(into)
-        call = Call.open(on_error, progress, options, asker=self._frame)
+        call = VectorizedCall.open(on_error, progress, options, asker=self._frame)
         given = {**LEAST, **(params or {})}
-        job = prompt_job(call, model, None, None, given, "moderate", form=Form(widen=False))
+        job = build_job(call, model, None, None, given, "moderate", form=PromptOptions(widen=False))
         # Neither a blocked prompt nor an answer of one token is anything to warn of or to stop at.
         answers = complete_texts(replace(call, on_error="null"), job, texts, self._frame.index, into, None)
         answers = _verdicts_of_prompts(answers, call)
         made = _columns(answers, into)
         if policy.acts:
             if policy.action == "raise":
-                withhold(policy, answers, {}, call)
+                apply_policy(policy, answers, {}, call)
             verdicts = [None if c is None else c.safety for c in answers.rows]
             allowed = [
-                None if v is None else not no for v, no in zip(verdicts, withheld(policy, verdicts), strict=True)
+                None if v is None else not no for v, no in zip(verdicts, is_filtered(policy, verdicts), strict=True)
             ]
             made[f"{into}_allowed"] = pd.Series(allowed, index=self._frame.index, dtype="boolean")
         extra = details_frame(into, answers) if details else {}
         return self._with({**extra, **made}, answers.report, {into: answers.rows})
 
 
-def _verdicts_of_prompts(answers: Answers, call: Call) -> Answers:
+def _verdicts_of_prompts(answers: CompletionColumns, call: VectorizedCall) -> CompletionColumns:
     """The verdicts on the prompts alone; a blocked one is an answer. Warns or raises of what failed otherwise."""
-    known: dict[int, Completed] = {}
+    known: dict[int, CachedCompletion] = {}
     for completed in answers.rows:
         if completed is not None and id(completed) not in known:
             findings = [finding for finding in completed.findings if finding["source"] == "prompt"]
@@ -104,7 +104,7 @@ def _verdicts_of_prompts(answers: Answers, call: Call) -> Answers:
     return replace(answers, rows=rows, report=report)
 
 
-def _columns(answers: Answers, into: Any) -> dict[Any, pd.Series[Any]]:
+def _columns(answers: CompletionColumns, into: Any) -> dict[Any, pd.Series[Any]]:
     index = answers.column.index
     verdicts = [None if completed is None else completed.safety for completed in answers.rows]
     severities = [None if v is None or (not v.checked and v.severity == "safe") else v.severity for v in verdicts]

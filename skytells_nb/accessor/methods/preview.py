@@ -8,10 +8,17 @@ from typing import Any, Unpack
 
 import pandas as pd
 
-from skytells_nb.accessor.base import FrameDoor
-from skytells_nb.accessor.call import Call
-from skytells_nb.accessor.prompts.build import Asking, PromptOptions, Prompts, prompts_of, split_options, with_effort
-from skytells_nb.accessor.results import prompt_job
+from skytells_nb.accessor.base import FrameMethods
+from skytells_nb.accessor.call import VectorizedCall
+from skytells_nb.accessor.prompts.build import (
+    PromptArguments,
+    Prompts,
+    PromptSource,
+    prompts_of,
+    split_options,
+    with_effort,
+)
+from skytells_nb.accessor.results import build_job
 from skytells_nb.accessor.structured.schema import Schema
 from skytells_nb.engine.operations.jobs import Job
 from skytells_nb.errors import InputError
@@ -44,12 +51,12 @@ class Preview(list[list[dict[str, Any]]]):
         return "\n\n".join(blocks) or "Nothing would be sent: every row is null."
 
 
-class PreviewDoor(FrameDoor):
+class PreviewMethod(FrameMethods):
     """A frame whose requests can be looked at."""
 
     def preview(
         self,
-        template: Asking,
+        template: PromptSource,
         n: int = 3,
         *,
         model: str | None = None,
@@ -57,7 +64,7 @@ class PreviewDoor(FrameDoor):
         schema: Schema | None = None,
         params: Mapping[str, Any] | None = None,
         rows_per_request: int | None = None,
-        **options: Unpack[PromptOptions],
+        **options: Unpack[PromptArguments],
     ) -> Preview:
         """The messages that ``complete`` would send for the first ``n`` different rows; sends nothing.
 
@@ -71,9 +78,9 @@ class PreviewDoor(FrameDoor):
         if not isinstance(n, int) or isinstance(n, bool) or n < 1:
             raise InputError(f"n is how many rows to show, 1 or more; found {n!r}.")
         asked, effort, rest = split_options(options)
-        call = Call.open("null", False, rest)
+        call = VectorizedCall.open("null", False, rest)
         prompts, first = _first(self._frame, template, n, asked)
-        job = prompt_job(
+        job = build_job(
             call,
             model,
             system,
@@ -89,7 +96,7 @@ class PreviewDoor(FrameDoor):
         return Preview(requests, labels, {index[row]: problem for row, problem in prompts.problems.items()})
 
 
-def _first(frame: pd.DataFrame, template: Asking, n: int, asked: Mapping[str, Any]) -> tuple[Prompts, list[int]]:
+def _first(frame: pd.DataFrame, template: PromptSource, n: int, asked: Mapping[str, Any]) -> tuple[Prompts, list[int]]:
     """The prompts of so many rows that ``n`` different ones are among them, and the rows that show those first."""
     size = n
     while True:

@@ -10,20 +10,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skytells_nb.accessor.base import check_count, check_threshold
-from skytells_nb.accessor.call import RunOptions, check_options, remember
-from skytells_nb.accessor.embeddings import Embedding, Source, Vectors, embedded_queries
-from skytells_nb.accessor.methods.cluster import ClusterVerbs
-from skytells_nb.accessor.methods.join import JoinVerb
+from skytells_nb.accessor.call import RunOptions, attach_report, check_options
+from skytells_nb.accessor.embeddings import EmbeddingOptions, TextOrVectorColumn, UnitVectors, embed_queries
+from skytells_nb.accessor.methods.cluster import ClusterMethods
+from skytells_nb.accessor.methods.join import JoinMethod
 from skytells_nb.accessor.text_columns import STRING_DTYPE
 from skytells_nb.engine.engine import OnError
-from skytells_nb.engine.report import Listener, Report
+from skytells_nb.engine.report import ProgressCallback, Report
 from skytells_nb.errors import InputError, RowError
-from skytells_nb.vectors.arrays import Floats, Places, check_dimensions
+from skytells_nb.vectors.arrays import Floats, Indices, check_dimensions
 from skytells_nb.vectors.near_duplicates import near_duplicates
 from skytells_nb.vectors.neighbors import nearest_by_cosine
 
 
-class VectorVerbs(ClusterVerbs, JoinVerb):
+class VectorMethods(ClusterMethods, JoinMethod):
     """Verbs that compare rows by their embeddings.
 
     Every ``column`` holds texts, which are embedded first (and cached), or embeddings, for which nothing is sent and no
@@ -41,7 +41,7 @@ class VectorVerbs(ClusterVerbs, JoinVerb):
         model: str | None = None,
         dimensions: int | None = None,
         on_error: OnError = "warn",
-        progress: bool | Listener = True,
+        progress: bool | ProgressCallback = True,
         **options: Unpack[RunOptions],
     ) -> pd.DataFrame:
         """The ``k`` rows nearest in meaning to ``query``, best first, with their cosine similarity in ``into``.
@@ -64,11 +64,11 @@ class VectorVerbs(ClusterVerbs, JoinVerb):
         queries = _queries(query)
         most = check_count("k", k)
         self._check_into(into, column)
-        source, embedding = Source(self._frame, column), Embedding(model, dimensions)
+        source, embedding = TextOrVectorColumn(self._frame, column), EmbeddingOptions(model, dimensions)
         with self._runs("search", on_error, progress, options) as runs:
-            vectors, targets = Vectors.none(), np.empty((len(queries), 0), dtype=np.float32)
+            vectors, targets = UnitVectors.none(), np.empty((len(queries), 0), dtype=np.float32)
             if source.present.any():
-                targets = embedded_queries(runs, queries, embedding)
+                targets = embed_queries(runs, queries, embedding)
                 vectors = source.vectors(runs, embedding)
                 check_dimensions(vectors.matrix, f"Column {column!r}", targets, "the query")
             result = self._nearest_rows(vectors, targets, most, into, runs.report)
@@ -87,7 +87,7 @@ class VectorVerbs(ClusterVerbs, JoinVerb):
         model: str | None = None,
         dimensions: int | None = None,
         on_error: OnError = "warn",
-        progress: bool | Listener = True,
+        progress: bool | ProgressCallback = True,
         **options: Unpack[RunOptions],
     ) -> pd.DataFrame:
         """The ``k`` other rows nearest in meaning to the one with the index label ``row``, as ``search`` gives them.
@@ -102,12 +102,12 @@ class VectorVerbs(ClusterVerbs, JoinVerb):
         check_options(options)
         most = check_count("k", k)
         self._check_into(into, column)
-        source = Source(self._frame, column)
+        source = TextOrVectorColumn(self._frame, column)
         place = self._place(row)
         if not source.present[place]:
             raise InputError(f"Row {row!r} is null in column {column!r}, so nothing is near to it.")
         with self._runs("similar", on_error, progress, options) as runs:
-            vectors = source.vectors(runs, Embedding(model, dimensions))
+            vectors = source.vectors(runs, EmbeddingOptions(model, dimensions))
             itself = vectors.rows == place
             if not itself.any():
                 report = runs.report
@@ -124,7 +124,7 @@ class VectorVerbs(ClusterVerbs, JoinVerb):
         model: str | None = None,
         dimensions: int | None = None,
         on_error: OnError = "warn",
-        progress: bool | Listener = True,
+        progress: bool | ProgressCallback = True,
         **options: Unpack[RunOptions],
     ) -> pd.DataFrame:
         """The frame without rows that mean nearly the same as one before them.
@@ -148,16 +148,16 @@ class VectorVerbs(ClusterVerbs, JoinVerb):
         if keep not in ("first", "groups"):
             raise InputError(f"keep is 'first' or 'groups'; found {keep!r}.")
         self._check_into(into, column)
-        source = Source(self._frame, column)
+        source = TextOrVectorColumn(self._frame, column)
         with self._runs("dedupe", on_error, progress, options) as runs:
-            vectors = source.vectors(runs, Embedding(model, dimensions))
+            vectors = source.vectors(runs, EmbeddingOptions(model, dimensions))
             groups = near_duplicates(vectors.matrix, floor)
             own = groups.representative == np.arange(len(vectors))
             stays = np.ones(len(self._frame), dtype=bool)
             stays[vectors.rows] = own
             if keep == "first":
                 result = self._frame[stays].copy()
-                remember(result, runs.report)
+                attach_report(result, runs.report)
                 return result
             number = (np.cumsum(own) - 1)[groups.representative]
             made = {
@@ -168,12 +168,12 @@ class VectorVerbs(ClusterVerbs, JoinVerb):
             return self._with(made, runs.report)
 
     def _nearest_rows(
-        self, vectors: Vectors, targets: Floats, k: int, into: Any, report: Report, besides: int = -1
+        self, vectors: UnitVectors, targets: Floats, k: int, into: Any, report: Report, besides: int = -1
     ) -> pd.DataFrame:
         found = _best(vectors, targets, k, besides)
         result = self._frame.iloc[np.concatenate([places for places, _ in found])].copy()
         result[self._full(into)] = np.concatenate([scores for _, scores in found])
-        remember(result, report)
+        attach_report(result, report)
         return result
 
     def _place(self, row: Any) -> int:
@@ -189,7 +189,7 @@ class VectorVerbs(ClusterVerbs, JoinVerb):
         return int(places[0])
 
 
-def _best(vectors: Vectors, targets: Floats, k: int, besides: int) -> list[tuple[Places, Floats]]:
+def _best(vectors: UnitVectors, targets: Floats, k: int, besides: int) -> list[tuple[Indices, Floats]]:
     """For each target the positions of other rows and their cosines, the best first."""
     if not len(vectors):
         return [(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)) for _ in targets]

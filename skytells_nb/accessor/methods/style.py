@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from skytells_nb.accessor.base import FrameDoor
+from skytells_nb.accessor.base import FrameMethods
 from skytells_nb.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ SHOWN = 3
 """Numbers of a vector that a cell shows."""
 
 
-class StyleDoor(FrameDoor):
+class StyleMethod(FrameMethods):
     """A frame that can be looked at."""
 
     def style(self) -> Styler:

@@ -11,18 +11,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from skytells_nb.accessor.base import STEADY, AskDoor, words
-from skytells_nb.accessor.call import Call, RunOptions, check_options, remember
-from skytells_nb.accessor.multi_call import VerbRuns
-from skytells_nb.accessor.results import Answers, complete_texts, prompt_job, told
-from skytells_nb.accessor.safety import SafetyChoice, SafetyPolicy, withhold
+from skytells_nb.accessor.base import DETERMINISTIC, PromptMethods, non_empty_text
+from skytells_nb.accessor.call import RunOptions, VectorizedCall, attach_report, check_options
+from skytells_nb.accessor.multi_call import MultiRun
+from skytells_nb.accessor.results import CompletionColumns, build_job, complete_texts, merge_row_errors
+from skytells_nb.accessor.safety import SafetyChoice, SafetyPolicy, apply_policy
 from skytells_nb.accessor.text_columns import Texts, column_of
 from skytells_nb.engine.engine import OnError
+from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import Job
-from skytells_nb.engine.operations.requests import Completed
 from skytells_nb.engine.planning import BYTES_PER_TOKEN, token_estimates
-from skytells_nb.engine.report import Listener
-from skytells_nb.errors import AnswerError, InputError
+from skytells_nb.engine.report import ProgressCallback
+from skytells_nb.errors import InputError, InvalidResponseError
 from skytells_nb.types.safety import Safety
 
 BETWEEN = "\n\n---\n\n"
@@ -30,7 +30,7 @@ BETWEEN = "\n\n---\n\n"
 BETWEEN_TOKENS = 2
 
 
-def pieces(text: str, most: int) -> Iterator[str]:
+def split_text(text: str, most: int) -> Iterator[str]:
     """The text in pieces of at most ``most`` estimated tokens, cut at white space where there is some.
 
     >>> list(pieces("one two three four", 2))
@@ -71,7 +71,7 @@ def chunks(texts: Iterable[str], most: int, *, least: int = 1) -> list[list[str]
     >>> chunks(["four words of text", "two", "more"], 6)
     [['four words of text'], ['two', 'more']]
     """
-    parts = [piece for text in texts for piece in pieces(text, most)]
+    parts = [piece for text in texts for piece in split_text(text, most)]
     made: list[list[str]] = []
     room = 0
     for part, tokens in zip(parts, token_estimates(parts).tolist(), strict=True):
@@ -91,14 +91,14 @@ def prompt_of(chunk: Sequence[str]) -> str:
 
 
 @dataclass
-class Group:
+class SummaryGroup:
     """One group on its way: what is left to summarise, and what is known of it."""
 
     texts: list[str]
     problem: Exception | None = None
     verdict: Safety = field(default_factory=Safety)
 
-    def see(self, completed: Completed | None) -> None:
+    def see(self, completed: CachedCompletion | None) -> None:
         """Take the verdict on a part into that of the whole."""
         if completed is not None:
             self.verdict = self.verdict.merge(completed.safety)
@@ -116,7 +116,9 @@ class SummaryTree:
     window: int
     """Estimated tokens of the texts in one request."""
 
-    def reduce(self, runs: VerbRuns, groups: Sequence[Group], index: pd.Index[Any], into: Any) -> Answers:
+    def reduce(
+        self, runs: MultiRun, groups: Sequence[SummaryGroup], index: pd.Index[Any], into: Any
+    ) -> CompletionColumns:
         """A summary for each group, null where it has no texts or a part of it failed."""
         level = 0
         while parted := {
@@ -125,16 +127,16 @@ class SummaryTree:
             self._shorten(runs, groups, parted, level)
             level += 1
         call = runs.call(of_rows=True)
-        answers = told(call, complete_texts(call, self.whole, _prompts(groups), index, into, None), {})
+        answers = merge_row_errors(call, complete_texts(call, self.whole, _prompts(groups), index, into, None), {})
         answers = _whole(answers, groups, call)
         runs.add(answers.report)
         return answers
 
-    def _parts(self, group: Group, level: int) -> list[list[str]]:
+    def _parts(self, group: SummaryGroup, level: int) -> list[list[str]]:
         return chunks(group.texts, self.window, least=2 if level else 1)
 
     def _shorten(
-        self, runs: VerbRuns, groups: Sequence[Group], parted: Mapping[int, list[list[str]]], level: int
+        self, runs: MultiRun, groups: Sequence[SummaryGroup], parted: Mapping[int, list[list[str]]], level: int
     ) -> None:
         """Put summaries of its parts in the place of each group's texts."""
         # A summary that is left over at the end of a level goes up as it is.
@@ -157,23 +159,23 @@ class SummaryTree:
             if problem is not None:
                 groups[number].problem = groups[number].problem or problem
             else:
-                shortened[number][place] = next(pieces(answers.column.iloc[row], self.window // 2))
+                shortened[number][place] = next(split_text(answers.column.iloc[row], self.window // 2))
         for number, texts in shortened.items():
             groups[number].texts = [] if groups[number].problem else texts
 
 
-def _problem(answers: Answers, row: int) -> Exception | None:
+def _problem(answers: CompletionColumns, row: int) -> Exception | None:
     """Why this part has no summary."""
     text = answers.column.iloc[row]
     if isinstance(text, str) and text.strip():
         return None
     completed = answers.rows[row]
-    return answers.report.errors.get(row) or AnswerError(
+    return answers.report.errors.get(row) or InvalidResponseError(
         "A part of the group got an empty summary.", request_id=completed.request_id if completed else None
     )
 
 
-def _prompts(groups: Sequence[Group]) -> Texts:
+def _prompts(groups: Sequence[SummaryGroup]) -> Texts:
     return _array([prompt_of(group.texts) if group.texts else None for group in groups])
 
 
@@ -183,13 +185,13 @@ def _array(values: Sequence[str | None]) -> Texts:
     return texts
 
 
-def _whole(answers: Answers, groups: Sequence[Group], call: Call) -> Answers:
+def _whole(answers: CompletionColumns, groups: Sequence[SummaryGroup], call: VectorizedCall) -> CompletionColumns:
     """The answers with what is known from the parts: verdicts, and groups that failed on the way."""
     failed = {number: group.problem for number, group in enumerate(groups) if group.problem is not None}
     for group, completed in zip(groups, answers.rows, strict=True):
         group.see(completed)
     rows = [
-        replace(completed or Completed(text=""), findings=group.verdict.records(), blocked=group.verdict.blocked)
+        replace(completed or CachedCompletion(text=""), findings=group.verdict.records(), blocked=group.verdict.blocked)
         if completed is not None or group.verdict.findings or group.verdict.blocked
         else None
         for group, completed in zip(groups, answers.rows, strict=True)
@@ -215,7 +217,7 @@ PART = (
 )
 
 
-class Summarize(AskDoor):
+class Summarize(PromptMethods):
     """Many texts in a few words."""
 
     def summarize(
@@ -230,7 +232,7 @@ class Summarize(AskDoor):
         params: Mapping[str, Any] | None = None,
         safety: SafetyChoice = "keep",
         on_error: OnError = "warn",
-        progress: bool | Listener = True,
+        progress: bool | ProgressCallback = True,
         **options: Unpack[RunOptions],
     ) -> pd.DataFrame:
         """A frame with one row for each group: how many ``texts`` it has, and their ``summary``.
@@ -250,31 +252,35 @@ class Summarize(AskDoor):
         {'A': 2, 'B': 1}
         """
         check_options(options)
-        more = "" if instructions is None else f" The summary is to be like this: {words('instructions', instructions)}"
+        more = (
+            ""
+            if instructions is None
+            else f" The summary is to be like this: {non_empty_text('instructions', instructions)}"
+        )
         texts = self._texts(column)
         if not isinstance(into, Hashable) or into == COUNT:
             raise InputError(f"into is the name of a column other than {COUNT!r}; found {into!r}.")
         policy = SafetyPolicy.of(safety)
         numbers, index = self._groups(by)
-        call = Call.open(on_error, progress, options, asker=self._frame)
+        call = VectorizedCall.open(on_error, progress, options, asker=self._frame)
         most = _window(window, LOCAL_WINDOW if call.session.is_local else WINDOW)
         if params is not None and not isinstance(params, Mapping):
             raise InputError(f"params is a dict of parameters such as {{'max_tokens': 100}}; found {params!r}.")
-        steady = {**STEADY, **(params or {})}
+        steady = {**DETERMINISTIC, **(params or {})}
         part, whole = (
-            prompt_job(call, model, f"{task}{more}", None, steady, "summarize")
+            build_job(call, model, f"{task}{more}", None, steady, "summarize")
             for task in (PART.format(words=most // 8), WHOLE)
         )
-        groups = [Group([]) for _ in index]
+        groups = [SummaryGroup([]) for _ in index]
         for number, text in zip(numbers.tolist(), texts, strict=True):
             if number >= 0 and text is not None and text.strip():
                 groups[number].texts.append(text)
         counts = [len(group.texts) for group in groups]
-        with VerbRuns("summarize", len(index), lambda: call) as runs:
+        with MultiRun("summarize", len(index), lambda: call) as runs:
             answers = SummaryTree(part, whole, most).reduce(runs, groups, index, into)
-        made = withhold(policy, answers, {into: answers.column}, call)
+        made = apply_policy(policy, answers, {into: answers.column}, call)
         result = pd.DataFrame({COUNT: pd.Series(counts, index=index, dtype="int64"), **made}, index=index)
-        remember(result, runs.report, {into: answers.rows})
+        attach_report(result, runs.report, {into: answers.rows})
         return result
 
     def _groups(self, by: Any) -> tuple[NDArray[np.int64], pd.Index[Any]]:

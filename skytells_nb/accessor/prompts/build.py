@@ -12,19 +12,19 @@ import pandas as pd
 
 from skytells_nb.accessor.call import RunOptions, check_options
 from skytells_nb.accessor.prompts.few_shot import Examples, few_shot
-from skytells_nb.accessor.prompts.images import PICTURE_TOKENS, Album, picture_cells
-from skytells_nb.accessor.prompts.rows import Asked, RowFunction, ask_rows, params_of_rows
+from skytells_nb.accessor.prompts.images import IMAGE_TOKENS, ImageStore, image_cells
+from skytells_nb.accessor.prompts.rows import Asked, RowFunction, params_of_rows, render_rows
 from skytells_nb.accessor.prompts.template import Template
 from skytells_nb.accessor.text_columns import Texts, column_of
-from skytells_nb.engine.operations.conversation import Api, Form, Message, check_messages, write_dialogue
+from skytells_nb.engine.operations.conversation import Api, Message, PromptOptions, check_messages, dump_messages
 from skytells_nb.engine.operations.endpoints import LIMITS, endpoint
 from skytells_nb.errors import InputError
 
-Asking: TypeAlias = str | RowFunction
+PromptSource: TypeAlias = str | RowFunction
 """A template with ``{column}`` fields, or a function from a row to a text or messages."""
 
 
-class PromptOptions(RunOptions, total=False):
+class PromptArguments(RunOptions, total=False):
     """What says how rows are asked, beside the template; see ``df.skytells.complete``."""
 
     examples: Examples | None
@@ -41,16 +41,16 @@ class Prompts:
     """The inputs of a call, (n,), ``None`` for a row that is not sent, and what they are."""
 
     texts: Texts
-    form: Form
+    form: PromptOptions
     sources: tuple[Any, ...]
     """The columns that they are made of, as far as that is known."""
     problems: Mapping[int, InputError] = field(default_factory=dict)
     """Why a row that is no null is not sent."""
 
 
-def split_options(options: PromptOptions) -> tuple[dict[str, Any], str | None, RunOptions]:
+def split_options(options: PromptArguments) -> tuple[dict[str, Any], str | None, RunOptions]:
     """What ``prompts_of`` takes, the reasoning effort, and the options of the run; InputError for unknown ones."""
-    names = PromptOptions.__annotations__.keys() - RunOptions.__annotations__.keys() - {"reasoning_effort"}
+    names = PromptArguments.__annotations__.keys() - RunOptions.__annotations__.keys() - {"reasoning_effort"}
     asked = {name: value for name, value in options.items() if name in names}
     rest = {name: value for name, value in options.items() if name not in names and name != "reasoning_effort"}
     check_options(rest)
@@ -72,7 +72,7 @@ def with_effort(params: Mapping[str, Any] | None, effort: str | None) -> Mapping
 
 def prompts_of(
     frame: pd.DataFrame,
-    template: Asking,
+    template: PromptSource,
     *,
     examples: Examples | None = None,
     answer: Any = None,
@@ -86,7 +86,7 @@ def prompts_of(
     sources: list[Any] = []
     asked: Sequence[Asked]
     if callable(template):
-        asked = ask_rows(frame, template)
+        asked = render_rows(frame, template)
     else:
         made = Template(template)
         asked = made.fill(frame, constant=images is not None or conversation is not None).tolist()
@@ -94,8 +94,8 @@ def prompts_of(
     shown = few_shot(template, examples, answer)
     plain = images is None and conversation is None and not row_params
     if plain and all(one is None or isinstance(one, str) for one in asked):
-        return Prompts(_array(asked), Form(api, shown), tuple(sources))
-    album = Album()
+        return Prompts(_array(asked), PromptOptions(api, shown), tuple(sources))
+    album = ImageStore()
     problems = {
         number: InputError("the text is empty; empty texts are not sent")
         for number, one in enumerate(asked)
@@ -103,7 +103,7 @@ def prompts_of(
     }
     turns = [_turns(one) for one in asked]
     if images is not None:
-        names, cells = picture_cells(frame, images)
+        names, cells = image_cells(frame, images)
         sources += names
         turns = [
             _illustrated(row, pictures, frame.index[number], number, album, problems)
@@ -123,12 +123,12 @@ def prompts_of(
     ]
     sent = sum(text is not None for text in texts)
     limits = [int(params[name]) for params in own for name in LIMITS if name in params]
-    form = Form(
+    form = PromptOptions(
         api,
         shown,
         dialogues=True,
         pictures=album.pictures,
-        picture_tokens=round(PICTURE_TOKENS * album.shown / max(1, sent)),
+        picture_tokens=round(IMAGE_TOKENS * album.shown / max(1, sent)),
         most_tokens=max(limits, default=None),
     )
     return Prompts(_array(texts), form, tuple(sources), problems)
@@ -149,7 +149,7 @@ def _illustrated(
     pictures: list[Any] | None,
     label: Any,
     number: int,
-    album: Album,
+    album: ImageStore,
     problems: dict[int, InputError],
 ) -> list[Message] | None:
     """The row's turns with its pictures in the last one."""
@@ -186,8 +186,8 @@ def _after(cell: Any, turns: list[Message] | None, label: Any) -> list[Message] 
         raise InputError(f"The conversation at row {label!r} cannot be sent: {problem}") from None
 
 
-def _written(turns: list[Message], params: Mapping[str, Any], album: Album, label: Any) -> str:
+def _written(turns: list[Message], params: Mapping[str, Any], album: ImageStore, label: Any) -> str:
     try:
-        return write_dialogue(album.take(turns), params)
+        return dump_messages(album.take(turns), params)
     except InputError as problem:
         raise InputError(f"Row {label!r} cannot be sent: {problem}") from None

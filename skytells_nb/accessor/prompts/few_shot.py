@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import pandas as pd
 import pydantic
 
-from skytells_nb.accessor.prompts.rows import RowFunction, ask_rows
+from skytells_nb.accessor.prompts.rows import RowFunction, render_rows
 from skytells_nb.accessor.prompts.template import Template
 from skytells_nb.accessor.text_columns import column_of
 from skytells_nb.errors import InputError
@@ -56,7 +56,7 @@ def _of_frame(template: str | RowFunction, examples: pd.DataFrame, answer: Any) 
 
 
 def _filled(template: str | RowFunction, examples: pd.DataFrame) -> Sequence[Any]:
-    return list(Template(template).fill(examples)) if isinstance(template, str) else ask_rows(examples, template)
+    return list(Template(template).fill(examples)) if isinstance(template, str) else render_rows(examples, template)
 
 
 def _answers_in(examples: pd.DataFrame, fields: Sequence[Any]) -> Any:

@@ -10,19 +10,19 @@ import numpy as np
 import pandas as pd
 
 from skytells_nb.accessor.text_columns import column_of
-from skytells_nb.client.images import Picture, picture
-from skytells_nb.engine.operations.conversation import REFERENCE, Message, map_pictures
+from skytells_nb.client.images import Image, load_image
+from skytells_nb.engine.operations.conversation import REFERENCE, Message, map_images
 from skytells_nb.errors import InputError
 
-PICTURE_TOKENS = 765
+IMAGE_TOKENS = 765
 """Tokens of one picture: OpenAI counts 85 and 170 for each of the four tiles of 1024 x 1024 in full detail."""
 
 
-class Album:
+class ImageStore:
     """The pictures of one call, each once; messages hold their digests."""
 
     def __init__(self) -> None:
-        self.pictures: dict[str, Picture] = {}
+        self.pictures: dict[str, Image] = {}
         self.shown = 0
         """Pictures in all messages together."""
         self._known: dict[str | Path, str] = {}
@@ -32,7 +32,7 @@ class Album:
         named = value if isinstance(value, (str, Path)) else None
         found = None if named is None else self._known.get(named)
         if found is None:
-            made = picture(value)
+            made = load_image(value)
             if isinstance(made, str):
                 found = made
             else:
@@ -52,10 +52,10 @@ class Album:
             self.shown += 1
             return self.url(found) if found.startswith("data:") else found
 
-        return map_pictures(turns, url)
+        return map_images(turns, url)
 
 
-def picture_cells(frame: pd.DataFrame, images: Any) -> tuple[list[Any], list[list[Any] | None]]:
+def image_cells(frame: pd.DataFrame, images: Any) -> tuple[list[Any], list[list[Any] | None]]:
     """The names of the columns, and for each row its pictures from left to right, ``None`` where a cell is null."""
     names = list(images) if isinstance(images, list) else [images]
     if not names:

@@ -50,7 +50,7 @@ class Row(Mapping[str, Any]):
         return f"Row({dict(self)!r}, label={self.label!r})"
 
 
-def ask_rows(frame: pd.DataFrame, function: RowFunction) -> list[Asked]:
+def render_rows(frame: pd.DataFrame, function: RowFunction) -> list[Asked]:
     """What ``function`` says for each row; raises InputError that names the first row where that is nothing to send."""
     if not frame.columns.is_unique:
         raise InputError("A function of rows needs columns whose names are all different; rename those that are not.")

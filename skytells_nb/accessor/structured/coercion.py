@@ -10,16 +10,16 @@ from typing import Any, TypeAlias
 
 import pydantic
 
-from skytells_nb.accessor.structured.field_types import Kind
+from skytells_nb.accessor.structured.field_types import FieldType
 
 _LONGEST_SHOWN = 60
 _INT64 = range(-(2**63), 2**63)
 _EARLIEST, _LATEST = dt.datetime.min, dt.datetime.max
 
-Cell: TypeAlias = Callable[[Kind, Any], Any]
+Cell: TypeAlias = Callable[[FieldType, Any], Any]
 
 
-class Misfit(ValueError):
+class CoercionError(ValueError):
     """A value that its column cannot hold; ``path`` leads to it."""
 
     def __init__(self, value: Any, fault: str, path: tuple[str, ...] = ()) -> None:
@@ -28,15 +28,15 @@ class Misfit(ValueError):
         self.fault = fault
         self.path = path
 
-    def at(self, name: str) -> Misfit:
+    def at(self, name: str) -> CoercionError:
         """The same, seen from one step further out."""
-        return Misfit(self.value, self.fault, (name, *self.path))
+        return CoercionError(self.value, self.fault, (name, *self.path))
 
     def __str__(self) -> str:
         return f"{'.'.join(self.path)} is {shown(self.value)}, which {self.fault}".lstrip()
 
 
-def cell(kind: Kind, value: Any) -> Any:
+def coerce(kind: FieldType, value: Any) -> Any:
     """The value as its column holds it: numbers, dates and decimals as Python's own, the rest as JSON has it."""
     return None if value is None else _CELLS[kind.name](kind, value)
 
@@ -47,48 +47,48 @@ def shown(value: Any) -> str:
     return text if len(text) <= _LONGEST_SHOWN else f"{text[: _LONGEST_SHOWN - 1]}…"
 
 
-def _string(kind: Kind, value: Any) -> str:
+def _string(kind: FieldType, value: Any) -> str:
     if not isinstance(value, str):
-        raise Misfit(value, "is no string")
+        raise CoercionError(value, "is no string")
     return value
 
 
-def _boolean(kind: Kind, value: Any) -> bool:
+def _boolean(kind: FieldType, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise Misfit(value, "is neither true nor false")
+        raise CoercionError(value, "is neither true nor false")
     return value
 
 
-def _integer(kind: Kind, value: Any) -> int:
+def _integer(kind: FieldType, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value // 1:
-        raise Misfit(value, "is no whole number")
+        raise CoercionError(value, "is no whole number")
     whole = int(value)
     if whole not in _INT64:
-        raise Misfit(value, "is more than 64 bits hold")
+        raise CoercionError(value, "is more than 64 bits hold")
     return whole
 
 
-def _number(kind: Kind, value: Any) -> float:
+def _number(kind: FieldType, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise Misfit(value, "is no number")
+        raise CoercionError(value, "is no number")
     try:
         return float(value)
     except OverflowError:
-        raise Misfit(value, "is more than a float holds") from None
+        raise CoercionError(value, "is more than a float holds") from None
 
 
-def _label(kind: Kind, value: Any) -> Any:
+def _label(kind: FieldType, value: Any) -> Any:
     if isinstance(value, (list, dict)) or value not in kind.labels or isinstance(value, bool):
-        raise Misfit(value, f"is none of {', '.join(map(repr, kind.labels))}")
+        raise CoercionError(value, f"is none of {', '.join(map(repr, kind.labels))}")
     return value
 
 
-def _date(kind: Kind, value: Any) -> dt.date:
+def _date(kind: FieldType, value: Any) -> dt.date:
     found: dt.date = _parsed(dt.date, value, "date")
     return found
 
 
-def _datetime(kind: Kind, value: Any) -> dt.datetime:
+def _datetime(kind: FieldType, value: Any) -> dt.datetime:
     found: dt.datetime = _parsed(dt.datetime, value, "date and time")
     try:
         return found if found.tzinfo is None else found.astimezone(dt.UTC).replace(tzinfo=None)
@@ -96,19 +96,19 @@ def _datetime(kind: Kind, value: Any) -> dt.datetime:
         return _EARLIEST if found.year == _EARLIEST.year else _LATEST
 
 
-def _instant(kind: Kind, value: Any) -> dt.datetime:
+def _instant(kind: FieldType, value: Any) -> dt.datetime:
     return _datetime(kind, value).replace(tzinfo=dt.UTC)
 
 
-def _duration(kind: Kind, value: Any) -> dt.timedelta:
+def _duration(kind: FieldType, value: Any) -> dt.timedelta:
     found: dt.timedelta = _parsed(dt.timedelta, value, "duration")
     return found
 
 
-def _decimal(kind: Kind, value: Any) -> decimal.Decimal:
+def _decimal(kind: FieldType, value: Any) -> decimal.Decimal:
     found: decimal.Decimal = _parsed(decimal.Decimal, value, "decimal number")
     if kind.digits is not None and kind.places is not None and found.adjusted() >= kind.digits - kind.places:
-        raise Misfit(value, f"has more than {kind.digits - kind.places} digits before the point")
+        raise CoercionError(value, f"has more than {kind.digits - kind.places} digits before the point")
     return found
 
 
@@ -118,7 +118,7 @@ def _parsed(wanted: type, value: Any, name: str) -> Any:
             return _adapter(wanted).validate_python(value)
     except pydantic.ValidationError:
         pass
-    raise Misfit(value, f"is no {name}")
+    raise CoercionError(value, f"is no {name}")
 
 
 @lru_cache
@@ -126,35 +126,35 @@ def _adapter(wanted: type) -> pydantic.TypeAdapter[Any]:
     return pydantic.TypeAdapter(wanted)
 
 
-def _list(kind: Kind, value: Any) -> list[Any]:
+def _list(kind: FieldType, value: Any) -> list[Any]:
     if not isinstance(value, list):
-        raise Misfit(value, "is no list")
+        raise CoercionError(value, "is no list")
     assert kind.item is not None
-    return [cell_at(str(place), kind.item, item) for place, item in enumerate(value)]
+    return [coerce_at(str(place), kind.item, item) for place, item in enumerate(value)]
 
 
-def _struct(kind: Kind, value: Any) -> dict[str, Any]:
+def _struct(kind: FieldType, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise Misfit(value, "is no object")
-    return {name: cell_at(name, part, value.get(name)) for name, part in kind.parts}
+        raise CoercionError(value, "is no object")
+    return {name: coerce_at(name, part, value.get(name)) for name, part in kind.parts}
 
 
-def _map(kind: Kind, value: Any) -> list[tuple[str, Any]]:
+def _map(kind: FieldType, value: Any) -> list[tuple[str, Any]]:
     if not isinstance(value, dict):
-        raise Misfit(value, "is no object")
+        raise CoercionError(value, "is no object")
     assert kind.item is not None
-    return [(name, cell_at(name, kind.item, item)) for name, item in value.items()]
+    return [(name, coerce_at(name, kind.item, item)) for name, item in value.items()]
 
 
-def cell_at(name: str, kind: Kind, value: Any) -> Any:
+def coerce_at(name: str, kind: FieldType, value: Any) -> Any:
     """``cell`` of a member, whose misfit says where it is."""
     try:
-        return cell(kind, value)
-    except Misfit as problem:
+        return coerce(kind, value)
+    except CoercionError as problem:
         raise problem.at(name) from None
 
 
-def _any(kind: Kind, value: Any) -> Any:
+def _any(kind: FieldType, value: Any) -> Any:
     return value
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from skytells_nb.accessor.structured.field_types import Kind
-from skytells_nb.accessor.structured.schema import Schema, field_kinds, response_format
+from skytells_nb.accessor.structured.field_types import FieldType
+from skytells_nb.accessor.structured.schema import Schema, response_format, schema_field_types
 from skytells_nb.accessor.text_columns import STRING_DTYPE
 from skytells_nb.errors import InputError, MissingExtraError
 
@@ -25,7 +25,7 @@ _DTYPES = {
 }
 
 
-def dtype_of(kind: Kind) -> Any:
+def dtype_of(kind: FieldType) -> Any:
     """The dtype of a column of this kind; raises MissingExtraError where it takes pyarrow and that is not installed."""
     if kind.name in _DTYPES:
         return pd.api.types.pandas_dtype(_DTYPES[kind.name])
@@ -48,7 +48,7 @@ def column_names(schema: Schema | None, prefix: str, flatten: bool = True) -> li
     if schema is None:
         raise InputError("flatten=True needs a schema whose fields become the columns.")
     response_format(schema)
-    kinds = field_kinds(schema)
+    kinds = schema_field_types(schema)
     if not kinds:
         raise InputError("flatten=True needs a schema that names fields; this one names none.")
     for kind in kinds.values():
@@ -56,7 +56,7 @@ def column_names(schema: Schema | None, prefix: str, flatten: bool = True) -> li
     return [f"{prefix}{name}" for name in kinds]
 
 
-def column_of_kind(kind: Kind, cells: Sequence[Any], index: pd.Index[Any]) -> pd.Series[Any]:
+def typed_column(kind: FieldType, cells: Sequence[Any], index: pd.Index[Any]) -> pd.Series[Any]:
     """A column of these cells, null where one is ``None``."""
     dtype = dtype_of(kind)
     if isinstance(dtype, pd.ArrowDtype):
@@ -76,17 +76,17 @@ def column_of_kind(kind: Kind, cells: Sequence[Any], index: pd.Index[Any]) -> pd
     return plain
 
 
-def columns_of_kinds(
-    kinds: Mapping[str, Kind], records: Sequence[Mapping[str, Any] | None], index: pd.Index[Any]
+def typed_columns(
+    kinds: Mapping[str, FieldType], records: Sequence[Mapping[str, Any] | None], index: pd.Index[Any]
 ) -> dict[str, pd.Series[Any]]:
     """One column for each field, from the cells of each row; null where there is no answer."""
     return {
-        name: column_of_kind(kind, [None if record is None else record[name] for record in records], index)
+        name: typed_column(kind, [None if record is None else record[name] for record in records], index)
         for name, kind in kinds.items()
     }
 
 
-def _arrow_type(kind: Kind) -> Any:
+def _arrow_type(kind: FieldType) -> Any:
     try:
         import pyarrow as pa
     except ImportError:

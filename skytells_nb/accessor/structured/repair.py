@@ -9,15 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from skytells_nb.accessor.call import Call, completions, spread
-from skytells_nb.accessor.multi_call import settle, summed
+from skytells_nb.accessor.call import VectorizedCall, completions, take
+from skytells_nb.accessor.multi_call import settle, sum_reports
 from skytells_nb.accessor.structured.schema import Record
-from skytells_nb.engine.operations.cached import Completed
-from skytells_nb.engine.operations.jobs import Job, continued, go_on
-from skytells_nb.engine.operations.response_format import in_any_form
+from skytells_nb.engine.operations.cached import CachedCompletion
+from skytells_nb.engine.operations.jobs import Job, follow_up_input, follow_up_job
+from skytells_nb.engine.operations.response_format import with_format_fallback
 from skytells_nb.engine.report import Report
-from skytells_nb.engine.results import Outcome
-from skytells_nb.errors import AnswerError, BudgetExceededError, ContentPolicyError, InputError, Interrupted, RowError
+from skytells_nb.engine.results import RunResult
+from skytells_nb.errors import (
+    BudgetExceededError,
+    ContentPolicyError,
+    InputError,
+    Interrupted,
+    InvalidResponseError,
+    RowError,
+)
 
 REPAIRS = 2
 MOST_REPAIRS = 10
@@ -37,10 +44,10 @@ def check_repair(repair: Any) -> int:
 
 
 @dataclass(slots=True)
-class Reading:
+class ParseAttempt:
     """The answer to one distinct input, and what became of reading it."""
 
-    completed: Completed
+    completed: CachedCompletion
     """With the tokens of all tries."""
     record: Record | None = None
     fault: str = ""
@@ -54,12 +61,12 @@ class Reading:
     """What was said after the prompt: each bad answer, and what is wrong with it."""
 
     @property
-    def error(self) -> AnswerError | None:
+    def error(self) -> InvalidResponseError | None:
         """The error of the rows that this answers, ``None`` where it fits."""
         if self.record is not None:
             return None
         asked = f", asked {self.tries} times" if self.tries > 1 else ""
-        return AnswerError(
+        return InvalidResponseError(
             f"The answer does not fit the schema{asked}: {self.fault[:_LONGEST_FAULT]}{self.failure}",
             request_id=self.completed.request_id,
         )
@@ -81,7 +88,7 @@ class Reading:
         answer = [{"role": "assistant", "content": completed.text}] if completed.text.strip() else []
         self.said += [*answer, {"role": "user", "content": _ASK_AGAIN.format(fault=self.fault.rstrip("."))}]
 
-    def again(self, completed: Completed, read: Callable[[str], Record]) -> None:
+    def again(self, completed: CachedCompletion, read: Callable[[str], Record]) -> None:
         """Read the answer of another try."""
         before = self.completed
         self.completed = replace(
@@ -94,14 +101,14 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class RepairCall(Call):
+class RepairCall(VectorizedCall):
     """A call for the rows of another one; that one shows and keeps the report of both."""
 
     reports: list[Report] = field(default_factory=list)
 
     @classmethod
-    def of(cls, call: Call) -> RepairCall:
-        given = {one.name: getattr(call, one.name) for one in fields(Call)}
+    def of(cls, call: VectorizedCall) -> RepairCall:
+        given = {one.name: getattr(call, one.name) for one in fields(VectorizedCall)}
         return cls(**{**given, "asker": None, "on_error": "null"})
 
     def ended(self, report: Report) -> None:
@@ -118,7 +125,7 @@ def repair(
     call: RepairCall,
     job: Job,
     prompts: Sequence[str],
-    readings: Mapping[int, Reading],
+    readings: Mapping[int, ParseAttempt],
     read: Callable[[str], Record],
     rounds: int,
     first: Report,
@@ -128,16 +135,16 @@ def repair(
     Each is a conversation of its own: the prompt, the answer that did not fit, what is wrong with it. Raises what any
     run raises; ``call.reports`` then has all that was done.
     """
-    asked = replace(in_any_form(continued(job), call.session.origin), operation="repair")
+    asked = replace(with_format_fallback(follow_up_job(job), call.session.origin), operation="repair")
     for _ in range(rounds):
         wrong = [n for n, reading in readings.items() if reading.record is None and not reading.final]
         if not wrong:
             return
-        spent = summed(first, *call.reports).cost
+        spent = sum_reports(first, *call.reports).cost
         left = None if call.budget is None else max(0.0, call.budget - (spent or 0.0))
-        texts = np.array([go_on(job, prompts[n], readings[n].said) for n in wrong], dtype=object)
+        texts = np.array([follow_up_input(job, prompts[n], readings[n].said) for n in wrong], dtype=object)
         outcome = replace(call, budget=left).run(asked, texts, column=lambda _: None)
-        answers = spread(list(completions(outcome)), outcome.answered)
+        answers = take(list(completions(outcome)), outcome.answered)
         for place, (number, completed) in enumerate(zip(wrong, answers, strict=True)):
             reading, problem = readings[number], outcome.report.errors.get(place)
             if completed is not None:
@@ -145,32 +152,32 @@ def repair(
             else:
                 reading.final, reading.failure = True, f". Asking again failed: {type(problem).__name__}: {problem}"
             if isinstance(problem, ContentPolicyError):
-                completed = Completed.of_blocked(problem)
+                completed = CachedCompletion.of_blocked(problem)
             call.session.record_safety([] if completed is None else [completed.safety])
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class ParsedAnswers:
     """Answers by number of their distinct input; ``report`` has an error for each row whose answer does not fit."""
 
-    kept: list[Completed | None]
+    kept: list[CachedCompletion | None]
     records: list[Record | None]
     report: Report
 
 
-def fit(
-    call: Call,
+def parse_with_repair(
+    call: VectorizedCall,
     job: Job,
-    outcome: Outcome,
-    kept: Sequence[Completed | None],
+    outcome: RunResult,
+    kept: Sequence[CachedCompletion | None],
     read: Callable[[str], Record],
     rounds: int,
-) -> Fitted:
+) -> ParsedAnswers:
     """Read each answer of a run, and ask up to ``rounds`` times again for those that do not fit.
 
     Raises RowError under ``on_error="raise"`` where one does not fit in the end, and what a run raises.
     """
-    readings = {number: Reading(completed) for number, completed in enumerate(kept) if completed is not None}
+    readings = {number: ParseAttempt(completed) for number, completed in enumerate(kept) if completed is not None}
     for reading in readings.values():
         reading.read(read)
     again = RepairCall.of(call)
@@ -194,15 +201,15 @@ def fit(
         call.warn_of_failures(replace(report, errors=unfit, failed=len(unfit)))
     found = [readings.get(number) for number in range(len(kept))]
     completed = [None if reading is None else reading.completed for reading in found]
-    return Fitted(completed, [None if reading is None else reading.record for reading in found], report)
+    return ParsedAnswers(completed, [None if reading is None else reading.record for reading in found], report)
 
 
-def _report(outcome: Outcome, readings: dict[int, Reading], others: Sequence[Report]) -> Report:
+def _report(outcome: RunResult, readings: dict[int, ParseAttempt], others: Sequence[Report]) -> Report:
     """The report of all runs, with the errors of rows whose answers do not fit."""
     problems = {number: problem for number, reading in readings.items() if (problem := reading.error) is not None}
     rows = np.flatnonzero(np.isin(outcome.answered, list(problems))).tolist() if problems else []
     errors: dict[int, Exception] = {row: problems[int(outcome.answered[row])] for row in rows}
-    whole = summed(outcome.report, *others)
+    whole = sum_reports(outcome.report, *others)
     return replace(
         whole,
         state=others[-1].state if others else whole.state,
@@ -212,7 +219,7 @@ def _report(outcome: Outcome, readings: dict[int, Reading], others: Sequence[Rep
     )
 
 
-def _fields(outcome: Outcome, readings: dict[int, Reading], count: int) -> Any:
+def _fields(outcome: RunResult, readings: dict[int, ParseAttempt], count: int) -> Any:
     """What an interrupted call has to show: the fields of each row that has them."""
     records = [readings[number].record if number in readings else None for number in range(count)]
-    return spread([None if record is None else record.fields for record in records], outcome.answered)
+    return take([None if record is None else record.fields for record in records], outcome.answered)

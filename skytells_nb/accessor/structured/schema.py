@@ -10,11 +10,11 @@ from typing import Any, TypeAlias
 
 import pydantic
 
-from skytells_nb.accessor.structured.coercion import cell_at
-from skytells_nb.accessor.structured.field_types import Kind, kinds_of, read_schema
+from skytells_nb.accessor.structured.coercion import coerce_at
+from skytells_nb.accessor.structured.field_types import FieldType, field_types, read_schema
 from skytells_nb.accessor.structured.validation import checker
 from skytells_nb.errors import InputError
-from skytells_nb.types.json_schema import named_schema
+from skytells_nb.types.json_schema import named_json_schema
 
 _FENCED = re.compile(r"```[A-Za-z]*\s*\n(.*?)```", re.DOTALL)
 
@@ -53,7 +53,7 @@ def response_format(schema: Schema) -> dict[str, Any]:
     Raises InputError for what is no schema of an object, and for a type that no JSON can hold.
     """
     if isinstance(schema, type) and issubclass(schema, pydantic.BaseModel):
-        asked = named_schema(schema)
+        asked = named_json_schema(schema)
     elif isinstance(schema, Mapping):
         asked = {"name": str(schema.get("title", "answer")), "strict": True, "schema": dict(schema)}
     else:
@@ -65,12 +65,12 @@ def response_format(schema: Schema) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": asked}
 
 
-def field_kinds(schema: Schema) -> dict[str, Kind]:
+def schema_field_types(schema: Schema) -> dict[str, FieldType]:
     """The kind of each top-level field by its name, in order."""
-    return kinds_of(schema if isinstance(schema, Mapping) else read_schema(schema))
+    return field_types(schema if isinstance(schema, Mapping) else read_schema(schema))
 
 
-def reader(schema: Schema) -> Callable[[str], Record]:
+def answer_parser(schema: Schema) -> Callable[[str], Record]:
     """A function from an answer's text to its record; raises ValueError, with what is wrong, where it does not fit.
 
     A pydantic model checks all that it says; a JSON schema is checked by jsonschema, formats where columns have them.
@@ -78,13 +78,13 @@ def reader(schema: Schema) -> Callable[[str], Record]:
     """
     if isinstance(schema, Mapping):
         check = checker(schema)
-        kinds = field_kinds(schema)
+        kinds = schema_field_types(schema)
         return lambda text: _read_by_schema(schema, kinds, check, text)
-    kinds = field_kinds(schema)
+    kinds = schema_field_types(schema)
     return lambda text: _read_by_model(schema, kinds, text)
 
 
-def _read_by_model(model: type[pydantic.BaseModel], kinds: Mapping[str, Kind], text: str) -> Record:
+def _read_by_model(model: type[pydantic.BaseModel], kinds: Mapping[str, FieldType], text: str) -> Record:
     try:
         found = model.model_validate_json(object_text(text))
     except pydantic.ValidationError as problem:
@@ -93,7 +93,7 @@ def _read_by_model(model: type[pydantic.BaseModel], kinds: Mapping[str, Kind], t
 
 
 def _read_by_schema(
-    schema: Mapping[str, Any], kinds: Mapping[str, Kind], check: Callable[[Any], list[str]], text: str
+    schema: Mapping[str, Any], kinds: Mapping[str, FieldType], check: Callable[[Any], list[str]], text: str
 ) -> Record:
     try:
         fields = json.loads(object_text(text))
@@ -111,8 +111,8 @@ def _read_by_schema(
     return Record(fields, cells)
 
 
-def _cells(kinds: Mapping[str, Kind], fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: cell_at(name, kind, fields.get(name)) for name, kind in kinds.items()}
+def _cells(kinds: Mapping[str, FieldType], fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: coerce_at(name, kind, fields.get(name)) for name, kind in kinds.items()}
 
 
 def _told(problem: pydantic.ValidationError) -> str:

@@ -11,7 +11,7 @@ _VERSION = 1
 _KIND_PLAIN = 0
 
 
-def wrap(key: bytes, answer: bytes | memoryview) -> bytes:
+def encode_record(key: bytes, answer: bytes | memoryview) -> bytes:
     """The answer with its header, in one copy; the checksum covers the key too, so that it fits under no other.
 
     Raises TypeError for what is no bytes, BufferError for a view whose bytes do not lie together.
@@ -19,7 +19,7 @@ def wrap(key: bytes, answer: bytes | memoryview) -> bytes:
     return b"".join((_HEADER.pack(_VERSION, _KIND_PLAIN, _checksum(key, answer)), answer))
 
 
-def unwrap(key: bytes, value: object) -> bytes | None:
+def decode_record(key: bytes, value: object) -> bytes | None:
     """The answer inside, or ``None`` where the value is damaged or of a version unknown here."""
     if not isinstance(value, bytes) or len(value) < HEADER_BYTES:
         return None

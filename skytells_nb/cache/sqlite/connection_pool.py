@@ -24,7 +24,7 @@ class DamagedFile(Exception):
         self.identity = identity
 
 
-class Connections:
+class ConnectionPool:
     """Lends connections, opened as needed and kept for the next one who asks.
 
     A file that was removed or replaced since is noticed, and opened anew. SQLite's locks do not survive a fork, so all
@@ -143,8 +143,8 @@ class _Forks:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.every: weakref.WeakSet[Connections] = weakref.WeakSet()
-        self._barred: list[Connections] = []
+        self.every: weakref.WeakSet[ConnectionPool] = weakref.WeakSet()
+        self._barred: list[ConnectionPool] = []
 
     def before(self) -> None:
         self.lock.acquire()

@@ -53,7 +53,7 @@ def is_damage(problem: BaseException) -> bool:
     return isinstance(problem, UnicodeDecodeError) or _code(problem) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-class Watch:
+class FileMonitor:
     """Notices that a file in use was cut by someone else: an open connection would write on into what is left.
 
     It looks at the file's size alone. To open the file beside SQLite, and close it, would drop SQLite's locks on it.
@@ -86,7 +86,7 @@ def _is_whole(path: Path) -> bool:
         return not is_damage(problem)
 
 
-def explain(problem: BaseException) -> str:
+def describe_error(problem: BaseException) -> str:
     """A failure to read or write the file, in words, with what helps."""
     match _code(problem):
         case sqlite3.SQLITE_FULL:
@@ -156,7 +156,7 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def set_aside(path: Path, damaged: Identity | None) -> Path | None:
+def quarantine(path: Path, damaged: Identity | None) -> Path | None:
     """Rename the damaged file and its siblings; the new name, or ``None`` where another process has done it."""
     with _only_process(path):
         if damaged is None or identity(path) != damaged:

@@ -21,7 +21,7 @@ class _Job:
         self.turn.acquire()
 
 
-class Writer:
+class GroupCommit:
     """Gives rows to ``save``, one group at a time; everything that arrives during one call goes into the next.
 
     So nothing waits longer than the group before it takes, and a caller alone writes without waiting for a thread.

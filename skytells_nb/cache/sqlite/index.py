@@ -22,7 +22,7 @@ SCHEMA = (
 )
 
 
-def place(key: object) -> int | None:
+def fingerprint(key: object) -> int | None:
     """The number that finds a key, ``None`` for what noise in a file has made of one.
 
     >>> place(bytes(31) + b"!")
@@ -35,7 +35,7 @@ def rows(connection: sqlite3.Connection, keys: Sequence[bytes], columns: str) ->
     """The key of each answer that is there, and these columns of it ("value, id")."""
     yield from rows_of(connection, "recent", keys, columns)
     # Only now: another process may settle meanwhile, and what was not recent any more is there then.
-    if settled_to(connection):
+    if merged_to(connection):
         yield from rows_of(connection, "settled", keys, columns)
 
 
@@ -46,7 +46,7 @@ def rows_of(
     for start in range(0, len(keys), KEYS_PER_STATEMENT):
         some = keys[start : start + KEYS_PER_STATEMENT]
         wanted = set(some)
-        places = [place(key) for key in some]
+        places = [fingerprint(key) for key in some]
         marks = ",".join("?" * len(places))
         # The part first, whatever SQLite thinks of their sizes.
         found = connection.execute(
@@ -55,7 +55,7 @@ def rows_of(
         yield from (row for row in found if row[0] in wanted)
 
 
-def settled_to(connection: sqlite3.Connection) -> int:
+def merged_to(connection: sqlite3.Connection) -> int:
     """The highest id that may be in the settled part, 0 where none is."""
     (last,) = connection.execute("select cast(total(settled_to) as int) from totals").fetchone()
     return int(last)
@@ -63,12 +63,12 @@ def settled_to(connection: sqlite3.Connection) -> int:
 
 def add(connection: sqlite3.Connection, keys: Sequence[bytes], last: int) -> bool:
     """Add new answers, with the ids that follow ``last``; whether the recent part had room at all their places."""
-    entries = zip(map(place, keys), range(last + 1, last + 1 + len(keys)), strict=True)
+    entries = zip(map(fingerprint, keys), range(last + 1, last + 1 + len(keys)), strict=True)
     added = connection.executemany("insert or ignore into recent values (?, ?)", entries).rowcount
     if added < len(keys):
         connection.execute("delete from recent where id > ?", (last,))
         return False
-    if last + len(keys) - settled_to(connection) >= MOST_RECENT:
+    if last + len(keys) - merged_to(connection) >= MOST_RECENT:
         _settle(connection, last + len(keys))
     return True
 
@@ -76,7 +76,7 @@ def add(connection: sqlite3.Connection, keys: Sequence[bytes], last: int) -> boo
 def add_apart(connection: sqlite3.Connection, keys: Sequence[bytes], last: int) -> None:
     """``add`` for keys of which some have the place of another."""
     _settle(connection, last + len(keys))
-    entries = zip(map(place, keys), range(last + 1, last + 1 + len(keys)), strict=True)
+    entries = zip(map(fingerprint, keys), range(last + 1, last + 1 + len(keys)), strict=True)
     connection.executemany("insert or ignore into settled values (?, ?)", entries)
 
 
@@ -105,7 +105,7 @@ def drop(connection: sqlite3.Connection, entries: Sequence[tuple[int | None, int
 
 def make_anew(connection: sqlite3.Connection) -> None:
     """Put all answers into the settled part."""
-    connection.create_function("place_of", 1, place, deterministic=True)
+    connection.create_function("place_of", 1, fingerprint, deterministic=True)
     connection.execute(
         "insert or ignore into settled select place_of(key), id from answers where typeof(key) = 'blob' order by 1, 2"
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-class Held:
+class MemoryOverflow:
     """Paid answers by their keys; there is one of these for a file, see ``held_for``. Safe for several threads."""
 
     def __init__(self) -> None:
@@ -49,14 +49,14 @@ class Held:
         self._lock = threading.Lock()
 
 
-_every: dict[str, Held] = {}
+_every: dict[str, MemoryOverflow] = {}
 
 
-def held_for(path: Path) -> Held:
+def overflow_for(path: Path) -> MemoryOverflow:
     """What is held for the file at ``path``.
 
     >>> held_for(Path("answers.sqlite")) is held_for(Path("answers.sqlite"))
     True
     """
     # One step for the interpreter, as the key is a string: no lock, which a fork could leave locked.
-    return _every.setdefault(str(path), Held())
+    return _every.setdefault(str(path), MemoryOverflow())

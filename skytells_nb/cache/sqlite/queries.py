@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from skytells_nb.cache.sqlite import index
-from skytells_nb.cache.sqlite.checksum import HEADER_BYTES, unwrap, wrap
+from skytells_nb.cache.sqlite.checksum import HEADER_BYTES, decode_record, encode_record
 from skytells_nb.cache.sqlite.index import KEYS_PER_STATEMENT
 
 _ROWS_PER_DELETE = 2_000
@@ -29,7 +29,7 @@ def select_answers(connection: sqlite3.Connection, keys: Sequence[bytes]) -> tup
     found: dict[bytes, bytes] = {}
     damaged = []
     for key, value in _selected(connection, keys):
-        answer = unwrap(key, value)
+        answer = decode_record(key, value)
         if answer is None:
             damaged.append(key)
         else:
@@ -49,7 +49,7 @@ def insert(
         _delete(connection, replacing)
         (last,) = connection.execute("select coalesce(max(id), 0) from answers").fetchone()
         fresh = rows
-        if index.settled_to(connection):
+        if index.merged_to(connection):
             settled = {row[0] for row in index.rows_of(connection, "settled", [key for key, _ in rows], "id")}
             fresh = [row for row in rows if row[0] not in settled]
         if not index.add(connection, [key for key, _ in fresh], last):
@@ -67,7 +67,7 @@ def insert(
         def values() -> Iterator[tuple[int, bytes, int, bytes]]:
             nonlocal size
             for number, (key, answer) in enumerate(fresh, last + 1):
-                value = wrap(key, answer)
+                value = encode_record(key, answer)
                 size += len(value)
                 yield number, key, stored_at, value
 
@@ -153,7 +153,7 @@ def _delete_up_to(connection: sqlite3.Connection, end: int) -> int:
 def _drop(connection: sqlite3.Connection, gone: Sequence[tuple[Any, ...]]) -> int:
     """Take these out, each as its key, its id and its length; how many they are."""
     connection.executemany("delete from answers where id = ?", [(number,) for _, number, _ in gone])
-    index.drop(connection, [(index.place(key), number) for key, number, _ in gone])
+    index.drop(connection, [(index.fingerprint(key), number) for key, number, _ in gone])
     return _add(connection, len(gone), sum(length for *_, length in gone), sign=-1)
 
 

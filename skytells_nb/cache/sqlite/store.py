@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from skytells_nb.cache.sqlite import queries as answers
-from skytells_nb.cache.sqlite.connection_pool import Connections, DamagedFile
-from skytells_nb.cache.sqlite.database import Watch, connect_as_allowed, explain, set_aside
-from skytells_nb.cache.sqlite.group_commit import Writer
-from skytells_nb.cache.sqlite.overflow import held_for
+from skytells_nb.cache.sqlite.connection_pool import ConnectionPool, DamagedFile
+from skytells_nb.cache.sqlite.database import FileMonitor, connect_as_allowed, describe_error, quarantine
+from skytells_nb.cache.sqlite.group_commit import GroupCommit
+from skytells_nb.cache.sqlite.overflow import overflow_for
 from skytells_nb.cache.sqlite.queries import Row
 from skytells_nb.cache.store import CacheStats
 from skytells_nb.errors import CacheError, warn
@@ -42,14 +42,14 @@ class SqliteStore:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser().absolute()
-        self._connections = Connections(
+        self._connections = ConnectionPool(
             self.path, partial(connect_as_allowed, self.path), after_fork=self._forget_threads
         )
-        self._writer = Writer(self._save)
-        self._watch = Watch(self.path)
+        self._writer = GroupCommit(self._save)
+        self._watch = FileMonitor(self.path)
         self._closed = False
         self._hits = self._misses = self._stored = self._damaged = 0
-        self._held = held_for(self.path)
+        self._held = overflow_for(self.path)
         self._to_replace: set[bytes] = set()
         self._read_again_at = self._write_again_at = self._look_at = 0.0
         self._notices: deque[str] = deque()
@@ -187,7 +187,7 @@ class SqliteStore:
         try:
             return self._with_file(work)
         except (sqlite3.Error, OSError) as problem:
-            raise CacheError(f"The cache {self.path} cannot be used: {explain(problem)}.") from problem
+            raise CacheError(f"The cache {self.path} cannot be used: {describe_error(problem)}.") from problem
         finally:
             self.tell()
 
@@ -199,7 +199,7 @@ class SqliteStore:
                     return work(connection)
             except DamagedFile as problem:
                 with self._connections.all_closed():
-                    moved = set_aside(self.path, problem.identity)
+                    moved = quarantine(self.path, problem.identity)
                 if moved is not None:
                     self._note(
                         str(moved),
@@ -228,8 +228,8 @@ class SqliteStore:
             return float("inf")
         self._note(
             "memory",
-            f"The cache {self.path} cannot be used: {explain(problem)}. As long as that is so, answers are kept in "
-            "memory only, and are lost when this process ends.",
+            f"The cache {self.path} cannot be used: {describe_error(problem)}. Until it can be, answers are "
+            "kept in memory only, and are lost when this process ends.",
         )
         return time.monotonic() + RETRY_S
 

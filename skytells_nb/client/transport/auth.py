@@ -18,7 +18,7 @@ REDACTED_FROM = 8
 """Keys of fewer characters are left in error texts: they are placeholders, and parts of ordinary words."""
 
 
-class Key:
+class APIKey:
     """An API key that shows in no repr, string, format or pickle.
 
     Where a text may be a key it becomes one at once: the frames of a traceback show what their arguments hold.
@@ -53,7 +53,7 @@ class Key:
 class KeyAuth(httpx.Auth):
     """Puts the key on a request at the moment it leaves, so that no stored header holds it."""
 
-    def __init__(self, key: Key) -> None:
+    def __init__(self, key: APIKey) -> None:
         self._key = key
 
     def redact(self, content: bytes) -> bytes:
@@ -69,21 +69,21 @@ class KeyAuth(httpx.Auth):
             request.headers.pop("x-api-key", None)
 
 
-def hidden(given: str | Key | None) -> Key | None:
+def redacted(given: str | APIKey | None) -> APIKey | None:
     """What was given as a key, out of sight; ``find_key`` says whether it can be one."""
-    if given is None or isinstance(given, Key):
+    if given is None or isinstance(given, APIKey):
         return given
-    return Key(given.strip() if isinstance(given, str) else "")
+    return APIKey(given.strip() if isinstance(given, str) else "")
 
 
-def find_key(given: str | Key | None) -> Key:
+def resolve_api_key(given: str | APIKey | None) -> APIKey:
     """The key to use: the one given, else ``SKYTELLS_API_KEY``, else the system keyring (service "skytells").
 
     Raises MissingKeyError where there is none, ConfigurationError where it cannot be a key. Neither quotes it.
     """
-    key = given = hidden(given)
+    key = given = redacted(given)
     if key is None:
-        key = hidden(os.environ.get(KEY_VARIABLE) or _from_keyring())
+        key = redacted(os.environ.get(KEY_VARIABLE) or _from_keyring())
     if key is None or not key.reveal():
         raise MissingKeyError(
             "No Skytells API key was found. Either set the environment variable SKYTELLS_API_KEY (or pass "

@@ -11,7 +11,7 @@ from skytells_nb.errors import ConfigurationError
 DEFAULT_BASE_URL = "https://api.skytells.ai/v1"
 
 
-def find_base_url(given: str | None) -> str:
+def resolve_base_url(given: str | None) -> str:
     """The base URL to use: the one given, else ``SKYTELLS_BASE_URL``, else the public gateway.
 
     Raises ConfigurationError for an address that the key must not be sent to. It does not quote the address: what

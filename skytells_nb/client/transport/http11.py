@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 
 import httpx
 
-from skytells_nb.client.transport.auth import Key
+from skytells_nb.client.transport.auth import APIKey
 
 _LINE_BYTES = 65_536
 _MOST_FIELDS = 100
@@ -26,7 +26,7 @@ _FRAMING = frozenset(("content-length", "transfer-encoding"))
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class ResponseHead:
     """Fields are by their names in lower case; several of one name are joined by commas."""
 
     minor: int
@@ -59,7 +59,7 @@ class Head:
         return not self.chunked and self.length is None
 
 
-def read_head(stream: io.BufferedIOBase) -> Head:
+def read_head(stream: io.BufferedIOBase) -> ResponseHead:
     """The next head of this stream; HTTPException where it is none, RemoteDisconnected where it was cut."""
     minor, status = _status(_line(stream))
     fields: dict[str, str] = {}
@@ -67,7 +67,7 @@ def read_head(stream: io.BufferedIOBase) -> Head:
     for _ in range(_MOST_FIELDS + 1):
         line = _line(stream)
         if line in ("\r\n", "\n"):
-            return Head(minor, status, fields)
+            return ResponseHead(minor, status, fields)
         if line[0] in " \t" and name:
             # An old way to go on with the line before.
             fields[name] = f"{fields[name]} {line.strip()}".strip()
@@ -111,7 +111,7 @@ LARGE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Answer:
+class RawResponse:
     """What came: the body as it travelled, and the headers by their names in lower case.
 
     It has no repr of its own: a proxy's page may show the key.
@@ -149,7 +149,7 @@ class _Response(http.client.HTTPResponse):
 
     fp: io.BufferedReader
 
-    def __init__(self, sock: _Begun, method: str) -> None:
+    def __init__(self, sock: _PrefixedSocket, method: str) -> None:
         super().__init__(cast(socket.socket, sock), method=method)
 
     def begin(self) -> None:
@@ -162,7 +162,7 @@ class _Response(http.client.HTTPResponse):
         self.length, self.will_close = head.length, head.closes
 
 
-class Incoming:
+class BodyStream:
     """An answer whose head is there and whose body is not: read as it comes or whole. ``close`` ends it early."""
 
     def __init__(self, connection: Connection, response: _Response, begun: bytes = b"") -> None:
@@ -189,11 +189,11 @@ class Incoming:
         finally:
             self.close()
 
-    def whole(self) -> Answer:
+    def whole(self) -> RawResponse:
         """The rest in one piece, for an answer that is no stream of events."""
-        return Answer(self.status, self.headers, b"".join(self.pieces()))
+        return RawResponse(self.status, self.headers, b"".join(self.pieces()))
 
-    def read(self) -> Answer:
+    def read(self) -> RawResponse:
         """All of it, with the connection left open for the next; raises like ``Direct.begin``."""
         try:
             content = self._response.read()
@@ -208,14 +208,14 @@ class Incoming:
             self._response.close()
         if self._response.will_close:
             self.connection.close()
-        return Answer(self.status, self.headers, content)
+        return RawResponse(self.status, self.headers, content)
 
     def close(self) -> None:
         self._response.close()
         self.connection.close()
 
 
-def _whole(begun: bytes) -> tuple[Head, bytes] | None:
+def _whole(begun: bytes) -> tuple[ResponseHead, bytes] | None:
     """The head and the body of an answer that came in one piece, as a short one does; ``None`` where there is more.
 
     The standard library makes a file and a response for each answer: a tenth of what a completion costs.
@@ -231,7 +231,7 @@ def _whole(begun: bytes) -> tuple[Head, bytes] | None:
     return head, body
 
 
-class _Begun(io.RawIOBase):
+class _PrefixedSocket(io.RawIOBase):
     """A socket of which something was read already, in the form that the standard library takes."""
 
     def __init__(self, sock: socket.socket, begun: bytes) -> None:
@@ -292,7 +292,7 @@ class Connection:
         poll.register(self._open_socket(), select.POLLIN)
         return bool(poll.poll(0))
 
-    def send(self, method: str, head: bytes, key: Key, body: bytes | None, together: bool) -> None:
+    def send(self, method: str, head: bytes, key: APIKey, body: bytes | None, together: bool) -> None:
         """Send a request: ``head`` is all of its head up to the key."""
         self._method = method
         if body is None:
@@ -314,9 +314,9 @@ class Connection:
             # A server may answer before the request is whole, and close: its answer says why.
             pass
 
-    def read_head(self) -> Incoming:
+    def read_head(self) -> BodyStream:
         """The answer as far as its head; raises like ``read_answer``."""
-        response = _Response(_Begun(self._open_socket(), self._first_bytes()), method=self._method)
+        response = _Response(_PrefixedSocket(self._open_socket(), self._first_bytes()), method=self._method)
         try:
             response.begin()
         except BaseException as problem:
@@ -324,9 +324,9 @@ class Connection:
             if isinstance(problem, TimeoutError):
                 raise httpx.ReadTimeout("no answer in time") from None
             raise
-        return Incoming(self, response)
+        return BodyStream(self, response)
 
-    def read_answer(self) -> Answer | Incoming:
+    def read_answer(self) -> RawResponse | BodyStream:
         """The answer; a large one as far as its body begins to come. Raises UnansweredError where no byte comes."""
         first = self._first_bytes()
         found = _whole(first)
@@ -334,8 +334,8 @@ class Connection:
             head, content = found
             if head.closes or len(content) > (head.length or 0):
                 self.close()
-            return Answer(head.status, head.fields, content[: head.length])
-        response = _Response(_Begun(self._open_socket(), first), method=self._method)
+            return RawResponse(head.status, head.fields, content[: head.length])
+        response = _Response(_PrefixedSocket(self._open_socket(), first), method=self._method)
         begun = b""
         try:
             response.begin()
@@ -349,7 +349,7 @@ class Connection:
             if isinstance(problem, TimeoutError):
                 raise httpx.ReadTimeout("no answer in time") from None
             raise
-        incoming = Incoming(self, response, begun)
+        incoming = BodyStream(self, response, begun)
         return (
             incoming if (response.length or len(begun)) >= LARGE_BYTES and response.status == 200 else incoming.read()
         )
@@ -386,7 +386,7 @@ _SENT_AT_ONCE_BYTES = 8_192
 """What the kernel takes without waiting: every system's send buffer holds as much."""
 
 
-class Direct:
+class HTTPConnectionPool:
     """Connections to one origin, each kept for the next exchange. Safe to use from several threads.
 
     A server may close a kept connection just as a request goes out on it. A request on a reused connection that got not
@@ -399,7 +399,7 @@ class Direct:
     def __init__(
         self,
         base_url: str,
-        key: Key,
+        key: APIKey,
         headers: Mapping[str, str],
         *,
         tls: ssl.SSLContext | None,
@@ -419,33 +419,35 @@ class Direct:
         self._lock = threading.Lock()
         self._closed = False
 
-    def begin(self, method: str, path: str, body: bytes | None, *, write_s: float, read_s: float) -> Answer | Incoming:
+    def begin(
+        self, method: str, path: str, body: bytes | None, *, write_s: float, read_s: float
+    ) -> RawResponse | BodyStream:
         """Send one request and read its answer, a large one as far as its body begins; the limits are of silence.
 
         What is incoming is for ``finish``.
         """
 
-        def exchange(connection: Connection) -> Answer | Incoming:
+        def exchange(connection: Connection) -> RawResponse | BodyStream:
             together = body is None or len(body) <= _SENT_AT_ONCE_BYTES
             connection.limit_silence(read_s if together else write_s)
             connection.send(method, self._head(method, path), self._key, body, together)
             connection.limit_silence(read_s)
             answer = connection.read_answer()
-            if isinstance(answer, Answer):
+            if isinstance(answer, RawResponse):
                 self._give_back(connection)
             return answer
 
         return self._exchange(exchange, method, path)
 
-    def finish(self, incoming: Incoming) -> Answer:
+    def finish(self, incoming: BodyStream) -> RawResponse:
         answer = incoming.read()
         self._give_back(incoming.connection)
         return answer
 
-    def stream(self, path: str, body: bytes, *, write_s: float, idle_s: float) -> Incoming:
+    def stream(self, path: str, body: bytes, *, write_s: float, idle_s: float) -> BodyStream:
         """Send one request and read the head of its answer; the connection is the stream's own, and ends with it."""
 
-        def exchange(connection: Connection) -> Incoming:
+        def exchange(connection: Connection) -> BodyStream:
             connection.limit_silence(write_s)
             connection.send(
                 "POST", self._head("POST", path, _EVENTS), self._key, body, len(body) <= _SENT_AT_ONCE_BYTES

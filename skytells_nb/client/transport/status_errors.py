@@ -17,7 +17,7 @@ EXCERPT_BYTES = 2000
 """How much is kept of an error's body that is not JSON."""
 
 
-def refusal(response: httpx.Response, content: bytes) -> APIError:
+def error_from_response(response: httpx.Response, content: bytes) -> APIError:
     """The error for a whole answer whose status is not 2xx; ``content`` is its body."""
     if response.is_redirect:
         return _redirect(response)
@@ -33,7 +33,7 @@ def refusal(response: httpx.Response, content: bytes) -> APIError:
     )
 
 
-def hidden_refusal(body: Any, request_id: str | None) -> APIError | None:
+def error_in_success_body(body: Any, request_id: str | None) -> APIError | None:
     """The error in a body that came with status 200: ``"status": false``, or an ``error`` in the place of an answer."""
     if not isinstance(body, Mapping):
         return None

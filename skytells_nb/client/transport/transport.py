@@ -20,19 +20,19 @@ from urllib.request import getproxies
 
 import httpx
 
-from skytells_nb.client.transport.auth import Key, KeyAuth, find_key, hidden
-from skytells_nb.client.transport.base_url import find_base_url, is_loopback, origin_of
-from skytells_nb.client.transport.http11 import LARGE_BYTES, Answer, Direct
+from skytells_nb.client.transport.auth import APIKey, KeyAuth, redacted, resolve_api_key
+from skytells_nb.client.transport.base_url import is_loopback, origin_of, resolve_base_url
+from skytells_nb.client.transport.http11 import LARGE_BYTES, HTTPConnectionPool, RawResponse
 from skytells_nb.client.transport.rate_limits import RateLimits, read_limits
 from skytells_nb.client.transport.sse import EventDecoder, ServerSentEvent
-from skytells_nb.client.transport.status_errors import hidden_refusal, refusal, request_id
+from skytells_nb.client.transport.status_errors import error_from_response, error_in_success_body, request_id
 from skytells_nb.errors import (
-    AnswerError,
-    CancelledError,
     ConfigurationError,
     ConnectError,
     ConnectionLostError,
+    InvalidResponseError,
     ReplayMissError,
+    RequestCancelledError,
     RequestTimeoutError,
     TransportError,
 )
@@ -61,21 +61,21 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ResponseBody:
     """A whole answer with status 2xx."""
 
     content: bytes
     request_id: str | None
 
 
-class Pending:
+class PendingResponse:
     """A large answer that begins to come: ``read`` it once, from any thread."""
 
-    def __init__(self, transport: Transport, read: Callable[[], Reply]) -> None:
+    def __init__(self, transport: Transport, read: Callable[[], ResponseBody]) -> None:
         self._transport = transport
         self._read = read
 
-    def read(self) -> Reply:
+    def read(self) -> ResponseBody:
         """The whole answer; raises like ``Transport.send``."""
         return self._transport._guarded(self._read, self._transport.timeouts.read)
 
@@ -88,14 +88,14 @@ class Transport:
 
     def __init__(
         self,
-        api_key: str | Key | None = None,
+        api_key: str | APIKey | None = None,
         *,
         base_url: str | None = None,
         timeouts: Timeouts | None = None,
         http: httpx.BaseTransport | None = None,
     ) -> None:
-        api_key = hidden(api_key)
-        self.base_url = find_base_url(base_url)
+        api_key = redacted(api_key)
+        self.base_url = resolve_base_url(base_url)
         self.origin = origin_of(self.base_url)
         self.timeouts = timeouts or Timeouts()
         self.limits: RateLimits | None = None
@@ -106,7 +106,7 @@ class Transport:
         self._sockets: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._closed = False
-        key = find_key(api_key)
+        key = resolve_api_key(api_key)
         self._auth = KeyAuth(key)
         self._network = http
         _every.add(self)
@@ -114,9 +114,9 @@ class Transport:
         self._tls = _certificates() if http is None and parts.scheme == "https" else None
         # A proxy from the environment must never see what is meant for this machine.
         self._trust_env = not is_loopback(parts.hostname or "")
-        self._direct: Direct | None = None
+        self._direct: HTTPConnectionPool | None = None
         if http is None and not (self._trust_env and {"http", "https", "all"} & getproxies().keys()):
-            self._direct = Direct(
+            self._direct = HTTPConnectionPool(
                 self.base_url,
                 key,
                 _HEADERS,
@@ -129,12 +129,12 @@ class Transport:
     def __repr__(self) -> str:
         return f"Transport({self.base_url!r})"
 
-    def send(self, method: str, path: str, body: bytes | None = None) -> Reply:
+    def send(self, method: str, path: str, body: bytes | None = None) -> ResponseBody:
         """One exchange; raises an APIError for any status but 2xx, a TransportError where no answer came."""
         begun = self.begin(method, path, body)
-        return begun if isinstance(begun, Reply) else begun.read()
+        return begun if isinstance(begun, ResponseBody) else begun.read()
 
-    def begin(self, method: str, path: str, body: bytes | None = None) -> Reply | Pending:
+    def begin(self, method: str, path: str, body: bytes | None = None) -> ResponseBody | PendingResponse:
         """``send`` up to where the body of a large answer begins; whoever has room for it reads it."""
         return self._guarded(lambda: self._begin(method, path, body), self.timeouts.read)
 
@@ -143,7 +143,7 @@ class Transport:
         return self._guarded(lambda: self._stream(path, body), self.timeouts.idle)
 
     def abort(self) -> None:
-        """Cut every open connection now, from any thread; calls under way end with CancelledError."""
+        """Cut every open connection now, from any thread; calls under way end with RequestCancelledError."""
         self.aborted = True
         with self._lock:
             sockets, self._sockets = self._sockets, set()
@@ -179,34 +179,34 @@ class Transport:
             headers=_HEADERS,
         )
 
-    def _begin(self, method: str, path: str, body: bytes | None) -> Reply | Pending:
+    def _begin(self, method: str, path: str, body: bytes | None) -> ResponseBody | PendingResponse:
         self._check_usable()
         direct = self._direct
         if direct is None:
             response = self._http.send(self._request(method, path, body, self.timeouts.read), stream=True)
             length = response.headers.get("content-length", "")
             if response.is_success and length.isdigit() and int(length) >= LARGE_BYTES:
-                return Pending(self, lambda: self._reply(_whole(response)))
+                return PendingResponse(self, lambda: self._reply(_whole(response)))
             return self._reply(_whole(response))
         answer = direct.begin(method, path, body, write_s=self.timeouts.write, read_s=self.timeouts.read)
-        if isinstance(answer, Answer):
+        if isinstance(answer, RawResponse):
             return self._answer(answer, method, path)
         incoming = answer
-        return Pending(self, lambda: self._answer(direct.finish(incoming), method, path))
+        return PendingResponse(self, lambda: self._answer(direct.finish(incoming), method, path))
 
-    def _answer(self, answer: Answer, method: str, path: str) -> Reply:
+    def _answer(self, answer: RawResponse, method: str, path: str) -> ResponseBody:
         if not answer.usual:
             return self._reply(answer.response(method, self.base_url + path))
         self.limits = read_limits(answer.headers) or self.limits
-        return Reply(answer.content, answer.headers.get("x-request-id") or None)
+        return ResponseBody(answer.content, answer.headers.get("x-request-id") or None)
 
-    def _reply(self, response: httpx.Response) -> Reply:
+    def _reply(self, response: httpx.Response) -> ResponseBody:
         content = self._content(response)
         self._check(response, content)
         if self.aborted and not {"content-length", "transfer-encoding"} & set(response.headers):
             # The end of the connection is the end of this body, and we may have made it.
-            raise CancelledError("The call was stopped.")
-        return Reply(content, request_id(response))
+            raise RequestCancelledError("The call was stopped.")
+        return ResponseBody(content, request_id(response))
 
     def _stream(self, path: str, body: bytes) -> EventStream:
         self._check_usable()
@@ -231,23 +231,23 @@ class Transport:
             content = self._content(response)
             self._check(response, content)
             with contextlib.suppress(ValueError):
-                refused = hidden_refusal(json.loads(content), request_id(response))
+                refused = error_in_success_body(json.loads(content), request_id(response))
                 if refused is not None:
                     raise refused
-            raise AnswerError(f"A stream was asked for and {kind} came.", request_id=request_id(response))
+            raise InvalidResponseError(f"A stream was asked for and {kind} came.", request_id=request_id(response))
         except BaseException:
             response.close()
             raise
 
     def _check_usable(self) -> None:
         if self.aborted:
-            raise CancelledError("The call was stopped.")
+            raise RequestCancelledError("The call was stopped.")
         if self._closed:
             raise TransportError("This client is closed; connect again, or make another.")
 
     def _count_resend(self, method: str, path: str) -> None:
         if self.aborted:
-            raise CancelledError("The call was stopped.")
+            raise RequestCancelledError("The call was stopped.")
         with self._lock:
             self.resent += 1
         _log.debug("%s %s: the kept connection had ended; sent again on a new one", method, path)
@@ -281,7 +281,7 @@ class Transport:
     def _check(self, response: httpx.Response, content: bytes) -> None:
         self.limits = read_limits(response.headers) or self.limits
         if not response.is_success:
-            raise refusal(response, content)
+            raise error_from_response(response, content)
 
     def _content(self, response: httpx.Response) -> bytes:
         """The body; where it is no answer of the service, without the key that a proxy may have put in it."""
@@ -309,7 +309,7 @@ class Transport:
     def _failure(self, error: Exception, silence: float) -> TransportError:
         host = urlsplit(self.base_url).netloc
         if self.aborted:
-            return CancelledError("The call was stopped.")
+            return RequestCancelledError("The call was stopped.")
         if isinstance(error, httpx.ConnectTimeout):
             return ConnectError(f"{host} did not accept a connection within {self.timeouts.connect:g} s.")
         if isinstance(error, httpx.ConnectError):
@@ -356,7 +356,7 @@ class EventStream:
                 break
             yield from decoder.feed(piece)
         if transport.aborted:
-            raise CancelledError("The call was stopped.")
+            raise RequestCancelledError("The call was stopped.")
         yield from decoder.close()
 
     def close(self) -> None:

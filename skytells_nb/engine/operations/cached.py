@@ -16,7 +16,7 @@ from skytells_nb.types.safety import Safety, findings
 
 
 @dataclass(frozen=True, slots=True)
-class Completed:
+class CachedCompletion:
     """One kept completion."""
 
     text: str
@@ -48,7 +48,7 @@ class Completed:
             return json.dumps(fields, ensure_ascii=True, separators=(",", ":")).encode()
 
     @classmethod
-    def from_bytes(cls, value: bytes) -> Completed:
+    def from_bytes(cls, value: bytes) -> CachedCompletion:
         try:
             return cls(**pydantic_core.from_json(value))
         except ValueError:
@@ -71,7 +71,7 @@ class Completed:
         return answer
 
     @classmethod
-    def of_blocked(cls, refusal: ContentPolicyError) -> Completed:
+    def of_blocked(cls, refusal: ContentPolicyError) -> CachedCompletion:
         """What is known of a prompt that the safety filter blocked: its verdict, and no text."""
         return cls(
             text="",
@@ -82,7 +82,7 @@ class Completed:
         )
 
     @classmethod
-    def of(cls, answer: ChatCompletion | Response) -> Completed:
+    def of(cls, answer: ChatCompletion | Response) -> CachedCompletion:
         tokens_in, tokens_out = answer.tokens
         safety = answer.safety
         return cls(
@@ -100,13 +100,13 @@ class Completed:
 _MARK = b'{"refused":'
 
 
-def refusal_to_bytes(refusal: ContentPolicyError) -> bytes:
+def dump_cached_error(refusal: ContentPolicyError) -> bytes:
     """The refusal with its verdict, in a form that no kept completion has."""
     told = {"status": refusal.status, "request_id": refusal.request_id, "body": refusal.body}
     return json.dumps({"refused": told}, separators=(",", ":")).encode()
 
 
-def refusal_in(value: bytes) -> ContentPolicyError | None:
+def load_cached_error(value: bytes) -> ContentPolicyError | None:
     """The refusal that a kept value is, ``None`` for a completion."""
     if not value.startswith(_MARK):
         return None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from skytells_nb.client.images import Picture
+from skytells_nb.client.images import Image
 from skytells_nb.errors import InputError
 
 Api = Literal["chat", "responses"]
@@ -22,7 +22,7 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",",
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class PromptOptions:
     """What the inputs of a completion job are, and how they are asked."""
 
     api: Api = "chat"
@@ -30,7 +30,7 @@ class Form:
     """Prompts and their answers, as turns that went before every input."""
     dialogues: bool = False
     """Whether inputs are what ``dialogue`` wrote, and not prompts."""
-    pictures: Mapping[str, Picture] = field(default_factory=dict, repr=False, compare=False)
+    pictures: Mapping[str, Image] = field(default_factory=dict, repr=False, compare=False)
     """Those that dialogues refer to, by digest."""
     picture_tokens: int = 0
     """Tokens that the pictures of an input have, on average."""
@@ -40,7 +40,7 @@ class Form:
     """Whether an answer whose tokens all went to reasoning is asked for once more, with more room."""
 
 
-def dialogue(messages: Sequence[Mapping[str, Any]], params: Mapping[str, Any] | None = None) -> str:
+def serialize_messages(messages: Sequence[Mapping[str, Any]], params: Mapping[str, Any] | None = None) -> str:
     """A conversation as one text, the same for equal ones; ``params`` are parameters of this input alone.
 
     Raises InputError for what is no list of messages.
@@ -48,21 +48,21 @@ def dialogue(messages: Sequence[Mapping[str, Any]], params: Mapping[str, Any] | 
     >>> dialogue([{"role": "user", "content": "Hello"}])
     '[{"content":"Hello","role":"user"}]'
     """
-    return write_dialogue(check_messages(messages), params)
+    return dump_messages(check_messages(messages), params)
 
 
-def write_dialogue(turns: Sequence[Message], params: Mapping[str, Any] | None = None) -> str:
-    """``dialogue`` of messages that ``check_messages`` gave."""
+def dump_messages(turns: Sequence[Message], params: Mapping[str, Any] | None = None) -> str:
+    """``serialize_messages`` of messages that ``check_messages`` gave."""
     try:
         return _ENCODER.encode({"messages": turns, "params": params} if params else turns)
     except (TypeError, ValueError) as problem:
         raise InputError(f"The messages cannot be written as JSON: {problem}") from None
 
 
-def read_dialogue(text: str) -> tuple[list[Message], dict[str, Any]]:
-    """The messages and the parameters of what ``dialogue`` wrote."""
-    whole = json.loads(text)
-    return (whole, {}) if isinstance(whole, list) else (whole["messages"], whole["params"])
+def deserialize_messages(text: str) -> tuple[list[Message], dict[str, Any]]:
+    """The messages and the parameters of what ``serialize_messages`` wrote."""
+    read = json.loads(text)
+    return (read, {}) if isinstance(read, list) else (read["messages"], read["params"])
 
 
 def check_messages(messages: Any) -> list[Message]:
@@ -111,7 +111,7 @@ def _is_part(part: Any) -> bool:
     return part["type"] != "image_url" or isinstance(named.get("url") if isinstance(named, Mapping) else named, str)
 
 
-def whole(system: str | None, examples: Sequence[tuple[str, str]], turns: Sequence[Message]) -> list[Message]:
+def build_messages(system: str | None, examples: Sequence[tuple[str, str]], turns: Sequence[Message]) -> list[Message]:
     """All that is sent: the system text and whatever else leads, the examples, then the other turns."""
     lead = next((place for place, turn in enumerate(turns) if turn["role"] not in LEADING), len(turns))
     opening = [{"role": "system", "content": system}] if system else []
@@ -123,7 +123,7 @@ def whole(system: str | None, examples: Sequence[tuple[str, str]], turns: Sequen
     return [*opening, *turns[:lead], *shown, *turns[lead:]]
 
 
-def with_pictures(turns: Sequence[Message], pictures: Mapping[str, Picture]) -> list[Message]:
+def with_images(turns: Sequence[Message], pictures: Mapping[str, Image]) -> list[Message]:
     """The messages with pictures in the place of references."""
 
     def url(found: str) -> str:
@@ -134,10 +134,10 @@ def with_pictures(turns: Sequence[Message], pictures: Mapping[str, Picture]) -> 
             raise InputError(f"The messages refer to the picture {digest[:12]}…, which the call does not have.")
         return pictures[digest].url
 
-    return map_pictures(turns, url)
+    return map_images(turns, url)
 
 
-def map_pictures(turns: Sequence[Message], url: Callable[[str], str]) -> list[Message]:
+def map_images(turns: Sequence[Message], url: Callable[[str], str]) -> list[Message]:
     """The messages with another URL for each picture's."""
 
     def part(given: Message) -> Message:

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 from skytells_nb.client.client import Skytells
 from skytells_nb.client.parameters import ChatParams, ResponsesParams, request_fields
-from skytells_nb.client.serialization import build
+from skytells_nb.client.serialization import validate_request
 from skytells_nb.engine.operations.conversation import Api, Message
-from skytells_nb.errors import AnswerError, InputError
+from skytells_nb.errors import InputError, InvalidResponseError
 from skytells_nb.types.chat import ChatCompletion, ChatRequest
 from skytells_nb.types.responses import Response, ResponsesRequest
 
@@ -44,12 +44,12 @@ class ChatEndpoint:
 
     def check(self, model: str, params: Mapping[str, Any]) -> None:
         _refuse(params, _OURS, "each row is one prompt with one whole answer")
-        build(ChatRequest, **request_fields(ChatParams, self.body(model, _ANY, {}), params))
+        validate_request(ChatRequest, **request_fields(ChatParams, self.body(model, _ANY, {}), params))
 
     def ask(self, client: Skytells, body: Mapping[str, Any]) -> ChatCompletion:
         answer: ChatCompletion = client.chat.completions.create(**body)
         if not answer.choices:
-            raise AnswerError("The answer has no choices.", request_id=answer.request_id)
+            raise InvalidResponseError("The answer has no choices.", request_id=answer.request_id)
         return answer
 
 
@@ -85,14 +85,14 @@ class ResponsesEndpoint:
         limits = [name for name in LIMITS if name in params]
         if len(limits) > 1:
             raise InputError(f"params holds {' and '.join(limits)}; give one of them.")
-        build(ResponsesRequest, **request_fields(ResponsesParams, {}, self.body(model, _ANY, params)))
+        validate_request(ResponsesRequest, **request_fields(ResponsesParams, {}, self.body(model, _ANY, params)))
 
     def ask(self, client: Skytells, body: Mapping[str, Any]) -> Response:
         answer: Response = client.responses.create(**body)
         if answer.status in ("failed", "cancelled"):
             told = (answer.error or {}).get("message") or (answer.error or {}).get("code")
             why = f": {told}" if told else ""
-            raise AnswerError(
+            raise InvalidResponseError(
                 f"The service gave up on the answer ({answer.status}){why}.", request_id=answer.request_id
             )
         return answer

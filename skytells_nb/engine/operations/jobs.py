@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from skytells_nb.client.serialization import build
-from skytells_nb.engine.operations.conversation import Form, dialogue
+from skytells_nb.client.serialization import validate_request
+from skytells_nb.engine.operations.conversation import PromptOptions, serialize_messages
 from skytells_nb.engine.operations.endpoints import endpoint
-from skytells_nb.engine.operations.requests import CompletionWork, EmbeddingWork, Work
+from skytells_nb.engine.operations.requests import CompletionOperation, EmbeddingOperation, Operation
 from skytells_nb.engine.planning import estimate_tokens
 from skytells_nb.errors import InputError
 from skytells_nb.types.embeddings import MAX_INPUT_TOKENS, MAX_INPUTS, EmbeddingRequest
@@ -30,7 +30,7 @@ class Job:
     endpoint: str
     model: str
     params: Mapping[str, Any]
-    work: Work
+    work: Operation
     max_items: int
     lanes: int | None = None
     """Requests under way at once unless the call says; ``None`` leaves it to the session."""
@@ -38,14 +38,14 @@ class Job:
     """Large answers that are read at once, whatever is under way; ``None`` is any number."""
     max_input_tokens: int | None = None
     overhead_tokens: int = 0
-    alone: CompletionWork | None = None
+    alone: CompletionOperation | None = None
     """How one input of a completion job is asked by itself."""
     body: Callable[[Sequence[str]], dict[str, Any]] | None = None
     """What a completion job sends for the inputs of one request."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class RateOptions:
     """How fast one call may send; ``None`` leaves it to what was set before and to what the service tells."""
 
     max_in_flight: int | None = None
@@ -64,13 +64,13 @@ class Pace:
 
 def embedding_job(model: str, dimensions: int | None = None) -> Job:
     """Embed each input. Raises InputError for a parameter that cannot be sent."""
-    build(EmbeddingRequest, model=model, input=["…"], dimensions=dimensions)
+    validate_request(EmbeddingRequest, model=model, input=["…"], dimensions=dimensions)
     return Job(
         operation="embed",
         endpoint="embeddings",
         model=model,
         params={"dimensions": dimensions},
-        work=EmbeddingWork(model, dimensions),
+        work=EmbeddingOperation(model, dimensions),
         max_items=MAX_INPUTS,
         lanes=EMBEDDING_LANES,
         read_at_once=READ_AT_ONCE,
@@ -85,7 +85,7 @@ def completion_job(
     params: Mapping[str, Any] | None = None,
     operation: str = "complete",
     dialogues: bool = False,
-    form: Form | None = None,
+    form: PromptOptions | None = None,
 ) -> Job:
     """Complete each input, as one user message after an optional system text.
 
@@ -96,12 +96,12 @@ def completion_job(
         raise InputError(f"params is a dict of parameters such as {{'max_tokens': 100}}; found {params!r}.")
     if system is not None and not isinstance(system, str):
         raise InputError(f"system is a text; found {type(system).__name__}.")
-    form = form or Form()
+    form = form or PromptOptions()
     form = replace(form, dialogues=dialogues or form.dialogues)
     given = {name: value for name, value in (params or {}).items() if value is not None}
     asked = endpoint(form.api)
     asked.check(model, given)
-    work = CompletionWork(model, system, given, form)
+    work = CompletionOperation(model, system, given, form)
     # Only what differs from a plain prompt: answers that are kept under the keys of those stay found.
     told: dict[str, Any] = {}
     if form.examples:
@@ -124,20 +124,20 @@ def completion_job(
     )
 
 
-def continued(job: Job) -> Job:
+def follow_up_job(job: Job) -> Job:
     """The job whose inputs are dialogues that go on from inputs of ``job``, see ``go_on``; each goes alone."""
     work = _alone(job)
     form = replace(work.form, dialogues=True)
     return completion_job(job.model, system=work.system, params=work.params, operation=job.operation, form=form)
 
 
-def go_on(job: Job, text: str, turns: Sequence[Mapping[str, Any]]) -> str:
+def follow_up_input(job: Job, text: str, turns: Sequence[Mapping[str, Any]]) -> str:
     """An input of ``job`` with more turns after it, as an input of ``continued(job)``."""
     messages, own = _alone(job).turns(text)
-    return dialogue([*messages, *turns], own)
+    return serialize_messages([*messages, *turns], own)
 
 
-def _alone(job: Job) -> CompletionWork:
+def _alone(job: Job) -> CompletionOperation:
     if job.alone is None:
         raise InputError(f"{job.operation} asks for no completions, so nothing can go on from its inputs.")
     return job.alone

@@ -9,12 +9,18 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias
 
 from skytells_nb.client.client import Skytells
-from skytells_nb.engine.operations.cached import Completed as Completed
-from skytells_nb.engine.operations.cached import refusal_in, refusal_to_bytes
-from skytells_nb.engine.operations.conversation import Form, Message, read_dialogue, whole, with_pictures
+from skytells_nb.engine.operations.cached import CachedCompletion as Completed
+from skytells_nb.engine.operations.cached import dump_cached_error, load_cached_error
+from skytells_nb.engine.operations.conversation import (
+    Message,
+    PromptOptions,
+    build_messages,
+    deserialize_messages,
+    with_images,
+)
 from skytells_nb.engine.operations.endpoints import LIMITS, endpoint
-from skytells_nb.engine.results import Answers, Completions, Values, Vectors
-from skytells_nb.errors import AnswerError, ContentPolicyError
+from skytells_nb.engine.results import CompletionBuffer, ResultBuffer, Values, VectorBuffer
+from skytells_nb.errors import ContentPolicyError, InvalidResponseError
 from skytells_nb.types.embeddings import EmbeddingResponse
 
 GUESSED_OUTPUT = 256.0
@@ -24,7 +30,7 @@ MOST_ROOM = 16_384
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class BatchResult:
     """The answer to one request: a value for each of its inputs, as the cache keeps it, and what it used.
 
     ``None`` stands where an input got no usable answer among others; it is sent again alone.
@@ -39,21 +45,21 @@ class Delivery:
     """Whether the answers were kept as they were read, and ``values`` is empty."""
 
 
-Read: TypeAlias = Callable[[Callable[[], Delivery]], Delivery]
+Read: TypeAlias = Callable[[Callable[[], BatchResult]], BatchResult]
 """Makes the call that reads a large answer, perhaps in another thread, and may keep what it returns."""
 
 
-def read_here(call: Callable[[], Delivery]) -> Delivery:
+def read_here(call: Callable[[], BatchResult]) -> BatchResult:
     """Make it in this thread."""
     return call()
 
 
-class Work(Protocol):
+class Operation(Protocol):
     """One kind of request."""
 
-    def send(self, client: Skytells, inputs: Sequence[str], read: Read = read_here) -> Delivery: ...
+    def send(self, client: Skytells, inputs: Sequence[str], read: Read = read_here) -> BatchResult: ...
 
-    def answers(self, count: int) -> Answers:
+    def answers(self, count: int) -> ResultBuffer:
         """Room for the answers to so many inputs."""
         ...
 
@@ -78,7 +84,7 @@ class Work(Protocol):
         ...
 
 
-class EmbeddingWork:
+class EmbeddingOperation:
     """Many texts in, a vector of float32 out for each."""
 
     def __init__(self, model: str, dimensions: int | None) -> None:
@@ -86,30 +92,32 @@ class EmbeddingWork:
         self._dimensions = dimensions
         self._size: int | None = dimensions
 
-    def send(self, client: Skytells, inputs: Sequence[str], read: Read = read_here) -> Delivery:
+    def send(self, client: Skytells, inputs: Sequence[str], read: Read = read_here) -> BatchResult:
         begun = client.embeddings.begin(model=self._model, input=inputs, dimensions=self._dimensions)
         if isinstance(begun, EmbeddingResponse):
             return self._delivery(begun, len(inputs))
         return read(lambda: self._delivery(begun.read(), len(inputs)))
 
-    def _delivery(self, answer: EmbeddingResponse, count: int) -> Delivery:
+    def _delivery(self, answer: EmbeddingResponse, count: int) -> BatchResult:
         matrix, finite = answer.checked
         if count == 1 or not finite.any():
             matrix = answer.matrix
         size = self._size = self._size or matrix.shape[1]
         if matrix.shape[1] != size:
             asked = "were asked for" if self._dimensions else "came before"
-            raise AnswerError(f"{size} dimensions {asked} and {matrix.shape[1]} came.", request_id=answer.request_id)
+            raise InvalidResponseError(
+                f"{size} dimensions {asked} and {matrix.shape[1]} came.", request_id=answer.request_id
+            )
         # One bad vector takes no other with it: they are all paid for.
         values: Values = (
             matrix
             if finite.all()
             else [row.tobytes() if good else None for row, good in zip(matrix, finite.tolist(), strict=True)]
         )
-        return Delivery(values, answer.usage.prompt_tokens, 0)
+        return BatchResult(values, answer.usage.prompt_tokens, 0)
 
-    def answers(self, count: int) -> Vectors:
-        return Vectors(count)
+    def answers(self, count: int) -> VectorBuffer:
+        return VectorBuffer(count)
 
     def learn(self, values: Sequence[bytes]) -> None:
         pass
@@ -132,7 +140,7 @@ def limit_in(params: Mapping[str, Any]) -> tuple[str, int] | None:
     return next(((name, int(params[name])) for name in LIMITS if params.get(name)), None)
 
 
-class CompletionWork:
+class CompletionOperation:
     """One input in, one completion out.
 
     Where all tokens went to reasoning, so that the answer ended at its limit before it had a word, or where JSON was
@@ -140,11 +148,13 @@ class CompletionWork:
     completion has the tokens of both.
     """
 
-    def __init__(self, model: str, system: str | None, params: Mapping[str, Any], form: Form | None = None) -> None:
+    def __init__(
+        self, model: str, system: str | None, params: Mapping[str, Any], form: PromptOptions | None = None
+    ) -> None:
         self._model = model
         self._params = dict(params)
         self.system = system
-        self.form = form or Form()
+        self.form = form or PromptOptions()
         self.endpoint = endpoint(self.form.api)
         limit = limit_in(params)
         limits = [tokens for tokens in (limit[1] if limit else None, self.form.most_tokens) if tokens]
@@ -169,20 +179,20 @@ class CompletionWork:
         """The messages that an input is, and its own parameters."""
         if not self.form.dialogues:
             return [{"role": "user", "content": text}], {}
-        return read_dialogue(text)
+        return deserialize_messages(text)
 
     def body(self, inputs: Sequence[str]) -> dict[str, Any]:
         """What is sent for this one input."""
         (text,) = inputs
         turns, own = self.turns(text)
-        messages = whole(self.system, self.form.examples, with_pictures(turns, self.form.pictures))
+        messages = build_messages(self.system, self.form.examples, with_images(turns, self.form.pictures))
         return self.endpoint.body(self.model, messages, {**self.params, **own, **self._widened(text, own)})
 
-    def send(self, client: Skytells, inputs: Sequence[str], read: Read = read_here) -> Delivery:
+    def send(self, client: Skytells, inputs: Sequence[str], read: Read = read_here) -> BatchResult:
         (text,) = inputs
         kept = Completed.of(self.endpoint.ask(client, self.body(inputs)))
         self._see(kept.tokens_out)
-        paid = Delivery([None], kept.tokens_in, kept.tokens_out)
+        paid = BatchResult([None], kept.tokens_in, kept.tokens_out)
         with self._lock:
             before, _ = self._unsaid.pop(text, (None, 0))
             if before is not None:
@@ -197,12 +207,12 @@ class CompletionWork:
                 return paid
         return replace(paid, values=[kept.to_bytes()])
 
-    def answers(self, count: int) -> Completions:
-        return Completions(count)
+    def answers(self, count: int) -> CompletionBuffer:
+        return CompletionBuffer(count)
 
     def learn(self, values: Sequence[bytes]) -> None:
         for value in values:
-            if refusal_in(value) is None:
+            if load_cached_error(value) is None:
                 self._see(Completed.from_bytes(value).tokens_out)
 
     def _see(self, tokens_out: int) -> None:
@@ -235,10 +245,10 @@ class CompletionWork:
         return {limit[0] if limit else "max_tokens": self._unsaid[text][1]}
 
     def kept(self, problem: Exception) -> bytes | None:
-        return refusal_to_bytes(problem) if isinstance(problem, ContentPolicyError) else None
+        return dump_cached_error(problem) if isinstance(problem, ContentPolicyError) else None
 
     def refusal(self, value: bytes) -> Exception | None:
-        return refusal_in(value)
+        return load_cached_error(value)
 
     def output_tokens(self) -> float:
         if self._count:

@@ -19,15 +19,15 @@ from typing import Any, TypeVar, cast
 
 from skytells_nb.client.client import Skytells
 from skytells_nb.engine.operations.jobs import Job
-from skytells_nb.engine.operations.requests import CompletionWork, Delivery, Read, read_here
-from skytells_nb.engine.operations.row_packing import PackedWork
+from skytells_nb.engine.operations.requests import BatchResult, CompletionOperation, Read, read_here
+from skytells_nb.engine.operations.row_packing import BatchedCompletion
 from skytells_nb.engine.planning import estimate_tokens
-from skytells_nb.engine.results import Answers
+from skytells_nb.engine.results import ResultBuffer
 from skytells_nb.errors import BadRequestError, ContentPolicyError, ContextLengthError, SkytellsError
 
 T = TypeVar("T")
 
-FORMS = ("json_schema", "json_object", "words")
+RESPONSE_FORMATS = ("json_schema", "json_object", "words")
 """From the strictest to the weakest; the last two say the schema in the system text."""
 REFUSED_WITHIN_S = 2.0
 """A form is refused before anything is computed, so a request that took longer is being answered."""
@@ -36,15 +36,19 @@ _FORM_WORDS = ("response_format", "text.format", "json_schema", "json_object", "
 _OF_ONE_SCHEMA = re.compile(r"(?<!json_)(?<!json )schema", re.IGNORECASE)
 
 
-def in_any_form(job: Job, origin: str) -> Job:
+def with_format_fallback(job: Job, origin: str) -> Job:
     """The same job, whose ``response_format`` gives way where the service refuses it."""
     wanted = job.params.get("response_format")
-    if not isinstance(wanted, Mapping) or wanted.get("type") != FORMS[0]:
+    if not isinstance(wanted, Mapping) or wanted.get("type") != RESPONSE_FORMATS[0]:
         return job
     known, name = _known(origin, job.model), schema_name(wanted)
-    words = 0 if known.form(name) == FORMS[0] else math.ceil(estimate_tokens(schema_words(wanted)) / job.max_items)
-    work = cast(CompletionWork | PackedWork, job.work)
-    return replace(job, work=FormWork(work, known, name), overhead_tokens=job.overhead_tokens + words)
+    words = (
+        0
+        if known.form(name) == RESPONSE_FORMATS[0]
+        else math.ceil(estimate_tokens(schema_words(wanted)) / job.max_items)
+    )
+    work = cast(CompletionOperation | BatchedCompletion, job.work)
+    return replace(job, work=FormatFallbackOperation(work, known, name), overhead_tokens=job.overhead_tokens + words)
 
 
 def schema_name(wanted: Mapping[str, Any]) -> str:
@@ -58,7 +62,7 @@ def schema_words(wanted: Mapping[str, Any]) -> str:
     return f"Answer with one JSON object and nothing else. It fits this JSON schema: {schema}"
 
 
-def refuses_form(problem: SkytellsError) -> bool:
+def rejects_response_format(problem: SkytellsError) -> bool:
     """Whether a request was refused because of the form that was asked for."""
     if not isinstance(problem, BadRequestError) or isinstance(problem, (ContentPolicyError, ContextLengthError)):
         return False
@@ -68,7 +72,7 @@ def refuses_form(problem: SkytellsError) -> bool:
     return any(word in problem.message.lower() for word in _FORM_WORDS)
 
 
-class KnownForms:
+class FormatSupport:
     """What one model at one origin has taken and refused so far. Safe to use from several threads."""
 
     def __init__(self) -> None:
@@ -80,7 +84,7 @@ class KnownForms:
 
     def form(self, name: str) -> str:
         """The form to ask in for the schema of this name."""
-        return FORMS[self._level(name)]
+        return RESPONSE_FORMATS[self._level(name)]
 
     def ask(self, name: str, send: Callable[[str], T]) -> T:
         """What ``send`` gives in the strictest form that is not refused.
@@ -91,9 +95,9 @@ class KnownForms:
             self._enter(name)
             level = self._level(name)
             try:
-                answer = send(FORMS[level])
+                answer = send(RESPONSE_FORMATS[level])
             except SkytellsError as problem:
-                if level + 1 == len(FORMS) or not refuses_form(problem):
+                if level + 1 == len(RESPONSE_FORMATS) or not rejects_response_format(problem):
                     raise
                 self._weaken(name, level, str(problem))
                 continue
@@ -134,24 +138,24 @@ class KnownForms:
                 self._weakest = level + 1
 
 
-class FormWork:
+class FormatFallbackOperation:
     """Work whose requests are asked in any form; everything else is that of ``work``."""
 
-    def __init__(self, work: CompletionWork | PackedWork, known: KnownForms, name: str) -> None:
+    def __init__(self, work: CompletionOperation | BatchedCompletion, known: FormatSupport, name: str) -> None:
         self._work = work
         self._known = known
         self._name = name
 
-    def send(self, client: Skytells, inputs: Sequence[str], read: Read = read_here) -> Delivery:
+    def send(self, client: Skytells, inputs: Sequence[str], read: Read = read_here) -> BatchResult:
         asking = _AskingClient(client, self._known, self._name)
         delivery = self._work.send(cast(Skytells, asking), inputs)
         return replace(delivery, refused=asking.refused)
 
     def body(self, inputs: Sequence[str]) -> dict[str, Any]:
         """What is sent for these inputs, in the form that is known to be taken."""
-        return in_form(self._known.form(self._name), self._work.body(inputs))
+        return in_format(self._known.form(self._name), self._work.body(inputs))
 
-    def answers(self, count: int) -> Answers:
+    def answers(self, count: int) -> ResultBuffer:
         return self._work.answers(count)
 
     def learn(self, values: Sequence[bytes]) -> None:
@@ -173,7 +177,7 @@ class FormWork:
 class _AskingClient:
     """A client whose completions are asked for in any form."""
 
-    def __init__(self, client: Skytells, known: KnownForms, name: str) -> None:
+    def __init__(self, client: Skytells, known: FormatSupport, name: str) -> None:
         self.chat = SimpleNamespace(completions=_Asked(client.chat.completions.create, known, name))
         self.responses = _Asked(client.responses.create, known, name)
 
@@ -184,7 +188,7 @@ class _AskingClient:
 
 
 class _Asked:
-    def __init__(self, create: Callable[..., Any], known: KnownForms, name: str) -> None:
+    def __init__(self, create: Callable[..., Any], known: FormatSupport, name: str) -> None:
         self._create = create
         self._known = known
         self._name = name
@@ -196,7 +200,7 @@ class _Asked:
         def send(form: str) -> Any:
             nonlocal tries
             tries += 1
-            return self._create(**in_form(form, body))
+            return self._create(**in_format(form, body))
 
         answer = self._known.ask(self._name, send)
         self.refused += tries - 1
@@ -209,20 +213,20 @@ class _Place:
     model: str
 
 
-_places: dict[_Place, KnownForms] = {}
+_places: dict[_Place, FormatSupport] = {}
 _lock = threading.Lock()
 
 
-def _known(origin: str, model: str) -> KnownForms:
+def _known(origin: str, model: str) -> FormatSupport:
     with _lock:
-        return _places.setdefault(_Place(origin, model), KnownForms())
+        return _places.setdefault(_Place(origin, model), FormatSupport())
 
 
-def in_form(form: str, body: Mapping[str, Any]) -> dict[str, Any]:
+def in_format(form: str, body: Mapping[str, Any]) -> dict[str, Any]:
     """The body of a request, of either API, as this form has it."""
     text = dict(body.get("text") or {})
     wanted = body.get("response_format") or text.pop("format", None)
-    if form == FORMS[0] or not isinstance(wanted, Mapping) or wanted.get("type") != FORMS[0]:
+    if form == RESPONSE_FORMATS[0] or not isinstance(wanted, Mapping) or wanted.get("type") != RESPONSE_FORMATS[0]:
         return dict(body)
     made = {name: value for name, value in body.items() if name not in ("response_format", "text")}
     plain = {"type": "json_object"} if form == "json_object" else None

@@ -12,12 +12,13 @@ from numbers import Integral
 from typing import Any
 
 from skytells_nb.client.client import Skytells
+from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.endpoints import LIMITS
 from skytells_nb.engine.operations.jobs import Job
-from skytells_nb.engine.operations.requests import Completed, CompletionWork, Delivery, Read, read_here
+from skytells_nb.engine.operations.requests import BatchResult, CompletionOperation, Read, read_here
 from skytells_nb.engine.planning import estimate_tokens, token_estimates
-from skytells_nb.engine.results import Answers
-from skytells_nb.errors import AnswerError, BadRequestError, InputError
+from skytells_nb.engine.results import ResultBuffer
+from skytells_nb.errors import BadRequestError, InputError, InvalidResponseError
 
 _DECODER = json.JSONDecoder()
 _BLANK = re.compile(r"[ \t\r\n]*")
@@ -183,7 +184,7 @@ def check_rows(rows: Any) -> int:
     return int(rows)
 
 
-def packed(job: Job, rows: int, check: Check | None = None) -> Job:
+def batch_rows(job: Job, rows: int, check: Check | None = None) -> Job:
     """A completion job with up to ``rows`` inputs in each request.
 
     An answer that does not pass ``check`` is asked for again alone. Raises InputError for parameters and schemas that
@@ -199,7 +200,7 @@ def packed(job: Job, rows: int, check: Check | None = None) -> Job:
         if job.params.get(name) is not None:
             raise InputError(f"{name} does not go with rows_per_request: {reason}.")
     shared = job.overhead_tokens + estimate_tokens(FORM + TASK)
-    work = PackedWork(alone, check)
+    work = BatchedCompletion(alone, check)
     return replace(
         job,
         work=work,
@@ -211,14 +212,14 @@ def packed(job: Job, rows: int, check: Check | None = None) -> Job:
     )
 
 
-class PackedWork:
+class BatchedCompletion:
     """Several prompts in, a completion for each out; a single one goes the way of ``alone``.
 
     ``params`` are those of one row, ``max_tokens`` too. Each completion has the verdicts of the request, and a share of
     its tokens: they are shared among the rows that got an answer, so that rows cost together what the request did.
     """
 
-    def __init__(self, alone: CompletionWork, check: Check | None = None) -> None:
+    def __init__(self, alone: CompletionOperation, check: Check | None = None) -> None:
         given = dict(alone.params)
         self._alone = alone
         self._format = AnswerFormat(given.pop("response_format", None))
@@ -240,31 +241,31 @@ class PackedWork:
         asked = messages(alone.system, inputs, is_text=self._format.is_text, examples=alone.form.examples)
         return alone.endpoint.body(alone.model, asked, params)
 
-    def send(self, client: Skytells, inputs: Sequence[str], read: Read = read_here) -> Delivery:
+    def send(self, client: Skytells, inputs: Sequence[str], read: Read = read_here) -> BatchResult:
         if len(inputs) == 1:
             return self._alone.send(client, inputs)
         try:
             return self._send(client, inputs)
-        except AnswerError:
+        except InvalidResponseError:
             # The run tries once more what nobody could read, as it does with a single row; then each row goes alone.
             if tuple(inputs) not in self._unanswered:
                 self._unanswered.add(tuple(inputs))
                 raise
-            return Delivery([None] * len(inputs), 0, 0)
+            return BatchResult([None] * len(inputs), 0, 0)
         except BadRequestError as problem:
             # Where the service knows no schemas, the words alone say what to answer with; the run sends the rows again.
             if self._format.is_text and "response_format" in f"{problem.param} {problem.message}":
                 self._constrained = False
             raise
 
-    def _send(self, client: Skytells, inputs: Sequence[str]) -> Delivery:
+    def _send(self, client: Skytells, inputs: Sequence[str]) -> BatchResult:
         rows = len(inputs)
-        whole = Completed.of(self._alone.endpoint.ask(client, self.body(inputs)))
+        whole = CachedCompletion.of(self._alone.endpoint.ask(client, self.body(inputs)))
         withheld = whole.finish_reason == "content_filter"
         found = [None] * rows if withheld else answers_in(whole.text, rows)
-        return Delivery(self._completions(whole, inputs, found), whole.tokens_in, whole.tokens_out)
+        return BatchResult(self._completions(whole, inputs, found), whole.tokens_in, whole.tokens_out)
 
-    def answers(self, count: int) -> Answers:
+    def answers(self, count: int) -> ResultBuffer:
         return self._alone.answers(count)
 
     def learn(self, values: Sequence[bytes]) -> None:
@@ -282,7 +283,9 @@ class PackedWork:
     def most_output_tokens(self) -> float:
         return self._alone.most_output_tokens() + ROW_TOKENS
 
-    def _completions(self, whole: Completed, inputs: Sequence[str], found: Sequence[str | None]) -> list[bytes | None]:
+    def _completions(
+        self, whole: CachedCompletion, inputs: Sequence[str], found: Sequence[str | None]
+    ) -> list[bytes | None]:
         texts = {
             number: text for number, value in enumerate(found) if value and (text := self._text(value)) is not None
         }

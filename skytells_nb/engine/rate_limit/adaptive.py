@@ -20,7 +20,7 @@ OPENING = 1.25
 """Growth during each pause while only one refusal was seen: it ended a burst, and says little of the rate."""
 
 
-class Untold:
+class AdaptiveRate:
     """A rate that rises as a cubic: fast far from the last refusal's rate, hardly at all near it.
 
     State: ``ceiling`` (requests a second let through before the last refusal), ``pause`` (seconds the service asked
@@ -96,7 +96,7 @@ DISTRUST_S = 60.0
 """Time without that belief after it was wrong; doubled each time."""
 
 
-class Strays:
+class TransientRejections:
     """Tells strays from a limit that no header tells: at a limit, a lower rate is refused less often.
 
     State: ``on``, the answers since the last refusal, the answers before the refusal at the highest rate and that rate,

@@ -18,7 +18,7 @@ STRANGERS = 0.5
 """Requests of others within about a window from which on we are not alone."""
 
 
-class Shares:
+class TrafficShare:
     """Fading sums over the last windows: ``ours`` and ``others``, in requests."""
 
     def __init__(self) -> None:
@@ -134,7 +134,7 @@ KEPT = 8
 """Windows of which answers may still come."""
 
 
-class Allowance:
+class HeaderRateLimit:
     """One told limit: ``limit`` requests each ``window`` seconds. Times are seconds of one clock.
 
     A fixed window is taken for granted until the remainder rises within one: then it is a ``bucket``, which refills
@@ -147,7 +147,7 @@ class Allowance:
         self.limit = math.inf
         self.window = 0.0
         self.bucket = False
-        self.shares = Shares()
+        self.shares = TrafficShare()
         self._jitter = jitter
         self._windows = deque([Window(-math.inf, math.inf)], maxlen=KEPT)
         self._low = self._high = math.inf

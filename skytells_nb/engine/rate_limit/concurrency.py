@@ -15,7 +15,7 @@ PROBING = 0.004
 """More for each answer at the number that was refused before."""
 
 
-class Concurrency:
+class ConcurrencyLimit:
     """``allowed`` requests at once, never above ``most``.
 
     State: ``size``, ``ceiling`` (the size that was refused), ``told`` (the limit that headers name), ``latency`` of the

@@ -15,16 +15,16 @@ from collections import deque
 from collections.abc import Callable
 
 from skytells_nb.client.transport.rate_limits import RateLimits
-from skytells_nb.engine.rate_limit.adaptive import Strays, Untold
-from skytells_nb.engine.rate_limit.advertised import Allowance
-from skytells_nb.engine.rate_limit.concurrency import Concurrency
-from skytells_nb.engine.rate_limit.token_meter import Meters
+from skytells_nb.engine.rate_limit.adaptive import AdaptiveRate, TransientRejections
+from skytells_nb.engine.rate_limit.advertised import HeaderRateLimit
+from skytells_nb.engine.rate_limit.concurrency import ConcurrencyLimit
+from skytells_nb.engine.rate_limit.token_meter import TokenMeter
 
 CATCH_UP_S = 0.03
 """Lateness of a thread that is made up for."""
 
 
-class Cap:
+class FixedRateLimiter:
     """So many a second, evenly: ``next_at`` is when the next may go."""
 
     def __init__(self, per_minute: float) -> None:
@@ -70,7 +70,7 @@ class _Waiter:
             self.turn.release()
 
 
-class Pacer:
+class RateLimiter:
     """Lets requests through one at a time, as they came: one thread waits for the next slot, the others for that one.
 
     State: ``allowance`` (a limit that headers tell), ``untold`` (one that they do not), ``strays`` (refusals that are
@@ -87,14 +87,14 @@ class Pacer:
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self.allowance = Allowance(jitter)
-        self.untold = Untold()
-        self.strays = Strays()
-        self.concurrency = Concurrency(max_in_flight)
+        self.allowance = HeaderRateLimit(jitter)
+        self.untold = AdaptiveRate()
+        self.strays = TransientRejections()
+        self.concurrency = ConcurrencyLimit(max_in_flight)
         self.hold_until = -math.inf
-        self._meters = Meters()
-        self._requests_cap: Cap | None = None
-        self._tokens_cap: Cap | None = None
+        self._meters = TokenMeter()
+        self._requests_cap: FixedRateLimiter | None = None
+        self._tokens_cap: FixedRateLimiter | None = None
         self._under_way: deque[tuple[float, float]] = deque()
         self._refused_in_a_row = 0
         self._clock = clock
@@ -239,7 +239,7 @@ class Pacer:
                 self.allowance.told(sent, now, *told)
             if not self.allowance.known and self.strays.refused(now):
                 self.allowance.ended(sent)
-                self.untold = Untold()
+                self.untold = AdaptiveRate()
                 self.hold_until = -math.inf
                 self._wake_first(now)
                 return min(retry_after or 0.0, HOLD_CAP_S)
@@ -326,11 +326,11 @@ class Pacer:
                 waiter.wake()
 
 
-def _cap(cap: Cap | None, per_minute: float | None) -> Cap | None:
+def _cap(cap: FixedRateLimiter | None, per_minute: float | None) -> FixedRateLimiter | None:
     if per_minute is None:
         return None
     if cap is None or cap.per_second != per_minute / 60:
-        return Cap(per_minute)
+        return FixedRateLimiter(per_minute)
     return cap
 
 
@@ -341,11 +341,11 @@ def _something_left(limits: RateLimits) -> bool:
     return limits.remaining_concurrent == 0 or (bool(told) and min(told) > 0)
 
 
-_pacers: dict[tuple[str, str, str], Pacer] = {}
+_pacers: dict[tuple[str, str, str], RateLimiter] = {}
 _pacers_lock = threading.Lock()
 
 
-def pacer_for(
+def rate_limiter_for(
     origin: str,
     account: str,
     model: str,
@@ -353,13 +353,13 @@ def pacer_for(
     max_in_flight: int | None = None,
     requests_per_minute: float | None = None,
     tokens_per_minute: float | None = None,
-) -> Pacer:
+) -> RateLimiter:
     """The one pacer of this process for an account's use of a model, with these bounds from here on."""
     key = (origin, account, model)
     with _pacers_lock:
         pacer = _pacers.get(key)
         if pacer is None:
-            pacer = _pacers[key] = Pacer(max_in_flight=max_in_flight or 1)
+            pacer = _pacers[key] = RateLimiter(max_in_flight=max_in_flight or 1)
         if max_in_flight is not None:
             pacer.configure(max_in_flight, requests_per_minute, tokens_per_minute)
         return pacer

@@ -12,7 +12,7 @@ STEADY = 0.1
 """Change of a limit, counted in requests, below which it is the same limit."""
 
 
-class Meters:
+class TokenMeter:
     """What a request takes of each token meter, as everybody's requests show: by what both remainders fell."""
 
     def __init__(self) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 from starlette.responses import Response
 
 from skytells_nb.local.api.models import resolve_chat
-from skytells_nb.local.api.request import Call, blocked, extra, read
-from skytells_nb.local.api.sse import Event, EventStream
-from skytells_nb.local.errors import Problem, invalid, json_response
+from skytells_nb.local.api.request import InferenceRequest, blocked, extra, read
+from skytells_nb.local.api.sse import Event, EventStreamResponse
+from skytells_nb.local.errors import ErrorAnswer, invalid, json_response
 from skytells_nb.local.faults import Faults
-from skytells_nb.local.generation.completion import End, Text, Turn, play
+from skytells_nb.local.generation.completion import Finish, Generation, Text, play
 from skytells_nb.local.generation.messages import from_messages, prompt_texts
 from skytells_nb.local.generation.streaming import started
 from skytells_nb.local.generation.tools import choose, read_tools
@@ -27,7 +27,7 @@ MAX_CHOICES = 16
 MAX_STOPS = 4
 
 
-async def chat(call: Call) -> Response:
+async def chat(call: InferenceRequest) -> Response:
     """One answer, or several with ``n``; streamed when the body or the query says so.
 
     ``logprobs`` is taken and answered with null: the local model tells none.
@@ -47,10 +47,10 @@ async def chat(call: Call) -> Response:
     with_usage = (request.stream_options or {}).get("include_usage") is True
     # Everything that can be refused is found before the first byte.
     events = await started(answer.chunks(with_usage))
-    return EventStream(events, done=True, failure=lambda p: _failure(p, call), faults=call.faults, cut=call.cut)
+    return EventStreamResponse(events, done=True, failure=lambda p: _failure(p, call), faults=call.faults, cut=call.cut)
 
 
-async def _turn(request: ChatRequest, call: Call) -> Turn:
+async def _turn(request: ChatRequest, call: InferenceRequest) -> Generation:
     messages = from_messages(request.messages)
     tool = await choose(read_tools(request.tools), request.tool_choice, messages, call.engines.embedder)
     schema, any_json = _format(request.response_format)
@@ -60,7 +60,7 @@ async def _turn(request: ChatRequest, call: Call) -> Turn:
     stops = [request.stop] if isinstance(request.stop, str) else list(request.stop or ())
     if len(stops) > MAX_STOPS:
         raise invalid("stop", f"stop has {len(stops)} sequences; {MAX_STOPS} are the most.")
-    return Turn(
+    return Generation(
         messages,
         max_tokens=limit,
         temperature=0.7 if request.temperature is None else request.temperature,
@@ -89,7 +89,7 @@ def _format(given: Mapping[str, Any] | None) -> tuple[dict[str, Any] | None, boo
     return None, kind == "json_object"
 
 
-async def _prompt_verdict(turn: Turn, call: Call) -> dict[str, Any]:
+async def _prompt_verdict(turn: Generation, call: InferenceRequest) -> dict[str, Any]:
     texts = prompt_texts(turn.messages)
     severities = await score(call.engines.moderator, texts)
     faults = call.faults
@@ -103,7 +103,9 @@ async def _prompt_verdict(turn: Turn, call: Call) -> dict[str, Any]:
 class _Answer:
     """One request's answer, in either form."""
 
-    def __init__(self, call: Call, model: str, turn: Turn, choices: int, prompt: dict[str, Any]) -> None:
+    def __init__(
+        self, call: InferenceRequest, model: str, turn: Generation, choices: int, prompt: dict[str, Any]
+    ) -> None:
         self._call = call
         self._turn = turn
         self._choices = choices
@@ -115,7 +117,7 @@ class _Answer:
             "system_fingerprint": f"fp_{hashlib.sha256(model.encode()).hexdigest()[:10]}",
         }
 
-    def _play(self, index: int) -> AsyncGenerator[Text | End, None]:
+    def _play(self, index: int) -> AsyncGenerator[Text | Finish, None]:
         call = self._call
         return play(self._turn.numbered(index), call.engines, call.decoding, call.faults)
 
@@ -157,14 +159,14 @@ class _Answer:
             ]
         return message
 
-    def _finish(self, end: End) -> str:
+    def _finish(self, end: Finish) -> str:
         self._call.used.tokens_in = end.prompt_tokens
         self._call.used.tokens_out += end.completion_tokens
         return "tool_calls" if self._turn.tool is not None and end.finish_reason == "stop" else end.finish_reason
 
     async def chunks(self, with_usage: bool) -> AsyncGenerator[Event, None]:
         faults = self._call.faults
-        ends: list[End] = []
+        ends: list[Finish] = []
         counter = 0
         for index in range(self._choices):
             async with aclosing(await started(self._play(index))) as items:
@@ -181,7 +183,7 @@ class _Answer:
             yield Event(self._chunk([], counter, with_usage) | {"usage": _usage(ends)})
 
     async def _deltas(
-        self, index: int, items: AsyncGenerator[Text | End, None], ends: list[End]
+        self, index: int, items: AsyncGenerator[Text | Finish, None], ends: list[Finish]
     ) -> AsyncGenerator[dict[str, Any], None]:
         tool = self._turn.tool
         opening: dict[str, Any] = {"role": "assistant", "content": "", "refusal": None}
@@ -190,7 +192,7 @@ class _Answer:
             opening = {"role": "assistant", "content": None, "tool_calls": [{"index": 0, **first}]}
         yield _choice(index, opening)
         async for item in items:
-            if isinstance(item, End):
+            if isinstance(item, Finish):
                 ends.append(item)
                 verdict = item.verdict if item.finish_reason == "content_filter" else {}
                 yield _choice(index, {}, self._finish(item), verdict)
@@ -255,7 +257,7 @@ def _call_id() -> str:
     return f"call_{secrets.token_hex(12)}"
 
 
-def _usage(ends: list[End]) -> dict[str, Any]:
+def _usage(ends: list[Finish]) -> dict[str, Any]:
     prompt = ends[0].prompt_tokens
     completion = sum(end.completion_tokens for end in ends)
     return {
@@ -272,8 +274,8 @@ def _usage(ends: list[End]) -> dict[str, Any]:
     }
 
 
-def _failure(problem: Exception | None, call: Call) -> Event:
+def _failure(problem: Exception | None, call: InferenceRequest) -> Event:
     """An error within the stream: asked for by a fault, or a real one."""
-    if not isinstance(problem, Problem):
-        problem = Problem("INFERENCE_ERROR", None if problem is None else "The local model failed midway.")
+    if not isinstance(problem, ErrorAnswer):
+        problem = ErrorAnswer("INFERENCE_ERROR", None if problem is None else "The local model failed midway.")
     return Event({"error": problem.members(call.request_id)})

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from starlette.responses import Response
 
 from skytells_nb.local.api.models import resolve_embedding
-from skytells_nb.local.api.request import Call, read
-from skytells_nb.local.errors import Problem, invalid, json_response
+from skytells_nb.local.api.request import InferenceRequest, read
+from skytells_nb.local.errors import ErrorAnswer, invalid, json_response
 from skytells_nb.local.faults import Faults
 from skytells_nb.local.protocols import TextEmbedder
 from skytells_nb.types.embeddings import (
@@ -24,7 +24,7 @@ from skytells_nb.types.embeddings import (
 )
 
 
-async def embeddings(call: Call) -> Response:
+async def embeddings(call: InferenceRequest) -> Response:
     """Vectors of unit length in the order of the input; the same text always has the same vector."""
     request = read(EmbeddingRequest, call.body)
     embedder = call.engines.embedder
@@ -55,7 +55,7 @@ def inputs_of(body: dict[str, Any]) -> list[str]:
     """The inputs of a request body, for the counters; empty where it is not one."""
     try:
         return _texts(body.get("input"))[0]
-    except Problem:
+    except ErrorAnswer:
         return []
 
 
@@ -97,7 +97,7 @@ def _encode(
     for place, (text, known) in enumerate(zip(texts, counts, strict=True)):
         count = embedder.count_tokens(text) if known is None else known
         if count > MAX_INPUT_TOKENS:
-            raise Problem(
+            raise ErrorAnswer(
                 "context_length_exceeded",
                 f"input[{place}] has {count} tokens; {MAX_INPUT_TOKENS} are the most in one text.",
                 param="input",

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from skytells_nb.local.errors import Problem
+from skytells_nb.local.errors import ErrorAnswer
 
 MAX_BODY_BYTES = 64 * 2**20
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
@@ -22,7 +22,7 @@ LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 _log = logging.getLogger(__name__)
 
 
-class Gate:
+class RequestMiddleware:
     """ASGI middleware; turns a Problem raised anywhere behind it into the service's error envelope."""
 
     def __init__(self, app: ASGIApp, *, api_key: str, host: str = "127.0.0.1") -> None:
@@ -46,7 +46,7 @@ class Gate:
             await _while_connected(self._app, scope, receive, progress)
         except _Gone:
             return
-        except Problem as problem:
+        except ErrorAnswer as problem:
             if progress.started:
                 raise
             unified = scope["path"].startswith("/v1/model") and problem.error_id != "MODEL_NOT_FOUND"
@@ -55,7 +55,7 @@ class Gate:
             if progress.started:
                 raise
             _log.exception("%s %s failed (request %s)", scope["method"], scope["path"], request_id)
-            await Problem("INTERNAL_ERROR").answer(request_id)(scope, receive, progress)
+            await ErrorAnswer("INTERNAL_ERROR").answer(request_id)(scope, receive, progress)
 
     def _admit(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
@@ -65,7 +65,7 @@ class Gate:
                 scheme, _, token = headers.get("authorization", "").partition(" ")
                 given = token.strip() if scheme.lower() == "bearer" else ""
             if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), self._key):
-                raise Problem("UNAUTHORIZED")
+                raise ErrorAnswer("UNAUTHORIZED")
 
 
 async def _admitted(scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,7 +74,7 @@ async def _admitted(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def _refuse(message: Message) -> None:
     """In place of the host check's own answer, which is no envelope of the service's."""
-    raise Problem("FORBIDDEN", "This local server answers to 127.0.0.1 and localhost only.")
+    raise ErrorAnswer("FORBIDDEN", "This local server answers to 127.0.0.1 and localhost only.")
 
 
 class _Gone(Exception):
@@ -101,7 +101,7 @@ class _Progress:
 
 async def _read_body(scope: Scope, receive: Receive) -> bytes:
     declared = Headers(scope=scope).get("content-length", "0")
-    too_large = Problem(
+    too_large = ErrorAnswer(
         "INVALID_REQUEST", f"The body is larger than {MAX_BODY_BYTES // 2**20} MB.", status=413, code="body_too_large"
     )
     if declared.isdigit() and int(declared) > MAX_BODY_BYTES:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from skytells_nb.local.errors import Problem, model_not_found
+from skytells_nb.local.errors import ErrorAnswer, model_not_found
 from skytells_nb.local.protocols import Engines
 from skytells_nb.types.models import LISTED_PRICES, Price
 
@@ -50,7 +50,9 @@ def find(slug: str, engines: Engines) -> dict[str, Any]:
 def resolve_chat(name: str, engines: Engines) -> str:
     """The local model that answers for this name."""
     if name == engines.embedder.name or name in _EMBEDDING_ALIASES:
-        raise Problem("INVALID_PARAMETER", f"{name} is an embedding model; send it to /v1/embeddings.", param="model")
+        raise ErrorAnswer(
+            "INVALID_PARAMETER", f"{name} is an embedding model; send it to /v1/embeddings.", param="model"
+        )
     if name != engines.generator.name and name not in _CHAT_ALIASES:
         raise model_not_found(name)
     return engines.generator.name
@@ -59,7 +61,7 @@ def resolve_chat(name: str, engines: Engines) -> str:
 def resolve_embedding(name: str, engines: Engines) -> str:
     """The local model that embeds for this name."""
     if name == engines.generator.name or name in _CHAT_ALIASES:
-        raise Problem(
+        raise ErrorAnswer(
             "INVALID_PARAMETER",
             f"{name} is a chat model; for embeddings use {engines.embedder.name} or skytells-embed-3-small.",
             param="model",

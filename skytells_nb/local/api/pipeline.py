@@ -17,18 +17,18 @@ from starlette.types import Message, Receive, Scope, Send
 
 from skytells_nb.errors import InputError
 from skytells_nb.local.api.rate_limits import Account
-from skytells_nb.local.api.request import Call, Used
-from skytells_nb.local.api.stats import Record, Stats
-from skytells_nb.local.errors import Problem
+from skytells_nb.local.api.request import InferenceRequest, TokensUsed
+from skytells_nb.local.api.stats import RequestRecord, Stats
+from skytells_nb.local.errors import ErrorAnswer
 from skytells_nb.local.faults import HEADER, Faults
-from skytells_nb.local.generation.streaming import Decoding
+from skytells_nb.local.generation.streaming import GenerationThreads
 from skytells_nb.local.protocols import Engines
 
 _ATTEMPTS_KEPT = 100_000
 _ELSEWHERE = "https://elsewhere.invalid/v1/"
 _PROXY_PAGE = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
 
-Handler = Callable[[Call], Awaitable[Response]]
+Handler = Callable[[InferenceRequest], Awaitable[Response]]
 
 
 @dataclass(slots=True)
@@ -39,7 +39,7 @@ class Service:
     faults: Faults
     account: Account | None
     stats: Stats = field(default_factory=Stats)
-    decoding: Decoding = field(default_factory=Decoding)
+    decoding: GenerationThreads = field(default_factory=GenerationThreads)
     attempts: OrderedDict[bytes, int] = field(default_factory=OrderedDict)
 
     def attempt(self, body: bytes) -> int:
@@ -73,9 +73,9 @@ class Inference:
         try:
             merged = service.faults.merged(Headers(scope=scope).get(HEADER))
         except InputError as problem:
-            raise Problem("INVALID_REQUEST", f"{HEADER}: {problem}") from None
+            raise ErrorAnswer("INVALID_REQUEST", f"{HEADER}: {problem}") from None
         faults = merged.for_attempt(raw, attempt)
-        record = Record(
+        record = RequestRecord(
             state["request_id"],
             self._name,
             model if isinstance(model, str) else "",
@@ -88,7 +88,7 @@ class Inference:
         hashes = service.stats.begin(record, inputs)
         begun = time.monotonic()
         try:
-            used = Used()
+            used = TokensUsed()
             if service.account is None:
                 await self._answer(body, faults, wire, scope, receive, used)
                 return
@@ -100,7 +100,7 @@ class Inference:
                 await self._answer(body, faults, wire, scope, receive, used)
             finally:
                 service.account.leave(record.model, used.tokens_in, used.tokens_out)
-        except Problem as problem:
+        except ErrorAnswer as problem:
             record.status = problem.status
             problem.headers.update(wire.headers)
             raise
@@ -109,7 +109,7 @@ class Inference:
             service.stats.end(record, hashes)
 
     async def _answer(
-        self, body: dict[str, Any], faults: Faults, wire: _Wire, scope: Scope, receive: Receive, used: Used
+        self, body: dict[str, Any], faults: Faults, wire: _Wire, scope: Scope, receive: Receive, used: TokensUsed
     ) -> None:
         delay = faults.latency + faults.latency_per_row * max(1, wire.record.inputs)
         if delay:
@@ -128,7 +128,7 @@ class Inference:
         if faults.html_error:
             await Response(_PROXY_PAGE, 502, media_type="text/html")(scope, receive, wire)
             return
-        call = Call(
+        call = InferenceRequest(
             body,
             QueryParams(scope.get("query_string", b"")),
             scope["state"]["request_id"],
@@ -145,7 +145,7 @@ class Inference:
 class _Wire:
     """``send`` with the limit headers on it, that can break off where a fault says so."""
 
-    def __init__(self, scope: Scope, send: Send, record: Record, faults: Faults) -> None:
+    def __init__(self, scope: Scope, send: Send, record: RequestRecord, faults: Faults) -> None:
         self._scope = scope
         self._send = send
         self._faults = faults
@@ -182,7 +182,9 @@ def _parse(raw: bytes) -> dict[str, Any]:
     try:
         body = pydantic_core.from_json(raw, allow_inf_nan=False)
     except ValueError as problem:
-        raise Problem("INVALID_REQUEST", f"The body is not JSON: {problem}.", details={"category": "request"}) from None
+        raise ErrorAnswer(
+            "INVALID_REQUEST", f"The body is not JSON: {problem}.", details={"category": "request"}
+        ) from None
     if not isinstance(body, dict):
-        raise Problem("INVALID_REQUEST", "The body must be a JSON object.", details={"category": "request"})
+        raise ErrorAnswer("INVALID_REQUEST", "The body must be a JSON object.", details={"category": "request"})
     return body

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from skytells_nb.errors import InputError
-from skytells_nb.local.errors import Problem
+from skytells_nb.local.errors import ErrorAnswer
 from skytells_nb.local.faults import read_flags, split_flags
 
 _PREFIX = "x-skytells-ratelimit-"
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class LimitOptions:
     """What one account may send to one model; ``None`` is no limit.
 
     ``kind="fixed"`` counts within windows that follow each other; ``"bucket"`` refills evenly and lets through a burst
@@ -47,7 +47,7 @@ class Limits:
         return self.requests, self.concurrency, self.burst, self.tokens_in, self.tokens_out
 
     @classmethod
-    def parse(cls, given: str | Mapping[str, Any]) -> Limits:
+    def parse(cls, given: str | Mapping[str, Any]) -> LimitOptions:
         """From ``"requests=25, window=2"`` or a mapping."""
         return cls(**read_flags(cls, split_flags(given) if isinstance(given, str) else given))
 
@@ -72,17 +72,17 @@ class Admission:
     headers: dict[str, str] = field(default_factory=dict)
     wait: float = 0.0
 
-    def problem(self, limits: Limits) -> Problem:
+    def problem(self, limits: LimitOptions) -> ErrorAnswer:
         headers = {"retry-after": str(max(1, math.ceil(self.wait)))}
         if limits.retry_after_ms:
             headers["retry-after-ms"] = str(max(1, math.ceil(self.wait * 1000)))
-        return Problem(limits.error_id, headers=headers, details={"category": "rate_limit"})
+        return ErrorAnswer(limits.error_id, headers=headers, details={"category": "rate_limit"})
 
 
 class Account:
     """The meters of one account, shared by every connection and key; times come in as an argument (seconds)."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: LimitOptions) -> None:
         self.limits = limits
         self._meters: dict[str, _Meter] = {}
         self._lock = threading.Lock()

@@ -8,17 +8,17 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from skytells_nb.local.errors import Problem, invalid
+from skytells_nb.local.errors import ErrorAnswer, invalid
 from skytells_nb.local.faults import Faults
-from skytells_nb.local.generation.streaming import Decoding
+from skytells_nb.local.generation.streaming import GenerationThreads
 from skytells_nb.local.protocols import Engines
-from skytells_nb.types.base import Request
+from skytells_nb.types.base import RequestModel
 
-R = TypeVar("R", bound=Request)
+R = TypeVar("R", bound=RequestModel)
 
 
 @dataclass(slots=True)
-class Used:
+class TokensUsed:
     """Tokens that a request took, in and out; they grow while it is answered."""
 
     tokens_in: int = 0
@@ -26,16 +26,16 @@ class Used:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class InferenceRequest:
     body: dict[str, Any]
     query: Mapping[str, str]
     request_id: str
     faults: Faults
     engines: Engines
-    decoding: Decoding
+    decoding: GenerationThreads
     cut: Callable[[], Awaitable[None]]
     """Closes the connection."""
-    used: Used = field(default_factory=Used)
+    used: TokensUsed = field(default_factory=TokensUsed)
 
 
 def read(kind: type[R], body: dict[str, Any]) -> R:
@@ -64,13 +64,13 @@ def extra(body: Mapping[str, Any], name: str, kind: type | tuple[type, ...], def
     return value
 
 
-def blocked(results: dict[str, Any], filters: list[dict[str, Any]], faults: Faults, param: str) -> Problem:
+def blocked(results: dict[str, Any], filters: list[dict[str, Any]], faults: Faults, param: str) -> ErrorAnswer:
     """The error for a prompt that the filter blocked, as Skytells documents it or as its upstream answers."""
     if faults.block_status == 400:
         more: dict[str, Any] = {"content_filters": filters}
         if param == "messages":
             more = {"innererror": {"code": "ResponsibleAIPolicyViolation", "content_filter_result": results}}
-        return Problem(
+        return ErrorAnswer(
             "CONTENT_POLICY_VIOLATION",
             "The response was filtered due to the prompt triggering the content management policy. "
             "Please modify your prompt and retry.",
@@ -79,6 +79,6 @@ def blocked(results: dict[str, Any], filters: list[dict[str, Any]], faults: Faul
             param="prompt",
             more=more,
         )
-    return Problem(
+    return ErrorAnswer(
         "CONTENT_POLICY_VIOLATION", param=param, details={"category": "safety"}, more={"content_filters": filters}
     )

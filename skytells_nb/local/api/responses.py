@@ -13,10 +13,10 @@ from starlette.responses import Response
 
 from skytells_nb.local.api.chat import padding
 from skytells_nb.local.api.models import resolve_chat
-from skytells_nb.local.api.request import Call, blocked, extra, read
-from skytells_nb.local.api.sse import Event, EventStream
-from skytells_nb.local.errors import Problem, invalid, json_response
-from skytells_nb.local.generation.completion import End, Text, Turn, play
+from skytells_nb.local.api.request import InferenceRequest, blocked, extra, read
+from skytells_nb.local.api.sse import Event, EventStreamResponse
+from skytells_nb.local.errors import ErrorAnswer, invalid, json_response
+from skytells_nb.local.generation.completion import Finish, Generation, Text, play
 from skytells_nb.local.generation.messages import Message, from_input, prompt_texts
 from skytells_nb.local.generation.streaming import started
 from skytells_nb.local.generation.tools import Tool, choose, read_tools
@@ -42,7 +42,7 @@ class Conversations:
     def get(self, response_id: str) -> list[Message]:
         """The conversation up to this response; a 404 where it is unknown or was not stored."""
         if response_id not in self._found:
-            raise Problem(
+            raise ErrorAnswer(
                 "INVALID_REQUEST",
                 f"Previous response with id '{response_id}' not found. Only responses with store: true can be chained.",
                 status=404,
@@ -51,7 +51,7 @@ class Conversations:
             )
         return self._found[response_id]
 
-    async def respond(self, call: Call) -> Response:
+    async def respond(self, call: InferenceRequest) -> Response:
         """One answer; streamed when the body says so."""
         request = read(ResponsesRequest, call.body)
         model = resolve_chat(request.model, call.engines)
@@ -62,19 +62,21 @@ class Conversations:
         answer = _Answer(call, request, model, turn, tools, prompt)
         if request.stream or call.query.get("stream", "").lower() in ("true", "1"):
             events = await started(answer.events(self, talk))
-            return EventStream(
+            return EventStreamResponse(
                 events, done=False, failure=answer.failure, faults=call.faults, cut=call.cut, is_terminator=_is_terminal
             )
         return json_response(await answer.whole(self, talk))
 
 
-async def _turn(request: ResponsesRequest, talk: list[Message], call: Call) -> tuple[Turn, list[Tool]]:
+async def _turn(
+    request: ResponsesRequest, talk: list[Message], call: InferenceRequest
+) -> tuple[Generation, list[Tool]]:
     tools = read_tools(request.tools)
     tool = await choose(tools, request.tool_choice, talk, call.engines.embedder)
     # Instructions are this turn's alone: they are not part of what is stored.
     opening = [{"role": "system", "content": request.instructions}] if request.instructions else []
     schema, any_json = _format(request.text)
-    return Turn(
+    return Generation(
         [*opening, *talk],
         max_tokens=request.max_output_tokens,
         temperature=1.0 if request.temperature is None else request.temperature,
@@ -103,7 +105,7 @@ def _format(text: Mapping[str, Any] | None) -> tuple[dict[str, Any] | None, bool
     return None, kind == "json_object"
 
 
-async def _prompt_filter(turn: Turn, call: Call) -> dict[str, Any]:
+async def _prompt_filter(turn: Generation, call: InferenceRequest) -> dict[str, Any]:
     texts = prompt_texts(turn.messages)
     faults = call.faults
     severities = await score(call.engines.moderator, texts)
@@ -119,10 +121,10 @@ class _Answer:
 
     def __init__(
         self,
-        call: Call,
+        call: InferenceRequest,
         request: ResponsesRequest,
         model: str,
-        turn: Turn,
+        turn: Generation,
         tools: list[Tool],
         prompt: dict[str, Any],
     ) -> None:
@@ -173,7 +175,7 @@ class _Answer:
             "metadata": request.metadata or {},
         }
 
-    def _play(self) -> AsyncGenerator[Text | End, None]:
+    def _play(self) -> AsyncGenerator[Text | Finish, None]:
         call = self._call
         return play(self._turn, call.engines, call.decoding, call.faults)
 
@@ -201,7 +203,7 @@ class _Answer:
             if tool is None:
                 yield self._event("response.content_part.added", **part, part=_part(""))
             async for item in items:
-                if isinstance(item, End):
+                if isinstance(item, Finish):
                     end = item
                     continue
                 if not item.text:
@@ -226,8 +228,8 @@ class _Answer:
 
     def failure(self, problem: Exception | None) -> Event:
         """An error within the stream: asked for by a fault, or a real one."""
-        if not isinstance(problem, Problem):
-            problem = Problem("INFERENCE_ERROR", None if problem is None else "The local model failed midway.")
+        if not isinstance(problem, ErrorAnswer):
+            problem = ErrorAnswer("INFERENCE_ERROR", None if problem is None else "The local model failed midway.")
         members = problem.members(self._call.request_id)
         return self._event("error", code=problem.code, message=problem.message, param=problem.param, error=members)
 
@@ -243,7 +245,7 @@ class _Answer:
         head = {"id": self._item_id, "type": "message", "status": status, "role": "assistant"}
         return {**head, "content": [] if text is None else [_part(text)]}
 
-    def _finish(self, text: str, end: End, conversations: Conversations, talk: list[Message]) -> dict[str, Any]:
+    def _finish(self, text: str, end: Finish, conversations: Conversations, talk: list[Message]) -> dict[str, Any]:
         """The final snapshot; stored where the request asked for it."""
         self._call.used.tokens_in, self._call.used.tokens_out = end.prompt_tokens, end.completion_tokens
         reason = {"length": "max_output_tokens", "content_filter": "content_filter"}.get(end.finish_reason)

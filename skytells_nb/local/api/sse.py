@@ -27,7 +27,7 @@ class Event:
     name: str | None = None
 
 
-class EventStream(Response):
+class EventStreamResponse(Response):
     """``text/event-stream`` of these events; ``done`` ends it with ``[DONE]``, ``failure`` words an error midway.
 
     ``cut`` closes the connection. ``is_terminator`` tells which event is the terminator of a stream without ``[DONE]``.

@@ -16,7 +16,7 @@ REMEMBERED = 250_000
 
 
 @dataclass(slots=True)
-class Record:
+class RequestRecord:
     """One request. ``status`` is 0 until the answer began; ``complete`` says that all of it was sent."""
 
     request_id: str
@@ -64,7 +64,7 @@ class Stats:
                 name: Counts(in_flight=old.in_flight, most_in_flight=old.in_flight) for name, old in before.items()
             }
             self._seen: dict[bytes, bool] = {}
-            self._records: deque[Record] = deque(maxlen=KEPT)
+            self._records: deque[RequestRecord] = deque(maxlen=KEPT)
 
     def __getitem__(self, endpoint: str) -> Counts:
         """The counters of one endpoint, as they are now."""
@@ -72,12 +72,12 @@ class Stats:
             return self._copy(self._counts.get(endpoint, Counts()))
 
     @property
-    def records(self) -> list[Record]:
+    def records(self) -> list[RequestRecord]:
         """The last requests, oldest first."""
         with self._lock:
             return list(self._records)
 
-    def begin(self, record: Record, inputs: Sequence[str]) -> list[bytes]:
+    def begin(self, record: RequestRecord, inputs: Sequence[str]) -> list[bytes]:
         """Count a request that came in; what it gives back belongs to :meth:`end`."""
         hashes = [hashlib.blake2b(f"{record.endpoint}\0{text}".encode(), digest_size=12).digest() for text in inputs]
         with self._lock:
@@ -97,7 +97,7 @@ class Stats:
             self._records.append(record)
         return hashes
 
-    def end(self, record: Record, hashes: list[bytes]) -> None:
+    def end(self, record: RequestRecord, hashes: list[bytes]) -> None:
         """Count how it ended."""
         with self._lock:
             counts = self._counts.setdefault(record.endpoint, Counts())
@@ -122,5 +122,5 @@ class Stats:
         return Counts(**{**_plain(counts), "statuses": dict(counts.statuses)})
 
 
-def _plain(value: Record | Counts) -> dict[str, Any]:
+def _plain(value: RequestRecord | Counts) -> dict[str, Any]:
     return {name: getattr(value, name) for name in type(value).__slots__}

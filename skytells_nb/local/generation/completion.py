@@ -13,11 +13,11 @@ from typing import Any
 import anyio.to_thread
 
 from skytells_nb.errors import LocalServerError
-from skytells_nb.local.errors import Problem, invalid
+from skytells_nb.local.errors import ErrorAnswer, invalid
 from skytells_nb.local.faults import Faults
 from skytells_nb.local.generation.generator import ContextTooLong
 from skytells_nb.local.generation.messages import Message
-from skytells_nb.local.generation.streaming import Decoding
+from skytells_nb.local.generation.streaming import GenerationThreads
 from skytells_nb.local.generation.tools import Tool
 from skytells_nb.local.moderation.safety_fields import CompletionJudge, completion_results, is_filtered
 from skytells_nb.local.protocols import Engines
@@ -31,7 +31,7 @@ _BLOCK_AFTER = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Generation:
     """What is asked of the model."""
 
     messages: list[Message]
@@ -57,7 +57,7 @@ class Turn:
     def is_structured(self) -> bool:
         return self.json or self.schema is not None or self.tool is not None
 
-    def numbered(self, index: int) -> Turn:
+    def numbered(self, index: int) -> Generation:
         """The same turn for choice ``index`` of ``n``: another seed, the same each time it is asked."""
         if index == 0:
             return self
@@ -74,7 +74,7 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class Finish:
     """Why it ended, what it cost, and the verdict on the whole."""
 
     finish_reason: str
@@ -86,13 +86,15 @@ class End:
     """The filter's block comes after the answer was sent (async filter)."""
 
 
-async def play(turn: Turn, engines: Engines, decoding: Decoding, faults: Faults) -> AsyncGenerator[Text | End, None]:
+async def play(
+    turn: Generation, engines: Engines, decoding: GenerationThreads, faults: Faults
+) -> AsyncGenerator[Text | Finish, None]:
     """The answer to one turn: an empty Text once it is sure to come, more text without any stop sequence, its End.
 
     Raises a Problem before the first item where the request cannot be answered.
     """
     if not engines.generator.available:
-        raise Problem("SERVICE_UNAVAILABLE", engines.generator.reason or "The chat model is not available.")
+        raise ErrorAnswer("SERVICE_UNAVAILABLE", engines.generator.reason or "The chat model is not available.")
     judge = CompletionJudge(engines.moderator)
     held = ""
     sent = received = prompt_tokens = completion_tokens = 0
@@ -141,7 +143,7 @@ async def play(turn: Turn, engines: Engines, decoding: Decoding, faults: Faults)
     if held:
         clean = {**severities, "violence": judge.severities["violence"]}
         yield Text(held, completion_results(clean, whole=False, down=faults.filter_down))
-    yield End(
+    yield Finish(
         reason or "stop",
         prompt_tokens,
         completion_tokens,
@@ -152,7 +154,7 @@ async def play(turn: Turn, engines: Engines, decoding: Decoding, faults: Faults)
 
 
 async def _pieces(
-    turn: Turn, engines: Engines, decoding: Decoding, faults: Faults
+    turn: Generation, engines: Engines, decoding: GenerationThreads, faults: Faults
 ) -> AsyncGenerator[tuple[str, str | None, tuple[int, int]], None]:
     """Text, finish reason and (prompt, completion) tokens, with the generator's complaints as Problems."""
     if faults.empty_length:
@@ -180,20 +182,20 @@ async def _pieces(
             async for piece in pieces:
                 yield piece.text, piece.finish_reason, (piece.prompt_tokens, piece.completion_tokens)
     except ContextTooLong as problem:
-        raise Problem(
+        raise ErrorAnswer(
             "context_length_exceeded",
             f"The prompt has {problem.tokens} tokens and this model's context is {problem.limit}. "
             f"({engines.generator.name} is a small local model.)",
             param=turn.prompt_param,
         ) from None
     except LocalServerError as problem:
-        raise Problem("SERVICE_UNAVAILABLE", str(problem)) from None
+        raise ErrorAnswer("SERVICE_UNAVAILABLE", str(problem)) from None
     except ValueError as problem:
         param = "tools" if turn.tool else turn.schema_param
         raise invalid(param, f"The schema cannot be used here: {problem}") from None
 
 
-def _with_tool(turn: Turn) -> list[Message]:
+def _with_tool(turn: Generation) -> list[Message]:
     if turn.tool is None:
         return turn.messages
     return [{"role": "system", "content": turn.tool.instruction()}, *turn.messages]

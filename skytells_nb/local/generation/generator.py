@@ -17,7 +17,7 @@ from skytells_nb.local.generation import json_grammar as constrain
 from skytells_nb.local.generation import weights
 from skytells_nb.local.generation.json_writer import Part, Writer, grammars, plan
 from skytells_nb.local.generation.llama import Llama, missing
-from skytells_nb.local.generation.streaming import Channel, Handover
+from skytells_nb.local.generation.streaming import BoundedQueue, ThreadStream
 
 SYSTEM = "You are a helpful AI assistant that answers in short, clear English sentences."
 """Said where the messages have no system message: its template's own makes this model answer in bad French."""
@@ -70,7 +70,7 @@ class Generator:
         self._free = threading.Semaphore(slots)
         self._llama: Llama | None = None
         self._closed = False
-        self._under_way: weakref.WeakSet[Handover[Piece]] = weakref.WeakSet()
+        self._under_way: weakref.WeakSet[ThreadStream[Piece]] = weakref.WeakSet()
         self._plans: dict[str, Part] = {}
         # A model dropped by the interpreter's own clean-up, while decoding, would crash it.
         atexit.register(_close_at_exit, weakref.ref(self))
@@ -129,7 +129,7 @@ class Generator:
         frequency_penalty: float = 0,
         schema: dict[str, Any] | None = None,
         json: bool = False,
-    ) -> Handover[Piece]:
+    ) -> ThreadStream[Piece]:
         """The answer in pieces, as they are decoded.
 
         ``close`` on what is returned, from any thread, ends the decoding and waits until it has ended. Temperature 0 is
@@ -157,7 +157,7 @@ class Generator:
         sampling["seed"] = _seed(prompt, sampling, max_tokens) if seed is None else seed % SEEDS
         limit = max(1, min(max_tokens, self.context - tokens))
 
-        def produce(channel: Channel[Piece]) -> None:
+        def produce(channel: BoundedQueue[Piece]) -> None:
             def put(text: str) -> None:
                 channel.put(Piece(text))
 
@@ -182,7 +182,7 @@ class Generator:
         with self._loading:
             if self._closed:
                 raise LocalServerError("The local chat model is closed.")
-            answer = Handover(produce)
+            answer = ThreadStream(produce)
             self._under_way.add(answer)
         return answer
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from skytells_nb.local.errors import Problem, invalid
+from skytells_nb.local.errors import ErrorAnswer, invalid
 
 _ROLES = {"system", "developer", "user", "assistant", "tool", "function"}
 _IMAGE = "[image]"
@@ -66,7 +66,7 @@ def from_input(items: str | Sequence[Mapping[str, Any]]) -> list[Message]:
         elif kind == "message":
             try:
                 found += from_messages([item])
-            except Problem as problem:
+            except ErrorAnswer as problem:
                 raise _moved(problem, where) from None
         elif kind != "reasoning":
             raise invalid(f"{where}.type", f"{where}.type {kind!r} is not known here.")
@@ -109,7 +109,7 @@ def _join(first: str, second: str) -> str:
     return f"{first}\n{second}" if first else second
 
 
-def _moved(problem: Problem, where: str) -> Problem:
+def _moved(problem: ErrorAnswer, where: str) -> ErrorAnswer:
     """The same problem, told of the place it has in ``input``."""
     param = (problem.param or "input").replace("messages[0]", where)
     return invalid(param, problem.message.replace("messages[0]", where))

@@ -24,7 +24,7 @@ VECTORS_AT_ONCE = 2
 T = TypeVar("T")
 
 
-class Decoding:
+class GenerationThreads:
     """Runs each answer in a thread of its own; leaving the iterator early ends the decoding."""
 
     def __init__(self, at_once: int = AT_ONCE) -> None:
@@ -147,7 +147,7 @@ class Closed(Exception):
     """Raised in the producer by ``put`` once the reader has gone."""
 
 
-class Channel(Generic[ItemT]):
+class BoundedQueue(Generic[ItemT]):
     """What the producer sees: ``put`` waits for room, ``closed`` says that the reader has gone."""
 
     def __init__(self, depth: int) -> None:
@@ -192,7 +192,7 @@ class Channel(Generic[ItemT]):
             self._changed.notify_all()
 
 
-class Handover(Iterator[ItemT]):
+class ThreadStream(Iterator[ItemT]):
     """Items that ``produce(channel)`` puts from its own thread; at most ``depth`` of them wait to be read.
 
     An exception of the producer is raised to the reader after the items before it. ``close`` may be called from any
@@ -200,8 +200,8 @@ class Handover(Iterator[ItemT]):
     closes it too.
     """
 
-    def __init__(self, produce: Callable[[Channel[ItemT]], None], *, depth: int = 32) -> None:
-        channel: Channel[ItemT] = Channel(depth)
+    def __init__(self, produce: Callable[[BoundedQueue[ItemT]], None], *, depth: int = 32) -> None:
+        channel: BoundedQueue[ItemT] = BoundedQueue(depth)
         self._channel = channel
         # The thread knows the channel and not this object, so that an abandoned iterator can be collected.
         self._thread = threading.Thread(target=_run, args=(produce, channel), daemon=True, name="skytells-local-chat")
@@ -216,14 +216,14 @@ class Handover(Iterator[ItemT]):
         if self._thread is not threading.current_thread():
             self._thread.join(CLOSE_TIMEOUT_S)
 
-    def __enter__(self) -> Handover[ItemT]:
+    def __enter__(self) -> ThreadStream[ItemT]:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
 
-def _run(produce: Callable[[Channel[ItemT]], None], channel: Channel[ItemT]) -> None:
+def _run(produce: Callable[[BoundedQueue[ItemT]], None], channel: BoundedQueue[ItemT]) -> None:
     try:
         produce(channel)
     except Closed:

@@ -77,7 +77,7 @@ class Marks:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class CategoryGroup:
     """The rows of one category, as they are drawn."""
 
     name: str
@@ -112,7 +112,7 @@ def diameters(values: pd.Series[Any] | None, n: int) -> NDArray[np.float32] | fl
     return (SMALLEST_PX + (LARGEST_PX - SMALLEST_PX) * share).astype(np.float32)
 
 
-def groups(values: pd.Series[Any], column: str) -> list[Group]:
+def groups(values: pd.Series[Any], column: str) -> list[CategoryGroup]:
     """The categories of a column, the frequent ones first so that the rare lie on top, then the rest, then nulls."""
     import pandas as pd
 
@@ -124,7 +124,7 @@ def groups(values: pd.Series[Any], column: str) -> list[Group]:
     order = [at for at in np.argsort(-counts, kind="stable") if counts[at]]
     kept = order[:MAX_CATEGORIES]
     found = [
-        Group(
+        CategoryGroup(
             str(kinds[code]),
             codes == code,
             look.CATEGORY_COLORS[at % len(look.CATEGORY_COLORS)],
@@ -134,9 +134,11 @@ def groups(values: pd.Series[Any], column: str) -> list[Group]:
     ]
     if len(order) > len(kept):
         rest = ~np.isin(codes, kept) & ~null
-        found.append(Group(f"other, {len(order) - len(kept)} values", rest, look.GREY, "circle-open", named=False))
+        found.append(
+            CategoryGroup(f"other, {len(order) - len(kept)} values", rest, look.GREY, "circle-open", named=False)
+        )
     if null.any():
-        found.append(Group(f"no {column}", null, look.GREY, "square-open", named=False))
+        found.append(CategoryGroup(f"no {column}", null, look.GREY, "square-open", named=False))
     return found
 
 
@@ -193,7 +195,7 @@ def _add_dates(figure: Any, marks: Marks, values: pd.Series[Any], color: str) ->
     return f" Colour: {color}, from {first} to {last}."
 
 
-def _add_categories(figure: Any, marks: Marks, found: list[Group], color: str) -> str:
+def _add_categories(figure: Any, marks: Marks, found: list[CategoryGroup], color: str) -> str:
     # What has no name of its own lies under the rest, and comes last in the legend.
     for rank, group in sorted(enumerate(found, start=1), key=lambda ranked: ranked[1].named):
         label = look.short(group.name, LABEL_CHARACTERS)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-Tell = Callable[[str, int, int], None]
+StageCallback = Callable[[str, int, int], None]
 """Called with the stage in words, how much of it is done, and of how much; 0 of 0 where that cannot be known."""
 
 QUIET_START_S = 0.3
@@ -22,7 +22,7 @@ def quiet(stage: str, done: int, total: int) -> None:
 
 
 @contextmanager
-def telling(progress: bool | Tell, label: str) -> Iterator[Tell]:
+def progress_line(progress: bool | StageCallback, label: str) -> Iterator[StageCallback]:
     """The listener that ``progress=`` asks for; with True a line, which a fit that is over at once does not show."""
     if callable(progress):
         yield progress
@@ -31,7 +31,7 @@ def telling(progress: bool | Tell, label: str) -> Iterator[Tell]:
     if show is None:
         yield quiet
         return
-    line = StageLine(label, show)
+    line = StageProgress(label, show)
     try:
         yield line
     except BaseException:
@@ -40,7 +40,7 @@ def telling(progress: bool | Tell, label: str) -> Iterator[Tell]:
     line.close("done")
 
 
-class StageLine:
+class StageProgress:
     """One line that is rewritten as a fit goes on, at most four times a second, and ends by saying how long it took.
 
     >>> said = []

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skytells_nb.errors import InputError
-from skytells_nb.plots.maps.progress import Tell, quiet
+from skytells_nb.plots.maps.progress import StageCallback, quiet
 from skytells_nb.plots.maps.umap_layout import umap_points
 from skytells_nb.user_dirs import cache_dir
 from skytells_nb.vectors.arrays import Floats
@@ -75,7 +75,7 @@ _memory: OrderedDict[str, Projection] = OrderedDict()
 _lock = Lock()
 
 
-def recall(key: str) -> Projection | None:
+def load_cached(key: str) -> Projection | None:
     """The projection kept under a key."""
     with _lock:
         if key in _memory:
@@ -87,7 +87,7 @@ def recall(key: str) -> Projection | None:
     return found
 
 
-def keep(key: str, projection: Projection) -> None:
+def store_cached(key: str, projection: Projection) -> None:
     """Keep a projection; what cannot be written is made again in the next process."""
     _remember(key, projection)
     folder = _folder()
@@ -183,7 +183,7 @@ def project(
     metric: Metric = "cosine",
     random_state: int | None = 42,
     basis: Floats | None = None,
-    tell: Tell = quiet,
+    tell: StageCallback = quiet,
 ) -> Projection:
     """Points for the vectors of a finite float32 matrix (n, d); equal vectors get equal points.
 
@@ -203,7 +203,7 @@ def project(
         return _placed(matrix, basis, asked, tell)
     digests = _digests(matrix)
     key = _key(digests, matrix.shape, asked)
-    kept = recall(key) if random_state is not None else None
+    kept = load_cached(key) if random_state is not None else None
     if kept is not None:
         return kept
     distinct, place_of = _distinct(matrix, digests)
@@ -214,7 +214,7 @@ def project(
     how = found.how + (f", {equal:,} rows lie on an equal one" if equal and len(distinct) > 1 else "")
     projection = Projection(points, found.method, how)
     if random_state is not None:
-        keep(key, projection)
+        store_cached(key, projection)
     return projection
 
 
@@ -270,7 +270,7 @@ def _distinct(matrix: Floats, digests: list[bytes]) -> tuple[Floats, NDArray[np.
     return matrix[where], place_of
 
 
-def _lay_out(matrix: Floats, asked: _Asked, tell: Tell) -> Projection:
+def _lay_out(matrix: Floats, asked: _Asked, tell: StageCallback) -> Projection:
     """The policy of the page, on different vectors."""
     n = len(matrix)
     if n < 2:
@@ -302,7 +302,7 @@ def _lay_out(matrix: Floats, asked: _Asked, tell: Tell) -> Projection:
     return Projection(points, "umap", f"{how}, laid out on a sample of {SAMPLE_ROWS:,}, the rest placed by neighbours")
 
 
-def _umap(matrix: Floats, asked: _Asked, tell: Tell) -> Floats:
+def _umap(matrix: Floats, asked: _Asked, tell: StageCallback) -> Floats:
     return umap_points(
         matrix,
         dimensions=asked.dimensions,
@@ -313,7 +313,7 @@ def _umap(matrix: Floats, asked: _Asked, tell: Tell) -> Floats:
     )
 
 
-def _placed(matrix: Floats, basis: Floats, asked: _Asked, tell: Tell) -> Projection:
+def _placed(matrix: Floats, basis: Floats, asked: _Asked, tell: StageCallback) -> Projection:
     """Points on the map of the basis, which stays as it is."""
     if not len(basis):
         raise InputError("basis= holds no vector to place others among.")

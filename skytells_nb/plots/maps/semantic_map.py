@@ -13,7 +13,7 @@ from skytells_nb.errors import InputError
 from skytells_nb.plots import theme as look
 from skytells_nb.plots.maps.clusters import add_hulls, add_names
 from skytells_nb.plots.maps.points import Marks, add_points, colors, diameters, hover_texts, is_number, longest_text
-from skytells_nb.plots.maps.progress import Tell, telling
+from skytells_nb.plots.maps.progress import StageCallback, progress_line
 from skytells_nb.plots.maps.projection import (
     SAMPLE_ABOVE_ROWS,
     Dimensions,
@@ -58,7 +58,7 @@ def semantic_map(
     theme: look.Theme | None = None,
     title: str | None = None,
     max_points: int | None = None,
-    progress: bool | Tell = True,
+    progress: bool | StageCallback = True,
 ) -> go.Figure:
     """Draw a map of the rows of a frame by the meaning of their embeddings.
 
@@ -149,11 +149,11 @@ def semantic_map(
         notes.append(f"{_count(len(frame) - len(rows), 'row')} without an embedding left out")
     if not len(rows):
         words = f"No embeddings to draw: column {embedding} has {_count(len(frame), 'row')} and no vector."
-        return look.dress(look.say(figure, words), theme=theme, title=title, caption="", summary=words)
+        return look.apply_theme(look.empty_figure(figure, words), theme=theme, title=title, caption="", summary=words)
     limit = max_points or MAX_POINTS.get(dimensions, MAX_POINTS[2])
     # Far more rows than will be drawn are not worth laying out.
     rows, matrix = _sample(rows, matrix, max(limit, SAMPLE_ABOVE_ROWS), random_state)
-    with telling(progress, f"Map of {_count(len(rows), 'row')}") as tell:
+    with progress_line(progress, f"Map of {_count(len(rows), 'row')}") as tell:
         if coordinates is not None:
             projection = _given(frame.iloc[rows], coordinates, dimensions, basis)
         else:
@@ -193,7 +193,7 @@ def semantic_map(
     caption = " · ".join([_count(total, "row"), projection.how, *filter(None, notes)])
     _set_axes(figure, dimensions, legend=color is not None)
     words = f"Semantic map of {embedding}: {caption}.{colored}"
-    look.dress(figure, theme=theme, title=title, caption=caption, summary=words)
+    look.apply_theme(figure, theme=theme, title=title, caption=caption, summary=words)
     if trust is not None:
         figure.update_layout(meta={"summary": words, "quality": asdict(trust)})
     return figure

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skytells_nb.errors import MissingExtraError
-from skytells_nb.plots.maps.progress import Tell
+from skytells_nb.plots.maps.progress import StageCallback
 from skytells_nb.user_dirs import user_cache_dir
 from skytells_nb.vectors.neighbors import nearest_by_distance
 from skytells_nb.vectors.pca import principal_axes
@@ -31,7 +31,7 @@ _bar_lock = Lock()
 
 
 def umap_points(
-    matrix: Floats, *, dimensions: int, n_neighbors: int, min_dist: float, seed: int | None, tell: Tell
+    matrix: Floats, *, dimensions: int, n_neighbors: int, min_dist: float, seed: int | None, tell: StageCallback
 ) -> Floats:
     """UMAP's points (n, dimensions) for at least 4 different vectors, by Euclidean distance."""
     keep_compiled_code()
@@ -76,7 +76,7 @@ def umap_points(
     return points
 
 
-def _loaded(tell: Tell) -> Any:
+def _loaded(tell: StageCallback) -> Any:
     if "umap" not in sys.modules:
         tell("loading UMAP", 0, 0)
         _log.info("Loading UMAP: the first map of a process compiles for 10 to 40 seconds.")
@@ -89,7 +89,7 @@ def _loaded(tell: Tell) -> Any:
 
 
 @contextmanager
-def _epochs_told(layouts: Any, tell: Tell) -> Iterator[None]:
+def _epochs_told(layouts: Any, tell: StageCallback) -> Iterator[None]:
     """Hear of UMAP's epochs: it has no callback, only the bar that it iterates over."""
     bar = getattr(layouts, "tqdm", None)
     if bar is None or not _bar_lock.acquire(blocking=False):

@@ -10,7 +10,15 @@ import numpy as np
 from skytells_nb.errors import InputError
 from skytells_nb.plots import theme as look
 from skytells_nb.plots.safety_charts.findings import Source
-from skytells_nb.plots.safety_charts.flag_rates import Flag, Flagged, bars, compared, percent, read_flagged, wilson
+from skytells_nb.plots.safety_charts.flag_rates import (
+    Flag,
+    FlagRates,
+    bars,
+    compared,
+    percent,
+    read_flagged,
+    wilson_interval,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,7 +99,9 @@ def safety_by(
     name = look.plain(rows.name, 40)
     if not len(table):
         words = "No safety verdicts to draw."
-        return look.dress(look.say(objects.Figure(), words), theme=theme, title=title, caption="", summary=words)
+        return look.apply_theme(
+            look.empty_figure(objects.Figure(), words), theme=theme, title=title, caption="", summary=words
+        )
     figure = objects.Figure()
     for few in (False, True):
         some = table[(table["checked"] > 0) & ((table["checked"] < FEW_ROWS) == few)]
@@ -112,14 +122,16 @@ def safety_by(
         f"rows {rows.what} of those checked, by {name} · bars: {100 * confidence:g}% intervals (Wilson) · "
         f"hollow: fewer than {FEW_ROWS} rows · dotted: all groups"
     )
-    look.dress(figure, theme=theme, title=title, caption=caption, summary=_words(rows, table, name, hits, checked))
+    look.apply_theme(
+        figure, theme=theme, title=title, caption=caption, summary=_words(rows, table, name, hits, checked)
+    )
     figure.layout.annotations[-1].update(yshift=-28)
     top = figure.layout.margin.t
     figure.update_layout(height=top + 80 + GROUP_PX * len(table), margin={"b": 80}, showlegend=False)
     return figure
 
 
-def _groups(rows: Flagged, most: int, confidence: float) -> Any:
+def _groups(rows: FlagRates, most: int, confidence: float) -> Any:
     """A line for each group, the highest rate first: rows, checked, flagged, rate, low, high, differs."""
     import pandas as pd
 
@@ -134,7 +146,7 @@ def _groups(rows: Flagged, most: int, confidence: float) -> Any:
     flat = pd.DataFrame({"group": names, "rows": 1, "checked": rows.checked, "flagged": rows.flagged})
     table = flat.groupby("group", sort=True).sum()
     table["rate"] = table["flagged"] / table["checked"].where(table["checked"] > 0)
-    table["low"], table["high"] = wilson(table["flagged"], table["checked"], confidence)
+    table["low"], table["high"] = wilson_interval(table["flagged"], table["checked"], confidence)
     table["differs"] = compared(table["flagged"], table["checked"], confidence)
     # What is no group of its own comes below those that are.
     table["rank"] = [last.index(name) if name in last else -1 for name in table.index]
@@ -178,7 +190,7 @@ def _said(line: Any) -> str:
     return " · ".join([*parts, *filter(None, [SIGNS[int(line["differs"])]])])
 
 
-def _words(rows: Flagged, table: Any, name: str, hits: int, checked: int) -> str:
+def _words(rows: FlagRates, table: Any, name: str, hits: int, checked: int) -> str:
     """The chart in sentences."""
     rate = f" ({percent(hits / checked)})" if checked else ""
     groups = [f"{look.plain(group, 60)} {_said(line).replace(' · ', ', ')}" for group, line in table.iterrows()]

@@ -272,7 +272,7 @@ def _parse(text: Any, column: str) -> list[dict[str, Any]]:
     return findings
 
 
-def gathered(found: Findings, most: int) -> tuple[Findings, list[str]]:
+def group_rare_categories(found: Findings, most: int) -> tuple[Findings, list[str]]:
     """At most ``most`` categories and up to two lines for the rest; the names of these lines.
 
     Up to ``most`` categories stay as they are. Of more, those in which nothing was flagged share one line, and of the

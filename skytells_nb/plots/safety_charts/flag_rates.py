@@ -23,7 +23,7 @@ FROM = {"low": OTHER, "medium": MEDIUM, "high": HIGH}
 
 
 @dataclass(frozen=True)
-class Flagged:
+class FlagRates:
     """One verdict for each row that was answered or refused: ``flagged``, or not ``checked``, or neither.
 
     ``level`` is the worst in LEVELS, ``values`` the column asked for.
@@ -40,7 +40,7 @@ class Flagged:
 
 def read_flagged(
     frame: pd.DataFrame, values: Any, *, into: Hashable | None, source: Source | None, flag: Flag, option: str
-) -> Flagged:
+) -> FlagRates:
     """The verdicts of a frame or a table of findings, beside a column of it or values of the same length.
 
     ``option`` is what the caller's keyword is called. Raises InputError where there is no such column.
@@ -54,7 +54,7 @@ def read_flagged(
     flagged = found.row_filtered if flag == "filtered" else found.row_level >= FROM[flag]
     sides = {None: "", "prompt": " on the prompt", "completion": " on the completion"}[source]
     what = "filtered" if flag == "filtered" else f"{flag} or worse" if flag != "high" else "high or detected"
-    return Flagged(
+    return FlagRates(
         level=found.row_level[due],
         flagged=flagged[due],
         checked=(flagged | ~found.row_unchecked)[due],
@@ -93,7 +93,7 @@ def _values(frame: pd.DataFrame, found: Findings, values: Any, option: str) -> t
 Floats = NDArray[np.float64]
 
 
-def wilson(hits: Any, rows: Any, confidence: float = 0.95) -> tuple[Floats, Floats]:
+def wilson_interval(hits: Any, rows: Any, confidence: float = 0.95) -> tuple[Floats, Floats]:
     """Lower and upper end of Wilson's score interval for ``hits`` of ``rows``; from 0 to 1 where there are no rows.
 
     Unlike hits/rows ± a multiple of its error it is honest for few rows and for rates near 0 and 1 (Wilson, 1927).
@@ -119,8 +119,8 @@ def compared(hits: Any, rows: Any, confidence: float = 0.95) -> NDArray[np.int64
     groups = max(1, int((rows > 0).sum()))
     each = 1 - (1 - confidence) / groups
     others_hits, others = hits.sum() - hits, rows.sum() - rows
-    low, high = wilson(hits, rows, each)
-    others_low, others_high = wilson(others_hits, others, each)
+    low, high = wilson_interval(hits, rows, each)
+    others_low, others_high = wilson_interval(others_hits, others, each)
     p, q = hits / np.maximum(rows, 1), others_hits / np.maximum(others, 1)
     least = p - q - np.hypot(p - low, others_high - q)
     most = p - q + np.hypot(high - p, q - others_low)

@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 from skytells_nb.errors import InputError
 from skytells_nb.plots import theme as look
-from skytells_nb.plots.safety_charts.findings import SOURCES, WHOLE_VERDICT, Findings, Source, gathered, read_findings
+from skytells_nb.plots.safety_charts.findings import (
+    SOURCES,
+    WHOLE_VERDICT,
+    Findings,
+    Source,
+    group_rare_categories,
+    read_findings,
+)
 from skytells_nb.plots.safety_charts.flag_rates import percent
 from skytells_nb.plots.safety_charts.severity import LEVELS, SAFE, UNCHECKED, WORDS
 
@@ -87,11 +94,13 @@ def safety(
     found = read_findings(frame_or_tidy, into).of(source)
     shared: list[str] = []
     if max_categories is not None:
-        found, shared = gathered(found, max_categories)
+        found, shared = group_rare_categories(found, max_categories)
     sides = _sides(found)
     if not sides:
         words = "No safety verdicts to draw" + (f" for {source}s." if source else ".")
-        return look.dress(look.say(objects.Figure(), words), theme=theme, title=title, caption="", summary=words)
+        return look.apply_theme(
+            look.empty_figure(objects.Figure(), words), theme=theme, title=title, caption="", summary=words
+        )
     from plotly.subplots import make_subplots
 
     places = {category: at for at, category in enumerate(_order(sides, shared))}
@@ -117,7 +126,7 @@ def safety(
     figure.update_yaxes(tickvals=list(range(len(places))), ticktext=labels)
     share = "the stronger the tile, the larger their share" if thin else "and their share"
     caption = f"rows by the worst finding of the category, {share} · {NOT_A_PASS}"
-    look.dress(figure, theme=theme, title=title, caption=caption, summary=_words(sides, list(places)))
+    look.apply_theme(figure, theme=theme, title=title, caption=caption, summary=_words(sides, list(places)))
     top = TOP_PX + (TITLE_PX if title else 0)
     margin = {"t": top, "b": CAPTION_PX}
     height = top + CAPTION_PX + (THIN_ROW_PX if thin else ROW_PX) * len(places)

@@ -9,7 +9,7 @@ from skytells_nb.plots import theme as look
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class SeverityLevel:
     """One class of a verdict: its word, its hue as red, green and blue, its pattern and the colour of the pattern."""
 
     word: str
@@ -36,13 +36,13 @@ class Level:
 # In the order of worst-of: of several findings for one row the last one here is shown.
 # The four severities stay 24 apart (CIE76) for every kind of colour vision; "not checked" has no fill at all.
 LEVELS = (
-    Level("safe", (0x7F, 0xB8, 0xDE), "", "#ffffff"),
-    Level("not checked", None, "-", look.GREY),
-    Level("other level", (0x9A, 0x9A, 0x9A), "|", "#1a1a1a"),
-    Level("low", (0xE6, 0x9F, 0x00), "/", "#1a1a1a"),
-    Level("medium", (0xC8, 0x50, 0x0A), "x", "#ffffff"),
-    Level("high", (0x6B, 0x1D, 0x5E), ".", "#ffffff"),
-    Level("detected", (0x1A, 0x1A, 0x1A), "+", "#ffffff"),
+    SeverityLevel("safe", (0x7F, 0xB8, 0xDE), "", "#ffffff"),
+    SeverityLevel("not checked", None, "-", look.GREY),
+    SeverityLevel("other level", (0x9A, 0x9A, 0x9A), "|", "#1a1a1a"),
+    SeverityLevel("low", (0xE6, 0x9F, 0x00), "/", "#1a1a1a"),
+    SeverityLevel("medium", (0xC8, 0x50, 0x0A), "x", "#ffffff"),
+    SeverityLevel("high", (0x6B, 0x1D, 0x5E), ".", "#ffffff"),
+    SeverityLevel("detected", (0x1A, 0x1A, 0x1A), "+", "#ffffff"),
 )
 WORDS = tuple(level.word for level in LEVELS)
 SAFE, UNCHECKED, OTHER, LOW, MEDIUM, HIGH, DETECTED = range(len(LEVELS))

@@ -10,7 +10,7 @@ import numpy as np
 from skytells_nb.errors import InputError
 from skytells_nb.plots import theme as look
 from skytells_nb.plots.safety_charts.findings import Source
-from skytells_nb.plots.safety_charts.flag_rates import Flag, Flagged, bars, percent, read_flagged, wilson
+from skytells_nb.plots.safety_charts.flag_rates import Flag, FlagRates, bars, percent, read_flagged, wilson_interval
 from skytells_nb.plots.safety_charts.severity import LEVELS
 
 if TYPE_CHECKING:
@@ -91,7 +91,9 @@ def safety_timeline(
     known = times.notna().to_numpy()
     if not known.any():
         words = "No safety verdicts with a time to draw."
-        return look.dress(look.say(objects.Figure(), words), theme=theme, title=title, caption="", summary=words)
+        return look.apply_theme(
+            look.empty_figure(objects.Figure(), words), theme=theme, title=title, caption="", summary=words
+        )
     from plotly.subplots import make_subplots
 
     period, table, levels = _periods(rows, times, known, every, confidence)
@@ -111,7 +113,7 @@ def safety_timeline(
         missing = int((~known).sum())
         notes.append(f"{missing:,} {'row' if missing == 1 else 'rows'} without a time left out")
     words = _words(rows, table, name, period)
-    look.dress(figure, theme=theme, title=title, caption=" · ".join(notes), summary=words)
+    look.apply_theme(figure, theme=theme, title=title, caption=" · ".join(notes), summary=words)
     figure.layout.annotations[-1].update(yshift=-40)
     legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "normal"}
     margin = {"t": 84 if title else 56, "b": 82}
@@ -129,7 +131,7 @@ def _scale(figure: go.Figure, table: Any, most: int) -> None:
     figure.update_yaxes(dtick=1 if most <= 5 else None, tickformat=",d", row=2, col=1)
 
 
-def _times(rows: Flagged) -> Any:
+def _times(rows: FlagRates) -> Any:
     """The times on the clock of their zone."""
     import pandas as pd
 
@@ -148,7 +150,7 @@ def _times(rows: Flagged) -> Any:
     return times.dt.tz_localize(None)
 
 
-def _periods(rows: Flagged, times: Any, known: Any, every: Every | None, confidence: float) -> tuple[Every, Any, Any]:
+def _periods(rows: FlagRates, times: Any, known: Any, every: Every | None, confidence: float) -> tuple[Every, Any, Any]:
     """The period, a line for each with its rows and rate, and its rows by level."""
     import pandas as pd
 
@@ -171,7 +173,7 @@ def _periods(rows: Flagged, times: Any, known: Any, every: Every | None, confide
     table["checked"] = np.bincount(place[checked], minlength=n)
     table["flagged"] = np.bincount(place[flagged], minlength=n)
     table["rate"] = table["flagged"] / table["checked"].where(table["checked"] > 0)
-    table["low"], table["high"] = wilson(table["flagged"], table["checked"], confidence)
+    table["low"], table["high"] = wilson_interval(table["flagged"], table["checked"], confidence)
     table["name"] = [str(span.start_time if period in ("minute", "hour") else span.start_time.date()) for span in spans]
     levels = np.bincount(place * len(LEVELS) + rows.level[known], minlength=n * len(LEVELS)).reshape(n, len(LEVELS))
     return period, table, levels
@@ -214,7 +216,7 @@ def _bars(table: Any, counts: Any, level: int, widths: Any) -> Any:
     )
 
 
-def _words(rows: Flagged, table: Any, name: str, period: Every) -> str:
+def _words(rows: FlagRates, table: Any, name: str, period: Every) -> str:
     """The chart in sentences."""
     hits, checked = int(table["flagged"].sum()), int(table["checked"].sum())
     first, last = table["name"].iloc[0], table["name"].iloc[-1]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skytells_nb.plots import theme as look
-from skytells_nb.plots.usage_charts.records import Line, read_usage
+from skytells_nb.plots.usage_charts.records import UsageRecord, read_usage
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -59,7 +59,9 @@ def latency(session_or_reports: Any, *, theme: look.Theme | None = None, title: 
     found = _histograms(read_usage(session_or_reports).calls)
     if not found:
         words = "No latencies are known: nothing was asked of the service."
-        return look.dress(look.say(objects.Figure(), words), theme=theme, title=title, caption="", summary=words)
+        return look.apply_theme(
+            look.empty_figure(objects.Figure(), words), theme=theme, title=title, caption="", summary=words
+        )
     from plotly.subplots import make_subplots
 
     figure = make_subplots(len(found), 1, shared_xaxes=True, vertical_spacing=min(0.16, 0.3 / len(found)))
@@ -81,7 +83,7 @@ def latency(session_or_reports: Any, *, theme: look.Theme | None = None, title: 
     caption = f"{total:,} answered requests by seconds, without waits for the limit · dotted: median and 95 %"
     said = [f"{look.plain(h.model, 60)}: {h.said()}" for h in found]
     words = f"Latency of {total:,} {'answer' if total == 1 else 'answers'}. {'; '.join(said)}."
-    look.dress(figure, theme=theme, title=title, caption=caption, summary=words)
+    look.apply_theme(figure, theme=theme, title=title, caption=caption, summary=words)
     figure.layout.annotations[-1].update(yshift=-26)
     top = 76 if title else 36
     figure.update_layout(
@@ -147,7 +149,7 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.2g} s" if seconds < 99.5 else f"{seconds:,.0f} s"
 
 
-def _histograms(calls: list[Line]) -> list[_Histogram]:
+def _histograms(calls: list[UsageRecord]) -> list[_Histogram]:
     """The latencies of each model, from its first to its last step with an answer."""
     counts: dict[tuple[str, float, float], list[int]] = {}
     for line in calls:

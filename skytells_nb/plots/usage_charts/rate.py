@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skytells_nb.plots import theme as look
-from skytells_nb.plots.usage_charts.records import Line, read_usage
+from skytells_nb.plots.usage_charts.records import UsageRecord, read_usage
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -52,7 +52,9 @@ def rate(report: Any, *, theme: look.Theme | None = None, title: str | None = No
     run = next((line for line in reversed(read_usage(report).calls) if line.course.get("answered")), None)
     if run is None:
         words = "No rate is known: nothing was asked of the service."
-        return look.dress(look.say(objects.Figure(), words), theme=theme, title=title, caption="", summary=words)
+        return look.apply_theme(
+            look.empty_figure(objects.Figure(), words), theme=theme, title=title, caption="", summary=words
+        )
     stretch = float(run.course["stretch"])
     answered, refused = (np.asarray(run.course[name]) / stretch for name in ("answered", "refused"))
     permitted = np.array([np.nan if value is None else value for value in run.course["permitted"]], dtype=np.float64)
@@ -70,7 +72,7 @@ def rate(report: Any, *, theme: look.Theme | None = None, title: str | None = No
     limit = f"the limit: {run.limit}" if run.limit else "no limit was told"
     words = _rate_words(run, operation, permitted[known], stretch)
     caption = f"{operation} with {run.model} · {each} · {limit}"
-    look.dress(figure, theme=theme, title=title, caption=caption, summary=words)
+    look.apply_theme(figure, theme=theme, title=title, caption=caption, summary=words)
     figure.layout.annotations[-1].update(yshift=-26)
     legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "normal"}
     margin = {"t": 84 if title else 48, "b": 62}
@@ -112,7 +114,7 @@ def _limit(permitted: NDArray[np.float64], known: NDArray[np.intp], stretch: flo
     )
 
 
-def _rate_words(run: Line, operation: str, known: NDArray[np.float64], stretch: float) -> str:
+def _rate_words(run: UsageRecord, operation: str, known: NDArray[np.float64], stretch: float) -> str:
     answered, refused = (np.asarray(run.course[name]) for name in ("answered", "refused"))
     most = f"{(answered / stretch).max():.3g}"
     limit = f"the limit: {known[-1]:.3g} a second" if len(known) else "no limit was known"

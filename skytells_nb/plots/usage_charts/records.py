@@ -15,7 +15,7 @@ NEEDED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class UsageRecord:
     """What one call used, or several: US dollars are ``None`` where no price is known."""
 
     label: str
@@ -41,8 +41,8 @@ class Line:
 class Usage:
     """The calls, oldest first, and beside them what a session used in single cells, by model."""
 
-    calls: list[Line]
-    cells: list[Line]
+    calls: list[UsageRecord]
+    cells: list[UsageRecord]
 
 
 def read_usage(source: Any) -> Usage:
@@ -61,21 +61,21 @@ def read_usage(source: Any) -> Usage:
     return Usage(calls, _cells(totals, calls) if totals is not None else [])
 
 
-def by_model(usage: Usage) -> list[Line]:
+def group_by_model(usage: Usage) -> list[UsageRecord]:
     """One line for each model, the dearest first, then by tokens."""
-    lines: dict[str, Line] = {}
+    lines: dict[str, UsageRecord] = {}
     for line in (*usage.calls, *usage.cells):
         known = lines.get(line.model)
-        lines[line.model] = line if known is None else together([known, line], line.model)
-    named = [together([line], model) for model, line in lines.items()]
+        lines[line.model] = line if known is None else total([known, line], line.model)
+    named = [total([line], model) for model, line in lines.items()]
     return sorted(named, key=lambda line: (-(line.cost or 0), -line.tokens_in - line.tokens_out, line.label))
 
 
-def together(lines: list[Line], label: str) -> Line:
+def total(lines: list[UsageRecord], label: str) -> UsageRecord:
     """Several lines as one; dollars are known only where they are for each line that sent a request."""
     costs = [0.0 if line.cost is None and not line.requests else line.cost for line in lines]
     known = [cost for cost in costs if cost is not None]
-    return Line(
+    return UsageRecord(
         label=label,
         model=lines[0].model,
         calls=sum(line.calls for line in lines),
@@ -101,10 +101,10 @@ def _figures(report: Any) -> Mapping[str, Any]:
     return found
 
 
-def _line(figures: Mapping[str, Any], number: int) -> Line:
+def _line(figures: Mapping[str, Any], number: int) -> UsageRecord:
     # A call that the cache answered costs nothing, also where no price is known.
     cost = figures.get("cost") if figures.get("requests") else 0.0
-    return Line(
+    return UsageRecord(
         label=f"{number} {figures['operation']}",
         model=str(figures["model"]),
         calls=1,
@@ -120,17 +120,17 @@ def _line(figures: Mapping[str, Any], number: int) -> Line:
     )
 
 
-def _cells(totals: Any, calls: list[Line]) -> list[Line]:
+def _cells(totals: Any, calls: list[UsageRecord]) -> list[UsageRecord]:
     """What the totals of a session have beyond its reports: single answers, and reports that are not kept."""
     made = []
     for model, all_of in totals.by_model.items():
         named = [line for line in calls if line.model == model]
-        known = together(named, model) if named else Line(model, model, cost=0.0)
+        known = total(named, model) if named else UsageRecord(model, model, cost=0.0)
         requests = max(0, all_of.requests - known.requests)
         if not requests:
             continue
         cost = None if all_of.cost is None or known.cost is None else max(0.0, all_of.cost - known.cost)
         tokens_in = max(0, all_of.input_tokens - known.tokens_in)
         tokens_out = max(0, all_of.output_tokens - known.tokens_out)
-        made.append(Line("cells", model, 0, requests, tokens_in, tokens_out, cost, sent=requests))
+        made.append(UsageRecord("cells", model, 0, requests, tokens_in, tokens_out, cost, sent=requests))
     return made

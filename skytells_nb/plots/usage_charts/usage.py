@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from skytells_nb.errors import InputError
 from skytells_nb.plots import theme as look
 from skytells_nb.plots.safety_charts.flag_rates import percent
-from skytells_nb.plots.usage_charts.records import Line, Usage, by_model, read_usage, together
+from skytells_nb.plots.usage_charts.records import Usage, UsageRecord, group_by_model, read_usage, total
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -60,10 +60,12 @@ def usage(
         raise InputError(f'by is "model" or "run", not {by!r}.')
     objects = look.graph_objects()
     used = read_usage(session_or_reports)
-    lines = by_model(used) if by == "model" else _by_run(used)
+    lines = group_by_model(used) if by == "model" else _by_run(used)
     if not lines:
         words = "Nothing was used yet."
-        return look.dress(look.say(objects.Figure(), words), theme=theme, title=title, caption="", summary=words)
+        return look.apply_theme(
+            look.empty_figure(objects.Figure(), words), theme=theme, title=title, caption="", summary=words
+        )
     from plotly.subplots import make_subplots
 
     figure = make_subplots(1, 3, shared_yaxes=True, horizontal_spacing=0.05, column_widths=[0.4, 0.3, 0.3])
@@ -81,7 +83,7 @@ def usage(
     labels = [look.escaped(_label(line, by), 36) for line in lines]
     figure.update_yaxes(range=[len(lines) - 0.5, -0.5], showgrid=False, zeroline=False)
     figure.update_yaxes(tickvals=list(range(len(lines))), ticktext=labels, col=1)
-    look.dress(figure, theme=theme, title=title, caption=_caption(used, by), summary=_words(used, lines, by))
+    look.apply_theme(figure, theme=theme, title=title, caption=_caption(used, by), summary=_words(used, lines, by))
     figure.layout.annotations[-1].update(yshift=-30)
     top = 104 if title else 76
     height = top + 66 + LINE_PX * max(2, len(lines))
@@ -100,12 +102,12 @@ def money(amount: float | None) -> str:
     return f"${amount:.6f}".rstrip("0") if amount >= 0.000001 else "under $0.000001"
 
 
-def _by_run(used: Usage) -> list[Line]:
+def _by_run(used: Usage) -> list[UsageRecord]:
     """A line for each of the last calls, then the single cells of each model."""
     return [*used.calls[-MOST_LINES:], *used.cells]
 
 
-def _label(line: Line, by: By) -> str:
+def _label(line: UsageRecord, by: By) -> str:
     if by == "model":
         return line.label
     ended = "" if line.state == "done" else f" ({line.state})"
@@ -114,7 +116,7 @@ def _label(line: Line, by: By) -> str:
 
 def _bars(
     figure: go.Figure,
-    lines: list[Line],
+    lines: list[UsageRecord],
     column: int,
     name: str,
     color: str,
@@ -160,7 +162,7 @@ def _axis(figure: go.Figure, column: int, head: str) -> None:
     )
 
 
-def _say_cost(figure: go.Figure, place: int, line: Line) -> None:
+def _say_cost(figure: go.Figure, place: int, line: UsageRecord) -> None:
     """The dollars behind their bar, in the place of ticks: sums differ by powers of ten."""
     figure.add_annotation(
         text=look.escaped(money(line.cost)),
@@ -183,10 +185,10 @@ def _caption(used: Usage, by: By) -> str:
     return f"{' and '.join(parts)}, {_count(requests, 'request')}{last} · tokens as the service counted them"
 
 
-def _words(used: Usage, lines: list[Line], by: By) -> str:
+def _words(used: Usage, lines: list[UsageRecord], by: By) -> str:
     """The chart in sentences."""
     every = [*used.calls, *used.cells]
-    everything = together([line for line in every if line.cost is not None or not line.requests] or every, "all")
+    everything = total([line for line in every if line.cost is not None or not line.requests] or every, "all")
     unpriced = ", and more at no known price" if any(line.cost is None for line in every) and everything.cost else ""
     cached, answers = sum(line.cached for line in every), sum(line.answers for line in every)
     cache = f", {cached:,} of {answers:,} answers from the cache ({percent(cached / answers)})" if answers else ""

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from skytells_nb.engine.threads import Bell
+from skytells_nb.engine.threads import WakeEvent
 from skytells_nb.errors import ContentPolicyError
 from skytells_nb.types.chat import ChatCompletion, ChatMessage, Choice
 from skytells_nb.types.safety import Safety, findings
 from skytells_nb.widgets.chat_panel.transcript import advice
-from skytells_nb.widgets.chat_panel.turns import Problem, Turn
+from skytells_nb.widgets.chat_panel.turns import Turn, TurnError
 from skytells_nb.widgets.messages import FAILED, INTERRUPTED, reason_for
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Exchange:
         self._client: Skytells | None = None
         self._stopped = False
         self._over = False
-        self._bell = Bell()
+        self._bell = WakeEvent()
         # The copied context tells the kernel which cell the thread's output belongs to.
         context = contextvars.copy_context()
         self._thread = threading.Thread(target=context.run, args=(self._run,), name="skytells-panel", daemon=True)
@@ -121,7 +121,7 @@ class Exchange:
 
 def answered(answer: ChatCompletion | None, model: str, price: Price | None, problem: Exception | None) -> Turn:
     """The assistant's turn: the answer as far as it came, and what stopped it."""
-    told = None if problem is None else Problem(type(problem).__name__, str(problem), advice(problem))
+    told = None if problem is None else TurnError(type(problem).__name__, str(problem), advice(problem))
     if answer is None:
         safety = None
         if isinstance(problem, ContentPolicyError):

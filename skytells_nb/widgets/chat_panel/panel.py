@@ -14,7 +14,7 @@ from skytells_nb.widgets.chat_panel.exchange import Exchange, answered
 from skytells_nb.widgets.chat_panel.transcript import Transcript, totals, view_states
 from skytells_nb.widgets.chat_panel.turns import COLUMNS, Turn, messages, read_messages
 from skytells_nb.widgets.display import Mode, cell_publish, display_mode, new_display_id
-from skytells_nb.widgets.live import Live
+from skytells_nb.widgets.live import StreamingOutput
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,7 +86,7 @@ class ChatPanel:
         self._remote_images = remote_images
         self._lock = threading.RLock()
         self._exchange: Exchange | None = None
-        self._live: Live | None = None
+        self._live: StreamingOutput | None = None
         self._busy = False
         self._failure: Exception | None = None
         self._display_id = new_display_id()
@@ -353,7 +353,7 @@ class ChatPanel:
             self._turns.append(Turn("user", text))
             model = self.model
             asked = {"model": model, "messages": messages(self._turns, self.system)}
-            live = self._live = Live(publish=self._publish_part, remote_images=self._remote_images)
+            live = self._live = StreamingOutput(publish=self._publish_part, remote_images=self._remote_images)
 
             def ended(session: Session | None, answer: ChatCompletion | None, problem: Exception | None) -> None:
                 try:

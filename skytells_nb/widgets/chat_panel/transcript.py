@@ -9,10 +9,10 @@ from typing import Any
 from skytells_nb.engine.report import dollars
 from skytells_nb.errors import APIError, ContentPolicyError
 from skytells_nb.widgets.chat_panel.turns import Turn
-from skytells_nb.widgets.messages import CUT, Steps, found_words, next_step, speaks_of_answer
+from skytells_nb.widgets.messages import CUT, NextSteps, found_words, next_step, speaks_of_answer
 from skytells_nb.widgets.safe_html import escape, plain, safe_html
 
-PANEL = Steps(
+PANEL = NextSteps(
     again="send again",
     connect="Connect again with a valid key: sky.connect(…) in a cell, then send again.",
     another_model="Choose another model, then send again.",

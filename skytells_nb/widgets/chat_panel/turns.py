@@ -21,7 +21,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class TurnError:
     """What went wrong, as one readable block."""
 
     name: str
@@ -45,7 +45,7 @@ class Turn:
     cost: float | None = None
     safety: Safety | None = None
     request_id: str | None = None
-    problem: Problem | None = None
+    problem: TurnError | None = None
 
     @property
     def ending(self) -> str:

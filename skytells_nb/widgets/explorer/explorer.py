@@ -14,17 +14,17 @@ import traitlets
 from skytells_nb.errors import InputError, MissingExtraError
 from skytells_nb.plots.maps.projection import Method
 from skytells_nb.widgets.display import Mode, cell_publish, display_mode, new_display_id
-from skytells_nb.widgets.explorer.questions import Asking, Name
+from skytells_nb.widgets.explorer.questions import Name, Questions
 from skytells_nb.widgets.explorer.rows import Positions, Rows, column_of, is_plain, laid_out
-from skytells_nb.widgets.explorer.sync import NONE, Linked, PositionsTrait
-from skytells_nb.widgets.explorer.table import Listing
+from skytells_nb.widgets.explorer.sync import NONE, LinkedViews, PositionsTrait
+from skytells_nb.widgets.explorer.table import TableModel
 
 if TYPE_CHECKING:
     from skytells_nb.plots.theme import Figure, Theme
     from skytells_nb.session import Session
 
 
-class Explorer(Linked):
+class Explorer(LinkedViews):
     """A map of the rows of a frame by meaning, linked to a table: look around, select, color, ask, name.
 
     On the page: drag to move, wheel to zoom, Shift+drag (or Lasso, Box) to select, click for one row, Ctrl to add;
@@ -104,11 +104,11 @@ class Explorer(Linked):
 
         self._rows = rows = Rows.read(frame, embedding, text)
         self._named_columns = [n for n in rows.frame.columns if n != embedding and is_plain(rows.frame[n])]
-        self._asking = Asking(session, model, dimensions, chat_model)
+        self._asking = Questions(session, model, dimensions, chat_model)
         self._places: tuple[tuple[Any, Any] | None, Method] = (coordinates, method)
         self._lock = threading.RLock()
         self._points, how = laid_out(rows, coordinates, method)
-        self._listing = Listing(rows)
+        self._listing = TableModel(rows)
         self._names = pd.Series(None, index=rows.frame.index, dtype="string", name="name")
         self._groups: list[tuple[Name, Positions]] = []
         self._display_ids = (new_display_id(), new_display_id())

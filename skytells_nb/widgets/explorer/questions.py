@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import skytells_nb.session as sessions
+from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import Job, completion_job, embedding_job
-from skytells_nb.engine.operations.requests import Completed
 from skytells_nb.engine.report import Report, dollars
-from skytells_nb.engine.results import Outcome
-from skytells_nb.errors import AnswerError
+from skytells_nb.engine.results import RunResult
+from skytells_nb.errors import InvalidResponseError
 from skytells_nb.widgets.explorer.rows import Floats
 from skytells_nb.widgets.safe_html import plain
 
@@ -71,11 +71,11 @@ def prompt(texts: Sequence[str]) -> str:
 
 
 def read_name(answer: str) -> str:
-    """The first line of an answer, without its marks; raises AnswerError where there is none."""
+    """The first line of an answer, without its marks; raises InvalidResponseError where there is none."""
     lines = (" ".join(line.split()).strip("*_#`\"'“”.: ") for line in plain(answer).splitlines())
     name = next(filter(None, lines), "")
     if not name:
-        raise AnswerError("The model gave no name for these rows.")
+        raise InvalidResponseError("The model gave no name for these rows.")
     return name if len(name) <= NAME_CHARACTERS else name[: NAME_CHARACTERS - 1].rstrip() + "…"
 
 
@@ -91,7 +91,7 @@ def named(text: str, rows: int, report: Report) -> Name:
     )
 
 
-class Asking:
+class Questions:
     """Asks through the session's engine, so that the cache answers what was asked before."""
 
     def __init__(
@@ -116,11 +116,11 @@ class Asking:
         job = naming_job(self._chat_model or session.settings.model)
         outcome = self._run(session, job, prompt(texts))
         value = outcome.values[0]
-        answer = Completed("") if value is None else Completed.from_bytes(value)
+        answer = CachedCompletion("") if value is None else CachedCompletion.from_bytes(value)
         session.record_safety([answer.safety])
         return named(answer.text, rows, outcome.report)
 
-    def _run(self, session: Session, job: Job, text: str) -> Outcome:
+    def _run(self, session: Session, job: Job, text: str) -> RunResult:
         texts = np.array([text], dtype=object)
         outcome = session.engine.run(job, texts, on_error="raise", ended=session.record_run)
         spent = outcome.report.cost if outcome.report.requests else 0.0

@@ -29,7 +29,7 @@ PALE = (128, 128, 128, 56)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Saved:
+class Snapshot:
     """The map and the table as they stood. As the last line of a cell it shows itself, and is saved with the notebook.
 
     ``png`` is the picture of the map, ``text`` the table in plain text.

@@ -16,15 +16,15 @@ from skytells_nb.widgets.display import Mode, cell_publish
 from skytells_nb.widgets.explorer.coloring import Coloring, coloring
 from skytells_nb.widgets.explorer.questions import Name
 from skytells_nb.widgets.explorer.rows import Positions, Rows
-from skytells_nb.widgets.explorer.snapshot import Saved
-from skytells_nb.widgets.explorer.table import Listing
+from skytells_nb.widgets.explorer.snapshot import Snapshot
+from skytells_nb.widgets.explorer.table import TableModel
 from skytells_nb.widgets.explorer.view import ExplorerView
 
 if TYPE_CHECKING:
     from skytells_nb.widgets.explorer.view import ExplorerView
 
 
-class Linked(traitlets.HasTraits):
+class LinkedViews(traitlets.HasTraits):
     """The half of an explorer that faces the page: rows, what is listed of them, colours, and who is told of a change.
 
     The explorer sets what is annotated here; ``_lock`` is held while any of it changes.
@@ -32,7 +32,7 @@ class Linked(traitlets.HasTraits):
 
     _rows: Rows
     _view: ExplorerView
-    _listing: Listing
+    _listing: TableModel
     _lock: threading.RLock
     _points: NDArray[np.uint16]
     _coloring: Coloring
@@ -41,7 +41,7 @@ class Linked(traitlets.HasTraits):
     _display_ids: tuple[str, str]
     _shown: Mode | None
 
-    def freeze(self) -> Saved:
+    def freeze(self) -> Snapshot:
         """Return the explorer as it stands: an image and a table that need no kernel and no widget.
 
         Returns
@@ -63,7 +63,7 @@ class Linked(traitlets.HasTraits):
         bright = self._listing.bright
         drawn = None if bright is None else np.isin(self._rows.drawn, bright)
         names = tuple(f"{name} ({len(at):,})" for name, at in self._groups)
-        return Saved(
+        return Snapshot(
             str(self._view.title),
             str(self._view.caption),
             self._points,

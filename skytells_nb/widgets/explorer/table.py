@@ -14,7 +14,7 @@ PAGE_ROWS = 10
 SHOWN_COLUMNS = 8
 
 
-class Listing:
+class TableModel:
     """Positions that are selected, lit by a question or held by a search, and pages of a table of them."""
 
     def __init__(self, rows: Rows) -> None:

@@ -18,8 +18,8 @@ from served import connected, served
 from skytells_nb.accessor.methods.cluster import NAME_CHARACTERS, unique_names
 from skytells_nb.errors import InputError, RowError, SkytellsWarning
 from skytells_nb.local.server import LocalServer
-from skytells_nb.vectors.arrays import Floats, unit
-from skytells_nb.vectors.kmeans import SAMPLE_ROWS, _apart, _start, kmeans, number_of_clusters, sample_rows, silhouette
+from skytells_nb.vectors.arrays import Floats, unit_vectors
+from skytells_nb.vectors.kmeans import SAMPLE_ROWS, _apart, _start, choose_n_clusters, kmeans, sample_rows, silhouette
 
 ANIMALS = ["cat cat tail", "cat cat paw", "cat cat nose"]
 MONEY = ["stocks bonds bonds", "stocks bonds bonds now"]
@@ -53,13 +53,15 @@ def talk() -> pd.DataFrame:
 def blobs(number: int, each: int = 30, d: int = 12) -> Floats:
     rng = np.random.default_rng(5)
     centres = np.eye(d)[:number]
-    return unit((np.repeat(centres, each, axis=0) + 0.15 * rng.standard_normal((number * each, d))).astype(np.float32))
+    return unit_vectors(
+        (np.repeat(centres, each, axis=0) + 0.15 * rng.standard_normal((number * each, d))).astype(np.float32)
+    )
 
 
 @settings(deadline=None)
 @given(matrices, st.integers(1, 6))
 def test_every_vector_belongs_to_its_nearest_centre(rows: list[list[int]], n: int) -> None:
-    matrix = unit(np.array(rows, dtype=np.float32))
+    matrix = unit_vectors(np.array(rows, dtype=np.float32))
     found = kmeans(matrix, n)
     cosines = matrix.astype(np.float64) @ found.centres.astype(np.float64).T
     np.testing.assert_allclose(found.score, cosines[np.arange(len(matrix)), found.label], atol=1e-6)
@@ -73,14 +75,14 @@ def test_every_vector_belongs_to_its_nearest_centre(rows: list[list[int]], n: in
 @settings(deadline=None)
 @given(matrices, st.integers(2, 5))
 def test_equal_input_gives_equal_clusters(rows: list[list[int]], n: int) -> None:
-    matrix = unit(np.array(rows, dtype=np.float32))
+    matrix = unit_vectors(np.array(rows, dtype=np.float32))
     np.testing.assert_array_equal(kmeans(matrix, n).label, kmeans(matrix.copy(), n).label)
 
 
 @pytest.mark.parametrize("number", [2, 4, 7])
 def test_the_number_of_clusters_is_that_of_separate_groups(number: int) -> None:
     matrix = blobs(number)
-    assert number_of_clusters(matrix) == number
+    assert choose_n_clusters(matrix) == number
     found = kmeans(matrix, number).label.reshape(number, -1)
     assert all(len(set(group)) == 1 for group in found.tolist())
 
@@ -90,7 +92,7 @@ def twenty_groups(seed: int) -> tuple[Floats, Any]:
     rng = np.random.default_rng(seed)
     truth = np.repeat(np.arange(20), 60)
     drawn = 1.5 * rng.standard_normal((20, 64))[truth] + 0.6 * rng.standard_normal((1200, 64))
-    return unit(drawn.astype(np.float32)), truth
+    return unit_vectors(drawn.astype(np.float32)), truth
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -118,9 +120,9 @@ def test_vectors_are_as_near_to_their_centers_as_with_scikit_learn(seed: int) ->
     """Also where there are no groups to be found."""
     from sklearn.cluster import KMeans
 
-    matrix = unit(np.random.default_rng(seed).standard_normal((600, 16)).astype(np.float32))
+    matrix = unit_vectors(np.random.default_rng(seed).standard_normal((600, 16)).astype(np.float32))
     theirs = KMeans(12, n_init=10, random_state=seed).fit(matrix)
-    centers = unit(theirs.cluster_centers_.astype(np.float32))
+    centers = unit_vectors(theirs.cluster_centers_.astype(np.float32))
     apart = float((1 - (matrix @ centers.T).max(axis=1)).sum(dtype=np.float64))
     assert float((1 - kmeans(matrix, 12).score).sum(dtype=np.float64)) <= 1.02 * apart
 
@@ -130,14 +132,14 @@ def test_above_the_sample_size_every_vector_is_assigned_and_moves_the_centers() 
     rows = SAMPLE_ROWS + SAMPLE_ROWS // 10
     rng = np.random.default_rng(11)
     group = rng.choice(3, rows, p=[0.6, 0.3, 0.1])
-    matrix = unit((np.eye(6)[group] + 0.2 * rng.standard_normal((rows, 6))).astype(np.float32))
+    matrix = unit_vectors((np.eye(6)[group] + 0.2 * rng.standard_normal((rows, 6))).astype(np.float32))
     found = kmeans(matrix, 3)
     assert found.label.shape == found.score.shape == (rows,)
     assert (found.label == group).mean() > 0.99
     cosines = matrix.astype(np.float64) @ found.centres.astype(np.float64).T
     np.testing.assert_array_equal(found.label, cosines.argmax(axis=1))
     np.testing.assert_allclose(found.score, cosines.max(axis=1), atol=1e-6)
-    means = unit(np.stack([matrix[found.label == number].sum(axis=0) for number in range(3)]))
+    means = unit_vectors(np.stack([matrix[found.label == number].sum(axis=0) for number in range(3)]))
     # Those of the sample alone are up to 1e-5 away.
     assert (1 - (means * found.centres).sum(axis=1)).max() < 1e-6
 
@@ -155,7 +157,7 @@ def test_a_sample_is_so_many_different_vectors_in_their_order() -> None:
 
 @pytest.mark.parametrize("rows", [1, 2, 50])
 def test_vectors_that_are_all_alike_are_one_cluster(rows: int) -> None:
-    assert number_of_clusters(unit(np.ones((rows, 5), dtype=np.float32))) == 1
+    assert choose_n_clusters(unit_vectors(np.ones((rows, 5), dtype=np.float32))) == 1
 
 
 @settings(deadline=None)

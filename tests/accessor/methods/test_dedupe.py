@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from skytells_nb.errors import InputError
 from skytells_nb.local.server import LocalServer
 from skytells_nb.vectors import near_duplicates as duplicates
-from skytells_nb.vectors.arrays import Floats, unit
-from skytells_nb.vectors.near_duplicates import near_duplicates, short_form
+from skytells_nb.vectors.arrays import Floats, unit_vectors
+from skytells_nb.vectors.near_duplicates import near_duplicates, truncated_upper_bound
 
 FAR = 1e-4
 """Cosines this near to a threshold may fall on either side of it."""
@@ -39,7 +39,7 @@ def spread_vectors(n: int, d: int) -> Floats:
     rng = np.random.default_rng(7)
     matrix = rng.standard_normal((n, d)) / np.arange(1, d + 1)
     matrix[::4] = matrix[1::4][: len(matrix[::4])] + rng.standard_normal((len(matrix[::4]), d)) * 0.02 / d
-    return unit(matrix.astype(np.float32))
+    return unit_vectors(matrix.astype(np.float32))
 
 
 @settings(deadline=None)
@@ -48,7 +48,7 @@ def spread_vectors(n: int, d: int) -> Floats:
     st.floats(0.05, 1.0),
 )
 def test_groups_are_those_found_row_by_row(rows: list[list[int]], threshold: float) -> None:
-    matrix = unit(np.array(rows, dtype=np.float32))
+    matrix = unit_vectors(np.array(rows, dtype=np.float32))
     exact = matrix.astype(np.float64) @ matrix.astype(np.float64).T
     near = np.abs(exact - threshold) < FAR
     assume(threshold == 1.0 or not near.any())
@@ -74,7 +74,7 @@ def test_blocks_make_no_difference(monkeypatch: pytest.MonkeyPatch, block: int) 
 
 def test_a_short_form_bounds_every_cosine_from_above() -> None:
     matrix = spread_vectors(4200, 160)
-    short = short_form(matrix, 0.95)
+    short = truncated_upper_bound(matrix, 0.95)
     assert short is not None
     assert short.shape[1] < matrix.shape[1]
     rows = matrix[:500]
@@ -84,7 +84,7 @@ def test_a_short_form_bounds_every_cosine_from_above() -> None:
 def test_screening_finds_the_same_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     matrix = spread_vectors(4200, 160)
     screened = near_duplicates(matrix, 0.95)
-    monkeypatch.setattr(duplicates, "short_form", lambda matrix, floor: None)
+    monkeypatch.setattr(duplicates, "truncated_upper_bound", lambda matrix, floor: None)
     plain = near_duplicates(matrix, 0.95)
     np.testing.assert_array_equal(screened.representative, plain.representative)
     np.testing.assert_array_equal(screened.score, plain.score)
@@ -93,7 +93,7 @@ def test_screening_finds_the_same_groups(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_vectors_without_a_main_direction_are_not_screened() -> None:
     noise = np.random.default_rng(1).standard_normal((4200, 160)).astype(np.float32)
-    assert short_form(unit(noise), 0.3) is None
+    assert truncated_upper_bound(unit_vectors(noise), 0.3) is None
 
 
 def test_a_chain_of_small_steps_does_not_join_its_ends() -> None:

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from local_fakes import EchoGenerator, EchoPiece
 from served import connected, served
 
-from skytells_nb.accessor.embeddings import Vectors
+from skytells_nb.accessor.embeddings import UnitVectors
 from skytells_nb.accessor.methods.join import Pairs, merged, nearest_pairs, result_names
 from skytells_nb.errors import InputError, SkytellsWarning
 from skytells_nb.local.server import LocalServer
-from skytells_nb.vectors.arrays import unit
+from skytells_nb.vectors.arrays import unit_vectors
 
 
 class Judge(EchoGenerator):
@@ -57,7 +57,7 @@ whole_vectors = st.lists(st.lists(st.integers(-2, 2), min_size=2, max_size=2), m
 @given(whole_vectors, whole_vectors, st.integers(1, 4), st.sampled_from([None, 0.3, 0.95]))
 def test_pairs_are_those_of_all_pairs(mine: Any, theirs: Any, k: int, threshold: float | None) -> None:
     sides = [
-        Vectors(unit(np.array(rows, dtype=np.float32).reshape(-1, 2)), np.arange(len(rows)) * 2 + 1)
+        UnitVectors(unit_vectors(np.array(rows, dtype=np.float32).reshape(-1, 2)), np.arange(len(rows)) * 2 + 1)
         for rows in (mine, theirs)
     ]
     pairs = nearest_pairs(*sides, k, threshold)

@@ -11,7 +11,7 @@ import pytest
 from serving import Exchange, serving
 
 import skytells_nb as sky
-from skytells_nb.client.serialization import build, encode
+from skytells_nb.client.serialization import dump_json, validate_request
 from skytells_nb.errors import InputError
 from skytells_nb.local.server import LocalServer
 from skytells_nb.types.chat import ChatRequest
@@ -59,7 +59,7 @@ def test_what_is_shown_is_what_is_sent(tmp_path: Any, asked: dict[str, Any]) -> 
 def dict_of(request: dict[str, Any]) -> dict[str, Any]:
     """In the order in which a request is written."""
     kind = ChatRequest if "messages" in request else ResponsesRequest
-    found: dict[str, Any] = json.loads(encode(build(kind, **request)))
+    found: dict[str, Any] = json.loads(dump_json(validate_request(kind, **request)))
     return found
 
 

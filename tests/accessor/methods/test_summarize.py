@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from judges import WordJudge, judged, run_examples
 
 import skytells_nb as sky
-from skytells_nb.accessor.methods.summarize import BETWEEN, Summarize, chunks, pieces, prompt_of
+from skytells_nb.accessor.methods.summarize import BETWEEN, Summarize, chunks, prompt_of, split_text
 from skytells_nb.engine.planning import estimate_tokens, token_estimates
 from skytells_nb.errors import BudgetExceededError, InputError, RowError, SkytellsWarning
 
@@ -225,7 +225,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 
 @given(text=TEXT, most=st.integers(1, 40))
 def test_pieces_fit_and_hold_every_character_but_white_space(text: str, most: int) -> None:
-    found = list(pieces(text, most))
+    found = list(split_text(text, most))
     assert "".join("".join(found).split()) == "".join(text.split())
     assert all(estimate_tokens(piece) <= most for piece in found)
 
@@ -233,7 +233,7 @@ def test_pieces_fit_and_hold_every_character_but_white_space(text: str, most: in
 @given(texts=st.lists(TEXT.filter(str.strip), max_size=20), most=st.integers(5, 60), least=st.sampled_from([1, 2]))
 def test_chunks_hold_every_piece_in_order_and_fit(texts: list[str], most: int, least: int) -> None:
     made = chunks(texts, most, least=least)
-    assert [part for chunk in made for part in chunk] == [piece for text in texts for piece in pieces(text, most)]
+    assert [part for chunk in made for part in chunk] == [piece for text in texts for piece in split_text(text, most)]
     assert all(len(chunk) >= least for chunk in made[:-1])
     if least == 1:
         assert all(estimate_tokens(prompt_of(chunk)) <= most + 2 for chunk in made if len(chunk) > 1)
@@ -250,5 +250,5 @@ def test_the_example_runs(judge: WordJudge) -> None:
 
 
 def test_the_examples_of_cutting_and_packing_run() -> None:
-    run_examples(pieces)
+    run_examples(split_text)
     run_examples(chunks)

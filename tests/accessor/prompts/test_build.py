@@ -16,8 +16,8 @@ from local_fakes import EchoGenerator, EchoPiece, RowsGenerator
 from served import connected, served
 
 from skytells_nb.accessor.prompts.build import prompts_of
-from skytells_nb.accessor.prompts.rows import ask_rows
-from skytells_nb.engine.operations.conversation import read_dialogue
+from skytells_nb.accessor.prompts.rows import render_rows
+from skytells_nb.engine.operations.conversation import deserialize_messages
 from skytells_nb.errors import InputError, RowError, SkytellsWarning
 from skytells_nb.local.server import LocalServer
 
@@ -39,7 +39,7 @@ def turns(frame: pd.DataFrame, template: Any, **more: Any) -> list[list[Any] | N
     """The contents of each row's messages."""
     found = prompts_of(frame, template, **more)
     assert found.form.dialogues
-    return [None if text is None else [m["content"] for m in read_dialogue(text)[0]] for text in found.texts]
+    return [None if text is None else [m["content"] for m in deserialize_messages(text)[0]] for text in found.texts]
 
 
 def never_sent(server: LocalServer) -> bool:
@@ -72,7 +72,7 @@ def test_a_function_may_give_messages(server: LocalServer) -> None:
 def test_a_row_holds_what_the_frame_holds(rows: list[tuple[str, Any]]) -> None:
     frame = pd.DataFrame({"a b": [a for a, _ in rows], "c": [c for _, c in rows]}, dtype=object)
     seen: list[dict[Any, Any]] = []
-    ask_rows(frame, lambda row: seen.append(dict(row)))
+    render_rows(frame, lambda row: seen.append(dict(row)))
     assert seen == frame.to_dict("records")
 
 
@@ -96,7 +96,7 @@ def test_a_function_at_fault_names_the_row(
 
 def test_columns_of_one_name_have_no_rows_for_a_function() -> None:
     with pytest.raises(InputError, match="names are all different"):
-        ask_rows(pd.DataFrame([[1, 2]], columns=["a", "a"]), str)
+        render_rows(pd.DataFrame([[1, 2]], columns=["a", "a"]), str)
 
 
 def test_examples_of_a_frame_are_turns_before_every_prompt(df: pd.DataFrame) -> None:

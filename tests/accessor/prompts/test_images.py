@@ -12,7 +12,7 @@ import pytest
 from serving import Exchange, serving
 
 import skytells_nb as sky
-from skytells_nb.client.images import MOST_BYTES, Picture, picture
+from skytells_nb.client.images import MOST_BYTES, Image, load_image
 from skytells_nb.errors import InputError, SkytellsWarning
 from skytells_nb.local.server import LocalServer
 
@@ -100,21 +100,21 @@ def test_a_picture_that_is_too_large_is_refused_unread(tmp_path: Path) -> None:
         file.write(PNG)
         file.truncate(MOST_BYTES + 1)
     with pytest.raises(InputError, match=r"20\.0 MB is more than 20 MB"):
-        picture(tmp_path / "large.png")
+        load_image(tmp_path / "large.png")
 
 
 def test_a_file_that_changed_before_it_was_sent_is_not_sent(folder: Path) -> None:
     """Its answer would be kept under the key of another picture."""
-    made = picture(folder / "cat.png")
-    assert isinstance(made, Picture)
+    made = load_image(folder / "cat.png")
+    assert isinstance(made, Image)
     (folder / "cat.png").write_bytes(GIF)
     with pytest.raises(InputError, match="has changed"):
         made.url  # noqa: B018
 
 
 def test_a_picture_of_a_file_holds_no_bytes(folder: Path) -> None:
-    made = picture(folder / "cat.png")
-    assert isinstance(made, Picture)
+    made = load_image(folder / "cat.png")
+    assert isinstance(made, Image)
     assert made.source == folder / "cat.png"
 
 
@@ -163,5 +163,5 @@ def test_columns_that_are_not_there_are_told(server: LocalServer, images: Any, w
 
 def test_pictures_are_looked_for_without_loading_pil(folder: Path) -> None:
     loaded = "PIL.Image" in sys.modules
-    picture(folder / "cat.png")
+    load_image(folder / "cat.png")
     assert ("PIL.Image" in sys.modules) == loaded

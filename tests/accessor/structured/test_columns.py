@@ -18,12 +18,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skytells_nb.accessor.structured.coercion import cell
-from skytells_nb.accessor.structured.columns import column_names, columns_of_kinds, dtype_of
-from skytells_nb.accessor.structured.field_types import Kind, kinds_of
-from skytells_nb.accessor.structured.schema import Schema, field_kinds, reader, response_format
+from skytells_nb.accessor.structured.coercion import coerce
+from skytells_nb.accessor.structured.columns import column_names, dtype_of, typed_columns
+from skytells_nb.accessor.structured.field_types import FieldType, field_types
+from skytells_nb.accessor.structured.schema import Schema, answer_parser, response_format, schema_field_types
 from skytells_nb.errors import InputError
-from skytells_nb.types.json_schema import sent_schema
+from skytells_nb.types.json_schema import to_strict_json_schema
 
 
 class Mood(enum.Enum):
@@ -113,9 +113,9 @@ DTYPES = {
 
 def made(schema: Schema, answers: list[Any]) -> pd.DataFrame:
     """The columns of these answers, ``None`` being a row without one."""
-    read = reader(schema)
+    read = answer_parser(schema)
     cells = [None if answer is None else read(json.dumps(answer)).cells for answer in answers]
-    return pd.DataFrame(columns_of_kinds(field_kinds(schema), cells, pd.RangeIndex(len(answers))))
+    return pd.DataFrame(typed_columns(schema_field_types(schema), cells, pd.RangeIndex(len(answers))))
 
 
 @pytest.mark.parametrize("answers", [[ANSWER], [ANSWER, None], [None], []], ids=["one", "with null", "null", "none"])
@@ -183,7 +183,7 @@ def test_columns_have_the_names_of_the_fields_and_not_of_their_aliases() -> None
 
     frame = made(Aliased, [{"numberOfLegs": 4}])
     assert frame.to_dict("list") == {"legs": [4], "pairs": [2]}
-    assert list(sent_schema(Aliased)["properties"]) == ["numberOfLegs"]
+    assert list(to_strict_json_schema(Aliased)["properties"]) == ["numberOfLegs"]
 
 
 JSON_SCHEMA = {
@@ -224,7 +224,7 @@ def test_a_json_schema_decides_dtypes_as_a_model_does() -> None:
 )
 def test_an_answer_that_a_json_schema_does_not_allow_says_where_it_is_wrong(answer: str, fault: str) -> None:
     with pytest.raises(ValueError, match=fault.replace("[", r"\[")):
-        reader(JSON_SCHEMA)(answer)
+        answer_parser(JSON_SCHEMA)(answer)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_an_answer_that_a_json_schema_does_not_allow_says_where_it_is_wrong(answ
 )
 def test_an_answer_that_a_model_does_not_allow_says_where_it_is_wrong(answer: Any, fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
-        reader(Line)(json.dumps(answer))
+        answer_parser(Line)(json.dumps(answer))
 
 
 def test_a_number_that_its_column_cannot_hold_does_not_fit() -> None:
@@ -247,9 +247,9 @@ def test_a_number_that_its_column_cannot_hold_does_not_fit() -> None:
         amount: Annotated[decimal.Decimal, pydantic.Field(decimal_places=2)]
 
     with pytest.raises(ValueError, match="n is 9223372036854775808, which is more than 64 bits hold"):
-        reader(Big)(f'{{"n": {2**63}}}')
+        answer_parser(Big)(f'{{"n": {2**63}}}')
     with pytest.raises(ValueError, match=r"amount is .*, which has more than 36 digits before the point"):
-        reader(Money)(json.dumps({"amount": "9" * 37}))
+        answer_parser(Money)(json.dumps({"amount": "9" * 37}))
 
 
 @pytest.mark.parametrize(
@@ -263,11 +263,11 @@ def test_a_number_that_its_column_cannot_hold_does_not_fit() -> None:
     ],
 )
 def test_an_object_is_found_in_fences_and_among_words(text: str) -> None:
-    assert reader(JSON_SCHEMA)(text).fields == {"n": 1}
+    assert answer_parser(JSON_SCHEMA)(text).fields == {"n": 1}
 
 
 def test_what_is_sent_is_strict_and_says_nothing_that_strict_mode_refuses() -> None:
-    body = sent_schema(Everything)
+    body = to_strict_json_schema(Everything)
     text = json.dumps(body)
     assert all(word not in text for word in ('"default"', '"oneOf"', '"discriminator"', '"uniqueItems"', "(?"))
     objects = [body, *(part for part in body["$defs"].values() if "properties" in part)]
@@ -280,7 +280,7 @@ def test_a_field_may_be_named_as_a_word_of_json_schema() -> None:
         default: int = 1
         format: str = "x"
 
-    body = sent_schema(Odd)
+    body = to_strict_json_schema(Odd)
     assert list(body["properties"]) == body["required"] == ["default", "format"]
 
 
@@ -314,34 +314,36 @@ def test_a_schema_that_makes_no_columns_is_refused(schema: Any, message: str) ->
         column_names(schema, "")
 
 
-_scalars: st.SearchStrategy[Kind] = st.sampled_from([Kind("string"), Kind("integer"), Kind("number"), Kind("boolean")])
+_scalars: st.SearchStrategy[FieldType] = st.sampled_from(
+    [FieldType("string"), FieldType("integer"), FieldType("number"), FieldType("boolean")]
+)
 _named = st.lists(st.tuples(st.text("abc", min_size=1), _scalars), min_size=1, unique_by=lambda pair: pair[0])
 _kinds = st.recursive(
     _scalars,
     lambda inner: st.one_of(
-        inner.map(lambda item: Kind("list", item=item)),
-        inner.map(lambda item: Kind("map", item=item)),
+        inner.map(lambda item: FieldType("list", item=item)),
+        inner.map(lambda item: FieldType("map", item=item)),
         st.lists(st.tuples(st.text("abc", min_size=1), inner), min_size=1, unique_by=lambda pair: pair[0]).map(
-            lambda parts: Kind("struct", parts=tuple(parts))
+            lambda parts: FieldType("struct", parts=tuple(parts))
         ),
     ),
     max_leaves=6,
 )
 
 
-def schema_of(kind: Kind) -> dict[str, Any]:
+def schema_of(kind: FieldType) -> dict[str, Any]:
     if kind.name == "list":
-        return {"type": "array", "items": schema_of(kind.item or Kind("any"))}
+        return {"type": "array", "items": schema_of(kind.item or FieldType("any"))}
     if kind.name == "map":
-        return {"type": "object", "additionalProperties": schema_of(kind.item or Kind("any"))}
+        return {"type": "object", "additionalProperties": schema_of(kind.item or FieldType("any"))}
     if kind.name == "struct":
         return {"type": "object", "properties": {name: schema_of(part) for name, part in kind.parts}}
     return {"type": kind.name}
 
 
 @given(_kinds)
-def test_a_kind_is_the_one_of_its_schema(kind: Kind) -> None:
-    assert kinds_of({"properties": {"x": schema_of(kind)}}) == {"x": kind}
+def test_a_kind_is_the_one_of_its_schema(kind: FieldType) -> None:
+    assert field_types({"properties": {"x": schema_of(kind)}}) == {"x": kind}
 
 
 _values = st.recursive(
@@ -352,11 +354,11 @@ _values = st.recursive(
 
 
 @given(_kinds, st.lists(_values, max_size=4))
-def test_any_value_is_refused_or_stands_in_a_column_of_its_kind(kind: Kind, values: list[Any]) -> None:
+def test_any_value_is_refused_or_stands_in_a_column_of_its_kind(kind: FieldType, values: list[Any]) -> None:
     kept = []
     for value in values:
         with contextlib.suppress(ValueError):
-            kept.append({"x": cell(kind, value)})
-    column = columns_of_kinds({"x": kind}, kept, pd.RangeIndex(len(kept)))["x"]
+            kept.append({"x": coerce(kind, value)})
+    column = typed_columns({"x": kind}, kept, pd.RangeIndex(len(kept)))["x"]
     assert column.dtype == dtype_of(kind)
     assert column.isna().tolist() == [record["x"] is None for record in kept]

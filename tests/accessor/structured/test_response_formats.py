@@ -14,7 +14,12 @@ import pytest
 from serving import KEY, Exchange, serving
 
 import skytells_nb as sky
-from skytells_nb.engine.operations.response_format import FORMS, KnownForms, in_form, refuses_form
+from skytells_nb.engine.operations.response_format import (
+    RESPONSE_FORMATS,
+    FormatSupport,
+    in_format,
+    rejects_response_format,
+)
 from skytells_nb.errors import BadRequestError, ContentPolicyError, ContextLengthError, ServerError
 
 
@@ -113,7 +118,7 @@ def test_a_schema_that_is_refused_for_itself_does_not_weaken_the_others(ask: Cal
     class Picky(Service):
         def __call__(self, exchange: Exchange) -> None:
             body = exchange.json
-            self.takes = ("json_object",) if "tall" in json.dumps(body.get("response_format")) else FORMS
+            self.takes = ("json_object",) if "tall" in json.dumps(body.get("response_format")) else RESPONSE_FORMATS
             super().__call__(exchange)
 
     service = Picky((), "Invalid schema for response_format: 'tall' is not permitted")
@@ -136,7 +141,7 @@ def test_without_schemas_the_system_text_says_the_schema_after_its_own_words(ask
 def test_an_answer_is_found_again_whatever_form_it_was_asked_in(ask: Callable[..., pd.DataFrame]) -> None:
     service = Service(("words",))
     first = ask(service)
-    service.takes = FORMS
+    service.takes = RESPONSE_FORMATS
     second = ask(service)
     pd.testing.assert_frame_equal(first, second)
     assert len(service.answered) == len(WORDS)
@@ -183,7 +188,7 @@ def test_a_400_for_another_reason_keeps_the_schema_on(ask: Callable[..., pd.Data
             message = "max_tokens is too small for a response_format of type json_schema"
             return exchange.reply({"error": {"message": message, "param": "max_tokens"}}, 400)
 
-    service = Strict(FORMS)
+    service = Strict(RESPONSE_FORMATS)
     out = ask(service, on_error="null", max_in_flight=1)
     assert out["name"].fillna("").tolist() == ["", *WORDS[1:]]
     assert service.refused == ["json_schema"]
@@ -206,13 +211,13 @@ SAYS = 'Answer with one JSON object and nothing else. It fits this JSON schema: 
 def test_both_apis_have_every_form() -> None:
     plain = {"type": "json_object"}
     said = [{"role": "system", "content": SAYS}, *CHAT["messages"]]  # type: ignore[misc]
-    assert in_form("json_schema", CHAT) == CHAT
-    assert in_form("json_object", CHAT) == {"model": "m", "messages": said, "response_format": plain}
-    assert in_form("words", CHAT) == {"model": "m", "messages": said}
+    assert in_format("json_schema", CHAT) == CHAT
+    assert in_format("json_object", CHAT) == {"model": "m", "messages": said, "response_format": plain}
+    assert in_format("words", CHAT) == {"model": "m", "messages": said}
     asked = {"model": "m", "input": RESPONSES["input"], "instructions": SAYS}
-    assert in_form("json_schema", RESPONSES) == RESPONSES
-    assert in_form("json_object", RESPONSES) == {**asked, "text": {"verbosity": "low", "format": plain}}
-    assert in_form("words", RESPONSES) == {**asked, "text": {"verbosity": "low"}}
+    assert in_format("json_schema", RESPONSES) == RESPONSES
+    assert in_format("json_object", RESPONSES) == {**asked, "text": {"verbosity": "low", "format": plain}}
+    assert in_format("words", RESPONSES) == {**asked, "text": {"verbosity": "low"}}
 
 
 def refused(message: str, param: str | None = None, kind: type[BadRequestError] = BadRequestError) -> BadRequestError:
@@ -239,11 +244,11 @@ def refused(message: str, param: str | None = None, kind: type[BadRequestError] 
     ],
 )
 def test_what_counts_as_a_refused_form(problem: Any, is_form: bool) -> None:
-    assert refuses_form(problem) is is_form
+    assert rejects_response_format(problem) is is_form
 
 
 def test_threads_that_begin_together_find_out_once() -> None:
-    known, start, tried, lock = KnownForms(), threading.Barrier(8), [], threading.Lock()
+    known, start, tried, lock = FormatSupport(), threading.Barrier(8), [], threading.Lock()
 
     def send(form: str) -> str:
         with lock:
@@ -265,7 +270,7 @@ def test_threads_that_begin_together_find_out_once() -> None:
 
 
 def test_a_first_try_that_fails_otherwise_leaves_the_next_one_to_find_out() -> None:
-    known = KnownForms()
+    known = FormatSupport()
 
     def fail(form: str) -> str:
         raise ServerError("down", status=500)

@@ -16,7 +16,7 @@ import pytest
 
 from skytells_nb.cache import SqliteStore
 from skytells_nb.cache.sqlite import store as sqlite_store
-from skytells_nb.cache.sqlite.database import identity, set_aside
+from skytells_nb.cache.sqlite.database import identity, quarantine
 from skytells_nb.errors import SkytellsWarning
 
 ROWS = 600
@@ -143,7 +143,7 @@ def test_the_log_is_set_aside_with_its_database(tmp_path: Path) -> None:
     path = tmp_path / "answers.sqlite"
     for name in ("answers.sqlite", "answers.sqlite-wal", "answers.sqlite-shm"):
         (tmp_path / name).write_text(name)
-    aside = set_aside(path, identity(path))
+    aside = quarantine(path, identity(path))
     assert aside is not None
     assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {
         aside.name: "answers.sqlite",
@@ -159,7 +159,7 @@ def test_a_file_that_took_the_place_of_the_damaged_one_is_left_alone(tmp_path: P
     damaged = identity(path)
     path.rename(tmp_path / "aside")
     path.write_text("new")
-    assert set_aside(path, damaged) is None
+    assert quarantine(path, damaged) is None
     assert path.read_text() == "new"
 
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from skytells_nb.cache.sqlite.group_commit import Writer
+from skytells_nb.cache.sqlite.group_commit import GroupCommit
 from skytells_nb.cache.sqlite.queries import Row
 
 
@@ -33,7 +33,7 @@ class SlowDisk:
 def test_what_waits_is_written_as_one_group() -> None:
     """Nobody returns before their rows are saved."""
     disk = SlowDisk()
-    writer = Writer(disk.save)
+    writer = GroupCommit(disk.save)
     rows = [(b"%d" % n, b"") for n in range(5)]
     threads = [threading.Thread(target=writer.write, args=([row],)) for row in rows]
     threads[0].start()
@@ -53,7 +53,7 @@ def test_a_failed_group_is_raised_where_it_was_asked_for() -> None:
     """And the next group is written as if nothing had been."""
     disk = SlowDisk()
     disk.free.set()
-    writer = Writer(disk.save)
+    writer = GroupCommit(disk.save)
     with pytest.raises(OSError, match="no space"):
         writer.write([(b"bad", b"")])
     writer.write([(b"good", b"")])
@@ -64,7 +64,7 @@ def test_whoever_waits_first_writes_for_those_who_came_after() -> None:
     """A group for each one who had to wait at most, and nobody is forgotten."""
     disk = SlowDisk()
     disk.free.set()
-    writer = Writer(disk.save)
+    writer = GroupCommit(disk.save)
     rows = [[(b"%d %d" % (caller, n), b"") for n in range(50)] for caller in range(16)]
 
     def write(mine: list[Row]) -> None:
@@ -85,7 +85,7 @@ def test_the_main_thread_never_writes_itself() -> None:
     """Ctrl-C would break the group."""
     disk = SlowDisk()
     disk.free.set()
-    Writer(disk.save).write([(b"row", b"")])
+    GroupCommit(disk.save).write([(b"row", b"")])
     assert disk.writers != [threading.main_thread()]
     assert disk.groups == [[(b"row", b"")]]
 
@@ -93,7 +93,7 @@ def test_the_main_thread_never_writes_itself() -> None:
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs a signal to one thread")
 def test_ctrl_c_while_a_group_is_written_loses_no_row_and_blocks_nobody() -> None:
     disk = SlowDisk()
-    writer = Writer(disk.save)
+    writer = GroupCommit(disk.save)
     main = threading.main_thread().ident
     assert main is not None
     other = threading.Thread(target=writer.write, args=([(b"other", b"")],))

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from skytells_nb.cache import SqliteStore
 from skytells_nb.cache.replay import ReplayStore
 from skytells_nb.cache.sqlite import index
-from skytells_nb.cache.sqlite.checksum import wrap
+from skytells_nb.cache.sqlite.checksum import encode_record
 from skytells_nb.cache.sqlite.database import connect
 from skytells_nb.cache.sqlite.queries import insert, select
 
@@ -90,7 +90,7 @@ TestModel.settings = settings(max_examples=25, stateful_step_count=25, deadline=
 
 @given(st.binary(max_size=40))
 def test_a_place_fits_into_a_column_of_integers(name: bytes) -> None:
-    found = index.place(name)
+    found = index.fingerprint(name)
     assert found is not None
     assert -(2**63) <= found < 2**63
 
@@ -161,7 +161,7 @@ def old_file(path: Path, count: int) -> dict[bytes, bytes]:
             f"insert into totals values ({count}, {sum(map(len, answers.values()))});"
             "pragma application_id = 1399552334; pragma user_version = 1;"
         )
-        rows = [(name, 7, wrap(name, value)) for name, value in answers.items()]
+        rows = [(name, 7, encode_record(name, value)) for name, value in answers.items()]
         connection.executemany("insert into answers (key, stored_at, value) values (?, ?, ?)", rows)
         connection.commit()
     return answers

@@ -390,7 +390,7 @@ def test_a_file_that_stays_locked_is_an_error_that_says_so(
         connect(path, wal=True)
     assert 0.3 <= time.monotonic() - began < 20
     assert caught.value.sqlite_errorcode == sqlite3.SQLITE_BUSY
-    assert "another process kept it locked" in database.explain(caught.value)
+    assert "another process kept it locked" in database.describe_error(caught.value)
     with pytest.raises(CacheError, match="another process kept it locked"):
         SqliteStore(path).prune(max_bytes=0)
 

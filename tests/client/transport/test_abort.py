@@ -17,7 +17,7 @@ import pytest
 from serving import KEY, Exchange, ScriptedServer, holding
 
 from skytells_nb.client.transport.transport import Transport
-from skytells_nb.errors import CancelledError
+from skytells_nb.errors import RequestCancelledError
 
 POSIX = pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs a signal to one thread")
 Call = Callable[[Transport], object]
@@ -91,7 +91,7 @@ def assert_abort_ends(call: Call, client: Transport, server: ScriptedServer) -> 
     began = time.monotonic()
     client.abort()
     running.join()
-    assert isinstance(running.problem, CancelledError)
+    assert isinstance(running.problem, RequestCancelledError)
     assert running.ended_at - began < 2
     assert server.left.wait(10)
 
@@ -115,7 +115,7 @@ def test_an_aborted_client_makes_no_more_calls() -> None:
         client = Transport(KEY, base_url=server.url)
         client.abort()
         for call in (send, stream):
-            with pytest.raises(CancelledError):
+            with pytest.raises(RequestCancelledError):
                 call(client)
         assert server.exchanges == []
 
@@ -129,7 +129,7 @@ def test_abort_ends_every_call_of_a_shared_client() -> None:
         client.abort()
         for call in calls:
             call.join()
-            assert isinstance(call.problem, CancelledError)
+            assert isinstance(call.problem, RequestCancelledError)
 
 
 @contextmanager

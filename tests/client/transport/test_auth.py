@@ -10,7 +10,7 @@ import keyring
 import keyring.backend
 import pytest
 
-from skytells_nb.client.transport.auth import KEY_VARIABLE, Key, KeyAuth, find_key, hidden
+from skytells_nb.client.transport.auth import KEY_VARIABLE, APIKey, KeyAuth, redacted, resolve_api_key
 from skytells_nb.errors import ConfigurationError, MissingKeyError
 
 SECRET = "sk-of-a-test-0123456789"
@@ -46,22 +46,22 @@ def no_key(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_the_argument_wins_over_the_environment_over_the_keyring(monkeypatch: pytest.MonkeyPatch) -> None:
     keyring.set_keyring(MemoryKeyring("sk-of-the-keyring"))
-    assert find_key(None).reveal() == "sk-of-the-keyring"
+    assert resolve_api_key(None).reveal() == "sk-of-the-keyring"
     monkeypatch.setenv(KEY_VARIABLE, "sk-of-the-environment")
-    assert find_key(None).reveal() == "sk-of-the-environment"
-    assert find_key(SECRET).reveal() == SECRET
+    assert resolve_api_key(None).reveal() == "sk-of-the-environment"
+    assert resolve_api_key(SECRET).reveal() == SECRET
 
 
 @pytest.mark.parametrize("value", ["", "  ", "\n"])
 def test_an_empty_variable_is_no_key(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY_VARIABLE, value)
     with pytest.raises(MissingKeyError):
-        find_key(None)
+        resolve_api_key(None)
 
 
 def test_a_missing_key_names_both_ways_out() -> None:
     with pytest.raises(MissingKeyError) as caught:
-        find_key(None)
+        resolve_api_key(None)
     for way in ("SKYTELLS_API_KEY", "api_key=", "connect(local=True)", "SKYTELLS_BASE_URL=local"):
         assert way in str(caught.value)
 
@@ -70,11 +70,11 @@ def test_a_missing_key_names_both_ways_out() -> None:
 def test_a_keyring_that_fails_holds_no_key(problem: Exception) -> None:
     keyring.set_keyring(MemoryKeyring(problem=problem))
     with pytest.raises(MissingKeyError):
-        find_key(None)
+        resolve_api_key(None)
 
 
 def test_blanks_around_a_key_are_dropped() -> None:
-    assert find_key(f" {SECRET}\n").reveal() == SECRET
+    assert resolve_api_key(f" {SECRET}\n").reveal() == SECRET
 
 
 @pytest.mark.parametrize(
@@ -82,40 +82,40 @@ def test_blanks_around_a_key_are_dropped() -> None:
 )
 def test_what_cannot_stand_in_a_header_is_refused_without_being_quoted(key: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        find_key(key)
+        resolve_api_key(key)
     assert "sk-" not in str(caught.value)
     with pytest.raises(ConfigurationError):
-        find_key(hidden(key))
+        resolve_api_key(redacted(key))
 
 
 def test_a_key_shows_in_no_text() -> None:
-    key = Key(SECRET)
+    key = APIKey(SECRET)
     for text in (repr(key), str(key), f"{key}", "%s" % key, repr([key]), repr({"key": key})):  # noqa: UP031
         assert SECRET not in text
 
 
 def test_a_key_is_not_pickled() -> None:
     with pytest.raises(TypeError, match="not pickled"):
-        pickle.dumps(Key(SECRET))
+        pickle.dumps(APIKey(SECRET))
 
 
 def test_an_account_has_a_stable_name_that_is_not_the_key() -> None:
-    account = Key(SECRET).account()
-    assert account == Key(SECRET).account() != Key(SECRET + "x").account()
+    account = APIKey(SECRET).account()
+    assert account == APIKey(SECRET).account() != APIKey(SECRET + "x").account()
     assert SECRET not in account
 
 
 def test_the_key_is_on_a_request_only_while_it_is_under_way() -> None:
     request = httpx.Request("GET", "https://own.example/v1/models")
-    flow = KeyAuth(Key(SECRET)).auth_flow(request)
+    flow = KeyAuth(APIKey(SECRET)).auth_flow(request)
     assert next(flow).headers["x-api-key"] == SECRET
     flow.close()
     assert "x-api-key" not in request.headers
 
 
 def test_a_page_that_shows_the_key_is_shown_without_it() -> None:
-    assert KeyAuth(Key(SECRET)).redact(f"x-api-key: {SECRET}".encode()) == b"x-api-key: [API key]"
+    assert KeyAuth(APIKey(SECRET)).redact(f"x-api-key: {SECRET}".encode()) == b"x-api-key: [API key]"
 
 
 def test_a_placeholder_key_is_left_in_words() -> None:
-    assert KeyAuth(Key("key")).redact(b"a monkey") == b"a monkey"
+    assert KeyAuth(APIKey("key")).redact(b"a monkey") == b"a monkey"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from skytells_nb.client.transport.base_url import DEFAULT_BASE_URL, find_base_url, is_loopback, origin_of
+from skytells_nb.client.transport.base_url import DEFAULT_BASE_URL, is_loopback, origin_of, resolve_base_url
 from skytells_nb.errors import ConfigurationError
 
 SECRET = "sk-in-the-wrong-place"
@@ -12,15 +12,15 @@ SECRET = "sk-in-the-wrong-place"
 
 def test_the_argument_wins_over_the_environment_over_the_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SKYTELLS_BASE_URL", raising=False)
-    assert find_base_url(None) == DEFAULT_BASE_URL
+    assert resolve_base_url(None) == DEFAULT_BASE_URL
     monkeypatch.setenv("SKYTELLS_BASE_URL", "https://edge.skytells.ai/v1/")
-    assert find_base_url(None) == "https://edge.skytells.ai/v1"
-    assert find_base_url(" https://own.example/v1 ") == "https://own.example/v1"
+    assert resolve_base_url(None) == "https://edge.skytells.ai/v1"
+    assert resolve_base_url(" https://own.example/v1 ") == "https://own.example/v1"
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8000/v1", "http://localhost/v1", "http://[::1]:8000/v1"])
 def test_plain_http_may_reach_this_machine(url: str) -> None:
-    assert find_base_url(url) == url
+    assert resolve_base_url(url) == url
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_plain_http_may_reach_this_machine(url: str) -> None:
 )
 def test_plain_http_may_reach_nothing_else(url: str) -> None:
     with pytest.raises(ConfigurationError, match="use https"):
-        find_base_url(url)
+        resolve_base_url(url)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_plain_http_may_reach_nothing_else(url: str) -> None:
 )
 def test_a_user_name_in_the_address_is_refused_and_not_quoted(url: str) -> None:
     with pytest.raises(ConfigurationError, match="user name or password") as caught:
-        find_base_url(url)
+        resolve_base_url(url)
     assert SECRET not in str(caught.value)
 
 
@@ -67,14 +67,14 @@ def test_a_user_name_in_the_address_is_refused_and_not_quoted(url: str) -> None:
 )
 def test_what_is_no_base_url_is_refused_and_not_quoted(url: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        find_base_url(url)
+        resolve_base_url(url)
     assert SECRET not in str(caught.value)
     assert caught.value.__context__ is None
 
 
 def test_local_is_not_an_address_and_the_error_says_who_takes_it() -> None:
     with pytest.raises(ConfigurationError, match="connect\\(local=True\\)"):
-        find_base_url("LOCAL")
+        resolve_base_url("LOCAL")
 
 
 def test_the_origin_is_scheme_host_and_port() -> None:

@@ -16,7 +16,7 @@ from test_abort import InThread, assert_abort_ends, certificates, half_a_body, s
 
 from skytells_nb.client.transport import http11 as direct
 from skytells_nb.client.transport.transport import Transport, _certificates
-from skytells_nb.errors import CancelledError, ConnectError, ConnectionLostError, TransportError
+from skytells_nb.errors import ConnectError, ConnectionLostError, RequestCancelledError, TransportError
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n"
 
@@ -251,7 +251,7 @@ def test_abort_ends_a_handshake_that_nobody_answers(tls: ssl.SSLContext) -> None
             assert sock.recv(65_536)  # the first word of the handshake: from here on it waits
             client.abort()
             running.join()
-    assert isinstance(running.problem, CancelledError)
+    assert isinstance(running.problem, RequestCancelledError)
 
 
 def test_a_server_that_nobody_vouches_for_is_not_spoken_to(

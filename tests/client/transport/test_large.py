@@ -13,7 +13,7 @@ from serving import KEY, Exchange, holding, serving
 from test_abort import assert_abort_ends
 
 from skytells_nb.client.transport.http11 import LARGE_BYTES
-from skytells_nb.client.transport.transport import Pending, Reply, Timeouts, Transport
+from skytells_nb.client.transport.transport import PendingResponse, ResponseBody, Timeouts, Transport
 from skytells_nb.errors import APIError, ConnectionLostError, RequestTimeoutError
 
 BODY = b'{"x": "' + b"0123456789abcdef" * (LARGE_BYTES // 16) + b'"}'
@@ -37,9 +37,9 @@ def transport(request: pytest.FixtureRequest) -> Iterator[Make]:
         yield make
 
 
-def begun(client: Transport) -> Pending:
+def begun(client: Transport) -> PendingResponse:
     pending = client.begin("POST", "/embeddings", b"{}")
-    assert isinstance(pending, Pending)
+    assert isinstance(pending, PendingResponse)
     return pending
 
 
@@ -50,7 +50,7 @@ def half(exchange: Exchange) -> None:
 def test_a_large_answer_is_read_whole_by_another_thread(transport: Make) -> None:
     with serving(lambda e: e.send(HEAD % len(BODY) + BODY)) as server, ThreadPoolExecutor(1) as other:
         reply = other.submit(begun(transport(server.url)).read).result()
-    assert reply == Reply(BODY, "req_9")
+    assert reply == ResponseBody(BODY, "req_9")
 
 
 def test_send_reads_a_large_answer_at_once(transport: Make) -> None:
@@ -62,8 +62,8 @@ def test_send_reads_a_large_answer_at_once(transport: Make) -> None:
 def test_what_is_large_is_told_by_its_length(transport: Make, size: int) -> None:
     with serving(lambda e: e.send(HEAD % size + b"x" * size)) as server:
         answer = transport(server.url).begin("GET", "/models")
-        assert isinstance(answer, Pending) == (size >= LARGE_BYTES)
-        reply = answer if isinstance(answer, Reply) else answer.read()
+        assert isinstance(answer, PendingResponse) == (size >= LARGE_BYTES)
+        reply = answer if isinstance(answer, ResponseBody) else answer.read()
         assert reply.content == b"x" * size
 
 
@@ -128,7 +128,7 @@ def test_a_connection_whose_large_answer_is_not_read_yet_is_not_used() -> None:
     with serving(lambda e: e.send(HEAD % len(BODY) + BODY)) as server:
         client = Transport(KEY, base_url=server.url)
         first, second = begun(client), begun(client)
-        assert second.read() == first.read() == Reply(BODY, "req_9")
+        assert second.read() == first.read() == ResponseBody(BODY, "req_9")
         assert len(server.exchanges) == 2
 
 

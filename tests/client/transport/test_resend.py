@@ -16,9 +16,9 @@ from test_abort import Call, InThread, certificates
 
 from skytells_nb.client.transport.transport import Timeouts, Transport, _certificates
 from skytells_nb.errors import (
-    CancelledError,
     ConnectError,
     ConnectionLostError,
+    RequestCancelledError,
     RequestTimeoutError,
     ServerError,
     SkytellsError,
@@ -232,7 +232,7 @@ def test_a_request_that_was_stopped_is_not_sent_again(call: Call) -> None:
         assert kept.second_came.wait(PATIENCE_S)
         client.abort()
         running.join()
-        assert isinstance(running.problem, CancelledError)
+        assert isinstance(running.problem, RequestCancelledError)
         assert kept.server.left.wait(PATIENCE_S)
         assert (len(kept.requests), kept.connections, client.resent) == (2, 1, 0)
 

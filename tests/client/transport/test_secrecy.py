@@ -16,8 +16,8 @@ from serving import KEY, Exchange, holding, serving
 from test_abort import POSIX, interrupted
 
 from skytells_nb.client.client import Skytells
-from skytells_nb.client.streaming import AnswerStream
-from skytells_nb.client.transport.auth import Key
+from skytells_nb.client.streaming import Stream
+from skytells_nb.client.transport.auth import APIKey
 from skytells_nb.client.transport.transport import Timeouts
 from skytells_nb.errors import SkytellsError
 
@@ -180,7 +180,7 @@ def test_no_repr_holds_the_key() -> None:
     with serving(answer) as server:
         client = client_of(server.url)
         stream = client.chat.completions.create(model="gpt-5", messages="Hello", stream=True)
-        assert isinstance(stream, AnswerStream)
+        assert isinstance(stream, Stream)
         parts = [client, client.chat, client.models, client._transport, stream, vars(client), vars(client._transport)]
         parts += [vars(stream), vars(stream._source), client._transport._direct]
         for part in parts:
@@ -190,5 +190,5 @@ def test_no_repr_holds_the_key() -> None:
 
 def test_a_key_given_as_a_key_is_the_same_key() -> None:
     with serving(lambda e: e.reply({"id": "x", "choices": []})) as server:
-        ask(Skytells(Key(KEY), base_url=server.url))
+        ask(Skytells(APIKey(KEY), base_url=server.url))
         assert server.exchanges[0].headers["x-api-key"] == KEY

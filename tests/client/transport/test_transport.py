@@ -15,12 +15,12 @@ from serving import KEY, Exchange, holding, serving
 from skytells_nb.client.transport.rate_limits import RateLimits
 from skytells_nb.client.transport.transport import Timeouts, Transport
 from skytells_nb.errors import (
-    AnswerError,
     APIError,
     AuthenticationError,
     ConfigurationError,
     ConnectError,
     ConnectionLostError,
+    InvalidResponseError,
     RateLimitError,
     RequestTimeoutError,
     ServerError,
@@ -287,7 +287,7 @@ def test_an_answer_that_is_no_http_is_lost(transport: Ways) -> None:
 
 
 def test_json_where_a_stream_was_asked_for_is_an_answer_error(transport: Ways) -> None:
-    with serving(ok) as server, pytest.raises(AnswerError, match=r"application/json came.*req_1"):
+    with serving(ok) as server, pytest.raises(InvalidResponseError, match=r"application/json came.*req_1"):
         transport(server.url).stream("/x", b"{}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from skytells_nb.engine.operations.cached import Completed
+from skytells_nb.engine.operations.cached import CachedCompletion
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 
@@ -16,5 +16,5 @@ ANY_TEXT = st.text(st.characters(exclude_categories=()))
 def test_a_completion_comes_back_as_it_was_kept(text: str, request_id: str | None, tokens: int, blocked: bool) -> None:
     """Whatever a service may send as text, half surrogate pairs too."""
     finding = {"source": "completion", "index": 0, "category": text, "severity": None, "filtered": blocked}
-    kept = Completed(text, request_id=request_id, tokens_in=tokens, findings=[finding], blocked=blocked)
-    assert Completed.from_bytes(kept.to_bytes()) == kept
+    kept = CachedCompletion(text, request_id=request_id, tokens_in=tokens, findings=[finding], blocked=blocked)
+    assert CachedCompletion.from_bytes(kept.to_bytes()) == kept

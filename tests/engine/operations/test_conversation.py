@@ -12,18 +12,25 @@ from hypothesis import strategies as st
 from local_fakes import EchoGenerator
 from served import connected, served
 
-from skytells_nb.client.images import picture
-from skytells_nb.engine.operations.cached import Completed
-from skytells_nb.engine.operations.conversation import REFERENCE, ROLES, Form, dialogue, read_dialogue, whole
+from skytells_nb.client.images import load_image
+from skytells_nb.engine.operations.cached import CachedCompletion
+from skytells_nb.engine.operations.conversation import (
+    REFERENCE,
+    ROLES,
+    PromptOptions,
+    build_messages,
+    deserialize_messages,
+    serialize_messages,
+)
 from skytells_nb.engine.operations.jobs import (
     CHAT_OVERHEAD_TOKENS,
     Job,
     completion_job,
-    continued,
     embedding_job,
-    go_on,
+    follow_up_input,
+    follow_up_job,
 )
-from skytells_nb.engine.operations.row_packing import packed
+from skytells_nb.engine.operations.row_packing import batch_rows
 from skytells_nb.errors import InputError
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)
@@ -37,24 +44,24 @@ def said(job: Job, inputs: list[str], tmp_path: Path) -> tuple[list[str | None],
     generator = EchoGenerator()
     with served(generator=generator) as server, connected(server, tmp_path / "c.sqlite") as session:
         values = session.engine.run(job, inputs).values
-    return [None if value is None else Completed.from_bytes(value).text for value in values], generator.messages
+    return [None if value is None else CachedCompletion.from_bytes(value).text for value in values], generator.messages
 
 
 @given(messages, params)
 def test_a_dialogue_is_read_as_it_was_written(turns: list[dict[str, Any]], own: dict[str, Any]) -> None:
-    assert read_dialogue(dialogue(turns, own)) == (turns, own)
+    assert deserialize_messages(serialize_messages(turns, own)) == (turns, own)
 
 
 @given(messages)
 def test_the_order_of_members_makes_no_other_dialogue(turns: list[dict[str, Any]]) -> None:
     turned = [dict(reversed(list(turn.items()))) for turn in turns]
-    assert dialogue(turned) == dialogue(turns)
+    assert serialize_messages(turned) == serialize_messages(turns)
 
 
 def test_members_that_are_null_are_left_out() -> None:
     """Arrow and Parquet give every message of a column the members of all of them."""
     turns = [{"role": "user", "content": "x", "name": None, "tool_calls": None}]
-    assert dialogue(turns) == dialogue([{"role": "user", "content": "x"}])
+    assert serialize_messages(turns) == serialize_messages([{"role": "user", "content": "x"}])
 
 
 @pytest.mark.parametrize(
@@ -74,19 +81,19 @@ def test_members_that_are_null_are_left_out() -> None:
 )
 def test_what_is_no_conversation_is_refused(turns: Any, what: str) -> None:
     with pytest.raises(InputError, match=what):
-        dialogue(turns)
+        serialize_messages(turns)
 
 
 @given(messages)
 def test_the_turns_of_a_dialogue_are_sent_as_they_stand(turns: list[dict[str, Any]]) -> None:
     job = completion_job("gpt-5", dialogues=True)
     assert job.body is not None
-    assert job.body([dialogue(turns)]) == {"model": "gpt-5", "messages": turns}
+    assert job.body([serialize_messages(turns)]) == {"model": "gpt-5", "messages": turns}
 
 
 def test_examples_stand_between_what_leads_and_the_first_turn() -> None:
     turns = [{"role": "developer", "content": "d"}, {"role": "user", "content": "u"}]
-    found = [turn["content"] for turn in whole("s", [("q", "a")], turns)]
+    found = [turn["content"] for turn in build_messages("s", [("q", "a")], turns)]
     assert found == ["s", "d", "q", "a", "u"]
 
 
@@ -98,12 +105,12 @@ def test_a_plain_job_has_the_key_that_it_always_had() -> None:
 
 def test_every_way_of_asking_has_a_key_of_its_own(tmp_path: Path) -> None:
     """A prompt that reads like a dialogue is none; examples and the other API make other answers."""
-    text = dialogue([{"role": "user", "content": "one"}])
+    text = serialize_messages([{"role": "user", "content": "one"}])
     jobs = [
         completion_job("gpt-5"),
         completion_job("gpt-5", dialogues=True),
-        completion_job("gpt-5", form=Form("responses")),
-        completion_job("gpt-5", form=Form(examples=(("q", "a"),))),
+        completion_job("gpt-5", form=PromptOptions("responses")),
+        completion_job("gpt-5", form=PromptOptions(examples=(("q", "a"),))),
     ]
     with served() as server, connected(server, tmp_path / "c.sqlite") as session:
         reports = [session.engine.run(job, [text]).report for job in jobs * 2]
@@ -111,7 +118,7 @@ def test_every_way_of_asking_has_a_key_of_its_own(tmp_path: Path) -> None:
 
 
 def test_equal_dialogues_are_asked_once(tmp_path: Path) -> None:
-    inputs = [dialogue([{"role": "user", "content": text}]) for text in ("one", "two", "one")]
+    inputs = [serialize_messages([{"role": "user", "content": text}]) for text in ("one", "two", "one")]
     answers, asked = said(completion_job("gpt-5", dialogues=True), inputs, tmp_path)
     assert answers == ["one", "two"]
     assert len(asked) == 2
@@ -120,18 +127,18 @@ def test_equal_dialogues_are_asked_once(tmp_path: Path) -> None:
 def test_parameters_of_one_dialogue_win_over_the_jobs(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "one two three four"}]
     job = completion_job("gpt-5", params={"max_tokens": 3}, dialogues=True)
-    answers, _ = said(job, [dialogue(turns), dialogue(turns, {"max_tokens": 1})], tmp_path)
+    answers, _ = said(job, [serialize_messages(turns), serialize_messages(turns, {"max_tokens": 1})], tmp_path)
     assert [answer and len(answer.split()) for answer in answers] == [3, 1]
 
 
 def test_a_picture_is_sent_whole_and_counted_as_a_picture() -> None:
-    made = picture(PNG)
+    made = load_image(PNG)
     assert not isinstance(made, str)
     part = {"type": "image_url", "image_url": {"url": f"{REFERENCE}{made.digest}"}}
-    form = Form(dialogues=True, pictures={made.digest: made}, picture_tokens=765)
+    form = PromptOptions(dialogues=True, pictures={made.digest: made}, picture_tokens=765)
     job = completion_job("gpt-5", form=form)
     assert job.body is not None
-    body = job.body([dialogue([{"role": "user", "content": [part]}])])
+    body = job.body([serialize_messages([{"role": "user", "content": [part]}])])
     assert body["messages"][0]["content"][0]["image_url"]["url"] == made.url
     assert job.overhead_tokens == CHAT_OVERHEAD_TOKENS + 765
 
@@ -139,24 +146,29 @@ def test_a_picture_is_sent_whole_and_counted_as_a_picture() -> None:
 def test_a_picture_that_the_call_does_not_have_is_an_error_of_its_row(tmp_path: Path) -> None:
     """Nothing is sent for it, and the other row has its answer."""
     part = {"type": "image_url", "image_url": {"url": f"{REFERENCE}00"}}
-    inputs = [dialogue([{"role": "user", "content": [part]}]), dialogue([{"role": "user", "content": "one"}])]
+    inputs = [
+        serialize_messages([{"role": "user", "content": [part]}]),
+        serialize_messages([{"role": "user", "content": "one"}]),
+    ]
     with served() as server, connected(server, tmp_path / "c.sqlite") as session:
         report = session.engine.run(completion_job("gpt-5", dialogues=True), inputs).report
         assert server.stats["chat"].requests == 1
     assert [type(problem) for problem in report.errors.values()] == [InputError]
 
 
-@pytest.mark.parametrize("form", [Form(), Form("responses", (("q", "a"),)), Form(dialogues=True)])
-def test_a_conversation_goes_on_from_what_was_asked(form: Form) -> None:
+@pytest.mark.parametrize(
+    "form", [PromptOptions(), PromptOptions("responses", (("q", "a"),)), PromptOptions(dialogues=True)]
+)
+def test_a_conversation_goes_on_from_what_was_asked(form: PromptOptions) -> None:
     """With everything that went before it, also where prompts are packed."""
     first = completion_job("gpt-5", system="s", params={"max_tokens": 9}, form=form)
-    text = dialogue([{"role": "user", "content": "u"}], {"top_p": 0.5}) if form.dialogues else "u"
-    job = first if form.dialogues else packed(first, 4)
+    text = serialize_messages([{"role": "user", "content": "u"}], {"top_p": 0.5}) if form.dialogues else "u"
+    job = first if form.dialogues else batch_rows(first, 4)
     more = [{"role": "assistant", "content": "no"}, {"role": "user", "content": "again"}]
-    then = continued(job)
+    then = follow_up_job(job)
     assert first.body is not None
     assert then.body is not None
-    before, after = first.body([text]), then.body([go_on(job, text, more)])
+    before, after = first.body([text]), then.body([follow_up_input(job, text, more)])
     turns = "input" if form.api == "responses" else "messages"
     assert after.pop(turns) == [*before.pop(turns), *more]
     assert after == before
@@ -164,16 +176,16 @@ def test_a_conversation_goes_on_from_what_was_asked(form: Form) -> None:
 
 def test_nothing_goes_on_from_an_embedding() -> None:
     with pytest.raises(InputError, match="embed asks for no completions"):
-        continued(embedding_job("m"))
+        follow_up_job(embedding_job("m"))
 
 
 def test_dialogues_are_not_packed() -> None:
     with pytest.raises(InputError, match="prompts that are texts"):
-        packed(completion_job("gpt-5", dialogues=True), 2)
+        batch_rows(completion_job("gpt-5", dialogues=True), 2)
 
 
 def test_packed_examples_are_one_exchange_of_the_same_form() -> None:
-    job = packed(completion_job("gpt-5", form=Form(examples=(("q", "a"), ("p", "b")))), 3)
+    job = batch_rows(completion_job("gpt-5", form=PromptOptions(examples=(("q", "a"), ("p", "b")))), 3)
     assert job.body is not None
     _, asked, answered, _ = job.body(["one", "two"])["messages"]
     assert [row["message"] for row in json.loads(asked["content"])] == ["q", "p"]

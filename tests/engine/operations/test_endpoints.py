@@ -12,10 +12,11 @@ from served import connected, served
 from serving import Exchange, serving
 
 import skytells_nb as sky
-from skytells_nb.engine.operations.conversation import Api, Form, dialogue
+from skytells_nb.engine.operations.cached import CachedCompletion
+from skytells_nb.engine.operations.conversation import Api, PromptOptions, serialize_messages
 from skytells_nb.engine.operations.jobs import completion_job
-from skytells_nb.engine.operations.requests import MOST_ROOM, Completed
-from skytells_nb.errors import AnswerError, InputError
+from skytells_nb.engine.operations.requests import MOST_ROOM
+from skytells_nb.errors import InputError, InvalidResponseError
 
 
 class ReasoningGenerator(EchoGenerator):
@@ -37,7 +38,7 @@ class ReasoningGenerator(EchoGenerator):
 
 def sent_by(api: Api, **settings: Any) -> dict[str, Any]:
     """The body that one plain prompt has."""
-    job = completion_job("gpt-5", form=Form(api), **settings)
+    job = completion_job("gpt-5", form=PromptOptions(api), **settings)
     assert job.body is not None
     return job.body(["Hello"])
 
@@ -77,9 +78,9 @@ def test_parts_calls_and_results_are_items_of_an_input() -> None:
         {"role": "assistant", "content": [{"type": "text", "text": "four"}]},
         {"role": "user", "content": [{"type": "text", "text": "why?"}]},
     ]
-    job = completion_job("gpt-5", form=Form("responses", dialogues=True))
+    job = completion_job("gpt-5", form=PromptOptions("responses", dialogues=True))
     assert job.body is not None
-    assert job.body([dialogue(turns)])["input"] == [
+    assert job.body([serialize_messages(turns)])["input"] == [
         {
             "role": "user",
             "content": [{"type": "input_image", "image_url": "https://e.org/a.png", "detail": "low"}],
@@ -94,17 +95,17 @@ def test_parts_calls_and_results_are_items_of_an_input() -> None:
 @pytest.mark.parametrize("name", ["store", "previous_response_id", "stop", "model", "stream"])
 def test_what_responses_cannot_have_is_refused(name: str) -> None:
     with pytest.raises(InputError, match=f"params cannot hold '{name}'"):
-        completion_job("gpt-5", params={name: "x"}, form=Form("responses"))
+        completion_job("gpt-5", params={name: "x"}, form=PromptOptions("responses"))
 
 
 def test_two_limits_of_one_answer_are_refused() -> None:
     with pytest.raises(InputError, match="give one of them"):
-        completion_job("gpt-5", params={"max_tokens": 5, "max_output_tokens": 6}, form=Form("responses"))
+        completion_job("gpt-5", params={"max_tokens": 5, "max_output_tokens": 6}, form=PromptOptions("responses"))
 
 
 def test_an_unknown_api_is_refused() -> None:
     with pytest.raises(InputError, match="api is 'chat' or 'responses'; found 'both'"):
-        completion_job("gpt-5", form=Form("both"))  # type: ignore[arg-type]
+        completion_job("gpt-5", form=PromptOptions("both"))  # type: ignore[arg-type]
 
 
 def test_both_apis_give_the_same_completion(tmp_path: Path) -> None:
@@ -112,9 +113,9 @@ def test_both_apis_give_the_same_completion(tmp_path: Path) -> None:
     found = []
     with served() as server, connected(server, tmp_path / "c.sqlite") as session:
         for api in ("chat", "responses"):
-            job = completion_job("gpt-5", params={"max_tokens": 2}, form=Form(api))
+            job = completion_job("gpt-5", params={"max_tokens": 2}, form=PromptOptions(api))
             (value,) = session.engine.run(job, ["one two violence:low"]).values
-            found.append(Completed.from_bytes(value or b""))
+            found.append(CachedCompletion.from_bytes(value or b""))
         assert (server.stats["chat"].requests, server.stats["responses"].requests) == (1, 1)
     chat, responses = found
     assert chat.request_id != responses.request_id
@@ -129,9 +130,9 @@ def test_an_answer_that_the_service_gave_up_on_is_an_error_of_its_row(tmp_path: 
         exchange.reply({"id": "r", "status": "failed", "error": {"code": "server_error", "message": "It broke"}})
 
     with serving(failed) as server, sky.connect("sk-x", base_url=server.url, cache=tmp_path / "c.sqlite") as session:
-        report = session.engine.run(completion_job("gpt-5", form=Form("responses")), ["Hello"]).report
+        report = session.engine.run(completion_job("gpt-5", form=PromptOptions("responses")), ["Hello"]).report
     (problem,) = report.errors.values()
-    assert isinstance(problem, AnswerError)
+    assert isinstance(problem, InvalidResponseError)
     assert "It broke" in str(problem)
 
 
@@ -139,11 +140,11 @@ def test_an_answer_that_the_service_gave_up_on_is_an_error_of_its_row(tmp_path: 
 def test_an_answer_without_a_word_is_asked_for_with_twice_the_room(api: Api, tmp_path: Path) -> None:
     """Both answers are paid for and counted, the second is kept, and nothing is asked again."""
     generator = ReasoningGenerator(needs=50)
-    job = completion_job("gpt-5", params={"max_tokens": 40}, form=Form(api))
+    job = completion_job("gpt-5", params={"max_tokens": 40}, form=PromptOptions(api))
     with served(generator=generator) as server, connected(server, tmp_path / "c.sqlite") as session:
         outcome = session.engine.run(job, ["one two three"])
         again = session.engine.run(job, ["one two three"])
-    kept = Completed.from_bytes(outcome.values[0] or b"")
+    kept = CachedCompletion.from_bytes(outcome.values[0] or b"")
     assert (kept.text, kept.finish_reason) == ("one two three", "stop")
     assert generator.limits == [40, 80]
     assert (outcome.report.requests, outcome.report.tokens_out) == (2, 43)
@@ -156,8 +157,8 @@ def test_an_answer_that_stays_empty_is_kept_as_such(tmp_path: Path) -> None:
     job = completion_job("gpt-5", params={"max_tokens": 40})
     with served(generator=generator) as server, connected(server, tmp_path / "c.sqlite") as session:
         values = session.engine.run(job, ["one"]).values + session.engine.run(job, ["one"]).values
-    assert [Completed.from_bytes(value or b"").is_unsaid for value in values] == [True, True]
-    assert Completed.from_bytes(values[0] or b"").tokens_out == 120
+    assert [CachedCompletion.from_bytes(value or b"").is_unsaid for value in values] == [True, True]
+    assert CachedCompletion.from_bytes(values[0] or b"").tokens_out == 120
     assert generator.limits == [40, 80]
 
 

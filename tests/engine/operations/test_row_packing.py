@@ -15,16 +15,17 @@ from hypothesis import strategies as st
 from local_fakes import Pairs, RowsGenerator, written
 from served import connected, served
 
+from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import completion_job
-from skytells_nb.engine.operations.requests import Completed, Delivery
+from skytells_nb.engine.operations.requests import BatchResult
 from skytells_nb.engine.operations.row_packing import (
     MOST_ROWS,
     ROW_TOKENS,
     AnswerFormat,
     answers_in,
+    batch_rows,
     check_rows,
     messages,
-    packed,
     row_id,
     shares,
 )
@@ -39,18 +40,18 @@ def found(text: str, rows: int) -> list[Any]:
     return [None if value is None else json.loads(value) for value in answers_in(text, rows)]
 
 
-def delivered(generator: RowsGenerator, prompts: list[str] = PROMPTS, **settings: Any) -> Delivery:
+def delivered(generator: RowsGenerator, prompts: list[str] = PROMPTS, **settings: Any) -> BatchResult:
     """What one request to a real server with this model delivers."""
     check = settings.pop("check", None)
-    job = packed(completion_job("gpt-5", **settings), MOST_ROWS, check)
+    job = batch_rows(completion_job("gpt-5", **settings), MOST_ROWS, check)
     with served(generator=generator) as server, connected(server, "off") as session:
         delivery = job.work.send(session.client, prompts)
         assert server.stats["chat"].requests == 1
     return delivery
 
 
-def said(delivery: Delivery) -> list[str | None]:
-    return [None if value is None else Completed.from_bytes(value).text for value in delivery.values]
+def said(delivery: BatchResult) -> list[str | None]:
+    return [None if value is None else CachedCompletion.from_bytes(value).text for value in delivery.values]
 
 
 @given(st.lists(texts, min_size=2, max_size=12))
@@ -223,7 +224,7 @@ def test_a_schema_that_cannot_be_moved_is_refused(part: dict[str, Any], message:
         "gpt-5", params={"response_format": {"type": "json_schema", "json_schema": {"schema": schema}}}
     )
     with pytest.raises(InputError, match=message):
-        packed(job, 2)
+        batch_rows(job, 2)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +238,7 @@ def test_a_schema_that_cannot_be_moved_is_refused(part: dict[str, Any], message:
 )
 def test_parameters_of_a_whole_answer_are_refused(params: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        packed(completion_job("gpt-5", params=params), 2)
+        batch_rows(completion_job("gpt-5", params=params), 2)
 
 
 @pytest.mark.parametrize("rows", [0, -1, 101, True, 2.5, "5", [2]])
@@ -251,7 +252,7 @@ def test_each_row_gets_its_own_answer_and_a_share_of_what_was_used() -> None:
     delivery = delivered(generator)
     assert generator.together == [PROMPTS]
     assert said(delivery) == PROMPTS
-    rows = [Completed.from_bytes(value) for value in delivery.values if value is not None]
+    rows = [CachedCompletion.from_bytes(value) for value in delivery.values if value is not None]
     assert sum(row.tokens_in for row in rows) == delivery.tokens_in > 0
     assert sum(row.tokens_out for row in rows) == delivery.tokens_out > 0
     assert {(row.rows, row.finish_reason, row.request_id) for row in rows} == {(4, "stop", rows[0].request_id)}
@@ -261,7 +262,7 @@ def test_each_row_gets_its_own_answer_and_a_share_of_what_was_used() -> None:
 def test_rows_without_an_answer_leave_their_share_to_the_others() -> None:
     delivery = delivered(RowsGenerator(spoil=lambda pairs: pairs[1:]))
     assert said(delivery) == [None, *PROMPTS[1:]]
-    rows = [Completed.from_bytes(value) for value in delivery.values if value is not None]
+    rows = [CachedCompletion.from_bytes(value) for value in delivery.values if value is not None]
     assert sum(row.tokens_out for row in rows) == delivery.tokens_out
 
 
@@ -310,13 +311,13 @@ def test_one_prompt_goes_as_it_would_without_packing() -> None:
     generator = RowsGenerator()
     delivery = delivered(generator, PROMPTS[:1], params={"max_tokens": 20})
     assert (generator.alone, generator.together, generator.limits) == (PROMPTS[:1], [], [20])
-    assert [Completed.from_bytes(value or b"").rows for value in delivery.values] == [1]
+    assert [CachedCompletion.from_bytes(value or b"").rows for value in delivery.values] == [1]
 
 
 @pytest.mark.parametrize(("faults", "error"), [("block_prompt", ContentPolicyError), ("status=400", BadRequestError)])
 def test_a_refused_request_is_the_services_error(faults: str, error: type[Exception]) -> None:
     """Whoever sends it splits it."""
-    job = packed(completion_job("gpt-5"), 4)
+    job = batch_rows(completion_job("gpt-5"), 4)
     with served(faults, generator=RowsGenerator()) as server, connected(server, "off") as session:
         client = session.client
         with pytest.raises(error):
@@ -324,17 +325,17 @@ def test_a_refused_request_is_the_services_error(faults: str, error: type[Except
 
 
 def test_output_is_foreseen_for_each_row() -> None:
-    job = packed(completion_job("gpt-5", params={"max_tokens": 20}), 4)
+    job = batch_rows(completion_job("gpt-5", params={"max_tokens": 20}), 4)
     assert job.work.output_tokens() == 20
     assert job.work.most_output_tokens() == 20 + ROW_TOKENS
-    assert packed(completion_job("gpt-5"), 4).work.most_output_tokens() == 256 + ROW_TOKENS
+    assert batch_rows(completion_job("gpt-5"), 4).work.most_output_tokens() == 256 + ROW_TOKENS
 
 
 def test_a_packed_answer_has_a_key_of_its_own_whatever_its_neighbours_number() -> None:
     single = completion_job("gpt-5", system="Be brief.")
-    assert packed(single, 4).params == packed(single, 9).params != single.params
+    assert batch_rows(single, 4).params == batch_rows(single, 9).params != single.params
 
 
 def test_the_system_text_is_counted_once_a_request() -> None:
     job = completion_job("gpt-5", system="word " * 1000)
-    assert packed(job, 50).overhead_tokens < job.overhead_tokens / 10
+    assert batch_rows(job, 50).overhead_tokens < job.overhead_tokens / 10

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from simulated import Clock, Simulation
 
 from skytells_nb.client.transport.rate_limits import RateLimits
-from skytells_nb.engine.rate_limit.limiter import Pacer, pacer_for
-from skytells_nb.local.api.rate_limits import Limits
+from skytells_nb.engine.rate_limit.limiter import RateLimiter, rate_limiter_for
+from skytells_nb.local.api.rate_limits import LimitOptions
 
 
 def always() -> bool:
@@ -21,7 +21,7 @@ def always() -> bool:
 
 
 def test_few_go_before_the_first_answer_and_then_as_many_as_may() -> None:
-    pacer = Pacer(max_in_flight=16, clock=Clock())
+    pacer = RateLimiter(max_in_flight=16, clock=Clock())
     while pacer.wait(1000.0) <= 0:
         assert pacer.acquire(always)
     assert 1 <= pacer.in_flight <= 4
@@ -33,7 +33,7 @@ def test_few_go_before_the_first_answer_and_then_as_many_as_may() -> None:
 
 
 def test_a_full_pacer_lets_the_next_through_when_one_is_answered() -> None:
-    pacer = Pacer(max_in_flight=1)
+    pacer = RateLimiter(max_in_flight=1)
     assert pacer.acquire(always)
     got: list[bool] = []
     waiter = threading.Thread(target=lambda: got.append(pacer.acquire(always)))
@@ -45,7 +45,7 @@ def test_a_full_pacer_lets_the_next_through_when_one_is_answered() -> None:
 
 def test_all_that_wait_see_that_their_run_was_stopped() -> None:
     """Those of another run too, which is not the first in the queue."""
-    pacer = Pacer(max_in_flight=1)
+    pacer = RateLimiter(max_in_flight=1)
     assert pacer.acquire(always)
     ends = [threading.Event(), threading.Event()]
     got: list[bool] = []
@@ -66,7 +66,7 @@ def test_all_that_wait_see_that_their_run_was_stopped() -> None:
 
 def test_many_threads_all_get_their_turn() -> None:
     """Nobody waits for ever, and never are more under way than may."""
-    pacer = Pacer(max_in_flight=8)
+    pacer = RateLimiter(max_in_flight=8)
     most: list[int] = []
 
     def work() -> None:
@@ -87,7 +87,7 @@ def test_many_threads_all_get_their_turn() -> None:
 
 def test_a_refusal_holds_everything_for_as_long_as_the_service_says_and_not_longer() -> None:
     clock = Clock()
-    pacer = Pacer(max_in_flight=8, clock=clock)
+    pacer = RateLimiter(max_in_flight=8, clock=clock)
     pacer.acquire(always)
     pacer.limited(12)
     assert pacer.wait(clock.now) == pytest.approx(12)
@@ -100,7 +100,7 @@ def test_a_refusal_holds_everything_for_as_long_as_the_service_says_and_not_long
 @pytest.mark.parametrize("retry_after", [None, 0.0])
 def test_a_refusal_without_a_useful_pause_still_pauses_longer_each_time(retry_after: float | None) -> None:
     clock = Clock()
-    pacer = Pacer(max_in_flight=8, clock=clock)
+    pacer = RateLimiter(max_in_flight=8, clock=clock)
     pauses = []
     for _ in range(4):
         pacer.acquire(always)
@@ -112,7 +112,7 @@ def test_a_refusal_without_a_useful_pause_still_pauses_longer_each_time(retry_af
 
 def test_a_huge_pause_is_cut() -> None:
     clock = Clock()
-    pacer = Pacer(max_in_flight=8, clock=clock)
+    pacer = RateLimiter(max_in_flight=8, clock=clock)
     pacer.acquire(always)
     pacer.limited(1e9)
     assert pacer.wait(clock.now) <= 120
@@ -120,7 +120,7 @@ def test_a_huge_pause_is_cut() -> None:
 
 def test_a_clock_that_goes_back_does_not_make_it_wait_for_that_long() -> None:
     clock = Clock()
-    pacer = Pacer(max_in_flight=8, clock=clock)
+    pacer = RateLimiter(max_in_flight=8, clock=clock)
     pacer.acquire(always)
     pacer.limited(2)
     clock.now -= 900
@@ -133,7 +133,7 @@ def test_a_clock_that_goes_back_does_not_make_it_wait_for_that_long() -> None:
 @given(st.integers(3, 200), st.sampled_from([1.0, 2.0, 60.0]), st.sampled_from([0.02, 0.1, 0.4]), st.integers(1, 64))
 def test_alone_a_told_limit_is_not_passed(requests: int, window: float, latency: float, at_once: int) -> None:
     """But for a few at first, that find out when the window ends."""
-    simulation = Simulation(Limits(requests, window), latency=latency, max_in_flight=at_once).run(12 * window)
+    simulation = Simulation(LimitOptions(requests, window), latency=latency, max_in_flight=at_once).run(12 * window)
     (process,) = simulation.processes
     assert len(process.refused) <= 0.02 * len(process.admitted) + 4
     assert process.most_in_flight <= at_once
@@ -142,27 +142,27 @@ def test_alone_a_told_limit_is_not_passed(requests: int, window: float, latency:
 @pytest.mark.parametrize("seed", range(5))
 def test_a_first_request_that_was_long_on_its_way_shifts_no_window(seed: int) -> None:
     """Its window began when it was let in: the next ones are not entered before they begin."""
-    simulation = Simulation(Limits(25, 2.0), first_s=0.09, seed=seed).run(40)
+    simulation = Simulation(LimitOptions(25, 2.0), first_s=0.09, seed=seed).run(40)
     assert simulation.refused == 0
     assert simulation.use(2, 38) >= 0.97
 
 
 def test_alone_a_told_limit_is_used_up() -> None:
     for kind in ("fixed", "bucket"):
-        simulation = Simulation(Limits(25, 60.0, kind=kind), latency=1.0).run(21 * 60)  # type: ignore[arg-type]
+        simulation = Simulation(LimitOptions(25, 60.0, kind=kind), latency=1.0).run(21 * 60)  # type: ignore[arg-type]
         assert simulation.use(60, 20 * 60) >= 0.97
         assert simulation.refused <= 0.01
 
 
 def test_an_untold_limit_is_found_and_seldom_tested() -> None:
     for kind in ("fixed", "bucket"):
-        simulation = Simulation(Limits(50, 1.0, kind=kind, headers=False)).run(120)  # type: ignore[arg-type]
+        simulation = Simulation(LimitOptions(50, 1.0, kind=kind, headers=False)).run(120)  # type: ignore[arg-type]
         assert simulation.use(10, 118) >= 0.88
         assert simulation.refused <= 0.02
 
 
 def test_a_limit_of_concurrency_is_found() -> None:
-    simulation = Simulation(Limits(100_000, 60.0, concurrency=8)).run(30)
+    simulation = Simulation(LimitOptions(100_000, 60.0, concurrency=8)).run(30)
     assert simulation.use(0, 30) * 100_000 / 60 >= 0.7 * 8 / 0.05
     assert simulation.refused <= 0.05
 
@@ -178,7 +178,7 @@ def test_a_limit_of_concurrency_is_found() -> None:
 )
 def test_a_request_refused_for_concurrency_is_sent_again_as_soon_as_another_ended(limits: RateLimits) -> None:
     clock = Clock()
-    pacer = Pacer(max_in_flight=16, clock=clock)
+    pacer = RateLimiter(max_in_flight=16, clock=clock)
     for _ in range(4):
         pacer.acquire(always)
         pacer.answered(seconds=0.1)
@@ -197,7 +197,7 @@ def test_a_request_refused_for_concurrency_is_sent_again_as_soon_as_another_ende
 
 def test_a_refusal_with_nothing_left_is_of_the_rate_and_holds_everything() -> None:
     clock = Clock()
-    pacer = Pacer(max_in_flight=16, clock=clock)
+    pacer = RateLimiter(max_in_flight=16, clock=clock)
     pacer.acquire(always)
     assert pacer.limited(30.0, RateLimits(limit_requests=60, remaining_requests=0, window=60.0)) == 0.0
     assert pacer.wait(clock.now) > 20
@@ -205,7 +205,7 @@ def test_a_refusal_with_nothing_left_is_of_the_rate_and_holds_everything() -> No
 
 def test_requests_per_minute_is_never_passed() -> None:
     clock = Clock()
-    pacer = Pacer(max_in_flight=64, requests_per_minute=30, clock=clock)
+    pacer = RateLimiter(max_in_flight=64, requests_per_minute=30, clock=clock)
     sent = 0
     while clock.now < 1000 + 600:
         if pacer.wait(clock.now) <= 0:
@@ -221,7 +221,7 @@ def test_requests_per_minute_is_never_passed() -> None:
 def test_tokens_per_minute_counts_what_was_used() -> None:
     """Requests that turn out twice as large as estimated are sent half as often."""
     clock = Clock()
-    pacer = Pacer(max_in_flight=64, tokens_per_minute=6000, clock=clock)
+    pacer = RateLimiter(max_in_flight=64, tokens_per_minute=6000, clock=clock)
     sent = 0
     while clock.now < 1000 + 600:
         if pacer.wait(clock.now) <= 0:
@@ -235,7 +235,7 @@ def test_tokens_per_minute_counts_what_was_used() -> None:
 def test_a_limit_of_tokens_is_kept_too() -> None:
     """1,000 tokens a window at 100 a request are 10 requests, whatever the limit of requests is."""
     clock = Clock()
-    pacer = Pacer(max_in_flight=4, clock=clock)
+    pacer = RateLimiter(max_in_flight=4, clock=clock)
     left, sent, most = 1000, 0, 0
     while clock.now < 1000 + 300:
         if (clock.now - 1000) % 30 < 0.05:
@@ -256,7 +256,7 @@ def test_a_limit_of_tokens_is_kept_too() -> None:
 
 def test_a_limit_that_changes_is_followed_at_once() -> None:
     clock = Clock()
-    pacer = Pacer(max_in_flight=64, clock=clock)
+    pacer = RateLimiter(max_in_flight=64, clock=clock)
     for limit in (25, 100, 10):
         while (wait := pacer.wait(clock.now)) > 0:
             clock.now += wait + 0.001
@@ -278,7 +278,7 @@ def test_a_limit_that_changes_is_followed_at_once() -> None:
 def test_whatever_the_answers_say_it_never_waits_for_more_than_a_window(answers: list[tuple[int, float, str]]) -> None:
     """Remainders that jump, overtake each other or are missing lead to no stall."""
     clock = Clock()
-    pacer = Pacer(max_in_flight=8, clock=clock)
+    pacer = RateLimiter(max_in_flight=8, clock=clock)
     for left, passed, kind in answers:
         if pacer.wait(clock.now) <= 0:
             pacer.acquire(always)
@@ -298,7 +298,7 @@ def test_whatever_the_answers_say_it_never_waits_for_more_than_a_window(answers:
 def test_latency_that_grows_with_the_number_in_flight_lowers_it() -> None:
     """A service that works on four at once is not made faster by sixty-four."""
     clock = Clock()
-    pacer = Pacer(max_in_flight=64, clock=clock)
+    pacer = RateLimiter(max_in_flight=64, clock=clock)
     for _ in range(4000):
         while pacer.wait(clock.now) <= 0:
             pacer.acquire(always)
@@ -309,7 +309,7 @@ def test_latency_that_grows_with_the_number_in_flight_lowers_it() -> None:
 
 def test_longer_answers_are_no_reason_to_send_fewer_at_once() -> None:
     clock = Clock()
-    pacer = Pacer(max_in_flight=32, clock=clock)
+    pacer = RateLimiter(max_in_flight=32, clock=clock)
     for number in range(6000):
         while pacer.wait(clock.now) <= 0:
             pacer.acquire(always)
@@ -320,17 +320,17 @@ def test_longer_answers_are_no_reason_to_send_fewer_at_once() -> None:
 
 
 def test_one_pacer_for_an_account_and_model() -> None:
-    one = pacer_for("https://a", "x", "m", max_in_flight=4)
-    assert pacer_for("https://a", "x", "m", max_in_flight=2, requests_per_minute=60) is one
-    assert pacer_for("https://a", "y", "m", max_in_flight=2) is not one
+    one = rate_limiter_for("https://a", "x", "m", max_in_flight=4)
+    assert rate_limiter_for("https://a", "x", "m", max_in_flight=2, requests_per_minute=60) is one
+    assert rate_limiter_for("https://a", "y", "m", max_in_flight=2) is not one
     assert (one.max_in_flight, one.permitted) == (2, 1.0)
-    pacer_for("https://a", "x", "m", max_in_flight=2)
+    rate_limiter_for("https://a", "x", "m", max_in_flight=2)
     assert one.permitted == float("inf")
 
 
 def test_a_place_costs_little() -> None:
     """What a request pays for its place, in the time of this process: a bound that only a loop over threads breaks."""
-    pacer = Pacer(max_in_flight=64)
+    pacer = RateLimiter(max_in_flight=64)
     begun = time.process_time()
     for _ in range(5000):
         pacer.acquire(always)

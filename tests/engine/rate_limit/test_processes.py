@@ -9,7 +9,7 @@ import threading
 import pytest
 from served import served
 
-from skytells_nb.local.api.rate_limits import Limits
+from skytells_nb.local.api.rate_limits import LimitOptions
 
 WORKER = """
 import sys
@@ -27,7 +27,7 @@ frame.skytells.complete("{text}", progress=False)
 @pytest.mark.slow
 def test_two_processes_share_a_limit_and_are_hardly_refused() -> None:
     """At least four fifths of what is permitted is used, and at most one request in twenty refused."""
-    with served("latency=0.02", limits=Limits(50, 2.0)) as server:
+    with served("latency=0.02", limits=LimitOptions(50, 2.0)) as server:
         command = [sys.executable, "-c", WORKER, server.base_url, server.api_key]
         workers = [
             subprocess.Popen([*command, str(number)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulated import Simulation
 
-from skytells_nb.local.api.rate_limits import Limits
+from skytells_nb.local.api.rate_limits import LimitOptions
 
 
 @pytest.mark.parametrize("kind", ["fixed", "bucket"])
@@ -16,7 +16,7 @@ from skytells_nb.local.api.rate_limits import Limits
 def test_they_use_the_limit_up_and_share_it(
     kind: str, requests: int, window: float, latency: float, processes: int
 ) -> None:
-    limits = Limits(requests, window, kind=kind)  # type: ignore[arg-type]
+    limits = LimitOptions(requests, window, kind=kind)  # type: ignore[arg-type]
     simulation = Simulation(limits, processes, latency=latency).run(31 * window)
     assert simulation.use(window, 30 * window) >= 0.94
     assert simulation.refused <= 0.02
@@ -29,7 +29,7 @@ def test_they_use_the_limit_up_and_share_it(
     st.integers(20, 200), st.sampled_from(["fixed", "bucket"]), st.integers(2, 4), st.floats(0, 6), st.integers(0, 99)
 )
 def test_each_makes_progress_whenever_it_came(requests: int, kind: str, processes: int, late: float, seed: int) -> None:
-    limits = Limits(requests, 2.0, kind=kind)  # type: ignore[arg-type]
+    limits = LimitOptions(requests, 2.0, kind=kind)  # type: ignore[arg-type]
     starts = [late * number for number in range(processes)]
     simulation = Simulation(limits, processes, starts=starts, seed=seed).run(60)
     counts = simulation.counts(40, 58)
@@ -40,7 +40,7 @@ def test_each_makes_progress_whenever_it_came(requests: int, kind: str, processe
 
 @pytest.mark.parametrize("kind", ["fixed", "bucket"])
 def test_who_stays_gets_what_another_leaves(kind: str) -> None:
-    limits = Limits(50, 2.0, kind=kind)  # type: ignore[arg-type]
+    limits = LimitOptions(50, 2.0, kind=kind)  # type: ignore[arg-type]
     simulation = Simulation(limits, 2, ends=[1e9, 20.5]).run(61)
     assert simulation.counts(26, 60)[1] == 0
     assert simulation.use(26, 60) >= 0.95
@@ -48,5 +48,5 @@ def test_who_stays_gets_what_another_leaves(kind: str) -> None:
 
 def test_a_refused_request_is_let_through_later() -> None:
     """Every row of every process is answered in the end."""
-    simulation = Simulation(Limits(10, 1.0), 3, rows=40).run(60)
+    simulation = Simulation(LimitOptions(10, 1.0), 3, rows=40).run(60)
     assert [len(process.admitted) for process in simulation.processes] == [40, 40, 40]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from skytells_nb.engine.rate_limit.adaptive import ALONE, DISTRUST_S, LOOKED_AT, Strays
-from skytells_nb.engine.rate_limit.limiter import Pacer
+from skytells_nb.engine.rate_limit.adaptive import ALONE, DISTRUST_S, LOOKED_AT, TransientRejections
+from skytells_nb.engine.rate_limit.limiter import RateLimiter
 
 
 class Clock:
@@ -16,14 +16,14 @@ class Clock:
         return self.now
 
 
-def answers(strays: Strays, clock: Clock, count: int, rate: float) -> None:
+def answers(strays: TransientRejections, clock: Clock, count: int, rate: float) -> None:
     for _ in range(count):
         clock.now += 1 / rate
         strays.answered(clock.now)
 
 
 def test_as_many_refusals_at_a_lower_rate_are_strays() -> None:
-    clock, strays = Clock(), Strays()
+    clock, strays = Clock(), TransientRejections()
     answers(strays, clock, 50, rate=200)
     assert not strays.refused(clock.now)
     answers(strays, clock, 60, rate=50)
@@ -31,7 +31,7 @@ def test_as_many_refusals_at_a_lower_rate_are_strays() -> None:
 
 
 def test_fewer_refusals_at_a_lower_rate_are_a_limit() -> None:
-    clock, strays = Clock(), Strays()
+    clock, strays = Clock(), TransientRejections()
     answers(strays, clock, 50, rate=200)
     strays.refused(clock.now)
     answers(strays, clock, 900, rate=45)
@@ -39,7 +39,7 @@ def test_fewer_refusals_at_a_lower_rate_are_a_limit() -> None:
 
 
 def test_refusals_in_a_cluster_are_a_limit() -> None:
-    clock, strays = Clock(), Strays()
+    clock, strays = Clock(), TransientRejections()
     answers(strays, clock, 50, rate=200)
     strays.refused(clock.now)
     answers(strays, clock, ALONE - 1, rate=50)
@@ -47,7 +47,7 @@ def test_refusals_in_a_cluster_are_a_limit() -> None:
 
 
 def test_many_refusals_end_the_belief_for_a_while() -> None:
-    clock, strays = Clock(), Strays()
+    clock, strays = Clock(), TransientRejections()
     answers(strays, clock, 50, rate=200)
     strays.refused(clock.now)
     answers(strays, clock, 50, rate=50)
@@ -61,7 +61,7 @@ def test_many_refusals_end_the_belief_for_a_while() -> None:
     assert strays.refused(clock.now)
 
 
-def drive(pacer: Pacer, clock: Clock, refuse: float, *, requests: int, latency: float = 0.02) -> float:
+def drive(pacer: RateLimiter, clock: Clock, refuse: float, *, requests: int, latency: float = 0.02) -> float:
     """Seconds that so many answers take where this share of the requests is refused at random."""
     chance, under_way, answered, began = random.Random(5), [], 0, clock.now
     while answered < requests:
@@ -84,5 +84,7 @@ def test_refusals_at_random_cost_little_time() -> None:
     seconds = []
     for share in (0.0, 0.02):
         clock = Clock()
-        seconds.append(drive(Pacer(max_in_flight=16, clock=clock, jitter=lambda: 0.5), clock, share, requests=5_000))
+        seconds.append(
+            drive(RateLimiter(max_in_flight=16, clock=clock, jitter=lambda: 0.5), clock, share, requests=5_000)
+        )
     assert seconds[1] < 2 * seconds[0]

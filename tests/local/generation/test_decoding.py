@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from local_fakes import EchoPiece
 
-from skytells_nb.local.generation.streaming import Decoding, started
+from skytells_nb.local.generation.streaming import GenerationThreads, started
 
 
 def words(text: str) -> Iterator[EchoPiece]:
@@ -21,7 +21,7 @@ def test_the_pieces_come_in_order() -> None:
     """All of them, from another thread."""
 
     async def collect() -> list[str]:
-        return [piece.text async for piece in Decoding().run(lambda: words("a b c"))]
+        return [piece.text async for piece in GenerationThreads().run(lambda: words("a b c"))]
 
     assert asyncio.run(collect()) == ["a", "b", "c"]
 
@@ -34,7 +34,7 @@ def test_what_the_generator_raises_is_raised_at_the_start() -> None:
         yield
 
     async def begin() -> None:
-        await started(Decoding().run(broken))
+        await started(GenerationThreads().run(broken))
 
     with pytest.raises(ValueError, match="no"):
         asyncio.run(begin())
@@ -44,7 +44,7 @@ def test_an_answer_nobody_reads_keeps_no_room() -> None:
     """With room for one: the first is decoded to its end and left unread, and the second answers."""
 
     async def both() -> str:
-        decoding = Decoding(at_once=1)
+        decoding = GenerationThreads(at_once=1)
         unread = decoding.run(lambda: words("a b c d"))
         await anext(unread)
         second = await anext(decoding.run(lambda: words("second")))
@@ -74,7 +74,7 @@ def test_leaving_early_closes_what_is_decoding() -> None:
             closed.set()
 
     async def leave() -> None:
-        pieces = Decoding().run(Waiting)
+        pieces = GenerationThreads().run(Waiting)
         await anext(pieces)
         await pieces.aclose()
         assert await asyncio.to_thread(closed.wait, 10)
@@ -87,7 +87,7 @@ def test_the_loop_goes_on_while_vectors_are_computed() -> None:
     go = threading.Event()
 
     async def run() -> list[bool]:
-        decoding = Decoding()
+        decoding = GenerationThreads()
         waiting = [asyncio.ensure_future(decoding.compute(lambda: go.wait(20))) for _ in range(3)]
         await asyncio.sleep(0)
         go.set()

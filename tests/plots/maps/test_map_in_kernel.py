@@ -18,7 +18,7 @@ sky.plots.semantic_map(frame, label="topic", method="pca", hulls=True)
 STAGES = """
 import os
 os.environ.pop("PYTEST_CURRENT_TEST", None)
-from skytells_nb.plots.maps.progress import telling
+from skytells_nb.plots.maps.progress import progress_line
 with telling(True, "Map of 9 rows") as tell:
     tell("loading UMAP", 0, 0)
     tell("finding neighbours", 0, 0)

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from skytells_nb.plots.maps.progress import INTERVAL_S, QUIET_START_S, StageLine, telling
+from skytells_nb.plots.maps.progress import INTERVAL_S, QUIET_START_S, StageProgress, progress_line
 
 
 class Clock:
@@ -23,9 +23,9 @@ class Clock:
         return self.now
 
 
-def line_with(clock: Clock) -> tuple[StageLine, list[str]]:
+def line_with(clock: Clock) -> tuple[StageProgress, list[str]]:
     said: list[str] = []
-    return StageLine("Map of 9 rows", lambda text, done, total, last: said.append(text), clock=clock), said
+    return StageProgress("Map of 9 rows", lambda text, done, total, last: said.append(text), clock=clock), said
 
 
 def test_a_fit_that_is_over_at_once_says_nothing() -> None:
@@ -60,7 +60,7 @@ def test_the_line_is_rewritten_four_times_a_second_at_most() -> None:
 @pytest.mark.parametrize("progress", [False, True])
 def test_where_no_line_can_be_rewritten_nothing_is_written(progress: bool, capsys: pytest.CaptureFixture[str]) -> None:
     """Logs and pipes hear nothing, with or without ``progress``."""
-    with telling(progress, "Map") as tell:
+    with progress_line(progress, "Map") as tell:
         tell("loading UMAP", 0, 0)
     assert capsys.readouterr() == ("", "")
 
@@ -68,7 +68,7 @@ def test_where_no_line_can_be_rewritten_nothing_is_written(progress: bool, capsy
 def test_a_function_hears_every_stage() -> None:
     """It is called as it is, and no line is made."""
     heard: list[tuple[str, int, int]] = []
-    with telling(lambda *stage: heard.append(stage), "Map") as tell:
+    with progress_line(lambda *stage: heard.append(stage), "Map") as tell:
         tell("loading UMAP", 0, 0)
         tell("laying out", 3, 200)
     assert heard == [("loading UMAP", 0, 0), ("laying out", 3, 200)]
@@ -78,7 +78,7 @@ def test_a_function_hears_every_stage() -> None:
 def test_a_terminal_shows_one_line_and_its_end() -> None:
     """The line is rewritten in place; an error ends it with another word."""
     code = (
-        "from skytells_nb.plots.maps.progress import telling\n"
+        "from skytells_nb.plots.maps.progress import progress_line\n"
         "try:\n"
         "    with telling(True, 'Map') as tell:\n"
         "        tell('loading UMAP', 0, 0)\n"

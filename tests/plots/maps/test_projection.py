@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from skytells_nb.errors import InputError
-from skytells_nb.plots.maps.projection import ON_DISK, Projection, keep, project
+from skytells_nb.plots.maps.projection import ON_DISK, Projection, project, store_cached
 from skytells_nb.vectors.neighbors import nearest_by_distance, place
 from skytells_nb.vectors.pca import principal_axes
 
@@ -153,7 +153,7 @@ def test_a_basis_of_other_vectors_is_refused() -> None:
 
 
 RECALL = (
-    "from skytells_nb.plots.maps.projection import recall; found = recall('a1');"
+    "from skytells_nb.plots.maps.projection import load_cached; found = recall('a1');"
     "print(found and (found.how, found.points.sum()))"
 )
 
@@ -168,7 +168,7 @@ def recalled(**environment: str) -> str:
 def test_the_next_process_finds_a_layout_on_disk(tmp_path: Path) -> None:
     """Points and words; with the cache off nothing is looked for."""
     kept = Projection(np.ones((3, 2), np.float32), "umap", "UMAP of three")
-    keep("a1", kept)
+    store_cached("a1", kept)
     assert "UMAP of three" in recalled()
     assert recalled(SKYTELLS_CACHE="off") == "None"
     (file,) = Path(os.environ["SKYTELLS_CACHE_DIR"]).glob("maps/*")
@@ -178,7 +178,7 @@ def test_the_next_process_finds_a_layout_on_disk(tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", [b"", b"PK no archive", None], ids=["empty", "other bytes", "cut"])
 def test_a_damaged_layout_is_made_again(damage: bytes | None) -> None:
     """It is reported and not found, whatever happened to the file."""
-    keep("a1", Projection(np.ones((300, 2), np.float32), "umap", "UMAP"))
+    store_cached("a1", Projection(np.ones((300, 2), np.float32), "umap", "UMAP"))
     file = Path(os.environ["SKYTELLS_CACHE_DIR"]) / "maps" / "a1.npz"
     file.write_bytes(file.read_bytes()[:900] if damage is None else damage)
     said = recalled()
@@ -190,9 +190,9 @@ def test_the_oldest_layouts_leave() -> None:
     """The folder holds a limited number of them, those that were used last."""
     folder = Path(os.environ["SKYTELLS_CACHE_DIR"]) / "maps"
     for at in range(ON_DISK + 3):
-        keep(f"b{at}", Projection(np.ones((1, 2), np.float32), "umap", "UMAP"))
+        store_cached(f"b{at}", Projection(np.ones((1, 2), np.float32), "umap", "UMAP"))
         os.utime(folder / f"b{at}.npz", (at, at))
-    keep("last", Projection(np.ones((1, 2), np.float32), "umap", "UMAP"))
+    store_cached("last", Projection(np.ones((1, 2), np.float32), "umap", "UMAP"))
     left = {path.stem for path in folder.iterdir()}
     assert len(left) == ON_DISK
     assert "last" in left

@@ -11,7 +11,7 @@ from verdicts import completed, finding, table
 
 from skytells_nb.errors import InputError
 from skytells_nb.plots import safety_by, summary
-from skytells_nb.plots.safety_charts.flag_rates import wilson
+from skytells_nb.plots.safety_charts.flag_rates import wilson_interval
 
 LOW, SAFE, UNKNOWN = [finding(severity="low")], [finding(severity="safe")], [finding(checked=False)]
 
@@ -32,7 +32,7 @@ def test_groups_stand_by_their_rate_with_wilsons_interval() -> None:
     assert rates(figure) == {0: 0.5, 1: pytest.approx(1 / 3)}
     assert [text for text in said(figure) if text in ("a", "b")] == ["b", "a"]
     (points,) = figure.data
-    low, high = wilson(1, 2)
+    low, high = wilson_interval(1, 2)
     assert points.x[0] - points.error_x.arrayminus[0] == pytest.approx(float(low))
     assert points.x[0] + points.error_x.array[0] == pytest.approx(float(high))
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skytells_nb.errors import InputError
-from skytells_nb.plots.safety_charts.flag_rates import compared, percent, wilson
+from skytells_nb.plots.safety_charts.flag_rates import compared, percent, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -18,27 +18,27 @@ from skytells_nb.plots.safety_charts.flag_rates import compared, percent, wilson
 )
 def test_intervals_are_those_of_the_literature(hits: int, rows: int, low: float, high: float) -> None:
     """To the four digits that are published."""
-    assert [round(float(end), 4) for end in wilson(hits, rows)] == [low, high]
+    assert [round(float(end), 4) for end in wilson_interval(hits, rows)] == [low, high]
 
 
 @given(st.integers(0, 10**6), st.integers(1, 10**6), st.floats(0.5, 0.999))
 def test_the_rate_lies_in_its_interval(hits: int, rows: int, confidence: float) -> None:
     """And the interval between 0 and 1."""
     hits = min(hits, rows)
-    low, high = wilson(hits, rows, confidence)
+    low, high = wilson_interval(hits, rows, confidence)
     assert 0 <= low <= hits / rows <= high <= 1
 
 
 @given(st.integers(1, 50), st.integers(2, 100))
 def test_more_rows_make_a_narrower_interval(hits: int, times: int) -> None:
     """At the same rate."""
-    few, many = wilson(hits, 50), wilson(hits * times, 50 * times)
+    few, many = wilson_interval(hits, 50), wilson_interval(hits * times, 50 * times)
     assert many[1] - many[0] < few[1] - few[0]
 
 
 def test_no_rows_allow_every_rate() -> None:
     """Nothing is known of them."""
-    assert [float(end) for end in wilson(0, 0)] == [0.0, 1.0]
+    assert [float(end) for end in wilson_interval(0, 0)] == [0.0, 1.0]
 
 
 def test_a_group_is_named_different_only_where_it_is() -> None:
@@ -61,7 +61,7 @@ def test_groups_that_differ_by_chance_alone_are_hardly_ever_named() -> None:
 def test_a_confidence_lies_between_0_and_1(confidence: float) -> None:
     """Percent are refused."""
     with pytest.raises(InputError, match="between 0 and 1"):
-        wilson(1, 2, confidence)
+        wilson_interval(1, 2, confidence)
 
 
 @pytest.mark.parametrize(

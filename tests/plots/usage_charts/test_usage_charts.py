@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from served import connected, served
 
-from skytells_nb.engine.report import Course, Report
+from skytells_nb.engine.report import Report, Timeline
 from skytells_nb.errors import InputError
 from skytells_nb.plots import latency, rate, summary, usage
 from skytells_nb.plots.usage_charts.latency import _histograms
-from skytells_nb.plots.usage_charts.records import by_model, read_usage
+from skytells_nb.plots.usage_charts.records import group_by_model, read_usage
 
 
 def report(model: str = "m", **figures: Any) -> Report:
@@ -30,8 +30,8 @@ def bars(figure: go.Figure) -> dict[str, list[float]]:
     return {trace.name: list(trace.x) for trace in figure.data}
 
 
-def course(latencies: list[float], refused: int = 0, permitted: float = math.inf) -> Course:
-    made = Course()
+def course(latencies: list[float], refused: int = 0, permitted: float = math.inf) -> Timeline:
+    made = Timeline()
     for at, seconds in enumerate(latencies):
         made.answer(float(at), seconds, permitted)
     for _ in range(refused):
@@ -102,10 +102,10 @@ figures = st.builds(
 @given(st.lists(figures, max_size=8))
 def test_nothing_is_lost_between_the_models(reports: list[Report]) -> None:
     """What all lines have is what all reports have, and plain dicts say the same."""
-    lines = by_model(read_usage(reports))
+    lines = group_by_model(read_usage(reports))
     for name in ("requests", "tokens_in", "tokens_out", "cached", "sent"):
         assert sum(getattr(line, name) for line in lines) == sum(getattr(r, name) for r in reports)
-    assert lines == by_model(read_usage([r.to_dict() for r in reports]))
+    assert lines == group_by_model(read_usage([r.to_dict() for r in reports]))
     unknown = {r.model for r in reports if r.cost is None and r.requests}
     assert {line.model for line in lines if line.cost is None} == unknown
 
@@ -160,7 +160,7 @@ def test_names_of_models_are_not_trusted() -> None:
 @given(st.lists(st.floats(0.002, 500), min_size=1, max_size=50), st.sampled_from([50, 95, 99]))
 def test_a_percentile_is_right_within_nine_percent(latencies: list[float], percent: int) -> None:
     """Against the latencies themselves, which are not kept."""
-    made = Course()
+    made = Timeline()
     for seconds in latencies:
         made.answer(0.0, seconds, math.inf)
     (histogram,) = _histograms(read_usage(report(course=made)).calls)
@@ -190,7 +190,7 @@ def test_the_rate_stands_against_the_limit() -> None:
 
 def test_without_a_known_limit_there_is_no_line() -> None:
     """And of several reports the last with requests is drawn."""
-    figure = rate([report(course=course([0.1] * 3)), report(course=Course())])
+    figure = rate([report(course=course([0.1] * 3)), report(course=Timeline())])
     assert [trace.name for trace in figure.data] == ["answered"]
     assert "3 requests answered and 0 refused in 3 s, at most 1 a second; no limit was known" in summary(figure)
 

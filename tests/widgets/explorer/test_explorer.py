@@ -32,7 +32,7 @@ from skytells_nb.widgets.explorer.coloring import coloring
 from skytells_nb.widgets.explorer.explorer import Explorer
 from skytells_nb.widgets.explorer.rows import Rows
 from skytells_nb.widgets.explorer.snapshot import HEIGHT, WIDTH
-from skytells_nb.widgets.explorer.sync import Linked
+from skytells_nb.widgets.explorer.sync import LinkedViews
 
 TEXTS = ["a red cat", "a blue cat", "a tax form", "form of tax", "red red paint", "the sea"]
 
@@ -455,7 +455,9 @@ METHODS = ("ask", "name", "search", "select_shown", "figure", "freeze", "close")
 
 def test_every_public_method_is_known_to_the_examples() -> None:
     """One that is added must bring an example."""
-    own = {key for kind in (Explorer, Linked) for key, value in vars(kind).items() if isinstance(value, FunctionType)}
+    own = {
+        key for kind in (Explorer, LinkedViews) for key, value in vars(kind).items() if isinstance(value, FunctionType)
+    }
     assert {key for key in own if not key.startswith("_")} == set(METHODS)
 
 
