@@ -3,6 +3,9 @@
 #   make lab      open the notebooks in JupyterLab
 #   make test     every test
 #   make check    lint, types, contracts, docstrings
+#   make coverage     the tests with coverage, and whether it is above its floor
+#   make test-lowest  a quick part of the tests with the lowest declared versions
+#   make docs         the examples in docstrings, docs and the read-me
 #   make mutants  change the package in N places, drawn by SEED, and see whether the tests notice; an hour for N=40
 #   make bench    measure against the peers, half an hour; QUICK=1 under three minutes, beside one of them
 #   make clean    remove what the verbs made
@@ -13,7 +16,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test check mutants bench clean
+.PHONY: help demo lab test test-lowest coverage docs check mutants bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -34,6 +37,27 @@ test: $(VENV)/.dev
 	@$(models)
 	$(BIN)/python -m pytest
 
+# Import times say nothing while coverage watches the children; browsers are driven by `make test` alone.
+coverage: $(VENV)/.dev
+	@$(models)
+	@$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -m "not browser" -k "not costs_little"
+	@$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered
+
+# What depends on the versions of others most: frames, files, figures, cells, the client. Left out: engine, cache, transport and
+# the local models, which stand on the standard library and numpy; kernels and browsers.
+LOWEST := .venv-lowest
+test-lowest: $(LOWEST)/.installed
+	$(LOWEST)/bin/python -m pytest -q -m "not slow and not browser" tests/test_columns.py tests/test_files.py tests/test_config.py \
+	  tests/accessor/test_frame.py tests/accessor/structured/test_columns.py tests/accessor/test_parquet.py \
+	  tests/accessor/methods/test_search.py tests/plots/test_plots.py tests/plots/safety_charts/test_heatmap.py \
+	  tests/magics/test_load.py tests/magics/test_chat_magic.py tests/client/test_chat.py tests/client/test_embeddings.py
+
+docs: $(VENV)/.dev
+	@$(models)
+	$(BIN)/python -m pytest -q tests/test_readme.py tests/test_files.py tests/accessor/test_documented.py
+
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -41,6 +65,7 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 	$(BIN)/codespell *.md docs benchmarks/README.md notebooks/*.ipynb binder
 	$(BIN)/python -m pytest --quiet tests/test_docstrings.py -k sections
+	@$(page_types)
 
 mutants: $(VENV)/.dev
 	@$(models)
@@ -60,8 +85,8 @@ bench: $(VENV)/.dev
 	$(if $(QUICK),,$(BIN)/python -m benchmarks.paint)
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	rm -rf benchmarks/.venvs benchmarks/.scratch
+	rm -rf $(VENV) $(LOWEST) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf benchmarks/.venvs benchmarks/.scratch tests/page/node_modules
 	find skytells_nb tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp for each set of packages: newer than pyproject.toml means that there is nothing to do.
@@ -80,6 +105,12 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/.pip
 	@$(PIP) install --editable '.[all,keyring]' --group dev
 	@touch $@
 
+$(LOWEST)/.installed: pyproject.toml | $(VENV)/.dev
+	@echo "Installing the lowest declared versions (once)"
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LOWEST)
+	@$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --editable '.[all,keyring]' --group test
+	@touch $@
+
 # `pip install --group` came with pip 25.1.
 $(VENV)/.pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -96,4 +127,15 @@ define models
 [ -e $(VENV)/.models ] || { \
   if $(BIN)/python -m skytells_nb local install; then touch $(VENV)/.models; \
   else echo "The chat model could not be fetched: the local Skytells embeds and moderates, but does not chat."; fi; }
+endef
+
+# The page scripts' types, by TypeScript in versions that the lock file pins. CI must have npm, another machine may.
+PAGE := tests/page
+define page_types
+if command -v npm >/dev/null; then \
+  { [ $(PAGE)/node_modules/.installed -nt $(PAGE)/package-lock.json ] || \
+    { npm --prefix $(PAGE) ci --no-audit --no-fund --loglevel=error && touch $(PAGE)/node_modules/.installed; }; } && \
+  npm --prefix $(PAGE) run --silent check && echo "Page scripts: no type errors"; \
+elif [ "$$CI" = true ]; then echo "npm is not installed, so the page scripts' types were not checked"; exit 1; \
+else echo "Skipped the page scripts' types: npm is not installed (Debian: apt-get install npm)"; fi
 endef

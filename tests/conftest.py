@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from skytells_nb.local.server import LocalServer
     from skytells_nb.session import Session
 
+# How long an example takes says nothing where every core has something else to do as well.
+settings.register_profile("shared", parent=settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
+
 CI = os.environ.get("CI", "").lower() in ("1", "true")
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 MOST_WORKERS = 4

@@ -66,7 +66,7 @@ def outcome(column: pd.Series[Any], way: str, path: Path) -> str:
         return "raises"
     try:
         pd.testing.assert_series_equal(found, column.rename("x"))
-    except AssertionError:
+    except (AssertionError, ValueError):  # pandas 2 raises ValueError where a text meets an array
         return f"{found.dtype}"
     return "same"
 
@@ -77,10 +77,17 @@ def table() -> dict[str, dict[str, str]]:
     return {row[0]: dict(zip(head[2:], row[2:], strict=True)) for row in rows}
 
 
+def expected(kind: str, way: str) -> str:
+    """The page is about pandas 3, and says what differs before it: text from a CSV file is ``object`` there."""
+    found = table()[kind][way]
+    from_text = way == "`read_csv`" and (found == "str" or kind == "text")
+    return "object" if from_text and int(pd.__version__.partition(".")[0]) < 3 else found
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", COLUMNS)
 def test_a_column_becomes_what_the_page_says(kind: str, way: str, tmp_path: Path) -> None:
-    assert outcome(COLUMNS[kind], way, tmp_path / "file") == table()[kind][way]
+    assert outcome(COLUMNS[kind], way, tmp_path / "file") == expected(kind, way)
 
 
 def test_the_page_has_every_kind() -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+import skytells_nb
+
 ROOT = Path(__file__).parent.parent
 CI = os.environ.get("CI", "").lower() in ("1", "true")
 
@@ -140,3 +142,10 @@ def test_the_sdist_holds_what_the_wheel_is_built_from(built: Path) -> None:
         "pyproject.toml",
         ".gitignore",
     }
+
+
+def test_the_citation_names_this_version() -> None:
+    """A release that forgets it would be cited as the one before."""
+    lines = (ROOT / "CITATION.cff").read_text().splitlines()
+
+    assert f"version: {skytells_nb.__version__}" in lines

@@ -3,12 +3,17 @@
 
 const COPIED_MS = 1500;
 
-// Takes HTML that the kernel has sanitised. A link must not take the notebook's own page away.
+/**
+ * Takes HTML that the kernel has sanitised. A link must not take the notebook's own page away.
+ * @param {HTMLElement} node
+ * @param {string} html
+ */
 function fill(node, html) {
   node.innerHTML = html;
   for (const link of node.querySelectorAll("a")) link.target = "_blank";
 }
 
+/** @param {string} text */
 async function copy(text) {
   if (navigator.clipboard && window.isSecureContext) return navigator.clipboard.writeText(text);
   // Pages without TLS have no clipboard of their own.
@@ -21,6 +26,7 @@ async function copy(text) {
   if (!done) throw new Error("copying was refused");
 }
 
+/** @param {Turn} turn */
 function copyButton(turn) {
   const node = button("Copy", "copy", async () => {
     const copied = await copy(turn.text).then(() => true, () => false);
@@ -32,6 +38,7 @@ function copyButton(turn) {
   return node;
 }
 
+/** @param {Turn} turn */
 function turnElement(turn) {
   const node = element("article", "turn");
   node.dataset.role = turn.role;
@@ -65,14 +72,20 @@ function turnElement(turn) {
   return node;
 }
 
-// In JupyterLab the notebook's own model is at hand: it keeps the transcript where a reload made the page forget which
-// output a display id belongs to. Elsewhere, and where nothing changed, this does nothing.
+/**
+ * In JupyterLab the notebook's own model is at hand: it keeps the transcript where a reload made the page forget which
+ * output a display id belongs to. Elsewhere, and where nothing changed, this does nothing.
+ * @param {NotebookManager | undefined} manager
+ * @param {string} name
+ * @param {MimeBundle} data
+ */
 function keepSaved(manager, name, data) {
   const cells = manager?.context?.model?.cells;
   if (!cells) return;
   for (const cell of cells) {
     const outputs = cell.outputs;
-    for (let i = 0; i < (outputs?.length ?? 0); i++) {
+    if (!outputs) continue;
+    for (let i = 0; i < outputs.length; i++) {
       const output = outputs.get(i);
       const html = output.data?.["text/html"];
       if (typeof html === "string" && html.includes(name) && html !== data["text/html"]) output.setData({ data });
@@ -80,6 +93,7 @@ function keepSaved(manager, name, data) {
   }
 }
 
+/** @param {{model: Model<PanelTraits>, el: HTMLElement}} props */
 function render({ model, el }) {
   const name = model.get("saved_class").replace(/[^\w-]/g, "");
   const root = element("section", "panel");
@@ -125,15 +139,21 @@ function render({ model, el }) {
   root.append(hide, bar, systemBox, log, composer, status);
   el.append(root);
 
+  /** @type {string[]} */
   const keys = [];
+  /** @type {Map<string, HTMLElement>} */
   const parts = new Map();
+  /** @type {string | null} */
   let pending = null;
+  /** @type {string | null} */
   let asked = null;
 
+  /** @param {string} [text] */
   function say(text) {
     status.textContent = text || model.get("totals");
   }
 
+  /** @param {() => void} change */
   function following(change) {
     const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
     change();
@@ -212,14 +232,16 @@ function render({ model, el }) {
     input.focus();
   }
 
+  /** @param {PanelMessage} message */
   function received(message) {
     if (message.kind === "part") {
       following(() => {
+        const part = parts.get(message.id) ?? element("div");
         if (!parts.has(message.id)) {
-          parts.set(message.id, element("div"));
-          liveParts.append(parts.get(message.id));
+          parts.set(message.id, part);
+          liveParts.append(part);
         }
-        fill(parts.get(message.id), message.html);
+        fill(part, message.html);
       });
     } else if (message.kind === "accepted") {
       if (pending !== null && input.value === pending) input.value = "";
@@ -230,7 +252,7 @@ function render({ model, el }) {
       if (pending !== null) say(message.why);
       pending = null;
     } else if (message.kind === "saved") {
-      keepSaved(model.widget_manager, name, message.data);
+      keepSaved(/** @type {any} */ (model.widget_manager), name, message.data);
     }
   }
 
@@ -257,6 +279,7 @@ function render({ model, el }) {
     model.save_changes();
   });
 
+  /** @type {Record<string, (...values: any[]) => void>} */
   const handlers = {
     "change:turns": showTurns,
     "change:busy": showBusy,

@@ -5,6 +5,10 @@ const HOVER_MS = 60;
 const SEARCH_MS = 250;
 const TEXT_TYPES = { autocomplete: "off", spellcheck: "false" };
 
+/**
+ * @param {string} label
+ * @param {string} className
+ */
 function field(label, className) {
   const node = element("input", className);
   node.placeholder = label;
@@ -13,27 +17,43 @@ function field(label, className) {
   return node;
 }
 
+/** @param {number} number */
 function counted(number) {
   return number.toLocaleString("en");
 }
 
-// #rrggbb as the pixels of an image hold it.
+/**
+ * #rrggbb as the pixels of an image hold it.
+ * @param {string} color
+ */
 function ink(color) {
   const value = parseInt(color.slice(1), 16);
   return ((value & 255) << 16) | (value & 0xff00) | (value >> 16);
 }
 
+/**
+ * The numbers in a buffer, copied: its start need not be a multiple of their size.
+ * @template Numbers
+ * @param {DataView} view
+ * @param {new (buffer: ArrayBuffer) => Numbers} kind
+ */
 function bytes(view, kind) {
   const copy = view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength);
-  return new kind(copy);
+  return new kind(/** @type {ArrayBuffer} */ (copy));
 }
 
-// In JupyterLab the notebook's own model is at hand: it keeps the saved form where a reload made the page forget which
-// output a display id belongs to. The picture is the output before the table. Elsewhere this does nothing.
+/**
+ * In JupyterLab the notebook's own model is at hand: it keeps the saved form where a reload made the page forget which
+ * output a display id belongs to. The picture is the output before the table. Elsewhere this does nothing.
+ * @param {NotebookManager | undefined} manager
+ * @param {string} name
+ * @param {SavedExplorer} saved
+ */
 function keepSaved(manager, name, { picture, table }) {
   for (const cell of manager?.context?.model?.cells ?? []) {
     const outputs = cell.outputs;
-    for (let i = 0; i < (outputs?.length ?? 0); i++) {
+    if (!outputs) continue;
+    for (let i = 0; i < outputs.length; i++) {
       const html = outputs.get(i).data?.["text/html"];
       if (typeof html !== "string" || !html.includes(name) || html === table["text/html"]) continue;
       outputs.get(i).setData({ data: table });
@@ -42,6 +62,7 @@ function keepSaved(manager, name, { picture, table }) {
   }
 }
 
+/** @param {{model: Model<ExplorerTraits>, el: HTMLElement}} props */
 function render({ model, el }) {
   const name = model.get("saved_class").replace(/[^\w-]/g, "");
   const root = element("section", "explorer");
@@ -104,16 +125,23 @@ function render({ model, el }) {
   root.append(hide, head, asking, place, legend, caption, doing, frame, pager, status);
   el.append(root);
 
+  /** @type {{selected: Uint32Array, lit: Uint32Array, matching: Uint32Array | null}} */
   let marks = { selected: new Uint32Array(0), lit: new Uint32Array(0), matching: null };
+  /** @type {Point} */
   let wanted = NOTHING;
   let waiting = 0;
   let typing = 0;
   let asked = false;
 
+  /** @param {Iterable<Point>} points */
   function send(points) {
     model.send({ kind: "select" }, undefined, [Uint32Array.from(points).buffer]);
   }
 
+  /**
+   * @param {Uint32Array} points
+   * @param {boolean} adding
+   */
   function select(points, adding) {
     if (!adding) return send(points);
     const have = new Set(marks.selected);
@@ -123,6 +151,11 @@ function render({ model, el }) {
     send(have);
   }
 
+  /**
+   * @param {Point} point
+   * @param {number} x
+   * @param {number} y
+   */
   function hover(point, x, y) {
     tip.hidden = true;
     wanted = point;
@@ -134,12 +167,14 @@ function render({ model, el }) {
     waiting = setTimeout(() => model.send({ kind: "hover", point }), HOVER_MS);
   }
 
+  /** @param {Point} point */
   function mark(point) {
-    for (const line of table.querySelectorAll("tbody tr")) {
+    for (const line of /** @type {NodeListOf<HTMLElement>} */ (table.querySelectorAll("tbody tr"))) {
       line.dataset.hovered = String(Number(line.dataset.point) === point);
     }
   }
 
+  /** @param {HoveredRow} hovered */
   function showTip({ point, columns, row }) {
     if (point !== wanted || map.drag) return;
     tip.replaceChildren(
@@ -167,6 +202,10 @@ function render({ model, el }) {
     map.redraw();
   }
 
+  /**
+   * @param {boolean} filtered
+   * @param {DataView[]} buffers
+   */
   function showMarks(filtered, buffers) {
     const [selected, lit, matching] = buffers.map((buffer) => bytes(buffer, Uint32Array));
     marks = { selected, lit, matching: filtered ? matching : null };
@@ -178,7 +217,7 @@ function render({ model, el }) {
   }
 
   function showLegend() {
-    const { kind, entries = [], low, high } = model.get("legend");
+    const { kind, entries = [], low = "", high = "" } = model.get("legend");
     const hidden = new Set(model.get("hidden"));
     legend.replaceChildren();
     if (kind === "numbers") {
@@ -198,6 +237,7 @@ function render({ model, el }) {
     levels();
   }
 
+  /** @param {number} code */
   function toggle(code) {
     const hidden = model.get("hidden");
     model.set("hidden", hidden.includes(code) ? hidden.filter((other) => other !== code) : [...hidden, code]);
@@ -205,7 +245,7 @@ function render({ model, el }) {
   }
 
   function showTable() {
-    const { columns = [], rows = [], what: words, total, page, pages } = model.get("table");
+    const { columns = [], rows = [], what: words = "", total = 0, page = 0, pages = 0 } = model.get("table");
     const line = element("tr");
     line.append(...columns.map((column) => Object.assign(element("th", "", column), { scope: "col" })));
     const top = element("thead");
@@ -235,11 +275,13 @@ function render({ model, el }) {
     on.disabled = page + 1 >= pages;
   }
 
+  /** @param {Point} point */
   function ring(point) {
     map.hover = point;
     map.paintOver();
   }
 
+  /** @param {number} by */
   function turn(by) {
     model.set("page", model.get("page") + by);
     model.save_changes();
@@ -276,6 +318,7 @@ function render({ model, el }) {
     if (asked && !busy) submit();
   }
 
+  /** @param {string} mode */
   function setMode(mode) {
     map.mode = mode;
     place.dataset.mode = mode;
@@ -290,6 +333,10 @@ function render({ model, el }) {
     model.send({ kind: "ask", text: question.value });
   }
 
+  /**
+   * @param {ExplorerMessage} message
+   * @param {DataView[]} buffers
+   */
   function received(message, buffers) {
     if (message.kind === "points") {
       map.points = bytes(buffers[0], Uint16Array);
@@ -300,7 +347,7 @@ function render({ model, el }) {
       levels();
     } else if (message.kind === "marks") showMarks(message.filtered, buffers);
     else if (message.kind === "hovered") showTip(message);
-    else if (message.kind === "saved") keepSaved(model.widget_manager, name, message);
+    else if (message.kind === "saved") keepSaved(/** @type {any} */ (model.widget_manager), name, message);
   }
 
   root.addEventListener("keydown", (event) => {
@@ -339,6 +386,7 @@ function render({ model, el }) {
   const showSearch = () => {
     if (document.activeElement !== search) search.value = model.get("search");
   };
+  /** @type {Record<string, (...values: any[]) => void>} */
   const handlers = {
     "change:table": showTable,
     "change:legend": showLegend,

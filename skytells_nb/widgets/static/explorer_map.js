@@ -7,8 +7,23 @@ const CLICK_PX = 4;
 const REACH_PX = 6;
 const STEP_PX = 60;
 
+/**
+ * The corners of what is being drawn: of a box from its first and its last point.
+ * @param {Pick<Drag, "line" | "shape">} drag
+ * @returns {Pair[]}
+ */
+function outline({ line, shape }) {
+  if (!line || shape !== "box") return line ?? [];
+  const [left, top] = line[0];
+  const [right, bottom] = line[line.length - 1];
+  return [[left, top], [right, top], [right, bottom], [left, bottom]];
+}
+
 class PointMap {
-  // told: {selected(points, adding), hovered(point, x, y), cleared()}
+  /**
+   * @param {HTMLElement} node
+   * @param {MapEvents} told
+   */
   constructor(node, told) {
     this.node = node;
     this.told = told;
@@ -18,20 +33,32 @@ class PointMap {
     this.over.setAttribute("role", "img");
     node.append(this.canvas, this.over);
     this.raster = new Raster(this.canvas);
+    /** @type {Uint16Array} */
     this.points = new Uint16Array(0);
+    /** @type {Uint8Array} */
     this.codes = new Uint8Array(0);
+    /** @type {Uint8Array} */
     this.levels = new Uint8Array(0);
     this.inks = [0x808080];
+    /** @type {Group[]} */
     this.labels = [];
     this.mode = "pan";
     this.zoom = 1;
+    /** @type {Pair} */
     this.middle = [GRID / 2, GRID / 2];
+    /** @type {Point} */
     this.hover = NOTHING;
+    /** @type {Drag | null} */
     this.drag = null;
+    this.dense = 1;
+    /** @type {Pair} Zero until the map is laid out. */
+    this.size = [0, 0];
     this.frame = 0;
-    const heard = ["pointerdown", "pointermove", "pointerup", "pointercancel", "pointerleave", "wheel", "keydown"];
+    const heard = /** @type {const} */ ([
+      "pointerdown", "pointermove", "pointerup", "pointercancel", "pointerleave", "wheel", "keydown",
+    ]);
     for (const kind of heard) {
-      this.over.addEventListener(kind, (event) => this[kind](event), { passive: false });
+      this.over.addEventListener(kind, (event) => this[kind](/** @type {any} */ (event)), { passive: false });
     }
     this.watch = new ResizeObserver(() => this.fit());
     this.watch.observe(node);
@@ -54,7 +81,10 @@ class PointMap {
     this.redraw();
   }
 
-  // Where a point of the grid lies, in pixels of the screen (dense) or of the page.
+  /**
+   * Where a point of the grid lies, in pixels of the screen (dense) or of the page.
+   * @returns {View}
+   */
   view(dense = 1) {
     const [width, height] = this.size;
     const scale = ((Math.min(width, height) - 2 * MARGIN) / GRID) * this.zoom * dense;
@@ -65,6 +95,11 @@ class PointMap {
     };
   }
 
+  /**
+   * @param {number} x
+   * @param {number} y
+   * @returns {Pair}
+   */
   onGrid(x, y) {
     const view = this.view();
     return [(x - view.x) / view.scale, (y - view.y) / view.scale];
@@ -82,14 +117,14 @@ class PointMap {
 
   paint() {
     this.frame = 0;
-    if (!this.size) return;
+    if (!this.size[0]) return;
     const view = this.view(this.dense);
     this.raster.draw({ ...this, view, radius: this.radius() });
     this.paintOver();
   }
 
   paintOver() {
-    const context = this.over.getContext("2d");
+    const context = context2d(this.over);
     const style = getComputedStyle(this.node);
     const view = this.view();
     context.setTransform(this.dense, 0, 0, this.dense, 0, 0);
@@ -107,6 +142,7 @@ class PointMap {
     context.textAlign = "center";
     for (const { name, place } of this.labels) {
       if (!place) continue;
+      /** @type {Pair} */
       const at = [view.x + view.scale * place[0], view.y + view.scale * place[1]];
       context.strokeStyle = style.getPropertyValue("--sky-ground") || "transparent";
       context.lineWidth = 4;
@@ -118,7 +154,7 @@ class PointMap {
       context.lineWidth = 1.5;
       context.setLineDash([5, 4]);
       context.beginPath();
-      for (const at of this.outline()) context.lineTo(...at);
+      for (const at of outline(this.drag)) context.lineTo(...at);
       context.closePath();
       context.stroke();
       context.globalAlpha = 0.08;
@@ -128,18 +164,13 @@ class PointMap {
     }
   }
 
-  outline() {
-    const { line, shape } = this.drag;
-    if (shape !== "box") return line;
-    const [[left, top], [right, bottom]] = [line[0], line.at(-1)];
-    return [[left, top], [right, top], [right, bottom], [left, bottom]];
-  }
-
+  /** @param {Pair} at */
   pointHere([x, y]) {
     const reach = Math.max(REACH_PX * this.dense, this.radius());
     return this.raster.pointAt(x * this.dense, y * this.dense, Math.round(reach));
   }
 
+  /** @param {Point} point */
   setHover(point, x = 0, y = 0) {
     if (point === this.hover) return;
     this.hover = point;
@@ -147,14 +178,23 @@ class PointMap {
     if (!this.frame) this.paintOver();
   }
 
+  /**
+   * @param {number} factor
+   * @param {number} x
+   * @param {number} y
+   */
   zoomAt(factor, x, y) {
     const before = this.onGrid(x, y);
     this.zoom = Math.min(MOST_ZOOM, Math.max(0.5, this.zoom * factor));
     const after = this.onGrid(x, y);
-    this.middle = this.middle.map((value, axis) => value + before[axis] - after[axis]);
+    this.middle = [this.middle[0] + before[0] - after[0], this.middle[1] + before[1] - after[1]];
     this.redraw();
   }
 
+  /**
+   * @param {number} right
+   * @param {number} down
+   */
   move(right, down) {
     const { scale } = this.view();
     this.middle = [this.middle[0] - right / scale, this.middle[1] - down / scale];
@@ -167,16 +207,20 @@ class PointMap {
     this.redraw();
   }
 
+  /** @param {PointerEvent} event */
   pointerdown(event) {
     if (event.button !== 0) return;
     this.over.focus({ preventScroll: true });
     this.over.setPointerCapture(event.pointerId);
+    /** @type {Pair} */
     const at = [event.offsetX, event.offsetY];
     const shape = event.shiftKey && this.mode === "pan" ? "lasso" : this.mode;
     this.drag = { shape, from: at, last: at, far: false, line: null };
   }
 
+  /** @param {PointerEvent} event */
   pointermove(event) {
+    /** @type {Pair} */
     const at = [event.offsetX, event.offsetY];
     const drag = this.drag;
     if (!drag) return this.setHover(this.pointHere(at), ...at);
@@ -192,12 +236,13 @@ class PointMap {
     drag.last = at;
   }
 
+  /** @param {PointerEvent} event */
   pointerup(event) {
     const drag = this.drag;
     if (!drag) return;
     const adding = event.ctrlKey || event.metaKey;
     if (drag.line) {
-      const corners = this.outline().map((at) => this.onGrid(...at));
+      const corners = outline(drag).map((at) => this.onGrid(...at));
       this.told.selected(within(this.points, this.levels, corners), adding);
     } else if (!drag.far) {
       const point = this.pointHere(drag.from);
@@ -217,7 +262,10 @@ class PointMap {
     if (!this.drag) this.setHover(NOTHING);
   }
 
-  // A page that is being scrolled is not caught: the wheel zooms once the map has been clicked, or with Ctrl.
+  /**
+   * A page that is being scrolled is not caught: the wheel zooms once the map has been clicked, or with Ctrl.
+   * @param {WheelEvent} event
+   */
   wheel(event) {
     if (document.activeElement !== this.over && !event.ctrlKey && !event.metaKey) return;
     event.preventDefault();
@@ -225,8 +273,10 @@ class PointMap {
     this.zoomAt(Math.exp(-event.deltaY * lines * 0.002), event.offsetX, event.offsetY);
   }
 
+  /** @param {KeyboardEvent} event */
   keydown(event) {
     const [width, height] = this.size;
+    /** @type {Record<string, () => void>} */
     const acts = {
       ArrowLeft: () => this.move(STEP_PX, 0),
       ArrowRight: () => this.move(-STEP_PX, 0),

@@ -12,7 +12,12 @@ const SOFT_UP_TO = 20000;
 // Coprime to every count of points: in the order of the rows the last category would lie on top of all others.
 const STRIDE = 2654435761;
 
-// A disc as offsets into an image of this width, with how much of each pixel it covers (0 to 255).
+/**
+ * A disc as offsets into an image of this width, with how much of each pixel it covers (0 to 255).
+ * @param {number} radius
+ * @param {number} width
+ * @returns {Disc}
+ */
 function disc(radius, width, { alpha = 1, soft = true } = {}) {
   const reach = Math.ceil(radius);
   const offsets = [];
@@ -27,11 +32,23 @@ function disc(radius, width, { alpha = 1, soft = true } = {}) {
   return { reach, offsets: Int32Array.from(offsets), covers: Uint8Array.from(covers) };
 }
 
-// Pale points come first, so nothing lies below them that they could change; dense ones have no soft edge.
+/**
+ * Pale points come first, so nothing lies below them that they could change; dense ones have no soft edge.
+ * @param {Uint32Array} pixels
+ * @param {number} at
+ * @param {Disc} disc
+ * @param {number} ink
+ */
 function cover(pixels, at, { offsets, covers }, ink) {
   for (let s = 0; s < offsets.length; s++) pixels[at + offsets[s]] = (covers[s] << 24) | ink;
 }
 
+/**
+ * @param {Uint32Array} pixels
+ * @param {number} at
+ * @param {Disc} disc
+ * @param {number} ink
+ */
 function blend(pixels, at, { offsets, covers }, ink) {
   for (let s = 0; s < offsets.length; s++) {
     const place = at + offsets[s];
@@ -49,13 +66,31 @@ function blend(pixels, at, { offsets, covers }, ink) {
   }
 }
 
+/** @param {HTMLCanvasElement} canvas */
+function context2d(canvas) {
+  const context = canvas.getContext("2d");
+  if (!context) throw new Error("this browser has no 2D canvas");
+  return context;
+}
+
 class Raster {
+  /** @param {HTMLCanvasElement} canvas */
   constructor(canvas) {
     this.canvas = canvas;
-    this.context = canvas.getContext("2d");
+    this.context = context2d(canvas);
     this.pad = 40;
+    this.width = 0;
+    this.height = 0;
+    /** @type {ImageData | null} Null until the first `resize`. */
+    this.image = null;
+    this.pixels = new Uint32Array(0);
+    this.shown = new Int32Array(0);
   }
 
+  /**
+   * @param {number} width
+   * @param {number} height
+   */
   resize(width, height) {
     this.canvas.width = width;
     this.canvas.height = height;
@@ -66,8 +101,9 @@ class Raster {
     this.shown = new Int32Array(this.pixels.length);
   }
 
-  // points: x and y in turn; levels: one of the four above for each point; inks: 0x00bbggrr for each code.
+  /** @param {Scene & {view: View, radius: number}} scene Its levels are the four above. */
   draw({ points, codes, levels, inks, view, radius }) {
+    if (!this.image) return;
     this.pixels.fill(0);
     this.shown.fill(NOTHING);
     const count = codes.length;
@@ -79,7 +115,7 @@ class Raster {
       [LIT]: disc(radius * 1.5 + 1, this.width),
     };
     const ring = disc(radius * 1.5 + 2.5, this.width);
-    for (const level of [DIM, PLAIN, LIT]) {
+    for (const level of /** @type {const} */ ([DIM, PLAIN, LIT])) {
       if (!levels.includes(level)) continue;
       const mark = marks[level];
       const edge = Math.min(this.pad, (level === LIT ? ring : mark).reach);
@@ -98,7 +134,13 @@ class Raster {
     this.context.putImageData(this.image, -this.pad, -this.pad);
   }
 
-  // The point whose middle is nearest to a pixel, NOTHING where there is none within reach.
+  /**
+   * The point whose middle is nearest to a pixel, NOTHING where there is none within reach.
+   * @param {number} x
+   * @param {number} y
+   * @param {number} reach
+   * @returns {Point}
+   */
   pointAt(x, y, reach) {
     let found = NOTHING;
     let least = Infinity;
@@ -116,8 +158,14 @@ class Raster {
   }
 }
 
-// Whether each point lies within a closed line of corners in the units of the points; hidden ones never do.
+/**
+ * The points that lie within a closed line of corners in the units of the points; hidden ones never do.
+ * @param {Uint16Array} points
+ * @param {Uint8Array} levels
+ * @param {Pair[]} corners
+ */
 function within(points, levels, corners) {
+  /** @type {Point[]} */
   const found = [];
   const xs = corners.map(([x]) => x);
   const ys = corners.map(([, y]) => y);

@@ -1,5 +1,11 @@
 // What the pages of all widgets are made of. Text is always set as text.
 
+/**
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
+ * @param {string} [className]
+ * @param {string} [text]
+ */
 function element(tag, className, text) {
   const node = document.createElement(tag);
   if (className) node.className = `skytells-${className}`;
@@ -7,6 +13,11 @@ function element(tag, className, text) {
   return node;
 }
 
+/**
+ * @param {string} text
+ * @param {string} className
+ * @param {(event: MouseEvent) => unknown} action
+ */
 function button(text, className, action) {
   const node = element("button", className, text);
   node.type = "button";

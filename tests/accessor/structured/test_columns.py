@@ -96,12 +96,13 @@ ANSWER = {
     **{"pet": {"kind": "dog", "name": "Rex"}, "tree": {"value": 1, "branches": [{"value": 2, "branches": []}]}},
 }
 LINE = pa.struct([("name", pa.string()), ("cost", pa.string()), ("due", pa.date32())])
+TEXT = pd.api.types.pandas_dtype("str" if int(pd.__version__.partition(".")[0]) >= 3 else "string")
 DTYPES = {
-    **{"text": pd.api.types.pandas_dtype("str"), "whole": "Int64", "part": "Float64", "is_so": "boolean"},
+    **{"text": TEXT, "whole": "Int64", "part": "Float64", "is_so": "boolean"},
     **{"day": "datetime64[us]", "moment": "datetime64[us]", "instant": "datetime64[us, UTC]"},
-    **{"span": "timedelta64[us]", "clock": pd.api.types.pandas_dtype("str"), "maybe": "Int64", "either": "Float64"},
+    **{"span": "timedelta64[us]", "clock": TEXT, "maybe": "Int64", "either": "Float64"},
     **{"mood": pd.CategoricalDtype(["glad", "sad"]), "rank": pd.CategoricalDtype([1, 2])},
-    **{"size": pd.CategoricalDtype(["s", "m", "l"]), "mixed": object, "key": pd.api.types.pandas_dtype("str")},
+    **{"size": pd.CategoricalDtype(["s", "m", "l"]), "mixed": object, "key": TEXT},
     **{"price": pd.ArrowDtype(pa.decimal128(8, 2)), "exact": object, "tags": pd.ArrowDtype(pa.list_(pa.string()))},
     **{"moods": pd.ArrowDtype(pa.list_(pa.string())), "pair": pd.ArrowDtype(pa.list_(pa.int64()))},
     **{"line": pd.ArrowDtype(LINE), "lines": pd.ArrowDtype(pa.list_(LINE))},

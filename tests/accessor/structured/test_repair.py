@@ -339,7 +339,8 @@ def test_dtypes_are_the_same_where_nothing_was_asked(tmp_path: Path, texts: Sequ
         out = frame.skytells.complete("{t}", flatten=True, **SETTINGS)
         assert not server.stats.records
     assert out["legs"].dtype == pd.Int64Dtype()
-    assert out["name"].dtype == pd.api.types.pandas_dtype("str")
+    text = "str" if int(pd.__version__.partition(".")[0]) >= 3 else "string"
+    assert out["name"].dtype == pd.api.types.pandas_dtype(text)
 
 
 def test_several_levels_of_columns_get_whole_names(tmp_path: Path) -> None:

@@ -1,0 +1,148 @@
+// The values that a kernel and its pages exchange. Only the type checker reads this file.
+
+type Model<Traits extends Record<string, any>> = import("@anywidget/types").AnyModel<Traits>;
+
+/** The form of an output that a notebook's file stores. */
+type MimeBundle = Record<string, string>;
+
+/** The part of JupyterLab's notebook model that a page uses; other front ends have none. */
+interface NotebookManager {
+  context?: { model?: { cells?: Iterable<{ outputs?: OutputList }> } };
+}
+
+interface OutputList {
+  length: number;
+  get(index: number): { data?: Record<string, unknown>; setData(value: { data: MimeBundle }): void };
+}
+
+/** One turn of a conversation; ``html`` is sanitized in the kernel. */
+interface Turn {
+  role: "user" | "assistant";
+  who: string;
+  text: string;
+  html: string;
+  ending: string;
+  facts: string;
+  badge: { kind: string; text: string };
+  problem: { name: string; message: string; advice: string } | null;
+}
+
+interface PanelTraits {
+  title: string;
+  turns: Turn[];
+  busy: boolean;
+  totals: string;
+  models: string[];
+  model: string;
+  system: string;
+  saved_class: string;
+}
+
+type PanelMessage =
+  | { kind: "part"; id: string; html: string }
+  | { kind: "accepted" }
+  | { kind: "refused"; why: string }
+  | { kind: "saved"; data: MimeBundle };
+
+/** A point's number, or ``NOTHING``. */
+type Point = number;
+type Pair = [x: number, y: number];
+
+interface TableRow {
+  point: Point;
+  cells: string[];
+}
+
+/** A page of the table; an empty object before the kernel has sent one. */
+interface TablePage {
+  columns?: string[];
+  rows?: TableRow[];
+  what?: string;
+  total?: number;
+  page?: number;
+  pages?: number;
+}
+
+interface Legend {
+  kind: "none" | "numbers" | "categories";
+  entries?: { code: number; color: string; name: string; count: number }[];
+  low?: string;
+  high?: string;
+}
+
+interface Group {
+  name: string;
+  count: number;
+  facts: string;
+  place: Pair | null;
+}
+
+interface ExplorerTraits {
+  title: string;
+  caption: string;
+  columns: { number: number; label: string }[];
+  color: number;
+  palette: string[];
+  legend: Legend;
+  hidden: number[];
+  question: string;
+  search: string;
+  searchable: boolean;
+  page: number;
+  table: TablePage;
+  groups: Group[];
+  busy: string;
+  status: string;
+  saved_class: string;
+}
+
+interface SavedExplorer {
+  picture: MimeBundle;
+  table: MimeBundle;
+}
+
+interface HoveredRow {
+  point: Point;
+  columns: string[];
+  row: TableRow;
+}
+
+type ExplorerMessage =
+  | { kind: "points" | "codes" }
+  | { kind: "marks"; filtered: boolean }
+  | ({ kind: "hovered" } & HoveredRow)
+  | ({ kind: "saved" } & SavedExplorer);
+
+/** The pixels that a mark covers: offsets from its center, and a coverage of 0 to 255 for each. */
+interface Disc {
+  reach: number;
+  offsets: Int32Array;
+  covers: Uint8Array;
+}
+
+/** The transform from grid units to pixels. */
+interface View extends Record<"scale" | "x" | "y", number> {}
+
+/** The content of a map: coordinates in turn (x, y), and for each point its category and level. */
+interface Scene {
+  points: Uint16Array;
+  codes: Uint8Array;
+  levels: Uint8Array;
+  /** A color as 0x00bbggrr for each code. */
+  inks: number[];
+}
+
+/** A pointer that is down: ``line`` is set once a box or a lasso is being drawn. */
+interface Drag {
+  shape: string;
+  from: Pair;
+  last: Pair;
+  far: boolean;
+  line: Pair[] | null;
+}
+
+interface MapEvents {
+  selected(points: Uint32Array, adding: boolean): void;
+  hovered(point: Point, x: number, y: number): void;
+  cleared(): void;
+}

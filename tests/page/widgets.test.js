@@ -1,0 +1,86 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+
+import { load, plain } from "./scripts.js";
+
+const { counted, ink, bytes, keepSaved } = load(["page.js", "explorer.js"], ["counted", "ink", "bytes", "keepSaved"]);
+const panel = load(["page.js", "chat_panel.js"], ["keepSaved"]);
+
+/** JupyterLab's model of a notebook whose cells have these outputs. */
+function notebook(...cells) {
+  const stored = cells.map((outputs) =>
+    outputs.map((data) => ({
+      data,
+      setData(value) {
+        this.data = value.data;
+      },
+    })),
+  );
+  const model = { cells: stored.map((outputs) => ({ outputs: { length: outputs.length, get: (i) => outputs[i] } })) };
+  return { manager: { context: { model } }, data: () => stored.map((outputs) => outputs.map((output) => output.data)) };
+}
+
+describe("values from the kernel", () => {
+  it("numbers are grouped by thousands", () => {
+    assert.equal(counted(1234567), "1,234,567");
+    assert.equal(counted(0), "0");
+  });
+
+  it("a color is stored with blue first", () => {
+    assert.equal(ink("#12ab9f"), 0x9fab12);
+    assert.equal(ink("#ff0000"), 0x0000ff);
+  });
+
+  it("numbers are read from any offset of a buffer", () => {
+    const packed = new Uint8Array(9);
+    new DataView(packed.buffer).setUint32(1, 7, true);
+    new DataView(packed.buffer).setUint32(5, 4294967295, true);
+    assert.deepEqual([...bytes(new DataView(packed.buffer, 1, 8), Uint32Array)], [7, 4294967295]);
+  });
+});
+
+describe("the saved form of an explorer", () => {
+  const saved = { picture: { "image/png": "new" }, table: { "text/html": "<p class=mine>new</p>" } };
+
+  it("replaces its table and the picture before it, and nothing else", () => {
+    const other = { "text/html": "<p class=other>" };
+    const { manager, data } = notebook([other], [{ "image/png": "old" }, { "text/html": "<p class=mine>old</p>" }]);
+    keepSaved(manager, "mine", saved);
+    assert.deepEqual(plain(data()), [[other], [saved.picture, saved.table]]);
+  });
+
+  it("takes an output that is no picture for none", () => {
+    const before = { "text/plain": "printed" };
+    const { manager, data } = notebook([before, { "text/html": "<p class=mine>old</p>" }]);
+    keepSaved(manager, "mine", saved);
+    assert.deepEqual(plain(data()), [[before, saved.table]]);
+  });
+
+  it("does nothing where there is no notebook model", () => {
+    assert.equal(keepSaved(undefined, "mine", saved), undefined);
+    assert.equal(keepSaved({ context: { model: { cells: [{}] } } }, "mine", saved), undefined);
+  });
+});
+
+describe("the saved form of a chat panel", () => {
+  const saved = { "text/html": "<div class=mine>new</div>", "text/plain": "new" };
+
+  it("replaces the output of its name, and nothing else", () => {
+    const other = { "text/html": "<div class=other>" };
+    const { manager, data } = notebook([other, { "text/html": "<div class=mine>old</div>" }, {}]);
+    panel.keepSaved(manager, "mine", saved);
+    assert.deepEqual(plain(data()), [[other, saved, {}]]);
+  });
+
+  it("writes nothing where nothing changed", () => {
+    const same = { "text/html": saved["text/html"] };
+    const { manager, data } = notebook([same]);
+    panel.keepSaved(manager, "mine", saved);
+    assert.deepEqual(data(), [[same]]);
+    assert.equal(data()[0][0], same);
+  });
+
+  it("does nothing where there is no notebook model", () => {
+    assert.equal(panel.keepSaved(undefined, "mine", saved), undefined);
+  });
+});

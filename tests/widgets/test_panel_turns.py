@@ -1,0 +1,109 @@
+"""The turns of a conversation: what is sent of them, what stands under them, and how they are written down."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skytells_nb.types.safety import Finding, Safety
+from skytells_nb.widgets.chat_panel.transcript import Transcript, badge, totals
+from skytells_nb.widgets.chat_panel.turns import Problem, Turn, messages, read_messages
+
+QUESTION = Turn("user", "Why\nso?")
+ANSWER = Turn(
+    "assistant", "For **this**.", model="gpt-5", finish_reason="stop", tokens_in=1200, tokens_out=5, cost=0.25
+)
+BROKEN = Turn("assistant", "Half an", model="gpt-5", problem=Problem("StreamError", "It broke.", "Send again."))
+TURNS = st.lists(st.builds(Turn, st.sampled_from(["user", "assistant"]), st.sampled_from(["", "a", "b"])), max_size=6)
+
+
+def test_a_transcript_has_every_turn_in_order_as_text_and_as_html() -> None:
+    made = Transcript("Chat", "Be brief.", (QUESTION, BROKEN, QUESTION, ANSWER))
+    assert made.text == repr(made)
+    assert made.text.split("\n\n") == [
+        "Chat",
+        "[System: Be brief.]",
+        "You:\nWhy\nso?",
+        "gpt-5:\nHalf an\nStreamError: It broke. Send again.",
+        "You:\nWhy\nso?",
+        "gpt-5:\nFor **this**.\n[1,200 tokens in, 5 out · $0.25]",
+    ]
+    html = made.html()
+    places = [
+        html.index(part) for part in ("Chat", "System: Be brief.", "Why<br>so?", "Half an", "It broke. Send again.")
+    ]
+    assert places == sorted(places)
+    assert "<p>Half an</p>" in html
+    assert "<p><strong>StreamError</strong>: It broke. Send again.</p>" in html
+    assert "<strong>this</strong>" in html
+    assert html.endswith("<p><small>1,200 tokens in, 5 out · $0.25</small></p></div>")
+
+
+def test_a_turn_without_a_text_has_no_line_for_it() -> None:
+    made = Transcript("Chat", "", (Turn("assistant", "", problem=Problem("Oh", "No.")),))
+    assert made.text == "Chat\n\nAssistant:\nOh: No."
+    assert "System" not in made.html()
+    assert Transcript("Chat", "", ()).text == "Chat\n\nNo turns yet."
+    assert "<p>No turns yet.</p>" in Transcript("Chat", "", ()).html()
+
+
+def test_the_name_of_a_transcript_is_a_class_and_hides_the_lost_panel() -> None:
+    bundle = Transcript("Chat", "", (QUESTION,)).bundle("mine")
+    assert bundle["text/html"].startswith('<div class="skytells-chat mine">')
+    assert "<style>" in bundle["text/html"]
+    assert ".mine)" in bundle["text/html"]
+    plain = Transcript("Chat", "", (QUESTION,)).bundle()
+    assert plain["text/html"].startswith('<div class="skytells-chat">')
+    assert "<style>" not in plain["text/html"]
+
+
+@settings(deadline=None)
+@given(TURNS, st.sampled_from(["", "Be brief."]))
+def test_a_question_is_sent_unless_an_empty_answer_follows_it(turns: list[Turn], system: str) -> None:
+    expected = [("system", system)] if system else []
+    for number, turn in enumerate(turns):
+        follower = turns[number + 1] if number + 1 < len(turns) else None
+        if turn.text and (turn.role == "assistant" or follower is None or follower.text):
+            expected.append((turn.role, turn.text))
+    sent = messages(turns, system)
+    assert [(message["role"], message["content"]) for message in sent] == expected
+    assert read_messages(sent) == (system or None, [Turn(role, text) for role, text in expected if role != "system"])  # type: ignore[arg-type]
+
+
+def test_a_conversation_without_turns_is_its_system_text_alone() -> None:
+    assert messages([]) == []
+    assert messages([], "Be brief.") == [{"role": "system", "content": "Be brief."}]
+
+
+def test_what_was_used_is_the_sum_and_a_cost_that_is_not_known_makes_it_a_least() -> None:
+    unknown = Turn("assistant", "b", finish_reason="stop", tokens_in=10, tokens_out=None)
+    assert totals([QUESTION, ANSWER, ANSWER]) == "2,400 tokens in, 10 out · $0.50"
+    assert totals([ANSWER, unknown]) == "at least 1,210 tokens in, 5 out · $0.25"
+    assert totals([QUESTION, Turn("assistant", "c")]) == ""
+    assert unknown.facts == "10 tokens in, 0 out · cost unknown"
+    assert Turn("assistant", "b", finish_reason="stop").facts == "tokens unknown"
+    assert Turn("assistant", "b", finish_reason="stop", problem=Problem("Oh", "No.")).facts == ""
+
+
+def found(severity: str | None, source: str = "completion", *, checked: bool = True) -> Safety:
+    return Safety((Finding(source, 0, "violence", severity, checked=checked),))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("safety", "reason", "kind"),
+    [
+        (None, "stop", ""),
+        (found("safe"), "stop", "safe"),
+        (found("low"), "stop", "low"),
+        (found("medium"), "stop", "medium"),
+        (found("high"), "stop", "high"),
+        (found("extreme"), "stop", "medium"),
+        (found("safe", checked=False), "stop", "unchecked"),
+        (found("safe", "prompt"), "stop", "unchecked"),
+        (Safety(), "stop", "unchecked"),
+        (Safety(blocked=True), "stop", "filtered"),
+    ],
+)
+def test_the_kind_of_a_verdict(safety: Safety | None, reason: str, kind: str) -> None:
+    assert badge(Turn("assistant", "a", finish_reason=reason, safety=safety))[0] == kind
