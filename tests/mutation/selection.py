@@ -22,19 +22,22 @@ def tests_for(root: Path, path: str) -> list[str]:
     importing = [file for file in everywhere if name in _imports(file)]
     named = [file for file in near if stem.strip("_") in file.stem]
     # Tests of the command line, of documents and of packages import no module: they are the last resort.
-    mirrored = (
-        sorted(near, key=lambda file: -file.read_text("utf-8").count(stem.strip("_s"))) if folder != tests else []
-    )
+    mirrored = sorted(near, key=lambda file: -_text(file).count(stem.strip("_s"))) if folder != tests else []
     users = [file for file in everywhere if any(one.startswith(f"{name}.") for one in _imports(file))]
     order = [*named, *importing, *mirrored, *users] or near
     return [file.relative_to(root).as_posix() for file in dict.fromkeys(order)]
 
 
 @cache
+def _text(file: Path) -> str:
+    return file.read_text("utf-8")
+
+
+@cache
 def _imports(file: Path) -> frozenset[str]:
     """Modules that a file imports, and ``from`` each module the names in it, dotted."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+    for node in ast.walk(ast.parse(_text(file))):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:

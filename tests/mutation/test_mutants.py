@@ -42,8 +42,8 @@ def test_a_mutant_is_one_change_that_compiles(tmp_path: Path) -> None:
 
 
 def test_a_seed_gives_the_same_mutants_again_and_another_seed_others() -> None:
-    one, again, other = (sample(ROOT, PACKAGE, seed, 6) for seed in (1, 1, 2))
-    assert len(one) == 6
+    one, again, other = (sample(ROOT, PACKAGE, seed, 2) for seed in (1, 1, 2))
+    assert len(one) == 2
     assert one == again
     assert one != other
 

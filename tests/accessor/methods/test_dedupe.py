@@ -91,6 +91,18 @@ def test_screening_finds_the_same_groups(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(set(plain.representative)) <= 4200 * 3 // 4
 
 
+def test_more_candidates_than_are_looked_at_at_once_are_all_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Vectors without a main direction: the short form rules few pairs out; the last third are nearly the first."""
+    matrix = np.random.default_rng(1).standard_normal((4200, 160)).astype(np.float32)
+    matrix[2800:] = matrix[:1400] + 0.3 * matrix[1400:2800]
+    matrix = unit_vectors(matrix)
+    monkeypatch.setattr(duplicates, "MOST_CANDIDATES", 1.0)
+    assert truncated_upper_bound(matrix, 0.6) is not None
+    screened = near_duplicates(matrix, 0.6)
+    np.testing.assert_array_equal(screened.representative[2800:], np.arange(1400))
+    np.testing.assert_allclose(screened.score[2800:], (matrix[2800:] * matrix[:1400]).sum(axis=1), atol=1e-5)
+
+
 def test_vectors_without_a_main_direction_are_not_screened() -> None:
     noise = np.random.default_rng(1).standard_normal((4200, 160)).astype(np.float32)
     assert truncated_upper_bound(unit_vectors(noise), 0.3) is None

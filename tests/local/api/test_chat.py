@@ -9,7 +9,9 @@ from typing import Any
 import httpx
 import pytest
 from local_fakes import EchoGenerator, EchoPiece, NoGenerator, client_of, events, fake_server, send_raw, talk
+from served import settled
 
+from skytells_nb.local import LocalServer
 from skytells_nb.types.chat import ChatCompletion, ChatCompletionChunk
 
 CATEGORIES = {"hate", "self_harm", "sexual", "violence"}
@@ -253,3 +255,13 @@ def test_several_chats_answer_at_once() -> None:
         assert client.post("/embeddings", json={"model": "text-embedding-3-small", "input": "x"}).status_code == 200
         hold.set()
         assert list(lines)[-2] == "data: [DONE]"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_came_whole_counts_as_answered(client: httpx.Client, server: LocalServer, stream: bool) -> None:
+    before = settled(server, "chat")
+    requests, answered = before.requests, before.answered
+    assert client.post("/chat/completions", json=talk("one two", stream=stream)).status_code == 200
+    assert client.post("/chat/completions", json=talk("one two", stream=stream, n=-1)).status_code == 400
+    after = settled(server, "chat")
+    assert (after.requests - requests, after.answered - answered) == (2, 1)

@@ -188,6 +188,19 @@ def test_the_rate_stands_against_the_limit() -> None:
     assert "25 requests per 5 s" in next(a.text for a in figure.layout.annotations if a.name == "caption")
 
 
+def test_a_limit_that_changes_is_drawn_in_steps_and_told_as_it_was_last() -> None:
+    """A second in which no limit was told keeps the one before."""
+    permitted = [None, 5.0, None, 9.0, 2.0, None]
+    told = {"stretch": 0.5, "answered": [1, 2, 0, 3, 1, 0], "refused": [0, 0, 0, 0, 1, 0], "permitted": permitted}
+    figure = rate({"operation": "embed", "model": "m", "tokens_in": 1, "tokens_out": 0, "course": told})
+    (line,) = [trace for trace in figure.data if trace.name == "limit of the account"]
+    assert [None if value != value else value for value in line.y] == [None, 5.0, 5.0, 9.0, 2.0, 2.0, 2.0]
+    assert list(line.x) == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
+    assert summary(figure) == (
+        "Rate of embed with m: 7 requests answered and 1 refused in 3 s, at most 6 a second; the limit: 2 a second."
+    )
+
+
 def test_without_a_known_limit_there_is_no_line() -> None:
     """And of several reports the last with requests is drawn."""
     figure = rate([report(course=course([0.1] * 3)), report(course=Timeline())])
