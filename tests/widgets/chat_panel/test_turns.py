@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from skytells_nb.types.safety import Finding, Safety
 from skytells_nb.widgets.chat_panel.transcript import Transcript, badge, totals
-from skytells_nb.widgets.chat_panel.turns import Problem, Turn, messages, read_messages
+from skytells_nb.widgets.chat_panel.turns import Turn, TurnError, messages, read_messages
 
 QUESTION = Turn("user", "Why\nso?")
 ANSWER = Turn(
     "assistant", "For **this**.", model="gpt-5", finish_reason="stop", tokens_in=1200, tokens_out=5, cost=0.25
 )
-BROKEN = Turn("assistant", "Half an", model="gpt-5", problem=Problem("StreamError", "It broke.", "Send again."))
+BROKEN = Turn("assistant", "Half an", model="gpt-5", problem=TurnError("StreamError", "It broke.", "Send again."))
 TURNS = st.lists(st.builds(Turn, st.sampled_from(["user", "assistant"]), st.sampled_from(["", "a", "b"])), max_size=6)
 
 
@@ -41,7 +41,7 @@ def test_a_transcript_has_every_turn_in_order_as_text_and_as_html() -> None:
 
 
 def test_a_turn_without_a_text_has_no_line_for_it() -> None:
-    made = Transcript("Chat", "", (Turn("assistant", "", problem=Problem("Oh", "No.")),))
+    made = Transcript("Chat", "", (Turn("assistant", "", problem=TurnError("Oh", "No.")),))
     assert made.text == "Chat\n\nAssistant:\nOh: No."
     assert "System" not in made.html()
     assert Transcript("Chat", "", ()).text == "Chat\n\nNo turns yet."
@@ -83,7 +83,7 @@ def test_what_was_used_is_the_sum_and_a_cost_that_is_not_known_makes_it_a_least(
     assert totals([QUESTION, Turn("assistant", "c")]) == ""
     assert unknown.facts == "10 tokens in, 0 out · cost unknown"
     assert Turn("assistant", "b", finish_reason="stop").facts == "tokens unknown"
-    assert Turn("assistant", "b", finish_reason="stop", problem=Problem("Oh", "No.")).facts == ""
+    assert Turn("assistant", "b", finish_reason="stop", problem=TurnError("Oh", "No.")).facts == ""
 
 
 def found(severity: str | None, source: str = "completion", *, checked: bool = True) -> Safety:
