@@ -91,7 +91,7 @@ class VectorizedCall:
     progress: bool | ProgressCallback
     budget: float | None
     pace: RateOptions
-    asker: pd.DataFrame | pd.Series[Any] | None = None
+    owner: pd.DataFrame | pd.Series[Any] | None = None
     """Whose ``report`` this call is, however it ends."""
 
     @classmethod
@@ -117,22 +117,22 @@ class VectorizedCall:
         if self.budget is not None:
             Budget(self.budget, self.session.ask_price(model), model)
 
-    def quietly(self) -> VectorizedCall:
+    def without_progress(self) -> VectorizedCall:
         """The same call without a progress line, for the few texts a call needs beside its rows."""
         return replace(self, progress=False)
 
-    def ended(self, report: Report) -> None:
+    def record(self, report: Report) -> None:
         """Keep the report, for the session and for what was asked."""
         self.session.record_run(report)
-        if self.asker is not None:
-            attach_report(self.asker, report)
+        if self.owner is not None:
+            attach_report(self.owner, report)
 
-    def revise(self, report: Report, **more: Any) -> Report:
+    def amend(self, report: Report, **more: Any) -> Report:
         """Put more into a report that is kept already."""
         revised = replace(report, **more)
         self.session.revise_report(report, revised)
-        if self.asker is not None:
-            attach_report(self.asker, revised)
+        if self.owner is not None:
+            attach_report(self.owner, revised)
         return revised
 
     def run(
@@ -154,13 +154,13 @@ class VectorizedCall:
                 pace=self.pace,
                 into=into,
                 listen=listen,
-                ended=self.ended,
+                ended=self.record,
             )
         except Interrupted as stop:
             if isinstance(stop.outcome, RunResult):
                 # Answers that make no column must not turn an interrupt into another error.
                 with contextlib.suppress(SkytellsError):
-                    self.revise(stop.outcome.report, partial=column(stop.outcome))
+                    self.amend(stop.outcome.report, partial=column(stop.outcome))
             raise
         finally:
             close()
@@ -192,7 +192,7 @@ def vector_column(
     outcome: RunResult, index: pd.Index[Any], *, dtype: Literal["numpy", "arrow"], name: Any
 ) -> pd.Series[Any]:
     """The vectors as a column, null where there is none."""
-    return columns.from_matrix(outcome.matrix, index=index, rows=outcome.answered, dtype=dtype, name=name)
+    return columns.from_matrix(outcome.matrix, index=index, rows=outcome.result_index, dtype=dtype, name=name)
 
 
 def completions(outcome: RunResult) -> list[CachedCompletion | None]:
@@ -214,17 +214,19 @@ def text_column(
 ) -> pd.Series[Any]:
     """The completions' texts; null where there is none or the filter withheld all of it."""
     texts = [None if c is None or (c.blocked and not c.text) else c.text for c in kept]
-    return pd.Series(take(texts, outcome.answered), index=index, dtype=STRING_DTYPE, name=name)
+    return pd.Series(take(texts, outcome.result_index), index=index, dtype=STRING_DTYPE, name=name)
 
 
 def warn_truncated(kept: list[CachedCompletion | None], outcome: RunResult) -> None:
     """One warning where answers ended at the token limit or were withheld."""
-    rows = outcome.answered
+    rows = outcome.result_index
     for reason, what in (
         ("length", "were cut at max_tokens"),
         ("content_filter", "were withheld by the safety filter"),
     ):
-        hit = np.array([c is not None and c.finish_reason == reason and not c.is_unsaid for c in kept] + [False])
+        hit = np.array(
+            [c is not None and c.finish_reason == reason and not c.is_empty_reasoning for c in kept] + [False]
+        )
         count = int(hit[rows].sum())
         if count:
             warn(f"{count:,} of {len(rows):,} answers {what}. details=True shows which.")

@@ -89,7 +89,7 @@ def embed_column(runs: MultiRun, texts: Texts, embedding: EmbeddingOptions) -> U
 
 def embed_queries(runs: MultiRun, queries: Sequence[str], embedding: EmbeddingOptions) -> Floats:
     """The vectors (q, d) of these texts; raises RowError where one has none."""
-    texts, call = np.array(queries, dtype=object), runs.call().quietly()
+    texts, call = np.array(queries, dtype=object), runs.call().without_progress()
     series, report = embed_texts(call, texts, pd.RangeIndex(len(queries)), embedding.model, embedding.dimensions)
     runs.add(report)
     if report.errors:

@@ -35,8 +35,8 @@ def settle(call: VectorizedCall, whole: Report, parts: Sequence[Report]) -> Repo
     """Put the report of the whole call in the place of its parts, for the session and for what was asked."""
     *others, newest = parts
     call.session.revise_report(newest, whole, *others)
-    if call.asker is not None:
-        attach_report(call.asker, whole)
+    if call.owner is not None:
+        attach_report(call.owner, whole)
     return whole
 
 
@@ -84,7 +84,7 @@ class CallTotals:
             settle(self._call, self.total(), self._reports)
 
     def _known(self) -> Report | None:
-        return None if self._call.asker is None else get_report(self._call.asker)[0]
+        return None if self._call.owner is None else get_report(self._call.owner)[0]
 
 
 NO_MODEL = "no model"
@@ -156,7 +156,7 @@ class MultiRun:
         tally.of_rows = of_rows
         return tally.call()
 
-    def will_complete(self, model: str | None) -> None:
+    def check_budget_for(self, model: str | None) -> None:
         """A later run asks this chat model; raises InputError now where the budget cannot be kept for it."""
         call = self._begun().call()
         call.check_budget(model or call.session.settings.model)
@@ -166,7 +166,7 @@ class MultiRun:
         self._begun().add(report)
         self._asked = True
 
-    def blame(self, errors: Mapping[int, Exception]) -> None:
+    def add_errors(self, errors: Mapping[int, Exception]) -> None:
         """Rows of the main run, or of the verb, that failed in the last run."""
         tally = self._begun()
         base = tally.shown()

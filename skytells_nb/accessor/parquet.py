@@ -73,7 +73,7 @@ class ParquetTarget:
         schema = pa.Schema.from_pandas(columns)
         kind = pa.list_(pa.float32(), vectors.size or -1)
         whole = schema.append(pa.field(into, kind))
-        unfinished, answered = self._beside("unfinished"), outcome.answered
+        unfinished, answered = self._beside("unfinished"), outcome.result_index
         with self._complete(unfinished):
             # Neither dictionaries nor statistics help with vectors; both cost.
             writer = pq.ParquetWriter(unfinished, whole, use_dictionary=schema.names, write_statistics=schema.names)

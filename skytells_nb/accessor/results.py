@@ -119,15 +119,15 @@ def complete_texts(
     if read is not None:
         fitted = parse_with_repair(call, job, outcome, kept, read, rounds)
         kept, records, report = fitted.kept, fitted.records, fitted.report
-    rows: list[CachedCompletion | None] = list(take(list(kept), outcome.answered))
+    rows: list[CachedCompletion | None] = list(take(list(kept), outcome.result_index))
     for row, problem in outcome.report.errors.items():
         if isinstance(problem, ContentPolicyError):
             rows[row] = CachedCompletion.of_blocked(problem)
     price, shared = call.session.price(job.model), job.max_items > 1
     if schema is None:
         return CompletionColumns(text_column(kept, outcome, index, name=name), rows, report, None, price, shared)
-    by_row = list(take(list(records), outcome.answered))
-    values = take([None if record is None else record.fields for record in records], outcome.answered)
+    by_row = list(take(list(records), outcome.result_index))
+    values = take([None if record is None else record.fields for record in records], outcome.result_index)
     made: pd.Series[Any] = pd.Series(values, index=index, dtype=object, name=name)
     return CompletionColumns(made, rows, report, schema, price, shared, by_row)
 
@@ -137,7 +137,7 @@ def _given(outcome: RunResult, kept: Sequence[CachedCompletion | None]) -> list[
     blocked = [
         CachedCompletion.of_blocked(p) for p in outcome.report.errors.values() if isinstance(p, ContentPolicyError)
     ]
-    return [c for c in take(list(kept), outcome.answered) if c is not None] + blocked
+    return [c for c in take(list(kept), outcome.result_index) if c is not None] + blocked
 
 
 def _exchange(completed: CachedCompletion) -> object:
@@ -202,14 +202,14 @@ def merge_row_errors(
     unsaid: dict[int, Exception] = {
         row: _empty(completed)
         for row, completed in enumerate(answers.rows)
-        if completed is not None and completed.is_unsaid
+        if completed is not None and completed.is_empty_reasoning
     }
     fresh: dict[int, Exception] = {row: why for row, why in unsaid.items() if row not in known}
     if not problems and not unsaid:
         return answers
     new: dict[int, Exception] = {**problems, **fresh}
     errors = dict(sorted({**known, **unsaid, **problems}.items()))
-    report = call.revise(
+    report = call.amend(
         answers.report,
         errors=errors,
         nulls=answers.report.nulls - len(problems),

@@ -144,7 +144,7 @@ class ReplayStore:
 
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
-            with self._connections.lend() as connection:
+            with self._connections.acquire() as connection:
                 return work(connection)
         except (sqlite3.Error, OSError, DamagedFile) as problem:
             if isinstance(problem, DamagedFile) or is_damage(problem):

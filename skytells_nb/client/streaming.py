@@ -123,9 +123,9 @@ class Stream(Generic[Piece, Whole]):
             raise self._failure
         if not self._complete:
             raise self._truncated("The stream was interrupted before its end; so_far() gives what had arrived.")
-        return self.so_far(finish_reason=None)
+        return self.partial(finish_reason=None)
 
-    def so_far(self, finish_reason: str | None = "interrupted") -> Whole:
+    def partial(self, finish_reason: str | None = "interrupted") -> Whole:
         """Return what has arrived, as an answer.
 
         Parameters

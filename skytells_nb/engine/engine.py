@@ -79,13 +79,13 @@ class Engine:
         self._ends_with_run = False
         self._lock = threading.Lock()
 
-    def take(self) -> Skytells:
+    def acquire(self) -> Skytells:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
         return self._make_client()
 
-    def give_back(self, client: Skytells) -> None:
+    def release(self, client: Skytells) -> None:
         with self._lock:
             if not client.aborted and len(self._idle) < self._most_idle:
                 self._idle.append(client)
@@ -172,7 +172,7 @@ class Engine:
             tokens_in=tokens_in,
             tokens_out=tokens_out,
             cost=None if price is None else price.cost(tokens_in, tokens_out),
-            minutes=pacer.minutes_for(len(requests), tokens_in + tokens_out),
+            minutes=pacer.estimate_minutes(len(requests), tokens_in + tokens_out),
             limit=pacer.limit_text,
             calibrated=calibration_for(self._origin, job.model).factor is not None,
         )
@@ -228,7 +228,7 @@ class Engine:
         with self._lock:
             self._running[execution] = threading.get_ident()
         try:
-            missing = execution.look_up()
+            missing = execution.load_cached()
             if execution.refused and on_error == "raise":
                 problem = next(iter(execution.refused.values()))
             else:
@@ -252,7 +252,7 @@ class Engine:
             _log.info("%s", _summary(outcome.report))
             # Before the listener, which may fail.
             ended(outcome.report)
-            execution.tell()
+            execution.emit_progress()
             if self._ends_with_run:
                 self._let_go()
         return self._end(outcome, problem, execution, on_error)
@@ -311,7 +311,7 @@ class Engine:
 
     def _pacer(self, job: Job, pace: RateOptions) -> RateLimiter:
         usual = self._pace.max_in_flight or 1
-        at_once = pace.max_in_flight or min(usual, job.lanes or usual)
+        at_once = pace.max_in_flight or min(usual, job.max_concurrency or usual)
         self._most_idle = max(self._most_idle, at_once)
         return rate_limiter_for(
             self._origin,

@@ -101,7 +101,7 @@ class Timeline:
     refused: list[int] = field(default_factory=list)
     permitted: list[float | None] = field(default_factory=list)
 
-    def answer(self, at: float, seconds: float, permitted: float) -> None:
+    def record_answer(self, at: float, seconds: float, permitted: float) -> None:
         """A request was answered ``at`` seconds after the start, having taken so many."""
         step = int(PER_DOUBLING * math.log2(seconds / LEAST_S)) if seconds > LEAST_S else 0
         if step >= len(self.latencies):
@@ -111,7 +111,7 @@ class Timeline:
         place = self._stretch(at, permitted)
         self.answered[place] += 1
 
-    def refuse(self, at: float, permitted: float) -> None:
+    def record_rejection(self, at: float, permitted: float) -> None:
         """A request was refused for the account's limit, ``at`` seconds after the start."""
         place = self._stretch(at, permitted)
         self.refused[place] += 1

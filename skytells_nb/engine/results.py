@@ -153,7 +153,7 @@ class RunResult:
     report: Report
 
     @property
-    def answered(self) -> NDArray[np.int64]:
+    def result_index(self) -> NDArray[np.int64]:
         """For each row the number of its answer, or -1 where it has none. int64 (n,)."""
         codes = self.plan.codes
         if not len(self.have):

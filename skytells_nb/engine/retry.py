@@ -53,7 +53,7 @@ class RetryPolicy:
             return failures <= self.retries
         return False
 
-    def gives_up(self, error: RateLimitError, limited_for: float) -> str | None:
+    def give_up(self, error: RateLimitError, limited_for: float) -> str | None:
         """Why a run that was refused for so many seconds should end, ``None`` where it should wait."""
         asked = error.retry_after or 0.0
         if asked > self.rate_limit_patience:
@@ -62,7 +62,7 @@ class RetryPolicy:
             return f"Every request of the last {limited_for / 60:,.0f} minutes was refused by the account's limit."
         return None
 
-    def too_far(self, seconds: float, limit: str | None) -> RateLimitError | None:
+    def quota_exhausted(self, seconds: float, limit: str | None) -> RateLimitError | None:
         """The error of a run whose next request this limit lets through in so many seconds, where that is too long."""
         if seconds <= self.rate_limit_patience:
             return None
@@ -137,7 +137,7 @@ class CircuitBreaker:
             return None
         return f"the service does not answer; probe {min(self._failed_probes + 1, self._probes)} of {self._probes}"
 
-    def enter(self, stopped: Callable[[], bool]) -> bool:
+    def allow(self, stopped: Callable[[], bool]) -> bool:
         """Wait until this thread may try; ``False`` when the run was stopped meanwhile."""
         with self._changed:
             while not stopped():
@@ -150,12 +150,12 @@ class CircuitBreaker:
                 self._changed.wait(min(0.1, max(0.001, wait)))
             return False
 
-    def answered(self) -> None:
+    def record_success(self) -> None:
         with self._changed:
             self.answers += 1
             self._close()
 
-    def failed(self, problem: SkytellsError, *, first: bool = True) -> str | None:
+    def record_failure(self, problem: SkytellsError, *, first: bool = True) -> str | None:
         """A try ended in this error; why the run should end, ``None`` where it may go on.
 
         ``first`` is the first failure of its request. A request that the service fails on again and again says no more

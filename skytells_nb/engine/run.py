@@ -88,11 +88,11 @@ class Run:
             learn=scale.learn,
             workers=workers,
             readers=ReaderPool(job.read_at_once),
-            tick=self.tell,
+            tick=self.emit_progress,
             stop_on_error=stop_on_error,
         )
 
-    def look_up(self, numbers: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    def load_cached(self, numbers: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """Take what the cache has of these inputs (of all by default); the numbers of those it has not."""
         if numbers is None:
             numbers = np.arange(len(self._made.inputs))
@@ -121,7 +121,7 @@ class Run:
         """Ask for these inputs; those that another run of this process asks for just now are waited for instead."""
         claims = self._claims
         if claims is None:
-            self._run.execute(self._requests(numbers))
+            self._run.run(self._requests(numbers))
             return
         held: list[bytes] = []
         try:
@@ -132,14 +132,14 @@ class Run:
                 theirs, numbers = numbers[~mine], numbers[mine]
                 if claims.releases != self._released and len(numbers):
                     # An answer may have been stored between the look-up and the claim.
-                    numbers = self.look_up(numbers)
-                self._run.execute(self._requests(numbers))
+                    numbers = self.load_cached(numbers)
+                self._run.run(self._requests(numbers))
                 claims.release(held, self._claimant)
                 held = []
                 self._elsewhere = True
-                claims.wait([self._keys[number] for number in theirs.tolist()], self.tell)
+                claims.wait([self._keys[number] for number in theirs.tolist()], self.emit_progress)
                 self._elsewhere = False
-                numbers = self.look_up(theirs)
+                numbers = self.load_cached(theirs)
         finally:
             self._claimant.over = True
             claims.release(held, self._claimant)
@@ -148,7 +148,7 @@ class Run:
         """Send nothing more, from any thread; ``send`` raises this once what is under way is kept."""
         self._run.end(problem)
 
-    def tell(self) -> None:
+    def emit_progress(self) -> None:
         """Say where the run stands, and what went wrong with the cache."""
         tally, made = self._run.tally, self._made
         running = self.state == "running"

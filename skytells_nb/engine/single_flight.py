@@ -49,7 +49,7 @@ class SingleFlight:
                     del self._taken[key]
             self.releases += 1
             for bell in self._bells:
-                bell.ring()
+                bell.set()
 
     def wait(self, keys: Iterable[bytes], tick: Callable[[], None], interval: float = 0.1) -> None:
         """Return once nobody holds any of these; ``tick`` is called every ``interval`` seconds meanwhile."""

@@ -89,7 +89,7 @@ class ReaderPool:
         result: T = turn.result()
         return result
 
-    def rest(self) -> None:
+    def drain(self) -> None:
         """Let the threads end; the next call starts them again."""
         with self._changed:
             self._resting = True
@@ -130,7 +130,7 @@ class WakeEvent:
         self._silent = threading.Lock()
         self._silent.acquire()
 
-    def ring(self) -> None:
+    def set(self) -> None:
         """Wake; once is as good as twice. From any thread."""
         with contextlib.suppress(RuntimeError):
             self._silent.release()

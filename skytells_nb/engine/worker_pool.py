@@ -43,9 +43,9 @@ _log = logging.getLogger(__name__)
 class ClientPool(Protocol):
     """Where workers get their clients, one each."""
 
-    def take(self) -> Skytells: ...
+    def acquire(self) -> Skytells: ...
 
-    def give_back(self, client: Skytells) -> None: ...
+    def release(self, client: Skytells) -> None: ...
 
 
 class _NotKept(Exception):
@@ -113,7 +113,7 @@ class WorkerPool:
         self._busy: set[Skytells] = set()
         self._limited_since: float | None = None
 
-    def execute(self, requests: Sequence[PlannedRequest]) -> None:
+    def run(self, requests: Sequence[PlannedRequest]) -> None:
         """Send everything; on KeyboardInterrupt cut the connections and raise it again within a second."""
         self._queue.extend(requests)
         try:
@@ -122,7 +122,7 @@ class WorkerPool:
                 self._tick()
                 self._look_at_the_limit()
         except KeyboardInterrupt:
-            self._abandon()
+            self._cancel()
             raise
         except BaseException:
             # Not the requests' fault: what is under way is paid for, and kept.
@@ -131,7 +131,7 @@ class WorkerPool:
                 pass
             raise
         finally:
-            self._readers.rest()
+            self._readers.drain()
         if self._fatal is not None:
             raise self._fatal
 
@@ -145,7 +145,7 @@ class WorkerPool:
         with self._lock:
             if len(self._working) >= self._workers or not self._queue or self._stopped.is_set():
                 return
-            thread = threading.Thread(target=self._labour, name="skytells-worker", daemon=True)
+            thread = threading.Thread(target=self._worker, name="skytells-worker", daemon=True)
             self._working.add(thread)
             try:
                 thread.start()
@@ -160,7 +160,7 @@ class WorkerPool:
             self._last_ended.wait(seconds)
         return bool(self._working)
 
-    def _abandon(self) -> None:
+    def _cancel(self) -> None:
         self._stopped.set()
         try:
             end = time.monotonic() + GRACE_S
@@ -176,15 +176,15 @@ class WorkerPool:
         while time.monotonic() < end and self._wait(0.02):
             pass
 
-    def _labour(self) -> None:
+    def _worker(self) -> None:
         client: Skytells | None = None
         try:
             while (request := self._next()) is not None:
                 if client is None:
-                    client = self._clients.take()
+                    client = self._clients.acquire()
                     with self._lock:
                         self._busy.add(client)
-                self._deliver(request, client)
+                self._send_with_retry(request, client)
         except _NotKept as failure:
             self.end(failure.problem)
         except Exception as problem:
@@ -195,9 +195,9 @@ class WorkerPool:
                     self._busy.discard(client)
                 self._working.discard(threading.current_thread())
                 if not self._working:
-                    self._last_ended.ring()
+                    self._last_ended.set()
             if client is not None:
-                self._clients.give_back(client)
+                self._clients.release(client)
 
     def _next(self) -> PlannedRequest | None:
         with self._lock:
@@ -205,50 +205,52 @@ class WorkerPool:
                 return None
             return self._queue.popleft()
 
-    def _deliver(self, request: PlannedRequest, client: Skytells) -> None:
+    def _send_with_retry(self, request: PlannedRequest, client: Skytells) -> None:
         """Send one request until it is answered, refused for good, or the run is stopped."""
         inputs = [self._inputs[number] for number in request.numbers.tolist()]
         tokens = request.tokens + self._work.output_tokens() * len(inputs)
         stopped = self._stopped.is_set
-        while self._breaker.enter(stopped) and self._pacer.acquire(stopped, tokens):
+        while self._breaker.allow(stopped) and self._pacer.acquire(stopped, tokens):
             self._add_worker()
             before, sent = client.limits, time.monotonic()
             try:
                 delivery = self._send(request, inputs, client)
             except RateLimitError as problem:
                 seconds = time.monotonic() - sent
-                request.wait = self._pacer.limited(problem.retry_after, told_since(before, client), seconds=seconds)
+                request.wait = self._pacer.record_rate_limited(
+                    problem.retry_after, told_since(before, client), seconds=seconds
+                )
                 with self._lock:
-                    self.tally.course.refuse(sent + seconds - self._began, self._pacer.permitted)
-                if not self._again(request, problem):
+                    self.tally.course.record_rejection(sent + seconds - self._began, self._pacer.permitted)
+                if not self._retry_or_fail(request, problem):
                     return
             except SkytellsError as problem:
-                self._pacer.failed()
-                if not self._again(request, problem):
+                self._pacer.record_failure()
+                if not self._retry_or_fail(request, problem):
                     return
             except BaseException:
-                self._pacer.failed()
+                self._pacer.record_failure()
                 raise
             else:
                 self._limited_since = None
-                self._breaker.answered()
+                self._breaker.record_success()
                 seconds, limits = time.monotonic() - sent, told_since(before, client)
                 try:
-                    if not delivery.kept:
+                    if not delivery.stored:
                         self._keep(request, delivery)
                 finally:
                     used = delivery.tokens_in + delivery.tokens_out
-                    self._pacer.answered(limits, seconds=seconds, tokens=used or None)
+                    self._pacer.record_success(limits, seconds=seconds, tokens=used or None)
                     self._learn(request.estimated, delivery.tokens_in)
                     with self._lock:
-                        self.tally.course.answer(sent + seconds - self._began, seconds, self._pacer.permitted)
+                        self.tally.course.record_answer(sent + seconds - self._began, seconds, self._pacer.permitted)
                 return
 
-    def _again(self, request: PlannedRequest, problem: SkytellsError) -> bool:
+    def _retry_or_fail(self, request: PlannedRequest, problem: SkytellsError) -> bool:
         """Whether the request is to be sent again; waits as long as it takes, or settles what becomes of it."""
         if self._stopped.is_set() and self._fatal is None:
             return False
-        down = self._breaker.failed(problem, first=not request.failures)
+        down = self._breaker.record_failure(problem, first=not request.failures)
         if not self._breaker.open:
             request.failures += 1
         if isinstance(problem, RateLimitError):
@@ -272,11 +274,11 @@ class WorkerPool:
 
     def _limited(self, problem: RateLimitError) -> str | None:
         since = self._limited_since = self._limited_since or time.monotonic()
-        return self._retry.gives_up(problem, time.monotonic() - since)
+        return self._retry.give_up(problem, time.monotonic() - since)
 
     def _look_at_the_limit(self) -> None:
         """A limit of a day that is nearly used up is no reason to sit there for a day."""
-        problem = self._retry.too_far(self._pacer.next_s, self._pacer.limit_text)
+        problem = self._retry.quota_exhausted(self._pacer.seconds_to_next, self._pacer.limit_text)
         if problem is not None:
             self.end(problem)
 
@@ -293,7 +295,7 @@ class WorkerPool:
             delivery = self._work.send(client, inputs, functools.partial(self._read, request))
             used = (delivery.tokens_in, delivery.tokens_out) if delivery.tokens_in else None
             with self._lock:
-                self.tally.requests += delivery.refused
+                self.tally.requests += delivery.rejected_attempts
         except (InvalidResponseError, _NotKept):
             # It was answered, so it was paid for, and nobody says how much it was.
             used = None
@@ -318,7 +320,7 @@ class WorkerPool:
                 self._keep(request, delivery)
             except Exception as problem:
                 raise _NotKept(problem) from None
-            return replace(delivery, values=(), kept=True)
+            return replace(delivery, values=(), stored=True)
 
         return self._readers.run(read_and_keep)
 

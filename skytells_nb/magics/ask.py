@@ -91,12 +91,12 @@ def _ask_once(session: Session, question: CellQuestion, screen: CellOutput) -> A
         with stream:
             for piece in stream:
                 screen.show(question.pieces(piece))
-        answer = stream.so_far(finish_reason=None)
+        answer = stream.partial(finish_reason=None)
         return Answered(answer, _failure(answer))
     except (KeyboardInterrupt, SkytellsError) as problem:
         reason = reason_for(problem)
         if stream is not None:
-            return Answered(stream.so_far(finish_reason=reason), problem)
+            return Answered(stream.partial(finish_reason=reason), problem)
         return Answered(question.nothing(reason) if reason == INTERRUPTED else None, problem)
 
 

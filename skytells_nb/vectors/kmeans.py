@@ -28,9 +28,9 @@ SAME = 1e-6
 class Clusters:
     """For each vector the number (n,) of its centre and its cosine with it, float32 (n,); the centres (k, d)."""
 
-    label: Indices
-    score: Floats
-    centres: Floats
+    labels: Indices
+    similarity: Floats
+    centers: Floats
 
 
 def kmeans(matrix: Floats, n: int, *, starts: int = STARTS) -> Clusters:
@@ -44,8 +44,8 @@ def kmeans(matrix: Floats, n: int, *, starts: int = STARTS) -> Clusters:
     n = min(n, len(sample))
     drawn = sorted((_start(sample, n, rng) for _ in range(DRAWS * starts)), key=lambda centres: _apart(sample, centres))
     tries = [_moved(sample, centres) for centres in drawn[:starts]]
-    best = max(tries, key=lambda found: float(found.score.sum(dtype=np.float64)))
-    found = best if len(sample) == len(matrix) else _moved(matrix, best.centres)
+    best = max(tries, key=lambda found: float(found.similarity.sum(dtype=np.float64)))
+    found = best if len(sample) == len(matrix) else _moved(matrix, best.centers)
     return _by_size(matrix, found)
 
 
@@ -76,7 +76,7 @@ def _start(matrix: Floats, n: int, rng: np.random.Generator) -> Floats:
 
 def _apart(matrix: Floats, centres: Floats) -> float:
     """The sum of the distances of all vectors to the nearest of these centers."""
-    return len(matrix) - float(_assigned(matrix, centres).score.sum(dtype=np.float64))
+    return len(matrix) - float(_assigned(matrix, centres).similarity.sum(dtype=np.float64))
 
 
 def _distances(matrix: Floats, rows: Sequence[int] | Indices) -> Floats:
@@ -91,7 +91,7 @@ def _moved(matrix: Floats, centres: Floats) -> Clusters:
     left = np.inf
     for _ in range(MOST_ROUNDS):
         found = _assigned(matrix, centres)
-        apart = len(matrix) - float(found.score.sum(dtype=np.float64))
+        apart = len(matrix) - float(found.similarity.sum(dtype=np.float64))
         if apart >= left * (1 - ENOUGH):
             break
         left = apart
@@ -111,12 +111,12 @@ def _assigned(matrix: Floats, centres: Floats) -> Clusters:
 
 def _means(matrix: Floats, found: Clusters) -> Floats:
     """The directions of the sums of the members; a centre without any moves to the vector farthest from its own."""
-    numbers = np.arange(len(found.centres))
-    sums = np.zeros_like(found.centres)
+    numbers = np.arange(len(found.centers))
+    sums = np.zeros_like(found.centers)
     for here in _blocks(matrix):
-        sums += (found.label[here, None] == numbers).T.astype(np.float32) @ matrix[here]
-    empty = np.flatnonzero(np.bincount(found.label, minlength=len(numbers)) == 0)
-    sums[empty] = matrix[np.argsort(found.score, kind="stable")[: len(empty)]]
+        sums += (found.labels[here, None] == numbers).T.astype(np.float32) @ matrix[here]
+    empty = np.flatnonzero(np.bincount(found.labels, minlength=len(numbers)) == 0)
+    sums[empty] = matrix[np.argsort(found.similarity, kind="stable")[: len(empty)]]
     return unit_vectors(sums)
 
 
@@ -126,14 +126,14 @@ def _blocks(matrix: Floats) -> Iterator[slice]:
 
 
 def _by_size(matrix: Floats, found: Clusters) -> Clusters:
-    sizes = np.bincount(found.label, minlength=len(found.centres))
-    used, firsts = np.unique(found.label, return_index=True)
+    sizes = np.bincount(found.labels, minlength=len(found.centers))
+    used, firsts = np.unique(found.labels, return_index=True)
     order = used[np.lexsort((firsts, -sizes[used]))]
     number = np.empty(len(sizes), dtype=np.int64)
     number[order] = np.arange(len(order))
     # Equal vectors have equal cosines, which those from the products of blocks are not to the last bit.
-    score = np.concatenate([cosines(matrix[here], found.centres[found.label[here]]) for here in _blocks(matrix)])
-    return Clusters(number[found.label], score, found.centres[order])
+    score = np.concatenate([cosines(matrix[here], found.centers[found.labels[here]]) for here in _blocks(matrix)])
+    return Clusters(number[found.labels], score, found.centers[order])
 
 
 MOST_CLUSTERS = 20
@@ -150,7 +150,7 @@ def choose_n_clusters(matrix: Floats) -> int:
     apart = np.clip(1 - sample @ sample.T, 0, None)
     np.fill_diagonal(apart, 0)
     for n in range(2, min(MOST_CLUSTERS, len(sample) - 1) + 1):
-        found = silhouette(apart, kmeans(sample, n, starts=2).label)
+        found = silhouette(apart, kmeans(sample, n, starts=2).labels)
         if found > best:
             best, number = found, n
     return number

@@ -137,13 +137,13 @@ class TextSegment:
                 break
         else:
             end, fence = blocks.line or reach, blocks.fence
-        head, rest = self.renewed(self._fence), self.renewed(fence)
+        head, rest = self.new_segment(self._fence), self.new_segment(fence)
         for part, start, stop in ((head, 0, end), (rest, end, len(self.text))):
             for piece, language in self._runs(start, stop):
                 part.add(piece, language)
         return head, rest
 
-    def renewed(self, fence: str = "") -> TextSegment:
+    def new_segment(self, fence: str = "") -> TextSegment:
         """An empty one of the same kind."""
         return TextSegment(self._format, fence, remote_images=self._remote_images)
 

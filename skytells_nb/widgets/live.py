@@ -150,11 +150,11 @@ class StreamingOutput:
             open_id, open_shown = self._display_id, self._shown
             *sealed, last = split_at_lines(text, len(self._sealed) + 1)
             for display_id, piece in zip(self._sealed, sealed, strict=True):
-                self._part = self._part.renewed()
+                self._part = self._part.new_segment()
                 self._part.add(piece, language)
                 self._display_id, self._shown = display_id, True
                 self._send(final=True)
-            self._part = self._part.renewed()
+            self._part = self._part.new_segment()
             self._part.add(last, language)
             self._display_id, self._shown, self._pending = open_id, open_shown, True
 

@@ -266,7 +266,7 @@ def test_silence_within_a_stream_keeps_the_text() -> None:
         with pytest.raises(RequestTimeoutError) as caught:
             list(stream)
         assert caught.value.partial == "1, "
-        assert stream.so_far().text == "1, "
+        assert stream.partial().text == "1, "
         assert server.left.wait(10)
 
 
@@ -329,14 +329,14 @@ def test_a_stream_that_was_left_never_gives_a_whole_answer_afterwards() -> None:
 
 def test_so_far_is_what_has_arrived_with_a_reason_of_ours() -> None:
     with streaming(lines(PROMPT_CHUNK, *TWO) + DONE) as (client, _), chat_stream(client) as stream:
-        assert stream.so_far().text == ""
-        assert stream.so_far().finish_reason == "interrupted"
+        assert stream.partial().text == ""
+        assert stream.partial().finish_reason == "interrupted"
         for piece in stream:
             if piece.text:
                 break
-        assert (stream.so_far().text, stream.so_far().finish_reason) == ("1, 2", "interrupted")
-        assert stream.so_far(finish_reason=None).finish_reason is None
-        assert stream.so_far().safety.checked
+        assert (stream.partial().text, stream.partial().finish_reason) == ("1, 2", "interrupted")
+        assert stream.partial(finish_reason=None).finish_reason is None
+        assert stream.partial().safety.checked
 
 
 def test_final_can_be_asked_twice() -> None:

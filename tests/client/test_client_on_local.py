@@ -179,7 +179,7 @@ def test_a_stream_that_goes_wrong_keeps_its_text(faults: str, kind: Any) -> None
         stream = client_of(server).chat.completions.create(model="gpt-5", messages=PLAIN, stream=True)
         with pytest.raises(kind) as caught:
             list(stream)
-        assert caught.value.partial == stream.so_far().text != ""
+        assert caught.value.partial == stream.partial().text != ""
 
 
 @pytest.mark.parametrize("cut", ["before", "headers", "body"])

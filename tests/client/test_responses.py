@@ -195,7 +195,7 @@ def test_a_stream_without_a_terminal_event_is_truncated(tail: bytes) -> None:
         with pytest.raises(TruncatedStreamError) as caught:
             _ = stream.final
     assert caught.value.partial == "Paris"
-    assert (stream.so_far().output_text, stream.so_far().finish_reason) == ("Paris", "interrupted")
+    assert (stream.partial().output_text, stream.partial().finish_reason) == ("Paris", "interrupted")
 
 
 @pytest.mark.parametrize(

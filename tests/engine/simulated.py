@@ -136,11 +136,11 @@ class Simulation:
         self.at(done + NETWORK_S, lambda: self._answer(process, sent, admission))
 
     def _answer(self, process: Process, sent: float, admission: Admission) -> None:
-        process.pacer.answered(read_limits(admission.headers), seconds=self.clock.now - sent)
+        process.pacer.record_success(read_limits(admission.headers), seconds=self.clock.now - sent)
         self._send(process)
 
     def _refuse(self, process: Process, admission: Admission) -> None:
         process.rows += 1
         retry_after = read_retry_after(admission.problem(self.limits).headers)
-        process.pacer.limited(retry_after, read_limits(admission.headers))
+        process.pacer.record_rate_limited(retry_after, read_limits(admission.headers))
         self._send(process)

@@ -29,7 +29,7 @@ class Clock:
 
 def trip(breaker: CircuitBreaker, problem: SkytellsError = LOST) -> str | None:
     """Fail until it opens; what the last failure says."""
-    return [breaker.failed(problem) for _ in range(TRIPS_AFTER)][-1]
+    return [breaker.record_failure(problem) for _ in range(TRIPS_AFTER)][-1]
 
 
 def no() -> bool:
@@ -44,29 +44,29 @@ def waits(breaker: CircuitBreaker) -> bool:
         looks.append(True)
         return len(looks) > 2
 
-    return not breaker.enter(stopped)
+    return not breaker.allow(stopped)
 
 
 def test_it_opens_after_so_many_failures_in_a_row() -> None:
     breaker = CircuitBreaker(clock=Clock())
     for _ in range(TRIPS_AFTER - 1):
-        breaker.failed(LOST)
+        breaker.record_failure(LOST)
     assert not breaker.open
-    breaker.failed(LOST)
+    breaker.record_failure(LOST)
     assert breaker.open
 
 
 def test_an_answer_or_a_refusal_between_them_starts_the_count_again() -> None:
     for good in (
-        CircuitBreaker.answered,
+        CircuitBreaker.record_success,
         lambda b: b.failed(api_error(400, None)),
         lambda b: b.failed(api_error(429, None)),
     ):
         breaker = CircuitBreaker(clock=Clock())
         for _ in range(TRIPS_AFTER - 1):
-            breaker.failed(LOST)
+            breaker.record_failure(LOST)
         good(breaker)
-        breaker.failed(LOST)
+        breaker.record_failure(LOST)
         assert not breaker.open
 
 
@@ -76,7 +76,7 @@ def test_an_open_one_lets_one_probe_through_after_a_pause() -> None:
     trip(breaker)
     assert waits(breaker)
     clock.now += FIRST_PAUSE_S
-    assert breaker.enter(no)
+    assert breaker.allow(no)
     held: list[bool] = []
     other = threading.Thread(target=lambda: held.append(waits(breaker)))
     other.start()
@@ -90,11 +90,11 @@ def test_a_good_probe_closes_it_for_all() -> None:
     breaker = CircuitBreaker(clock=clock)
     trip(breaker)
     clock.now += FIRST_PAUSE_S
-    assert breaker.enter(no)
-    breaker.answered()
+    assert breaker.allow(no)
+    breaker.record_success()
     assert not breaker.open
     assert breaker.waiting is None
-    assert breaker.enter(no)
+    assert breaker.allow(no)
 
 
 def test_probes_that_fail_are_further_and_further_apart_and_then_the_service_is_down() -> None:
@@ -106,7 +106,7 @@ def test_probes_that_fail_are_further_and_further_apart_and_then_the_service_is_
         while waits(breaker):
             clock.now += 0.125
         times.append(clock.now)
-        said = breaker.failed(LOST)
+        said = breaker.record_failure(LOST)
     assert [round(after - before, 2) for before, after in itertools.pairwise(times)] == [1.0, 2.0]
     assert said == f"{TRIPS_AFTER + 3} tries in a row brought no answer: the service seems to be down."
 
@@ -125,19 +125,19 @@ def test_a_silent_service_is_probed_once() -> None:
     silent = RequestTimeoutError("silent")
     assert trip(breaker, silent) is None
     clock.now += FIRST_PAUSE_S
-    assert breaker.enter(no)
-    assert "seems to be down" in str(breaker.failed(silent))
+    assert breaker.allow(no)
+    assert "seems to be down" in str(breaker.record_failure(silent))
 
 
 def test_what_refuses_is_not_down() -> None:
     breaker = CircuitBreaker(clock=Clock())
-    assert [breaker.failed(BadRequestError("no", status=400)) for _ in range(50)] == [None] * 50
+    assert [breaker.record_failure(BadRequestError("no", status=400)) for _ in range(50)] == [None] * 50
 
 
 def test_tries_are_made_again_in_proportion_to_the_answers() -> None:
     breaker = CircuitBreaker(clock=Clock())
     for _ in range(100):
-        breaker.answered()
+        breaker.record_success()
     allowed = 0
     while breaker.may_retry() is None:
         allowed += 1

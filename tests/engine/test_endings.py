@@ -37,7 +37,7 @@ ROWS = [None, "", "say 0", *(f"say {n}" for n in range(40))]
 def texts(outcome: RunResult) -> list[str | None]:
     """The answer of each row."""
     answers = [None if value is None else CachedCompletion.from_bytes(value).text for value in outcome.values]
-    return [None if number < 0 else answers[number] for number in outcome.answered]
+    return [None if number < 0 else answers[number] for number in outcome.result_index]
 
 
 def stop_when(ready: Callable[[], bool]) -> Callable[[Progress], None]:

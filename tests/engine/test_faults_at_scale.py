@@ -80,6 +80,6 @@ def test_scattered_faults_misplace_no_vector(tmp_path: Path) -> None:
             counts = settled(server, "embeddings")
         assert (outcome.report.failed, outcome.report.sent) == (0, ROWS)
         assert (counts.answered, counts.repeated, counts.requests > ROWS // 10) == (ROWS, 0, spoilt is FAULTS)
-        found.append(outcome.matrix[outcome.answered])
+        found.append(outcome.matrix[outcome.result_index])
     assert np.array_equal(found[0], found[1])
     assert np.array_equal(found[0], HashEmbedder().encode(texts))

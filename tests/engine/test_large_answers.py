@@ -115,7 +115,7 @@ def test_many_requests_are_under_way_and_few_answers_are_read() -> None:
             crowd.go.set()
             store.go.set()
         outcome = running.result()
-        assert np.array_equal(outcome.matrix[outcome.answered], expected())
+        assert np.array_equal(outcome.matrix[outcome.result_index], expected())
         assert outcome.report.requests == 16
         assert store.names == {"skytells-reader"}
         assert store.most_readers == READ_AT_ONCE
@@ -133,7 +133,7 @@ def test_a_large_answer_that_fails_is_asked_for_again_and_no_row_is_lost(tmp_pat
         spoilt = sum(bool(record.faults) for record in server.stats.records)
         assert spoilt >= 1
         assert outcome.report.retries == spoilt
-    assert np.array_equal(outcome.matrix[outcome.answered], expected())
+    assert np.array_equal(outcome.matrix[outcome.result_index], expected())
 
 
 def test_large_answers_that_cannot_be_kept_end_the_run_and_are_not_asked_for_again(tmp_path: Path) -> None:

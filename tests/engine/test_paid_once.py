@@ -167,7 +167,7 @@ def test_kills_of_an_embedding_run_repeat_only_the_requests_in_flight(tmp_path: 
         with connected(server, runs.cache, max_in_flight=3, inputs_per_request=50) as session:
             outcome = session.engine.run(embedding_job("skytells-embed-3-small"), texts)
         counts = settled(server, "embeddings")
-    assert np.array_equal(outcome.matrix[outcome.answered], HashEmbedder().encode(texts))
+    assert np.array_equal(outcome.matrix[outcome.result_index], HashEmbedder().encode(texts))
     assert outcome.report.sent <= 3 * 50
     assert counts.inputs - len(texts) <= 8 * 3 * 50
 

@@ -54,7 +54,7 @@ def test_a_vector_that_is_not_finite_costs_its_own_row_only(tmp_path: Path) -> N
         assert outcome.report.errors[7].request_id
         good = [n for n in range(40) if n != 7]
         expected = HashEmbedder().encode([texts[n] for n in good])
-        assert np.array_equal(outcome.matrix[outcome.answered[good]], expected)
+        assert np.array_equal(outcome.matrix[outcome.result_index[good]], expected)
         sent = server.stats["embeddings"].inputs
         assert session.engine.run(EMBED, texts, on_error="null").report.cached == 39
         assert server.stats["embeddings"].inputs - sent <= 2

@@ -38,8 +38,8 @@ def test_an_answer_that_is_wrong_each_time_costs_its_own_rows_only(tmp_path: Pat
         settled(server, "embeddings")
         wrong = {record.request_id for record in server.stats.records if record.faults}
         good = np.array([n not in SPOILT for n in range(len(TEXTS))])
-        assert (outcome.answered >= 0).tolist() == good.tolist()
-        assert np.array_equal(outcome.matrix[outcome.answered[good]], HashEmbedder().encode(TEXTS)[good])
+        assert (outcome.result_index >= 0).tolist() == good.tolist()
+        assert np.array_equal(outcome.matrix[outcome.result_index[good]], HashEmbedder().encode(TEXTS)[good])
         assert sorted(outcome.report.errors) == list(SPOILT)
         for error in outcome.report.errors.values():
             assert isinstance(error, InvalidResponseError)
@@ -49,4 +49,4 @@ def test_an_answer_that_is_wrong_each_time_costs_its_own_rows_only(tmp_path: Pat
     with fake_server(api_key=KEY, port=origin) as server, connected(server, cache, inputs_per_request=10) as session:
         outcome = session.engine.run(JOB, TEXTS)
         assert server.stats["embeddings"].inputs == len(SPOILT)
-    assert np.array_equal(outcome.matrix[outcome.answered], HashEmbedder().encode(TEXTS))
+    assert np.array_equal(outcome.matrix[outcome.result_index], HashEmbedder().encode(TEXTS))

@@ -66,7 +66,7 @@ def test_threads_that_meet_from_both_ends_neither_wait_for_ever_nor_pay_twice(tm
 
         def embed(share: list[str]) -> None:
             outcome = session.engine.run(EMBED, share)
-            assert np.array_equal(outcome.matrix[outcome.answered], HashEmbedder().encode(share))
+            assert np.array_equal(outcome.matrix[outcome.result_index], HashEmbedder().encode(share))
 
         at_once(*(lambda share=share: embed(share) for share in shares))  # type: ignore[misc]
         counts = settled(server, "embeddings")

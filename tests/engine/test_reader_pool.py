@@ -45,7 +45,7 @@ def test_each_call_has_its_own_result_and_no_more_run_at_once() -> None:
     assert [number for number, _ in results] == list(range(300))
     assert {name for _, name in results} == {"skytells-reader"}
     assert most == 3
-    readers.rest()
+    readers.drain()
     assert_none_is_left()
 
 
@@ -54,7 +54,7 @@ def test_what_a_call_raises_is_raised_where_it_waits() -> None:
     with pytest.raises(ZeroDivisionError):
         readers.run(lambda: 1 // 0)
     assert readers.run(lambda: "and the reader lives") == "and the reader lives"
-    readers.rest()
+    readers.drain()
     assert_none_is_left()
 
 
@@ -82,7 +82,7 @@ def test_a_call_that_no_reader_is_free_for_is_made_once_by_who_waits() -> None:
         finally:
             gate.set()
         held.result(WAIT_S)
-    readers.rest()
+    readers.drain()
     assert_none_is_left()
     assert len(made) == 1
 
@@ -91,8 +91,8 @@ def test_readers_that_rest_work_again() -> None:
     readers = ReaderPool(2)
     for _ in range(50):
         assert readers.run(lambda: 1) == 1
-        readers.rest()
+        readers.drain()
     assert_none_is_left()
     assert readers.run(lambda: 2) == 2
-    readers.rest()
+    readers.drain()
     assert_none_is_left()

@@ -44,14 +44,14 @@ def test_what_was_or_may_have_been_paid_for_is_asked_again_once(error: SkytellsE
 def test_refusals_for_too_long_end_a_run() -> None:
     limited = api_error(429, None, retry_after=2)
     assert isinstance(limited, RateLimitError)
-    assert policy.gives_up(limited, policy.rate_limit_patience) is None
-    assert "was refused by the account's limit" in str(policy.gives_up(limited, policy.rate_limit_patience + 1))
+    assert policy.give_up(limited, policy.rate_limit_patience) is None
+    assert "was refused by the account's limit" in str(policy.give_up(limited, policy.rate_limit_patience + 1))
 
 
 def test_a_wait_of_a_day_is_not_begun() -> None:
     limited = api_error(429, None, retry_after=86_400)
     assert isinstance(limited, RateLimitError)
-    assert "asks to wait 1,440 minutes" in str(policy.gives_up(limited, 0.0))
+    assert "asks to wait 1,440 minutes" in str(policy.give_up(limited, 0.0))
 
 
 def test_an_unreachable_host_is_given_up_early() -> None:

@@ -44,14 +44,14 @@ def said(outcome: Any) -> list[str | None]:
 def test_outputs_stand_in_the_order_of_the_inputs(tmp_path: Path) -> None:
     with served() as server, connected(server, tmp_path / "c.sqlite", inputs_per_request=7) as session:
         outcome = session.engine.run(EMBED, WORDS)
-        assert np.array_equal(outcome.matrix[outcome.answered], HashEmbedder().encode(WORDS))
+        assert np.array_equal(outcome.matrix[outcome.result_index], HashEmbedder().encode(WORDS))
 
 
 def test_each_distinct_input_is_sent_once(tmp_path: Path) -> None:
     with served() as server, connected(server, tmp_path / "c.sqlite") as session:
         outcome = session.engine.run(EMBED, ["a", "b", "a", None, "b", "a"])
         assert server.stats["embeddings"].inputs == 2
-        assert outcome.answered.tolist() == [0, 1, 0, -1, 1, 0]
+        assert outcome.result_index.tolist() == [0, 1, 0, -1, 1, 0]
 
 
 def test_a_recording_that_lacks_answers_says_how_many_of_the_whole_call(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_recording_that_lacks_answers_says_how_many_of_the_whole_call(tmp_path
         session.engine.run(EMBED, texts[:600])
         url = server.base_url
     with connect(base_url=url, cache=f"replay:{path}") as session:
-        assert len(session.engine.run(EMBED, texts[:600]).answered) == 600
+        assert len(session.engine.run(EMBED, texts[:600]).result_index) == 600
         with pytest.raises(ReplayMissError, match="600 of 1200 answers are not in the recording"):
             session.engine.run(EMBED, texts)
 
@@ -84,7 +84,7 @@ def test_a_half_cached_run_sends_only_what_is_missing(tmp_path: Path) -> None:
         server.stats.reset()
         outcome = session.engine.run(EMBED, WORDS)
         assert server.stats["embeddings"].inputs == len(set(WORDS)) - len(set(WORDS[::2]))
-        assert np.array_equal(outcome.matrix[outcome.answered], HashEmbedder().encode(WORDS))
+        assert np.array_equal(outcome.matrix[outcome.result_index], HashEmbedder().encode(WORDS))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_half_cached_run_sends_only_what_is_missing(tmp_path: Path) -> None:
 def test_a_passing_fault_changes_no_result(tmp_path: Path, faults: str) -> None:
     with served(faults) as server, connected(server, tmp_path / "c.sqlite", inputs_per_request=40) as session:
         outcome = session.engine.run(EMBED, WORDS)
-        assert np.array_equal(outcome.matrix[outcome.answered], HashEmbedder().encode(WORDS))
+        assert np.array_equal(outcome.matrix[outcome.result_index], HashEmbedder().encode(WORDS))
         assert outcome.report.failed == 0
         assert outcome.report.retries > 0
         # Also those that were sent a second time on another connection.
@@ -126,8 +126,8 @@ def test_one_refused_text_does_not_take_its_neighbours_with_it(tmp_path: Path) -
     with served() as server, connected(server, tmp_path / "c.sqlite") as session:
         outcome = session.engine.run(EMBED, texts)
         assert list(outcome.report.errors) == [20]
-        assert outcome.answered[20] == -1
-        assert (np.delete(outcome.answered, 20) >= 0).all()
+        assert outcome.result_index[20] == -1
+        assert (np.delete(outcome.result_index, 20) >= 0).all()
 
 
 def test_rows_that_fail_are_null_and_named_in_the_report(tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ def test_every_request_is_counted_once_however_long_the_run(requests: list[tuple
     course = Timeline()
     for at, seconds, refused in requests:
         if refused:
-            course.refuse(at, math.inf)
+            course.record_rejection(at, math.inf)
         else:
-            course.answer(at, seconds, 5.0)
+            course.record_answer(at, seconds, 5.0)
     answers = sum(not refused for _, _, refused in requests)
     assert (sum(course.answered), sum(course.latencies)) == (answers, answers)
     assert sum(course.refused) == len(requests) - answers
@@ -35,7 +35,7 @@ def test_counts_stand_in_their_stretch(moments: list[tuple[float, bool]]) -> Non
     """Also where two stretches became one since."""
     course = Timeline()
     for at, refused in moments:
-        (course.refuse if refused else lambda at, rate: course.answer(at, 1.0, rate))(at, math.inf)
+        (course.record_rejection if refused else lambda at, rate: course.record_answer(at, 1.0, rate))(at, math.inf)
     for refused, counts in ((False, course.answered), (True, course.refused)):
         places = [int(at / course.stretch) for at, kind in moments if kind == refused]
         assert counts == [places.count(place) for place in range(len(counts))]
@@ -45,7 +45,7 @@ def test_counts_stand_in_their_stretch(moments: list[tuple[float, bool]]) -> Non
 def test_a_latency_lies_within_its_step(seconds: float) -> None:
     """Steps of a fourth of a doubling."""
     course = Timeline()
-    course.answer(0.0, seconds, math.inf)
+    course.record_answer(0.0, seconds, math.inf)
     step = course.latencies.index(1)
     low, high = (LEAST_S * 2 ** (edge / PER_DOUBLING) for edge in (step, step + 1))
     assert low * (1 - 1e-9) <= seconds < high * (1 + 1e-9)
@@ -54,11 +54,11 @@ def test_a_latency_lies_within_its_step(seconds: float) -> None:
 def test_the_limit_is_the_last_that_was_known_in_a_stretch() -> None:
     """None where none was; of two stretches that become one the later, where it knows."""
     course = Timeline()
-    course.answer(0.1, 1.0, math.inf)
-    course.answer(1.1, 1.0, 5.0)
-    course.answer(1.2, 1.0, 4.0)
+    course.record_answer(0.1, 1.0, math.inf)
+    course.record_answer(1.1, 1.0, 5.0)
+    course.record_answer(1.2, 1.0, 4.0)
     assert course.permitted == [None, 4.0]
-    course.answer(float(STRETCHES), 1.0, 3.0)
+    course.record_answer(float(STRETCHES), 1.0, 3.0)
     assert (course.stretch, course.permitted[0], course.permitted[-1]) == (2.0, 4.0, 3.0)
 
 
@@ -66,15 +66,15 @@ def test_a_copy_does_not_go_on() -> None:
     """A report is of its moment."""
     course = Timeline()
     kept = course.copy()
-    course.answer(0.0, 1.0, 5.0)
-    course.refuse(0.0, 5.0)
+    course.record_answer(0.0, 1.0, 5.0)
+    course.record_rejection(0.0, 5.0)
     assert (kept.answered, kept.refused, kept.latencies, kept.permitted) == ([], [], [], [])
 
 
 def test_a_report_tells_its_course_as_plain_values() -> None:
     """As JSON takes them, with the bounds of the steps."""
     course = Timeline(started=1.5)
-    course.answer(0.0, LEAST_S, math.inf)
+    course.record_answer(0.0, LEAST_S, math.inf)
     told = json.loads(json.dumps(Report("embed", "m", "done", course=course).to_dict()))["course"]
     assert told == {
         "started": 1.5,

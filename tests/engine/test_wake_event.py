@@ -19,8 +19,8 @@ INTERRUPTS = 100
 
 def test_a_ring_before_the_wait_counts_and_two_are_one() -> None:
     bell = WakeEvent()
-    bell.ring()
-    bell.ring()
+    bell.set()
+    bell.set()
     begun = time.monotonic()
     bell.wait(30)
     assert time.monotonic() - begun < 20
@@ -29,7 +29,7 @@ def test_a_ring_before_the_wait_counts_and_two_are_one() -> None:
 
 def test_a_ring_wakes_who_waits() -> None:
     bell = WakeEvent()
-    timer = threading.Timer(0.05, bell.ring)
+    timer = threading.Timer(0.05, bell.set)
     timer.start()
     begun = time.monotonic()
     bell.wait(30)

@@ -95,7 +95,7 @@ def chat_stream(client: sky.Skytells) -> ChatCompletion:
             print(chunk.choices[0].delta.content.upper(), chunk.text)
     for text in client.chat.completions.create(model="gpt-5.4", messages="Count.", stream=True).text:
         print(text.upper())
-    print(stream.so_far().text, stream.request_id)
+    print(stream.partial().text, stream.request_id)
     stream.close()
     return stream.final
 

@@ -194,7 +194,7 @@ def _targets(runs: MultiRun, labels: Labels, model: str | None) -> NDArray[np.fl
     said = [f"{name}: {labels.meanings[name]}" if name in labels.meanings else name for name in labels.names]
     texts = [*said, *(text for text, _ in labels.examples)]
     owners = [*range(len(said)), *(labels.names.index(found[0]) for _, found in labels.examples)]
-    call, shown = runs.call().quietly(), np.array(texts, dtype=object)
+    call, shown = runs.call().without_progress(), np.array(texts, dtype=object)
     series, report = embed_texts(call, shown, pd.RangeIndex(len(texts)), model, None)
     runs.add(report)
     matrix, known = columns.to_matrix(series)

@@ -42,9 +42,9 @@ SCHEMA: Mapping[str, Any] = {
 
 def prompts(clusters: Clusters, texts: Texts) -> list[str | None]:
     """A prompt for each cluster, from the texts (m,) of its vectors; ``None`` where none of them has a text."""
-    shown = [_examples(clusters, texts, number, MEMBERS) for number in range(len(clusters.centres))]
+    shown = [_examples(clusters, texts, number, MEMBERS) for number in range(len(clusters.centers))]
     return [
-        _prompt(members, [shown[other][0] for other in _neighbours(clusters.centres, number) if shown[other]])
+        _prompt(members, [shown[other][0] for other in _neighbours(clusters.centers, number) if shown[other]])
         for number, members in enumerate(shown)
     ]
 
@@ -77,9 +77,9 @@ def cut(text: str, most: int) -> str:
 
 def _examples(clusters: Clusters, texts: Texts, number: int, most: int) -> list[str]:
     """The different texts of the members nearest to a centre."""
-    members = np.flatnonzero(clusters.label == number)
+    members = np.flatnonzero(clusters.labels == number)
     found: dict[str, None] = {}
-    for row in members[nearest_first(clusters.score[members])]:
+    for row in members[nearest_first(clusters.similarity[members])]:
         text = texts[row]
         if text is not None and text.strip():
             found.setdefault(cut(" ".join(text.split()), TEXT_CHARACTERS))
@@ -148,20 +148,20 @@ class ClusterMethods(SimilarityMethods):
         texts = self._texts_to_name(source, text) if name and rows else None
         with self._runs("cluster", on_error, progress, options) as runs:
             if texts is not None and options.get("budget") is not None:
-                runs.will_complete(chat_model)
+                runs.check_budget_for(chat_model)
             vectors = _with_direction(source.vectors(runs, EmbeddingOptions(model, dimensions)))
             if not len(vectors):
                 empty: pd.Series[Any] = pd.Series(pd.Categorical([None] * len(self._frame), categories=[]))
                 score = self._placed(np.empty(0, dtype=np.float32), vectors.rows, "float32")
                 return self._with({into: empty, self._beside(into, "score"): score}, runs.report)
             found = kmeans(vectors.matrix, most or choose_n_clusters(vectors.matrix))
-            numbers = range(len(found.centres))
+            numbers = range(len(found.centers))
             names = numbers if texts is None else _names(found, texts[vectors.rows], runs, chat_model)
             codes = np.full(len(self._frame), -1, dtype=np.int64)
-            codes[vectors.rows] = found.label
+            codes[vectors.rows] = found.labels
             made = {
                 into: pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index(list(names)))),
-                self._beside(into, "score"): self._placed(found.score, vectors.rows, "float32"),
+                self._beside(into, "score"): self._placed(found.similarity, vectors.rows, "float32"),
             }
             return self._with(made, runs.report)
 

@@ -176,7 +176,7 @@ class JoinMethod(SimilarityMethods):
         texts = self._texts_to_confirm(other, here, there, text) if question is not None and comparable else None
         with self._runs("join", on_error, progress, options) as runs:
             if texts is not None and options.get("budget") is not None:
-                runs.will_complete(chat_model)
+                runs.check_budget_for(chat_model)
             left, right = _sides(runs, here, there, EmbeddingOptions(model, dimensions))
             check_dimensions(left.matrix, f"Column {mine!r}", right.matrix, f"column {theirs!r}")
             pairs = nearest_pairs(left, right, most, floor)
@@ -237,7 +237,7 @@ def _confirmed(runs: MultiRun, pairs: Pairs, asked: _Asked) -> Pairs:
     if problems and call.on_error == "warn":
         reasons = "; ".join(answers.report.reasons())
         warn(f"{len(problems):,} of {len(pairs.left):,} pairs have no answer and are left out. {reasons}.")
-    runs.blame({int(pairs.left[pair]): problem for pair, problem in problems.items()})
+    runs.add_errors({int(pairs.left[pair]): problem for pair, problem in problems.items()})
     yes = np.array([fields is not None and fields["match"] for fields in answers.column], dtype=bool)
     return pairs.where(yes)
 

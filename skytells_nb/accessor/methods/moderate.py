@@ -94,7 +94,7 @@ def _verdicts_of_prompts(answers: CompletionColumns, call: VectorizedCall) -> Co
     errors = {row: error for row, error in report.errors.items() if not isinstance(error, ContentPolicyError)}
     if len(errors) < len(report.errors):
         judged = len(report.errors) - len(errors)
-        report = call.revise(report, errors=errors, failed=len(errors), answered=report.answered + judged)
+        report = call.amend(report, errors=errors, failed=len(errors), answered=report.answered + judged)
     if errors and call.on_error == "raise":
         raise RowError(
             f"{len(errors):,} of {report.rows:,} texts have no verdict: {next(iter(errors.values()))}", report=report

@@ -199,7 +199,7 @@ def _whole(answers: CompletionColumns, groups: Sequence[SummaryGroup], call: Vec
     report = answers.report
     if failed:
         errors = dict(sorted({**report.errors, **failed}.items()))
-        report = call.revise(report, errors=errors, failed=len(errors), nulls=report.nulls - len(failed))
+        report = call.amend(report, errors=errors, failed=len(errors), nulls=report.nulls - len(failed))
         call.warn_of_failures(replace(report, errors=failed, failed=len(failed)))
     return replace(answers, rows=rows, report=report)
 

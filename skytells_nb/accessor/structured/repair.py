@@ -116,7 +116,7 @@ class RepairCall(VectorizedCall):
         self.reports.append(report)
 
     def revise(self, report: Report, **more: Any) -> Report:
-        revised = super().revise(report, **more)
+        revised = super().amend(report, **more)
         self.reports[:] = [revised if known is report else known for known in self.reports]
         return revised
 
@@ -144,7 +144,7 @@ def repair(
         left = None if call.budget is None else max(0.0, call.budget - (spent or 0.0))
         texts = np.array([follow_up_input(job, prompts[n], readings[n].said) for n in wrong], dtype=object)
         outcome = replace(call, budget=left).run(asked, texts, column=lambda _: None)
-        answers = take(list(completions(outcome)), outcome.answered)
+        answers = take(list(completions(outcome)), outcome.result_index)
         for place, (number, completed) in enumerate(zip(wrong, answers, strict=True)):
             reading, problem = readings[number], outcome.report.errors.get(place)
             if completed is not None:
@@ -207,8 +207,8 @@ def parse_with_repair(
 def _report(outcome: RunResult, readings: dict[int, ParseAttempt], others: Sequence[Report]) -> Report:
     """The report of all runs, with the errors of rows whose answers do not fit."""
     problems = {number: problem for number, reading in readings.items() if (problem := reading.error) is not None}
-    rows = np.flatnonzero(np.isin(outcome.answered, list(problems))).tolist() if problems else []
-    errors: dict[int, Exception] = {row: problems[int(outcome.answered[row])] for row in rows}
+    rows = np.flatnonzero(np.isin(outcome.result_index, list(problems))).tolist() if problems else []
+    errors: dict[int, Exception] = {row: problems[int(outcome.result_index[row])] for row in rows}
     whole = sum_reports(outcome.report, *others)
     return replace(
         whole,
@@ -222,4 +222,4 @@ def _report(outcome: RunResult, readings: dict[int, ParseAttempt], others: Seque
 def _fields(outcome: RunResult, readings: dict[int, ParseAttempt], count: int) -> Any:
     """What an interrupted call has to show: the fields of each row that has them."""
     records = [readings[number].record if number in readings else None for number in range(count)]
-    return take([None if record is None else record.fields for record in records], outcome.answered)
+    return take([None if record is None else record.fields for record in records], outcome.result_index)

@@ -49,7 +49,7 @@ class ConnectionPool:
         self._closed = False
 
     @contextlib.contextmanager
-    def lend(self) -> Iterator[sqlite3.Connection]:
+    def acquire(self) -> Iterator[sqlite3.Connection]:
         """A connection for the block, which must end its transaction; one that saw an error is not used again.
 
         Raises DamagedFile in the place of SQLite's errors that mean damage.
@@ -95,7 +95,7 @@ class ConnectionPool:
             self._gate.notify_all()
 
     @contextlib.contextmanager
-    def all_closed(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         """Wait until nobody is inside, close every connection, and let nobody in during the block."""
         self._bar()
         try:
@@ -123,7 +123,7 @@ class ConnectionPool:
 
     def close(self) -> None:
         """Close every connection for good; the last one to a file leaves no log beside it."""
-        with self.all_closed():
+        with self.exclusive():
             self._closed = True
 
     def __del__(self) -> None:

@@ -30,9 +30,9 @@ class GroupCommit:
 
     def __init__(self, save: Callable[[list[Row]], None]) -> None:
         self._save = save
-        self.forget()
+        self.reset_after_fork()
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """Start afresh, as a forked child must: its parent's threads and their locks are not here."""
         self._lock = threading.Lock()
         self._jobs: list[_Job] = []

@@ -141,7 +141,7 @@ class SqliteStore:
     def _forget_threads(self) -> None:
         self._lock = threading.Lock()
         self._held.after_fork()
-        self._writer.forget()
+        self._writer.reset_after_fork()
 
     def _load(self, keys: Sequence[bytes]) -> tuple[dict[bytes, bytes], list[bytes]]:
         if not keys or time.monotonic() < self._read_again_at:
@@ -195,10 +195,10 @@ class SqliteStore:
         """Do it; where the file turns out to be damaged, set that aside and do it with a new one."""
         for _ in range(3):
             try:
-                with self._connections.lend() as connection:
+                with self._connections.acquire() as connection:
                     return work(connection)
             except DamagedFile as problem:
-                with self._connections.all_closed():
+                with self._connections.exclusive():
                     moved = quarantine(self.path, problem.identity)
                 if moved is not None:
                     self._note(

@@ -31,7 +31,7 @@ class CachedCompletion:
     """Rows that the request held; its verdicts belong to all of them."""
 
     @property
-    def is_unsaid(self) -> bool:
+    def is_empty_reasoning(self) -> bool:
         """Whether all its tokens went to reasoning: it ended at its limit before it had a word."""
         return self.finish_reason == "length" and not self.text.strip()
 

@@ -32,13 +32,13 @@ class Job:
     params: Mapping[str, Any]
     work: Operation
     max_items: int
-    lanes: int | None = None
+    max_concurrency: int | None = None
     """Requests under way at once unless the call says; ``None`` leaves it to the session."""
     read_at_once: int | None = None
     """Large answers that are read at once, whatever is under way; ``None`` is any number."""
     max_input_tokens: int | None = None
     overhead_tokens: int = 0
-    alone: CompletionOperation | None = None
+    single: CompletionOperation | None = None
     """How one input of a completion job is asked by itself."""
     body: Callable[[Sequence[str]], dict[str, Any]] | None = None
     """What a completion job sends for the inputs of one request."""
@@ -72,7 +72,7 @@ def embedding_job(model: str, dimensions: int | None = None) -> Job:
         params={"dimensions": dimensions},
         work=EmbeddingOperation(model, dimensions),
         max_items=MAX_INPUTS,
-        lanes=EMBEDDING_LANES,
+        max_concurrency=EMBEDDING_LANES,
         read_at_once=READ_AT_ONCE,
         max_input_tokens=MAX_INPUT_TOKENS,
     )
@@ -119,7 +119,7 @@ def completion_job(
         overhead_tokens=CHAT_OVERHEAD_TOKENS
         + form.picture_tokens
         + sum(estimate_tokens(text) for text in opening if text),
-        alone=work,
+        single=work,
         body=work.body,
     )
 
@@ -138,6 +138,6 @@ def follow_up_input(job: Job, text: str, turns: Sequence[Mapping[str, Any]]) -> 
 
 
 def _alone(job: Job) -> CompletionOperation:
-    if job.alone is None:
+    if job.single is None:
         raise InputError(f"{job.operation} asks for no completions, so nothing can go on from its inputs.")
-    return job.alone
+    return job.single

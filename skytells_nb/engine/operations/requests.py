@@ -39,9 +39,9 @@ class BatchResult:
     values: Values
     tokens_in: int
     tokens_out: int
-    refused: int = 0
+    rejected_attempts: int = 0
     """Requests beside this one that were refused for their form and cost nothing."""
-    kept: bool = False
+    stored: bool = False
     """Whether the answers were kept as they were read, and ``values`` is empty."""
 
 
@@ -223,8 +223,8 @@ class CompletionOperation:
 
     def _is_useless(self, kept: Completed) -> bool:
         """Whether it ended at its limit before there was anything to use."""
-        if kept.is_unsaid or kept.finish_reason != "length" or not self.params.get("response_format"):
-            return kept.is_unsaid
+        if kept.is_empty_reasoning or kept.finish_reason != "length" or not self.params.get("response_format"):
+            return kept.is_empty_reasoning
         try:
             json.loads(kept.text)
         except (ValueError, RecursionError):

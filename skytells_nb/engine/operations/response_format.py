@@ -80,7 +80,7 @@ class FormatSupport:
         self._weakest = 0
         self._of_schema: dict[str, int] = {}
         self._settled: set[str] = set()
-        self._scouts: dict[str, threading.Thread] = {}
+        self._probes: dict[str, threading.Thread] = {}
 
     def form(self, name: str) -> str:
         """The form to ask in for the schema of this name."""
@@ -99,7 +99,7 @@ class FormatSupport:
             except SkytellsError as problem:
                 if level + 1 == len(RESPONSE_FORMATS) or not rejects_response_format(problem):
                     raise
-                self._weaken(name, level, str(problem))
+                self._downgrade(name, level, str(problem))
                 continue
             finally:
                 self._leave(name)
@@ -112,13 +112,13 @@ class FormatSupport:
     def _enter(self, name: str) -> None:
         me = threading.current_thread()
         with self._changed:
-            if name not in self._settled and self._scouts.setdefault(name, me) is not me:
-                self._changed.wait_for(lambda: name in self._settled or name not in self._scouts, REFUSED_WITHIN_S)
+            if name not in self._settled and self._probes.setdefault(name, me) is not me:
+                self._changed.wait_for(lambda: name in self._settled or name not in self._probes, REFUSED_WITHIN_S)
 
     def _leave(self, name: str) -> None:
         with self._changed:
-            if self._scouts.get(name) is threading.current_thread():
-                del self._scouts[name]
+            if self._probes.get(name) is threading.current_thread():
+                del self._probes[name]
                 self._changed.notify_all()
 
     def _settle(self, name: str) -> None:
@@ -127,7 +127,7 @@ class FormatSupport:
                 self._settled.add(name)
                 self._changed.notify_all()
 
-    def _weaken(self, name: str, level: int, said: str) -> None:
+    def _downgrade(self, name: str, level: int, said: str) -> None:
         with self._changed:
             if self._level(name) != level:
                 return
@@ -149,7 +149,7 @@ class FormatFallbackOperation:
     def send(self, client: Skytells, inputs: Sequence[str], read: Read = read_here) -> BatchResult:
         asking = _AskingClient(client, self._known, self._name)
         delivery = self._work.send(cast(Skytells, asking), inputs)
-        return replace(delivery, refused=asking.refused)
+        return replace(delivery, rejected_attempts=asking.refused)
 
     def body(self, inputs: Sequence[str]) -> dict[str, Any]:
         """What is sent for these inputs, in the form that is known to be taken."""

@@ -190,7 +190,7 @@ def batch_rows(job: Job, rows: int, check: Check | None = None) -> Job:
     An answer that does not pass ``check`` is asked for again alone. Raises InputError for parameters and schemas that
     make no sense for several rows.
     """
-    alone = job.alone
+    alone = job.single
     if alone is None or alone.form.dialogues:
         raise InputError(
             "rows_per_request packs prompts that are texts: it does not go with images, conversation, row_params or a "

@@ -48,20 +48,20 @@ class AdaptiveRate:
     def wait(self, now: float) -> float:
         return max(0.0, self._last + 1.0 / self.rate(now) - now) if self._refusals else 0.0
 
-    def sent(self, now: float) -> None:
+    def record_sent(self, now: float) -> None:
         self._since = min(self._since, now)
         due = self._last + 1.0 / self.rate(now) if self._refusals else now
         # A late start is not made up for by a burst.
         self._last = min(max(due, now - 0.03), now)
 
-    def answered(self, now: float) -> None:
+    def record_success(self, now: float) -> None:
         if now < self._since:
             # Let through before the refusal that the pause is for.
             self.ceiling += 1 / self._span
         else:
             self._count += 1
 
-    def refused(self, now: float, pause: float) -> None:
+    def record_rejection(self, now: float, pause: float) -> None:
         if now < self._since:
             # Sent before the pause that is going on.
             return
@@ -112,13 +112,13 @@ class TransientRejections:
         self._trusted_from = -math.inf
         self._distrust = DISTRUST_S
 
-    def answered(self, now: float) -> None:
+    def record_success(self, now: float) -> None:
         if not self._since:
             self._began = now
         self._since += 1
         self._last.append(False)
 
-    def refused(self, now: float) -> bool:
+    def record_rejection(self, now: float) -> bool:
         """Whether this refusal is a stray, which says nothing of the rate."""
         self._last.append(True)
         count, self._since = self._since, 0

@@ -32,10 +32,10 @@ class TrafficShare:
             self.ours *= fade
             self.others *= fade
             self._at = now
-        alone = self.alone
+        alone = self.exclusive
         self.ours += ours
         self.others += others
-        if alone and not self.alone:
+        if alone and not self.exclusive:
             # What was ours before anybody else came says nothing of what it is to be.
             self.ours = min(self.ours, self.others)
 
@@ -43,11 +43,11 @@ class TrafficShare:
         self.ours, self.others, self._at = ours, others, now
 
     @property
-    def alone(self) -> bool:
+    def exclusive(self) -> bool:
         return self.others < STRANGERS + 0.01 * self.ours
 
     @property
-    def ours_of_all(self) -> float:
+    def own_share(self) -> float:
         """Between 0 and 1; a half while nothing is known."""
         return self.ours / (self.ours + max(0.0, self.others)) if self.ours > 0 else 0.5
 
@@ -170,24 +170,24 @@ class HeaderRateLimit:
         return self.limit / self.window if self.known else math.inf
 
     @property
-    def alone(self) -> bool:
+    def exclusive(self) -> bool:
         """Nobody else takes of it, so that most of a fixed window may be used up at once."""
         now = self._windows[-1]
         if self.bucket:
             return False
-        return self._quota or (self.shares.alone and now.left - now.open > SPARED * self.limit)
+        return self._quota or (self.shares.exclusive and now.left - now.open > SPARED * self.limit)
 
-    def left(self, now: float) -> float:
+    def remaining(self, now: float) -> float:
         """What should be left for everybody, when others go on as they did."""
         self._roll(now)
-        window, share = self._windows[-1], self.shares.ours_of_all
+        window, share = self._windows[-1], self.shares.own_share
         if self.bucket:
             # What others take and what refills is the same, but for our part.
             return min(window.left + share * self.permitted * (now - window.at), self._most) - window.sent_after(
                 window.at
             )
         left = window.left
-        if not self.shares.alone and not self._quota:
+        if not self.shares.exclusive and not self._quota:
             others = (1 - share) * (1 + GREED / max(share, GREED))
             then, rest, last = self._rest(window.at), self._rest(now), LAST * self.window
             left *= (rest / then) ** others
@@ -202,7 +202,7 @@ class HeaderRateLimit:
         """Seconds until one more request may go, as things stand."""
         if not self.known:
             return 0.0
-        left = self.left(now)
+        left = self.remaining(now)
         window = self._windows[-1]
         if self.bucket:
             if left < 1:
@@ -211,26 +211,26 @@ class HeaderRateLimit:
         else:
             border = max(self._high + self._guard - now, 1e-3)
             if left < self._reserve or window.left - self._ours(window) < 1:
-                if self._vague and not window.open and not self.shares.alone:
+                if self._vague and not window.open and not self.shares.exclusive:
                     # Half way to the latest possible border: the answer halves what is not known of it.
                     return min(border, max(0.0, (self._low + self._high) / 2 - now))
                 return border
-            if self.alone and window.seen:
+            if self.exclusive and window.seen:
                 # At most half of it goes unanswered, but for the last: somebody may come.
                 return 0.0 if window.open <= max(left, 0.08 * self.limit) else border
         return min(border, max(0.0, self._last + self._spread / self._pace(now, left) - now))
 
-    def sent(self, now: float) -> None:
+    def record_sent(self, now: float) -> None:
         """A request goes now."""
         if self.known:
-            due = self._last + self._spread / self._pace(now, self.left(now))
+            due = self._last + self._spread / self._pace(now, self.remaining(now))
             self._last = min(max(due, now - CATCH_UP_S), now)
             self._spread = 0.75 + 0.5 * self._jitter()
             self._reserve = max(0.5 - BOLDNESS * self.limit, self._reserve - REFUSED * self._step)
         self._windows[-1].sends.append(now)
         self._windows[-1].open += 1
 
-    def told(self, sent: float, now: float, limit: float, left: float, window: float) -> None:
+    def record_headers(self, sent: float, now: float, limit: float, left: float, window: float) -> None:
         """The request that left at ``sent`` found ``left`` remaining after it; it is ``now`` known."""
         if not self.known:
             self._begin(sent, now, limit, left, window)
@@ -256,13 +256,13 @@ class HeaderRateLimit:
             found.seen = True
             self._low = max(self._low, sent)
 
-    def ended(self, sent: float) -> None:
+    def record_end(self, sent: float) -> None:
         """The request that left at ``sent`` ended, and nothing was said of the limit."""
         found = self._window_of(sent)
         if found is not None:
             found.open = max(0, found.open - 1)
 
-    def refused(self, sent: float, now: float, retry_after: float | None) -> None:
+    def record_rejection(self, sent: float, now: float, retry_after: float | None) -> None:
         """The request that left at ``sent`` found nothing left."""
         self._roll(now)
         window = self._window_of(sent) or self._windows[-1]
@@ -333,11 +333,11 @@ class HeaderRateLimit:
 
     def _pace(self, now: float, left: float) -> float:
         """Our requests a second."""
-        share = min(1.0, self.shares.ours_of_all + GREED)
+        share = min(1.0, self.shares.own_share + GREED)
         if self.bucket:
             level = min(LEVEL * self.limit, self._most)
             return share * self.permitted * min(3.0, max(0.05, left / level))
-        if self.alone:
+        if self.exclusive:
             # Not all at once before the first answer says that the window has begun.
             return max(left, 0.5) / (0.15 * self.window)
         return share * max(left, 0.5) / self._rest(now)
@@ -384,7 +384,7 @@ class HeaderRateLimit:
 
     def _refills(self, window: Window, sent: float, now: float, left: float) -> bool:
         """Whether this cannot be a fixed window: more is left than could be."""
-        if window.by_clock and not window.seen and not self.alone:
+        if window.by_clock and not window.seen and not self.exclusive:
             # A new window that is used up as it begins, again and again, though its border is known.
             odd = sent - window.begun < 0.15 * self.window and left < 0.6 * self.limit
             self._odd = self._odd + 1 if odd else 0
@@ -406,7 +406,7 @@ class HeaderRateLimit:
         self._gained = self._sent = 5.0
         window.at, window.left = sent, left
         window.forget_until(sent)
-        share = max(0.25, self.shares.ours_of_all)
+        share = max(0.25, self.shares.own_share)
         self.shares.set(now, share * self.limit, (1 - share) * self.limit)
 
     def _follow_bucket(self, window: Window, sent: float, left: float) -> None:

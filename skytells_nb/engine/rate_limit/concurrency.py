@@ -39,7 +39,7 @@ class ConcurrencyLimit:
     def allowed(self) -> int:
         return max(1, min(self.most, int(self.size), self.told or self.most))
 
-    def answered(self, now: float, seconds: float | None, in_flight: int) -> None:
+    def record_success(self, now: float, seconds: float | None, in_flight: int) -> None:
         """An answer came after ``seconds`` while ``in_flight`` were under way, itself included."""
         busy = in_flight >= self.allowed - 1
         if busy and self.size < self.most:
@@ -59,7 +59,7 @@ class ConcurrencyLimit:
         if self._count >= max(ROUND, self.allowed) and now > self._since:
             self._end_round(now)
 
-    def refused(self, now: float, in_flight: int) -> None:
+    def record_rejection(self, now: float, in_flight: int) -> None:
         """One too many was under way: ``in_flight``, itself included."""
         self._opening = False
         self._trial = None

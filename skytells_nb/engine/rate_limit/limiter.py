@@ -145,12 +145,12 @@ class RateLimiter:
         return f"waiting {left:.0f} s for the account's limit" if left > 0.5 else None
 
     @property
-    def next_s(self) -> float:
+    def seconds_to_next(self) -> float:
         """Seconds until the account's told limit lets one more request through; 0 while requests are under way."""
         with self._lock:
             return 0.0 if self._under_way or not self.allowance.known else self.allowance.wait(self._now())
 
-    def minutes_for(self, requests: int, tokens: float) -> float | None:
+    def estimate_minutes(self, requests: int, tokens: float) -> float | None:
         """Minutes that so many requests take at the known limits; ``None`` where none is known."""
         seconds = requests / self.permitted if self.permitted < math.inf else 0.0
         if self._tokens_cap is not None:
@@ -199,28 +199,28 @@ class RateLimiter:
                     self._asleep_until = -math.inf
                     self._pass_on()
 
-    def answered(
+    def record_success(
         self, limits: RateLimits | None = None, *, seconds: float | None = None, tokens: float | None = None
     ) -> None:
         """A request got its answer after ``seconds``, having used so many ``tokens``."""
         with self._lock:
             now = self._now()
-            self.concurrency.answered(now, seconds, len(self._under_way))
+            self.concurrency.record_success(now, seconds, len(self._under_way))
             sent, estimate = self._end(now, seconds, tokens)
             self._refused_in_a_row = 0
-            self.untold.answered(now)
-            self.strays.answered(now)
+            self.untold.record_success(now)
+            self.strays.record_success(now)
             if limits is not None and limits.limit_concurrent:
                 self.concurrency.told = limits.limit_concurrent
-            told = limits and self._meters.in_requests(limits, tokens or estimate)
+            told = limits and self._meters.as_requests(limits, tokens or estimate)
             if told:
                 limit, left, window = told
-                self.allowance.told(sent, now, limit, left, window)
+                self.allowance.record_headers(sent, now, limit, left, window)
             else:
-                self.allowance.ended(sent)
+                self.allowance.record_end(sent)
             self._wake_first(now)
 
-    def limited(
+    def record_rate_limited(
         self, retry_after: float | None, limits: RateLimits | None = None, *, seconds: float | None = None
     ) -> float:
         """A request was refused (429); seconds that it should wait itself, beside what the pacer makes all wait."""
@@ -230,35 +230,35 @@ class RateLimiter:
             sent, _ = self._end(now, seconds, 0.0)
             if limits is not None and _something_left(limits):
                 # Not the rate, so it was too many at once: the next goes when another has ended.
-                self.allowance.ended(sent)
-                self.concurrency.refused(now, in_flight)
+                self.allowance.record_end(sent)
+                self.concurrency.record_rejection(now, in_flight)
                 self._wake_first(now)
                 return 0.0
-            told = None if limits is None or self.allowance.known else self._meters.in_requests(limits, 0.0)
+            told = None if limits is None or self.allowance.known else self._meters.as_requests(limits, 0.0)
             if told:
-                self.allowance.told(sent, now, *told)
-            if not self.allowance.known and self.strays.refused(now):
-                self.allowance.ended(sent)
+                self.allowance.record_headers(sent, now, *told)
+            if not self.allowance.known and self.strays.record_rejection(now):
+                self.allowance.record_end(sent)
                 self.untold = AdaptiveRate()
                 self.hold_until = -math.inf
                 self._wake_first(now)
                 return min(retry_after or 0.0, HOLD_CAP_S)
             pause = self._asked(retry_after, now)
             if self.allowance.known:
-                self.allowance.refused(sent, now, retry_after)
+                self.allowance.record_rejection(sent, now, retry_after)
             else:
-                self.allowance.ended(sent)
-                self.untold.refused(now, pause)
+                self.allowance.record_end(sent)
+                self.untold.record_rejection(now, pause)
             self.hold_until = max(self.hold_until, now + pause)
             self._wake_first(now)
             return 0.0
 
-    def failed(self) -> None:
+    def record_failure(self) -> None:
         """A request ended without an answer that says anything about the rate."""
         with self._lock:
             now = self._now()
             sent, _ = self._end(now, None, None)
-            self.allowance.ended(sent)
+            self.allowance.record_end(sent)
             self._wake_first(now)
 
     def _pause(self, now: float, tokens: float) -> float:
@@ -273,9 +273,9 @@ class RateLimiter:
 
     def _take(self, now: float, tokens: float) -> None:
         self._under_way.append((now, tokens))
-        self.allowance.sent(now)
+        self.allowance.record_sent(now)
         if not self.allowance.known:
-            self.untold.sent(now)
+            self.untold.record_sent(now)
         if self._requests_cap is not None:
             self._requests_cap.take(now, 1.0)
         if self._tokens_cap is not None:

@@ -22,7 +22,7 @@ class TokenMeter:
         self._limit = math.inf
         self.bound_by = "requests"
 
-    def in_requests(self, told: RateLimits, estimate: float) -> tuple[float, float, float] | None:
+    def as_requests(self, told: RateLimits, estimate: float) -> tuple[float, float, float] | None:
         """Limit, remainder and window in requests; ``estimate`` is a request's tokens. ``None`` where none is told."""
         if not told.window:
             return None

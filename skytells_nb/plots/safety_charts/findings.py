@@ -38,10 +38,10 @@ class Findings:
     """
 
     labels: pd.Index[Any]
-    judged: Flags
+    evaluated: Flags
     categories: list[str]
     row: Ints
-    side: Ints
+    source: Ints
     category: Ints
     level: Ints
     filtered: Flags
@@ -52,9 +52,9 @@ class Findings:
             return self
         if source not in SOURCES:
             raise InputError(f'source is None, "prompt" or "completion", not {source!r}.')
-        keep = self.side == SOURCES.index(source)
+        keep = self.source == SOURCES.index(source)
         taken = {name: getattr(self, name)[keep] for name in ("row", "side", "category", "level", "filtered")}
-        due = self.judged
+        due = self.evaluated
         if source == "completion":
             # A blocked prompt got no completion that could have been checked.
             due = due & (~self.row_filtered | _any(taken["row"], len(due)))
@@ -63,7 +63,7 @@ class Findings:
     @cached_property
     def row_level(self) -> Ints:
         """The worst level of each row, -1 where it has no finding: not checked where a verdict was due."""
-        worst = np.where(self.judged, UNCHECKED, -1)
+        worst = np.where(self.evaluated, UNCHECKED, -1)
         found = np.full(len(self.labels), -1)
         np.maximum.at(found, self.row, self.level)
         return np.where(found >= 0, found, worst)
@@ -295,7 +295,7 @@ def group_rare_categories(found: Findings, most: int) -> tuple[Findings, list[st
     for at, members in enumerate(merged.values()):
         place[members] = n + at
     category = place[found.category]
-    key = np.stack([found.row, found.side, category], axis=1)
+    key = np.stack([found.row, found.source, category], axis=1)
     distinct, which = np.unique(key, axis=0, return_inverse=True)
     which = which.reshape(-1)
     level, filtered = np.zeros(len(distinct), np.int64), np.zeros(len(distinct), np.bool_)
@@ -303,5 +303,5 @@ def group_rare_categories(found: Findings, most: int) -> tuple[Findings, list[st
     filtered[which[found.filtered]] = True
     row, side, category = distinct.T
     names = [*found.categories, *merged]
-    kept = replace(found, categories=names, row=row, side=side, category=category, level=level, filtered=filtered)
+    kept = replace(found, categories=names, row=row, source=side, category=category, level=level, filtered=filtered)
     return kept, list(merged)

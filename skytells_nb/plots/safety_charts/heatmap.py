@@ -158,7 +158,7 @@ def _sides(found: Findings) -> list[_Side]:
     made = []
     n = len(found.categories)
     for at, source in enumerate(SOURCES):
-        here = found.side == at
+        here = found.source == at
         if not here.any():
             continue
         category, level = found.category[here], found.level[here]

@@ -115,7 +115,7 @@ def _reasons(found: Findings, escape: bool) -> tuple[dict[int, str], dict[int, s
     withheld: dict[int, list[str]] = {}
     why: dict[int, dict[str, list[str]]] = {}
     for at in np.flatnonzero(found.filtered).tolist():
-        row, side = int(found.row[at]), SOURCES[found.side[at]]
+        row, side = int(found.row[at]), SOURCES[found.source[at]]
         named = look.plain(found.categories[found.category[at]].replace("_", " "), 60)
         level = int(found.level[at])
         said = (

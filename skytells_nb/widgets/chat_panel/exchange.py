@@ -88,7 +88,7 @@ class Exchange:
             self._ended(session, answer, problem)
         finally:
             self._over = True
-            self._bell.ring()
+            self._bell.set()
 
     def _ask(self, session: Session) -> tuple[ChatCompletion | None, Exception | None]:
         # A client of its own: only its abort ends a read that waits for the service.
@@ -106,13 +106,13 @@ class Exchange:
                 with stream:
                     for piece in stream.text:
                         self._write(piece)
-                return stream.so_far(finish_reason=None), None
+                return stream.partial(finish_reason=None), None
             except Exception as problem:  # a fault in showing it must not lose what came either
                 if self._stopped:
-                    return (stream.so_far(INTERRUPTED) if stream is not None else self._nothing()), None
+                    return (stream.partial(INTERRUPTED) if stream is not None else self._nothing()), None
                 if stream is None:
                     return None, problem
-                return stream.so_far(reason_for(problem)), problem
+                return stream.partial(reason_for(problem)), problem
 
     def _nothing(self) -> ChatCompletion:
         choice = Choice(finish_reason=INTERRUPTED, message=ChatMessage(content=""))

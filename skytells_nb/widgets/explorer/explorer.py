@@ -218,7 +218,7 @@ class Explorer(LinkedViews):
         vector, used = self._asking.vector(question)
         found, scores = self._rows.nearest(vector, k)
         with self._lock:
-            self._listing.light(question, found, scores)
+            self._listing.highlight(question, found, scores)
             self._view.question = question
             self._view.status = f"{len(found):,} nearest rows · {used}"
             self._show()
@@ -442,7 +442,7 @@ class Explorer(LinkedViews):
 
     def _forget(self) -> None:
         with self._lock:
-            self._listing.light("", NONE, np.empty(0, dtype=np.float32))
+            self._listing.highlight("", NONE, np.empty(0, dtype=np.float32))
             self._view.question = self._view.status = ""
             self._show()
 

@@ -32,7 +32,7 @@ class TableModel:
         self.selected = positions
         self._came("selection")
 
-    def light(self, question: str, positions: Positions, scores: Floats) -> None:
+    def highlight(self, question: str, positions: Positions, scores: Floats) -> None:
         self._question, self.nearest, self.scores = question, positions, scores
         self._came("question")
 

@@ -63,10 +63,10 @@ def blobs(number: int, each: int = 30, d: int = 12) -> Floats:
 def test_every_vector_belongs_to_its_nearest_centre(rows: list[list[int]], n: int) -> None:
     matrix = unit_vectors(np.array(rows, dtype=np.float32))
     found = kmeans(matrix, n)
-    cosines = matrix.astype(np.float64) @ found.centres.astype(np.float64).T
-    np.testing.assert_allclose(found.score, cosines[np.arange(len(matrix)), found.label], atol=1e-6)
-    np.testing.assert_allclose(found.score, cosines.max(axis=1), atol=1e-6)
-    sizes = np.bincount(found.label, minlength=len(found.centres))
+    cosines = matrix.astype(np.float64) @ found.centers.astype(np.float64).T
+    np.testing.assert_allclose(found.similarity, cosines[np.arange(len(matrix)), found.labels], atol=1e-6)
+    np.testing.assert_allclose(found.similarity, cosines.max(axis=1), atol=1e-6)
+    sizes = np.bincount(found.labels, minlength=len(found.centers))
     assert len(sizes) <= n
     assert sizes.tolist() == sorted(sizes, reverse=True)
     assert sizes.min() > 0
@@ -76,14 +76,14 @@ def test_every_vector_belongs_to_its_nearest_centre(rows: list[list[int]], n: in
 @given(matrices, st.integers(2, 5))
 def test_equal_input_gives_equal_clusters(rows: list[list[int]], n: int) -> None:
     matrix = unit_vectors(np.array(rows, dtype=np.float32))
-    np.testing.assert_array_equal(kmeans(matrix, n).label, kmeans(matrix.copy(), n).label)
+    np.testing.assert_array_equal(kmeans(matrix, n).labels, kmeans(matrix.copy(), n).labels)
 
 
 @pytest.mark.parametrize("number", [2, 4, 7])
 def test_the_number_of_clusters_is_that_of_separate_groups(number: int) -> None:
     matrix = blobs(number)
     assert choose_n_clusters(matrix) == number
-    found = kmeans(matrix, number).label.reshape(number, -1)
+    found = kmeans(matrix, number).labels.reshape(number, -1)
     assert all(len(set(group)) == 1 for group in found.tolist())
 
 
@@ -98,7 +98,7 @@ def twenty_groups(seed: int) -> tuple[Floats, Any]:
 @pytest.mark.parametrize("seed", range(10))
 def test_twenty_clear_groups_are_found(seed: int) -> None:
     matrix, truth = twenty_groups(seed)
-    assert len(set(zip(truth.tolist(), kmeans(matrix, 20).label.tolist(), strict=True))) == 20
+    assert len(set(zip(truth.tolist(), kmeans(matrix, 20).labels.tolist(), strict=True))) == 20
 
 
 def test_initial_centers_are_as_good_as_those_of_scikit_learn() -> None:
@@ -124,7 +124,7 @@ def test_vectors_are_as_near_to_their_centers_as_with_scikit_learn(seed: int) ->
     theirs = KMeans(12, n_init=10, random_state=seed).fit(matrix)
     centers = unit_vectors(theirs.cluster_centers_.astype(np.float32))
     apart = float((1 - (matrix @ centers.T).max(axis=1)).sum(dtype=np.float64))
-    assert float((1 - kmeans(matrix, 12).score).sum(dtype=np.float64)) <= 1.02 * apart
+    assert float((1 - kmeans(matrix, 12).similarity).sum(dtype=np.float64)) <= 1.02 * apart
 
 
 def test_above_the_sample_size_every_vector_is_assigned_and_moves_the_centers() -> None:
@@ -134,14 +134,14 @@ def test_above_the_sample_size_every_vector_is_assigned_and_moves_the_centers() 
     group = rng.choice(3, rows, p=[0.6, 0.3, 0.1])
     matrix = unit_vectors((np.eye(6)[group] + 0.2 * rng.standard_normal((rows, 6))).astype(np.float32))
     found = kmeans(matrix, 3)
-    assert found.label.shape == found.score.shape == (rows,)
-    assert (found.label == group).mean() > 0.99
-    cosines = matrix.astype(np.float64) @ found.centres.astype(np.float64).T
-    np.testing.assert_array_equal(found.label, cosines.argmax(axis=1))
-    np.testing.assert_allclose(found.score, cosines.max(axis=1), atol=1e-6)
-    means = unit_vectors(np.stack([matrix[found.label == number].sum(axis=0) for number in range(3)]))
+    assert found.labels.shape == found.similarity.shape == (rows,)
+    assert (found.labels == group).mean() > 0.99
+    cosines = matrix.astype(np.float64) @ found.centers.astype(np.float64).T
+    np.testing.assert_array_equal(found.labels, cosines.argmax(axis=1))
+    np.testing.assert_allclose(found.similarity, cosines.max(axis=1), atol=1e-6)
+    means = unit_vectors(np.stack([matrix[found.labels == number].sum(axis=0) for number in range(3)]))
     # Those of the sample alone are up to 1e-5 away.
-    assert (1 - (means * found.centres).sum(axis=1)).max() < 1e-6
+    assert (1 - (means * found.centers).sum(axis=1)).max() < 1e-6
 
 
 def test_a_sample_is_so_many_different_vectors_in_their_order() -> None:

@@ -157,7 +157,7 @@ def test_an_answer_that_stays_empty_is_kept_as_such(tmp_path: Path) -> None:
     job = completion_job("gpt-5", params={"max_tokens": 40})
     with served(generator=generator) as server, connected(server, tmp_path / "c.sqlite") as session:
         values = session.engine.run(job, ["one"]).values + session.engine.run(job, ["one"]).values
-    assert [CachedCompletion.from_bytes(value or b"").is_unsaid for value in values] == [True, True]
+    assert [CachedCompletion.from_bytes(value or b"").is_empty_reasoning for value in values] == [True, True]
     assert CachedCompletion.from_bytes(values[0] or b"").tokens_out == 120
     assert generator.limits == [40, 80]
 

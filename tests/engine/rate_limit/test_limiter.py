@@ -26,7 +26,7 @@ def test_few_go_before_the_first_answer_and_then_as_many_as_may() -> None:
         assert pacer.acquire(always)
     assert 1 <= pacer.in_flight <= 4
     for _ in range(2):
-        pacer.answered(seconds=0.1)
+        pacer.record_success(seconds=0.1)
     while pacer.wait(1000.0) <= 0:
         assert pacer.acquire(always)
     assert pacer.in_flight == 16
@@ -38,7 +38,7 @@ def test_a_full_pacer_lets_the_next_through_when_one_is_answered() -> None:
     got: list[bool] = []
     waiter = threading.Thread(target=lambda: got.append(pacer.acquire(always)))
     waiter.start()
-    pacer.answered()
+    pacer.record_success()
     waiter.join(30)
     assert got == [True]
 
@@ -73,7 +73,7 @@ def test_many_threads_all_get_their_turn() -> None:
         for _ in range(20):
             assert pacer.acquire(always)
             most.append(pacer.in_flight)
-            pacer.answered(seconds=0.001)
+            pacer.record_success(seconds=0.001)
 
     threads = [threading.Thread(target=work) for _ in range(32)]
     for thread in threads:
@@ -89,7 +89,7 @@ def test_a_refusal_holds_everything_for_as_long_as_the_service_says_and_not_long
     clock = Clock()
     pacer = RateLimiter(max_in_flight=8, clock=clock)
     pacer.acquire(always)
-    pacer.limited(12)
+    pacer.record_rate_limited(12)
     assert pacer.wait(clock.now) == pytest.approx(12)
     assert pacer.waiting == "waiting 12 s for the account's limit"
     clock.now += 12
@@ -104,7 +104,7 @@ def test_a_refusal_without_a_useful_pause_still_pauses_longer_each_time(retry_af
     pauses = []
     for _ in range(4):
         pacer.acquire(always)
-        pacer.limited(retry_after)
+        pacer.record_rate_limited(retry_after)
         pauses.append(pacer.hold_until - clock.now)
         clock.now += pauses[-1]
     assert 0 < pauses[0] < pauses[1] < pauses[2] < pauses[3] < 30
@@ -114,7 +114,7 @@ def test_a_huge_pause_is_cut() -> None:
     clock = Clock()
     pacer = RateLimiter(max_in_flight=8, clock=clock)
     pacer.acquire(always)
-    pacer.limited(1e9)
+    pacer.record_rate_limited(1e9)
     assert pacer.wait(clock.now) <= 120
 
 
@@ -122,7 +122,7 @@ def test_a_clock_that_goes_back_does_not_make_it_wait_for_that_long() -> None:
     clock = Clock()
     pacer = RateLimiter(max_in_flight=8, clock=clock)
     pacer.acquire(always)
-    pacer.limited(2)
+    pacer.record_rate_limited(2)
     clock.now -= 900
     assert pacer.waiting == "waiting 2 s for the account's limit"
     clock.now += 2.1
@@ -181,17 +181,17 @@ def test_a_request_refused_for_concurrency_is_sent_again_as_soon_as_another_ende
     pacer = RateLimiter(max_in_flight=16, clock=clock)
     for _ in range(4):
         pacer.acquire(always)
-        pacer.answered(seconds=0.1)
+        pacer.record_success(seconds=0.1)
     while pacer.wait(clock.now) <= 0:
         pacer.acquire(always)
     before = pacer.in_flight
-    assert pacer.limited(30.0, limits) == 0.0
+    assert pacer.record_rate_limited(30.0, limits) == 0.0
     assert pacer.in_flight == before - 1
     assert pacer.concurrency.allowed < before
     assert pacer.hold_until < clock.now
     while pacer.in_flight >= pacer.concurrency.allowed:
         assert pacer.wait(clock.now) == math.inf
-        pacer.answered(seconds=0.1)
+        pacer.record_success(seconds=0.1)
     assert pacer.wait(clock.now) == 0.0
 
 
@@ -199,7 +199,7 @@ def test_a_refusal_with_nothing_left_is_of_the_rate_and_holds_everything() -> No
     clock = Clock()
     pacer = RateLimiter(max_in_flight=16, clock=clock)
     pacer.acquire(always)
-    assert pacer.limited(30.0, RateLimits(limit_requests=60, remaining_requests=0, window=60.0)) == 0.0
+    assert pacer.record_rate_limited(30.0, RateLimits(limit_requests=60, remaining_requests=0, window=60.0)) == 0.0
     assert pacer.wait(clock.now) > 20
 
 
@@ -210,12 +210,12 @@ def test_requests_per_minute_is_never_passed() -> None:
     while clock.now < 1000 + 600:
         if pacer.wait(clock.now) <= 0:
             pacer.acquire(always)
-            pacer.answered(seconds=0.1)
+            pacer.record_success(seconds=0.1)
             sent += 1
         clock.now += 0.05
     assert 290 <= sent <= 301
     assert pacer.limit_text == "30 requests per 60 s"
-    assert pacer.minutes_for(300, 0) == pytest.approx(10)
+    assert pacer.estimate_minutes(300, 0) == pytest.approx(10)
 
 
 def test_tokens_per_minute_counts_what_was_used() -> None:
@@ -226,7 +226,7 @@ def test_tokens_per_minute_counts_what_was_used() -> None:
     while clock.now < 1000 + 600:
         if pacer.wait(clock.now) <= 0:
             pacer.acquire(always, 100)
-            pacer.answered(seconds=0.1, tokens=200)
+            pacer.record_success(seconds=0.1, tokens=200)
             sent += 1
         clock.now += 0.05
     assert 285 <= sent <= 302
@@ -248,7 +248,7 @@ def test_a_limit_of_tokens_is_kept_too() -> None:
                 limit_requests=500, remaining_requests=500 - sent, window=30.0,
                 limit_tokens_in=1000, remaining_tokens_in=max(0, left),
             )  # fmt: skip
-            pacer.answered(told, seconds=0.02, tokens=100)
+            pacer.record_success(told, seconds=0.02, tokens=100)
         clock.now += 0.05
     assert 8 <= most <= 12
     assert pacer.limit_text == "about 10 requests per 30 s"
@@ -263,7 +263,7 @@ def test_a_limit_that_changes_is_followed_at_once() -> None:
         pacer.acquire(always)
         clock.now += 1
         told = RateLimits(limit_requests=limit, remaining_requests=limit - 5, window=60.0)
-        pacer.answered(told, seconds=0.5)
+        pacer.record_success(told, seconds=0.5)
         assert pacer.permitted == limit / 60
         assert pacer.limit_text == f"{limit} requests per 60 s"
         assert pacer.wait(clock.now) <= 60
@@ -287,11 +287,11 @@ def test_whatever_the_answers_say_it_never_waits_for_more_than_a_window(answers:
         if not pacer.in_flight:
             continue
         if kind == "fail":
-            pacer.failed()
+            pacer.record_failure()
         elif kind == "429":
-            pacer.limited(30.0, RateLimits(limit_requests=30, remaining_requests=0, window=60.0))
+            pacer.record_rate_limited(30.0, RateLimits(limit_requests=30, remaining_requests=0, window=60.0))
         else:
-            pacer.answered(told if kind == "told" else None, seconds=min(passed, 5.0))
+            pacer.record_success(told if kind == "told" else None, seconds=min(passed, 5.0))
         assert pacer.wait(clock.now) <= 1.2 * 60
 
 
@@ -303,7 +303,7 @@ def test_latency_that_grows_with_the_number_in_flight_lowers_it() -> None:
         while pacer.wait(clock.now) <= 0:
             pacer.acquire(always)
         clock.now += 0.025
-        pacer.answered(seconds=max(0.1, 0.025 * pacer.in_flight))
+        pacer.record_success(seconds=max(0.1, 0.025 * pacer.in_flight))
     assert 4 <= pacer.concurrency.allowed <= 40
 
 
@@ -315,7 +315,7 @@ def test_longer_answers_are_no_reason_to_send_fewer_at_once() -> None:
             pacer.acquire(always)
         seconds = 0.1 if number < 2000 else 0.5
         clock.now += seconds / pacer.in_flight
-        pacer.answered(seconds=seconds)
+        pacer.record_success(seconds=seconds)
     assert pacer.concurrency.allowed >= 24
 
 
@@ -334,5 +334,5 @@ def test_a_place_costs_little() -> None:
     begun = time.process_time()
     for _ in range(5000):
         pacer.acquire(always)
-        pacer.answered(seconds=0.001)
+        pacer.record_success(seconds=0.001)
     assert (time.process_time() - begun) / 5000 < 0.001

@@ -19,46 +19,46 @@ class Clock:
 def answers(strays: TransientRejections, clock: Clock, count: int, rate: float) -> None:
     for _ in range(count):
         clock.now += 1 / rate
-        strays.answered(clock.now)
+        strays.record_success(clock.now)
 
 
 def test_as_many_refusals_at_a_lower_rate_are_strays() -> None:
     clock, strays = Clock(), TransientRejections()
     answers(strays, clock, 50, rate=200)
-    assert not strays.refused(clock.now)
+    assert not strays.record_rejection(clock.now)
     answers(strays, clock, 60, rate=50)
-    assert strays.refused(clock.now)
+    assert strays.record_rejection(clock.now)
 
 
 def test_fewer_refusals_at_a_lower_rate_are_a_limit() -> None:
     clock, strays = Clock(), TransientRejections()
     answers(strays, clock, 50, rate=200)
-    strays.refused(clock.now)
+    strays.record_rejection(clock.now)
     answers(strays, clock, 900, rate=45)
-    assert not strays.refused(clock.now)
+    assert not strays.record_rejection(clock.now)
 
 
 def test_refusals_in_a_cluster_are_a_limit() -> None:
     clock, strays = Clock(), TransientRejections()
     answers(strays, clock, 50, rate=200)
-    strays.refused(clock.now)
+    strays.record_rejection(clock.now)
     answers(strays, clock, ALONE - 1, rate=50)
-    assert not any(strays.refused(clock.now) for _ in range(10))
+    assert not any(strays.record_rejection(clock.now) for _ in range(10))
 
 
 def test_many_refusals_end_the_belief_for_a_while() -> None:
     clock, strays = Clock(), TransientRejections()
     answers(strays, clock, 50, rate=200)
-    strays.refused(clock.now)
+    strays.record_rejection(clock.now)
     answers(strays, clock, 50, rate=50)
-    assert strays.refused(clock.now)
-    assert not all(strays.refused(clock.now) for _ in range(LOOKED_AT))
+    assert strays.record_rejection(clock.now)
+    assert not all(strays.record_rejection(clock.now) for _ in range(LOOKED_AT))
     for rate in (200, 50):
         answers(strays, clock, 50, rate)
-        assert not strays.refused(clock.now)
+        assert not strays.record_rejection(clock.now)
     clock.now += DISTRUST_S
     answers(strays, clock, 50, rate=50)
-    assert strays.refused(clock.now)
+    assert strays.record_rejection(clock.now)
 
 
 def drive(pacer: RateLimiter, clock: Clock, refuse: float, *, requests: int, latency: float = 0.02) -> float:
@@ -68,10 +68,10 @@ def drive(pacer: RateLimiter, clock: Clock, refuse: float, *, requests: int, lat
         while under_way and under_way[0] <= clock.now:
             under_way.pop(0)
             if chance.random() < refuse:
-                pacer.limited(0.0, seconds=latency)
+                pacer.record_rate_limited(0.0, seconds=latency)
             else:
                 answered += 1
-                pacer.answered(seconds=latency)
+                pacer.record_success(seconds=latency)
         if pacer.wait(clock.now) <= 0 and pacer.acquire(lambda: False):
             under_way.append(clock.now + latency)
         else:

@@ -33,9 +33,9 @@ def bars(figure: go.Figure) -> dict[str, list[float]]:
 def course(latencies: list[float], refused: int = 0, permitted: float = math.inf) -> Timeline:
     made = Timeline()
     for at, seconds in enumerate(latencies):
-        made.answer(float(at), seconds, permitted)
+        made.record_answer(float(at), seconds, permitted)
     for _ in range(refused):
-        made.refuse(0.0, permitted)
+        made.record_rejection(0.0, permitted)
     return made
 
 
@@ -162,7 +162,7 @@ def test_a_percentile_is_right_within_nine_percent(latencies: list[float], perce
     """Against the latencies themselves, which are not kept."""
     made = Timeline()
     for seconds in latencies:
-        made.answer(0.0, seconds, math.inf)
+        made.record_answer(0.0, seconds, math.inf)
     (histogram,) = _histograms(read_usage(report(course=made)).calls)
     exact = sorted(latencies)[math.ceil(percent / 100 * len(latencies)) - 1]
     assert histogram.within(percent) == pytest.approx(exact, rel=0.0906)
