@@ -31,7 +31,7 @@ def sum_reports(first: Report, *others: Report) -> Report:
     )
 
 
-def settle(call: VectorizedCall, whole: Report, parts: Sequence[Report]) -> Report:
+def replace_reports(call: VectorizedCall, whole: Report, parts: Sequence[Report]) -> Report:
     """Put the report of the whole call in the place of its parts, for the session and for what was asked."""
     *others, newest = parts
     call.session.revise_report(newest, whole, *others)
@@ -81,7 +81,7 @@ class CallTotals:
         if problem is not None and last is not None and all(last is not r for r in (*self._reports, self._before)):
             self.add(last)
         if self._reports:
-            settle(self._call, self.total(), self._reports)
+            replace_reports(self._call, self.total(), self._reports)
 
     def _known(self) -> Report | None:
         return None if self._call.owner is None else get_report(self._call.owner)[0]

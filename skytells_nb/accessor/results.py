@@ -118,7 +118,7 @@ def complete_texts(
     report = outcome.report
     if read is not None:
         fitted = parse_with_repair(call, job, outcome, kept, read, rounds)
-        kept, records, report = fitted.kept, fitted.records, fitted.report
+        kept, records, report = fitted.completions, fitted.records, fitted.report
     rows: list[CachedCompletion | None] = list(take(list(kept), outcome.result_index))
     for row, problem in outcome.report.errors.items():
         if isinstance(problem, ContentPolicyError):

@@ -6,7 +6,11 @@ patterns are matched in linear time, references are never fetched, and a check e
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+import threading
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any
 
 from skytells_nb.accessor.structured.coercion import shown
@@ -24,6 +28,38 @@ _REFERENCES = ("$ref", "$dynamicRef")
 _LONGEST_MESSAGE = 200
 
 
+_IRI_MODULE = "rfc3987_syntax"
+_import_lock = threading.Lock()
+
+
+def import_jsonschema() -> None:
+    """Import jsonschema without compiling the grammar of ``rfc3987_syntax``, which takes seconds.
+
+    Environments with Jupyter have that package, and jsonschema imports it for the formats "iri" and "iri-reference",
+    which are not checked here. A placeholder defers the compilation to the first check of these formats, so that they
+    still work for other users of jsonschema in the process.
+    """
+    with _import_lock:
+        if "jsonschema" in sys.modules or _IRI_MODULE in sys.modules:
+            return
+        spec = importlib.util.find_spec(_IRI_MODULE)
+        if spec is None:
+            return
+        placeholder = ModuleType(_IRI_MODULE)
+        placeholder.__spec__, placeholder.__path__ = spec, list(spec.submodule_search_locations or ())
+        placeholder.is_valid_syntax = _is_valid_syntax  # type: ignore[attr-defined]
+        sys.modules[_IRI_MODULE] = placeholder
+        try:
+            import jsonschema  # noqa: F401
+        finally:
+            if sys.modules.get(_IRI_MODULE) is placeholder:
+                del sys.modules[_IRI_MODULE]
+
+
+def _is_valid_syntax(*arguments: Any, **keywords: Any) -> Any:
+    return importlib.import_module(_IRI_MODULE).is_valid_syntax(*arguments, **keywords)
+
+
 def faults(schema: Any, value: Any) -> list[str]:
     """What is wrong with the value, each with where it is; empty where it fits. Raises InputError like ``checker``.
 
@@ -39,7 +75,8 @@ def checker(schema: Any) -> Callable[[Any], list[str]]:
     Raises InputError for what is no JSON schema, for a reference to what is not in it, and for a pattern that cannot be
     matched in linear time.
     """
-    # Loaded here: only schemas that are given as dicts need it.
+    # Imported here: only schemas that are dicts need it.
+    import_jsonschema()
     from skytells_nb.accessor.structured.schema_keywords import StepsExceeded, start
 
     try:

@@ -179,7 +179,7 @@ def test_an_answer_cut_in_twice_the_room_is_not_asked_for_again(tmp_path: Path) 
         out = frame.skytells.complete("{t}", params={"max_tokens": 1}, on_error="null", **SETTINGS)
         frame.skytells.complete("{t}", params={"max_tokens": 1}, on_error="null", **SETTINGS)
         assert settled(server, "chat").requests == 2
-    assert "was cut before it was whole; give it more room with max_tokens" in str(out.skytells.report.errors[0])
+    assert "was cut off at the token limit; raise max_tokens" in str(out.skytells.report.errors[0])
 
 
 def test_a_repair_that_is_refused_leaves_the_row_with_both_reasons(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_a_repair_that_is_refused_leaves_the_row_with_both_reasons(tmp_path: Pat
         assert settled(server, "chat").requests == 3
     (error,) = out.skytells.report.errors.values()
     assert "violence:high is in it" in str(error)
-    assert "Asking again failed: ContentPolicyError" in str(error)
+    assert "The retry failed: ContentPolicyError" in str(error)
 
 
 def test_a_validator_that_raises_anything_makes_its_row_fail_and_no_other(tmp_path: Path) -> None:
@@ -286,9 +286,9 @@ def test_details_of_a_repaired_row_are_those_of_the_answer_that_fits(tmp_path: P
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"repair": -1}, "0 to 10; found -1"),
-        ({"repair": 1.5}, r"0 to 10; found 1\.5"),
-        ({"repair": True}, "0 to 10; found True"),
+        ({"repair": -1}, r"repair must be an integer from 0 to 10 .*, got -1\."),
+        ({"repair": 1.5}, r"0 to 10 .*, got 1\.5"),
+        ({"repair": True}, "0 to 10 .*, got True"),
         ({"prefix": 5, "flatten": True}, "prefix is a text"),
         ({"prefix": "a_"}, "prefix needs flatten=True"),
         ({"prefix": "t", "flatten": True, "schema": {"type": "object", "properties": {"": {}}}}, "would replace"),
