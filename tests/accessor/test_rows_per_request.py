@@ -329,7 +329,7 @@ def test_the_estimate_knows_of_packing(server: LocalServer) -> None:
             lambda d: d.skytells.complete(
                 "{t}", rows_per_request=5, schema={"type": "object", "properties": {"a": {"$ref": "other.json"}}}
             ),
-            "refers to 'other.json'",
+            r"\$ref must lead to a part of the schema itself, got 'other\.json'",
         ),
     ],
 )

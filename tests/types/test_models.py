@@ -1,4 +1,4 @@
-"""The catalogue as types: prices in one unit and currency, or none."""
+"""The catalog as types: prices in one unit and currency, or none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skytells_nb.types.models import Model, Price
+from skytells_nb.client.serialization import validate
+from skytells_nb.types.models import Model, Price, Vendor
 
 PRICES = st.floats(0, 1000, allow_subnormal=False)
 
@@ -66,10 +67,11 @@ def test_dollars_are_the_currency_where_none_is_named(currency: str | None) -> N
     ("metadata", "expected"),
     [(None, False), ({}, False), ({"openai_compatible": False}, False), ({"openai_compatible": True}, True)],
 )
-def test_a_model_is_served_here_where_the_catalogue_says_so(metadata: Any, expected: bool) -> None:
-    assert Model.model_validate({"metadata": metadata}).openai_compatible is expected
+def test_a_model_is_served_here_where_the_catalog_says_so(metadata: Any, expected: bool) -> None:
+    assert validate(Model, {"metadata": metadata}, request_id=None).openai_compatible is expected
 
 
 def test_a_model_may_lack_everything() -> None:
     model = Model.model_validate({})
-    assert (model.name, model.namespace, model.price, model.vendor) == ("", "", None, None)
+    assert (model.name, model.namespace, model.price, model.vendor) == ("", "", None, Vendor())
+    assert (model.capabilities, model.metadata, model.openai_compatible, model.billable) == ([], {}, False, None)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skytells_nb.client.serialization import validate
 from skytells_nb.types.chat import ChatCompletion, ChatCompletionChunk, ChatMessage, ChatRequest, ToolCall, content_text
 
 HELLO = [{"role": "user", "content": "Hi"}]
@@ -25,7 +26,6 @@ PARTS = st.one_of(
     st.fixed_dictionaries({"type": st.just("text"), "text": st.text()}),
     st.fixed_dictionaries({"type": st.just("image_url"), "image_url": st.just({"url": "x"})}),
     st.fixed_dictionaries({"type": st.just("text"), "text": st.one_of(st.none(), st.integers())}),
-    st.one_of(st.none(), st.text(), st.integers()),
 )
 
 
@@ -50,13 +50,29 @@ def test_a_request_names_a_model_and_has_a_message() -> None:
 
 @given(st.lists(PARTS, max_size=5))
 def test_the_text_of_a_list_is_that_of_its_text_parts(parts: list[Any]) -> None:
-    texts = [part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str)]
-    assert content_text(parts) == "".join(texts)
+    texts = [part["text"] for part in parts if isinstance(part.get("text"), str)]
+    assert content_text(parts) == ChatMessage(content=parts).content == "".join(texts)
 
 
-@given(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.dictionaries(st.text(), st.text())))
-def test_what_is_neither_text_nor_a_list_has_no_text(content: Any) -> None:
-    assert content_text(content) == ""
+@given(st.lists(PARTS, max_size=3), st.one_of(st.none(), st.text(), st.integers()), st.lists(PARTS, max_size=3))
+def test_a_list_with_anything_but_parts_is_refused(before: list[Any], odd: Any, after: list[Any]) -> None:
+    content = [*before, odd, *after]
+    assert content_text(content) is content
+    with pytest.raises(pydantic.ValidationError, match="content"):
+        ChatMessage(content=content)
+
+
+@given(st.one_of(st.booleans(), st.integers(), st.floats(), st.dictionaries(st.text(), st.text())))
+def test_content_that_is_neither_text_nor_a_list_is_refused(content: Any) -> None:
+    assert content_text(content) is content
+    with pytest.raises(pydantic.ValidationError, match="content"):
+        ChatMessage(content=content)
+
+
+def test_missing_content_is_empty_text() -> None:
+    body = {"choices": [{"message": {"role": "assistant", "content": None}}]}
+    assert validate(ChatCompletion, body, request_id=None).choices[0].message.content == ""
+    assert ChatMessage.model_validate({}).content == ""
 
 
 @given(st.text())
@@ -115,7 +131,7 @@ def test_a_choice_that_the_filter_ended_makes_the_answer_filtered(place: int) ->
 @given(st.lists(st.tuples(st.integers(0, 2), st.one_of(st.none(), st.text())), max_size=5))
 def test_a_chunk_adds_to_the_first_choice_alone(pieces: list[tuple[int, str | None]]) -> None:
     choices = [{"index": n, "delta": None if text is None else {"content": text}} for n, text in pieces]
-    chunk = ChatCompletionChunk.model_validate({"choices": choices})
+    chunk = validate(ChatCompletionChunk, {"choices": choices}, request_id=None)
     assert chunk.text == "".join(text for n, text in pieces if n == 0 and text is not None)
 
 
@@ -126,5 +142,5 @@ def test_a_chunk_without_an_index_is_of_the_first_choice() -> None:
 
 def test_a_tool_call_has_a_function_even_where_the_service_names_none() -> None:
     call = ToolCall.model_validate({"index": 1})
-    assert (call.index, call.type, call.id) == (1, "function", None)
-    assert (call.function.name, call.function.arguments) == (None, None)
+    assert (call.index, call.type, call.id) == (1, "function", "")
+    assert (call.function.name, call.function.arguments) == ("", "")

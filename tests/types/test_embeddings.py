@@ -89,7 +89,8 @@ def test_text_that_is_not_base64_is_refused_with_its_place() -> None:
 def test_an_answer_without_vectors_is_an_empty_matrix() -> None:
     answer = EmbeddingResponse.model_validate({})
     assert (answer.matrix.shape, answer.matrix.dtype, answer.checked[1].shape) == ((0, 0), np.float32, (0,))
-    assert repr(answer) == "EmbeddingResponse(model='', data='0 vectors', usage=None)"
+    usage = "EmbeddingUsage(prompt_tokens=0, total_tokens=0)"
+    assert repr(answer) == f"EmbeddingResponse(model='', data='0 vectors', usage={usage})"
 
 
 def test_errors_carry_the_id_of_the_request() -> None:
