@@ -18,10 +18,10 @@ from local_fakes import fake_server
 
 import skytells_nb as sky
 from skytells_nb import session as sessions
-from skytells_nb.engine.report import Report
+from skytells_nb.engine.report import Report, UsageTotals
 from skytells_nb.errors import ConfigurationError, MissingKeyError
 from skytells_nb.local.server import LocalServer
-from skytells_nb.session import Session, Totals
+from skytells_nb.session import Session
 from skytells_nb.types.chat import ChatCompletion
 from skytells_nb.types.models import Price
 from skytells_nb.types.responses import Response
@@ -285,7 +285,7 @@ def test_totals_count_what_the_safety_filter_said() -> None:
 
 
 def test_a_cost_that_is_not_known_stays_unknown() -> None:
-    totals = Totals()
+    totals = UsageTotals()
     totals.add("a", 1, 1, 1, 0.5)
     totals.add("b", 1, 1, 1, None)
     totals.add("a", 1, 1, 1, 0.5)

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from served import connected, served
 
-from skytells_nb.accessor import embeddings as v
 from skytells_nb.accessor.frame import FrameAccessor
 from skytells_nb.errors import InputError, RowError, SkytellsWarning
 from skytells_nb.local.server import LocalServer
 from skytells_nb.session import Session
+from skytells_nb.vectors.arrays import unit_vectors
 from skytells_nb.vectors.neighbors import nearest_by_cosine
 
 small_matrices = st.integers(1, 4).flatmap(
@@ -36,7 +36,7 @@ def vectors() -> pd.DataFrame:
 @settings(deadline=None)
 @given(small_matrices, st.data())
 def test_nearest_are_those_of_a_sort_of_all(rows: list[list[int]], data: st.DataObject) -> None:
-    known = v.unit(np.array(rows, dtype=np.float32))
+    known = unit_vectors(np.array(rows, dtype=np.float32))
     k = data.draw(st.integers(1, len(rows) + 2))
     places, scores = nearest_by_cosine(known, known, k)
     exact = known.astype(np.float64) @ known.astype(np.float64).T
@@ -47,7 +47,7 @@ def test_nearest_are_those_of_a_sort_of_all(rows: list[list[int]], data: st.Data
 
 def test_of_equal_rows_the_earlier_comes_first() -> None:
     """Also where there are more of them than are compared one by one, and in the edges of blocks."""
-    known = v.unit(np.tile(np.random.default_rng(0).standard_normal((1, 37)), (3001, 1)).astype(np.float32))
+    known = unit_vectors(np.tile(np.random.default_rng(0).standard_normal((1, 37)), (3001, 1)).astype(np.float32))
     places, scores = nearest_by_cosine(known[:1], known, 5)
     assert places[0].tolist() == [0, 1, 2, 3, 4]
     assert len(set(scores[0].tolist())) == 1
@@ -55,7 +55,7 @@ def test_of_equal_rows_the_earlier_comes_first() -> None:
 
 def test_vectors_of_any_length_have_a_direction() -> None:
     """Their squares need not fit float32."""
-    made = v.unit(np.array([[3e30, 4e30], [3e-30, 4e-30], [0, 0]], dtype=np.float32))
+    made = unit_vectors(np.array([[3e30, 4e30], [3e-30, 4e-30], [0, 0]], dtype=np.float32))
     np.testing.assert_allclose(made, [[0.6, 0.8], [0.6, 0.8], [0, 0]], rtol=1e-6)
 
 
