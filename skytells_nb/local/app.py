@@ -11,16 +11,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from skytells_nb.local.api.chat import chat
+from skytells_nb.local.api.chat import chat_completions
 from skytells_nb.local.api.embeddings import embeddings, inputs_of
 from skytells_nb.local.api.middleware import RequestMiddleware
-from skytells_nb.local.api.models import catalogue, find
-from skytells_nb.local.api.pipeline import Inference, Service
+from skytells_nb.local.api.models import model_catalog, find_model
+from skytells_nb.local.api.pipeline import InferenceEndpoint, Service
 from skytells_nb.local.api.rate_limits import Account, LimitOptions
-from skytells_nb.local.api.responses import Conversations
-from skytells_nb.local.errors import ErrorAnswer, json_response
+from skytells_nb.local.api.responses import ConversationStore
+from skytells_nb.local.errors import APIException, json_response
 from skytells_nb.local.faults import Faults
-from skytells_nb.local.protocols import Engines, TextEmbedder, TextGenerator, TextModerator
+from skytells_nb.local.protocols import LocalModels, TextEmbedder, TextGenerator, TextModerator
 
 
 def create_app(
@@ -34,15 +34,15 @@ def create_app(
     host: str = "127.0.0.1",
 ) -> Starlette:
     """The whole API on these three models, at this loopback address; ``app.state.stats`` holds its counters."""
-    engines = Engines(embedder, moderator, generator)
+    engines = LocalModels(embedder, moderator, generator)
     service = Service(engines, faults, Account(limits) if limits is not None else None)
-    conversations = Conversations()
+    conversations = ConversationStore()
 
     async def list_models(request: Request) -> Response:
-        return json_response(catalogue(engines))
+        return json_response(model_catalog(engines))
 
     async def retrieve_model(request: Request) -> Response:
-        return json_response(find(request.path_params["slug"], engines))
+        return json_response(find_model(request.path_params["slug"], engines))
 
     async def about(request: Request) -> Response:
         return json_response({"service": "local Skytells", "answered_by": [generator.name, embedder.name]})
@@ -52,9 +52,9 @@ def create_app(
 
     app = Starlette(
         routes=[
-            _post("/v1/chat/completions", Inference("chat", chat, lambda body: _one(body, "messages"), service)),
-            _post("/v1/responses", Inference("responses", conversations.respond, lambda b: _one(b, "input"), service)),
-            _post("/v1/embeddings", Inference("embeddings", embeddings, inputs_of, service)),
+            _post("/v1/chat/completions", InferenceEndpoint("chat", chat_completions, lambda body: _one(body, "messages"), service)),
+            _post("/v1/responses", InferenceEndpoint("responses", conversations.respond, lambda b: _one(b, "input"), service)),
+            _post("/v1/embeddings", InferenceEndpoint("embeddings", embeddings, inputs_of, service)),
             Route("/v1/models", list_models),
             Route("/v1/models/{slug}", retrieve_model),
             Route("/v1/model/{slug}", retrieve_model),
@@ -69,7 +69,7 @@ def create_app(
     return app
 
 
-def _post(path: str, endpoint: Inference) -> Route:
+def _post(path: str, endpoint: InferenceEndpoint) -> Route:
     return Route(path, endpoint, methods=["POST"])
 
 
@@ -80,4 +80,4 @@ def _one(body: dict[str, Any], name: str) -> list[str]:
 
 async def _no_endpoint(request: Request, problem: Exception) -> Response:
     message = f"There is no {request.method} {request.url.path} here."
-    return ErrorAnswer("ENDPOINT_NOT_FOUND", message).answer(request.state.request_id)
+    return APIException("ENDPOINT_NOT_FOUND", message).to_response(request.state.request_id)

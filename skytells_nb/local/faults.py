@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal, get_type_hints
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
 from skytells_nb.errors import InputError
-from skytells_nb.local.errors import CATALOGUE, ErrorAnswer, error_id_for
+from skytells_nb.local.errors import ERROR_CATALOG, APIException, error_id_for
 
 
-def split_flags(text: str) -> dict[str, str]:
+def parse_flags(text: str) -> dict[str, str]:
     """``"latency=0.1, no_done"`` as a dict; a name alone means true. With a ``;`` in it, only that separates."""
     found: dict[str, str] = {}
     for word in text.split(";" if ";" in text else ","):
@@ -24,7 +24,7 @@ def split_flags(text: str) -> dict[str, str]:
     return found
 
 
-def read_flags(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
+def validate_flags(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
     """The values of these fields, each as the type its field has; raises InputError naming what does not fit."""
     known = _adapters(kind)
     read: dict[str, Any] = {}
@@ -56,7 +56,7 @@ def _true_where_named(value: Any) -> Any:
     return True if value == "" else value
 
 
-HEADER = "x-skytells-fault"
+FAULT_HEADER = "x-skytells-fault"
 """Per request: ``x-skytells-fault: status=429; retry_after=2; times=1``."""
 
 HUGE_RETRY_AFTER_S = 86_400
@@ -142,18 +142,18 @@ class Faults:
         if not 0 <= self.rate <= 1:
             raise InputError(f"rate is a share from 0 to 1; found {self.rate}.")
         if self.status is not None and not self.status.isdigit() and _find(self.status) is None:
-            raise InputError(f"status={self.status!r} is no HTTP status and none of: {', '.join(CATALOGUE)}.")
+            raise InputError(f"status={self.status!r} is no HTTP status and none of: {', '.join(ERROR_CATALOG)}.")
         if self.block_status not in (400, 451):
             raise InputError(f"block_status is 451 or 400; found {self.block_status}.")
 
     @classmethod
     def parse(cls, given: str | Mapping[str, Any]) -> Faults:
         """From ``"name=value, name=value"`` or a mapping; raises InputError for a name or value it does not know."""
-        return cls(**read_flags(cls, split_flags(given) if isinstance(given, str) else given))
+        return cls(**validate_flags(cls, parse_flags(given) if isinstance(given, str) else given))
 
-    def merged(self, header: str | None) -> Faults:
+    def with_header(self, header: str | None) -> Faults:
         """These faults with a request's own, which win."""
-        return replace(self, **read_flags(Faults, split_flags(header))) if header else self
+        return replace(self, **validate_flags(Faults, parse_flags(header))) if header else self
 
     def for_attempt(self, body: bytes, attempt: int) -> Faults:
         """What is in force for this attempt (from 0) of this body."""
@@ -163,7 +163,7 @@ class Faults:
             spoilt = int.from_bytes(digest, "big") < self.rate * 2**64
         return self if spoilt else Faults(**{name: getattr(self, name) for name in _LASTING})
 
-    def problem(self) -> ErrorAnswer | None:
+    def status_error(self) -> APIException | None:
         """The error that ``status`` asks for."""
         if self.status is None:
             return None
@@ -173,10 +173,10 @@ class Faults:
         wait = self.retry_after
         if self.huge_retry_after:
             wait = str(HUGE_RETRY_AFTER_S)
-        elif wait is None and CATALOGUE[error_id].retry_after:
+        elif wait is None and ERROR_CATALOG[error_id].retry_after:
             wait = "1"
         headers = {"retry-after": wait} if wait is not None and wait.lower() != "none" else {}
-        return ErrorAnswer(error_id, status=status, headers=headers, details={"category": "fault"})
+        return APIException(error_id, status=status, headers=headers, details={"category": "fault"})
 
     def __str__(self) -> str:
         """What differs from no fault at all, as :meth:`parse` reads it."""
@@ -186,4 +186,4 @@ class Faults:
 
 
 def _find(name: str) -> str | None:
-    return next((error_id for error_id in CATALOGUE if error_id.lower() == name.lower()), None)
+    return next((error_id for error_id in ERROR_CATALOG if error_id.lower() == name.lower()), None)

@@ -74,7 +74,7 @@ class TextGenerator(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Engines:
+class LocalModels:
     """The three models that answer."""
 
     embedder: TextEmbedder

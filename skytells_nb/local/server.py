@@ -19,8 +19,8 @@ from typing import Any, Self
 from skytells_nb.errors import InputError, LocalServerError, MissingExtraError
 from skytells_nb.local.api.rate_limits import LimitOptions
 from skytells_nb.local.api.stats import Stats
-from skytells_nb.local.faults import HEADER, Faults
-from skytells_nb.local.protocols import Engines, TextEmbedder, TextGenerator, TextModerator
+from skytells_nb.local.faults import FAULT_HEADER, Faults
+from skytells_nb.local.protocols import LocalModels, TextEmbedder, TextGenerator, TextModerator
 
 KEEP_ALIVE_S = 75
 """Longer than any client keeps an idle connection, so that none is closed under a request on its way."""
@@ -230,7 +230,7 @@ class LocalServer:
         self._start_timeout = start_timeout
         self._stop_timeout = stop_timeout
         self._warm = warm
-        self._given = (embedder, moderator, generator)
+        self._given_models = (embedder, moderator, generator)
         self._running: ServerThread | None = None
         self._stats = Stats()
 
@@ -247,7 +247,7 @@ class LocalServer:
         """Serve; does nothing where it already does."""
         if self.running:
             return self
-        engines = self._engines()
+        engines = self._local_models()
         app = _app(engines, self.api_key, self._faults, self._limits, self._address)
         listener = bind(self._address, self._wanted_port)
         try:
@@ -294,7 +294,7 @@ class LocalServer:
     @property
     def models(self) -> tuple[str, str]:
         """The names of the chat model and of the embedding model that answer."""
-        engines = self._engines()
+        engines = self._local_models()
         return engines.generator.name, engines.embedder.name
 
     def _serving(self) -> ServerThread:
@@ -302,26 +302,26 @@ class LocalServer:
             raise LocalServerError("The local server is not running; call start() or use it in a with statement.")
         return self._running
 
-    def _engines(self) -> Engines:
-        embedder, moderator, generator = self._given
+    def _local_models(self) -> LocalModels:
+        embedder, moderator, generator = self._given_models
         if embedder is not None and moderator is not None and generator is not None:
-            return Engines(embedder, moderator, generator)
+            return LocalModels(embedder, moderator, generator)
         shared = _shared_engines(os.getpid())
-        return Engines(embedder or shared.embedder, moderator or shared.moderator, generator or shared.generator)
+        return LocalModels(embedder or shared.embedder, moderator or shared.moderator, generator or shared.generator)
 
 
 @functools.cache
-def _shared_engines(pid: int) -> Engines:
+def _shared_engines(pid: int) -> LocalModels:
     """The real models, once a process: what was loaded before a fork cannot be used after it."""
     from skytells_nb.local.embedder import Embedder
     from skytells_nb.local.generation.generator import Generator
     from skytells_nb.local.moderation.moderator import Moderator
 
     embedder = Embedder()
-    return Engines(embedder, Moderator(embedder), Generator())
+    return LocalModels(embedder, Moderator(embedder), Generator())
 
 
-def _app(engines: Engines, api_key: str, faults: Faults, limits: LimitOptions | None, host: str) -> Any:
+def _app(engines: LocalModels, api_key: str, faults: Faults, limits: LimitOptions | None, host: str) -> Any:
     try:
         import uvicorn  # noqa: F401
 
@@ -341,7 +341,7 @@ def _app(engines: Engines, api_key: str, faults: Faults, limits: LimitOptions | 
     )
 
 
-def _load(engines: Engines) -> None:
+def _load(engines: LocalModels) -> None:
     """Load the models before they are asked for; what fails here is told by the first request."""
     with contextlib.suppress(Exception):
         engines.moderator.score(["warm"])
@@ -389,14 +389,14 @@ def banner(server: LocalServer) -> str:
         f"Answers come from small models on this machine: {chat} (chat, responses) and {embedding} (embeddings),",
         "whatever model is asked for. They show how a pipeline works, not what the service's models can do.",
     ]
-    generator = server._engines().generator
+    generator = server._local_models().generator
     if not generator.available:
         lines += ["", f"No chat yet: {generator.reason}"]
     if str(server._faults):
         lines += ["", f"Faults in force: {server._faults}"]
     if server._limits is not None:
         lines += ["", f"Limits in force: {server._limits}"]
-    lines += ["", f"One request can ask for its own: header {HEADER}. Ctrl-C stops."]
+    lines += ["", f"One request can ask for its own: header {FAULT_HEADER}. Ctrl-C stops."]
     return "\n".join(lines)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from jupyter_client.manager import start_new_kernel
 from local_fakes import fake_server
-from served import KEY, settled
+from served import KEY, wait_until_idle
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "pipelines.md").read_text()
 CELLS: list[str] = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
@@ -49,7 +49,7 @@ def test_the_cells_of_the_page_run_in_a_kernel(tmp_path: Path) -> None:
         finally:
             client.stop_channels()
             manager.shutdown_kernel(now=True)
-        counts = settled(server, "chat")
+        counts = wait_until_idle(server, "chat")
     assert len(CELLS) == 3
     answers = ["Say: a cat sleeps", "Say: a dog runs", "Say: a cat sleeps"]
     assert seen == {

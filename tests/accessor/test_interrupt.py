@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from jupyter_client.manager import start_new_kernel
 from local_fakes import fake_server
-from served import KEY, settled
+from served import KEY, wait_until_idle
 
 from skytells_nb.cache import SqliteStore
 from skytells_nb.local.faults import Faults
@@ -119,7 +119,7 @@ def test_a_program_is_back_within_a_second_with_the_partial_column(tmp_path: Pat
             out, errors = child.communicate(timeout=90)
         finally:
             child.kill()
-        counts = settled(server, "chat")
+        counts = wait_until_idle(server, "chat")
     assert child.returncode == 0, errors
     assert json.loads(out) == {"right": True}
     for stop, answers in zip(stops, STOPS, strict=True):
@@ -170,7 +170,7 @@ def test_a_kernel_is_back_within_a_second_with_the_partial_column(tmp_path: Path
         finally:
             client.stop_channels()
             manager.shutdown_kernel(now=True)
-        counts = settled(server, "chat")
+        counts = wait_until_idle(server, "chat")
     assert min(seconds) < 1.0
     assert counts.distinct == ROWS
     assert 2 * len(STOPS) <= counts.inputs - ROWS <= IN_FLIGHT * len(STOPS)

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from judges import WordJudge
 from local_fakes import fake_server
-from served import KEY, connected, served, settled
+from served import KEY, connected, served, wait_until_idle
 
 from skytells_nb.errors import BudgetExceededError, Interrupted, SkytellsWarning
 from skytells_nb.local.faults import Faults
@@ -108,12 +108,12 @@ def test_a_verb_that_is_interrupted_goes_on_from_what_it_has(verb: Verb, endpoin
             verb(frame, progress=False)
         report = frame.skytells.report
         assert report.state == "interrupted"
-        first = {name: settled(server, name).requests for name in ("chat", "embeddings")}
+        first = {name: wait_until_idle(server, name).requests for name in ("chat", "embeddings")}
         # One that was on its way as it stopped may not have come to the service.
         assert 1 <= sum(first.values()) <= report.requests
         verb(frame, progress=False)
         assert frame.skytells.report.state == "done"
-        counts = {name: settled(server, name) for name in ("chat", "embeddings")}
+        counts = {name: wait_until_idle(server, name) for name in ("chat", "embeddings")}
     # Nothing that was answered is asked for again: what is repeated was under way as it stopped.
     assert sum(each.repeated for each in counts.values()) <= 8 + (len(texts) if endpoint == "embeddings" else 0) % 256
 

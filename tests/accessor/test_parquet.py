@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from local_fakes import HashEmbedder
-from served import connected, served, settled
+from served import connected, served, wait_until_idle
 
 import skytells_nb  # noqa: F401
 from skytells_nb import columns
@@ -31,7 +31,7 @@ def test_the_file_holds_the_frame_and_each_vector_at_its_own_row(
     frame = pd.DataFrame({"n": range(61), "text": rows}, index=pd.RangeIndex(100, 161, name="id"))
     with served() as server, connected(server, tmp_path / "c.sqlite", inputs_per_request=7):
         path = frame.skytells.embed("text", to=tmp_path / "out.parquet", progress=False)
-        assert settled(server, "embeddings").inputs == 50
+        assert wait_until_idle(server, "embeddings").inputs == 50
     assert path == tmp_path / "out.parquet"
     back = pd.read_parquet(path)
     pd.testing.assert_frame_equal(back[["n", "text"]], frame)

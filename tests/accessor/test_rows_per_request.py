@@ -11,13 +11,13 @@ import pandas as pd
 import pydantic
 import pytest
 from local_fakes import Pairs, RowsGenerator, written
-from served import connected, served, settled
+from served import connected, served, wait_until_idle
 from serving import KEY, Exchange, serving
 
 import skytells_nb as sky
 from skytells_nb.errors import InputError, SkytellsWarning
 from skytells_nb.local.api.rate_limits import LimitOptions
-from skytells_nb.local.generation.generator import ContextTooLong
+from skytells_nb.local.generation.generator import ContextLengthExceeded
 from skytells_nb.local.server import LocalServer
 
 WORDS = [f"word {n}" for n in range(12)]
@@ -34,9 +34,9 @@ def test_k_rows_share_a_request(tmp_path: Path) -> None:
     with served(generator=generator) as server, connected(server, tmp_path / "c.sqlite"):
         out = FRAME.skytells.complete("{t}", rows_per_request=5, progress=False)
         assert out["completion"].tolist() == WORDS
-        assert settled(server, "chat").requests == 3
-    assert sorted(len(rows) for rows in generator.together) == [2, 5, 5]
-    assert sorted(word for rows in generator.together for word in rows) == sorted(WORDS)
+        assert wait_until_idle(server, "chat").requests == 3
+    assert sorted(len(rows) for rows in generator.batches) == [2, 5, 5]
+    assert sorted(word for rows in generator.batches for word in rows) == sorted(WORDS)
 
 
 @pytest.mark.parametrize("rows", [None, 1])
@@ -45,8 +45,8 @@ def test_off_each_row_is_a_request_with_the_key_it_always_had(tmp_path: Path, ro
     with served(generator=generator) as server, connected(server, tmp_path / "c.sqlite"):
         FRAME.skytells.complete("{t}", progress=False)
         FRAME.skytells.complete("{t}", rows_per_request=rows, progress=False)
-        assert settled(server, "chat").requests == len(WORDS)
-    assert generator.together == []
+        assert wait_until_idle(server, "chat").requests == len(WORDS)
+    assert generator.batches == []
 
 
 def lost(pairs: Pairs) -> Pairs:
@@ -91,8 +91,8 @@ def test_what_is_missing_or_bad_is_asked_again_alone_and_once(
     with served(generator=generator) as server, connected(server, tmp_path / "c.sqlite"):
         out = FRAME.skytells.complete("{t}", rows_per_request=6, details=True, progress=False)
         assert out["completion"].tolist() == WORDS
-        assert settled(server, "chat").requests == 2 + len(again)
-    assert sorted(generator.alone) == sorted(again)
+        assert wait_until_idle(server, "chat").requests == 2 + len(again)
+    assert sorted(generator.single_prompts) == sorted(again)
     assert out["completion_rows_in_request"].tolist() == [1 if word in again else 6 for word in WORDS]
 
 
@@ -101,7 +101,7 @@ def test_an_answer_cut_at_the_token_limit_keeps_its_whole_rows(tmp_path: Path) -
     with served(generator=generator) as server, connected(server, tmp_path / "c.sqlite"):
         out = FRAME.skytells.complete("{t}", rows_per_request=4, params={"max_tokens": 50}, progress=False)
     assert out["completion"].tolist() == WORDS
-    assert sorted(generator.alone) == sorted(word for n, word in enumerate(WORDS) if n % 4 >= 2)
+    assert sorted(generator.single_prompts) == sorted(word for n, word in enumerate(WORDS) if n % 4 >= 2)
 
 
 def test_an_answer_that_nobody_can_read_is_asked_for_once_more_and_then_by_rows(tmp_path: Path) -> None:
@@ -153,29 +153,29 @@ def test_a_blocked_prompt_among_others_is_the_only_row_without_an_answer(tmp_pat
     generator = RowsGenerator()
     with served(generator=generator) as server, connected(server, tmp_path / "c.sqlite"):
         out = frame.skytells.complete("{t}", rows_per_request=16, details=True, on_error="null", progress=False)
-        sent = settled(server, "chat").requests
+        sent = wait_until_idle(server, "chat").requests
         assert out["completion"].isna().tolist() == [word not in WORDS for word in words]
         assert out.loc[5, "completion_error"].startswith("ContentPolicyError")
         assert out.loc[5, "completion_finish_reason"] == "content_filter"
         assert sky.current().totals.blocked == 1
         assert sent < len(words)
         frame.skytells.complete("{t}", rows_per_request=16, on_error="null", progress=False)
-        assert settled(server, "chat").requests == sent
+        assert wait_until_idle(server, "chat").requests == sent
 
 
 def test_a_service_that_takes_fewer_rows_is_asked_for_fewer(tmp_path: Path) -> None:
     class Narrow(RowsGenerator):
         def stream(self, messages: Any, **settings: Any) -> Any:
             if messages[-1]["content"].count('"message"') > 3:
-                raise ContextTooLong(tokens=300, limit=200)
+                raise ContextLengthExceeded(tokens=300, limit=200)
             return super().stream(messages, **settings)
 
     generator = Narrow()
     with served(generator=generator) as server, connected(server, tmp_path / "c.sqlite"):
         out = FRAME.skytells.complete("{t}", rows_per_request=12, progress=False)
-        assert settled(server, "chat").statuses == {400: 3, 200: 4}
+        assert wait_until_idle(server, "chat").statuses == {400: 3, 200: 4}
     assert out["completion"].tolist() == WORDS
-    assert [len(rows) for rows in generator.together] == [3, 3, 3, 3]
+    assert [len(rows) for rows in generator.batches] == [3, 3, 3, 3]
 
 
 def test_an_answer_that_fits_no_schema_alone_either_is_an_error_of_its_row(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_an_answer_that_fits_no_schema_alone_either_is_an_error_of_its_row(tmp_p
         pytest.warns(SkytellsWarning, match=r"2 of 12 rows have no answer.*does not fit the schema"),
     ):
         out = FRAME.skytells.complete("{t}", schema=Short, rows_per_request=6, repair=0, progress=False)
-    assert sorted(generator.alone) == ["word 10", "word 11"]
+    assert sorted(generator.single_prompts) == ["word 10", "word 11"]
     assert out["completion"].tolist()[:10] == [{"text": word} for word in WORDS[:10]]
     assert list(out.skytells.report.errors) == [10, 11]
 
@@ -198,10 +198,10 @@ def test_with_a_schema_each_rows_answer_fits_it(tmp_path: Path) -> None:
     generator = RowsGenerator()
     with served(generator=generator) as server, connected(server, tmp_path / "c.sqlite"):
         out = FRAME.skytells.complete("{t}", schema=Note, flatten=True, rows_per_request=6, progress=False)
-        assert settled(server, "chat").requests == 2
+        assert wait_until_idle(server, "chat").requests == 2
     assert out["text"].tolist() == WORDS
     assert out["stars"].tolist() == [1] * len(WORDS)
-    assert generator.alone == []
+    assert generator.single_prompts == []
 
 
 def test_a_schema_with_definitions_of_its_own_is_packed_too(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_a_schema_with_definitions_of_its_own_is_packed_too(tmp_path: Path) -> N
 
     with served(generator=RowsGenerator()) as server, connected(server, tmp_path / "c.sqlite"):
         out = FRAME.skytells.complete("{t}", schema=Pair, rows_per_request=6, progress=False)
-        assert settled(server, "chat").requests == 2
+        assert wait_until_idle(server, "chat").requests == 2
     assert out["completion"][3] == {"one": {"text": "word 3", "stars": 1}, "other": {"text": "word 3", "stars": 1}}
 
 
@@ -219,7 +219,7 @@ def test_classify_packs_too(tmp_path: Path) -> None:
     frame = pd.DataFrame({"t": ["a cat", "one dog", None, "the cat"]})
     with served(generator=RowsGenerator()) as server, connected(server, tmp_path / "c.sqlite"):
         out = frame.skytells.classify("t", ["dog", "cat"], rows_per_request=3, progress=False)
-        assert settled(server, "chat").requests == 1
+        assert wait_until_idle(server, "chat").requests == 1
     assert out["label"].dtype == pd.CategoricalDtype(["dog", "cat"])
     assert out["label"].tolist()[:2] == ["cat", "dog"]
     assert out["label"].isna().tolist() == [False, False, True, False]
@@ -228,7 +228,7 @@ def test_classify_packs_too(tmp_path: Path) -> None:
 def test_the_series_form_packs_too_and_says_its_instructions_once(tmp_path: Path) -> None:
     with served(generator=RowsGenerator()) as server, connected(server, tmp_path / "c.sqlite"):
         said = FRAME["t"].skytells.complete("Repeat it.", rows_per_request=12, progress=False)
-        assert settled(server, "chat").requests == 1
+        assert wait_until_idle(server, "chat").requests == 1
     assert said.tolist() == WORDS
 
 
@@ -237,7 +237,7 @@ def test_equal_rows_are_asked_once_and_nulls_never(tmp_path: Path) -> None:
     generator = RowsGenerator()
     with served(generator=generator) as server, connected(server, tmp_path / "c.sqlite"):
         out = frame.skytells.complete("{t}", rows_per_request=10, progress=False)
-    assert generator.together == [["a", "b", "c"]]
+    assert generator.batches == [["a", "b", "c"]]
     assert out["completion"].tolist()[2:] == ["b", "a", "c", "b"]
     assert out["completion"].isna().tolist() == [False, True, False, False, False, False]
 
@@ -265,7 +265,7 @@ def test_a_verdict_belongs_to_the_request_and_counts_once(tmp_path: Path) -> Non
         connected(server, tmp_path / "c.sqlite") as session,
     ):
         out = frame.skytells.complete("{t}", rows_per_request=2, details=True, on_error="null", progress=False)
-        assert session.totals.unchecked == settled(server, "chat").requests == 2
+        assert session.totals.unchecked == wait_until_idle(server, "chat").requests == 2
     assert out["completion_safety"].nunique() == 1
 
 
@@ -282,13 +282,13 @@ def test_what_was_answered_is_not_paid_for_again_with_another_k(tmp_path: Path) 
     with served(generator=RowsGenerator()) as server:
         with connected(server, tmp_path / "c.sqlite"):
             first = FRAME.skytells.complete("{t}", rows_per_request=6, details=True, progress=False)
-        sent = settled(server, "chat").requests
+        sent = wait_until_idle(server, "chat").requests
         with connected(server, tmp_path / "c.sqlite"):
             second = FRAME.skytells.complete("{t}", rows_per_request=4, details=True, progress=False)
-            assert settled(server, "chat").requests == sent
+            assert wait_until_idle(server, "chat").requests == sent
             pd.testing.assert_frame_equal(first, second)
             FRAME.skytells.complete("{t}", progress=False)
-            assert settled(server, "chat").requests == sent + len(WORDS)
+            assert wait_until_idle(server, "chat").requests == sent + len(WORDS)
 
 
 def test_under_a_limit_of_requests_packing_sends_that_many_times_fewer(tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_under_a_limit_of_requests_packing_sends_that_many_times_fewer(tmp_path:
     limits = LimitOptions(requests=5, window=1.0)
     with served(generator=RowsGenerator(), limits=limits) as server, connected(server, tmp_path / "c.sqlite"):
         out = frame.skytells.complete("{t}", rows_per_request=50, progress=False)
-        assert settled(server, "chat").answered == 4
+        assert wait_until_idle(server, "chat").answered == 4
     assert out["completion"].tolist() == frame["t"].tolist()
 
 
@@ -348,13 +348,13 @@ def test_a_real_model_answers_several_rows_in_one_request(
         continent: Literal["Europe", "Asia", "Africa"]
 
     frame = pd.DataFrame({"city": ["Paris", "Tokyo", "Cairo"]})
-    before = settled(local_server, "chat").requests
+    before = wait_until_idle(local_server, "chat").requests
     settings: Any = {"rows_per_request": 3, "progress": False}
     said = frame.skytells.complete("Write one short sentence about {city}.", params={"temperature": 0}, **settings)
-    assert settled(local_server, "chat").requests == before + 1
+    assert wait_until_idle(local_server, "chat").requests == before + 1
     assert said["completion"].str.len().gt(0).all()
     placed = frame.skytells.complete("Where is {city}?", schema=City, flatten=True, **settings)
     labels = frame.skytells.classify("city", ["in Europe", "not in Europe"], **settings)
-    assert settled(local_server, "chat").requests == before + 3
+    assert wait_until_idle(local_server, "chat").requests == before + 3
     assert set(placed["continent"]) <= {"Europe", "Asia", "Africa"}
     assert labels["label"].notna().all()

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from judges import WordJudge
 from local_fakes import fake_server
-from served import KEY, settled
+from served import KEY, wait_until_idle
 
 from skytells_nb.local.faults import Faults
 from skytells_nb.types.models import LISTED_PRICES, Price
@@ -105,7 +105,7 @@ for name, code in json.loads(sys.argv[1]):
         seen = {"kind": "not stopped"}
     report = df.skytells.report
     seen.update(operation=report.operation, state=report.state, rows=report.rows, tokens=report.tokens_in)
-    seen.update(figures=[report.answered, report.failed, report.nulls, report.unsent])
+    seen.update(figures=[report.answered, report.failed, report.nulls, report.skipped])
     seen.update(cost=report.cost, totals=(session.totals.cost or 0) - before, same=session.last_report is report)
     seen.update(partial=None if report.partial is None else len(report.partial))
     df = whole
@@ -172,7 +172,7 @@ def test_each_verb_is_stopped_in_each_of_its_runs_and_goes_on_from_there(
         finally:
             child.kill()
             child.wait()
-        repeated = sum(settled(server, endpoint).repeated for endpoint in ("chat", "embeddings"))
+        repeated = sum(wait_until_idle(server, endpoint).repeated for endpoint in ("chat", "embeddings"))
     assert child.returncode == 0, errors
     for one in STOPS:
         seen = found[one.name]

@@ -15,12 +15,12 @@ from jupyter_lab import Desk, choose_theme, lose_kernel, notebook_of, reload, ru
 from nbconvert import HTMLExporter
 from panel_service import Tap
 from playwright.sync_api import Locator, Page, expect
-from served import KEY, served, settled
+from served import KEY, served, wait_until_idle
 
 from skytells_nb.local.server import LocalServer
 
 CELL = "import skytells_nb as sky\npanel = sky.widgets.ChatPanel(model='gpt-5', system='Be brief.')\npanel"
-WORDS = " ".join(f"word{n}" for n in range(40))
+COMMANDS = " ".join(f"word{n}" for n in range(40))
 HOSTILE = """<script>window.hacked = 1</script> <img src="x" onerror="window.hacked = 2">
 <iframe srcdoc="<script>parent.hacked = 3</script>"></iframe> <svg onload="window.hacked = 4"></svg>
 
@@ -65,7 +65,7 @@ class Chat:
     def ask(self, text: str) -> None:
         """Write and send by keyboard, and wait for the whole answer."""
         before = self.turns().count()
-        self.input.fill(text)
+        self.input.fill_placeholders(text)
         self.input.press("Enter")
         expect(self.turns()).to_have_count(before + 2)
         expect(self.panel.locator(".skytells-send")).to_be_visible()
@@ -120,7 +120,7 @@ def test_a_conversation_by_keyboard_outlives_page_and_kernel(tmp_path: Path, des
         lab.input.focus()
         lab.page.keyboard.type("first line")
         lab.page.keyboard.press("Shift+Enter")
-        lab.page.keyboard.type(WORDS)
+        lab.page.keyboard.type(COMMANDS)
         lab.page.keyboard.press("Enter")
         lengths = [grown(lab.page, 0)]
         for _ in range(3):
@@ -129,7 +129,7 @@ def test_a_conversation_by_keyboard_outlives_page_and_kernel(tmp_path: Path, des
         expect(lab.input).to_have_value("")
         lab.page.keyboard.press("Escape")
         expect(lab.log.locator(".skytells-ending")).to_contain_text("interrupted")
-        assert settled(lab.server, "chat").in_flight == 0
+        assert wait_until_idle(lab.server, "chat").in_flight == 0
         assert not lab.server.stats.records[-1].complete
         partial = lab.log.locator(".skytells-answer").inner_text().strip()
         assert "word0" in partial
@@ -142,13 +142,13 @@ def test_a_conversation_by_keyboard_outlives_page_and_kernel(tmp_path: Path, des
         expect(lab.turns().last).to_contain_text("and the second?")
         system, question, answer, _ = lab.tap.messages[-1]
         assert system == {"role": "system", "content": "Be brief."}
-        assert question == {"role": "user", "content": f"first line\n{WORDS}"}
+        assert question == {"role": "user", "content": f"first line\n{COMMANDS}"}
         assert answer["content"].split() == partial.split()
         assert lab.page.locator(".jp-Cell").count() == 2
 
         lab.saved()
         lab.tap.shut()
-        lab.page.keyboard.type(f"during the reload {WORDS}\n")
+        lab.page.keyboard.type(f"during the reload {COMMANDS}\n")
         grown(lab.page, 0)
         reload(lab.page)
         expect(lab.turns()).to_have_count(6)
@@ -216,7 +216,7 @@ def test_a_hostile_answer_is_text_in_every_theme(tmp_path: Path, desk: Desk) -> 
 
         lab.turns().last.locator(".skytells-copy").click()
         expect(lab.turns().last.locator(".skytells-copy")).to_have_text("Copied")
-        lab.input.fill("")
+        lab.input.fill_placeholders("")
         lab.input.focus()
         lab.page.keyboard.press("Control+V")
         expect(lab.input).to_have_value("for another model")

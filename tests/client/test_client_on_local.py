@@ -13,7 +13,7 @@ from skytells_nb import errors
 from skytells_nb.client.client import Skytells
 from skytells_nb.client.streaming import Stream
 from skytells_nb.client.transport.transport import Timeouts
-from skytells_nb.local.errors import CATALOGUE
+from skytells_nb.local.errors import ERROR_CATALOG
 from skytells_nb.local.faults import Faults
 from skytells_nb.local.server import LocalServer
 
@@ -102,9 +102,9 @@ def test_the_catalogue_and_its_models(client: Skytells) -> None:
         client.models.retrieve("unknown-model")
 
 
-@pytest.mark.parametrize("error_id", sorted(CATALOGUE))
+@pytest.mark.parametrize("error_id", sorted(ERROR_CATALOG))
 def test_every_error_of_the_catalogue_has_the_class_its_id_says(error_id: str, served: LocalServer) -> None:
-    expected = errors.api_error(CATALOGUE[error_id].status, {"error": {"error_id": error_id}})
+    expected = errors.api_error(ERROR_CATALOG[error_id].status, {"error": {"error_id": error_id}})
     with spoilt(f"status={error_id}") as server:
         client = client_of(server)
         for call in (
@@ -118,7 +118,7 @@ def test_every_error_of_the_catalogue_has_the_class_its_id_says(error_id: str, s
             assert type(caught.value) is type(expected)
             assert (caught.value.status, caught.value.error_id) == (expected.status, error_id)
             assert caught.value.request_id
-            assert (caught.value.retry_after is not None) == CATALOGUE[error_id].retry_after
+            assert (caught.value.retry_after is not None) == ERROR_CATALOG[error_id].retry_after
 
 
 def test_an_unknown_key_is_an_authentication_error(served: LocalServer) -> None:

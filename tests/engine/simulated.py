@@ -125,14 +125,14 @@ class Simulation:
 
     def _arrive(self, process: Process, sent: float) -> None:
         now = self.clock.now
-        admission = self.account.enter("m", now)
+        admission = self.account.acquire("m", now)
         if not admission.allowed:
             process.refused.append(now)
             self.at(now + NETWORK_S, lambda: self._refuse(process, admission))
             return
         process.admitted.append(now)
         done = now + self.latency * math.exp(self.random.gauss(-0.08, 0.4))
-        self.at(done, lambda: self.account.leave("m"))
+        self.at(done, lambda: self.account.release("m"))
         self.at(done + NETWORK_S, lambda: self._answer(process, sent, admission))
 
     def _answer(self, process: Process, sent: float, admission: Admission) -> None:
@@ -141,6 +141,6 @@ class Simulation:
 
     def _refuse(self, process: Process, admission: Admission) -> None:
         process.rows += 1
-        retry_after = read_retry_after(admission.problem(self.limits).headers)
+        retry_after = read_retry_after(admission.error(self.limits).headers)
         process.pacer.record_rate_limited(retry_after, read_limits(admission.headers))
         self._send(process)

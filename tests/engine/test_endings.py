@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from local_fakes import EchoGenerator
-from served import connected, served, settled
+from served import connected, served, wait_until_idle
 
 from skytells_nb.cache.memory import MemoryStore
 from skytells_nb.engine.operations.cached import CachedCompletion
@@ -68,10 +68,10 @@ def test_every_row_is_answered_null_failed_or_unsent(faults: str, given: Any, en
     ended: list[Report] = []
     with served(faults) as server, connected(server, "memory", max_retries=0, max_in_flight=4) as session:
         if end is None:
-            session.engine.run(JOB, ROWS, ended=ended.append, **given)
+            session.engine.run(JOB, ROWS, on_end=ended.append, **given)
         else:
             with pytest.raises(end):
-                session.engine.run(JOB, ROWS, ended=ended.append, **given)
+                session.engine.run(JOB, ROWS, on_end=ended.append, **given)
         (report,) = ended
         assert report.state == ("done" if end is None else "failed")
         assert report.rows == len(ROWS)
@@ -81,9 +81,9 @@ def test_every_row_is_answered_null_failed_or_unsent(faults: str, given: Any, en
         # The text "say 0" stands in two rows.
         twice = report.answered - report.sent
         assert twice in (0, 1)
-        assert report.unsent >= 0
-        assert (report.unsent == 0) == (end is None)
-        assert report.to_dict()["unsent"] == report.unsent
+        assert report.skipped >= 0
+        assert (report.skipped == 0) == (end is None)
+        assert report.to_dict()["skipped"] == report.skipped
 
 
 def test_an_interrupt_keeps_what_arrived_and_counts_the_rest_as_unsent(tmp_path: Path) -> None:
@@ -93,13 +93,13 @@ def test_an_interrupt_keeps_what_arrived_and_counts_the_rest_as_unsent(tmp_path:
         stop = stop_when(lambda: server.stats["chat"].answered >= 2)
         started = time.monotonic()
         with pytest.raises(Interrupted, match=r"2 of 4 distinct inputs are answered") as caught:
-            session.engine.run(JOB, ["one", "two", "held back", "held too", None], listen=stop, ended=ended.append)
+            session.engine.run(JOB, ["one", "two", "held back", "held too", None], on_progress=stop, on_end=ended.append)
         assert time.monotonic() - started < 20
         gate.set()
         assert texts(caught.value.outcome) == ["one", "two", None, None, None]
         assert session.cache.stats().entries == 2
     (report,) = ended
-    assert (report.state, report.answered, report.nulls, report.failed, report.unsent) == ("interrupted", 2, 1, 0, 2)
+    assert (report.state, report.answered, report.nulls, report.failed, report.skipped) == ("interrupted", 2, 1, 0, 2)
 
 
 def test_an_interrupt_ends_its_own_run_only() -> None:
@@ -109,7 +109,7 @@ def test_an_interrupt_ends_its_own_run_only() -> None:
 
         def work() -> None:
             try:
-                session.engine.run(JOB, ["held back", "held too"], listen=stop_when(lambda: True))
+                session.engine.run(JOB, ["held back", "held too"], on_progress=stop_when(lambda: True))
             except BaseException as problem:
                 found.append(problem)
 
@@ -133,13 +133,13 @@ def test_closing_the_session_ends_its_run_and_keeps_what_was_under_way(by: str, 
                 closing.start() if by == "another thread" else session.close()
 
         with pytest.raises(RequestCancelledError, match="closed while this ran") as caught:
-            session.engine.run(JOB, [f"say {n}" for n in range(200)], listen=close_once_under_way)
+            session.engine.run(JOB, [f"say {n}" for n in range(200)], on_progress=close_once_under_way)
         if closing.ident:
             closing.join(20)
         (note,) = caught.value.__notes__
         assert re.search("([0-9]+) of 200 rows are answered. Every answer that arrived is kept", note)
         with connected(server, tmp_path / "c.sqlite") as again:
-            assert 4 <= again.cache.stats().entries == settled(server, "chat").requests < 200
+            assert 4 <= again.cache.stats().entries == wait_until_idle(server, "chat").requests < 200
 
 
 def test_a_listener_that_fails_costs_no_answer_and_no_report() -> None:
@@ -150,8 +150,8 @@ def test_a_listener_that_fails_costs_no_answer_and_no_report() -> None:
 
     with served() as server, connected(server, "memory", max_in_flight=2) as session:
         with pytest.raises(LookupError):
-            session.engine.run(JOB, ["one", "two"], listen=listen, ended=ended.append)
-        assert session.cache.stats().entries == settled(server, "chat").answered == 2
+            session.engine.run(JOB, ["one", "two"], on_progress=listen, on_end=ended.append)
+        assert session.cache.stats().entries == wait_until_idle(server, "chat").answered == 2
     assert [report.answered for report in ended] == [2]
 
 
@@ -167,9 +167,9 @@ def test_an_answer_that_the_cache_does_not_take_is_in_the_outcome() -> None:
         engine = session._make_engine(FullStore())
         ended: list[Report] = []
         with pytest.raises(SkytellsError, match="no room") as caught:
-            engine.run(JOB, ["one", "two"], ended=ended.append)
+            engine.run(JOB, ["one", "two"], on_end=ended.append)
         engine.close()
-    assert ended[0].sent == settled(server, "chat").answered == 1
+    assert ended[0].sent == wait_until_idle(server, "chat").answered == 1
     assert "1 of 2 rows are answered" in caught.value.__notes__[0]
 
 
@@ -177,7 +177,7 @@ def test_messages_do_not_promise_a_cache_that_is_off() -> None:
     gate = threading.Event()
     with served(generator=EchoGenerator(gate=gate)) as server, connected(server, "off") as session:
         with pytest.raises(Interrupted, match='cache="off" keeps no answers'):
-            session.engine.run(JOB, ["held back"], listen=stop_when(lambda: True))
+            session.engine.run(JOB, ["held back"], on_progress=stop_when(lambda: True))
         gate.set()
 
 
@@ -202,7 +202,7 @@ def test_every_row_gets_the_answer_to_its_own_text(rows: list[str | None], fault
     with served(faults) as server, connected(server, "memory", max_in_flight=3, max_retries=20) as session:
         outcome = session.engine.run(JOB, rows)
         assert texts(outcome) == [row if row and row.strip() else None for row in rows]
-        assert outcome.report.unsent == 0
+        assert outcome.report.skipped == 0
 
 
 def test_a_blocked_prompt_is_paid_for_once(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from local_fakes import HashEmbedder, fake_server
-from served import KEY, connected, settled
+from served import KEY, connected, wait_until_idle
 
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import completion_job, embedding_job
@@ -58,7 +58,7 @@ def test_scattered_faults_lose_no_completion(tmp_path: Path, limits: LimitOption
         connected(server, tmp_path / "c.sqlite", max_in_flight=16) as session,
     ):
         outcome = session.engine.run(completion_job("gpt-5"), texts)
-        counts = settled(server, "chat")
+        counts = wait_until_idle(server, "chat")
     assert [value and CachedCompletion.from_bytes(value).text for value in outcome.values] == texts
     assert (outcome.report.failed, outcome.report.sent, outcome.report.retries) == (0, ROWS, counts.requests - ROWS)
     assert (counts.answered, counts.repeated) == (ROWS, 0)
@@ -77,7 +77,7 @@ def test_scattered_faults_misplace_no_vector(tmp_path: Path) -> None:
             connected(server, tmp_path / f"{number}.sqlite", max_in_flight=8, inputs_per_request=10) as session,
         ):
             outcome = session.engine.run(embedding_job("skytells-embed-3-small"), texts)
-            counts = settled(server, "embeddings")
+            counts = wait_until_idle(server, "embeddings")
         assert (outcome.report.failed, outcome.report.sent) == (0, ROWS)
         assert (counts.answered, counts.repeated, counts.requests > ROWS // 10) == (ROWS, 0, spoilt is FAULTS)
         found.append(outcome.matrix[outcome.result_index])

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from local_fakes import HashEmbedder
 from numpy.typing import NDArray
-from served import connected, served, settled
+from served import connected, served, wait_until_idle
 
 from skytells_nb.cache.memory import MemoryStore
 from skytells_nb.engine.operations.jobs import EMBEDDING_LANES, READ_AT_ONCE, embedding_job
@@ -148,7 +148,7 @@ def test_large_answers_that_cannot_be_kept_end_the_run_and_are_not_asked_for_aga
     ):
         with pytest.raises(InvalidResponseError, match="Vectors of 1536 and of 1024 dimensions"):
             session.engine.run(embedding_job("skytells-embed-3-small"), TEXTS)
-        counted = settled(server, "embeddings")
+        counted = wait_until_idle(server, "embeddings")
         assert counted.requests == counted.distinct / A_REQUEST
         assert session.cache.stats().entries == half + counted.answered
     assert_none_is_left()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from served import connected, served, settled
+from served import connected, served, wait_until_idle
 
 from skytells_nb.engine.operations.jobs import RateOptions, completion_job, embedding_job
 from skytells_nb.engine.planning import LEAST, MOST, TokenCalibration
@@ -21,22 +21,22 @@ EMBED = embedding_job("skytells-embed-3-small")
 
 def test_a_scale_says_nothing_before_it_has_seen_enough() -> None:
     scale = TokenCalibration()
-    scale.learn(10.0, 20)
+    scale.observe(10.0, 20)
     assert scale.factor is None
-    scale.learn(90.0, 180)
+    scale.observe(90.0, 180)
     assert scale.factor == pytest.approx(2.0)
 
 
 def test_a_scale_stays_within_reason() -> None:
     low, high = TokenCalibration(), TokenCalibration()
-    low.learn(1000.0, 1)
-    high.learn(1000.0, 100_000)
+    low.observe(1000.0, 1)
+    high.observe(1000.0, 100_000)
     assert (low.factor, high.factor) == (LEAST, MOST)
 
 
 def test_a_count_that_did_not_come_teaches_nothing() -> None:
     scale = TokenCalibration()
-    scale.learn(1000.0, 0)
+    scale.observe(1000.0, 0)
     assert scale.factor is None
 
 
@@ -79,10 +79,10 @@ def test_an_estimate_says_how_long_it_takes_at_the_known_limit(tmp_path: Path) -
 def test_a_cap_of_requests_a_minute_is_kept(tmp_path: Path) -> None:
     with served() as server, connected(server, tmp_path / "c.sqlite") as session:
         pace = RateOptions(requests_per_minute=600)
-        report = session.engine.run(JOB, [f"say {n}" for n in range(16)], pace=pace).report
+        report = session.engine.run(JOB, [f"say {n}" for n in range(16)], rate_options=pace).report
         assert report.answered == 16
         assert report.seconds > 1.0
-        session.engine.run(JOB, ["say more"], pace=RateOptions())
+        session.engine.run(JOB, ["say more"], rate_options=RateOptions())
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ def test_used_keys_are_those_read_or_stored(tmp_path: Path) -> None:
         session.engine.run(JOB, ["say 1", "say 2"])
         with connected(server, tmp_path / "c.sqlite") as later:
             later.engine.run(JOB, ["say 2", None, "say 3"])
-            later.engine.recall(JOB, "say 1")
-            later.engine.recall(JOB, "never asked")
+            later.engine.load_cached(JOB, "say 1")
+            later.engine.load_cached(JOB, "never asked")
             assert later.engine.used_keys() == later.engine._keys(JOB, ["say 2", "say 3", "say 1"])
 
 
@@ -136,7 +136,7 @@ def test_the_log_has_a_line_for_each_retry_and_none_of_the_texts(
     with served("status=503, times=1, rate=0.5") as server, connected(server, tmp_path / "c.sqlite") as session:
         with caplog.at_level(logging.INFO, "skytells_nb"):
             report = session.engine.run(JOB, prompts).report
-        failed = settled(server, "chat").statuses.get(503, 0)
+        failed = wait_until_idle(server, "chat").statuses.get(503, 0)
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("skytells_nb.engine")]
     assert failed == report.retries > 0
     assert sum("trying again" in line for line in lines) == report.retries

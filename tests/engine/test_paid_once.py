@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from local_fakes import HashEmbedder
-from served import connected, served, settled
+from served import connected, served, wait_until_idle
 
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import completion_job, embedding_job
@@ -134,7 +134,7 @@ def killed_again_and_again(runs: Runs, rows: int, kills: int, in_flight: int) ->
         if number:
             until(partial(runs.came_to, share, requests))
         runs.kill(child)
-        counts = settled(runs.server, runs.endpoint)
+        counts = wait_until_idle(runs.server, runs.endpoint)
         requests = counts.requests
         again = counts.inputs - counts.distinct - sent_again
         assert again <= lost, f"kill {number}: {again} inputs were sent again; {lost} were in flight at the kill before"
@@ -152,7 +152,7 @@ def test_twenty_kills_of_a_completion_run_repeat_only_what_was_in_flight(tmp_pat
             killed_again_and_again(runs, len(texts), kills=20, in_flight=8)
         with connected(server, runs.cache, max_in_flight=8) as session:
             outcome = session.engine.run(completion_job("gpt-5"), texts)
-        counts = settled(server, "chat")
+        counts = wait_until_idle(server, "chat")
     assert [value and CachedCompletion.from_bytes(value).text for value in outcome.values] == texts
     assert outcome.report.sent <= 8
     assert counts.repeated <= counts.inputs - len(texts) <= 20 * 8
@@ -166,7 +166,7 @@ def test_kills_of_an_embedding_run_repeat_only_the_requests_in_flight(tmp_path: 
             killed_again_and_again(runs, len(texts), kills=8, in_flight=3 * 50)
         with connected(server, runs.cache, max_in_flight=3, inputs_per_request=50) as session:
             outcome = session.engine.run(embedding_job("skytells-embed-3-small"), texts)
-        counts = settled(server, "embeddings")
+        counts = wait_until_idle(server, "embeddings")
     assert np.array_equal(outcome.matrix[outcome.result_index], HashEmbedder().encode(texts))
     assert outcome.report.sent <= 3 * 50
     assert counts.inputs - len(texts) <= 8 * 3 * 50
@@ -198,8 +198,8 @@ def test_a_process_killed_beside_three_others_costs_them_nothing(tmp_path: Path)
         assert before.items() <= after.items()
         assert len(after) == 600
         assert not list(tmp_path.glob("*.corrupt-*"))
-        requests = settled(server, "chat").requests
+        requests = wait_until_idle(server, "chat").requests
         runs.start("again")
         until(lambda: runs.done("again"))
         assert runs.answers("again") == texts
-        assert settled(server, "chat").requests == requests
+        assert wait_until_idle(server, "chat").requests == requests

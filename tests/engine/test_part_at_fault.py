@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from local_fakes import HashEmbedder, fake_server
 from numpy.typing import NDArray
-from served import KEY, connected, served, settled
+from served import KEY, connected, served, wait_until_idle
 
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import RateOptions, completion_job, embedding_job
@@ -95,8 +95,8 @@ def test_a_listener_that_fails_cuts_nothing_that_is_paid_for(tmp_path: Path) -> 
 
     with served("latency=0.4") as server, connected(server, tmp_path / "c.sqlite", max_in_flight=4) as session:
         with pytest.raises(LookupError):
-            session.engine.run(JOB, [f"say {n}" for n in range(40)], listen=listen)
-        counts = settled(server, "chat")
+            session.engine.run(JOB, [f"say {n}" for n in range(40)], on_progress=listen)
+        counts = wait_until_idle(server, "chat")
         assert 0 < counts.requests < 40
         assert session.cache.stats().entries == counts.answered == counts.requests
 
@@ -124,7 +124,7 @@ def test_a_forked_child_has_connections_of_its_own(tmp_path: Path) -> None:
 
     def ask(session: Any, who: str) -> bool:
         prompts = [f"{who} says {n}" for n in range(60)]
-        outcome = session.engine.run(JOB, prompts, pace=RateOptions(max_in_flight=2))
+        outcome = session.engine.run(JOB, prompts, rate_options=RateOptions(max_in_flight=2))
         return [CachedCompletion.from_bytes(value).text for value in outcome.values if value] == prompts
 
     with served("latency=0.005") as server, connected(server, tmp_path / "c.sqlite") as session:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from local_fakes import HashEmbedder, fake_server
-from served import KEY, connected, settled
+from served import KEY, connected, wait_until_idle
 
 from skytells_nb.engine.operations.jobs import embedding_job
 from skytells_nb.errors import InvalidResponseError
@@ -35,7 +35,7 @@ def test_an_answer_that_is_wrong_each_time_costs_its_own_rows_only(tmp_path: Pat
         with connected(server, cache, inputs_per_request=10, max_in_flight=4) as session:
             outcome = session.engine.run(JOB, TEXTS)
             assert session.cache.stats().entries == len(TEXTS) - len(SPOILT)
-        settled(server, "embeddings")
+        wait_until_idle(server, "embeddings")
         wrong = {record.request_id for record in server.stats.records if record.faults}
         good = np.array([n not in SPOILT for n in range(len(TEXTS))])
         assert (outcome.result_index >= 0).tolist() == good.tolist()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from served import KEY, connected, served, settled
+from served import KEY, connected, served, wait_until_idle
 
 from skytells_nb.engine.report import Progress
 from skytells_nb.errors import SkytellsWarning
@@ -62,11 +62,11 @@ def test_a_file_damaged_before_the_run_is_set_aside_and_the_run_goes_on(
         with connected(server, cache), every_warning() as caught:
             done = frame().skytells.complete("say {n}", progress=False)
         assert done["completion"].tolist() == TEXTS
-        requests = settled(server, "chat").requests
+        requests = wait_until_idle(server, "chat").requests
         with connected(server, cache):
             again = frame().skytells.complete("say {n}", progress=False)
         assert again["completion"].tolist() == TEXTS
-        assert settled(server, "chat").requests == requests == 2 * ROWS
+        assert wait_until_idle(server, "chat").requests == requests == 2 * ROWS
     (aside,) = tmp_path.glob("c.sqlite.corrupt-*")
     assert aside.read_bytes() == damaged
     (warning,) = caught
@@ -92,15 +92,15 @@ def test_a_file_damaged_under_way_is_set_aside_and_the_run_goes_on(
         with connected(server, cache, max_in_flight=4), every_warning() as caught:
             done = frame().skytells.complete("say {n}", progress=damage_midway)
         assert done["completion"].tolist() == TEXTS
-        counts = settled(server, "chat")
+        counts = wait_until_idle(server, "chat")
         assert (counts.requests, counts.distinct) == (ROWS, ROWS)
         for _ in range(2):
-            requests = settled(server, "chat").requests
+            requests = wait_until_idle(server, "chat").requests
             with connected(server, cache), every_warning() as later:
                 again = frame().skytells.complete("say {n}", progress=False)
             assert again["completion"].tolist() == TEXTS
             caught += later
-        assert settled(server, "chat").requests == requests
+        assert wait_until_idle(server, "chat").requests == requests
     assert 100 <= damaged_at[0] < ROWS
     (aside,) = tmp_path.glob("c.sqlite.corrupt-*")
     (warning,) = caught
@@ -164,13 +164,13 @@ def test_a_disk_that_fills_up_under_way_costs_no_row(tmp_path: Path, space_again
         (warning,) = told["warnings"]
         assert warning.startswith("SkytellsWarning")
         assert str(cache) in warning
-        counts = settled(server, "chat")
+        counts = wait_until_idle(server, "chat")
         assert (counts.requests, counts.distinct) == (ROWS, ROWS)
         with connected(server, cache) as session:
             entries = session.cache.stats().entries
             again = frame().skytells.complete("say {n}", progress=False)
         assert again["completion"].tolist() == TEXTS
-        assert settled(server, "chat").requests == 2 * ROWS - entries
+        assert wait_until_idle(server, "chat").requests == 2 * ROWS - entries
     assert entries == ROWS if space_again else 100 - 4 <= entries < ROWS
 
 
@@ -198,7 +198,7 @@ def test_a_folder_nobody_can_write_to_costs_no_row(disk: Path) -> None:
             for _ in range(2):
                 done = frame().skytells.complete("say {n}", progress=False)
                 assert done["completion"].tolist() == TEXTS
-        assert settled(server, "chat").requests == ROWS
+        assert wait_until_idle(server, "chat").requests == ROWS
     (warning,) = caught
     assert warning.category is SkytellsWarning
     assert "kept in memory" in str(warning.message)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from local_fakes import fake_server
-from served import KEY, connected, served, settled
+from served import KEY, connected, served, wait_until_idle
 
 import skytells_nb as sky
 from skytells_nb.engine.operations.cached import CachedCompletion
@@ -63,14 +63,14 @@ def test_an_account_closed_under_way_ends_the_run_at_once(tmp_path: Path, status
         connected(server, tmp_path / "c.sqlite", max_in_flight=IN_FLIGHT) as session,
     ):
         with pytest.raises(error) as caught:
-            session.engine.run(JOB, TEXTS, ended=ended.append)
-        counts = settled(server, "chat")
+            session.engine.run(JOB, TEXTS, on_end=ended.append)
+        counts = wait_until_idle(server, "chat")
         assert counts.answered == faults.first == session.cache.stats().entries == ended[0].answered
         assert faults.first < counts.requests <= faults.first + IN_FLIGHT
         assert any("100 of 400 rows are answered" in note for note in caught.value.__notes__)
         faults.healed.set()
         outcome = session.engine.run(JOB, TEXTS)
-        counts = settled(server, "chat")
+        counts = wait_until_idle(server, "chat")
     assert outcome.report.sent == len(TEXTS) - faults.first
     assert (counts.distinct, counts.repeated) == (len(TEXTS), 0)
     assert [value and CachedCompletion.from_bytes(value).text for value in outcome.values] == TEXTS
@@ -90,7 +90,7 @@ def test_a_server_stopped_under_way_is_one_error(tmp_path: Path) -> None:
         with connected(server, tmp_path / "c.sqlite", max_in_flight=IN_FLIGHT) as session:
             session.engine._retry = RetryPolicy(retries=3)  # three probes, which is seconds less than five
             with pytest.raises(TransportError):
-                session.engine.run(JOB, texts, listen=stop_midway, ended=ended.append)
+                session.engine.run(JOB, texts, on_progress=stop_midway, on_end=ended.append)
             (report,) = ended
             assert 100 <= report.answered == session.cache.stats().entries < len(texts)
     assert report.state == "failed"
@@ -137,11 +137,11 @@ def test_a_silent_service_is_one_error_and_not_a_timeout_for_each_row(tmp_path: 
             KEY, base_url=service.base_url, cache=tmp_path / "c.sqlite", max_in_flight=IN_FLIGHT, timeout=1.0
         )
         with session, pytest.raises(RequestTimeoutError):
-            session.engine.run(JOB, TEXTS, ended=ended.append)
+            session.engine.run(JOB, TEXTS, on_end=ended.append)
     assert 0 < service.requests <= TRIES
     assert ended[0].requests == service.requests
     assert ended[0].failed <= 10 + IN_FLIGHT
-    assert ended[0].unsent >= len(TEXTS) - 10 - IN_FLIGHT
+    assert ended[0].skipped >= len(TEXTS) - 10 - IN_FLIGHT
 
 
 def test_a_wait_of_a_day_is_an_error_and_not_waited_for(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_wait_of_a_day_is_an_error_and_not_waited_for(tmp_path: Path) -> None:
     ):
         with pytest.raises(RateLimitError) as caught:
             session.engine.run(JOB, TEXTS)
-        counts = settled(server, "chat")
+        counts = wait_until_idle(server, "chat")
         assert faults.first < counts.requests <= faults.first + IN_FLIGHT
         assert session.cache.stats().entries == counts.answered == faults.first
         assert any("1,440 minutes" in note for note in caught.value.__notes__)
@@ -167,7 +167,7 @@ def test_a_limit_of_a_day_that_is_used_up_is_an_error_and_not_waited_for(tmp_pat
             RateLimitError, match=r"30 requests per 86400 s lets the next .* in about (720|1,4\d\d) min"
         ):
             session.engine.run(JOB, TEXTS)
-        counts = settled(server, "chat")
+        counts = wait_until_idle(server, "chat")
         assert session.cache.stats().entries == counts.answered
         assert 29 <= counts.answered <= 30
         assert counts.requests <= counts.answered + 1
@@ -182,7 +182,7 @@ def test_endless_refusals_are_an_error_once_patience_is_over(tmp_path: Path) -> 
         session.engine._retry = RetryPolicy(rate_limit_patience=1.5)
         with pytest.raises(RateLimitError) as caught:
             session.engine.run(JOB, TEXTS)
-        counts = settled(server, "chat")
+        counts = wait_until_idle(server, "chat")
         assert session.cache.stats().entries == counts.answered == 100
         assert counts.statuses[429] > IN_FLIGHT
     assert any("refused by the account's limit" in note for note in caught.value.__notes__)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from local_fakes import HashEmbedder
-from served import connected, served, settled
+from served import connected, served, wait_until_idle
 
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import completion_job, embedding_job
@@ -51,7 +51,7 @@ def test_two_threads_with_the_same_frame_send_each_row_once(tmp_path: Path) -> N
             found[name] = df.skytells.complete("say {n}", progress=False)["completion"].tolist()
 
         at_once(lambda: complete(1), lambda: complete(2))
-        counts = settled(server, "chat")
+        counts = wait_until_idle(server, "chat")
     assert found == {1: TEXTS, 2: TEXTS}
     assert (counts.inputs, counts.distinct) == (300, 300)
 
@@ -69,7 +69,7 @@ def test_threads_that_meet_from_both_ends_neither_wait_for_ever_nor_pay_twice(tm
             assert np.array_equal(outcome.matrix[outcome.result_index], HashEmbedder().encode(share))
 
         at_once(*(lambda share=share: embed(share) for share in shares))  # type: ignore[misc]
-        counts = settled(server, "embeddings")
+        counts = wait_until_idle(server, "embeddings")
     assert (counts.inputs, counts.distinct) == (300, 300)
 
 
@@ -80,7 +80,7 @@ def test_two_sessions_on_one_cache_send_each_row_once(tmp_path: Path) -> None:
         connected(server, tmp_path / "c.sqlite") as other,
     ):
         at_once(lambda: one.engine.run(CHAT, TEXTS), lambda: other.engine.run(CHAT, TEXTS))
-        counts = settled(server, "chat")
+        counts = wait_until_idle(server, "chat")
     assert (counts.inputs, counts.distinct) == (300, 300)
 
 
@@ -93,7 +93,7 @@ def test_a_run_that_stops_leaves_its_rows_to_the_one_that_waits(tmp_path: Path) 
 
         def stops() -> None:
             with pytest.raises(BudgetExceededError):
-                session.engine.run(CHAT, TEXTS, budget=60 * price.cost(10, 10), listen=lambda event: started.set())
+                session.engine.run(CHAT, TEXTS, budget=60 * price.cost(10, 10), on_progress=lambda event: started.set())
 
         def waits() -> None:
             assert started.wait(30)
@@ -101,5 +101,5 @@ def test_a_run_that_stops_leaves_its_rows_to_the_one_that_waits(tmp_path: Path) 
             assert [value and CachedCompletion.from_bytes(value).text for value in outcome.values] == TEXTS
 
         at_once(stops, waits)
-        counts = settled(server, "chat")
+        counts = wait_until_idle(server, "chat")
     assert (counts.inputs, counts.distinct) == (300, 300)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
-from served import connected, served, settled
+from served import connected, served, wait_until_idle
 from traitlets.config import Config
 
 from skytells_nb import magics
@@ -42,7 +42,7 @@ def test_a_cell_whose_stream_breaks_off_is_one_request(
     """The session allows five tries; the cell fails with what came, and the service counts one request."""
     with served(faults) as server, connected(server, "memory", max_retries=5), capture_output() as shown:
         result = shell.run_cell("%%skytells_chat\none two three four five six")
-        assert settled(server, "chat").requests == 1
+        assert wait_until_idle(server, "chat").requests == 1
     assert isinstance(result.error_in_exec, error)
     if faults != "stream_cut_after=1":
         assert "one two" in str([output.data for output in shown.outputs])

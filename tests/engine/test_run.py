@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from local_fakes import EchoGenerator, HashEmbedder
-from served import connected, served, settled
+from served import connected, served, wait_until_idle
 
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import completion_job, embedding_job
@@ -110,7 +110,7 @@ def test_a_passing_fault_changes_no_result(tmp_path: Path, faults: str) -> None:
         assert outcome.report.failed == 0
         assert outcome.report.retries > 0
         # Also those that were sent a second time on another connection.
-        assert outcome.report.requests == settled(server, "embeddings").requests
+        assert outcome.report.requests == wait_until_idle(server, "embeddings").requests
 
 
 def test_scattered_faults_lose_no_row(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_raise_ends_the_run_and_keeps_what_was_paid(tmp_path: Path) -> None:
     with served(faults) as server, connected(server, tmp_path / "c.sqlite", **settings) as session:
         with pytest.raises(RowError, match="in the cache") as failure:
             session.engine.run(completion_job("gpt-5"), prompts(100), on_error="raise")
-        paid = settled(server, "chat").answered
+        paid = wait_until_idle(server, "chat").answered
         assert failure.value.report.sent == paid
         assert session.cache.stats().entries == paid
 
@@ -178,7 +178,7 @@ def test_a_budget_stops_before_it_is_exceeded(tmp_path: Path) -> None:
         one = session.price("gpt-5").cost(11, 2)  # type: ignore[union-attr]
         with pytest.raises(BudgetExceededError):
             session.engine.run(job, prompts(100), budget=20 * one)
-        answered = settled(server, "chat").answered
+        answered = wait_until_idle(server, "chat").answered
         assert 0 < answered < 100
         assert session.cache.stats().entries == answered
 
@@ -214,7 +214,7 @@ def test_an_account_limit_slows_the_run_and_loses_nothing(tmp_path: Path) -> Non
 def test_events_count_rows_up_to_the_end(tmp_path: Path) -> None:
     events: list[Progress] = []
     with served("latency=0.05") as server, connected(server, tmp_path / "c.sqlite", max_in_flight=2) as session:
-        session.engine.run(completion_job("gpt-5"), ["say 1", "say 2", None, "say 1", ""], listen=events.append)
+        session.engine.run(completion_job("gpt-5"), ["say 1", "say 2", None, "say 1", ""], on_progress=events.append)
     assert events[-1].state == "done"
     assert (events[-1].rows, events[-1].done, events[-1].failed, events[-1].requests) == (5, 5, 1, 2)
     assert [e.done for e in events] == sorted(e.done for e in events)

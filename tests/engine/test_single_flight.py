@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from local_fakes import EchoGenerator
-from served import connected, served, settled
+from served import connected, served, wait_until_idle
 
 from skytells_nb.cache.memory import MemoryStore
 from skytells_nb.engine.operations.cached import CachedCompletion
@@ -47,7 +47,7 @@ def test_what_a_run_held_that_ended_abruptly_is_free() -> None:
     """An interrupt may come between taking and noting what was taken."""
     claims, one = SingleFlight(), Owner()
     claims.take([b"a"], one)
-    one.over = True
+    one.done = True
     claims.wait([b"a"], lambda: None)
     assert claims.take([b"a"], Owner()) == [True]
 
@@ -115,7 +115,7 @@ def test_threads_that_ask_for_the_same_rows_send_each_once(tmp_path: Path) -> No
     rows = [f"say {n}" for n in range(60)]
     with served("latency=0.02") as server, connected(server, tmp_path / "c.sqlite", max_in_flight=4) as session:
         found = in_threads(*[lambda part=part: session.engine.run(JOB, part) for part in (rows, rows[::-1], rows[20:])])
-        assert settled(server, "chat").inputs == 60
+        assert wait_until_idle(server, "chat").inputs == 60
     assert [answers(outcome) for outcome in found] == [rows, rows[::-1], rows[20:]]
     assert sum(outcome.report.sent for outcome in found) == 60
 
@@ -126,14 +126,14 @@ def test_two_sessions_of_one_cache_file_share_what_is_under_way(tmp_path: Path) 
         one, two = (connected(server, tmp_path / "c.sqlite", max_in_flight=4) for _ in range(2))
         with one, two:
             found = in_threads(lambda: one.engine.run(JOB, rows), lambda: two.engine.run(JOB, rows))
-        assert settled(server, "chat").inputs == 40
+        assert wait_until_idle(server, "chat").inputs == 40
     assert [answers(outcome) for outcome in found] == [rows, rows]
 
 
 def test_without_a_cache_each_call_asks_anew() -> None:
     with served("latency=0.05") as server, connected(server, "off") as session:
         in_threads(*[lambda: session.engine.run(JOB, ["say 1", "say 2"])] * 2)
-        assert settled(server, "chat").inputs == 4
+        assert wait_until_idle(server, "chat").inputs == 4
 
 
 def test_what_another_call_could_not_get_is_asked_for_by_the_one_that_waited(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_what_another_call_could_not_get_is_asked_for_by_the_one_that_waited(tmp
             deadline = time.monotonic() + 20
             while not server.stats["chat"].requests and time.monotonic() < deadline:
                 time.sleep(0.005)
-            return session.engine.run(JOB, ["say 1"], listen=listen)
+            return session.engine.run(JOB, ["say 1"], on_progress=listen)
 
         first, outcome = in_threads(lambda: session.engine.run(JOB, ["say 1"]), second)
         assert isinstance(first, AuthenticationError)
@@ -170,8 +170,8 @@ def test_a_call_that_waits_for_nobody_never_reports_that_it_waits(tmp_path: Path
             if event.waiting and "another call" in event.waiting:
                 claims.release(held, one)
 
-        outcome = session.engine.run(JOB, ["say 1", "say 2"], listen=listen)
-        requests = settled(server, "chat").requests
+        outcome = session.engine.run(JOB, ["say 1", "say 2"], on_progress=listen)
+        requests = wait_until_idle(server, "chat").requests
     assert answers(outcome) == ["say 1", "say 2"]
     assert requests == 2
     waits = ["another call" in (event.waiting or "") for event in events]
@@ -189,7 +189,7 @@ def test_an_interrupted_call_gives_its_rows_back(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            session.engine.run(JOB, ["held back"], listen=stop)
+            session.engine.run(JOB, ["held back"], on_progress=stop)
         gate.set()
         assert answers(session.engine.run(JOB, ["held back"])) == ["held back"]
 
@@ -225,7 +225,7 @@ def test_an_answer_stored_between_look_up_and_claim_is_not_paid_for_again() -> N
         engine = session._make_engine(LateStore(lambda: engine.run(JOB, rows[:2])))
         outcome = engine.run(JOB, rows)
         engine.close()
-        assert settled(server, "chat").inputs == 3
+        assert wait_until_idle(server, "chat").inputs == 3
     assert answers(outcome) == rows
     assert (outcome.report.cached, outcome.report.sent) == (2, 1)
 

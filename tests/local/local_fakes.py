@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skytells_nb.local import LocalServer
-from skytells_nb.local.generation.generator import ContextTooLong
+from skytells_nb.local.generation.generator import ContextLengthExceeded
 
 CATEGORIES = ("hate", "self_harm", "sexual", "violence", "jailbreak")
 
@@ -71,7 +71,7 @@ class EchoGenerator:
             raise ValueError("the keyword 'not' is not supported")
         tokens = self.count_tokens(messages)
         if tokens >= self.context:
-            raise ContextTooLong(tokens, self.context)
+            raise ContextLengthExceeded(tokens, self.context)
         text = messages[-1]["content"]
         if schema is not None or json:
             text = minimal(schema or {"type": "object"})
@@ -108,12 +108,12 @@ class RowsGenerator(EchoGenerator):
 
     context = 4000
 
-    def __init__(self, spoil: Callable[[Pairs], Pairs | str] = lambda pairs: pairs, most_words: int = 10**6) -> None:
+    def __init__(self, corrupt: Callable[[Pairs], Pairs | str] = lambda pairs: pairs, most_words: int = 10**6) -> None:
         super().__init__()
-        self.spoil = spoil
+        self.corrupt = corrupt
         self.most_words = most_words
-        self.together: list[list[str]] = []
-        self.alone: list[str] = []
+        self.batches: list[list[str]] = []
+        self.single_prompts: list[str] = []
         self.limits: list[int] = []
 
     def stream(
@@ -129,13 +129,13 @@ class RowsGenerator(EchoGenerator):
         text = messages[-1]["content"]
         rows = _rows(text)
         if rows:
-            self.together.append(list(rows.values()))
+            self.batches.append(list(rows.values()))
             properties = (schema or {}).get("properties", {})
-            said = self.spoil([(name, _said(properties.get(name, {}), schema, words)) for name, words in rows.items()])
+            said = self.corrupt([(name, _said(properties.get(name, {}), schema, words)) for name, words in rows.items()])
             text = said if isinstance(said, str) else written(said)
             max_tokens = min(max_tokens, self.most_words)
         else:
-            self.alone.append(text)
+            self.single_prompts.append(text)
             text = text if schema is None else written(list(_said(schema, schema, text).items()))
         return super().stream([{"role": "user", "content": text}], max_tokens=max_tokens, **sampling)
 
@@ -264,6 +264,6 @@ def raw_exchange(server: LocalServer, path: str, body: dict[str, Any], fault: st
     return pieces
 
 
-def talk(text: str, **more: Any) -> dict[str, Any]:
+def chat_body(text: str, **more: Any) -> dict[str, Any]:
     """The body of a chat with one user message."""
     return {"model": "gpt-5", "messages": [{"role": "user", "content": text}], **more}

@@ -28,7 +28,7 @@ def connected(server: LocalServer, cache: Path | str, **settings: Any) -> Sessio
     return sky.connect(KEY, base_url=server.base_url, cache=cache, **settings)
 
 
-def settled(server: LocalServer, endpoint: str) -> Counts:
+def wait_until_idle(server: LocalServer, endpoint: str) -> Counts:
     """The counters once nothing is under way: a client has its answer a moment before the server has counted it."""
     deadline = time.monotonic() + 10
     while server.stats[endpoint].in_flight and time.monotonic() < deadline:

@@ -13,14 +13,14 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from local_fakes import client_of, events, fake_server, raw_exchange, talk
+from local_fakes import client_of, events, fake_server, raw_exchange, chat_body
 
 from skytells_nb.errors import ContentPolicyError, InputError, RateLimitError, ServerError, api_error
 from skytells_nb.local import Faults, LocalServer
-from skytells_nb.local.errors import CATALOGUE
+from skytells_nb.local.errors import ERROR_CATALOG
 
 EMBED: dict[str, Any] = {"model": "skytells-embed-3-small", "input": ["a b", "c d", "e f"]}
-STREAM = talk("one two three four five six", stream=True)
+STREAM = chat_body("one two three four five six", stream=True)
 
 
 def with_fault(client: httpx.Client, path: str, body: dict[str, Any], fault: str) -> httpx.Response:
@@ -83,11 +83,11 @@ def test_the_rate_is_decided_the_same_each_time(body: bytes, rate: float) -> Non
 # -- whole answers
 
 
-@pytest.mark.parametrize("error_id", sorted(CATALOGUE))
+@pytest.mark.parametrize("error_id", sorted(ERROR_CATALOG))
 def test_every_error_of_the_catalogue_can_be_asked_for(client: httpx.Client, error_id: str) -> None:
     """With its status, type, code and id; each 429 has a Retry-After."""
     answer = with_fault(client, "/embeddings", EMBED, f"status={error_id}")
-    entry = CATALOGUE[error_id]
+    entry = ERROR_CATALOG[error_id]
     error = answer.json()["error"]
     assert answer.status_code == entry.status == error["status"]
     assert (error["error_id"], error["type"], error["code"]) == (error_id, entry.type, entry.code)
@@ -97,7 +97,7 @@ def test_every_error_of_the_catalogue_can_be_asked_for(client: httpx.Client, err
 def test_a_bare_status_is_enough(client: httpx.Client) -> None:
     """Also one that the catalogue does not have."""
     for status in (400, 408, 429, 451, 500, 502, 503, 504, 529):
-        answer = with_fault(client, "/chat/completions", talk("x"), f"status={status}")
+        answer = with_fault(client, "/chat/completions", chat_body("x"), f"status={status}")
         assert answer.status_code == status
     assert isinstance(api_error(529, answer.json()), ServerError)
 
@@ -299,9 +299,9 @@ def test_a_character_is_split_between_two_reads(server: LocalServer) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_prompt_can_be_blocked_in_both_ways(client: httpx.Client, stream: bool) -> None:
     """451 as documented, or 400 as the upstream words it; JSON also for a stream; one error class for both."""
-    documented = with_fault(client, "/chat/completions", talk("x", stream=stream), "block_prompt")
+    documented = with_fault(client, "/chat/completions", chat_body("x", stream=stream), "block_prompt")
     assert (documented.status_code, documented.json()["error"]["param"]) == (451, "messages")
-    upstream = with_fault(client, "/chat/completions", talk("x", stream=stream), "block_prompt; block_status=400")
+    upstream = with_fault(client, "/chat/completions", chat_body("x", stream=stream), "block_prompt; block_status=400")
     error = upstream.json()["error"]
     assert (upstream.status_code, error["code"], error["param"]) == (400, "content_filter", "prompt")
     assert error["innererror"]["code"] == "ResponsibleAIPolicyViolation"
@@ -326,7 +326,7 @@ def test_a_completion_can_be_withheld(client: httpx.Client) -> None:
     assert (last["delta"], last["finish_reason"]) == ({}, "content_filter")
     assert last["content_filter_results"]["violence"] == {"filtered": True, "severity": "high"}
     assert any(c["delta"].get("content") for chunk in chunks[1:-2] for c in chunk["choices"])
-    whole = with_fault(client, "/chat/completions", talk("one two"), "filter_completion=default").json()
+    whole = with_fault(client, "/chat/completions", chat_body("one two"), "filter_completion=default").json()
     assert whole["choices"][0]["finish_reason"] == "content_filter"
     for stream in (False, True):
         request = {"model": "gpt-5", "input": "one two", "stream": stream}
@@ -355,7 +355,7 @@ def test_an_async_filter_speaks_after_the_end(client: httpx.Client) -> None:
 
 def test_a_filter_that_is_down_says_so(client: httpx.Client) -> None:
     """An ``error`` in the place of every verdict."""
-    body = with_fault(client, "/chat/completions", talk("x"), "filter_down").json()
+    body = with_fault(client, "/chat/completions", chat_body("x"), "filter_down").json()
     verdicts = [body["prompt_filter_results"][0], body["choices"][0]]
     assert [v["content_filter_results"]["error"]["code"] for v in verdicts] == ["content_filter_error"] * 2
     body = with_fault(client, "/responses", {"model": "gpt-5", "input": "x"}, "filter_down").json()
@@ -366,7 +366,7 @@ def test_a_filter_that_is_down_says_so(client: httpx.Client) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_answer_can_be_all_reasoning(client: httpx.Client, stream: bool) -> None:
     """Empty text, finish_reason length, the whole budget in reasoning tokens."""
-    body = talk("x", max_tokens=40, stream=stream, stream_options={"include_usage": True})
+    body = chat_body("x", max_tokens=40, stream=stream, stream_options={"include_usage": True})
     answer = with_fault(client, "/chat/completions", body, "empty_length")
     if stream:
         chunks = [data for _, data in events(answer.text)[:-1]]

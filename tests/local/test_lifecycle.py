@@ -12,10 +12,10 @@ import time
 
 import httpx
 import pytest
-from local_fakes import EchoGenerator, client_of, fake_server, talk
+from local_fakes import EchoGenerator, client_of, fake_server, chat_body
 
 from skytells_nb.errors import InputError, LocalServerError
-from skytells_nb.local import Faults, Limits, LocalServer
+from skytells_nb.local import Faults, LimitOptions, LocalServer
 from skytells_nb.local.server import banner
 
 
@@ -90,7 +90,7 @@ def test_stop_ends_open_streams_within_its_time() -> None:
     generator = EchoGenerator(gate=hold)
     others = set(threading.enumerate())
     server = fake_server(generator=generator).start()
-    with client_of(server) as client, client.stream("POST", "/chat/completions", json=talk("a b c", stream=True)) as r:
+    with client_of(server) as client, client.stream("POST", "/chat/completions", json=chat_body("a b c", stream=True)) as r:
         pieces = r.iter_raw()
         next(pieces)
         server.stop()
@@ -104,7 +104,7 @@ def test_stop_ends_open_streams_within_its_time() -> None:
 def test_two_servers_run_side_by_side() -> None:
     """Each with its own key, port and counters."""
     with fake_server() as first, fake_server() as second, client_of(first) as client:
-        client.post("/chat/completions", json=talk("x"))
+        client.post("/chat/completions", json=chat_body("x"))
         assert first.stats["chat"].requests == 1
         assert second.stats["chat"].requests == 0
         wrong = httpx.get(f"{second.base_url}/models", headers={"x-api-key": first.api_key}, trust_env=False)
@@ -137,9 +137,9 @@ def test_a_process_ends_with_its_server_running() -> None:
     code = """
 import sys, threading
 sys.path.insert(0, sys.argv[1])
-from local_fakes import EchoGenerator, client_of, fake_server, talk
+from local_fakes import EchoGenerator, client_of, fake_server, chat_body
 server = fake_server(generator=EchoGenerator(gate=threading.Event())).start()
-held = client_of(server).stream("POST", "/chat/completions", json=talk("a b c", stream=True))
+held = client_of(server).stream("POST", "/chat/completions", json=chat_body("a b c", stream=True))
 next(held.__enter__().iter_raw())
 """
     here = os.path.dirname(__file__)
@@ -179,7 +179,7 @@ def test_the_counters_tell_sent_from_answered() -> None:
 
 def test_the_banner_says_what_it_is() -> None:
     """URL, key, model names, that they are small and local, the faults and limits in force."""
-    with fake_server(faults=Faults(latency=0.5), limits=Limits(requests=25)) as server:
+    with fake_server(faults=Faults(latency=0.5), limits=LimitOptions(requests=25)) as server:
         text = banner(server)
     for part in (server.base_url if server.running else "/v1", "SKYTELLS_API_KEY", "local-echo", "local-hash-16"):
         assert part in text

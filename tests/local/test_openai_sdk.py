@@ -11,9 +11,9 @@ import numpy as np
 import openai
 import pytest
 from pydantic import BaseModel
-from served import settled
+from served import wait_until_idle
 
-from skytells_nb.local import Faults, Limits, LocalServer
+from skytells_nb.local import Faults, LimitOptions, LocalServer
 
 pytestmark = pytest.mark.slow
 
@@ -226,10 +226,10 @@ def test_its_errors_are_its_own_classes(client: openai.OpenAI) -> None:
 def test_its_retries_pass_a_limit(server: LocalServer) -> None:
     """With a limit of two a second, five requests all come through on Retry-After."""
     with (
-        LocalServer(limits=Limits(requests=2, window=1, retry_after_ms=True), faults=Faults()) as limited,
+        LocalServer(limits=LimitOptions(requests=2, window=1, retry_after_ms=True), faults=Faults()) as limited,
         openai.OpenAI(api_key=limited.api_key, base_url=limited.base_url, max_retries=8, timeout=60) as client,
     ):
         for n in range(5):
             client.embeddings.create(model="text-embedding-3-small", input=f"text {n}")
-        assert settled(limited, "embeddings").answered == 5
+        assert wait_until_idle(limited, "embeddings").answered == 5
         assert 429 in limited.stats["embeddings"].statuses

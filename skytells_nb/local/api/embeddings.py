@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from starlette.responses import Response
 
-from skytells_nb.local.api.models import resolve_embedding
-from skytells_nb.local.api.request import InferenceRequest, read
-from skytells_nb.local.errors import ErrorAnswer, invalid, json_response
+from skytells_nb.local.api.models import resolve_embedding_model
+from skytells_nb.local.api.request import InferenceRequest, parse_body
+from skytells_nb.local.errors import APIException, invalid_parameter, json_response
 from skytells_nb.local.faults import Faults
 from skytells_nb.local.protocols import TextEmbedder
 from skytells_nb.types.embeddings import (
@@ -26,27 +26,27 @@ from skytells_nb.types.embeddings import (
 
 async def embeddings(call: InferenceRequest) -> Response:
     """Vectors of unit length in the order of the input; the same text always has the same vector."""
-    request = read(EmbeddingRequest, call.body)
-    embedder = call.engines.embedder
-    model = resolve_embedding(request.model, call.engines)
+    request = parse_body(EmbeddingRequest, call.body)
+    embedder = call.models.embedder
+    model = resolve_embedding_model(request.model, call.models)
     # The client asks for base64 by itself; where nobody asks, the service answers with numbers.
     encoding = (call.body.get("encoding_format") or "float") if "encoding_format" in call.body else "float"
     if encoding not in ("float", "base64"):
-        raise invalid("encoding_format", f"encoding_format must be float or base64; found {encoding!r}.")
+        raise invalid_parameter("encoding_format", f"encoding_format must be float or base64; found {encoding!r}.")
     if encoding == "base64" and call.faults.float_only:
-        raise invalid("encoding_format", "encoding_format base64 is not supported by this model.")
+        raise invalid_parameter("encoding_format", "encoding_format base64 is not supported by this model.")
     native = embedder.dimensions
     size = request.dimensions or native
     if size > native:
-        raise invalid("dimensions", f"dimensions is {size}; {model} has {native} at most.")
+        raise invalid_parameter("dimensions", f"dimensions is {size}; {model} has {native} at most.")
     texts, counts = _texts(request.input)
-    tokens, vectors = await call.decoding.compute(partial(_encode, embedder, texts, counts))
+    tokens, vectors = await call.threads.compute(partial(_encode, embedder, texts, counts))
     if size < native:
         vectors = vectors[:, :size]
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
     data = _spoil([embedding_item(i, v, encoding) for i, v in enumerate(vectors)], vectors, encoding, call.faults)
-    call.used.tokens_in = tokens
+    call.usage.tokens_in = tokens
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return json_response({"object": "list", "model": model, "data": data, "usage": usage})
 
@@ -55,7 +55,7 @@ def inputs_of(body: dict[str, Any]) -> list[str]:
     """The inputs of a request body, for the counters; empty where it is not one."""
     try:
         return _texts(body.get("input"))[0]
-    except ErrorAnswer:
+    except APIException:
         return []
 
 
@@ -68,16 +68,16 @@ def _texts(given: Any) -> tuple[list[str], list[int | None]]:
     if isinstance(given, str):
         given = [given]
     if not isinstance(given, list) or not given:
-        raise invalid("input", "input is empty.")
+        raise invalid_parameter("input", "input is empty.")
     if isinstance(given[0], int):
         given = [given]
     if len(given) > MAX_INPUTS:
-        raise invalid("input", f"input has {len(given)} entries; {MAX_INPUTS} are the most in one request.")
+        raise invalid_parameter("input", f"input has {len(given)} entries; {MAX_INPUTS} are the most in one request.")
     texts: list[str] = []
     counts: list[int | None] = []
     for place, entry in enumerate(given):
         if not entry:
-            raise invalid("input", f"input[{place}] is empty.")
+            raise invalid_parameter("input", f"input[{place}] is empty.")
         if isinstance(entry, str):
             texts.append(entry)
             counts.append(None)
@@ -85,7 +85,7 @@ def _texts(given: Any) -> tuple[list[str], list[int | None]]:
             texts.append("tokens " + " ".join(str(token) for token in entry))
             counts.append(len(entry))
         else:
-            raise invalid("input", f"input[{place}] is neither a text nor a list of token ids.")
+            raise invalid_parameter("input", f"input[{place}] is neither a text nor a list of token ids.")
     return texts, counts
 
 
@@ -97,14 +97,14 @@ def _encode(
     for place, (text, known) in enumerate(zip(texts, counts, strict=True)):
         count = embedder.count_tokens(text) if known is None else known
         if count > MAX_INPUT_TOKENS:
-            raise ErrorAnswer(
+            raise APIException(
                 "context_length_exceeded",
                 f"input[{place}] has {count} tokens; {MAX_INPUT_TOKENS} are the most in one text.",
                 param="input",
             )
         total += count
     if total > MAX_REQUEST_TOKENS:
-        raise invalid("input", f"input has {total} tokens; {MAX_REQUEST_TOKENS} are the most in one request.")
+        raise invalid_parameter("input", f"input has {total} tokens; {MAX_REQUEST_TOKENS} are the most in one request.")
     return total, embedder.encode(texts)
 
 

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from skytells_nb.local.errors import ErrorAnswer
+from skytells_nb.local.errors import APIException
 
 MAX_BODY_BYTES = 64 * 2**20
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
@@ -46,16 +46,16 @@ class RequestMiddleware:
             await _while_connected(self._app, scope, receive, progress)
         except _Gone:
             return
-        except ErrorAnswer as problem:
+        except APIException as problem:
             if progress.started:
                 raise
             unified = scope["path"].startswith("/v1/model") and problem.error_id != "MODEL_NOT_FOUND"
-            await problem.answer(request_id, unified=unified)(scope, receive, progress)
+            await problem.to_response(request_id, unified=unified)(scope, receive, progress)
         except Exception:
             if progress.started:
                 raise
             _log.exception("%s %s failed (request %s)", scope["method"], scope["path"], request_id)
-            await ErrorAnswer("INTERNAL_ERROR").answer(request_id)(scope, receive, progress)
+            await APIException("INTERNAL_ERROR").to_response(request_id)(scope, receive, progress)
 
     def _admit(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
@@ -65,7 +65,7 @@ class RequestMiddleware:
                 scheme, _, token = headers.get("authorization", "").partition(" ")
                 given = token.strip() if scheme.lower() == "bearer" else ""
             if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), self._key):
-                raise ErrorAnswer("UNAUTHORIZED")
+                raise APIException("UNAUTHORIZED")
 
 
 async def _admitted(scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,7 +74,7 @@ async def _admitted(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def _refuse(message: Message) -> None:
     """In place of the host check's own answer, which is no envelope of the service's."""
-    raise ErrorAnswer("FORBIDDEN", "This local server answers to 127.0.0.1 and localhost only.")
+    raise APIException("FORBIDDEN", "This local server answers to 127.0.0.1 and localhost only.")
 
 
 class _Gone(Exception):
@@ -101,7 +101,7 @@ class _Progress:
 
 async def _read_body(scope: Scope, receive: Receive) -> bytes:
     declared = Headers(scope=scope).get("content-length", "0")
-    too_large = ErrorAnswer(
+    too_large = APIException(
         "INVALID_REQUEST", f"The body is larger than {MAX_BODY_BYTES // 2**20} MB.", status=413, code="body_too_large"
     )
     if declared.isdigit() and int(declared) > MAX_BODY_BYTES:

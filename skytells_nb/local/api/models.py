@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from skytells_nb.local.errors import ErrorAnswer, model_not_found
-from skytells_nb.local.protocols import Engines
+from skytells_nb.local.errors import APIException, model_not_found
+from skytells_nb.local.protocols import LocalModels
 from skytells_nb.types.models import LISTED_PRICES, Price
 
 _CHAT_ALIASES = {
@@ -25,7 +25,7 @@ _CHAT = ["text-to-text", "chat", "summarization", "instruction-following"]
 _EMBEDDINGS = ["embeddings"]
 
 
-def catalogue(engines: Engines) -> list[dict[str, Any]]:
+def model_catalog(engines: LocalModels) -> list[dict[str, Any]]:
     """Every model that can be called here, the local ones first."""
     chat, embedding = engines.generator.name, engines.embedder.name
     entries = [
@@ -39,18 +39,18 @@ def catalogue(engines: Engines) -> list[dict[str, Any]]:
     return entries
 
 
-def find(slug: str, engines: Engines) -> dict[str, Any]:
+def find_model(slug: str, engines: LocalModels) -> dict[str, Any]:
     """One model of the catalogue; raises the service's own 404."""
-    for entry in catalogue(engines):
+    for entry in model_catalog(engines):
         if entry["namespace"] == slug:
             return entry
     raise model_not_found(slug)
 
 
-def resolve_chat(name: str, engines: Engines) -> str:
+def resolve_chat_model(name: str, engines: LocalModels) -> str:
     """The local model that answers for this name."""
     if name == engines.embedder.name or name in _EMBEDDING_ALIASES:
-        raise ErrorAnswer(
+        raise APIException(
             "INVALID_PARAMETER", f"{name} is an embedding model; send it to /v1/embeddings.", param="model"
         )
     if name != engines.generator.name and name not in _CHAT_ALIASES:
@@ -58,10 +58,10 @@ def resolve_chat(name: str, engines: Engines) -> str:
     return engines.generator.name
 
 
-def resolve_embedding(name: str, engines: Engines) -> str:
+def resolve_embedding_model(name: str, engines: LocalModels) -> str:
     """The local model that embeds for this name."""
     if name == engines.generator.name or name in _CHAT_ALIASES:
-        raise ErrorAnswer(
+        raise APIException(
             "INVALID_PARAMETER",
             f"{name} is a chat model; for embeddings use {engines.embedder.name} or skytells-embed-3-small.",
             param="model",

@@ -17,12 +17,12 @@ from starlette.types import Message, Receive, Scope, Send
 
 from skytells_nb.errors import InputError
 from skytells_nb.local.api.rate_limits import Account
-from skytells_nb.local.api.request import InferenceRequest, TokensUsed
+from skytells_nb.local.api.request import InferenceRequest, TokenUsage
 from skytells_nb.local.api.stats import RequestRecord, Stats
-from skytells_nb.local.errors import ErrorAnswer
-from skytells_nb.local.faults import HEADER, Faults
+from skytells_nb.local.errors import APIException
+from skytells_nb.local.faults import FAULT_HEADER, Faults
 from skytells_nb.local.generation.streaming import GenerationThreads
-from skytells_nb.local.protocols import Engines
+from skytells_nb.local.protocols import LocalModels
 
 _ATTEMPTS_KEPT = 100_000
 _ELSEWHERE = "https://elsewhere.invalid/v1/"
@@ -35,14 +35,14 @@ Handler = Callable[[InferenceRequest], Awaitable[Response]]
 class Service:
     """What the endpoints share."""
 
-    engines: Engines
+    models: LocalModels
     faults: Faults
     account: Account | None
     stats: Stats = field(default_factory=Stats)
-    decoding: GenerationThreads = field(default_factory=GenerationThreads)
+    threads: GenerationThreads = field(default_factory=GenerationThreads)
     attempts: OrderedDict[bytes, int] = field(default_factory=OrderedDict)
 
-    def attempt(self, body: bytes) -> int:
+    def count_attempt(self, body: bytes) -> int:
         """How many times this very body came before."""
         key = hashlib.blake2b(body, digest_size=12).digest()
         count = self.attempts.pop(key, 0)
@@ -52,7 +52,7 @@ class Service:
         return count
 
 
-class Inference:
+class InferenceEndpoint:
     """One inference endpoint as an ASGI app; ``inputs`` tells the inputs in a body, for the counters."""
 
     def __init__(
@@ -69,11 +69,11 @@ class Inference:
         body = _parse(raw)
         model = body.get("model")
         inputs = self._inputs(body)
-        attempt = service.attempt(self._name.encode() + raw)
+        attempt = service.count_attempt(self._name.encode() + raw)
         try:
-            merged = service.faults.merged(Headers(scope=scope).get(HEADER))
+            merged = service.faults.with_header(Headers(scope=scope).get(FAULT_HEADER))
         except InputError as problem:
-            raise ErrorAnswer("INVALID_REQUEST", f"{HEADER}: {problem}") from None
+            raise APIException("INVALID_REQUEST", f"{FAULT_HEADER}: {problem}") from None
         faults = merged.for_attempt(raw, attempt)
         record = RequestRecord(
             state["request_id"],
@@ -85,31 +85,31 @@ class Inference:
             str(faults),
         )
         wire = _Wire(scope, send, record, faults)
-        hashes = service.stats.begin(record, inputs)
+        hashes = service.stats.record_request(record, inputs)
         begun = time.monotonic()
         try:
-            used = TokensUsed()
+            used = TokenUsage()
             if service.account is None:
                 await self._answer(body, faults, wire, scope, receive, used)
                 return
-            admission = service.account.enter(record.model, begun)
+            admission = service.account.acquire(record.model, begun)
             wire.headers = admission.headers
             if not admission.allowed:
-                raise admission.problem(service.account.limits)
+                raise admission.error(service.account.limits)
             try:
                 await self._answer(body, faults, wire, scope, receive, used)
             finally:
-                service.account.leave(record.model, used.tokens_in, used.tokens_out)
-        except ErrorAnswer as problem:
+                service.account.release(record.model, used.tokens_in, used.tokens_out)
+        except APIException as problem:
             record.status = problem.status
             problem.headers.update(wire.headers)
             raise
         finally:
             record.seconds = time.monotonic() - begun
-            service.stats.end(record, hashes)
+            service.stats.record_response(record, hashes)
 
     async def _answer(
-        self, body: dict[str, Any], faults: Faults, wire: _Wire, scope: Scope, receive: Receive, used: TokensUsed
+        self, body: dict[str, Any], faults: Faults, wire: _Wire, scope: Scope, receive: Receive, used: TokenUsage
     ) -> None:
         delay = faults.latency + faults.latency_per_row * max(1, wire.record.inputs)
         if delay:
@@ -118,7 +118,7 @@ class Inference:
             await wire.cut()
         if faults.cut == "headers":
             await wire.cut(b"HTTP/1.1 200 OK\r\ncontent-type: applica")
-        problem = faults.problem()
+        problem = faults.status_error()
         if problem is not None:
             raise problem
         if faults.redirect is not None:
@@ -133,8 +133,8 @@ class Inference:
             QueryParams(scope.get("query_string", b"")),
             scope["state"]["request_id"],
             faults,
-            self._service.engines,
-            self._service.decoding,
+            self._service.models,
+            self._service.threads,
             wire.cut,
             used,
         )
@@ -182,9 +182,9 @@ def _parse(raw: bytes) -> dict[str, Any]:
     try:
         body = pydantic_core.from_json(raw, allow_inf_nan=False)
     except ValueError as problem:
-        raise ErrorAnswer(
+        raise APIException(
             "INVALID_REQUEST", f"The body is not JSON: {problem}.", details={"category": "request"}
         ) from None
     if not isinstance(body, dict):
-        raise ErrorAnswer("INVALID_REQUEST", "The body must be a JSON object.", details={"category": "request"})
+        raise APIException("INVALID_REQUEST", "The body must be a JSON object.", details={"category": "request"})
     return body

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from skytells_nb.errors import InputError
-from skytells_nb.local.errors import ErrorAnswer
-from skytells_nb.local.faults import read_flags, split_flags
+from skytells_nb.local.errors import APIException
+from skytells_nb.local.faults import validate_flags, parse_flags
 
 _PREFIX = "x-skytells-ratelimit-"
 
@@ -49,19 +49,19 @@ class LimitOptions:
     @classmethod
     def parse(cls, given: str | Mapping[str, Any]) -> LimitOptions:
         """From ``"requests=25, window=2"`` or a mapping."""
-        return cls(**read_flags(cls, split_flags(given) if isinstance(given, str) else given))
+        return cls(**validate_flags(cls, parse_flags(given) if isinstance(given, str) else given))
 
 
 @dataclass(slots=True)
 class _Meter:
     """One model's state: what is left, since when, and what is under way."""
 
-    left: float
-    since: float
+    remaining: float
+    window_start: float
     tokens_in: float = math.inf
     tokens_out: float = math.inf
     """Tokens left; below 0 where the last request took more than there were."""
-    under_way: int = 0
+    in_flight: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +72,11 @@ class Admission:
     headers: dict[str, str] = field(default_factory=dict)
     wait: float = 0.0
 
-    def problem(self, limits: LimitOptions) -> ErrorAnswer:
+    def error(self, limits: LimitOptions) -> APIException:
         headers = {"retry-after": str(max(1, math.ceil(self.wait)))}
         if limits.retry_after_ms:
             headers["retry-after-ms"] = str(max(1, math.ceil(self.wait * 1000)))
-        return ErrorAnswer(limits.error_id, headers=headers, details={"category": "rate_limit"})
+        return APIException(limits.error_id, headers=headers, details={"category": "rate_limit"})
 
 
 class Account:
@@ -87,7 +87,7 @@ class Account:
         self._meters: dict[str, _Meter] = {}
         self._lock = threading.Lock()
 
-    def enter(self, model: str, now: float) -> Admission:
+    def acquire(self, model: str, now: float) -> Admission:
         """Ask for one request; every admission that is allowed must be given back with :meth:`leave`."""
         with self._lock:
             meter = self._meters.get(model)
@@ -95,20 +95,20 @@ class Account:
                 meter = self._meters[model] = _Meter(self._capacity, now, *self._tokens)
             self._refill(meter, now)
             limits = self.limits
-            if limits.concurrency is not None and meter.under_way >= limits.concurrency:
+            if limits.concurrency is not None and meter.in_flight >= limits.concurrency:
                 # Nothing says when a slot frees itself: the shortest wait that Retry-After can name.
                 return Admission(False, self._headers(meter), min(1.0, limits.window))
-            if meter.left < 1 or meter.tokens_in <= 0 or meter.tokens_out <= 0:
+            if meter.remaining < 1 or meter.tokens_in <= 0 or meter.tokens_out <= 0:
                 return Admission(False, self._headers(meter), self._wait(meter, now))
-            meter.left -= 1
-            meter.under_way += 1
+            meter.remaining -= 1
+            meter.in_flight += 1
             return Admission(True, self._headers(meter))
 
-    def leave(self, model: str, tokens_in: int = 0, tokens_out: int = 0) -> None:
+    def release(self, model: str, tokens_in: int = 0, tokens_out: int = 0) -> None:
         """A request that was let in has ended, having taken so many tokens."""
         with self._lock:
             meter = self._meters[model]
-            meter.under_way -= 1
+            meter.in_flight -= 1
             meter.tokens_in -= tokens_in
             meter.tokens_out -= tokens_out
 
@@ -126,24 +126,24 @@ class Account:
     def _refill(self, meter: _Meter, now: float) -> None:
         limits = self.limits
         if limits.kind == "bucket":
-            share = (now - meter.since) / limits.window
+            share = (now - meter.window_start) / limits.window
             if limits.requests is not None:
-                meter.left = min(self._capacity, meter.left + share * limits.requests)
+                meter.remaining = min(self._capacity, meter.remaining + share * limits.requests)
             meter.tokens_in, meter.tokens_out = (
                 min(most, left + share * most) if most < math.inf else left
                 for most, left in zip(self._tokens, (meter.tokens_in, meter.tokens_out), strict=True)
             )
-            meter.since = now
-        elif now - meter.since >= limits.window:
-            meter.since += limits.window * math.floor((now - meter.since) / limits.window)
-            meter.left = self._capacity
+            meter.window_start = now
+        elif now - meter.window_start >= limits.window:
+            meter.window_start += limits.window * math.floor((now - meter.window_start) / limits.window)
+            meter.remaining = self._capacity
             meter.tokens_in, meter.tokens_out = self._tokens
 
     def _wait(self, meter: _Meter, now: float) -> float:
         limits = self.limits
         if limits.kind != "bucket":
-            return meter.since + limits.window - now
-        lacking = [0.0] if limits.requests is None else [(1 - meter.left) / limits.requests]
+            return meter.window_start + limits.window - now
+        lacking = [0.0] if limits.requests is None else [(1 - meter.remaining) / limits.requests]
         for most, left in zip(self._tokens, (meter.tokens_in, meter.tokens_out), strict=True):
             if left <= 0:
                 lacking.append((1 - left) / most)
@@ -156,7 +156,7 @@ class Account:
         windowed = any(n is not None for n in (limits.requests, limits.tokens_in, limits.tokens_out))
         named = {"window": f"{limits.window:g}" if windowed else "-"}
         for name, most, left in (
-            ("requests", limits.requests, meter.left),
+            ("requests", limits.requests, meter.remaining),
             ("tokens-in", limits.tokens_in, meter.tokens_in),
             ("tokens-out", limits.tokens_out, meter.tokens_out),
         ):

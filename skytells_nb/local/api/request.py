@@ -8,17 +8,17 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from skytells_nb.local.errors import ErrorAnswer, invalid
+from skytells_nb.local.errors import APIException, invalid_parameter
 from skytells_nb.local.faults import Faults
 from skytells_nb.local.generation.streaming import GenerationThreads
-from skytells_nb.local.protocols import Engines
+from skytells_nb.local.protocols import LocalModels
 from skytells_nb.types.base import RequestModel
 
 R = TypeVar("R", bound=RequestModel)
 
 
 @dataclass(slots=True)
-class TokensUsed:
+class TokenUsage:
     """Tokens that a request took, in and out; they grow while it is answered."""
 
     tokens_in: int = 0
@@ -31,14 +31,14 @@ class InferenceRequest:
     query: Mapping[str, str]
     request_id: str
     faults: Faults
-    engines: Engines
-    decoding: GenerationThreads
-    cut: Callable[[], Awaitable[None]]
+    models: LocalModels
+    threads: GenerationThreads
+    close_connection: Callable[[], Awaitable[None]]
     """Closes the connection."""
-    used: TokensUsed = field(default_factory=TokensUsed)
+    usage: TokenUsage = field(default_factory=TokenUsage)
 
 
-def read(kind: type[R], body: dict[str, Any]) -> R:
+def parse_body(kind: type[R], body: dict[str, Any]) -> R:
     """The body as this kind of request; raises a 400 that names the first parameter that does not fit."""
     try:
         return kind.model_validate(body)
@@ -49,36 +49,36 @@ def read(kind: type[R], body: dict[str, Any]) -> R:
         if len(place) > 1 and isinstance(place[1], int):
             param += f"[{place[1]}]"
         if found["type"] == "missing":
-            raise invalid(param, f"{param} is required.") from None
-        raise invalid(param, f"{param}: {found['msg']}.") from None
+            raise invalid_parameter(param, f"{param} is required.") from None
+        raise invalid_parameter(param, f"{param}: {found['msg']}.") from None
 
 
-def extra(body: Mapping[str, Any], name: str, kind: type | tuple[type, ...], default: Any = None) -> Any:
+def extra_parameter(body: Mapping[str, Any], name: str, kind: type | tuple[type, ...], default: Any = None) -> Any:
     """A parameter that the request type does not name; null counts as absent."""
     value = body.get(name)
     if value is None:
         return default
     if not isinstance(value, kind) or isinstance(value, bool):
         wanted = kind.__name__ if isinstance(kind, type) else "a number"
-        raise invalid(name, f"{name} must be {wanted}; found {value!r}.")
+        raise invalid_parameter(name, f"{name} must be {wanted}; found {value!r}.")
     return value
 
 
-def blocked(results: dict[str, Any], filters: list[dict[str, Any]], faults: Faults, param: str) -> ErrorAnswer:
+def content_policy_error(results: dict[str, Any], filters: list[dict[str, Any]], faults: Faults, param: str) -> APIException:
     """The error for a prompt that the filter blocked, as Skytells documents it or as its upstream answers."""
     if faults.block_status == 400:
         more: dict[str, Any] = {"content_filters": filters}
         if param == "messages":
             more = {"innererror": {"code": "ResponsibleAIPolicyViolation", "content_filter_result": results}}
-        return ErrorAnswer(
+        return APIException(
             "CONTENT_POLICY_VIOLATION",
             "The response was filtered due to the prompt triggering the content management policy. "
             "Please modify your prompt and retry.",
             status=400,
             code="content_filter",
             param="prompt",
-            more=more,
+            extra=more,
         )
-    return ErrorAnswer(
-        "CONTENT_POLICY_VIOLATION", param=param, details={"category": "safety"}, more={"content_filters": filters}
+    return APIException(
+        "CONTENT_POLICY_VIOLATION", param=param, details={"category": "safety"}, extra={"content_filters": filters}
     )

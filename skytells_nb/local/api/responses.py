@@ -11,27 +11,27 @@ from typing import Any
 
 from starlette.responses import Response
 
-from skytells_nb.local.api.chat import padding
-from skytells_nb.local.api.models import resolve_chat
-from skytells_nb.local.api.request import InferenceRequest, blocked, extra, read
+from skytells_nb.local.api.chat import obfuscation
+from skytells_nb.local.api.models import resolve_chat_model
+from skytells_nb.local.api.request import InferenceRequest, content_policy_error, extra_parameter, parse_body
 from skytells_nb.local.api.sse import Event, EventStreamResponse
-from skytells_nb.local.errors import ErrorAnswer, invalid, json_response
-from skytells_nb.local.generation.completion import Finish, Generation, Text, play
+from skytells_nb.local.errors import APIException, invalid_parameter, json_response
+from skytells_nb.local.generation.completion import Finish, Generation, Text, generate
 from skytells_nb.local.generation.messages import Message, from_input, prompt_texts
-from skytells_nb.local.generation.streaming import started
-from skytells_nb.local.generation.tools import Tool, choose, read_tools
+from skytells_nb.local.generation.streaming import wait_for_first
+from skytells_nb.local.generation.tools import Tool, choose_tool, read_tools
 from skytells_nb.local.moderation.safety_fields import content_filter, is_filtered, prompt_results, score
 from skytells_nb.types.responses import ResponsesRequest
 
-KEPT = 1000
+MAX_CONVERSATIONS = 1000
 """Stored conversations; the oldest leave first."""
 
 
-class Conversations:
+class ConversationStore:
     """What ``store: true`` keeps, by response id; it lives as long as the server."""
 
-    def __init__(self, kept: int = KEPT) -> None:
-        self._kept = kept
+    def __init__(self, max_conversations: int = MAX_CONVERSATIONS) -> None:
+        self._kept = max_conversations
         self._found: OrderedDict[str, list[Message]] = OrderedDict()
 
     def put(self, response_id: str, messages: list[Message]) -> None:
@@ -42,7 +42,7 @@ class Conversations:
     def get(self, response_id: str) -> list[Message]:
         """The conversation up to this response; a 404 where it is unknown or was not stored."""
         if response_id not in self._found:
-            raise ErrorAnswer(
+            raise APIException(
                 "INVALID_REQUEST",
                 f"Previous response with id '{response_id}' not found. Only responses with store: true can be chained.",
                 status=404,
@@ -53,17 +53,17 @@ class Conversations:
 
     async def respond(self, call: InferenceRequest) -> Response:
         """One answer; streamed when the body says so."""
-        request = read(ResponsesRequest, call.body)
-        model = resolve_chat(request.model, call.engines)
+        request = parse_body(ResponsesRequest, call.body)
+        model = resolve_chat_model(request.model, call.models)
         earlier = self.get(request.previous_response_id) if request.previous_response_id else []
         talk = [*earlier, *from_input(request.input)]
         turn, tools = await _turn(request, talk, call)
         prompt = await _prompt_filter(turn, call)
         answer = _Answer(call, request, model, turn, tools, prompt)
         if request.stream or call.query.get("stream", "").lower() in ("true", "1"):
-            events = await started(answer.events(self, talk))
+            events = await wait_for_first(answer.events(self, talk))
             return EventStreamResponse(
-                events, done=False, failure=answer.failure, faults=call.faults, cut=call.cut, is_terminator=_is_terminal
+                events, done=False, failure=answer.failure, faults=call.faults, cut=call.close_connection, is_terminator=_is_terminal
             )
         return json_response(await answer.whole(self, talk))
 
@@ -72,7 +72,7 @@ async def _turn(
     request: ResponsesRequest, talk: list[Message], call: InferenceRequest
 ) -> tuple[Generation, list[Tool]]:
     tools = read_tools(request.tools)
-    tool = await choose(tools, request.tool_choice, talk, call.engines.embedder)
+    tool = await choose_tool(tools, request.tool_choice, talk, call.models.embedder)
     # Instructions are this turn's alone: they are not part of what is stored.
     opening = [{"role": "system", "content": request.instructions}] if request.instructions else []
     schema, any_json = _format(request.text)
@@ -81,9 +81,9 @@ async def _turn(
         max_tokens=request.max_output_tokens,
         temperature=1.0 if request.temperature is None else request.temperature,
         top_p=1.0 if request.top_p is None else request.top_p,
-        presence_penalty=float(extra(call.body, "presence_penalty", (int, float), 0.0)),
-        frequency_penalty=float(extra(call.body, "frequency_penalty", (int, float), 0.0)),
-        seed=extra(call.body, "seed", int),
+        presence_penalty=float(extra_parameter(call.body, "presence_penalty", (int, float), 0.0)),
+        frequency_penalty=float(extra_parameter(call.body, "frequency_penalty", (int, float), 0.0)),
+        seed=extra_parameter(call.body, "seed", int),
         schema=schema,
         json=any_json,
         tool=tool,
@@ -98,21 +98,21 @@ def _format(text: Mapping[str, Any] | None) -> tuple[dict[str, Any] | None, bool
     if kind == "json_schema":
         schema = given.get("schema")
         if not isinstance(schema, dict):
-            raise invalid("text", "text.format.schema must be a JSON Schema object.")
+            raise invalid_parameter("text", "text.format.schema must be a JSON Schema object.")
         return schema, False
     if kind not in ("text", "json_object"):
-        raise invalid("text", f"text.format.type {kind!r} is not known.")
+        raise invalid_parameter("text", f"text.format.type {kind!r} is not known.")
     return None, kind == "json_object"
 
 
 async def _prompt_filter(turn: Generation, call: InferenceRequest) -> dict[str, Any]:
     texts = prompt_texts(turn.messages)
     faults = call.faults
-    severities = await score(call.engines.moderator, texts)
+    severities = await score(call.models.moderator, texts)
     results = prompt_results(severities, block=faults.block_prompt, down=faults.filter_down)
     entry = content_filter(results, "prompt", sum(map(len, texts)))
     if is_filtered(results) or faults.block_prompt:
-        raise blocked(results, [{**entry, "blocked": True}], faults, "input")
+        raise content_policy_error(results, [{**entry, "blocked": True}], faults, "input")
     return entry
 
 
@@ -165,7 +165,7 @@ class _Answer:
             "presence_penalty": turn.presence_penalty,
             "top_logprobs": request.top_logprobs or 0,
             "parallel_tool_calls": request.parallel_tool_calls is not False,
-            "tools": [tool.flat() for tool in tools],
+            "tools": [tool.to_responses_format() for tool in tools],
             "tool_choice": request.tool_choice or "auto",
             "truncation": request.truncation or "disabled",
             "text": {"format": {"type": "text"}, "verbosity": "medium"} | (request.text or {}),
@@ -177,9 +177,9 @@ class _Answer:
 
     def _play(self) -> AsyncGenerator[Text | Finish, None]:
         call = self._call
-        return play(self._turn, call.engines, call.decoding, call.faults)
+        return generate(self._turn, call.models, call.threads, call.faults)
 
-    async def whole(self, conversations: Conversations, talk: list[Message]) -> dict[str, Any]:
+    async def whole(self, conversations: ConversationStore, talk: list[Message]) -> dict[str, Any]:
         texts: list[str] = []
         async with aclosing(self._play()) as items:
             async for item in items:
@@ -189,11 +189,11 @@ class _Answer:
                     end = item
         return self._finish("".join(texts), end, conversations, talk)
 
-    async def events(self, conversations: Conversations, talk: list[Message]) -> AsyncGenerator[Event, None]:
+    async def events(self, conversations: ConversationStore, talk: list[Message]) -> AsyncGenerator[Event, None]:
         texts: list[str] = []
         tool = self._turn.tool
         place = {"item_id": self._item_id, "output_index": 1}
-        async with aclosing(await started(self._play())) as items:
+        async with aclosing(await wait_for_first(self._play())) as items:
             yield self._event("response.created", response=self._snapshot)
             yield self._event("response.in_progress", response=self._snapshot)
             yield self._event("response.output_item.added", output_index=0, item=self._reasoning)
@@ -209,7 +209,7 @@ class _Answer:
                 if not item.text:
                     continue
                 texts.append(item.text)
-                noise = padding(len(texts), self._call.faults)
+                noise = obfuscation(len(texts), self._call.faults)
                 if tool is not None:
                     name = "response.function_call_arguments.delta"
                     yield self._event(name, **place, delta=item.text, obfuscation=noise)
@@ -228,9 +228,9 @@ class _Answer:
 
     def failure(self, problem: Exception | None) -> Event:
         """An error within the stream: asked for by a fault, or a real one."""
-        if not isinstance(problem, ErrorAnswer):
-            problem = ErrorAnswer("INFERENCE_ERROR", None if problem is None else "The local model failed midway.")
-        members = problem.members(self._call.request_id)
+        if not isinstance(problem, APIException):
+            problem = APIException("INFERENCE_ERROR", None if problem is None else "The local model failed midway.")
+        members = problem.error_object(self._call.request_id)
         return self._event("error", code=problem.code, message=problem.message, param=problem.param, error=members)
 
     def _event(self, kind: str, **members: Any) -> Event:
@@ -245,13 +245,13 @@ class _Answer:
         head = {"id": self._item_id, "type": "message", "status": status, "role": "assistant"}
         return {**head, "content": [] if text is None else [_part(text)]}
 
-    def _finish(self, text: str, end: Finish, conversations: Conversations, talk: list[Message]) -> dict[str, Any]:
+    def _finish(self, text: str, end: Finish, conversations: ConversationStore, talk: list[Message]) -> dict[str, Any]:
         """The final snapshot; stored where the request asked for it."""
-        self._call.used.tokens_in, self._call.used.tokens_out = end.prompt_tokens, end.completion_tokens
+        self._call.usage.tokens_in, self._call.usage.tokens_out = end.prompt_tokens, end.completion_tokens
         reason = {"length": "max_output_tokens", "content_filter": "content_filter"}.get(end.finish_reason)
         status = "incomplete" if reason else "completed"
         item = self._item(text, status)
-        completion = content_filter(end.verdict, "completion", len(text))
+        completion = content_filter(end.filter_results, "completion", len(text))
         tool = self._turn.tool
         if self._request.store:
             said = f"Called {tool.name} with {text}" if tool else text

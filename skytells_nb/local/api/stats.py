@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-KEPT = 1000
+MAX_RECORDS = 1000
 """Request records."""
-REMEMBERED = 250_000
+MAX_TRACKED_INPUTS = 250_000
 """Inputs remembered by their hash, for ``distinct`` and ``repeated``; later ones are only counted."""
 
 
@@ -64,7 +64,7 @@ class Stats:
                 name: Counts(in_flight=old.in_flight, most_in_flight=old.in_flight) for name, old in before.items()
             }
             self._seen: dict[bytes, bool] = {}
-            self._records: deque[RequestRecord] = deque(maxlen=KEPT)
+            self._records: deque[RequestRecord] = deque(maxlen=MAX_RECORDS)
 
     def __getitem__(self, endpoint: str) -> Counts:
         """The counters of one endpoint, as they are now."""
@@ -77,7 +77,7 @@ class Stats:
         with self._lock:
             return list(self._records)
 
-    def begin(self, record: RequestRecord, inputs: Sequence[str]) -> list[bytes]:
+    def record_request(self, record: RequestRecord, inputs: Sequence[str]) -> list[bytes]:
         """Count a request that came in; what it gives back belongs to :meth:`end`."""
         hashes = [hashlib.blake2b(f"{record.endpoint}\0{text}".encode(), digest_size=12).digest() for text in inputs]
         with self._lock:
@@ -90,14 +90,14 @@ class Stats:
                 answered = self._seen.get(key)
                 if answered is None:
                     counts.distinct += 1
-                    if len(self._seen) < REMEMBERED:
+                    if len(self._seen) < MAX_TRACKED_INPUTS:
                         self._seen[key] = False
                 elif answered:
                     counts.repeated += 1
             self._records.append(record)
         return hashes
 
-    def end(self, record: RequestRecord, hashes: list[bytes]) -> None:
+    def record_response(self, record: RequestRecord, hashes: list[bytes]) -> None:
         """Count how it ended."""
         with self._lock:
             counts = self._counts.setdefault(record.endpoint, Counts())

@@ -13,14 +13,14 @@ from typing import Any
 import anyio.to_thread
 
 from skytells_nb.errors import LocalServerError
-from skytells_nb.local.errors import ErrorAnswer, invalid
+from skytells_nb.local.errors import APIException, invalid_parameter
 from skytells_nb.local.faults import Faults
-from skytells_nb.local.generation.generator import ContextTooLong
+from skytells_nb.local.generation.generator import ContextLengthExceeded
 from skytells_nb.local.generation.messages import Message
 from skytells_nb.local.generation.streaming import GenerationThreads
 from skytells_nb.local.generation.tools import Tool
-from skytells_nb.local.moderation.safety_fields import CompletionJudge, completion_results, is_filtered
-from skytells_nb.local.protocols import Engines
+from skytells_nb.local.moderation.safety_fields import CompletionModerator, completion_results, is_filtered
+from skytells_nb.local.protocols import LocalModels
 
 DEFAULT_MAX_TOKENS = 512
 """Tokens where the request names no limit. The service documents 8192; this model's context is shorter than that and
@@ -50,14 +50,14 @@ class Generation:
     prompt_param: str = "messages"
 
     @property
-    def budget(self) -> int:
+    def token_limit(self) -> int:
         return self.max_tokens or DEFAULT_MAX_TOKENS
 
     @property
     def is_structured(self) -> bool:
         return self.json or self.schema is not None or self.tool is not None
 
-    def numbered(self, index: int) -> Generation:
+    def for_choice(self, index: int) -> Generation:
         """The same turn for choice ``index`` of ``n``: another seed, the same each time it is asked."""
         if index == 0:
             return self
@@ -70,7 +70,7 @@ class Text:
     """More text; ``verdict`` is the filter's results where they are fresh."""
 
     text: str
-    verdict: dict[str, Any] = field(default_factory=dict)
+    filter_results: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,22 +80,22 @@ class Finish:
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
-    verdict: dict[str, Any]
+    filter_results: dict[str, Any]
     reasoning_tokens: int = 0
-    late: bool = False
+    filtered_late: bool = False
     """The filter's block comes after the answer was sent (async filter)."""
 
 
-async def play(
-    turn: Generation, engines: Engines, decoding: GenerationThreads, faults: Faults
+async def generate(
+    turn: Generation, engines: LocalModels, decoding: GenerationThreads, faults: Faults
 ) -> AsyncGenerator[Text | Finish, None]:
     """The answer to one turn: an empty Text once it is sure to come, more text without any stop sequence, its End.
 
     Raises a Problem before the first item where the request cannot be answered.
     """
     if not engines.generator.available:
-        raise ErrorAnswer("SERVICE_UNAVAILABLE", engines.generator.reason or "The chat model is not available.")
-    judge = CompletionJudge(engines.moderator)
+        raise APIException("SERVICE_UNAVAILABLE", engines.generator.reason or "The chat model is not available.")
+    judge = CompletionModerator(engines.moderator)
     held = ""
     sent = received = prompt_tokens = completion_tokens = 0
     reason: str | None = None
@@ -113,7 +113,7 @@ async def play(
                 held, reason = "", "content_filter"
                 break
             shown = stopper.feed(text) + (stopper.flush() if ended else "")
-            reason = "stop" if stopper.found else ended
+            reason = "stop" if stopper.stopped else ended
             if shown:
                 # One piece is held back: the last one carries the verdict on the whole.
                 if held:
@@ -149,17 +149,17 @@ async def play(
         completion_tokens,
         final,
         reasoning_tokens=completion_tokens if faults.empty_length else 0,
-        late=late,
+        filtered_late=late,
     )
 
 
 async def _pieces(
-    turn: Generation, engines: Engines, decoding: GenerationThreads, faults: Faults
+    turn: Generation, engines: LocalModels, decoding: GenerationThreads, faults: Faults
 ) -> AsyncGenerator[tuple[str, str | None, tuple[int, int]], None]:
     """Text, finish reason and (prompt, completion) tokens, with the generator's complaints as Problems."""
     if faults.empty_length:
         words = sum(len(m["content"].split()) for m in turn.messages)
-        yield "", "length", (words, turn.budget)
+        yield "", "length", (words, turn.token_limit)
         return
     if turn.tool is not None and not turn.tool.takes_arguments:
         yield "{}", "stop", (sum(len(m["content"].split()) for m in turn.messages), 1)
@@ -167,7 +167,7 @@ async def _pieces(
     start = partial(
         engines.generator.stream,
         _with_tool(turn),
-        max_tokens=min(turn.budget, engines.generator.context),
+        max_tokens=min(turn.token_limit, engines.generator.context),
         temperature=turn.temperature,
         top_p=turn.top_p,
         stop=() if turn.is_structured else turn.stop,
@@ -181,18 +181,18 @@ async def _pieces(
         async with aclosing(decoding.run(start)) as pieces:
             async for piece in pieces:
                 yield piece.text, piece.finish_reason, (piece.prompt_tokens, piece.completion_tokens)
-    except ContextTooLong as problem:
-        raise ErrorAnswer(
+    except ContextLengthExceeded as problem:
+        raise APIException(
             "context_length_exceeded",
             f"The prompt has {problem.tokens} tokens and this model's context is {problem.limit}. "
             f"({engines.generator.name} is a small local model.)",
             param=turn.prompt_param,
         ) from None
     except LocalServerError as problem:
-        raise ErrorAnswer("SERVICE_UNAVAILABLE", str(problem)) from None
+        raise APIException("SERVICE_UNAVAILABLE", str(problem)) from None
     except ValueError as problem:
         param = "tools" if turn.tool else turn.schema_param
-        raise invalid(param, f"The schema cannot be used here: {problem}") from None
+        raise invalid_parameter(param, f"The schema cannot be used here: {problem}") from None
 
 
 def _with_tool(turn: Generation) -> list[Message]:
@@ -217,16 +217,16 @@ class StopFilter:
     def __init__(self, sequences: Sequence[str]) -> None:
         self._sequences = [s for s in sequences if s]
         self._held = ""
-        self.found = False
+        self.stopped = False
 
     def feed(self, text: str) -> str:
         """What of this can be shown now."""
-        if self.found or not self._sequences:
-            return "" if self.found else text
+        if self.stopped or not self._sequences:
+            return "" if self.stopped else text
         self._held += text
         places = [place for s in self._sequences if (place := self._held.find(s)) >= 0]
         if places:
-            self.found = True
+            self.stopped = True
             shown, self._held = self._held[: min(places)], ""
             return shown
         keep = max(self._overlap(s) for s in self._sequences)
@@ -236,7 +236,7 @@ class StopFilter:
 
     def flush(self) -> str:
         """What was held back, once no more text comes."""
-        shown, self._held = ("" if self.found else self._held), ""
+        shown, self._held = ("" if self.stopped else self._held), ""
         return shown
 
     def _overlap(self, sequence: str) -> int:

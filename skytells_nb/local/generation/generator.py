@@ -16,13 +16,13 @@ from skytells_nb.errors import LocalServerError
 from skytells_nb.local.generation import json_grammar as constrain
 from skytells_nb.local.generation import weights
 from skytells_nb.local.generation.json_writer import Part, Writer, grammars, plan
-from skytells_nb.local.generation.llama import Llama, missing
+from skytells_nb.local.generation.llama import Llama, missing_requirement
 from skytells_nb.local.generation.streaming import BoundedQueue, ThreadStream
 
-SYSTEM = "You are a helpful AI assistant that answers in short, clear English sentences."
+SYSTEM_PROMPT = "You are a helpful AI assistant that answers in short, clear English sentences."
 """Said where the messages have no system message: its template's own makes this model answer in bad French."""
-SYSTEM_JSON = "You are a helpful assistant. Answer with JSON."
-SEEDS = 2**32 - 1
+JSON_SYSTEM_PROMPT = "You are a helpful assistant. Answer with JSON."
+SEED_COUNT = 2**32 - 1
 """llama.cpp takes seeds below this; the next number means "any" to it."""
 _SLOT_POLL_S = 0.05
 _PLANS_KEPT = 256
@@ -39,7 +39,7 @@ class Piece:
     completion_tokens: int = 0
 
 
-class ContextTooLong(Exception):
+class ContextLengthExceeded(Exception):
     """The messages have ``tokens`` tokens, and the model's window holds ``limit``, the answer included."""
 
     def __init__(self, tokens: int, limit: int) -> None:
@@ -82,7 +82,7 @@ class Generator:
             path = self._path or weights.find()
         except LocalServerError:
             path = None
-        return "local-smollm2-135m" if path is None or path.name == weights.FILE else f"local-{path.stem.lower()}"
+        return "local-smollm2-135m" if path is None or path.name == weights.FILE_NAME else f"local-{path.stem.lower()}"
 
     @property
     def available(self) -> bool:
@@ -94,7 +94,7 @@ class Generator:
         """Why not, with the one command to run; ``None`` where it can."""
         if self._llama is not None:
             return None
-        problem = missing()
+        problem = missing_requirement()
         if problem is not None:
             return f"The local chat model cannot run: {problem}"
         try:
@@ -114,7 +114,7 @@ class Generator:
         llama = self._loaded()
         if isinstance(messages_or_text, str):
             return len(llama.tokenize(_encodable(messages_or_text), special=False))
-        return len(llama.tokenize(llama.render(_plain(messages_or_text, SYSTEM))))
+        return len(llama.tokenize(llama.render(_plain(messages_or_text, SYSTEM_PROMPT))))
 
     def stream(
         self,
@@ -143,18 +143,18 @@ class Generator:
         llama = self._loaded()
         wanted = schema if schema is not None else constrain.ANY_OBJECT if json else None
         if wanted is not None:
-            constrain.check(wanted)
-        prompt = llama.render(_plain(messages, SYSTEM if wanted is None else SYSTEM_JSON))
+            constrain.check_schema(wanted)
+        prompt = llama.render(_plain(messages, SYSTEM_PROMPT if wanted is None else JSON_SYSTEM_PROMPT))
         tokens = len(llama.tokenize(prompt))
         if tokens >= self.context:
-            raise ContextTooLong(tokens, self.context)
+            raise ContextLengthExceeded(tokens, self.context)
         sampling: dict[str, Any] = {
             "temperature": temperature,
             "top_p": top_p,
             "presence_penalty": presence_penalty,
             "frequency_penalty": frequency_penalty,
         }
-        sampling["seed"] = _seed(prompt, sampling, max_tokens) if seed is None else seed % SEEDS
+        sampling["seed"] = _seed(prompt, sampling, max_tokens) if seed is None else seed % SEED_COUNT
         limit = max(1, min(max_tokens, self.context - tokens))
 
         def produce(channel: BoundedQueue[Piece]) -> None:
@@ -206,7 +206,7 @@ class Generator:
                     raise LocalServerError(reason)
                 path = self._path or weights.find()
                 assert path is not None
-                compact = path.name == weights.FILE
+                compact = path.name == weights.FILE_NAME
                 self._llama = Llama(
                     path, slots=self._slots, context=self.context, threads=self._threads, compact=compact
                 )
@@ -217,7 +217,7 @@ class Generator:
         key = jsonlib.dumps(schema)
         part = self._plans.get(key)
         if part is None:
-            for candidate in (constrain.bounded(schema), constrain.without_notes(schema)):
+            for candidate in (constrain.add_limits(schema), constrain.without_annotations(schema)):
                 try:
                     part = plan(candidate, candidate)
                 except (AttributeError, TypeError) as error:
@@ -261,7 +261,7 @@ def _encodable(text: str) -> str:
 def _seed(prompt: str, sampling: dict[str, Any], max_tokens: int) -> int:
     """A seed that the same request always has."""
     content = jsonlib.dumps([prompt, sampling, max_tokens], sort_keys=True).encode()
-    return int.from_bytes(hashlib.sha256(content).digest()[:8], "big") % SEEDS
+    return int.from_bytes(hashlib.sha256(content).digest()[:8], "big") % SEED_COUNT
 
 
 def _close_at_exit(reference: weakref.ref[Generator]) -> None:

@@ -51,11 +51,11 @@ ANY_OBJECT: Schema = {
 """What ``json_object`` asks for: some JSON object."""
 
 
-def check(schema: Any) -> None:
+def check_schema(schema: Any) -> None:
     """Raise ValueError, naming the keyword and where it is, for what the grammar engine cannot enforce."""
     try:
         _check(schema)
-        bounded(schema)
+        add_limits(schema)
         # Lone surrogates, which JSON can carry, are a ValueError here.
         json.dumps(schema, ensure_ascii=False).encode()
     except RecursionError:
@@ -64,7 +64,7 @@ def check(schema: Any) -> None:
         raise ValueError(f"{NOT_A_SCHEMA} ({error})") from error
 
 
-def bounded(schema: Schema) -> Schema:
+def add_limits(schema: Schema) -> Schema:
     """A schema whose values are fewer, all valid for ``schema``, and end: strings, lists and numbers get a limit.
 
     Objects with named properties get no others, except beside ``allOf``, whose branches share one object. A schema that
@@ -73,13 +73,13 @@ def bounded(schema: Schema) -> Schema:
     >>> bounded({"type": "array", "items": {"type": "integer", "minimum": 0}})["maxItems"]
     6
     """
-    schema = without_notes(schema)
+    schema = without_annotations(schema)
     shared = any("allOf" in part for _, part in _walk(schema, "#"))
     limited: Schema = _rebuilt(schema, lambda part: _limit(part, closes=not shared))
     return limited
 
 
-def labels(schema: Any, root: Schema) -> list[Any] | None:
+def listed_values(schema: Any, root: Schema) -> list[Any] | None:
     """The values that this schema allows, in its order, where they are listed: enum, const, boolean or null."""
     schema = _resolved(schema, root)
     if schema is None or set(schema) - _NOTES - {"type", "enum", "const"}:
@@ -102,7 +102,7 @@ def labels(schema: Any, root: Schema) -> list[Any] | None:
     return list(distinct.values()) or None
 
 
-def fields(schema: Any, root: Schema) -> list[tuple[str, Any]] | None:
+def object_properties(schema: Any, root: Schema) -> list[tuple[str, Any]] | None:
     """The properties of an object that can be written one after the other, in order; ``None`` for other schemas."""
     if any(not reference.startswith(("#/$defs/", "#/definitions/")) for reference in _references(root)):
         return None
@@ -125,7 +125,7 @@ def grammar(schema: Any, root: Schema, *, before: str = "", after: str = "") -> 
     return f"%llguidance {{}}\nstart: {rule}\nvalue: %json {json.dumps(inner)}"
 
 
-def dump(value: Any) -> str:
+def to_json(value: Any) -> str:
     """One value as the JSON text that the grammars write."""
     return json.dumps(value, ensure_ascii=False)
 
@@ -189,7 +189,7 @@ def _resolved(schema: Any, root: Schema) -> Schema | None:
     return None
 
 
-def without_notes(schema: Any) -> Any:
+def without_annotations(schema: Any) -> Any:
     """The same schema without titles, examples and limits that mean nothing."""
     return _rebuilt(schema, lambda part: {word: value for word, value in part.items() if not _idle(word, value)})
 

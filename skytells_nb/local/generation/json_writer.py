@@ -14,54 +14,54 @@ from typing import Any
 
 from skytells_nb.local.generation import json_grammar as constrain
 from skytells_nb.local.generation.llama import Llama
-from skytells_nb.local.generation.streaming import Closed
+from skytells_nb.local.generation.streaming import StreamClosed
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedValues:
     """One of these values."""
 
     values: list[Any]
 
 
 @dataclass(frozen=True)
-class Fields:
+class ObjectProperties:
     """An object of these properties."""
 
-    parts: list[tuple[str, Part]]
+    properties: list[tuple[str, Part]]
 
 
 @dataclass(frozen=True)
-class Free:
+class FreeValue:
     """Whatever the schema allows, under its grammar."""
 
     schema: Any
     root: constrain.Schema
 
 
-Part = Listed | Fields | Free
+Part = ListedValues | ObjectProperties | FreeValue
 
 
 def plan(schema: Any, root: constrain.Schema, within: tuple[str, ...] = ()) -> Part:
     """How to write a value of this schema; ``within`` are the references that led here."""
-    values = constrain.labels(schema, root)
+    values = constrain.listed_values(schema, root)
     if values is not None:
-        return Listed(values)
+        return ListedValues(values)
     reference = schema.get("$ref") if isinstance(schema, dict) else None
     # A reference that leads to itself has no end to plan for.
-    fields = None if reference in (*within, "#") else constrain.fields(schema, root)
+    fields = None if reference in (*within, "#") else constrain.object_properties(schema, root)
     if fields is None:
-        return Free(schema, root)
+        return FreeValue(schema, root)
     path = within if reference is None else (*within, str(reference))
-    return Fields([(name, plan(part, root, path)) for name, part in fields])
+    return ObjectProperties([(name, plan(part, root, path)) for name, part in fields])
 
 
 def grammars(part: Part, after: str = "") -> Iterator[str]:
     """Every grammar that writing this part would use."""
-    if isinstance(part, Fields):
-        for _, inner in part.parts:
+    if isinstance(part, ObjectProperties):
+        for _, inner in part.properties:
             yield from grammars(inner, ",")
-    elif isinstance(part, Free):
+    elif isinstance(part, FreeValue):
         yield constrain.grammar(part.schema, part.root, before=" " if after else "", after=after)
 
 
@@ -91,7 +91,7 @@ class Writer:
         # Read the prompt in a way that can be stopped; what follows finds it in the cache.
         self._llama.decode(self._prompt, _nowhere, closed=self._closed, max_tokens=1, temperature=0)
         if self._closed():
-            raise Closed
+            raise StreamClosed
         try:
             self._write(part, "", "")
         except _Cut:
@@ -99,17 +99,17 @@ class Writer:
         return "stop", self._spent()
 
     def _write(self, part: Part, before: str, after: str) -> None:
-        if isinstance(part, Listed):
+        if isinstance(part, ListedValues):
             # At the very end nothing follows to tell 1 from 10: compare with a line's end, and leave it out.
-            chosen = self._choose([before + constrain.dump(value) + (after or "\n") for value in part.values])
+            chosen = self._choose([before + constrain.to_json(value) + (after or "\n") for value in part.values])
             if self._spent() >= self._limit:
                 raise _Cut
             self._emit(chosen if after else chosen[:-1])
-        elif isinstance(part, Fields):
+        elif isinstance(part, ObjectProperties):
             self._emit(before + "{")
-            for place, (name, inner) in enumerate(part.parts):
-                self._emit(("" if place == 0 else " ") + constrain.dump(name) + ":")
-                self._write(inner, " ", "}" if place == len(part.parts) - 1 else ",")
+            for place, (name, inner) in enumerate(part.properties):
+                self._emit(("" if place == 0 else " ") + constrain.to_json(name) + ":")
+                self._write(inner, " ", "}" if place == len(part.properties) - 1 else ",")
             if after:
                 self._emit(after)
         else:
@@ -129,7 +129,7 @@ class Writer:
             **self._sampling,
         )
         if done.finish_reason == "cancelled":
-            raise Closed
+            raise StreamClosed
         if done.finish_reason == "length":
             raise _Cut
 
@@ -142,7 +142,7 @@ class Writer:
         depth = 0
         while len(left) > 1 and depth < max(len(tokens) for tokens, _ in left):
             if self._closed():
-                raise Closed
+                raise StreamClosed
             branches = sorted({tokens[depth] for tokens, _ in left if len(tokens) > depth})
             token = branches[0]
             if len(branches) > 1:

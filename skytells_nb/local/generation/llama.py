@@ -35,7 +35,7 @@ class Decoded:
     completion_tokens: int
 
 
-def missing() -> str | None:
+def missing_requirement() -> str | None:
     """What keeps the runtime from loading here, with the way out, or ``None``; imports nothing that could crash."""
     if importlib.util.find_spec("xllamacpp") is None:
         return "the chat runtime xllamacpp is not installed. Install it with: pip install 'skytells-nb[local]'"

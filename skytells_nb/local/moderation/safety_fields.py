@@ -11,7 +11,7 @@ from skytells_nb.local.protocols import TextModerator
 from skytells_nb.types.safety import SEVERITIES, severity_rank
 
 CATEGORIES = ("hate", "self_harm", "sexual", "violence")
-DOWN = {"error": {"code": "content_filter_error", "message": "The contents are not filtered"}}
+FILTER_ERROR = {"error": {"code": "content_filter_error", "message": "The contents are not filtered"}}
 """What stands in a verdict's place when the filter did not run."""
 
 _WINDOW = 240
@@ -26,17 +26,17 @@ async def score(moderator: TextModerator, texts: Sequence[str]) -> dict[str, str
     if not kept:
         return dict(_SAFE)
     scores = await anyio.to_thread.run_sync(moderator.score, kept, abandon_on_cancel=True)
-    return worst([_SAFE, *scores])
+    return highest_severities([_SAFE, *scores])
 
 
-def worst(scores: Sequence[Mapping[str, str]]) -> dict[str, str]:
+def highest_severities(scores: Sequence[Mapping[str, str]]) -> dict[str, str]:
     return {name: max((s.get(name, "safe") for s in scores), key=severity_rank) for name in _SAFE}
 
 
 def prompt_results(severities: Mapping[str, str], *, block: bool = False, down: bool = False) -> dict[str, Any]:
     """``content_filter_results`` of a prompt; ``block`` makes violence the reason of a block that was asked for."""
     if down:
-        return dict(DOWN)
+        return dict(FILTER_ERROR)
     if block:
         severities = {**severities, "violence": "high"}
     results = {name: _graded(severities[name]) for name in CATEGORIES}
@@ -51,7 +51,7 @@ def prompt_results(severities: Mapping[str, str], *, block: bool = False, down: 
 def completion_results(severities: Mapping[str, str], *, whole: bool, down: bool = False) -> dict[str, Any]:
     """``content_filter_results`` of a completion; the protected-material keys only where the answer is ``whole``."""
     if down:
-        return dict(DOWN)
+        return dict(FILTER_ERROR)
     results = {name: _graded(severities[name]) for name in CATEGORIES}
     if whole:
         for name in ("protected_material_code", "protected_material_text"):
@@ -78,7 +78,7 @@ def _graded(severity: str) -> dict[str, Any]:
     return {"filtered": severity_rank(severity) >= SEVERITIES.index("high"), "severity": severity}
 
 
-class CompletionJudge:
+class CompletionModerator:
     """Scores a completion as it grows, a window of text at a time, and keeps the worst it found."""
 
     def __init__(self, moderator: TextModerator) -> None:
@@ -99,6 +99,6 @@ class CompletionJudge:
     async def finish(self) -> None:
         """Score what is left."""
         if self._new:
-            self.severities = worst([self.severities, await score(self._moderator, [self._window])])
+            self.severities = highest_severities([self.severities, await score(self._moderator, [self._window])])
             # The end of this window opens the next, so that no sentence is judged only in halves.
             self._window, self._new = self._window[-_WINDOW // 2 :], 0

@@ -14,7 +14,7 @@ import pandas as pd
 import pydantic
 import pytest
 from local_fakes import EchoGenerator, EchoPiece, RowsGenerator
-from served import connected, served, settled
+from served import connected, served, wait_until_idle
 
 import skytells_nb as sky
 from skytells_nb.errors import BudgetExceededError, InputError, Interrupted, RowError, SkytellsWarning
@@ -74,7 +74,7 @@ def test_only_the_rows_that_do_not_fit_are_asked_for_again_and_equal_ones_once(t
     model = Mistaken({"cat": 2})
     with served(generator=model) as server, connected(server, tmp_path / "c.sqlite"):
         out = FRAME.skytells.complete("{t}", flatten=True, **SETTINGS)
-        assert settled(server, "chat").requests == 3 + 2
+        assert wait_until_idle(server, "chat").requests == 3 + 2
     assert names(out) == ["cat", "dog", None, "cat", "hen"]
 
 
@@ -83,12 +83,12 @@ def test_an_answer_that_never_fits_is_null_and_its_error_is_kept(tmp_path: Path)
     with served(generator=Mistaken({"dog": 99})) as server, connected(server, tmp_path / "c.sqlite"):
         with pytest.warns(SkytellsWarning, match=said):
             out = FRAME.skytells.complete("{t}", flatten=True, details=True, **SETTINGS)
-        assert settled(server, "chat").requests == 3 + 2
+        assert wait_until_idle(server, "chat").requests == 3 + 2
     assert names(out) == ["cat", None, None, "cat", "hen"]
     assert pd.isna(out.loc["w", "legs"])
     report = out.skytells.report
     assert list(report.errors) == [1]
-    assert (report.answered, report.nulls, report.failed, report.unsent) == (3, 1, 1, 0)
+    assert (report.answered, report.nulls, report.failed, report.skipped) == (3, 1, 1, 0)
     assert "does not fit the schema" in out.loc["w", "completion_error"]
     assert out["completion_error"].isna().tolist() == [True, False, True, True, True]
 
@@ -98,17 +98,17 @@ def test_repair_says_how_often_at_most(tmp_path: Path, repair: int, requests: in
     frame = pd.DataFrame({"t": ["dog"]})
     with served(generator=Mistaken({"dog": 99})) as server, connected(server, tmp_path / "c.sqlite"):
         frame.skytells.complete("{t}", repair=repair, on_error="null", **SETTINGS)
-        assert settled(server, "chat").requests == requests
+        assert wait_until_idle(server, "chat").requests == requests
 
 
 def test_a_second_run_sends_nothing_whatever_became_of_the_answers(tmp_path: Path) -> None:
     with served(generator=Mistaken({"dog": 1, "hen": 99})) as server:
         with connected(server, tmp_path / "c.sqlite"):
             first = FRAME.skytells.complete("{t}", flatten=True, details=True, on_error="null", **SETTINGS)
-        sent = settled(server, "chat").requests
+        sent = wait_until_idle(server, "chat").requests
         with connected(server, tmp_path / "c.sqlite") as session:
             second = FRAME.skytells.complete("{t}", flatten=True, details=True, on_error="null", **SETTINGS)
-            assert settled(server, "chat").requests == sent
+            assert wait_until_idle(server, "chat").requests == sent
             assert session.totals.requests == 0
     pd.testing.assert_frame_equal(first, second)
     assert second.skytells.report.requests == 0
@@ -117,7 +117,7 @@ def test_a_second_run_sends_nothing_whatever_became_of_the_answers(tmp_path: Pat
 def test_a_bad_answer_is_not_paid_for_twice_where_nothing_is_kept(tmp_path: Path) -> None:
     with served(generator=Mistaken({"dog": 2})) as server, connected(server, "off"):
         FRAME.skytells.complete("{t}", flatten=True, **SETTINGS)
-        assert settled(server, "chat").requests == 3 + 2
+        assert wait_until_idle(server, "chat").requests == 3 + 2
 
 
 def test_the_report_counts_every_try_and_details_add_up_to_it(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_the_report_counts_every_try_and_details_add_up_to_it(tmp_path: Path) ->
         connected(server, tmp_path / "c.sqlite") as session,
     ):
         out = frame.skytells.complete("{t}", details=True, **SETTINGS)
-        used = settled(server, "chat")
+        used = wait_until_idle(server, "chat")
         report = out.skytells.report
         assert (report.requests, used.requests) == (6, 6)
         assert (report.rows, report.sent, report.answered, report.failed) == (3, 3, 3, 0)
@@ -155,11 +155,11 @@ def test_raise_says_how_many_answers_do_not_fit_once_all_is_kept(tmp_path: Path)
     with served(generator=Mistaken({"dog": 99})) as server, connected(server, tmp_path / "c.sqlite"):
         with pytest.raises(RowError, match="1 answers do not fit the schema") as failure:
             FRAME.skytells.complete("{t}", on_error="raise", **SETTINGS)
-        sent = settled(server, "chat").requests
+        sent = wait_until_idle(server, "chat").requests
         assert sent == 3 + 2
         assert list(failure.value.report.errors) == [1]
         FRAME.skytells.complete("{t}", on_error="null", **SETTINGS)
-        assert settled(server, "chat").requests == sent
+        assert wait_until_idle(server, "chat").requests == sent
 
 
 def test_an_answer_cut_at_the_limit_is_asked_for_once_more_with_twice_the_room(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_an_answer_cut_at_the_limit_is_asked_for_once_more_with_twice_the_room(t
         out = pd.DataFrame({"t": ["cat"]}).skytells.complete(
             "{t}", params={"max_tokens": 3}, flatten=True, details=True, **SETTINGS
         )
-        assert settled(server, "chat").requests == out.skytells.report.requests == 2
+        assert wait_until_idle(server, "chat").requests == out.skytells.report.requests == 2
     assert out["legs"].tolist() == [4]
     assert out["completion_finish_reason"].tolist() == ["stop"]
     assert out["completion_tokens_out"].sum() == out.skytells.report.tokens_out > 3
@@ -178,7 +178,7 @@ def test_an_answer_cut_in_twice_the_room_is_not_asked_for_again(tmp_path: Path) 
         frame = pd.DataFrame({"t": ["cat"]})
         out = frame.skytells.complete("{t}", params={"max_tokens": 1}, on_error="null", **SETTINGS)
         frame.skytells.complete("{t}", params={"max_tokens": 1}, on_error="null", **SETTINGS)
-        assert settled(server, "chat").requests == 2
+        assert wait_until_idle(server, "chat").requests == 2
     assert "was cut off at the token limit; raise max_tokens" in str(out.skytells.report.errors[0])
 
 
@@ -198,7 +198,7 @@ def test_a_repair_that_is_refused_leaves_the_row_with_both_reasons(tmp_path: Pat
     model = Mistaken({"dog": 99})
     with served(generator=model) as server, connected(server, tmp_path / "c.sqlite"):
         out = frame.skytells.complete("{t}", **{**SETTINGS, "schema": Note}, on_error="null")
-        assert settled(server, "chat").requests == 3
+        assert wait_until_idle(server, "chat").requests == 3
     (error,) = out.skytells.report.errors.values()
     assert "violence:high is in it" in str(error)
     assert "The retry failed: ContentPolicyError" in str(error)
@@ -248,14 +248,14 @@ def test_rows_that_share_a_request_are_repaired_alone(tmp_path: Path) -> None:
         out = frame.skytells.complete(
             "{t}", schema=Short, rows_per_request=6, repair=1, on_error="null", progress=False
         )
-        assert settled(server, "chat").requests == 2 + 2 + 2
+        assert wait_until_idle(server, "chat").requests == 2 + 2 + 2
     assert out["completion"].isna().tolist() == [False] * 10 + [True] * 2
 
 
 def test_by_the_responses_api_too(tmp_path: Path) -> None:
     with served(generator=Mistaken({"dog": 1})) as server, connected(server, tmp_path / "c.sqlite"):
         out = FRAME.skytells.complete("{t}", system="Be exact.", api="responses", flatten=True, **SETTINGS)
-        assert settled(server, "responses").requests == 3 + 1
+        assert wait_until_idle(server, "responses").requests == 3 + 1
     assert names(out) == ["cat", "dog", None, "cat", "hen"]
 
 

@@ -19,15 +19,15 @@ from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import completion_job
 from skytells_nb.engine.operations.requests import BatchResult
 from skytells_nb.engine.operations.row_packing import (
-    MOST_ROWS,
+    MAX_ROWS,
     ROW_TOKENS,
     AnswerFormat,
-    answers_in,
+    split_answer,
     batch_rows,
     check_rows,
     messages,
     row_id,
-    shares,
+    split_proportionally,
 )
 from skytells_nb.errors import BadRequestError, ContentPolicyError, InputError
 
@@ -37,13 +37,13 @@ PROMPTS = ["a cat sleeps", "a dog runs", "stocks fell", "rain came"]
 
 
 def found(text: str, rows: int) -> list[Any]:
-    return [None if value is None else json.loads(value) for value in answers_in(text, rows)]
+    return [None if value is None else json.loads(value) for value in split_answer(text, rows)]
 
 
 def delivered(generator: RowsGenerator, prompts: list[str] = PROMPTS, **settings: Any) -> BatchResult:
     """What one request to a real server with this model delivers."""
     check = settings.pop("check", None)
-    job = batch_rows(completion_job("gpt-5", **settings), MOST_ROWS, check)
+    job = batch_rows(completion_job("gpt-5", **settings), MAX_ROWS, check)
     with served(generator=generator) as server, connected(server, "off") as session:
         delivery = job.work.send(session.client, prompts)
         assert server.stats["chat"].requests == 1
@@ -74,7 +74,7 @@ def test_a_whole_answer_is_read_in_whatever_order_it_comes(answers: list[Any], d
 @pytest.mark.parametrize("space", ["", " ", "\n\t"])
 def test_a_number_right_after_its_colon_keeps_its_first_digit(space: str) -> None:
     members = [f'{space}"r{row}"{space}:{space}{value}{space}' for row, value in ((1, 12), (2, -34))]
-    assert answers_in("{" + ",".join(members) + "}", 2) == ["12", "-34"]
+    assert split_answer("{" + ",".join(members) + "}", 2) == ["12", "-34"]
 
 
 @st.composite
@@ -116,23 +116,23 @@ def test_a_cut_answer_gives_the_rows_before_the_cut_and_none_after(answers: list
 
 @given(st.one_of(st.text(), st.text('{}[]":,\\ r12u0e', max_size=40)))
 def test_whatever_text_comes_reading_it_ends(text: str) -> None:
-    assert len(answers_in(text, 3)) == 3
+    assert len(split_answer(text, 3)) == 3
 
 
 def test_an_answer_nested_without_end_is_no_answer() -> None:
-    assert answers_in('{"r1": "one", "r2": ' + "[" * 200_000, 2) == ['"one"', None]
+    assert split_answer('{"r1": "one", "r2": ' + "[" * 200_000, 2) == ['"one"', None]
 
 
 @pytest.mark.parametrize(
     "text", ['{"r1": 12', '{"r1": 12 "r2": 3}', '{"r1" 12}', '{1: "x"}', '{["r1"]: "x"}', '["r1"]', '{"a": {"r1": 1}}']
 )
 def test_what_is_no_object_of_ids_has_no_answers(text: str) -> None:
-    assert answers_in(text, 2) == [None, None]
+    assert split_answer(text, 2) == [None, None]
 
 
 @given(st.integers(0, 10**7), st.lists(st.integers(1, 10**5), min_size=1, max_size=100))
 def test_shares_add_up_and_are_a_token_from_exact_at_most(total: int, weights: list[int]) -> None:
-    parts = shares(total, weights)
+    parts = split_proportionally(total, weights)
     assert sum(parts) == total
     for part, weight in zip(parts, weights, strict=True):
         assert abs(part - total * weight / sum(weights)) <= 1
@@ -250,7 +250,7 @@ def test_rows_that_are_no_number_of_rows_are_refused(rows: Any) -> None:
 def test_each_row_gets_its_own_answer_and_a_share_of_what_was_used() -> None:
     generator = RowsGenerator()
     delivery = delivered(generator)
-    assert generator.together == [PROMPTS]
+    assert generator.batches == [PROMPTS]
     assert said(delivery) == PROMPTS
     rows = [CachedCompletion.from_bytes(value) for value in delivery.values if value is not None]
     assert sum(row.tokens_in for row in rows) == delivery.tokens_in > 0
@@ -260,7 +260,7 @@ def test_each_row_gets_its_own_answer_and_a_share_of_what_was_used() -> None:
 
 
 def test_rows_without_an_answer_leave_their_share_to_the_others() -> None:
-    delivery = delivered(RowsGenerator(spoil=lambda pairs: pairs[1:]))
+    delivery = delivered(RowsGenerator(corrupt=lambda pairs: pairs[1:]))
     assert said(delivery) == [None, *PROMPTS[1:]]
     rows = [CachedCompletion.from_bytes(value) for value in delivery.values if value is not None]
     assert sum(row.tokens_out for row in rows) == delivery.tokens_out
@@ -310,7 +310,7 @@ def test_a_row_whose_answer_fails_the_check_has_none() -> None:
 def test_one_prompt_goes_as_it_would_without_packing() -> None:
     generator = RowsGenerator()
     delivery = delivered(generator, PROMPTS[:1], params={"max_tokens": 20})
-    assert (generator.alone, generator.together, generator.limits) == (PROMPTS[:1], [], [20])
+    assert (generator.single_prompts, generator.batches, generator.limits) == (PROMPTS[:1], [], [20])
     assert [CachedCompletion.from_bytes(value or b"").rows for value in delivery.values] == [1]
 
 
@@ -327,8 +327,8 @@ def test_a_refused_request_is_the_services_error(faults: str, error: type[Except
 def test_output_is_foreseen_for_each_row() -> None:
     job = batch_rows(completion_job("gpt-5", params={"max_tokens": 20}), 4)
     assert job.work.output_tokens() == 20
-    assert job.work.most_output_tokens() == 20 + ROW_TOKENS
-    assert batch_rows(completion_job("gpt-5"), 4).work.most_output_tokens() == 256 + ROW_TOKENS
+    assert job.work.max_output_tokens() == 20 + ROW_TOKENS
+    assert batch_rows(completion_job("gpt-5"), 4).work.max_output_tokens() == 256 + ROW_TOKENS
 
 
 def test_a_packed_answer_has_a_key_of_its_own_whatever_its_neighbours_number() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
-from local_fakes import EchoGenerator, EchoPiece, NoGenerator, client_of, events, fake_server, send_raw, talk
-from served import settled
+from local_fakes import EchoGenerator, EchoPiece, NoGenerator, client_of, events, fake_server, send_raw, chat_body
+from served import wait_until_idle
 
 from skytells_nb.local import LocalServer
 from skytells_nb.types.chat import ChatCompletion, ChatCompletionChunk
@@ -29,7 +29,7 @@ def stream_of(client: httpx.Client, body: dict[str, Any]) -> list[dict[str, Any]
 
 def test_an_answer_has_text_usage_and_both_verdicts(client: httpx.Client) -> None:
     """The whole answer reads as the shared model, with counts and with safety on the prompt and on the choice."""
-    body = client.post("/chat/completions", json=talk("one two three")).json()
+    body = client.post("/chat/completions", json=chat_body("one two three")).json()
     answer = ChatCompletion.model_validate(body)
     assert answer.text == "one two three"
     assert answer.id.startswith("chatcmpl-")
@@ -45,7 +45,7 @@ def test_an_answer_has_text_usage_and_both_verdicts(client: httpx.Client) -> Non
 
 def test_a_stream_opens_with_the_prompt_verdict_and_the_role(client: httpx.Client) -> None:
     """Prompt chunk with empty ids, role chunk, content, finish chunk; no usage where nobody asked."""
-    chunks = stream_of(client, talk("one two three"))
+    chunks = stream_of(client, chat_body("one two three"))
     first, role, *content, finish = chunks
     assert (first["id"], first["object"], first["created"], first["model"]) == ("", "", 0, "")
     assert first["choices"] == []
@@ -66,7 +66,7 @@ def test_a_stream_opens_with_the_prompt_verdict_and_the_role(client: httpx.Clien
 
 def test_usage_comes_last_and_only_when_asked(client: httpx.Client) -> None:
     """``include_usage`` adds a chunk without choices; every chunk between the first and it has usage null."""
-    chunks = stream_of(client, talk("one two", stream_options={"include_usage": True}))
+    chunks = stream_of(client, chat_body("one two", stream_options={"include_usage": True}))
     assert chunks[-1]["choices"] == []
     assert chunks[-1]["usage"]["completion_tokens"] == 2
     assert [chunk["usage"] for chunk in chunks[1:-1]] == [None] * (len(chunks) - 2)
@@ -74,14 +74,14 @@ def test_usage_comes_last_and_only_when_asked(client: httpx.Client) -> None:
 
 def test_the_query_streams_too(client: httpx.Client) -> None:
     """``?stream=true`` is the same as the body's."""
-    answer = client.post("/chat/completions?stream=true", json=talk("hello"))
+    answer = client.post("/chat/completions?stream=true", json=chat_body("hello"))
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert answer.text.rstrip().endswith("data: [DONE]")
 
 
 def test_the_same_request_has_the_same_answer(client: httpx.Client) -> None:
     """Everything but the ids and the time repeats."""
-    first, second = (client.post("/chat/completions", json=talk("again and again")).json() for _ in range(2))
+    first, second = (client.post("/chat/completions", json=chat_body("again and again")).json() for _ in range(2))
     for answer in (first, second):
         del answer["id"], answer["created"]
     assert first == second
@@ -90,7 +90,7 @@ def test_the_same_request_has_the_same_answer(client: httpx.Client) -> None:
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
 def test_a_limit_ends_the_answer_with_length(client: httpx.Client, name: str) -> None:
     """Both names of the limit count."""
-    choice = client.post("/chat/completions", json=talk("a b c d e", **{name: 2})).json()["choices"][0]
+    choice = client.post("/chat/completions", json=chat_body("a b c d e", **{name: 2})).json()["choices"][0]
     assert choice["finish_reason"] == "length"
     assert choice["message"]["content"].split() == ["a", "b"]
 
@@ -98,7 +98,7 @@ def test_a_limit_ends_the_answer_with_length(client: httpx.Client, name: str) ->
 @pytest.mark.parametrize("stop", ["c d", ["x", "c d"]])
 def test_a_stop_sequence_is_never_shown(client: httpx.Client, stop: object) -> None:
     """Also where two pieces hold a half of it each."""
-    body = talk("a b c d e", stop=stop)
+    body = chat_body("a b c d e", stop=stop)
     choice = client.post("/chat/completions", json=body).json()["choices"][0]
     assert (choice["message"]["content"], choice["finish_reason"]) == ("a b ", "stop")
     texts = [ChatCompletionChunk.model_validate(chunk).text for chunk in stream_of(client, body)]
@@ -109,13 +109,13 @@ def test_choices_have_seeds_of_their_own() -> None:
     """``n`` answers come with as many different seeds, the same each time, and a chunk says whose it is."""
     generator = EchoGenerator()
     with fake_server(generator=generator) as server, client_of(server) as client:
-        body = client.post("/chat/completions", json=talk("hello you", n=3)).json()
+        body = client.post("/chat/completions", json=chat_body("hello you", n=3)).json()
         assert [choice["index"] for choice in body["choices"]] == [0, 1, 2]
         assert body["usage"]["prompt_tokens"] == 2
         assert body["usage"]["completion_tokens"] == 6
         seeds = list(generator.seeds)
         assert len(set(seeds)) == 3
-        chunks = stream_of(client, talk("hello you", n=3))
+        chunks = stream_of(client, chat_body("hello you", n=3))
         assert generator.seeds[3:] == seeds
         assert {choice["index"] for chunk in chunks for choice in chunk["choices"]} == {0, 1, 2}
 
@@ -124,9 +124,9 @@ def test_a_schema_gives_json(client: httpx.Client) -> None:
     """``json_schema`` and ``json_object`` reach the model; text is the default."""
     schema = {"type": "object", "properties": {"mood": {"enum": ["good", "bad"]}}}
     form = {"type": "json_schema", "json_schema": {"name": "m", "schema": schema}}
-    answer = client.post("/chat/completions", json=talk("hi", response_format=form)).json()
+    answer = client.post("/chat/completions", json=chat_body("hi", response_format=form)).json()
     assert answer["choices"][0]["message"]["content"] == '{"mood": "good"}'
-    answer = client.post("/chat/completions", json=talk("hi", response_format={"type": "json_object"})).json()
+    answer = client.post("/chat/completions", json=chat_body("hi", response_format={"type": "json_object"})).json()
     assert answer["choices"][0]["message"]["content"] == "{}"
 
 
@@ -134,7 +134,7 @@ def test_a_schema_gives_json(client: httpx.Client) -> None:
 def test_a_schema_that_cannot_be_kept_is_refused(client: httpx.Client, stream: bool) -> None:
     """A 400 before the first byte, also for a stream."""
     form = {"type": "json_schema", "json_schema": {"name": "m", "schema": {"not": {}}}}
-    answer = client.post("/chat/completions", json=talk("hi", response_format=form, stream=stream))
+    answer = client.post("/chat/completions", json=chat_body("hi", response_format=form, stream=stream))
     error = answer.json()["error"]
     assert (answer.status_code, error["error_id"], error["param"]) == (400, "INVALID_PARAMETER", "response_format")
     assert "'not'" in error["message"]
@@ -162,7 +162,7 @@ def test_every_role_and_part_is_read(client: httpx.Client) -> None:
 
 def test_a_prompt_too_long_names_both_numbers(client: httpx.Client) -> None:
     """``context_length_exceeded`` in lower case, 400, before any stream begins."""
-    answer = client.post("/chat/completions", json=talk("word " * 300, stream=True))
+    answer = client.post("/chat/completions", json=chat_body("word " * 300, stream=True))
     error = answer.json()["error"]
     assert answer.status_code == 400
     assert (error["error_id"], error["type"], error["param"]) == (
@@ -176,19 +176,19 @@ def test_a_prompt_too_long_names_both_numbers(client: httpx.Client) -> None:
 
 def test_a_violent_prompt_is_blocked(client: httpx.Client) -> None:
     """Severity high on the last user text or a system text: 451, JSON also for a stream; medium only annotates."""
-    answer = client.post("/chat/completions", json=talk("violence:high", stream=True))
+    answer = client.post("/chat/completions", json=chat_body("violence:high", stream=True))
     error = answer.json()["error"]
     assert answer.status_code == 451
     assert (error["error_id"], error["code"]) == ("CONTENT_POLICY_VIOLATION", "content_policy_violation")
     assert error["content_filters"][0]["content_filter_results"]["violence"] == {"filtered": True, "severity": "high"}
-    mild = client.post("/chat/completions", json=talk("violence:medium"))
+    mild = client.post("/chat/completions", json=chat_body("violence:medium"))
     verdict = mild.json()["prompt_filter_results"][0]["content_filter_results"]["violence"]
     assert verdict == {"filtered": False, "severity": "medium"}
 
 
 def test_a_jailbreak_is_detected_before_it_is_blocked(client: httpx.Client) -> None:
     """Medium is detected and passes."""
-    answer = client.post("/chat/completions", json=talk("jailbreak:medium hello"))
+    answer = client.post("/chat/completions", json=chat_body("jailbreak:medium hello"))
     verdict = answer.json()["prompt_filter_results"][0]["content_filter_results"]["jailbreak"]
     assert verdict == {"filtered": False, "detected": True}
 
@@ -203,10 +203,10 @@ class RudeGenerator(EchoGenerator):
 def test_a_completion_of_severity_high_is_withheld() -> None:
     """finish_reason content_filter, the category filtered, and no usage chunk in a stream."""
     with fake_server(generator=RudeGenerator()) as server, client_of(server) as client:
-        choice = client.post("/chat/completions", json=talk("hi")).json()["choices"][0]
+        choice = client.post("/chat/completions", json=chat_body("hi")).json()["choices"][0]
         assert choice["finish_reason"] == "content_filter"
         assert choice["content_filter_results"]["hate"] == {"filtered": True, "severity": "high"}
-        chunks = stream_of(client, talk("hi", stream_options={"include_usage": True}))
+        chunks = stream_of(client, chat_body("hi", stream_options={"include_usage": True}))
         assert chunks[-1]["choices"][0]["finish_reason"] == "content_filter"
         assert chunks[-1]["choices"][0]["content_filter_results"]["hate"]["filtered"] is True
 
@@ -214,7 +214,7 @@ def test_a_completion_of_severity_high_is_withheld() -> None:
 def test_without_weights_the_way_out_is_named() -> None:
     """503 with the generator's own words; embeddings still answer."""
     with fake_server(generator=NoGenerator()) as server, client_of(server) as client:
-        answer = client.post("/chat/completions", json=talk("hi"))
+        answer = client.post("/chat/completions", json=chat_body("hi"))
         assert answer.status_code == 503
         assert answer.json()["error"]["error_id"] == "SERVICE_UNAVAILABLE"
         assert "python -m skytells_nb local install" in answer.json()["error"]["message"]
@@ -228,7 +228,7 @@ def test_a_client_that_leaves_ends_its_decoding(stream: bool) -> None:
     hold = threading.Event()
     generator = EchoGenerator(gate=hold)
     with fake_server(generator=generator) as server:
-        leave = send_raw(server, "/chat/completions", talk("a b c d e f", stream=stream))
+        leave = send_raw(server, "/chat/completions", chat_body("a b c d e f", stream=stream))
         while not generator.messages:
             threading.Event().wait(0.01)
         leave.close()
@@ -243,7 +243,7 @@ def test_a_client_that_leaves_ends_its_decoding(stream: bool) -> None:
 def test_several_chats_answer_at_once() -> None:
     """One held answer does not hold the others, nor the embeddings."""
     hold = threading.Event()
-    body = talk("a b", stream=True)
+    body = chat_body("a b", stream=True)
     with (
         fake_server(generator=EchoGenerator(gate=hold)) as server,
         client_of(server) as client,
@@ -251,7 +251,7 @@ def test_several_chats_answer_at_once() -> None:
     ):
         lines = held.iter_lines()
         next(lines)
-        assert client.post("/chat/completions", json=talk("alone")).json()["choices"][0]["finish_reason"] == "stop"
+        assert client.post("/chat/completions", json=chat_body("alone")).json()["choices"][0]["finish_reason"] == "stop"
         assert client.post("/embeddings", json={"model": "text-embedding-3-small", "input": "x"}).status_code == 200
         hold.set()
         assert list(lines)[-2] == "data: [DONE]"
@@ -259,9 +259,9 @@ def test_several_chats_answer_at_once() -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_answer_that_came_whole_counts_as_answered(client: httpx.Client, server: LocalServer, stream: bool) -> None:
-    before = settled(server, "chat")
+    before = wait_until_idle(server, "chat")
     requests, answered = before.requests, before.answered
-    assert client.post("/chat/completions", json=talk("one two", stream=stream)).status_code == 200
-    assert client.post("/chat/completions", json=talk("one two", stream=stream, n=-1)).status_code == 400
-    after = settled(server, "chat")
+    assert client.post("/chat/completions", json=chat_body("one two", stream=stream)).status_code == 200
+    assert client.post("/chat/completions", json=chat_body("one two", stream=stream, n=-1)).status_code == 400
+    after = wait_until_idle(server, "chat")
     assert (after.requests - requests, after.answered - answered) == (2, 1)

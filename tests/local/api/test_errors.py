@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from local_fakes import fake_server, talk
+from local_fakes import fake_server, chat_body
 
 from skytells_nb.errors import AuthenticationError, LocalServerError, ModelNotFoundError, api_error
 from skytells_nb.local import LocalServer
@@ -61,7 +61,7 @@ def test_either_header_carries_the_key(server: LocalServer) -> None:
 def test_a_wrong_key_is_told_in_the_route_s_own_envelope(server: LocalServer) -> None:
     """Inference routes use the inference envelope, /models the unified one; the key itself is in neither."""
     headers = {"x-api-key": "sk-not-the-key"}
-    inference = httpx.post(f"{server.base_url}/chat/completions", headers=headers, json=talk("x"), trust_env=False)
+    inference = httpx.post(f"{server.base_url}/chat/completions", headers=headers, json=chat_body("x"), trust_env=False)
     error = inference.json()["error"]
     assert (error["error_id"], error["type"], error["code"], error["status"]) == (
         "UNAUTHORIZED",
@@ -147,14 +147,14 @@ def test_a_body_that_is_no_json_object_is_refused(client: httpx.Client, body: by
 )
 def test_a_parameter_of_the_wrong_type_is_named(client: httpx.Client, change: dict[str, Any], param: str) -> None:
     """400 INVALID_PARAMETER with ``param``."""
-    answer = client.post("/chat/completions", json=talk("x") | change)
+    answer = client.post("/chat/completions", json=chat_body("x") | change)
     error = answer.json()["error"]
     assert (answer.status_code, error["error_id"], error["param"]) == (400, "INVALID_PARAMETER", param)
 
 
 def test_unknown_parameters_are_passed_over(client: httpx.Client) -> None:
     """As the service does."""
-    assert client.post("/chat/completions", json=talk("x", reasoning_effort="low", brand_new=[1])).status_code == 200
+    assert client.post("/chat/completions", json=chat_body("x", reasoning_effort="low", brand_new=[1])).status_code == 200
 
 
 @pytest.mark.parametrize(

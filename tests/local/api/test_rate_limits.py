@@ -8,10 +8,10 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from local_fakes import EchoGenerator, client_of, fake_server, talk
+from local_fakes import EchoGenerator, client_of, fake_server, chat_body
 
 from skytells_nb.errors import InputError
-from skytells_nb.local import Limits
+from skytells_nb.local import LimitOptions
 from skytells_nb.local.api.rate_limits import Account
 
 EMBED = {"model": "skytells-embed-3-small", "input": "x"}
@@ -19,34 +19,34 @@ EMBED = {"model": "skytells-embed-3-small", "input": "x"}
 
 def test_a_fixed_window_refuses_the_rest_until_it_ends() -> None:
     """Three of three pass, the fourth waits for the window's end, then three pass again."""
-    account = Account(Limits(requests=3, window=10))
-    assert [account.enter("m", 100 + n).allowed for n in range(4)] == [True, True, True, False]
-    assert account.enter("m", 104.5).wait == pytest.approx(5.5)
-    assert account.enter("m", 110).allowed
+    account = Account(LimitOptions(requests=3, window=10))
+    assert [account.acquire("m", 100 + n).allowed for n in range(4)] == [True, True, True, False]
+    assert account.acquire("m", 104.5).wait == pytest.approx(5.5)
+    assert account.acquire("m", 110).allowed
 
 
 def test_a_bucket_refills_evenly() -> None:
     """After a burst one request passes each window / requests seconds."""
-    account = Account(Limits(requests=10, window=10, kind="bucket", burst=2))
-    assert [account.enter("m", 0).allowed for _ in range(3)] == [True, True, False]
-    assert account.enter("m", 0.5).wait == pytest.approx(0.5)
-    assert account.enter("m", 1.0).allowed
+    account = Account(LimitOptions(requests=10, window=10, kind="bucket", burst=2))
+    assert [account.acquire("m", 0).allowed for _ in range(3)] == [True, True, False]
+    assert account.acquire("m", 0.5).wait == pytest.approx(0.5)
+    assert account.acquire("m", 1.0).allowed
 
 
 def test_models_have_meters_of_their_own() -> None:
     """One model's limit does not touch another's."""
-    account = Account(Limits(requests=1))
-    assert account.enter("a", 0).allowed
-    assert account.enter("b", 0).allowed
-    assert not account.enter("a", 0).allowed
+    account = Account(LimitOptions(requests=1))
+    assert account.acquire("a", 0).allowed
+    assert account.acquire("b", 0).allowed
+    assert not account.acquire("a", 0).allowed
 
 
 def test_concurrency_is_given_back() -> None:
     """Two at once, a third only when one has left."""
-    account = Account(Limits(concurrency=2))
-    assert [account.enter("m", 0).allowed for _ in range(3)] == [True, True, False]
-    account.leave("m")
-    assert account.enter("m", 0).allowed
+    account = Account(LimitOptions(concurrency=2))
+    assert [account.acquire("m", 0).allowed for _ in range(3)] == [True, True, False]
+    account.release("m")
+    assert account.acquire("m", 0).allowed
 
 
 @settings(deadline=None)
@@ -58,11 +58,11 @@ def test_concurrency_is_given_back() -> None:
 def test_no_window_lets_more_through_than_its_limit(gaps: list[float], requests: int, kind: str) -> None:
     """Whatever the arrivals, a fixed window admits at most its requests, a bucket at most twice as many a window."""
     window = 4.0
-    account = Account(Limits(requests=requests, window=window, kind=kind))  # type: ignore[arg-type]
+    account = Account(LimitOptions(requests=requests, window=window, kind=kind))  # type: ignore[arg-type]
     now, admitted = 0.0, []
     for gap in gaps:
         now += gap
-        if account.enter("m", now).allowed:
+        if account.acquire("m", now).allowed:
             admitted.append(now)
     first = gaps[0]
     for start in admitted:
@@ -75,7 +75,7 @@ def test_no_window_lets_more_through_than_its_limit(gaps: list[float], requests:
 
 def test_the_headers_count_down_to_a_429() -> None:
     """On every answer, with ``-`` for the token limits that are not configured, and Retry-After in whole seconds."""
-    with fake_server(limits=Limits(requests=2, window=60)) as server, client_of(server) as client:
+    with fake_server(limits=LimitOptions(requests=2, window=60)) as server, client_of(server) as client:
         answers = [client.post("/embeddings", json=EMBED) for _ in range(3)]
         assert [answer.status_code for answer in answers] == [200, 200, 429]
         prefix = "x-skytells-ratelimit-"
@@ -99,14 +99,14 @@ def test_the_headers_count_down_to_a_429() -> None:
 
 def test_a_refused_request_has_the_headers_too() -> None:
     """A 400 of an admitted request counts and tells."""
-    with fake_server(limits=Limits(requests=5)) as server, client_of(server) as client:
+    with fake_server(limits=LimitOptions(requests=5)) as server, client_of(server) as client:
         answer = client.post("/embeddings", json={**EMBED, "input": []})
         assert (answer.status_code, answer.headers["x-skytells-ratelimit-remaining-requests"]) == (400, "4")
 
 
 def test_milliseconds_are_an_option() -> None:
     """For windows shorter than a second."""
-    limits = Limits(requests=1, window=0.4, retry_after_ms=True)
+    limits = LimitOptions(requests=1, window=0.4, retry_after_ms=True)
     with fake_server(limits=limits) as server, client_of(server) as client:
         answers = [client.post("/embeddings", json=EMBED) for _ in range(10)]
         refused = [answer for answer in answers if answer.status_code == 429]
@@ -118,17 +118,17 @@ def test_milliseconds_are_an_option() -> None:
 def test_too_many_at_once_are_refused_and_the_slot_comes_back() -> None:
     """While one chat is held a second gets 429; after it ended the next passes."""
     hold = threading.Event()
-    server = fake_server(limits=Limits(concurrency=1), generator=EchoGenerator(gate=hold))
+    server = fake_server(limits=LimitOptions(concurrency=1), generator=EchoGenerator(gate=hold))
     with server, client_of(server) as client, client_of(server) as other:
-        with client.stream("POST", "/chat/completions", json=talk("a b c", stream=True)) as held:
+        with client.stream("POST", "/chat/completions", json=chat_body("a b c", stream=True)) as held:
             lines = held.iter_lines()
             next(lines)
-            assert other.post("/chat/completions", json=talk("x")).status_code == 429
+            assert other.post("/chat/completions", json=chat_body("x")).status_code == 429
             hold.set()
             list(lines)
         while server.stats["chat"].in_flight:
             threading.Event().wait(0.01)
-        assert other.post("/chat/completions", json=talk("x")).status_code == 200
+        assert other.post("/chat/completions", json=chat_body("x")).status_code == 200
 
 
 def test_without_limits_no_header_claims_one() -> None:
@@ -142,37 +142,37 @@ def test_without_limits_no_header_claims_one() -> None:
 
 def test_limits_are_read_from_words() -> None:
     """As the command line gives them; nonsense is named."""
-    assert Limits.parse("requests=25, window=2") == Limits(requests=25, window=2)
-    assert Limits.parse({"concurrency": 3}) == Limits(concurrency=3)
+    assert LimitOptions.parse("requests=25, window=2") == LimitOptions(requests=25, window=2)
+    assert LimitOptions.parse({"concurrency": 3}) == LimitOptions(concurrency=3)
     with pytest.raises(InputError, match="speed"):
-        Limits.parse("speed=3")
+        LimitOptions.parse("speed=3")
     with pytest.raises(InputError, match="at least 1"):
-        Limits(requests=0)
+        LimitOptions(requests=0)
 
 
 def test_tokens_of_a_window_run_out_and_come_back() -> None:
-    account = Account(Limits(requests=100, window=10.0, tokens_in=50, tokens_out=20))
-    first = account.enter("m", 0.0)
-    account.leave("m", tokens_in=30, tokens_out=5)
-    second = account.enter("m", 1.0)
+    account = Account(LimitOptions(requests=100, window=10.0, tokens_in=50, tokens_out=20))
+    first = account.acquire("m", 0.0)
+    account.release("m", tokens_in=30, tokens_out=5)
+    second = account.acquire("m", 1.0)
     assert [a.headers["x-skytells-ratelimit-remaining-tokens-in"] for a in (first, second)] == ["50", "20"]
-    account.leave("m", tokens_in=30, tokens_out=5)
-    third = account.enter("m", 4.0)
+    account.release("m", tokens_in=30, tokens_out=5)
+    third = account.acquire("m", 4.0)
     assert (third.allowed, third.wait) == (False, 6.0)
     assert third.headers["x-skytells-ratelimit-remaining-tokens-in"] == "0"
     assert third.headers["x-skytells-ratelimit-limit-tokens-out"] == "20"
-    assert account.enter("m", 10.0).allowed
+    assert account.acquire("m", 10.0).allowed
 
 
 def test_a_bucket_of_tokens_fills_evenly() -> None:
-    account = Account(Limits(window=10.0, tokens_out=100, kind="bucket"))
-    assert account.enter("m", 0.0).allowed
-    account.leave("m", tokens_out=110)
-    refused = account.enter("m", 0.0)
+    account = Account(LimitOptions(window=10.0, tokens_out=100, kind="bucket"))
+    assert account.acquire("m", 0.0).allowed
+    account.release("m", tokens_out=110)
+    refused = account.acquire("m", 0.0)
     assert not refused.allowed
     assert refused.wait == pytest.approx(1.1)
-    assert not account.enter("m", 0.9).allowed
-    assert account.enter("m", 1.2).allowed
+    assert not account.acquire("m", 0.9).allowed
+    assert account.acquire("m", 1.2).allowed
 
 
 @pytest.mark.parametrize("endpoint", ["chat", "responses", "embeddings"])
@@ -183,7 +183,7 @@ def test_each_endpoint_counts_its_tokens(endpoint: str) -> None:
         "responses": ("/responses", {"model": "gpt-5", "input": "a b c"}),
         "embeddings": ("/embeddings", {"model": "skytells-embed-3-small", "input": "a b c"}),
     }[endpoint]
-    limits = Limits(requests=100, window=60.0, tokens_in=1_000, tokens_out=1_000)
+    limits = LimitOptions(requests=100, window=60.0, tokens_in=1_000, tokens_out=1_000)
     with fake_server(limits=limits) as server, client_of(server) as client:
         told = [client.post(asked[0], json=asked[1]).headers for _ in range(2)]
     name = "x-skytells-ratelimit-remaining-tokens-"

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from local_fakes import events, talk
+from local_fakes import events, chat_body
 
 from skytells_nb.local.generation.completion import StopFilter
 
@@ -20,7 +20,7 @@ CLOCK = {"type": "function", "function": {"name": "clock", "description": "time 
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}])
 def test_a_required_tool_is_called(client: httpx.Client, tool: dict[str, Any], choice: object) -> None:
     """Content is null, the arguments are JSON for the tool's schema, the reason is tool_calls."""
-    body = client.post("/chat/completions", json=talk("hi", tools=[tool], tool_choice=choice)).json()
+    body = client.post("/chat/completions", json=chat_body("hi", tools=[tool], tool_choice=choice)).json()
     choice_0 = body["choices"][0]
     assert choice_0["finish_reason"] == "tool_calls"
     assert choice_0["message"]["content"] is None
@@ -31,7 +31,7 @@ def test_a_required_tool_is_called(client: httpx.Client, tool: dict[str, Any], c
 
 def test_a_streamed_call_comes_in_fragments(client: httpx.Client) -> None:
     """Id, type and name on the first fragment, then argument text by index, then the reason."""
-    answer = client.post("/chat/completions", json=talk("hi", tools=[NESTED], tool_choice="required", stream=True))
+    answer = client.post("/chat/completions", json=chat_body("hi", tools=[NESTED], tool_choice="required", stream=True))
     deltas = [data["choices"][0] for _, data in events(answer.text)[1:-1]]
     first = deltas[0]["delta"]["tool_calls"][0]
     assert deltas[0]["delta"]["content"] is None
@@ -48,9 +48,9 @@ def test_a_streamed_call_comes_in_fragments(client: httpx.Client) -> None:
 
 def test_auto_calls_the_nearest_tool_or_answers(client: httpx.Client) -> None:
     """A text near a tool's description calls it, another is answered in words, as is one after a tool's result."""
-    near = client.post("/chat/completions", json=talk("get weather weather", tools=[NESTED, CLOCK])).json()
+    near = client.post("/chat/completions", json=chat_body("get weather weather", tools=[NESTED, CLOCK])).json()
     assert near["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == "get_weather"
-    far = client.post("/chat/completions", json=talk("zzz qqq", tools=[NESTED, CLOCK])).json()
+    far = client.post("/chat/completions", json=chat_body("zzz qqq", tools=[NESTED, CLOCK])).json()
     assert far["choices"][0]["message"]["content"] == "zzz qqq"
     history = [
         {"role": "user", "content": "get weather"},
@@ -63,13 +63,13 @@ def test_auto_calls_the_nearest_tool_or_answers(client: httpx.Client) -> None:
 
 def test_none_never_calls(client: httpx.Client) -> None:
     """``tool_choice: none`` answers in text."""
-    body = client.post("/chat/completions", json=talk("weather", tools=[NESTED], tool_choice="none")).json()
+    body = client.post("/chat/completions", json=chat_body("weather", tools=[NESTED], tool_choice="none")).json()
     assert body["choices"][0]["message"]["content"] == "weather"
 
 
 def test_a_tool_without_parameters_has_empty_arguments(client: httpx.Client) -> None:
     """``{}`` without asking the model."""
-    body = client.post("/chat/completions", json=talk("x", tools=[CLOCK], tool_choice="required")).json()
+    body = client.post("/chat/completions", json=chat_body("x", tools=[CLOCK], tool_choice="required")).json()
     assert body["choices"][0]["message"]["tool_calls"][0]["function"] == {"name": "clock", "arguments": "{}"}
 
 
@@ -85,7 +85,7 @@ def test_a_tool_without_parameters_has_empty_arguments(client: httpx.Client) -> 
 )
 def test_a_wrong_tool_is_named(client: httpx.Client, more: dict[str, Any], param: str) -> None:
     """A 400 with the parameter."""
-    answer = client.post("/chat/completions", json=talk("x", **more))
+    answer = client.post("/chat/completions", json=chat_body("x", **more))
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
 
 
@@ -133,4 +133,4 @@ def test_a_stop_filter_shows_all_where_nothing_stops() -> None:
     stop = StopFilter(["END"])
     shown = [stop.feed("a E"), stop.feed("N"), stop.flush()]
     assert "".join(shown) == "a EN"
-    assert not stop.found
+    assert not stop.stopped

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from local_fakes import EchoPiece
 
-from skytells_nb.local.generation.streaming import GenerationThreads, started
+from skytells_nb.local.generation.streaming import GenerationThreads, wait_for_first
 
 
 def words(text: str) -> Iterator[EchoPiece]:
@@ -34,7 +34,7 @@ def test_what_the_generator_raises_is_raised_at_the_start() -> None:
         yield
 
     async def begin() -> None:
-        await started(GenerationThreads().run(broken))
+        await wait_for_first(GenerationThreads().run(broken))
 
     with pytest.raises(ValueError, match="no"):
         asyncio.run(begin())
@@ -44,7 +44,7 @@ def test_an_answer_nobody_reads_keeps_no_room() -> None:
     """With room for one: the first is decoded to its end and left unread, and the second answers."""
 
     async def both() -> str:
-        decoding = GenerationThreads(at_once=1)
+        decoding = GenerationThreads(max_concurrent=1)
         unread = decoding.run(lambda: words("a b c d"))
         await anext(unread)
         second = await anext(decoding.run(lambda: words("second")))

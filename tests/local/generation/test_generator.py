@@ -17,7 +17,7 @@ import pytest
 
 from skytells_nb.errors import LocalServerError
 from skytells_nb.local.generation import weights
-from skytells_nb.local.generation.generator import ContextTooLong, Generator, Piece
+from skytells_nb.local.generation.generator import ContextLengthExceeded, Generator, Piece
 from skytells_nb.local.generation.llama import Llama
 
 pytestmark = pytest.mark.timeout(300)
@@ -122,7 +122,7 @@ def test_closing_while_a_long_prompt_is_read_or_waits_for_a_slot(generator: Gene
 
 def test_messages_that_do_not_fit_are_refused_with_their_size(small: Generator) -> None:
     """Before anything is decoded."""
-    with pytest.raises(ContextTooLong) as caught:
+    with pytest.raises(ContextLengthExceeded) as caught:
         say(small, "word " * 300)
     assert caught.value.tokens > caught.value.limit == small.context
 

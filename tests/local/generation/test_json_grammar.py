@@ -17,8 +17,8 @@ from skytells_nb.local.generation.json_grammar import (
     MAX_ITEMS,
     MAX_PROPERTIES,
     MAX_STRING,
-    bounded,
-    check,
+    add_limits,
+    check_schema,
 )
 
 LEAVES = st.sampled_from(
@@ -65,7 +65,7 @@ VALUES = st.recursive(
 def test_a_keyword_that_cannot_be_enforced_is_named(schema: dict[str, Any], word: str) -> None:
     """Rather an error than an answer that does not fit."""
     with pytest.raises(ValueError, match=f"keyword '{word}'"):
-        constrain.check(schema)
+        constrain.check_schema(schema)
 
 
 @pytest.mark.parametrize(
@@ -82,12 +82,12 @@ def test_a_keyword_that_cannot_be_enforced_is_named(schema: dict[str, Any], word
 def test_what_is_no_schema_is_an_error_of_the_input(schema: Any) -> None:
     """A ValueError, as for every schema that cannot be used."""
     with pytest.raises(ValueError, match=r"schema|surrogates"):
-        constrain.check(schema)
+        constrain.check_schema(schema)
 
 
 def test_a_property_may_be_named_like_a_keyword() -> None:
     """Only keywords are keywords."""
-    constrain.check({"type": "object", "properties": {"not": {"type": "string"}, "if": {"enum": ["format"]}}})
+    constrain.check_schema({"type": "object", "properties": {"not": {"type": "string"}, "if": {"enum": ["format"]}}})
 
 
 def values_within(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
@@ -127,7 +127,7 @@ def values_within(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
 @given(SCHEMAS, st.data())
 def test_limits_only_take_values_away(schema: dict[str, Any], data: st.DataObject) -> None:
     """What is valid within the limits is valid for the schema as it was asked."""
-    limited = constrain.bounded(schema)
+    limited = constrain.add_limits(schema)
     value = data.draw(values_within(limited))
     jsonschema.validate(value, limited, cls=jsonschema.Draft202012Validator)
     jsonschema.validate(value, schema, cls=jsonschema.Draft202012Validator)
@@ -138,15 +138,15 @@ def test_what_a_schema_does_not_allow_no_limit_lets_in(schema: dict[str, Any], v
     """Any value, most of which fit neither."""
     validator = jsonschema.Draft202012Validator(schema)
     if not validator.is_valid(value):
-        assert not jsonschema.Draft202012Validator(constrain.bounded(schema)).is_valid(value)
+        assert not jsonschema.Draft202012Validator(constrain.add_limits(schema)).is_valid(value)
 
 
 @given(SCHEMAS)
 def test_limits_are_found_once(schema: dict[str, Any]) -> None:
     """A second time changes nothing, and the schema that came in stays as it was."""
     before = json.dumps(schema)
-    once = constrain.bounded(schema)
-    assert constrain.bounded(once) == once
+    once = constrain.add_limits(schema)
+    assert constrain.add_limits(once) == once
     assert json.dumps(schema) == before
 
 
@@ -165,13 +165,13 @@ def test_limits_are_found_once(schema: dict[str, Any]) -> None:
 )
 def test_listed_values_are_told_in_their_order(schema: dict[str, Any], values: list[Any] | None) -> None:
     """Each once; nothing where the schema says more than a list."""
-    assert constrain.labels(schema, {"$defs": {"colour": {"enum": ["red"]}}}) == values
+    assert constrain.listed_values(schema, {"$defs": {"colour": {"enum": ["red"]}}}) == values
 
 
 def test_properties_keep_the_schemas_order() -> None:
     """Also where "required" has another one."""
     schema = {"type": "object", "properties": {"z": {}, "a": {}}, "required": ["a", "z"]}
-    assert [name for name, _ in constrain.fields(schema, schema) or ()] == ["z", "a"]
+    assert [name for name, _ in constrain.object_properties(schema, schema) or ()] == ["z", "a"]
 
 
 BILLION = 1_000_000_000
@@ -206,7 +206,7 @@ AT_THE_LIMITS: list[tuple[dict[str, Any], list[Any], list[Any]]] = [
 def test_the_last_value_within_each_limit_stays_and_the_next_one_goes(
     schema: dict[str, Any], inside: list[Any], outside: list[Any]
 ) -> None:
-    check(schema)
-    validator = jsonschema.Draft202012Validator(bounded(schema))
+    check_schema(schema)
+    validator = jsonschema.Draft202012Validator(add_limits(schema))
     assert [value for value in inside if not validator.is_valid(value)] == []
     assert [value for value in outside if validator.is_valid(value)] == []

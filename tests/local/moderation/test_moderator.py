@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from skytells_nb.local.embedder import Embedder
-from skytells_nb.local.moderation.moderator import CATEGORIES, SEVERITIES, Moderator, fit, windows
+from skytells_nb.local.moderation.moderator import CATEGORIES, SEVERITIES, Moderator, fit_head, split_windows
 
 # Not among the prototypes; written to measure the head, never to fit it.
 UNSAFE = {
@@ -129,7 +129,7 @@ def test_what_is_caught_has_the_right_category(moderator: Moderator) -> None:
     caught = [
         CATEGORIES[shares.argmax()] == name
         for name, texts in UNSAFE.items()
-        for verdict, shares in zip(moderator.score(texts), moderator.detail(texts), strict=True)
+        for verdict, shares in zip(moderator.score(texts), moderator.category_scores(texts), strict=True)
         if flagged(verdict)
     ]
     assert sum(caught) >= 0.9 * len(caught) > 0
@@ -146,7 +146,7 @@ def test_package_summaries_are_quiet(moderator: Moderator) -> None:
 
 def test_the_head_that_is_shipped_is_the_fit_of_the_prototypes(embedder: Embedder, moderator: Moderator) -> None:
     """Whoever edits the prototypes fits the head again."""
-    shipped, fitted = moderator._loaded(), fit(embedder)
+    shipped, fitted = moderator._loaded(), fit_head(embedder)
     assert shipped.shape == fitted.shape
     np.testing.assert_allclose(shipped, fitted, atol=0.01)
 
@@ -154,5 +154,5 @@ def test_the_head_that_is_shipped_is_the_fit_of_the_prototypes(embedder: Embedde
 def test_windows_cover_the_whole_text() -> None:
     """No part of a long text is left out."""
     text = "One. " + "word " * 300 + "Two! " + "x" * 700 + "\nthree"
-    assert "".join("".join(windows(text)).split()) == "".join(text.split())
-    assert max(len(window) for window in windows(text)) <= 300
+    assert "".join("".join(split_windows(text)).split()) == "".join(text.split())
+    assert max(len(window) for window in split_windows(text)) <= 300

@@ -13,7 +13,7 @@ from html.parser import HTMLParser
 import ipywidgets
 import pytest
 from panel_service import PATIENCE_S, Tap
-from served import KEY, connected, served, settled
+from served import KEY, connected, served, wait_until_idle
 
 import skytells_nb as sky
 import skytells_nb.session as sessions
@@ -176,7 +176,7 @@ def test_stop_closes_the_connection_and_keeps_what_came(panel: ChatPanel, tap: T
     assert turn.text
     assert COUNT.startswith(turn.text)
     assert turn.text != COUNT
-    assert settled(server, "chat").in_flight == 0
+    assert wait_until_idle(server, "chat").in_flight == 0
     assert not server.stats.records[0].complete
     tap.flow()
     panel.send("five")
@@ -218,7 +218,7 @@ def test_ctrl_c_stops_a_waiting_call(panel: ChatPanel, tap: Tap, server: LocalSe
 
     assert panel.turns[-1].finish_reason == "interrupted"
     assert panel.turns[-1].text.startswith("one")
-    assert settled(server, "chat").in_flight == 0
+    assert wait_until_idle(server, "chat").in_flight == 0
 
 
 @pytest.mark.parametrize(
@@ -436,7 +436,7 @@ def test_closing_leaves_nothing_behind(panel: ChatPanel, tap: Tap, server: Local
 
     assert set(ipywidgets.widgets.widget._instances) == known
     until(lambda: not [t for t in threading.enumerate() if t.name in ("skytells-panel", "skytells-live")])
-    assert settled(server, "chat").in_flight == 0
+    assert wait_until_idle(server, "chat").in_flight == 0
     assert other.turns[-1].text.startswith("one")
     with pytest.raises(InputError, match="closed"):
         other.send("three")

@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from local_fakes import EchoGenerator, HashEmbedder
-from served import connected, served, settled
+from served import connected, served, wait_until_idle
 
 from skytells_nb.errors import InputError
 from skytells_nb.local.server import LocalServer
@@ -224,7 +224,7 @@ def test_the_same_question_is_paid_once(explorer: Explorer, session: Session, se
     explorer.ask("red cat")
     explorer.ask("red cat")
 
-    assert settled(server, "embeddings").requests == 1
+    assert wait_until_idle(server, "embeddings").requests == 1
     assert "from the cache" in str(explorer.widget.status)
 
 
@@ -267,7 +267,7 @@ def test_naming_the_same_rows_again_costs_nothing(explorer: Explorer, session: S
     """The answer is in the cache."""
     first, second = explorer.name([0, 1]), explorer.name([1, 0])
 
-    assert settled(server, "chat").requests == 1
+    assert wait_until_idle(server, "chat").requests == 1
     assert (second.text, second.cost, second.cached) == (first.text, 0.0, True)
 
 
