@@ -12,7 +12,7 @@ from test_semantic_map import EVIL, draw, frame
 
 from skytells_nb.errors import ConfigurationError, InputError
 from skytells_nb.plots import save, summary
-from skytells_nb.plots.save import IMAGES
+from skytells_nb.plots.export import IMAGE_FORMATS
 
 
 @pytest.mark.browser
@@ -55,7 +55,7 @@ def test_a_page_follows_the_reader_unless_a_theme_was_asked_for(tmp_path: Path, 
 
 
 @pytest.mark.skipif(find_spec("kaleido") is not None, reason="kaleido is installed")
-@pytest.mark.parametrize("ending", IMAGES)
+@pytest.mark.parametrize("ending", IMAGE_FORMATS)
 def test_an_image_without_kaleido_says_what_to_install(tmp_path: Path, ending: str) -> None:
     """And which format needs nothing."""
     with pytest.raises(ConfigurationError, match=r"pip install kaleido\. Or save as \.html"):

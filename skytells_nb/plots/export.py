@@ -1,0 +1,100 @@
+"""Saving figures: as a self-contained page or as an image."""
+
+from __future__ import annotations
+
+import html
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from skytells_nb.errors import ConfigurationError, InputError
+from skytells_nb.plots.theme import TRANSPARENT, plain_text, summary
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+IMAGE_FORMATS = ("png", "svg", "pdf", "webp", "jpeg", "jpg")
+HEAD_TAG = "<head>"
+
+
+def save(
+    figure: go.Figure, path: str | Path, *, width: int = 1000, height: int | None = None, scale: float = 2.0
+) -> Path:
+    """Write a figure to a file; the extension decides the format.
+
+    ``.html`` is one interactive page of about 5 MB that needs no network. ``.png``, ``.svg``, ``.pdf``, ``.webp`` and
+    ``.jpeg`` are made by kaleido and need Chrome or Chromium. A figure without ``theme=`` has no background: a page
+    follows the reader's light or dark setting, and a PNG is transparent.
+
+    Parameters
+    ----------
+    figure : plotly.graph_objects.Figure
+        The figure.
+    path : str or Path
+        The file.
+    width : int, default 1000
+        Width of an image in pixels.
+    height : int, optional
+        Height of an image in pixels; by default the figure's own.
+    scale : float, default 2.0
+        Factor for the pixels of an image.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    InputError
+        If the extension is not one of these.
+    ConfigurationError
+        If kaleido or the browser is missing.
+
+    Examples
+    --------
+    >>> import tempfile, plotly.graph_objects as go
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(go.Figure(), Path(folder) / "map.html").name
+    'map.html'
+    """
+    target = Path(path).expanduser()
+    extension = target.suffix.lower().removeprefix(".")
+    if extension == "html":
+        target.write_text(_html_page(figure), encoding="utf-8")
+    elif extension in IMAGE_FORMATS:
+        _write_image(figure, target, width=width, height=height or figure.layout.height or 560, scale=scale)
+    else:
+        raise InputError(f"The extension must be .html, .{', .'.join(IMAGE_FORMATS)}, got {target.name!r}.")
+    return target
+
+
+def _html_page(figure: go.Figure) -> str:
+    background = figure.layout.paper_bgcolor or figure.layout.template.layout.paper_bgcolor or "#ffffff"
+    description = summary(figure)
+    title = html.escape(plain_text(html.unescape(figure.layout.title.text or description or "Figure"), 120))
+    follows_reader = background == TRANSPARENT
+    head = '<meta name="color-scheme" content="light dark">' if follows_reader else ""
+    head += f"<style>body{{margin:0{'' if follows_reader else f';background:{html.escape(background)}'}}}</style>"
+    head += f"<title>{title.replace('&lt;br&gt;', ' ')}</title>"
+    if description:
+        head += f'<meta name="description" content="{html.escape(description)}">'
+    page: str = figure.to_html(include_plotlyjs=True, full_html=True)
+    return page.replace(HEAD_TAG, HEAD_TAG + head, 1)
+
+
+def _write_image(figure: go.Figure, target: Path, *, width: int, height: int, scale: float) -> None:
+    alternative = "Or save as .html, which needs neither."
+    if find_spec("kaleido") is None:
+        raise ConfigurationError(
+            f"Saving a figure as {target.suffix} needs kaleido and Chrome or Chromium: pip install kaleido. "
+            f"{alternative}"
+        )
+    try:
+        figure.write_image(target, width=width, height=height, scale=scale)
+    except (RuntimeError, ValueError) as error:
+        if "chrome" not in str(error).lower():
+            raise
+        raise ConfigurationError(
+            f"Kaleido found no Chrome or Chromium to draw {target.name!r}. Install one of them. {alternative}"
+        ) from error
