@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, Unpack
 
 from skytells_nb.cache import open_store
-from skytells_nb.cache.replay import Recording, ReplayStore, export_all, is_replay, unrecorded
+from skytells_nb.cache.replay import Recording, ReplayStore, export_all, is_replay, unrecorded_message
 from skytells_nb.cache.store import CacheStore
 from skytells_nb.client.client import Skytells
-from skytells_nb.client.parameters import expand_signature
-from skytells_nb.client.transport.auth import APIKey, redacted, resolve_api_key
+from skytells_nb.client.transport.auth import APIKey, as_api_key, resolve_api_key
 from skytells_nb.client.transport.transport import Offline, Timeouts
 from skytells_nb.config import SettingOptions, Settings, config_file, read_settings
 from skytells_nb.engine.engine import Engine
@@ -31,6 +30,7 @@ from skytells_nb.types.chat import ChatCompletion
 from skytells_nb.types.models import LISTED_PRICES, Model, Price
 from skytells_nb.types.responses import Response
 from skytells_nb.types.safety import Finding, Safety
+from skytells_nb.types.signatures import expand_signature
 
 if TYPE_CHECKING:
     from skytells_nb.local.server import LocalServer
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 LOCAL = "local"
-NO_KEY = "replay"
-NO_SERVER = "http://127.0.0.1/v1"
+REPLAY_KEY = "replay"
+REPLAY_BASE_URL = "http://127.0.0.1/v1"
 """What a session in replay mode has in the places of a key and of the local Skytells; nothing is sent to it."""
 LOCAL_INPUTS_PER_REQUEST = 32
 """Texts in one embedding request to the local Skytells: there is no request limit, and small requests show progress."""
@@ -68,16 +68,16 @@ class Session:
     1
     """
 
-    MOST_REPORTS = 1000
+    MAX_REPORTS = 1000
     """Reports kept, newest last."""
 
     def __init__(self, settings: Settings, key: APIKey, base_url: str | None, *, local: bool = False) -> None:
         self.settings = settings
         self.totals = UsageTotals()
         self.reports: list[Report] = []
-        self.judged = 0
+        self.safety_checked = 0
         """Answers whose safety verdict was looked at."""
-        self.flagged: Counter[Finding] = Counter()
+        self.safety_findings: Counter[Finding] = Counter()
         """What those verdicts found above safe, and how often."""
         self.is_local = local
         """Whether answers come from the embedded local Skytells."""
@@ -209,7 +209,7 @@ class Session:
                 return known.price
         return LISTED_PRICES.get(model)
 
-    def ask_price(self, model: str) -> Price | None:
+    def fetch_price(self, model: str) -> Price | None:
         """Return the price of a model from the catalog, which is requested if it is not known yet.
 
         Falls back to the list price when the catalog is unavailable.
@@ -234,7 +234,7 @@ class Session:
     def record_run(self, report: Report) -> None:
         """Add a vectorized call to the reports and the totals."""
         with self._lock:
-            self.reports = [*self.reports, report][-self.MOST_REPORTS :]
+            self.reports = [*self.reports, report][-self.MAX_REPORTS :]
             # A run that the cache answered costs nothing, also where no price is known.
             cost = report.cost if report.requests else 0.0
             self.totals.add(report.model, report.requests, report.tokens_in, report.tokens_out, cost)
@@ -243,9 +243,9 @@ class Session:
         """Add safety results, one for each answer, to the totals."""
         with self._lock:
             for verdict in verdicts:
-                self.judged += 1
+                self.safety_checked += 1
                 for finding in verdict.flagged:
-                    self.flagged[replace(finding, index=0) if finding.index else finding] += 1
+                    self.safety_findings[replace(finding, index=0) if finding.index else finding] += 1
                 self.totals.filtered += verdict.filtered
                 self.totals.blocked += verdict.blocked
                 self.totals.unchecked += not verdict.checked
@@ -279,8 +279,8 @@ class Session:
             origin=LOCAL if self.is_local else self.client.base_url,
             account=LOCAL if self.is_local else self._key.account(),
             price=self.price,
-            ask_price=self.ask_price,
-            pace=RateOptions(
+            fetch_price=self.fetch_price,
+            rate_options=RateOptions(
                 self.settings.max_in_flight, self.settings.requests_per_minute, self.settings.tokens_per_minute
             ),
             inputs_per_request=LOCAL_INPUTS_PER_REQUEST if self.is_local else self.settings.inputs_per_request,
@@ -291,7 +291,7 @@ class Session:
         """Return a new client with this session's key, address and time limits."""
         seconds = self.settings.timeout
         timeouts = Timeouts(read=seconds, idle=min(seconds, Timeouts().idle))
-        network = None if self.recording is None else Offline(unrecorded(self.recording))
+        network = None if self.recording is None else Offline(unrecorded_message(self.recording))
         return Skytells(self._key, base_url=self._base_url, timeout=timeouts, transport=network)
 
 
@@ -357,7 +357,7 @@ def connect(
     (True, 0.0)
     """
     global _default
-    key, api_key = redacted(api_key), None
+    key, api_key = as_api_key(api_key), None
     if local and (base_url or LOCAL).lower() != LOCAL:
         raise ConfigurationError("local=True and base_url contradict each other; pass one of them.")
     given = None if cache is None else str(cache)
@@ -365,7 +365,7 @@ def connect(
     local = local or (read.base_url or "").lower() == LOCAL
     with _lock:
         if is_replay(read.cache):
-            session = Session(read, APIKey(NO_KEY), NO_SERVER if local else read.base_url, local=local)
+            session = Session(read, APIKey(REPLAY_KEY), REPLAY_BASE_URL if local else read.base_url, local=local)
         elif local:
             server = local_server()
             session = Session(read, APIKey(server.api_key), server.base_url, local=True)

@@ -39,7 +39,7 @@ class MemoryStore:
                 self._answers.setdefault(key, (now, bytes(value)))
             self._stored += len(self._answers) - before
 
-    def tell(self) -> None:
+    def emit_warnings(self) -> None:
         """There is nothing to warn of."""
 
     def delete_many(self, keys: Sequence[bytes]) -> int:
@@ -94,7 +94,7 @@ class OffStore:
     def put_many(self, items: Sequence[tuple[bytes, bytes | memoryview]]) -> None:
         """Nothing is kept."""
 
-    def tell(self) -> None:
+    def emit_warnings(self) -> None:
         """There is nothing to warn of."""
 
     def delete_many(self, keys: Sequence[bytes]) -> int:

@@ -21,7 +21,7 @@ from skytells_nb.cache.store import CacheStats, CacheStore
 from skytells_nb.errors import CacheError, ReplayMissError
 
 SCHEME = "replay:"
-WAYS_ON = (
+REMEDIES = (
     "Either record it: connect with a normal cache (a path), run the notebook, then %skytells cache export FILE. "
     "Or leave replay mode: connect without cache='replay:…', and without it in SKYTELLS_CACHE."
 )
@@ -90,7 +90,7 @@ class ReplayStore:
                 f"{missing} of {len(wanted)} answers are not in the recording {self.path}"
                 + (f" ({damaged} of them are damaged there)" if damaged else "")
                 + ". Model, parameters, texts and address (a URL, or local=True) must be those that were recorded. "
-                + WAYS_ON
+                + REMEDIES
             )
         return [answers[key] for key in keys]
 
@@ -104,7 +104,7 @@ class ReplayStore:
         if items:
             raise self._read_only()
 
-    def tell(self) -> None:
+    def emit_warnings(self) -> None:
         """There is nothing to warn of."""
 
     def delete_many(self, keys: Sequence[bytes]) -> int:
@@ -167,11 +167,11 @@ class ReplayStore:
         )
 
 
-def unrecorded(recording: Path) -> str:
+def unrecorded_message(recording: Path) -> str:
     """Why a call that is not in the recording gets no answer."""
     return (
         f"Nothing is sent in replay mode, and what this call asks for is not in the recording {recording}: "
-        f"only df.skytells calls and %%skytells_chat --cache cells are recorded. {WAYS_ON}"
+        f"only df.skytells calls and %%skytells_chat --cache cells are recorded. {REMEDIES}"
     )
 
 

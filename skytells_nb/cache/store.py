@@ -43,7 +43,7 @@ class CacheStore(Protocol):
         """
         ...
 
-    def tell(self) -> None:
+    def emit_warnings(self) -> None:
         """Warn of what went wrong since, at the line of the caller.
 
         ``put_many`` leaves that to others: workers call it, whose warnings nobody could place.

@@ -24,7 +24,7 @@ MEGABYTE = 1_000_000
 
 
 @dataclass(slots=True)
-class Findings:
+class Diagnosis:
     """What was found, in sections of names and words. Holds no key."""
 
     sections: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
@@ -45,13 +45,13 @@ class Findings:
         return "\n\n".join([*blocks, end])
 
 
-def examine() -> Findings:
+def examine() -> Diagnosis:
     """Look at the installation, the settings, the cache and the local models; asks nothing of the network.
 
     >>> examine().ready  # doctest: +SKIP
     True
     """
-    found = Findings()
+    found = Diagnosis()
     _installation(found)
     try:
         settings = session.settings()
@@ -66,14 +66,14 @@ def examine() -> Findings:
     return found
 
 
-def _installation(found: Findings) -> None:
+def _installation(found: Diagnosis) -> None:
     python = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     needed = [(name, _version(name) or "missing") for name in _requirements().get("", ())]
     found.sections[f"{DISTRIBUTION} {__version__}"] = [("python", python), *needed]
     found.sections["extras"] = list(_extras())
 
 
-def _connection(found: Findings, base_url: str | None, *, local: bool, recorded: bool) -> None:
+def _connection(found: Diagnosis, base_url: str | None, *, local: bool, recorded: bool) -> None:
     if recorded:
         address, key = "none: answers come from a recording", f"{_key_place()} (not needed)"
     elif local:
@@ -88,7 +88,7 @@ def _connection(found: Findings, base_url: str | None, *, local: bool, recorded:
     found.sections["connection"] = [("address", address), ("key", key)]
 
 
-def _cache(found: Findings, spec: str | None, default_dir: Path) -> None:
+def _cache(found: Diagnosis, spec: str | None, default_dir: Path) -> None:
     try:
         with closing(open_store(spec, default_dir=default_dir)) as store:
             stats = store.stats()
@@ -99,7 +99,7 @@ def _cache(found: Findings, spec: str | None, default_dir: Path) -> None:
         found.problems.append(str(problem))
 
 
-def _local_models(found: Findings, *, needed: bool) -> None:
+def _local_models(found: Diagnosis, *, needed: bool) -> None:
     try:
         models = session.local_models()
     except MissingExtraError as problem:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, Unpack, overload
 
-from skytells_nb.client.parameters import ChatParams, expand_signature, request_fields
+from skytells_nb.client.parameters import ChatParams, request_fields
 from skytells_nb.client.serialization import dump_json, parse, to_plain, validate, validate_request
 from skytells_nb.client.streaming import Stream
 from skytells_nb.client.transport.transport import Transport
@@ -21,6 +21,7 @@ from skytells_nb.types.chat import (
     ToolCall,
 )
 from skytells_nb.types.safety import Safety, findings, prompt_findings
+from skytells_nb.types.signatures import expand_signature
 
 Messages: TypeAlias = Sequence[Mapping[str, Any] | ChatMessage] | str
 ChatStream: TypeAlias = Stream[ChatCompletionChunk, ChatCompletion]
@@ -122,7 +123,7 @@ class ChatAccumulator:
         self._usage: ChatUsage | None = None
         self._safety = Safety()
 
-    def accept(self, body: dict[str, Any]) -> ChatCompletionChunk:
+    def add(self, body: dict[str, Any]) -> ChatCompletionChunk:
         chunk = validate(ChatCompletionChunk, body, request_id=None)
         for name in ("id", "created", "model", "system_fingerprint"):
             self._first[name] = self._first.get(name) or getattr(chunk, name)
@@ -138,10 +139,10 @@ class ChatAccumulator:
     def text(self, piece: ChatCompletionChunk) -> str:
         return piece.text
 
-    def text_so_far(self) -> str:
+    def partial_text(self) -> str:
         return "".join(self._choices[0].text) if 0 in self._choices else ""
 
-    def whole(self, finish_reason: str | None, request_id: str | None) -> ChatCompletion:
+    def build(self, finish_reason: str | None, request_id: str | None) -> ChatCompletion:
         choices = [growing.choice(index, finish_reason) for index, growing in sorted(self._choices.items())]
         if not choices and finish_reason is not None:
             choices = [Choice(finish_reason=finish_reason, message=ChatMessage(content=""))]

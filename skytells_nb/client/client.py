@@ -11,7 +11,7 @@ from skytells_nb.client.chat import Chat
 from skytells_nb.client.embeddings import Embeddings
 from skytells_nb.client.models import Models
 from skytells_nb.client.responses import Responses
-from skytells_nb.client.transport.auth import APIKey, redacted
+from skytells_nb.client.transport.auth import APIKey, as_api_key
 from skytells_nb.client.transport.rate_limits import RateLimits
 from skytells_nb.client.transport.transport import Timeouts, Transport
 
@@ -56,7 +56,7 @@ class Skytells:
         timeout: float | Timeouts | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        api_key = redacted(api_key)
+        api_key = as_api_key(api_key)
         timeouts = Timeouts(read=timeout, idle=timeout) if isinstance(timeout, (int, float)) else timeout
         self._transport = Transport(api_key, base_url=base_url, timeouts=timeouts, http=transport)
         self.chat = Chat(self._transport)

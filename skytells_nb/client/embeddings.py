@@ -7,12 +7,13 @@ from typing import Any, Literal, Unpack
 
 import pydantic
 
-from skytells_nb.client.parameters import EmbeddingParams, expand_signature, request_fields
+from skytells_nb.client.parameters import EmbeddingParams, request_fields
 from skytells_nb.client.serialization import dump_json, parse, validate_request
 from skytells_nb.client.transport.status_errors import error_in_success_body
 from skytells_nb.client.transport.transport import PendingResponse, ResponseBody, Transport
 from skytells_nb.errors import BadRequestError
 from skytells_nb.types.embeddings import EmbeddingRequest, EmbeddingResponse, answer_count_error
+from skytells_nb.types.signatures import expand_signature
 
 
 class Embeddings:

@@ -14,7 +14,7 @@ from typing import Any
 
 from skytells_nb.errors import InputError
 
-MOST_BYTES = 20_000_000
+MAX_BYTES = 20_000_000
 """The upstream service's own limit for one picture (20 MB)."""
 
 _STARTS = {
@@ -104,7 +104,7 @@ def _of_file(path: Path) -> Image:
 def _read(path: Path) -> bytes:
     try:
         size = path.stat().st_size
-        if size > MOST_BYTES:
+        if size > MAX_BYTES:
             raise InputError(_too_large(size))
         return path.read_bytes()
     except InputError:
@@ -115,7 +115,7 @@ def _read(path: Path) -> bytes:
 
 
 def _made(data: bytes, source: bytes | Path) -> Image:
-    if len(data) > MOST_BYTES:
+    if len(data) > MAX_BYTES:
         raise InputError(_too_large(len(data)))
     kind = next((kind for kind, start in _STARTS.items() if start.match(data)), None)
     if kind is None:
@@ -124,4 +124,4 @@ def _made(data: bytes, source: bytes | Path) -> Image:
 
 
 def _too_large(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB is more than {MOST_BYTES / 1e6:,.0f} MB; make the picture smaller"
+    return f"{size / 1e6:,.1f} MB is more than {MAX_BYTES / 1e6:,.0f} MB; make the picture smaller"

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import inspect
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, TypedDict, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypedDict
 
 from skytells_nb.errors import InputError
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 CLOSE = 0.85
 """Similarity from which a name counts as misspelled; ``top_k``, which other services have, is 0.8 to ``top_p``."""
@@ -118,27 +115,3 @@ def check_names(given: Iterable[str], known: Iterable[str]) -> None:
                 f"Unknown parameter {name!r}; did you mean {close[0]!r}? "
                 f"To send it as it is, pass extra_body={{{name!r}: ...}}."
             )
-
-
-def expand_signature(options: type) -> Callable[[F], F]:
-    """Show the keys of a TypedDict as keywords in the function's runtime signature, before its ``**`` parameter.
-
-    Type checkers read ``Unpack``; ``help()`` and completion in notebooks read the signature.
-    """
-
-    def expand(function: F) -> F:
-        signature = inspect.signature(function)
-        *named, rest = signature.parameters.values()
-        shown = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_text(annotation))
-            for name, annotation in options.__annotations__.items()
-        ]
-        rest = rest.replace(annotation="Any")
-        function.__signature__ = signature.replace(parameters=[*named, *shown, rest])  # type: ignore[attr-defined]
-        return function
-
-    return expand
-
-
-def _text(annotation: Any) -> Any:
-    return getattr(annotation, "__forward_arg__", annotation)

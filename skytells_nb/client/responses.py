@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, Unpack, overload
 
-from skytells_nb.client.parameters import ResponsesParams, expand_signature, request_fields
+from skytells_nb.client.parameters import ResponsesParams, request_fields
 from skytells_nb.client.serialization import dump_json, parse, to_plain, validate, validate_request
 from skytells_nb.client.streaming import Stream
 from skytells_nb.client.transport.transport import Transport
@@ -18,6 +18,7 @@ from skytells_nb.types.responses import (
     ResponseEvent,
     ResponsesRequest,
 )
+from skytells_nb.types.signatures import expand_signature
 
 Input: TypeAlias = Sequence[Mapping[str, Any] | OutputItem] | str
 ResponseStream: TypeAlias = Stream[ResponseEvent, Response]
@@ -104,7 +105,7 @@ class ResponseAccumulator:
         self._last: Response | None = None
         self._text: list[str] = []
 
-    def accept(self, body: dict[str, Any]) -> ResponseEvent:
+    def add(self, body: dict[str, Any]) -> ResponseEvent:
         try:
             event = validate(ResponseEvent, body, request_id=None)
         except InvalidResponseError:
@@ -120,13 +121,13 @@ class ResponseAccumulator:
     def text(self, piece: ResponseEvent) -> str:
         return piece.text
 
-    def text_so_far(self) -> str:
+    def partial_text(self) -> str:
         return "".join(self._text)
 
-    def whole(self, finish_reason: str | None, request_id: str | None) -> Response:
+    def build(self, finish_reason: str | None, request_id: str | None) -> Response:
         answer = self._last.model_copy() if self._last is not None else Response(status="in_progress")
         answer._request_id = request_id
-        text = self.text_so_far()
+        text = self.partial_text()
         # The snapshot of an answer that failed may leave out what it had said.
         unsaid = self.complete and answer.status == "failed" and not answer.output_text
         if unsaid or not self.complete:

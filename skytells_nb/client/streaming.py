@@ -32,13 +32,13 @@ class Accumulator(Protocol[Piece, Whole_co]):
     ends_with_done: bool
     """Whether ``[DONE]`` ends this kind of stream."""
 
-    def accept(self, body: dict[str, Any]) -> Piece: ...
+    def add(self, body: dict[str, Any]) -> Piece: ...
 
     def text(self, piece: Piece) -> str: ...
 
-    def whole(self, finish_reason: str | None, request_id: str | None) -> Whole_co: ...
+    def build(self, finish_reason: str | None, request_id: str | None) -> Whole_co: ...
 
-    def text_so_far(self) -> str: ...
+    def partial_text(self) -> str: ...
 
 
 class Stream(Generic[Piece, Whole]):
@@ -69,10 +69,10 @@ class Stream(Generic[Piece, Whole]):
     'interrupted'
     """
 
-    def __init__(self, source: EventStream, assembler: Accumulator[Piece, Whole]) -> None:
+    def __init__(self, source: EventStream, accumulator: Accumulator[Piece, Whole]) -> None:
         self._source = source
         self._events = iter(source)
-        self._assembler = assembler
+        self._assembler = accumulator
         self._over = False
         self._left = False
         self._complete = False
@@ -138,7 +138,7 @@ class Stream(Generic[Piece, Whole]):
         ChatCompletion or Response
             The answer so far.
         """
-        return self._assembler.whole(finish_reason, self.request_id)
+        return self._assembler.build(finish_reason, self.request_id)
 
     def close(self) -> None:
         """Close the connection; reading on raises TruncatedStreamError."""
@@ -165,7 +165,7 @@ class Stream(Generic[Piece, Whole]):
         except ConnectionLostError as lost:
             reason = f" {lost}"
         except TransportError as problem:
-            problem.partial = assembler.text_so_far()
+            problem.partial = assembler.partial_text()
             raise
         else:
             reason = ""
@@ -173,7 +173,7 @@ class Stream(Generic[Piece, Whole]):
 
     def _accept(self, body: dict[str, Any]) -> Piece:
         try:
-            return self._assembler.accept(body)
+            return self._assembler.add(body)
         except InvalidResponseError as problem:
             message = str(problem)
         raise self._error(message)
@@ -204,8 +204,8 @@ class Stream(Generic[Piece, Whole]):
             request_id=known["request_id"] or self.request_id,
             error_id=known["error_id"],
             code=known["code"],
-            partial=self._assembler.text_so_far(),
+            partial=self._assembler.partial_text(),
         )
 
     def _truncated(self, message: str) -> TruncatedStreamError:
-        return TruncatedStreamError(message, request_id=self.request_id, partial=self._assembler.text_so_far())
+        return TruncatedStreamError(message, request_id=self.request_id, partial=self._assembler.partial_text())

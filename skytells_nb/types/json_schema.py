@@ -11,7 +11,7 @@ from pydantic_core import core_schema
 
 from skytells_nb.errors import InputError
 
-LONGEST_NAME = 64
+MAX_NAME_LENGTH = 64
 """Characters that the service takes in the name of a schema."""
 
 _FORMATS = frozenset({"date", "date-time", "time", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
@@ -33,7 +33,7 @@ def named_json_schema(model: type[pydantic.BaseModel]) -> dict[str, Any]:
     """Name, strictness and schema, as both APIs take them; raises InputError like ``sent_schema``."""
     # The name of a generic model has brackets, which the service refuses.
     kept = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in model.__name__)
-    return {"name": kept[:LONGEST_NAME], "strict": True, "schema": to_strict_json_schema(model)}
+    return {"name": kept[:MAX_NAME_LENGTH], "strict": True, "schema": to_strict_json_schema(model)}
 
 
 def to_strict_json_schema(model: type[pydantic.BaseModel]) -> dict[str, Any]:
@@ -46,12 +46,12 @@ def to_strict_json_schema(model: type[pydantic.BaseModel]) -> dict[str, Any]:
     >>> sent_schema(Animal)["required"]
     ['legs']
     """
-    body = strict(generated(model, _Sent, mode="validation", by_alias=True))
+    body = apply_strict_mode(generate_schema(model, _Sent, mode="validation", by_alias=True))
     assert isinstance(body, dict)
-    return with_root(body)
+    return inline_root(body)
 
 
-def generated(model: type[pydantic.BaseModel], generator: type[GenerateJsonSchema], **how: Any) -> dict[str, Any]:
+def generate_schema(model: type[pydantic.BaseModel], generator: type[GenerateJsonSchema], **how: Any) -> dict[str, Any]:
     """The model's schema by this generator; raises InputError for a type that no JSON can hold."""
     try:
         return model.model_json_schema(schema_generator=generator, **how)
@@ -63,20 +63,20 @@ def generated(model: type[pydantic.BaseModel], generator: type[GenerateJsonSchem
         ) from None
 
 
-def strict(schema: Any) -> Any:
+def apply_strict_mode(schema: Any) -> Any:
     """The schema in the words of strict mode."""
     if isinstance(schema, list):
-        return [strict(part) for part in schema]
+        return [apply_strict_mode(part) for part in schema]
     if not isinstance(schema, Mapping):
         return schema
     made: dict[str, Any] = {}
     for word, value in schema.items():
         if word in _NAMED and isinstance(value, Mapping):
-            made[word] = {name: strict(part) for name, part in value.items()}
+            made[word] = {name: apply_strict_mode(part) for name, part in value.items()}
         elif word in ("enum", "const", "examples"):
             made[word] = value
         elif not (word in _DROPPED or _unknown(word, value)):
-            made["anyOf" if word == "oneOf" else word] = strict(value)
+            made["anyOf" if word == "oneOf" else word] = apply_strict_mode(value)
     if isinstance(made.get("properties"), dict):
         made["additionalProperties"] = False
         made["required"] = list(made["properties"])
@@ -87,14 +87,14 @@ def _unknown(word: str, value: Any) -> bool:
     return (word == "format" and value not in _FORMATS) or (word == "pattern" and "(?" in str(value))
 
 
-def with_root(schema: dict[str, Any]) -> dict[str, Any]:
+def inline_root(schema: dict[str, Any]) -> dict[str, Any]:
     """The same schema with its object at the top, where the top only refers to it (as recursive models do)."""
     if "$ref" not in schema:
         return schema
-    return {**resolved(schema["$ref"], schema), **{word: part for word, part in schema.items() if word != "$ref"}}
+    return {**resolve_reference(schema["$ref"], schema), **{word: part for word, part in schema.items() if word != "$ref"}}
 
 
-def resolved(reference: Any, root: Mapping[str, Any]) -> dict[str, Any]:
+def resolve_reference(reference: Any, root: Mapping[str, Any]) -> dict[str, Any]:
     """The part of ``root`` that a reference names; an empty schema, which takes anything, where there is none."""
     found: Any = root
     for step in str(reference).removeprefix("#").split("/")[1:]:

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from skytells_nb.errors import InputError
 from skytells_nb.types.json_schema import (
-    LONGEST_NAME,
+    MAX_NAME_LENGTH,
     named_json_schema,
-    resolved,
-    strict,
+    resolve_reference,
+    apply_strict_mode,
     to_strict_json_schema,
-    with_root,
+    inline_root,
 )
 
 NAMES = st.sampled_from(["a", "b", "default", "oneOf", "format"])
@@ -100,7 +100,7 @@ def schemas_in(schema: Any) -> list[dict[str, Any]]:
 
 @given(SCHEMAS)
 def test_every_object_is_closed_and_no_refused_word_is_left(schema: Any) -> None:
-    for part in schemas_in(strict(schema)):
+    for part in schemas_in(apply_strict_mode(schema)):
         assert not {"default", "uniqueItems", "oneOf"} & set(part)
         assert part.get("format", "date") == "date"
         if "properties" in part:
@@ -111,14 +111,14 @@ def test_every_object_is_closed_and_no_refused_word_is_left(schema: Any) -> None
 @given(SCHEMAS)
 def test_strict_words_stay_as_they_are(schema: Any) -> None:
     before = repr(schema)
-    once = strict(schema)
-    assert strict(once) == once
+    once = apply_strict_mode(schema)
+    assert apply_strict_mode(once) == once
     assert repr(schema) == before
 
 
 @given(SCHEMAS)
 def test_names_of_properties_and_values_of_enums_are_no_keywords(schema: Any) -> None:
-    for before, after in zip(schemas_in(schema), schemas_in(strict(schema)), strict=True):
+    for before, after in zip(schemas_in(schema), schemas_in(apply_strict_mode(schema)), strict=True):
         assert set(before.get("properties", ())) == set(after.get("properties", ()))
         assert set(before.get("$defs", ())) == set(after.get("$defs", ()))
         assert before.get("enum") == after.get("enum")
@@ -152,9 +152,9 @@ class Pair(pydantic.BaseModel, Generic[T]):
 
 
 def test_the_name_of_a_class_is_one_that_a_service_takes() -> None:
-    long = pydantic.create_model("N" * (LONGEST_NAME + 1), a=(int, 1))
+    long = pydantic.create_model("N" * (MAX_NAME_LENGTH + 1), a=(int, 1))
     assert named_json_schema(Pair[int])["name"] == "Pair_int_"
-    assert named_json_schema(long)["name"] == "N" * LONGEST_NAME
+    assert named_json_schema(long)["name"] == "N" * MAX_NAME_LENGTH
     assert named_json_schema(pydantic.create_model("é-x", a=(int, 1)))["name"] == "_-x"
     assert named_json_schema(Part) == {"name": "Part", "strict": True, "schema": to_strict_json_schema(Part)}
 
@@ -182,10 +182,10 @@ def test_a_type_that_json_lacks_is_refused_with_the_name_of_the_class() -> None:
 )
 def test_a_reference_names_a_part_of_its_schema_or_nothing(reference: Any, found: dict[str, Any]) -> None:
     root = {"$defs": {"a/b": {"type": "null"}, "c~d": {"type": "string"}, "e": {"f": {"g": 1}}}}
-    assert resolved(reference, root) == found
+    assert resolve_reference(reference, root) == found
 
 
 def test_what_stands_beside_a_reference_at_the_top_stays() -> None:
     schema = {"$ref": "#/$defs/a", "$defs": {"a": {"type": "object", "title": "A"}}, "title": "B"}
-    assert with_root(schema) == {"type": "object", "title": "B", "$defs": schema["$defs"]}
-    assert with_root({"type": "object"}) == {"type": "object"}
+    assert inline_root(schema) == {"type": "object", "title": "B", "$defs": schema["$defs"]}
+    assert inline_root({"type": "object"}) == {"type": "object"}

@@ -268,7 +268,7 @@ def _upgrade(connection: sqlite3.Connection) -> None:
         connection.execute("insert into answers select id, key, stored_at, value from old_answers order by id")
         connection.execute("drop table old_answers")
         connection.execute("update totals set entries = ?, bytes = ?", (int(entries), int(size)))
-        index.make_anew(connection)
+        index.rebuild(connection)
     connection.execute("commit")
 
 

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 
 KEYS_PER_STATEMENT = 1_000
-MOST_RECENT = 65_536
+MAX_RECENT = 65_536
 """Answers in the small part at most: a megabyte of it. Moving them takes a tenth of a second."""
 PARTS = ("recent", "settled")
 SCHEMA = (
@@ -33,13 +33,13 @@ def fingerprint(key: object) -> int | None:
 
 def rows(connection: sqlite3.Connection, keys: Sequence[bytes], columns: str) -> Iterator[tuple[object, ...]]:
     """The key of each answer that is there, and these columns of it ("value, id")."""
-    yield from rows_of(connection, "recent", keys, columns)
+    yield from rows_in_part(connection, "recent", keys, columns)
     # Only now: another process may settle meanwhile, and what was not recent any more is there then.
     if merged_to(connection):
-        yield from rows_of(connection, "settled", keys, columns)
+        yield from rows_in_part(connection, "settled", keys, columns)
 
 
-def rows_of(
+def rows_in_part(
     connection: sqlite3.Connection, part: str, keys: Sequence[bytes], columns: str
 ) -> Iterator[tuple[object, ...]]:
     """``rows`` of one part."""
@@ -68,12 +68,12 @@ def add(connection: sqlite3.Connection, keys: Sequence[bytes], last: int) -> boo
     if added < len(keys):
         connection.execute("delete from recent where id > ?", (last,))
         return False
-    if last + len(keys) - merged_to(connection) >= MOST_RECENT:
+    if last + len(keys) - merged_to(connection) >= MAX_RECENT:
         _settle(connection, last + len(keys))
     return True
 
 
-def add_apart(connection: sqlite3.Connection, keys: Sequence[bytes], last: int) -> None:
+def add_colliding(connection: sqlite3.Connection, keys: Sequence[bytes], last: int) -> None:
     """``add`` for keys of which some have the place of another."""
     _settle(connection, last + len(keys))
     entries = zip(map(fingerprint, keys), range(last + 1, last + 1 + len(keys)), strict=True)
@@ -87,7 +87,7 @@ def _settle(connection: sqlite3.Connection, last: int) -> None:
     connection.execute("update totals set settled_to = ?", (last,))
 
 
-def check(connection: sqlite3.Connection, keys: Iterable[bytes]) -> None:
+def check_contains(connection: sqlite3.Connection, keys: Iterable[bytes]) -> None:
     """Raises the error of a damaged file where not every key is found."""
     wanted = set(keys)
     if wanted - {row[0] for row in rows(connection, list(wanted), "id")}:
@@ -96,14 +96,14 @@ def check(connection: sqlite3.Connection, keys: Iterable[bytes]) -> None:
         raise problem
 
 
-def drop(connection: sqlite3.Connection, entries: Sequence[tuple[int | None, int]]) -> None:
+def remove(connection: sqlite3.Connection, entries: Sequence[tuple[int | None, int]]) -> None:
     """Take out (place, id) of answers that are gone."""
     for part in PARTS:
         connection.executemany(f"delete from {part} where place = ? and id = ?", entries)
     connection.execute("update totals set settled_to = min(settled_to, (select coalesce(max(id), 0) from answers))")
 
 
-def make_anew(connection: sqlite3.Connection) -> None:
+def rebuild(connection: sqlite3.Connection) -> None:
     """Put all answers into the settled part."""
     connection.create_function("place_of", 1, fingerprint, deterministic=True)
     connection.execute(

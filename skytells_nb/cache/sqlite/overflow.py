@@ -27,7 +27,7 @@ class MemoryOverflow:
         with self._lock:
             return list(self._answers.items())
 
-    def found(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+    def get_many(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
         """Those of ``keys`` that are here."""
         if not self._answers:
             return {}
@@ -40,12 +40,12 @@ class MemoryOverflow:
             for key, value in items:
                 self._answers.setdefault(key, bytes(value))
 
-    def drop(self, keys: Iterable[bytes]) -> int:
+    def discard(self, keys: Iterable[bytes]) -> int:
         """Forget these; how many were here."""
         with self._lock:
             return sum(self._answers.pop(key, None) is not None for key in keys)
 
-    def after_fork(self) -> None:
+    def reset_after_fork(self) -> None:
         self._lock = threading.Lock()
 
 

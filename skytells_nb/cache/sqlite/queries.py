@@ -50,7 +50,7 @@ def insert(
         (last,) = connection.execute("select coalesce(max(id), 0) from answers").fetchone()
         fresh = rows
         if index.merged_to(connection):
-            settled = {row[0] for row in index.rows_of(connection, "settled", [key for key, _ in rows], "id")}
+            settled = {row[0] for row in index.rows_in_part(connection, "settled", [key for key, _ in rows], "id")}
             fresh = [row for row in rows if row[0] not in settled]
         if not index.add(connection, [key for key, _ in fresh], last):
             # Some are there, or one is among them twice: the first is the one that counts.
@@ -61,7 +61,7 @@ def insert(
                     firsts.setdefault(row[0], row)
             fresh = list(firsts.values())
             if not index.add(connection, [key for key, _ in fresh], last):
-                index.add_apart(connection, [key for key, _ in fresh], last)
+                index.add_colliding(connection, [key for key, _ in fresh], last)
         size = 0
 
         def values() -> Iterator[tuple[int, bytes, int, bytes]]:
@@ -74,7 +74,7 @@ def insert(
         connection.executemany("insert into answers (id, key, stored_at, value) values (?, ?, ?, ?)", values())
         if replacing:
             # Where answers are damaged the index may be, too: each of these must be found again.
-            index.check(connection, [key for key, _ in rows])
+            index.check_contains(connection, [key for key, _ in rows])
         return _add(connection, len(fresh), size, sign=1)
 
     return _in_transaction(connection, work)
@@ -153,7 +153,7 @@ def _delete_up_to(connection: sqlite3.Connection, end: int) -> int:
 def _drop(connection: sqlite3.Connection, gone: Sequence[tuple[Any, ...]]) -> int:
     """Take these out, each as its key, its id and its length; how many they are."""
     connection.executemany("delete from answers where id = ?", [(number,) for _, number, _ in gone])
-    index.drop(connection, [(index.fingerprint(key), number) for key, number, _ in gone])
+    index.remove(connection, [(index.fingerprint(key), number) for key, number, _ in gone])
     return _add(connection, len(gone), sum(length for *_, length in gone), sign=-1)
 
 

@@ -25,7 +25,7 @@ from skytells_nb.errors import CacheError, warn
 
 DAY_S = 86_400
 RETRY_S = 30.0
-LOOK_EVERY_S = 0.25
+CHECK_FILE_EVERY_S = 0.25
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ class SqliteStore:
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         self._check_open()
         found, damaged = self._load(list(dict.fromkeys(keys)))
-        found.update(self._held.found(keys))
+        found.update(self._held.get_many(keys))
         with self._lock:
             missing = sum(key not in found for key in keys)
             self._misses += missing
@@ -78,7 +78,7 @@ class SqliteStore:
                 f"The cache {self.path} holds damaged answers; they count as missing, and the next ones paid for take "
                 "their place. The disk may be failing.",
             )
-        self.tell()
+        self.emit_warnings()
         return [found.get(key) for key in keys]
 
     def put_many(self, items: Sequence[tuple[bytes, bytes | memoryview]]) -> None:
@@ -90,7 +90,7 @@ class SqliteStore:
 
     def delete_many(self, keys: Sequence[bytes]) -> int:
         self._check_open()
-        return self._held.drop(keys) + self._manage(lambda connection: answers.delete(connection, keys))
+        return self._held.discard(keys) + self._manage(lambda connection: answers.delete(connection, keys))
 
     def stats(self) -> CacheStats:
         self._check_open()
@@ -99,7 +99,7 @@ class SqliteStore:
         except (sqlite3.Error, OSError, CacheError) as problem:
             self._fall_back(problem)
             entries, size = 0, 0
-        self.tell()
+        self.emit_warnings()
         with self._lock:
             return CacheStats(
                 entries=entries + len(self._held),
@@ -126,7 +126,7 @@ class SqliteStore:
         self._writer.write(())
         self._connections.close()
         _open.discard(self)
-        self.tell()
+        self.emit_warnings()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return SqliteStore, (str(self.path),)
@@ -140,7 +140,7 @@ class SqliteStore:
 
     def _forget_threads(self) -> None:
         self._lock = threading.Lock()
-        self._held.after_fork()
+        self._held.reset_after_fork()
         self._writer.reset_after_fork()
 
     def _load(self, keys: Sequence[bytes]) -> tuple[dict[bytes, bytes], list[bytes]]:
@@ -164,7 +164,7 @@ class SqliteStore:
             else:
                 with self._lock:
                     self._stored += added
-                self._held.drop(key for key, _ in held)
+                self._held.discard(key for key, _ in held)
                 return
         self._held.add(rows)
 
@@ -173,7 +173,7 @@ class SqliteStore:
             which = self._watch.damaged()
             if which is not None:
                 raise DamagedFile(which)
-            self._look_at = time.monotonic() + LOOK_EVERY_S
+            self._look_at = time.monotonic() + CHECK_FILE_EVERY_S
         with self._lock:
             damaged = [key for key, _ in rows if key in self._to_replace]
         added = answers.insert(connection, rows, stored_at=int(time.time()), replacing=damaged)
@@ -189,7 +189,7 @@ class SqliteStore:
         except (sqlite3.Error, OSError) as problem:
             raise CacheError(f"The cache {self.path} cannot be used: {describe_error(problem)}.") from problem
         finally:
-            self.tell()
+            self.emit_warnings()
 
     def _with_file(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Do it; where the file turns out to be damaged, set that aside and do it with a new one."""
@@ -239,7 +239,7 @@ class SqliteStore:
                 self._told.add(topic)
                 self._notices.append(text)
 
-    def tell(self) -> None:
+    def emit_warnings(self) -> None:
         while True:
             try:
                 text = self._notices.popleft()

@@ -69,7 +69,7 @@ class KeyAuth(httpx.Auth):
             request.headers.pop("x-api-key", None)
 
 
-def redacted(given: str | APIKey | None) -> APIKey | None:
+def as_api_key(given: str | APIKey | None) -> APIKey | None:
     """What was given as a key, out of sight; ``find_key`` says whether it can be one."""
     if given is None or isinstance(given, APIKey):
         return given
@@ -81,9 +81,9 @@ def resolve_api_key(given: str | APIKey | None) -> APIKey:
 
     Raises MissingKeyError where there is none, ConfigurationError where it cannot be a key. Neither quotes it.
     """
-    key = given = redacted(given)
+    key = given = as_api_key(given)
     if key is None:
-        key = redacted(os.environ.get(KEY_VARIABLE) or _from_keyring())
+        key = as_api_key(os.environ.get(KEY_VARIABLE) or _from_keyring())
     if key is None or not key.reveal():
         raise MissingKeyError(
             "No Skytells API key was found. Either set the environment variable SKYTELLS_API_KEY (or pass "

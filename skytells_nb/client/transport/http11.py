@@ -35,7 +35,7 @@ class ResponseHead:
     fields: dict[str, str]
 
     @property
-    def interim(self) -> bool:
+    def is_informational(self) -> bool:
         return 100 <= self.status < 200
 
     @property
@@ -45,13 +45,13 @@ class ResponseHead:
     @property
     def length(self) -> int | None:
         """Bytes of the body, ``None`` where only its own end, or the connection's, tells."""
-        if self.interim or self.status in (204, 304):
+        if self.is_informational or self.status in (204, 304):
             return 0
         told = self.fields.get("content-length", "")
         return int(told) if told.isascii() and told.isdigit() and not self.chunked else None
 
     @property
-    def closes(self) -> bool:
+    def connection_close(self) -> bool:
         """Whether the connection ends with this answer."""
         wanted = self.fields.get("connection", "").lower()
         if "close" in wanted or (self.minor == 0 and "keep-alive" not in wanted):
@@ -122,14 +122,14 @@ class RawResponse:
     content: bytes
 
     @property
-    def usual(self) -> bool:
+    def is_plain_json(self) -> bool:
         """Whether it is whole JSON with status 200, as nearly every answer."""
         headers = self.headers
         known_length = "content-length" in headers or "transfer-encoding" in headers
         encoded = "content-encoding" in headers
         return self.status == 200 and known_length and not encoded and "json" in headers.get("content-type", "")
 
-    def response(self, method: str, url: str) -> httpx.Response:
+    def to_httpx(self, method: str, url: str) -> httpx.Response:
         """The answer as httpx would have given it, decoded."""
         # As a stream: given as content it would get a length that nobody sent.
         body = httpx.ByteStream(self.content)
@@ -154,12 +154,12 @@ class _Response(http.client.HTTPResponse):
 
     def begin(self) -> None:
         head = read_head(self.fp)
-        while head.interim:
+        while head.is_informational:
             head = read_head(self.fp)
         self.head = head
         self.status = head.status
         self.chunked, self.chunk_left = head.chunked, None
-        self.length, self.will_close = head.length, head.closes
+        self.length, self.will_close = head.length, head.connection_close
 
 
 class BodyStream:
@@ -173,12 +173,12 @@ class BodyStream:
         self.headers: Mapping[str, str] = response.head.fields
 
     @property
-    def of_events(self) -> bool:
+    def is_event_stream(self) -> bool:
         """Whether it is a stream of events, as it travelled."""
         kind = self.headers.get("content-type", "").lower()
         return 200 <= self.status < 300 and "text/event-stream" in kind and "content-encoding" not in self.headers
 
-    def pieces(self) -> Iterator[bytes]:
+    def iter_bytes(self) -> Iterator[bytes]:
         """What comes, as soon as it comes; raises like ``Direct.begin``."""
         try:
             # With nothing asked for in particular the standard library gives what one read of the socket brings.
@@ -189,9 +189,9 @@ class BodyStream:
         finally:
             self.close()
 
-    def whole(self) -> RawResponse:
+    def read_rest(self) -> RawResponse:
         """The rest in one piece, for an answer that is no stream of events."""
-        return RawResponse(self.status, self.headers, b"".join(self.pieces()))
+        return RawResponse(self.status, self.headers, b"".join(self.iter_bytes()))
 
     def read(self) -> RawResponse:
         """All of it, with the connection left open for the next; raises like ``Direct.begin``."""
@@ -226,7 +226,7 @@ def _whole(begun: bytes) -> tuple[ResponseHead, bytes] | None:
     lines = io.BytesIO(begun[: end + 4])
     head = read_head(lines)
     body = begun[lines.tell() :]
-    if head.interim or head.length is None or len(body) < head.length:
+    if head.is_informational or head.length is None or len(body) < head.length:
         return None
     return head, body
 
@@ -284,7 +284,7 @@ class Connection:
         if sock is not None:
             sock.close()
 
-    def hung_up(self) -> bool:
+    def is_readable(self) -> bool:
         """Whether the server has closed, or said something nobody asked for."""
         if not hasattr(select, "poll"):
             return bool(select.select([self._open_socket()], [], [], 0)[0])
@@ -332,7 +332,7 @@ class Connection:
         found = _whole(first)
         if found is not None:
             head, content = found
-            if head.closes or len(content) > (head.length or 0):
+            if head.connection_close or len(content) > (head.length or 0):
                 self.close()
             return RawResponse(head.status, head.fields, content[: head.length])
         response = _Response(_PrefixedSocket(self._open_socket(), first), method=self._method)
@@ -354,7 +354,7 @@ class Connection:
             incoming if (response.length or len(begun)) >= LARGE_BYTES and response.status == 200 else incoming.read()
         )
 
-    def limit_silence(self, seconds: float) -> None:
+    def set_timeout(self, seconds: float) -> None:
         if seconds != self._limit:
             self._open_socket().settimeout(seconds)
             self._limit = seconds
@@ -419,7 +419,7 @@ class HTTPConnectionPool:
         self._lock = threading.Lock()
         self._closed = False
 
-    def begin(
+    def request(
         self, method: str, path: str, body: bytes | None, *, write_s: float, read_s: float
     ) -> RawResponse | BodyStream:
         """Send one request and read its answer, a large one as far as its body begins; the limits are of silence.
@@ -429,9 +429,9 @@ class HTTPConnectionPool:
 
         def exchange(connection: Connection) -> RawResponse | BodyStream:
             together = body is None or len(body) <= _SENT_AT_ONCE_BYTES
-            connection.limit_silence(read_s if together else write_s)
+            connection.set_timeout(read_s if together else write_s)
             connection.send(method, self._head(method, path), self._key, body, together)
-            connection.limit_silence(read_s)
+            connection.set_timeout(read_s)
             answer = connection.read_answer()
             if isinstance(answer, RawResponse):
                 self._give_back(connection)
@@ -439,7 +439,7 @@ class HTTPConnectionPool:
 
         return self._exchange(exchange, method, path)
 
-    def finish(self, incoming: BodyStream) -> RawResponse:
+    def read_body(self, incoming: BodyStream) -> RawResponse:
         answer = incoming.read()
         self._give_back(incoming.connection)
         return answer
@@ -448,11 +448,11 @@ class HTTPConnectionPool:
         """Send one request and read the head of its answer; the connection is the stream's own, and ends with it."""
 
         def exchange(connection: Connection) -> BodyStream:
-            connection.limit_silence(write_s)
+            connection.set_timeout(write_s)
             connection.send(
                 "POST", self._head("POST", path, _EVENTS), self._key, body, len(body) <= _SENT_AT_ONCE_BYTES
             )
-            connection.limit_silence(idle_s)
+            connection.set_timeout(idle_s)
             return connection.read_head()
 
         return self._exchange(exchange, "POST", path)
@@ -464,7 +464,7 @@ class HTTPConnectionPool:
         for _, connection in idle:
             connection.close()
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """Let go of every kept connection, as a forked child must: the parent uses them."""
         self._lock = threading.Lock()
         idle, self._idle = self._idle, []
@@ -503,7 +503,7 @@ class HTTPConnectionPool:
                 if not self._idle:
                     break
                 since, connection = self._idle.pop()
-            if time.monotonic() - since < KEEP_ALIVE_S and not connection.hung_up():
+            if time.monotonic() - since < KEEP_ALIVE_S and not connection.is_readable():
                 return connection, True
             connection.close()
         return self._open(), False

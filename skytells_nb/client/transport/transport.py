@@ -20,7 +20,7 @@ from urllib.request import getproxies
 
 import httpx
 
-from skytells_nb.client.transport.auth import APIKey, KeyAuth, redacted, resolve_api_key
+from skytells_nb.client.transport.auth import APIKey, KeyAuth, as_api_key, resolve_api_key
 from skytells_nb.client.transport.base_url import is_loopback, origin_of, resolve_base_url
 from skytells_nb.client.transport.http11 import LARGE_BYTES, HTTPConnectionPool, RawResponse
 from skytells_nb.client.transport.rate_limits import RateLimits, read_limits
@@ -94,7 +94,7 @@ class Transport:
         timeouts: Timeouts | None = None,
         http: httpx.BaseTransport | None = None,
     ) -> None:
-        api_key = redacted(api_key)
+        api_key = as_api_key(api_key)
         self.base_url = resolve_base_url(base_url)
         self.origin = origin_of(self.base_url)
         self.timeouts = timeouts or Timeouts()
@@ -165,7 +165,7 @@ class Transport:
         self._sockets = set()
         vars(self).pop("_http", None)
         if self._direct is not None:
-            self._direct.forget()
+            self._direct.reset_after_fork()
 
     @functools.cached_property
     def _http(self) -> httpx.Client:
@@ -188,15 +188,15 @@ class Transport:
             if response.is_success and length.isdigit() and int(length) >= LARGE_BYTES:
                 return PendingResponse(self, lambda: self._reply(_whole(response)))
             return self._reply(_whole(response))
-        answer = direct.begin(method, path, body, write_s=self.timeouts.write, read_s=self.timeouts.read)
+        answer = direct.request(method, path, body, write_s=self.timeouts.write, read_s=self.timeouts.read)
         if isinstance(answer, RawResponse):
             return self._answer(answer, method, path)
         incoming = answer
-        return PendingResponse(self, lambda: self._answer(direct.finish(incoming), method, path))
+        return PendingResponse(self, lambda: self._answer(direct.read_body(incoming), method, path))
 
     def _answer(self, answer: RawResponse, method: str, path: str) -> ResponseBody:
-        if not answer.usual:
-            return self._reply(answer.response(method, self.base_url + path))
+        if not answer.is_plain_json:
+            return self._reply(answer.to_httpx(method, self.base_url + path))
         self.limits = read_limits(answer.headers) or self.limits
         return ResponseBody(answer.content, answer.headers.get("x-request-id") or None)
 
@@ -215,10 +215,10 @@ class Transport:
                 self._http.send(self._request("POST", path, body, self.timeouts.idle, _EVENTS), stream=True)
             )
         incoming = self._direct.stream(path, body, write_s=self.timeouts.write, idle_s=self.timeouts.idle)
-        if not incoming.of_events:
-            return self._events(incoming.whole().response("POST", self.base_url + path))
+        if not incoming.is_event_stream:
+            return self._events(incoming.read_rest().to_httpx("POST", self.base_url + path))
         self.limits = read_limits(incoming.headers) or self.limits
-        return EventStream(self, incoming.pieces(), incoming.close, incoming.headers.get("x-request-id") or None)
+        return EventStream(self, incoming.iter_bytes(), incoming.close, incoming.headers.get("x-request-id") or None)
 
     def _events(self, response: httpx.Response) -> EventStream:
         """The events of this answer, or what it says in their place as an error."""

@@ -95,7 +95,7 @@ def test_a_file_damaged_under_way_is_set_aside(path: Path) -> None:
 
 def test_a_file_cut_under_way_is_noticed_by_the_next_write(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An open connection would write on into what is left of it."""
-    monkeypatch.setattr(sqlite_store, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(sqlite_store, "CHECK_FILE_EVERY_S", 0.0)
     store = SqliteStore(path)
     store.put_many([(key(5_000), b"before")])
     with contextlib.closing(sqlite3.connect(path)) as connection:
@@ -104,7 +104,7 @@ def test_a_file_cut_under_way_is_noticed_by_the_next_write(path: Path, monkeypat
     cut(path)
     store.put_many([(key(5_002), b"after")])
     with pytest.warns(SkytellsWarning, match="renamed"):
-        store.tell()
+        store.emit_warnings()
     store.close()
     later = SqliteStore(path)
     assert later.get_many([key(5_002)]) == [b"after"]
@@ -112,7 +112,7 @@ def test_a_file_cut_under_way_is_noticed_by_the_next_write(path: Path, monkeypat
 
 
 def test_a_pruned_file_is_no_damaged_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_store, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(sqlite_store, "CHECK_FILE_EVERY_S", 0.0)
     store, other = SqliteStore(path), SqliteStore(path)
     store.put_many([(key(5_000), b"before")])
     size = path.stat().st_size
@@ -120,7 +120,7 @@ def test_a_pruned_file_is_no_damaged_one(path: Path, monkeypatch: pytest.MonkeyP
     other.close()
     assert path.stat().st_size < size
     store.put_many([(key(5_001), b"after")])
-    store.tell()
+    store.emit_warnings()
     assert store.get_many([key(5_001)]) == [b"after"]
     store.close()
     assert not list(path.parent.glob("*.corrupt-*"))
@@ -133,7 +133,7 @@ def test_two_damages_in_one_second_are_both_kept(path: Path) -> None:
         store = SqliteStore(path)
         store.put_many([(key(1), b"x")])
         with pytest.warns(SkytellsWarning, match="renamed"):
-            store.tell()
+            store.emit_warnings()
         store.close()
     assert len(list(path.parent.glob("answers.sqlite.corrupt-*"))) == 3
 

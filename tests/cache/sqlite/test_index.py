@@ -35,7 +35,7 @@ class Model(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.usual, index.MOST_RECENT = index.MOST_RECENT, 5
+        self.usual, index.MAX_RECENT = index.MAX_RECENT, 5
         self.folder = Path(tempfile.mkdtemp())
         self.store = SqliteStore(self.folder / "a.sqlite")
         self.known: dict[bytes, bytes] = {}
@@ -43,7 +43,7 @@ class Model(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.store.close()
-        index.MOST_RECENT = self.usual
+        index.MAX_RECENT = self.usual
         shutil.rmtree(self.folder)
 
     @rule(numbers=NUMBERS)
@@ -102,7 +102,7 @@ def parts(path: Path) -> tuple[int, int]:
 
 
 def test_the_newest_answers_have_a_small_index_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "MOST_RECENT", 100)
+    monkeypatch.setattr(index, "MAX_RECENT", 100)
     with contextlib.closing(SqliteStore(tmp_path / "a.sqlite")) as store:
         seen = []
         for start in range(0, 1_000, 30):
@@ -115,7 +115,7 @@ def test_the_newest_answers_have_a_small_index_of_their_own(tmp_path: Path, monk
 
 def test_what_another_process_settles_during_a_search_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is in one part before and in the other one after, and the search looks at one after the other."""
-    monkeypatch.setattr(index, "MOST_RECENT", 10)
+    monkeypatch.setattr(index, "MAX_RECENT", 10)
     keys = [n.to_bytes(32, "big") for n in range(9)]
     for moment in range(6):
         path = tmp_path / f"{moment}.sqlite"
@@ -139,7 +139,7 @@ def test_what_another_process_settles_during_a_search_is_found(tmp_path: Path, m
 
 def test_ids_begin_again_where_all_answers_were_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The small part must not wait until ids are as high as they were."""
-    monkeypatch.setattr(index, "MOST_RECENT", 100)
+    monkeypatch.setattr(index, "MAX_RECENT", 100)
     with contextlib.closing(SqliteStore(tmp_path / "a.sqlite")) as store:
         for _ in range(2):
             for n in range(1_000, 2_000, 50):

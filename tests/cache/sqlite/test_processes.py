@@ -42,7 +42,7 @@ store.close()
 """
 
 
-OFTEN = "import skytells_nb.cache.sqlite.index as index\nindex.MOST_RECENT = 50\n"
+OFTEN = "import skytells_nb.cache.sqlite.index as index\nindex.MAX_RECENT = 50\n"
 """The newest answers go into the large index again and again."""
 
 

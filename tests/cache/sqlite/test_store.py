@@ -240,7 +240,7 @@ def test_what_was_kept_in_memory_is_saved_once_the_place_is_free(tmp_path: Path)
     """At the latest when the store is closed."""
     store, blocker = blocked(tmp_path)
     with pytest.warns(SkytellsWarning):
-        store.tell()
+        store.emit_warnings()
     blocker.unlink()
     store.close()
     later = SqliteStore(blocker / "answers.sqlite")
@@ -256,7 +256,7 @@ def test_a_warning_turned_into_an_error_loses_nothing(tmp_path: Path) -> None:
         warnings.simplefilter("error")
         store.put_many([(key(1), b"paid")])
         with pytest.raises(SkytellsWarning):
-            store.tell()
+            store.emit_warnings()
     assert store.get_many([key(1)]) == [b"paid"]
     store.close()
 
