@@ -1,4 +1,4 @@
-"""Principal components in numpy: the axes of greatest variance, and where vectors lie on them."""
+"""Principal components in numpy: the axes of greatest variance, and the coordinates of vectors on them."""
 
 from __future__ import annotations
 
@@ -26,34 +26,35 @@ class Axes:
     shares: NDArray[np.float64]
 
     def coordinates(self, matrix: Floats) -> Floats:
-        """Where the vectors (n, d) lie on the axes: (n, k)."""
+        """Return the coordinates (n, k) of the vectors (n, d) on the axes."""
         return np.ascontiguousarray((matrix - self.mean) @ self.axes)
 
 
 def principal_axes(matrix: Floats, dimensions: int, *, seed: int | None = 42) -> Axes:
-    """The first principal axes of the vectors (n, d).
+    """Return the first principal axes of the vectors (n, d).
 
     The largest loading of each axis is positive, so the sign does not depend on the machine. Above 20,000 rows the axes
     are fitted on a seeded sample of that many.
     """
     n, d = matrix.shape
-    fit = matrix
+    sample = matrix
     if n > FIT_ROWS:
-        fit = matrix[np.sort(np.random.default_rng(seed).choice(n, FIT_ROWS, replace=False))]
-    mean = fit.mean(axis=0, dtype=np.float64).astype(np.float32) if n else np.zeros(d, np.float32)
-    centred = fit - mean
-    # The smaller of the two Gram matrices has all that is needed: no SVD of n x d.
-    wide = len(fit) < d
-    values, columns = np.linalg.eigh((centred @ centred.T if wide else centred.T @ centred).astype(np.float64))
-    values, columns = np.clip(values[::-1], 0, None), columns[:, ::-1]
-    total = float(values.sum())
-    kept = int((values[:dimensions] > 1e-9 * max(total, 1e-30)).sum())
-    found = columns[:, :kept]
-    if wide:
-        found = centred.T.astype(np.float64) @ found / np.sqrt(values[:kept])
-    largest = found[np.abs(found).argmax(axis=0), np.arange(kept)] if kept else np.empty(0)
+        sample = matrix[np.sort(np.random.default_rng(seed).choice(n, FIT_ROWS, replace=False))]
+    mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32) if n else np.zeros(d, np.float32)
+    centered = sample - mean
+    # The smaller of the two Gram matrices is enough: no SVD of n x d.
+    is_wide = len(sample) < d
+    gram = centered @ centered.T if is_wide else centered.T @ centered
+    eigenvalues, eigenvectors = np.linalg.eigh(gram.astype(np.float64))
+    eigenvalues, eigenvectors = np.clip(eigenvalues[::-1], 0, None), eigenvectors[:, ::-1]
+    total = float(eigenvalues.sum())
+    rank = int((eigenvalues[:dimensions] > 1e-9 * max(total, 1e-30)).sum())
+    components = eigenvectors[:, :rank]
+    if is_wide:
+        components = centered.T.astype(np.float64) @ components / np.sqrt(eigenvalues[:rank])
+    largest = components[np.abs(components).argmax(axis=0), np.arange(rank)] if rank else np.empty(0)
     axes = np.zeros((d, dimensions), dtype=np.float32)
-    axes[:, :kept] = found * np.where(largest < 0, -1.0, 1.0)
+    axes[:, :rank] = components * np.where(largest < 0, -1.0, 1.0)
     shares = np.zeros(dimensions)
-    shares[:kept] = values[:kept] / total if total else 0.0
+    shares[:rank] = eigenvalues[:rank] / total if total else 0.0
     return Axes(mean, axes, shares)

@@ -27,7 +27,7 @@ def leaders_one_by_one(matrix: Floats, threshold: float) -> dict[int, float]:
     best: dict[int, float] = {}
     for row in range(len(matrix)):
         nearest = max((exact[row, leader] for leader in leaders), default=-1.0)
-        if nearest < threshold - duplicates.EXACTNESS:
+        if nearest < threshold - duplicates.COSINE_TOLERANCE:
             leaders.append(row)
             nearest = 1.0
         best[row] = nearest
@@ -54,11 +54,11 @@ def test_groups_are_those_found_row_by_row(rows: list[list[int]], threshold: flo
     assume(threshold == 1.0 or not near.any())
     groups = near_duplicates(matrix, threshold)
     wanted = leaders_one_by_one(matrix, threshold)
-    own = groups.representative == np.arange(len(matrix))
-    np.testing.assert_allclose(groups.score, list(wanted.values()), atol=1e-5)
+    own = groups.representatives == np.arange(len(matrix))
+    np.testing.assert_allclose(groups.similarity, list(wanted.values()), atol=1e-5)
     members = np.flatnonzero(~own)
-    assert (groups.representative[members] < members).all()
-    assert own[groups.representative].all()
+    assert (groups.representatives[members] < members).all()
+    assert own[groups.representatives].all()
 
 
 @pytest.mark.parametrize("block", [7, 64])
@@ -66,10 +66,10 @@ def test_blocks_make_no_difference(monkeypatch: pytest.MonkeyPatch, block: int) 
     matrix = spread_vectors(300, 8)
     whole = near_duplicates(matrix, 0.95)
     monkeypatch.setattr(duplicates, "BLOCK_ROWS", block)
-    monkeypatch.setattr(duplicates, "BLOCK_LEADERS", block * 2)
+    monkeypatch.setattr(duplicates, "BLOCK_REPRESENTATIVES", block * 2)
     parts = near_duplicates(matrix, 0.95)
-    np.testing.assert_array_equal(parts.representative, whole.representative)
-    assert len(set(whole.representative)) < 290
+    np.testing.assert_array_equal(parts.representatives, whole.representatives)
+    assert len(set(whole.representatives)) < 290
 
 
 def test_a_short_form_bounds_every_cosine_from_above() -> None:
@@ -84,11 +84,11 @@ def test_a_short_form_bounds_every_cosine_from_above() -> None:
 def test_screening_finds_the_same_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     matrix = spread_vectors(4200, 160)
     screened = near_duplicates(matrix, 0.95)
-    monkeypatch.setattr(duplicates, "truncated_upper_bound", lambda matrix, floor: None)
+    monkeypatch.setattr(duplicates, "truncated_upper_bound", lambda matrix, min_cosine: None)
     plain = near_duplicates(matrix, 0.95)
-    np.testing.assert_array_equal(screened.representative, plain.representative)
-    np.testing.assert_array_equal(screened.score, plain.score)
-    assert len(set(plain.representative)) <= 4200 * 3 // 4
+    np.testing.assert_array_equal(screened.representatives, plain.representatives)
+    np.testing.assert_array_equal(screened.similarity, plain.similarity)
+    assert len(set(plain.representatives)) <= 4200 * 3 // 4
 
 
 def test_more_candidates_than_are_looked_at_at_once_are_all_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,11 +96,11 @@ def test_more_candidates_than_are_looked_at_at_once_are_all_looked_at(monkeypatc
     matrix = np.random.default_rng(1).standard_normal((4200, 160)).astype(np.float32)
     matrix[2800:] = matrix[:1400] + 0.3 * matrix[1400:2800]
     matrix = unit_vectors(matrix)
-    monkeypatch.setattr(duplicates, "MOST_CANDIDATES", 1.0)
+    monkeypatch.setattr(duplicates, "MAX_CANDIDATE_SHARE", 1.0)
     assert truncated_upper_bound(matrix, 0.6) is not None
     screened = near_duplicates(matrix, 0.6)
-    np.testing.assert_array_equal(screened.representative[2800:], np.arange(1400))
-    np.testing.assert_allclose(screened.score[2800:], (matrix[2800:] * matrix[:1400]).sum(axis=1), atol=1e-5)
+    np.testing.assert_array_equal(screened.representatives[2800:], np.arange(1400))
+    np.testing.assert_allclose(screened.similarity[2800:], (matrix[2800:] * matrix[:1400]).sum(axis=1), atol=1e-5)
 
 
 def test_vectors_without_a_main_direction_are_not_screened() -> None:
