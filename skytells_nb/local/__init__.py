@@ -1,4 +1,4 @@
-"""A local Skytells: the whole API on loopback, answered by small models on this machine."""
+"""A local Skytells server: the whole API on loopback, backed by small models on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The routes of the local Skytells, as a Starlette app."""
+"""The Starlette app of the local Skytells server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from starlette.routing import Route
 from skytells_nb.local.api.chat import chat_completions
 from skytells_nb.local.api.embeddings import embeddings, inputs_of
 from skytells_nb.local.api.middleware import RequestMiddleware
-from skytells_nb.local.api.models import model_catalog, find_model
+from skytells_nb.local.api.models import find_model, model_catalog
 from skytells_nb.local.api.pipeline import InferenceEndpoint, Service
 from skytells_nb.local.api.rate_limits import Account, LimitOptions
 from skytells_nb.local.api.responses import ConversationStore
@@ -33,16 +33,16 @@ def create_app(
     limits: LimitOptions | None = None,
     host: str = "127.0.0.1",
 ) -> Starlette:
-    """The whole API on these three models, at this loopback address; ``app.state.stats`` holds its counters."""
-    engines = LocalModels(embedder, moderator, generator)
-    service = Service(engines, faults, Account(limits) if limits is not None else None)
+    """Return the app that serves the API with these three models; ``app.state.stats`` holds its counters."""
+    models = LocalModels(embedder, moderator, generator)
+    service = Service(models, faults, Account(limits) if limits is not None else None)
     conversations = ConversationStore()
 
     async def list_models(request: Request) -> Response:
-        return json_response(model_catalog(engines))
+        return json_response(model_catalog(models))
 
     async def retrieve_model(request: Request) -> Response:
-        return json_response(find_model(request.path_params["slug"], engines))
+        return json_response(find_model(request.path_params["slug"], models))
 
     async def about(request: Request) -> Response:
         return json_response({"service": "local Skytells", "answered_by": [generator.name, embedder.name]})
@@ -52,8 +52,14 @@ def create_app(
 
     app = Starlette(
         routes=[
-            _post("/v1/chat/completions", InferenceEndpoint("chat", chat_completions, lambda body: _one(body, "messages"), service)),
-            _post("/v1/responses", InferenceEndpoint("responses", conversations.respond, lambda b: _one(b, "input"), service)),
+            _post(
+                "/v1/chat/completions",
+                InferenceEndpoint("chat", chat_completions, lambda body: _single_input(body, "messages"), service),
+            ),
+            _post(
+                "/v1/responses",
+                InferenceEndpoint("responses", conversations.respond, lambda b: _single_input(b, "input"), service),
+            ),
             _post("/v1/embeddings", InferenceEndpoint("embeddings", embeddings, inputs_of, service)),
             Route("/v1/models", list_models),
             Route("/v1/models/{slug}", retrieve_model),
@@ -62,7 +68,7 @@ def create_app(
             Route("/", about),
         ],
         middleware=[Middleware(RequestMiddleware, api_key=api_key, host=host)],
-        exception_handlers={404: _no_endpoint, 405: _no_endpoint},
+        exception_handlers={404: _endpoint_not_found, 405: _endpoint_not_found},
     )
     app.router.redirect_slashes = False
     app.state.stats = service.stats
@@ -73,11 +79,11 @@ def _post(path: str, endpoint: InferenceEndpoint) -> Route:
     return Route(path, endpoint, methods=["POST"])
 
 
-def _one(body: dict[str, Any], name: str) -> list[str]:
-    """A chat or a response is one input: what was asked, for the counters."""
+def _single_input(body: dict[str, Any], name: str) -> list[str]:
+    """Return the one input of a chat or a response, as JSON, for the counters."""
     return [pydantic_core.to_json(body[name]).decode()] if name in body else []
 
 
-async def _no_endpoint(request: Request, problem: Exception) -> Response:
-    message = f"There is no {request.method} {request.url.path} here."
+async def _endpoint_not_found(request: Request, error: Exception) -> Response:
+    message = f"There is no endpoint {request.method} {request.url.path}."
     return APIException("ENDPOINT_NOT_FOUND", message).to_response(request.state.request_id)

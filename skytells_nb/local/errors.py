@@ -1,4 +1,4 @@
-"""The errors the service answers with: the catalogue, and the two envelopes they travel in."""
+"""Error responses of the local server: the catalog of errors, and the two envelopes that carry them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:
-    """One row of the catalogue."""
+    """One entry of the catalog of errors."""
 
     status: int
     type: str
@@ -23,39 +23,53 @@ class CatalogEntry:
     retry_after: bool = False
 
 
-_REQUEST = "invalid_request_error"
-_RATE = "rate_limit_error"
-_SERVER = "server_error"
+_INVALID_REQUEST = "invalid_request_error"
+_RATE_LIMIT = "rate_limit_error"
+_SERVER_ERROR = "server_error"
 
 ERROR_CATALOG = {
-    "UNAUTHORIZED": CatalogEntry(401, "authentication_error", "invalid_api_key", "The API key is missing or not accepted."),
-    "FORBIDDEN": CatalogEntry(403, "permission_error", "forbidden", "This key may not do this."),
-    "INVALID_REQUEST": CatalogEntry(400, _REQUEST, "invalid_request", "The request is malformed."),
-    "INVALID_PARAMETER": CatalogEntry(400, _REQUEST, "invalid_parameter", "A parameter is not valid."),
-    "INVALID_INPUT": CatalogEntry(422, _REQUEST, "invalid_input", "The model's input is not valid."),
-    "VALIDATION_ERROR": CatalogEntry(422, _REQUEST, "validation_error", "The request did not pass validation."),
+    "UNAUTHORIZED": CatalogEntry(
+        401, "authentication_error", "invalid_api_key", "The API key is missing or not accepted."
+    ),
+    "FORBIDDEN": CatalogEntry(
+        403, "permission_error", "forbidden", "This API key does not have permission for this request."
+    ),
+    "INVALID_REQUEST": CatalogEntry(400, _INVALID_REQUEST, "invalid_request", "The request is malformed."),
+    "INVALID_PARAMETER": CatalogEntry(400, _INVALID_REQUEST, "invalid_parameter", "A parameter is not valid."),
+    "INVALID_INPUT": CatalogEntry(422, _INVALID_REQUEST, "invalid_input", "The model's input is not valid."),
+    "VALIDATION_ERROR": CatalogEntry(422, _INVALID_REQUEST, "validation_error", "The request did not pass validation."),
     "context_length_exceeded": CatalogEntry(
         400, "InferenceError", "context_length_exceeded", "The text is longer than the model's context window."
     ),
-    "MODEL_NOT_FOUND": CatalogEntry(404, _SERVER, "model_not_found", "The model was not found."),
-    "ENDPOINT_NOT_FOUND": CatalogEntry(404, _REQUEST, "endpoint_not_found", "There is no such endpoint."),
-    "INSUFFICIENT_CREDITS": CatalogEntry(402, "billing_error", "insufficient_credits", "The account is out of credit."),
-    "PAYMENT_REQUIRED": CatalogEntry(402, "billing_error", "payment_required", "A payment is needed."),
-    "ACCOUNT_SUSPENDED": CatalogEntry(403, "permission_error", "account_suspended", "The account is suspended."),
-    "SECURITY_VIOLATION": CatalogEntry(403, "permission_error", "security_violation", "The security policy forbids this."),
-    "CONTENT_POLICY_VIOLATION": CatalogEntry(
-        451, _REQUEST, "content_policy_violation", "The request was blocked by the content policy."
+    "MODEL_NOT_FOUND": CatalogEntry(404, _SERVER_ERROR, "model_not_found", "The model was not found."),
+    "ENDPOINT_NOT_FOUND": CatalogEntry(404, _INVALID_REQUEST, "endpoint_not_found", "The endpoint was not found."),
+    "INSUFFICIENT_CREDITS": CatalogEntry(
+        402, "billing_error", "insufficient_credits", "The account has no credits left."
     ),
-    "RATE_LIMITED": CatalogEntry(429, _RATE, "rate_limit_exceeded", "Too many requests for this account and model.", True),
-    "INFERENCE_RATE_LIMITED": CatalogEntry(429, _RATE, "rate_limit_exceeded", "The model's backend is limiting.", True),
-    "RATE_LIMIT_EXCEEDED": CatalogEntry(429, _RATE, "rate_limit_exceeded", "Too many requests.", True),
-    "INFERENCE_ERROR": CatalogEntry(500, _SERVER, "service_error", "The model failed to answer."),
-    "INTERNAL_ERROR": CatalogEntry(500, _SERVER, "internal_error", "The gateway failed."),
-    "INFRASTRUCTURE_ERROR": CatalogEntry(502, _SERVER, "infrastructure_error", "The platform failed."),
-    "SERVICE_UNAVAILABLE": CatalogEntry(503, _SERVER, "service_unavailable", "The service is not available now."),
-    "INFERENCE_TIMEOUT": CatalogEntry(504, _SERVER, "timeout", "The model was too slow."),
+    "PAYMENT_REQUIRED": CatalogEntry(402, "billing_error", "payment_required", "A payment is required."),
+    "ACCOUNT_SUSPENDED": CatalogEntry(403, "permission_error", "account_suspended", "The account is suspended."),
+    "SECURITY_VIOLATION": CatalogEntry(
+        403, "permission_error", "security_violation", "The security policy forbids this."
+    ),
+    "CONTENT_POLICY_VIOLATION": CatalogEntry(
+        451, _INVALID_REQUEST, "content_policy_violation", "The request was blocked by the content policy."
+    ),
+    "RATE_LIMITED": CatalogEntry(
+        429, _RATE_LIMIT, "rate_limit_exceeded", "Too many requests for this account and model.", True
+    ),
+    "INFERENCE_RATE_LIMITED": CatalogEntry(
+        429, _RATE_LIMIT, "rate_limit_exceeded", "The model's backend limits the rate of requests.", True
+    ),
+    "RATE_LIMIT_EXCEEDED": CatalogEntry(429, _RATE_LIMIT, "rate_limit_exceeded", "Too many requests.", True),
+    "INFERENCE_ERROR": CatalogEntry(500, _SERVER_ERROR, "service_error", "The model failed to respond."),
+    "INTERNAL_ERROR": CatalogEntry(500, _SERVER_ERROR, "internal_error", "The gateway failed."),
+    "INFRASTRUCTURE_ERROR": CatalogEntry(502, _SERVER_ERROR, "infrastructure_error", "The platform failed."),
+    "SERVICE_UNAVAILABLE": CatalogEntry(
+        503, _SERVER_ERROR, "service_unavailable", "The service is temporarily unavailable."
+    ),
+    "INFERENCE_TIMEOUT": CatalogEntry(504, _SERVER_ERROR, "timeout", "The model did not respond in time."),
 }
-"""Every error_id the inference routes answer with; the statuses are those of the documentation."""
+"""Every ``error_id`` of the inference endpoints, with the documented status."""
 
 _BY_STATUS = {
     400: "INVALID_REQUEST",
@@ -74,14 +88,14 @@ _BY_STATUS = {
 
 
 def error_id_for(status: int) -> str:
-    """The error_id a bare HTTP status stands for."""
+    """Return the ``error_id`` for an HTTP status."""
     return _BY_STATUS.get(status, "INTERNAL_ERROR" if status >= 500 else "INVALID_REQUEST")
 
 
 class APIException(Exception):
-    """What a route raises to answer with an error of the catalogue.
+    """Raised by an endpoint to respond with an error of the catalog.
 
-    ``more`` holds further members of the error object, ``headers`` further headers of the answer.
+    ``extra`` holds further members of the error object, ``headers`` further headers of the response.
     """
 
     def __init__(
@@ -110,7 +124,7 @@ class APIException(Exception):
         self.headers = dict(headers or {})
 
     def error_object(self, request_id: str) -> dict[str, Any]:
-        """The ``error`` object of the inference envelope."""
+        """Return the ``error`` object of the inference envelope."""
         error: dict[str, Any] = {
             "message": self.message,
             "type": self.type,
@@ -126,7 +140,7 @@ class APIException(Exception):
         return error | self.extra
 
     def to_response(self, request_id: str, *, unified: bool = False) -> Response:
-        """The whole answer: the inference envelope, or the unified one that ``/models`` uses."""
+        """Return the response: the inference envelope, or the unified one that ``/models`` uses."""
         if unified:
             error = {
                 "http_status": self.status,
@@ -139,17 +153,17 @@ class APIException(Exception):
 
 
 def invalid_parameter(param: str, message: str) -> APIException:
-    """A 400 that names the parameter."""
+    """Return the error with status 400 that names the invalid parameter."""
     return APIException("INVALID_PARAMETER", message, param=param)
 
 
 def model_not_found(name: str) -> APIException:
-    """The product page's own example of an error, word for word."""
+    """Return the error for an unknown model, worded as on the product page."""
     return APIException("MODEL_NOT_FOUND", f"The model '{name}' was not found.")
 
 
 def json_response(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """JSON as the service writes it: compact, UTF-8, NaN left as it is (a fault sends one)."""
+    """Return a response of compact UTF-8 JSON. NaN is written as such, because one of the faults sends it."""
     from starlette.responses import Response
 
     body = to_json(content, inf_nan_mode="constants")

@@ -1,4 +1,4 @@
-"""Faults on demand: what the local Skytells does wrong when it is asked to."""
+"""Faults that the local server injects on demand."""
 
 from __future__ import annotations
 
@@ -15,28 +15,31 @@ from skytells_nb.local.errors import ERROR_CATALOG, APIException, error_id_for
 
 
 def parse_flags(text: str) -> dict[str, str]:
-    """``"latency=0.1, no_done"`` as a dict; a name alone means true. With a ``;`` in it, only that separates."""
-    found: dict[str, str] = {}
-    for word in text.split(";" if ";" in text else ","):
-        name, _, value = word.partition("=")
+    """Parse ``"latency=0.1, no_done"`` into a dict of names and values; a flag without a value has the value ``""``.
+
+    A text that contains a semicolon is split at semicolons only.
+    """
+    flags: dict[str, str] = {}
+    for item in text.split(";" if ";" in text else ","):
+        name, _, value = item.partition("=")
         if name.strip():
-            found[name.strip().replace("-", "_")] = value.strip()
-    return found
+            flags[name.strip().replace("-", "_")] = value.strip()
+    return flags
 
 
-def validate_flags(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of these fields, each as the type its field has; raises InputError naming what does not fit."""
-    known = _adapters(kind)
-    read: dict[str, Any] = {}
-    for name, value in given.items():
-        if name not in known:
-            raise InputError(f"{kind.__name__} has no {name!r}; it has: {', '.join(sorted(known))}.")
+def validate_flags(kind: type, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert each value to the type of its field; raise InputError for an unknown name or an invalid value."""
+    adapters = _adapters(kind)
+    values: dict[str, Any] = {}
+    for name, value in flags.items():
+        if name not in adapters:
+            raise InputError(f"{kind.__name__} has no field {name!r}. The fields are: {', '.join(sorted(adapters))}.")
         try:
-            read[name] = known[name].validate_python(value)
-        except ValidationError as problem:
-            wrong = problem.errors(include_url=False, include_context=False, include_input=False)[0]["msg"]
-            raise InputError(f"{name} must be {wrong.removeprefix('Input should be ')}, got {value!r}.") from None
-    return read
+            values[name] = adapters[name].validate_python(value)
+        except ValidationError as error:
+            message = error.errors(include_url=False, include_context=False, include_input=False)[0]["msg"]
+            raise InputError(f"{name} must be {message.removeprefix('Input should be ')}, got {value!r}.") from None
+    return values
 
 
 @cache
@@ -46,89 +49,89 @@ def _adapters(kind: type) -> dict[str, TypeAdapter[Any]]:
 
 
 def _adapter(hint: Any) -> TypeAdapter[Any]:
-    named: Any = Annotated[bool, BeforeValidator(_true_where_named)] if hint is bool else hint
-    # A status is given as a number as often as by its name.
-    return TypeAdapter(named, config=ConfigDict(coerce_numbers_to_str=True))
+    field_type: Any = Annotated[bool, BeforeValidator(_empty_is_true)] if hint is bool else hint
+    # A status may be a number or a name.
+    return TypeAdapter(field_type, config=ConfigDict(coerce_numbers_to_str=True))
 
 
-def _true_where_named(value: Any) -> Any:
-    """A flag without a value, as in ``no_done``, is set."""
+def _empty_is_true(value: Any) -> Any:
+    """Treat a flag without a value, as in ``no_done``, as true."""
     return True if value == "" else value
 
 
 FAULT_HEADER = "x-skytells-fault"
-"""Per request: ``x-skytells-fault: status=429; retry_after=2; times=1``."""
+"""The header with the faults of one request: ``x-skytells-fault: status=429; retry_after=2; times=1``."""
 
 HUGE_RETRY_AFTER_S = 86_400
 
-_LASTING = ("latency", "latency_per_row", "block_status", "float_only")
+_ALWAYS_IN_FORCE = ("latency", "latency_per_row", "block_status", "float_only")
 
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """What to do wrong. Nothing by default; ``rate`` and ``times`` say how often.
+    """Faults to inject; by default none. ``rate`` and ``times`` set how often.
 
-    ``rate`` is decided by a stable hash of the request's body and how many times that body came before, so a run
-    repeats itself; ``times`` spoils only the first attempts of each body. Neither concerns latency, ``block_status``
-    and ``float_only``, which are always in force.
+    ``rate`` is applied by a stable hash of the request's body and the number of earlier requests with that body, so
+    that a run is reproducible. ``times`` limits the faults to the first attempts of each body. Both do not apply to
+    latency, ``block_status`` and ``float_only``, which are always in force.
 
     >>> Faults.parse("status=503, times=1").times
     1
     """
 
     rate: float = 1.0
-    """Share of the requests that are spoilt, 0 to 1."""
+    """Share of the requests that get the faults, 0 to 1."""
     times: int | None = None
-    """Spoil only this many first attempts of one body."""
+    """Inject the faults only into the first attempts of a body, this many."""
 
     latency: float = 0.0
-    """Seconds before anything is sent."""
+    """Seconds before the response starts."""
     latency_per_row: float = 0.0
-    """Seconds more for each input."""
+    """Additional seconds for each input."""
     status: str | None = None
-    """An error of the catalogue, by error_id or HTTP status."""
+    """Respond with an error of the catalog, named by ``error_id`` or HTTP status."""
     retry_after: str | None = None
-    """The Retry-After header, as it is; ``none`` leaves it out."""
+    """The value of the Retry-After header; ``none`` omits the header."""
     huge_retry_after: bool = False
-    """A Retry-After of a day."""
+    """Send a Retry-After of one day."""
     redirect: str | None = None
-    """302 to this URL (another origin when it is not a URL)."""
+    """Respond with 302 to this URL; to another origin where the value is not a URL."""
     html_error: bool = False
-    """502 with a proxy's HTML page."""
+    """Respond with 502 and the HTML page of a proxy."""
     cut: Literal["before", "headers", "body"] | None = None
-    """Close the connection without a byte, within the headers, or within the body."""
+    """Close the connection before the response, within its headers, or within its body."""
 
     stream_cut_after: int | None = None
     """Close the connection after this many chunks."""
     stream_stall_after: int | None = None
-    """Stay silent after this many chunks, for ``stall`` seconds."""
+    """Pause after this many chunks, for ``stall`` seconds."""
     stall: float = 3600.0
     stream_error: int | None = None
-    """After this many chunks send an error within the stream and end it."""
+    """After this many chunks, send an error event and end the stream."""
     malformed_chunk: int | None = None
-    """After this many chunks send one that is not JSON."""
+    """After this many chunks, send one that is not JSON."""
     no_done: bool = False
-    """End without the terminator."""
+    """End the stream without its terminator."""
     no_prompt_chunk: bool = False
     no_space: bool = False
-    """``data:`` without the space."""
+    """Write ``data:`` without the space after it."""
     crlf: bool = False
     keepalive: bool = False
-    """A comment before each chunk."""
+    """Send a comment before each chunk."""
     split_utf8: bool = False
-    """Send the bytes of one character in two writes."""
+    """Split the bytes of one character between two writes."""
     list_content: bool = False
-    """``delta.content`` as a list of parts."""
+    """Send ``delta.content`` as a list of parts."""
 
     block_prompt: bool = False
     block_status: int = 451
-    """Status of a blocked prompt: 451 as Skytells documents, or 400 as its upstream answers."""
+    """Status of a blocked prompt: 451, as Skytells documents, or 400, as its upstream responds."""
     filter_completion: Literal["default", "async"] | None = None
-    """Withhold the completion, at once or by annotations that come late."""
+    """Filter the completion: immediately, or by annotations after the text (``async``)."""
     filter_down: bool = False
-    """Verdicts hold an ``error`` in place of categories."""
+    """Send an ``error`` in place of the filter results, as when the filter is unavailable."""
     empty_length: bool = False
-    """Spend the whole budget on reasoning: empty text, finish_reason length."""
+    """Use the whole token limit for reasoning: empty text with ``finish_reason`` ``length``."""
 
     wrong_count: bool = False
     wrong_dimension: bool = False
@@ -136,54 +139,56 @@ class Faults:
     bad_index: bool = False
     bad_base64: bool = False
     float_only: bool = False
-    """Refuse base64 vectors with a 400."""
+    """Reject base64 vectors with status 400."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.rate <= 1:
-            raise InputError(f"rate is a share from 0 to 1; found {self.rate}.")
-        if self.status is not None and not self.status.isdigit() and _find(self.status) is None:
-            raise InputError(f"status={self.status!r} is no HTTP status and none of: {', '.join(ERROR_CATALOG)}.")
+            raise InputError(f"rate must be from 0 to 1, got {self.rate}.")
+        if self.status is not None and not self.status.isdigit() and _error_id_named(self.status) is None:
+            raise InputError(
+                f"status must be an HTTP status or one of {', '.join(ERROR_CATALOG)}, got {self.status!r}."
+            )
         if self.block_status not in (400, 451):
-            raise InputError(f"block_status is 451 or 400; found {self.block_status}.")
+            raise InputError(f"block_status must be 451 or 400, got {self.block_status}.")
 
     @classmethod
-    def parse(cls, given: str | Mapping[str, Any]) -> Faults:
-        """From ``"name=value, name=value"`` or a mapping; raises InputError for a name or value it does not know."""
-        return cls(**validate_flags(cls, parse_flags(given) if isinstance(given, str) else given))
+    def parse(cls, flags: str | Mapping[str, Any]) -> Faults:
+        """Create from ``"name=value, name=value"`` or a mapping; raise InputError for unknown names and values."""
+        return cls(**validate_flags(cls, parse_flags(flags) if isinstance(flags, str) else flags))
 
     def with_header(self, header: str | None) -> Faults:
-        """These faults with a request's own, which win."""
+        """Return these faults overridden by those of a request's header."""
         return replace(self, **validate_flags(Faults, parse_flags(header))) if header else self
 
     def for_attempt(self, body: bytes, attempt: int) -> Faults:
-        """What is in force for this attempt (from 0) of this body."""
-        spoilt = self.times is None or attempt < self.times
-        if spoilt and self.rate < 1:
+        """Return the faults in force for one attempt, counted from 0, of a request body."""
+        applies = self.times is None or attempt < self.times
+        if applies and self.rate < 1:
             digest = hashlib.blake2b(body + attempt.to_bytes(8, "big"), digest_size=8).digest()
-            spoilt = int.from_bytes(digest, "big") < self.rate * 2**64
-        return self if spoilt else Faults(**{name: getattr(self, name) for name in _LASTING})
+            applies = int.from_bytes(digest, "big") < self.rate * 2**64
+        return self if applies else Faults(**{name: getattr(self, name) for name in _ALWAYS_IN_FORCE})
 
     def status_error(self) -> APIException | None:
-        """The error that ``status`` asks for."""
+        """Return the error that ``status`` requests."""
         if self.status is None:
             return None
         status = int(self.status) if self.status.isdigit() else None
-        error_id = error_id_for(status) if status is not None else _find(self.status)
+        error_id = error_id_for(status) if status is not None else _error_id_named(self.status)
         assert error_id is not None
-        wait = self.retry_after
+        retry_after = self.retry_after
         if self.huge_retry_after:
-            wait = str(HUGE_RETRY_AFTER_S)
-        elif wait is None and ERROR_CATALOG[error_id].retry_after:
-            wait = "1"
-        headers = {"retry-after": wait} if wait is not None and wait.lower() != "none" else {}
+            retry_after = str(HUGE_RETRY_AFTER_S)
+        elif retry_after is None and ERROR_CATALOG[error_id].retry_after:
+            retry_after = "1"
+        headers = {"retry-after": retry_after} if retry_after is not None and retry_after.lower() != "none" else {}
         return APIException(error_id, status=status, headers=headers, details={"category": "fault"})
 
     def __str__(self) -> str:
-        """What differs from no fault at all, as :meth:`parse` reads it."""
+        """Return the fields that differ from the defaults, in the format of :meth:`parse`."""
         default = asdict(Faults())
-        named = {field.name: getattr(self, field.name) for field in fields(self)}
-        return ", ".join(f"{name}={value}" for name, value in named.items() if value != default[name])
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return ", ".join(f"{name}={value}" for name, value in values.items() if value != default[name])
 
 
-def _find(name: str) -> str | None:
+def _error_id_named(name: str) -> str | None:
     return next((error_id for error_id in ERROR_CATALOG if error_id.lower() == name.lower()), None)

@@ -1,4 +1,4 @@
-"""What the server asks of the three models, so that any that keep it will do."""
+"""Protocols of the three models that the local server uses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class TextEmbedder(Protocol):
-    """Texts to unit vectors."""
+    """Embeds texts as unit vectors."""
 
     @property
     def name(self) -> str: ...
@@ -25,13 +25,13 @@ class TextEmbedder(Protocol):
 
 
 class TextModerator(Protocol):
-    """Texts to a severity by category."""
+    """Scores texts: a severity for each category."""
 
     def score(self, texts: Sequence[str]) -> list[dict[str, str]]: ...
 
 
 class TextPiece(Protocol):
-    """One step of an answer; the last has the reason it ended and the real token counts."""
+    """A part of a generated text. The last one has the finish reason and the token counts."""
 
     @property
     def text(self) -> str: ...
@@ -44,7 +44,7 @@ class TextPiece(Protocol):
 
 
 class TextGenerator(Protocol):
-    """Messages to text, piece by piece; closing the iterator ends the decoding."""
+    """Generates text from messages, piece by piece. Closing the iterator stops the generation."""
 
     @property
     def name(self) -> str: ...
@@ -75,7 +75,7 @@ class TextGenerator(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LocalModels:
-    """The three models that answer."""
+    """The three models of a local server."""
 
     embedder: TextEmbedder
     moderator: TextModerator

@@ -1,4 +1,4 @@
-"""The local Skytells on a loopback port: a server in a thread, or in the foreground for the command line."""
+"""The local server on a loopback port: in a thread, or in the foreground for the command line."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from skytells_nb.local.faults import FAULT_HEADER, Faults
 from skytells_nb.local.protocols import LocalModels, TextEmbedder, TextGenerator, TextModerator
 
 KEEP_ALIVE_S = 75
-"""Longer than any client keeps an idle connection, so that none is closed under a request on its way."""
-LEAVE_S = 1
-"""How long requests whose connections were cut have to end, before they are cancelled."""
+"""Longer than clients keep idle connections, so that the server does not close one while a request is being sent."""
+SHUTDOWN_GRACE_S = 1
+"""Time for requests to end after their connections were closed, before their tasks are cancelled."""
 
 
 class ServerThread:
-    """An ASGI app served on a bound socket, from :meth:`start` to :meth:`stop`."""
+    """A thread that serves an ASGI app on a bound socket from :meth:`start` to :meth:`stop`."""
 
     def __init__(self, app: Any, listener: socket.socket) -> None:
         import uvicorn
@@ -42,7 +42,7 @@ class ServerThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         config = uvicorn.Config(
             app,
-            http=_protocol(),
+            http=_protocol_class(),
             ws="none",
             loop="asyncio",
             lifespan="off",
@@ -52,16 +52,16 @@ class ServerThread:
             proxy_headers=False,
             timeout_keep_alive=KEEP_ALIVE_S,
         )
-        self._server = _server()(config)
+        self._server = _server_class()(config)
         self._thread = threading.Thread(target=self._run, name="skytells-local", daemon=True)
 
     @property
     def alive(self) -> bool:
-        """Whether it serves, in this process."""
+        """Whether the server runs, in this process."""
         return self._pid == os.getpid() and self._thread.is_alive()
 
     def start(self, timeout: float) -> None:
-        """Serve; back when it does, or LocalServerError after ``timeout`` seconds."""
+        """Start serving and return once the server is ready; raise LocalServerError after ``timeout`` seconds."""
         self._thread.start()
         if not self._ready.wait(timeout):
             self.stop(0)
@@ -70,18 +70,18 @@ class ServerThread:
             raise LocalServerError(f"The local server could not start: {self._failure}") from self._failure
 
     def stop(self, timeout: float) -> None:
-        """Cut every connection and leave; waits at most ``timeout`` seconds for it."""
+        """Close every connection and stop; wait at most ``timeout`` seconds."""
         loop = self._loop
         if loop is not None:
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._end)
+                loop.call_soon_threadsafe(self._shut_down)
         self._thread.join(timeout)
 
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
-        except BaseException as problem:
-            self._failure = problem
+        except BaseException as error:
+            self._failure = error
         finally:
             self._ready.set()
 
@@ -93,9 +93,9 @@ class ServerThread:
         self._ready.set()
         await serving
 
-    def _end(self) -> None:
-        """Within the loop: cut every connection, which cancels what answers on it, and leave."""
-        self._server.leave()
+    def _shut_down(self) -> None:
+        """Run in the event loop: close every connection, which cancels its request, and exit."""
+        self._server.request_exit()
         for connection in list(self._server.server_state.connections):
             transport = getattr(connection, "transport", None)
             if transport is not None:
@@ -103,8 +103,8 @@ class ServerThread:
 
 
 @functools.cache
-def _protocol() -> type[asyncio.Protocol]:
-    """uvicorn's HTTP protocol, with the connection's transport in ``scope["state"]``: faults close it."""
+def _protocol_class() -> type[asyncio.Protocol]:
+    """Return uvicorn's HTTP protocol with the transport in ``scope["state"]``, where faults can close it."""
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
     class Protocol(H11Protocol):
@@ -116,25 +116,25 @@ def _protocol() -> type[asyncio.Protocol]:
 
 
 @functools.cache
-def _server() -> type[Any]:
-    """uvicorn's server, leaving at once: its own looks for the order ten times a second and waits 0.1 s after it."""
+def _server_class() -> type[Any]:
+    """Return uvicorn's server with an immediate exit: its own polls ten times a second and then waits 0.1 s."""
     import uvicorn
 
     class Server(uvicorn.Server):
         def __init__(self, config: Any) -> None:
             super().__init__(config)
-            self._left = asyncio.Event()
+            self._exit_requested = asyncio.Event()
 
-        def leave(self) -> None:
-            """Within the loop."""
+        def request_exit(self) -> None:
+            """Run in the event loop."""
             self.should_exit = True
-            self._left.set()
+            self._exit_requested.set()
 
         async def main_loop(self) -> None:
             ticks = asyncio.ensure_future(super().main_loop())
-            left = asyncio.ensure_future(self._left.wait())
-            done, open_ = await asyncio.wait({ticks, left}, return_when=asyncio.FIRST_COMPLETED)
-            for task in open_:
+            exit_requested = asyncio.ensure_future(self._exit_requested.wait())
+            done, pending = await asyncio.wait({ticks, exit_requested}, return_when=asyncio.FIRST_COMPLETED)
+            for task in pending:
                 task.cancel()
             for task in done:
                 task.result()
@@ -148,7 +148,7 @@ def _server() -> type[Any]:
             for connection in list(state.connections):
                 connection.shutdown()
             loop = asyncio.get_running_loop()
-            deadline = loop.time() + LEAVE_S
+            deadline = loop.time() + SHUTDOWN_GRACE_S
             while (state.connections or state.tasks) and loop.time() < deadline:
                 await asyncio.sleep(0.005)
             for task in state.tasks:
@@ -158,7 +158,7 @@ def _server() -> type[Any]:
 
 
 def loopback_address(host: str) -> str:
-    """The address to bind for this host; raises LocalServerError where it is not this machine."""
+    """Return the address to bind for a host; raise LocalServerError where it is not a loopback address."""
     if host.lower() == "localhost":
         return "127.0.0.1"
     try:
@@ -167,14 +167,15 @@ def loopback_address(host: str) -> str:
     except ValueError:
         pass
     raise LocalServerError(
-        f"The local server listens on this machine only (127.0.0.1, ::1 or localhost); found host {host!r}."
+        f"host must be a loopback address (127.0.0.1, ::1 or localhost), got {host!r}. "
+        "The local server listens on this machine only."
     )
 
 
 def bind(address: str, port: int) -> socket.socket:
-    """A listening socket; raises LocalServerError naming the port that cannot be had."""
+    """Return a listening socket; raise LocalServerError that names an unavailable port."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    # asyncio turns off Nagle's delay (40 ms an answer) only for sockets that name their protocol.
+    # asyncio disables Nagle's algorithm (a delay of 40 ms per response) only for sockets with an explicit protocol.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "nt":
@@ -183,22 +184,22 @@ def bind(address: str, port: int) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((address, port))
         listener.listen(2048)
-    except (OSError, OverflowError) as problem:
+    except (OSError, OverflowError) as error:
         listener.close()
         if port == 0:
-            raise LocalServerError(f"No port of {address} can be bound: {problem}.") from None
+            raise LocalServerError(f"No port of {address} can be bound: {error}.") from None
         raise LocalServerError(
-            f"Port {port} of {address} cannot be bound ({problem}). Another program, perhaps another local server, "
-            "may use it: stop that, choose another port, or pass port 0 to be given a free one."
+            f"Port {port} of {address} cannot be bound ({error}). Another program, perhaps another local server, "
+            "may use it: stop that program, choose another port, or pass port 0 to use a free one."
         ) from None
     return listener
 
 
 class LocalServer:
-    """The whole API on this machine, answered by small local models; a context manager.
+    """The whole Skytells API on this machine, backed by small local models. A context manager.
 
-    The port is bound when :meth:`start` returns. The models load with their first use, or right after the start with
-    ``warm=True``, and are shared by every server of the process. Raises LocalServerError where it cannot start.
+    The port is bound when :meth:`start` returns. The models load on first use, or right after the start with
+    ``warm=True``, and are shared by all servers of the process. Raise LocalServerError if the server cannot start.
 
     >>> with LocalServer() as server:
     ...     server.base_url.startswith("http://127.0.0.1:")
@@ -221,10 +222,10 @@ class LocalServer:
         generator: TextGenerator | None = None,
     ) -> None:
         self._address = loopback_address(host)
-        self._wanted_port = port
+        self._requested_port = port
         self.api_key = api_key or f"sk-local-{secrets.token_urlsafe(24)}"
         if not self.api_key.isascii() or not self.api_key.isprintable() or " " in self.api_key:
-            raise InputError("The API key of a local server must be printable ASCII without spaces.")
+            raise InputError("api_key must be printable ASCII without spaces.")
         self._faults = faults or Faults()
         self._limits = limits
         self._start_timeout = start_timeout
@@ -244,12 +245,12 @@ class LocalServer:
         self.stop()
 
     def start(self) -> Self:
-        """Serve; does nothing where it already does."""
+        """Start serving; do nothing if the server already runs."""
         if self.running:
             return self
-        engines = self._local_models()
-        app = _app(engines, self.api_key, self._faults, self._limits, self._address)
-        listener = bind(self._address, self._wanted_port)
+        models = self._local_models()
+        app = _create_app(models, self.api_key, self._faults, self._limits, self._address)
+        listener = bind(self._address, self._requested_port)
         try:
             running = ServerThread(app, listener)
             running.start(self._start_timeout)
@@ -258,61 +259,61 @@ class LocalServer:
             raise
         self._running = running
         self._stats = app.state.stats
-        _live.add(self)
+        _running_servers.add(self)
         if self._warm:
-            threading.Thread(target=_load, args=(engines,), name="skytells-local-warm", daemon=True).start()
+            threading.Thread(target=_load_models, args=(models,), name="skytells-local-warm", daemon=True).start()
         return self
 
     def stop(self) -> None:
-        """End open streams, close the port; waits at most ``stop_timeout`` seconds, then lets the thread be."""
+        """End open streams and close the port; wait at most ``stop_timeout`` seconds for the thread."""
         running, self._running = self._running, None
-        _live.discard(self)
+        _running_servers.discard(self)
         if running is not None and running.alive:
             running.stop(self._stop_timeout)
 
     @property
     def running(self) -> bool:
-        """Whether it serves; false in a process that was forked from the one that started it."""
+        """Whether the server runs; false in a process that was forked from the one that started it."""
         return self._running is not None and self._running.alive
 
     @property
     def port(self) -> int:
-        """The port it is bound to; raises LocalServerError where it does not run."""
-        return self._serving().port
+        """The port the server is bound to; raises LocalServerError if it does not run."""
+        return self._require_running().port
 
     @property
     def base_url(self) -> str:
-        """What a client takes as ``base_url``."""
+        """The URL to pass to a client as ``base_url``."""
         host = f"[{self._address}]" if ":" in self._address else self._address
         return f"http://{host}:{self.port}/v1"
 
     @property
     def stats(self) -> Stats:
-        """The counters of what came in and what was answered, since the start."""
+        """The counters of requests and responses since the start."""
         return self._stats
 
     @property
     def models(self) -> tuple[str, str]:
-        """The names of the chat model and of the embedding model that answer."""
-        engines = self._local_models()
-        return engines.generator.name, engines.embedder.name
+        """The names of the chat model and of the embedding model."""
+        models = self._local_models()
+        return models.generator.name, models.embedder.name
 
-    def _serving(self) -> ServerThread:
+    def _require_running(self) -> ServerThread:
         if self._running is None or not self._running.alive:
-            raise LocalServerError("The local server is not running; call start() or use it in a with statement.")
+            raise LocalServerError("The local server is not running. Call start(), or use it in a with statement.")
         return self._running
 
     def _local_models(self) -> LocalModels:
         embedder, moderator, generator = self._given_models
         if embedder is not None and moderator is not None and generator is not None:
             return LocalModels(embedder, moderator, generator)
-        shared = _shared_engines(os.getpid())
+        shared = _shared_models(os.getpid())
         return LocalModels(embedder or shared.embedder, moderator or shared.moderator, generator or shared.generator)
 
 
 @functools.cache
-def _shared_engines(pid: int) -> LocalModels:
-    """The real models, once a process: what was loaded before a fork cannot be used after it."""
+def _shared_models(pid: int) -> LocalModels:
+    """Return the models of this process; models that were loaded before a fork cannot be used after it."""
     from skytells_nb.local.embedder import Embedder
     from skytells_nb.local.generation.generator import Generator
     from skytells_nb.local.moderation.moderator import Moderator
@@ -321,55 +322,53 @@ def _shared_engines(pid: int) -> LocalModels:
     return LocalModels(embedder, Moderator(embedder), Generator())
 
 
-def _app(engines: LocalModels, api_key: str, faults: Faults, limits: LimitOptions | None, host: str) -> Any:
+def _create_app(models: LocalModels, api_key: str, faults: Faults, limits: LimitOptions | None, host: str) -> Any:
     try:
         import uvicorn  # noqa: F401
 
         from skytells_nb.local.app import create_app
-    except ModuleNotFoundError as problem:
-        if (problem.name or "").startswith("skytells_nb"):
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("skytells_nb"):
             raise
-        raise MissingExtraError(f"The local Skytells (no module {problem.name})", "local") from None
+        raise MissingExtraError(f"The local Skytells (no module {error.name})", "local") from None
     return create_app(
         api_key=api_key,
-        embedder=engines.embedder,
-        moderator=engines.moderator,
-        generator=engines.generator,
+        embedder=models.embedder,
+        moderator=models.moderator,
+        generator=models.generator,
         faults=faults,
         limits=limits,
         host=host,
     )
 
 
-def _load(engines: LocalModels) -> None:
-    """Load the models before they are asked for; what fails here is told by the first request."""
+def _load_models(models: LocalModels) -> None:
+    """Load the models before the first request; a failure is reported by that request."""
     with contextlib.suppress(Exception):
-        engines.moderator.score(["warm"])
+        models.moderator.score(["warm"])
     with contextlib.suppress(Exception):
-        if engines.generator.available:
-            for _ in engines.generator.stream(
-                [{"role": "user", "content": "Hi"}], max_tokens=1, temperature=0, top_p=1
-            ):
+        if models.generator.available:
+            for _ in models.generator.stream([{"role": "user", "content": "Hi"}], max_tokens=1, temperature=0, top_p=1):
                 pass
 
 
-_live: set[LocalServer] = set()
-"""Every server that was started and not stopped: it serves until then, whoever still holds it."""
+_running_servers: set[LocalServer] = set()
+"""Servers that were started and not stopped. They run until then, even if the program holds no reference to them."""
 
 
 def _stop_all() -> None:
-    for server in list(_live):
+    for server in list(_running_servers):
         server.stop()
 
 
 def _after_fork() -> None:
-    """In the child: give the port back to the parent alone."""
-    for server in list(_live):
+    """Run in the child process: close its copies of the listening sockets, so that only the parent holds the ports."""
+    for server in list(_running_servers):
         running = server._running
         if running is not None:
             with contextlib.suppress(OSError):
                 running.listener.close()
-    _live.clear()
+    _running_servers.clear()
 
 
 atexit.register(_stop_all)
@@ -378,7 +377,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def banner(server: LocalServer) -> str:
-    """What ``serve`` prints: where it listens, how to use it, what answers, and what it does wrong on purpose."""
+    """Return the text that ``serve`` prints: the URL, how to use it, the models, and faults and limits in force."""
     chat, embedding = server.models
     lines = [
         f"Local Skytells on {server.base_url}",
@@ -386,17 +385,18 @@ def banner(server: LocalServer) -> str:
         f"  export SKYTELLS_BASE_URL={server.base_url}",
         f"  export SKYTELLS_API_KEY={server.api_key}",
         "",
-        f"Answers come from small models on this machine: {chat} (chat, responses) and {embedding} (embeddings),",
-        "whatever model is asked for. They show how a pipeline works, not what the service's models can do.",
+        f"Responses come from small models on this machine, whichever model a request names: {chat} (chat, responses)",
+        f"and {embedding} (embeddings). Use them to try out a pipeline; they do not show the quality of the service's",
+        "models.",
     ]
     generator = server._local_models().generator
     if not generator.available:
-        lines += ["", f"No chat yet: {generator.reason}"]
+        lines += ["", f"Chat is not available: {generator.reason}"]
     if str(server._faults):
         lines += ["", f"Faults in force: {server._faults}"]
     if server._limits is not None:
         lines += ["", f"Limits in force: {server._limits}"]
-    lines += ["", f"One request can ask for its own: header {FAULT_HEADER}. Ctrl-C stops."]
+    lines += ["", f"A request can set its own faults in the header {FAULT_HEADER}. Press Ctrl-C to stop."]
     return "\n".join(lines)
 
 
@@ -410,7 +410,7 @@ def serve(
     warm: bool = True,
     show: Callable[[str], object] = print,
 ) -> None:
-    """Serve in the foreground until Ctrl-C; the banner goes to ``show``."""
+    """Serve in the foreground until Ctrl-C; ``show`` is called with the banner."""
     server = LocalServer(
         host=host,
         port=port,
@@ -424,7 +424,7 @@ def serve(
             show(banner(server))
             sys.stdout.flush()
             while server.running:
-                # With a limit, because on Windows a wait without one does not let Ctrl-C through.
+                # With a timeout, because on Windows Ctrl-C does not interrupt a wait without one.
                 threading.Event().wait(1.0)
     except KeyboardInterrupt:
         show("Stopped.")

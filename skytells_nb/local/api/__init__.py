@@ -1,1 +1,1 @@
-"""The HTTP API of the local Skytells: middleware, endpoints, limits and counters."""
+"""The HTTP API of the local server: middleware, endpoints, rate limits and counters."""

@@ -1,4 +1,4 @@
-"""``POST /v1/chat/completions``, whole and in chunks."""
+"""``POST /v1/chat/completions``, as one response or streamed in chunks."""
 
 from __future__ import annotations
 
@@ -28,38 +28,44 @@ MAX_STOPS = 4
 
 
 async def chat_completions(call: InferenceRequest) -> Response:
-    """One answer, or several with ``n``; streamed when the body or the query says so.
+    """Respond with one choice, or ``n`` choices; streamed if the body or the query requests it.
 
-    ``logprobs`` is taken and answered with null: the local model tells none.
+    ``logprobs`` is accepted and null in the response: the local model does not provide them.
     """
     request = parse_body(ChatRequest, call.body)
     model = resolve_chat_model(request.model, call.models)
     choices = request.n or 1
     if choices > MAX_CHOICES:
-        raise invalid_parameter("n", f"n is {choices}; {MAX_CHOICES} are the most here.")
+        raise invalid_parameter("n", f"n must be at most {MAX_CHOICES}, got {choices}.")
     if request.top_logprobs and not request.logprobs:
-        raise invalid_parameter("top_logprobs", "top_logprobs needs logprobs: true.")
-    turn = await _turn(request, call)
-    prompt = await _prompt_verdict(turn, call)
-    answer = _Answer(call, model, turn, choices, prompt)
+        raise invalid_parameter("top_logprobs", "top_logprobs requires logprobs: true.")
+    generation = await _generation(request, call)
+    prompt_results = await _moderate_prompt(generation, call)
+    completion = _Completion(call, model, generation, choices, prompt_results)
     if not (request.stream or call.query.get("stream", "").lower() in ("true", "1")):
-        return json_response(await answer.whole())
+        return json_response(await completion.full())
     with_usage = (request.stream_options or {}).get("include_usage") is True
-    # Everything that can be refused is found before the first byte.
-    events = await wait_for_first(answer.chunks(with_usage))
-    return EventStreamResponse(events, done=True, failure=lambda p: _failure(p, call), faults=call.faults, cut=call.close_connection)
+    # All errors of the request are raised before the first byte is sent.
+    events = await wait_for_first(completion.chunks(with_usage))
+    return EventStreamResponse(
+        events,
+        done=True,
+        error_event=lambda error: _error_event(error, call),
+        faults=call.faults,
+        close_connection=call.close_connection,
+    )
 
 
-async def _turn(request: ChatRequest, call: InferenceRequest) -> Generation:
+async def _generation(request: ChatRequest, call: InferenceRequest) -> Generation:
     messages = from_messages(request.messages)
     tool = await choose_tool(read_tools(request.tools), request.tool_choice, messages, call.models.embedder)
-    schema, any_json = _format(request.response_format)
+    schema, any_json = _response_schema(request.response_format)
     limit = request.max_tokens or extra_parameter(call.body, "max_completion_tokens", int)
     if limit is not None and limit < 1:
-        raise invalid_parameter("max_completion_tokens", "max_completion_tokens is at least 1.")
+        raise invalid_parameter("max_completion_tokens", f"max_completion_tokens must be at least 1, got {limit}.")
     stops = [request.stop] if isinstance(request.stop, str) else list(request.stop or ())
     if len(stops) > MAX_STOPS:
-        raise invalid_parameter("stop", f"stop has {len(stops)} sequences; {MAX_STOPS} are the most.")
+        raise invalid_parameter("stop", f"stop must have at most {MAX_STOPS} sequences, got {len(stops)}.")
     return Generation(
         messages,
         max_tokens=limit,
@@ -75,22 +81,26 @@ async def _turn(request: ChatRequest, call: InferenceRequest) -> Generation:
     )
 
 
-def _format(given: Mapping[str, Any] | None) -> tuple[dict[str, Any] | None, bool]:
-    """The schema that ``response_format`` holds, and whether any JSON object will do."""
-    kind = (given or {}).get("type", "text")
+def _response_schema(response_format: Mapping[str, Any] | None) -> tuple[dict[str, Any] | None, bool]:
+    """Return the schema in ``response_format``, and whether any JSON object is allowed."""
+    kind = (response_format or {}).get("type", "text")
     if kind == "json_schema":
-        holder = (given or {}).get("json_schema")
-        schema = holder.get("schema") if isinstance(holder, dict) else None
+        json_schema = (response_format or {}).get("json_schema")
+        schema = json_schema.get("schema") if isinstance(json_schema, dict) else None
         if not isinstance(schema, dict):
-            raise invalid_parameter("response_format", "response_format.json_schema.schema must be a JSON Schema object.")
+            raise invalid_parameter(
+                "response_format", "response_format.json_schema.schema must be a JSON Schema object."
+            )
         return schema, False
     if kind not in ("text", "json_object"):
-        raise invalid_parameter("response_format", f"response_format.type {kind!r} is not known.")
+        raise invalid_parameter(
+            "response_format", f"response_format.type must be text, json_object or json_schema, got {kind!r}."
+        )
     return None, kind == "json_object"
 
 
-async def _prompt_verdict(turn: Generation, call: InferenceRequest) -> dict[str, Any]:
-    texts = prompt_texts(turn.messages)
+async def _moderate_prompt(generation: Generation, call: InferenceRequest) -> dict[str, Any]:
+    texts = prompt_texts(generation.messages)
     severities = await score(call.models.moderator, texts)
     faults = call.faults
     results = prompt_results(severities, block=faults.block_prompt, down=faults.filter_down)
@@ -100,16 +110,16 @@ async def _prompt_verdict(turn: Generation, call: InferenceRequest) -> dict[str,
     return results
 
 
-class _Answer:
-    """One request's answer, in either form."""
+class _Completion:
+    """The response to one request, full or as chunks."""
 
     def __init__(
-        self, call: InferenceRequest, model: str, turn: Generation, choices: int, prompt: dict[str, Any]
+        self, call: InferenceRequest, model: str, generation: Generation, choices: int, prompt_results: dict[str, Any]
     ) -> None:
         self._call = call
-        self._turn = turn
+        self._generation = generation
         self._choices = choices
-        self._prompt = [{"prompt_index": 0, "content_filter_results": prompt}]
+        self._prompt_filters = [{"prompt_index": 0, "content_filter_results": prompt_results}]
         self._head = {
             "id": f"chatcmpl-{secrets.token_hex(12)}",
             "created": int(time.time()),
@@ -117,75 +127,84 @@ class _Answer:
             "system_fingerprint": f"fp_{hashlib.sha256(model.encode()).hexdigest()[:10]}",
         }
 
-    def _play(self, index: int) -> AsyncGenerator[Text | Finish, None]:
+    def _generate(self, index: int) -> AsyncGenerator[Text | Finish, None]:
         call = self._call
-        return generate(self._turn.for_choice(index), call.models, call.threads, call.faults)
+        return generate(self._generation.for_choice(index), call.models, call.threads, call.faults)
 
-    async def whole(self) -> dict[str, Any]:
+    async def full(self) -> dict[str, Any]:
         choices = []
-        ends = []
+        finishes = []
         for index in range(self._choices):
             texts: list[str] = []
-            async with aclosing(self._play(index)) as items:
+            async with aclosing(self._generate(index)) as items:
                 async for item in items:
                     if isinstance(item, Text):
                         texts.append(item.text)
                     else:
-                        end = item
-            ends.append(end)
+                        finish = item
+            finishes.append(finish)
             choices.append(
                 {
                     "index": index,
-                    "finish_reason": self._finish(end),
+                    "finish_reason": self._finish_reason(finish),
                     "logprobs": None,
                     "message": self._message("".join(texts)),
-                    "content_filter_results": end.filter_results,
+                    "content_filter_results": finish.filter_results,
                 }
             )
         return {
             **{"id": self._head["id"], "object": "chat.completion"},
             **self._head,
             "choices": choices,
-            "prompt_filter_results": self._prompt,
-            "usage": _usage(ends),
+            "prompt_filter_results": self._prompt_filters,
+            "usage": _usage(finishes),
         }
 
     def _message(self, text: str) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": text, "annotations": [], "refusal": None}
-        if self._turn.tool is not None:
+        if self._generation.tool is not None:
             message["content"] = None
             message["tool_calls"] = [
-                {"id": _call_id(), "type": "function", "function": {"name": self._turn.tool.name, "arguments": text}}
+                {
+                    "id": _call_id(),
+                    "type": "function",
+                    "function": {"name": self._generation.tool.name, "arguments": text},
+                }
             ]
         return message
 
-    def _finish(self, end: Finish) -> str:
-        self._call.usage.tokens_in = end.prompt_tokens
-        self._call.usage.tokens_out += end.completion_tokens
-        return "tool_calls" if self._turn.tool is not None and end.finish_reason == "stop" else end.finish_reason
+    def _finish_reason(self, finish: Finish) -> str:
+        """Count the tokens of a finished choice and return its finish reason."""
+        self._call.usage.tokens_in = finish.prompt_tokens
+        self._call.usage.tokens_out += finish.completion_tokens
+        return (
+            "tool_calls"
+            if self._generation.tool is not None and finish.finish_reason == "stop"
+            else finish.finish_reason
+        )
 
     async def chunks(self, with_usage: bool) -> AsyncGenerator[Event, None]:
         faults = self._call.faults
-        ends: list[Finish] = []
+        finishes: list[Finish] = []
         counter = 0
         for index in range(self._choices):
-            async with aclosing(await wait_for_first(self._play(index))) as items:
+            async with aclosing(await wait_for_first(self._generate(index))) as items:
                 if index == 0 and not faults.no_prompt_chunk:
-                    yield Event(_empty([], prompt_filter_results=self._prompt))
-                async for choice in self._deltas(index, items, ends):
+                    yield Event(_filter_chunk([], prompt_filter_results=self._prompt_filters))
+                async for choice in self._deltas(index, items, finishes):
                     yield Event(self._chunk([choice], counter, with_usage))
                     counter += 1
-            if ends[-1].filtered_late:
-                for annotation in _annotations(index, ends[-1].filter_results):
+            if finishes[-1].filtered_late:
+                for annotation in _annotations(index, finishes[-1].filter_results):
                     yield Event(annotation)
-        if with_usage and not any(end.finish_reason == "content_filter" for end in ends):
-            # The upstream ends a filtered stream without its usage chunk.
-            yield Event(self._chunk([], counter, with_usage) | {"usage": _usage(ends)})
+        if with_usage and not any(finish.finish_reason == "content_filter" for finish in finishes):
+            # The upstream ends a filtered stream without the usage chunk.
+            yield Event(self._chunk([], counter, with_usage) | {"usage": _usage(finishes)})
 
     async def _deltas(
-        self, index: int, items: AsyncGenerator[Text | Finish, None], ends: list[Finish]
+        self, index: int, items: AsyncGenerator[Text | Finish, None], finishes: list[Finish]
     ) -> AsyncGenerator[dict[str, Any], None]:
-        tool = self._turn.tool
+        tool = self._generation.tool
         opening: dict[str, Any] = {"role": "assistant", "content": "", "refusal": None}
         if tool is not None:
             first = {"id": _call_id(), "type": "function", "function": {"name": tool.name, "arguments": ""}}
@@ -193,9 +212,9 @@ class _Answer:
         yield _choice(index, opening)
         async for item in items:
             if isinstance(item, Finish):
-                ends.append(item)
-                verdict = item.filter_results if item.finish_reason == "content_filter" else {}
-                yield _choice(index, {}, self._finish(item), verdict)
+                finishes.append(item)
+                results = item.filter_results if item.finish_reason == "content_filter" else {}
+                yield _choice(index, {}, self._finish_reason(item), results)
             elif not item.text:
                 continue
             elif tool is not None:
@@ -211,35 +230,35 @@ class _Answer:
 
 
 def obfuscation(counter: int, faults: Faults) -> str:
-    """The ``obfuscation`` of a chunk: text of varying length that hides the length of the delta."""
+    """Return the ``obfuscation`` of a chunk: text of varying length that hides the length of the delta."""
     digest = hashlib.sha256(counter.to_bytes(8, "big")).hexdigest()
     text = digest[1 : 1 + int(digest[0], 16)]
-    # Something of several bytes must be in each chunk for a character to be cut in two.
+    # Splitting a character requires a multi-byte character in each chunk.
     return text + "é" if faults.split_utf8 else text
 
 
 def _choice(
-    index: int, delta: dict[str, Any], finish_reason: str | None = None, verdict: Mapping[str, Any] | None = None
+    index: int, delta: dict[str, Any], finish_reason: str | None = None, results: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     return {
         "index": index,
         "delta": delta,
         "logprobs": None,
         "finish_reason": finish_reason,
-        "content_filter_results": dict(verdict or {}),
+        "content_filter_results": dict(results or {}),
     }
 
 
-def _empty(choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
-    """A chunk that only the filter speaks in: its ids are empty."""
-    return {"id": "", "object": "", "created": 0, "model": "", "choices": choices, **more}
+def _filter_chunk(choices: list[dict[str, Any]], **members: Any) -> dict[str, Any]:
+    """Return a chunk with filter results only: its id and model are empty."""
+    return {"id": "", "object": "", "created": 0, "model": "", "choices": choices, **members}
 
 
-def _annotations(index: int, verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What the async filter says after the answer ended: one category a chunk, the block among them."""
+def _annotations(index: int, results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the chunks of the asynchronous filter, sent after the text: one category per chunk."""
     offsets = {"check_offset": 0, "start_offset": 0, "end_offset": 0}
     return [
-        _empty(
+        _filter_chunk(
             [
                 {
                     "index": index,
@@ -249,7 +268,7 @@ def _annotations(index: int, verdict: Mapping[str, Any]) -> list[dict[str, Any]]
                 }
             ]
         )
-        for name, result in verdict.items()
+        for name, result in results.items()
     ]
 
 
@@ -257,9 +276,9 @@ def _call_id() -> str:
     return f"call_{secrets.token_hex(12)}"
 
 
-def _usage(ends: list[Finish]) -> dict[str, Any]:
-    prompt = ends[0].prompt_tokens
-    completion = sum(end.completion_tokens for end in ends)
+def _usage(finishes: list[Finish]) -> dict[str, Any]:
+    prompt = finishes[0].prompt_tokens
+    completion = sum(finish.completion_tokens for finish in finishes)
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
@@ -267,15 +286,16 @@ def _usage(ends: list[Finish]) -> dict[str, Any]:
         "completion_tokens_details": {
             "accepted_prediction_tokens": 0,
             "audio_tokens": 0,
-            "reasoning_tokens": sum(end.reasoning_tokens for end in ends),
+            "reasoning_tokens": sum(finish.reasoning_tokens for finish in finishes),
             "rejected_prediction_tokens": 0,
         },
         "prompt_tokens_details": {"audio_tokens": 0, "cached_tokens": 0},
     }
 
 
-def _failure(problem: Exception | None, call: InferenceRequest) -> Event:
-    """An error within the stream: asked for by a fault, or a real one."""
-    if not isinstance(problem, APIException):
-        problem = APIException("INFERENCE_ERROR", None if problem is None else "The local model failed midway.")
-    return Event({"error": problem.error_object(call.request_id)})
+def _error_event(error: Exception | None, call: InferenceRequest) -> Event:
+    """Return the event for an error in mid-stream; ``None`` is an error requested by a fault."""
+    if not isinstance(error, APIException):
+        message = None if error is None else "The local model failed while generating the response."
+        error = APIException("INFERENCE_ERROR", message)
+    return Event({"error": error.error_object(call.request_id)})

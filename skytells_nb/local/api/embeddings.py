@@ -1,4 +1,4 @@
-"""``POST /v1/embeddings``: real vectors of a small model, in either encoding."""
+"""``POST /v1/embeddings``: vectors of the local embedding model, in either encoding."""
 
 from __future__ import annotations
 
@@ -25,59 +25,60 @@ from skytells_nb.types.embeddings import (
 
 
 async def embeddings(call: InferenceRequest) -> Response:
-    """Vectors of unit length in the order of the input; the same text always has the same vector."""
+    """Respond with unit vectors in the order of the input; equal texts have equal vectors."""
     request = parse_body(EmbeddingRequest, call.body)
     embedder = call.models.embedder
     model = resolve_embedding_model(request.model, call.models)
-    # The client asks for base64 by itself; where nobody asks, the service answers with numbers.
+    # Clients request base64 explicitly; the service's default is numbers.
     encoding = (call.body.get("encoding_format") or "float") if "encoding_format" in call.body else "float"
     if encoding not in ("float", "base64"):
-        raise invalid_parameter("encoding_format", f"encoding_format must be float or base64; found {encoding!r}.")
+        raise invalid_parameter("encoding_format", f"encoding_format must be float or base64, got {encoding!r}.")
     if encoding == "base64" and call.faults.float_only:
         raise invalid_parameter("encoding_format", "encoding_format base64 is not supported by this model.")
     native = embedder.dimensions
     size = request.dimensions or native
     if size > native:
-        raise invalid_parameter("dimensions", f"dimensions is {size}; {model} has {native} at most.")
+        raise invalid_parameter("dimensions", f"dimensions must be at most {native} for {model}, got {size}.")
     texts, counts = _texts(request.input)
     tokens, vectors = await call.threads.compute(partial(_encode, embedder, texts, counts))
     if size < native:
         vectors = vectors[:, :size]
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
-    data = _spoil([embedding_item(i, v, encoding) for i, v in enumerate(vectors)], vectors, encoding, call.faults)
+    items = [embedding_item(i, v, encoding) for i, v in enumerate(vectors)]
+    data = _inject_faults(items, vectors, encoding, call.faults)
     call.usage.tokens_in = tokens
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return json_response({"object": "list", "model": model, "data": data, "usage": usage})
 
 
 def inputs_of(body: dict[str, Any]) -> list[str]:
-    """The inputs of a request body, for the counters; empty where it is not one."""
+    """Return the inputs of a request body, for the counters; an empty list for an invalid body."""
     try:
         return _texts(body.get("input"))[0]
     except APIException:
         return []
 
 
-def _texts(given: Any) -> tuple[list[str], list[int | None]]:
-    """The texts to embed and, for token ids, how many tokens each has.
+def _texts(value: Any) -> tuple[list[str], list[int | None]]:
+    """Return the texts to embed and, for inputs of token ids, their numbers of tokens.
 
-    Ids of another model's tokenizer cannot be turned back into its text: they are embedded as the numbers they are,
-    which is stable but says nothing of their meaning.
+    The ids of another model's tokenizer cannot be decoded. They are embedded as a text of numbers: equal ids have equal
+    vectors, but the vectors do not represent the meaning.
     """
-    if isinstance(given, str):
-        given = [given]
-    if not isinstance(given, list) or not given:
-        raise invalid_parameter("input", "input is empty.")
-    if isinstance(given[0], int):
-        given = [given]
-    if len(given) > MAX_INPUTS:
-        raise invalid_parameter("input", f"input has {len(given)} entries; {MAX_INPUTS} are the most in one request.")
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list) or not value:
+        raise invalid_parameter("input", "input must not be empty.")
+    if isinstance(value[0], int):
+        value = [value]
+    if len(value) > MAX_INPUTS:
+        raise invalid_parameter("input", f"input must have at most {MAX_INPUTS} entries, got {len(value)}.")
     texts: list[str] = []
     counts: list[int | None] = []
-    for place, entry in enumerate(given):
+    for index, entry in enumerate(value):
         if not entry:
-            raise invalid_parameter("input", f"input[{place}] is empty.")
+            raise invalid_parameter("input", f"input[{index}] must not be empty.")
         if isinstance(entry, str):
             texts.append(entry)
             counts.append(None)
@@ -85,36 +86,37 @@ def _texts(given: Any) -> tuple[list[str], list[int | None]]:
             texts.append("tokens " + " ".join(str(token) for token in entry))
             counts.append(len(entry))
         else:
-            raise invalid_parameter("input", f"input[{place}] is neither a text nor a list of token ids.")
+            kind = type(entry).__name__
+            raise invalid_parameter("input", f"input[{index}] must be a string or a list of token ids, got {kind}.")
     return texts, counts
 
 
 def _encode(
     embedder: TextEmbedder, texts: Sequence[str], counts: Sequence[int | None]
 ) -> tuple[int, NDArray[np.float32]]:
-    """Total tokens and the vectors; raises a 400 before any work where a text is too long."""
+    """Return the number of tokens and the vectors; raise an error before any computation if a text is too long."""
     total = 0
-    for place, (text, known) in enumerate(zip(texts, counts, strict=True)):
-        count = embedder.count_tokens(text) if known is None else known
+    for index, (text, known_count) in enumerate(zip(texts, counts, strict=True)):
+        count = embedder.count_tokens(text) if known_count is None else known_count
         if count > MAX_INPUT_TOKENS:
             raise APIException(
                 "context_length_exceeded",
-                f"input[{place}] has {count} tokens; {MAX_INPUT_TOKENS} are the most in one text.",
+                f"input[{index}] must have at most {MAX_INPUT_TOKENS} tokens, got {count}.",
                 param="input",
             )
         total += count
     if total > MAX_REQUEST_TOKENS:
-        raise invalid_parameter("input", f"input has {total} tokens; {MAX_REQUEST_TOKENS} are the most in one request.")
+        raise invalid_parameter("input", f"input must have at most {MAX_REQUEST_TOKENS} tokens in total, got {total}.")
     return total, embedder.encode(texts)
 
 
-def _spoil(
+def _inject_faults(
     data: list[dict[str, Any]], vectors: NDArray[np.float32], encoding: str, faults: Faults
 ) -> list[dict[str, Any]]:
     if faults.nan:
-        broken = vectors[0].copy()
-        broken[0] = np.nan
-        data[0] = embedding_item(0, broken, encoding)
+        with_nan = vectors[0].copy()
+        with_nan[0] = np.nan
+        data[0] = embedding_item(0, with_nan, encoding)
     if faults.wrong_dimension:
         last = len(data) - 1
         data[last] = embedding_item(last, vectors[last][: max(1, vectors.shape[1] // 2)], encoding)
@@ -123,6 +125,6 @@ def _spoil(
     if faults.bad_index:
         data[-1]["index"] = len(data) + 7
     if faults.wrong_count:
-        # One too few, or one too many where there was only one.
+        # One item too few, or one too many where there is only one.
         data = data[:-1] if len(data) > 1 else [data[0], {**data[0], "index": 1}]
     return data

@@ -1,4 +1,4 @@
-"""What every request passes first: loopback names only, an id, the key, a bounded body, and a watch on the client."""
+"""Middleware of all requests: request id, host check, API key, size of the body, and client disconnects."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from skytells_nb.local.errors import APIException
 
 MAX_BODY_BYTES = 64 * 2**20
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
-"""Names of this machine, as a Host header has them. The address that is listened on is one too."""
+"""Accepted names in the Host header, besides the address that the server listens on."""
 
 _log = logging.getLogger(__name__)
 
 
 class RequestMiddleware:
-    """ASGI middleware; turns a Problem raised anywhere behind it into the service's error envelope."""
+    """ASGI middleware. Converts an APIException raised by the app into the service's error envelope."""
 
     def __init__(self, app: ASGIApp, *, api_key: str, host: str = "127.0.0.1") -> None:
         self._app = app
         self._key = api_key.encode()
-        named = f"[{host}]" if ":" in host else host
-        self._check_host = TrustedHostMiddleware(_admitted, [*LOOPBACK_HOSTS, named], www_redirect=False)
+        name = f"[{host}]" if ":" in host else host
+        self._check_host = TrustedHostMiddleware(_host_accepted, [*LOOPBACK_HOSTS, name], www_redirect=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -37,52 +37,52 @@ class RequestMiddleware:
             return
         request_id = f"req_{secrets.token_hex(12)}"
         scope.setdefault("state", {})["request_id"] = request_id
-        progress = _Progress(send, request_id)
+        response = _ResponseState(send, request_id)
         try:
-            # A page of another site whose name was pointed at this machine (DNS rebinding) sends that name here.
-            await self._check_host(scope, receive, _refuse)
-            self._admit(scope)
+            # With DNS rebinding, the page of another site can send requests here, with that site's name as the host.
+            await self._check_host(scope, receive, _reject_host)
+            self._authorize(scope)
             scope["state"]["body"] = await _read_body(scope, receive)
-            await _while_connected(self._app, scope, receive, progress)
-        except _Gone:
+            await _cancel_on_disconnect(self._app, scope, receive, response)
+        except _ClientDisconnected:
             return
-        except APIException as problem:
-            if progress.started:
+        except APIException as error:
+            if response.started:
                 raise
-            unified = scope["path"].startswith("/v1/model") and problem.error_id != "MODEL_NOT_FOUND"
-            await problem.to_response(request_id, unified=unified)(scope, receive, progress)
+            unified = scope["path"].startswith("/v1/model") and error.error_id != "MODEL_NOT_FOUND"
+            await error.to_response(request_id, unified=unified)(scope, receive, response)
         except Exception:
-            if progress.started:
+            if response.started:
                 raise
             _log.exception("%s %s failed (request %s)", scope["method"], scope["path"], request_id)
-            await APIException("INTERNAL_ERROR").to_response(request_id)(scope, receive, progress)
+            await APIException("INTERNAL_ERROR").to_response(request_id)(scope, receive, response)
 
-    def _admit(self, scope: Scope) -> None:
+    def _authorize(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
         if scope["path"] != "/":
-            given = headers.get("x-api-key")
-            if given is None:
+            api_key = headers.get("x-api-key")
+            if api_key is None:
                 scheme, _, token = headers.get("authorization", "").partition(" ")
-                given = token.strip() if scheme.lower() == "bearer" else ""
-            if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), self._key):
+                api_key = token.strip() if scheme.lower() == "bearer" else ""
+            if not hmac.compare_digest(api_key.encode("utf-8", "surrogateescape"), self._key):
                 raise APIException("UNAUTHORIZED")
 
 
-async def _admitted(scope: Scope, receive: Receive, send: Send) -> None:
-    """What the host check calls for a host that is this machine's."""
+async def _host_accepted(scope: Scope, receive: Receive, send: Send) -> None:
+    """Called by the host check for an accepted host; does nothing."""
 
 
-async def _refuse(message: Message) -> None:
-    """In place of the host check's own answer, which is no envelope of the service's."""
-    raise APIException("FORBIDDEN", "This local server answers to 127.0.0.1 and localhost only.")
+async def _reject_host(message: Message) -> None:
+    """Replace the response of the host check by an error with the service's envelope."""
+    raise APIException("FORBIDDEN", "This local server accepts requests to 127.0.0.1, ::1 and localhost only.")
 
 
-class _Gone(Exception):
-    """The client left."""
+class _ClientDisconnected(Exception):
+    """The client closed the connection."""
 
 
-class _Progress:
-    """``send`` that puts the request id on the answer and knows how far it got."""
+class _ResponseState:
+    """A ``send`` that adds the request id to the headers and records how much of the response was sent."""
 
     def __init__(self, send: Send, request_id: str) -> None:
         self._send = send
@@ -102,50 +102,50 @@ class _Progress:
 async def _read_body(scope: Scope, receive: Receive) -> bytes:
     declared = Headers(scope=scope).get("content-length", "0")
     too_large = APIException(
-        "INVALID_REQUEST", f"The body is larger than {MAX_BODY_BYTES // 2**20} MB.", status=413, code="body_too_large"
+        "INVALID_REQUEST", f"The body must be at most {MAX_BODY_BYTES // 2**20} MB.", status=413, code="body_too_large"
     )
     if declared.isdigit() and int(declared) > MAX_BODY_BYTES:
         raise too_large
-    pieces: list[bytes] = []
+    chunks: list[bytes] = []
     size = 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise _Gone
-        piece = message.get("body", b"")
-        size += len(piece)
+            raise _ClientDisconnected
+        chunk = message.get("body", b"")
+        size += len(chunk)
         if size > MAX_BODY_BYTES:
             raise too_large
-        pieces.append(piece)
+        chunks.append(chunk)
         if not message.get("more_body", False):
-            return b"".join(pieces)
+            return b"".join(chunks)
 
 
-async def _while_connected(app: ASGIApp, scope: Scope, receive: Receive, progress: _Progress) -> None:
-    """Run the app, and stop it as soon as the client is gone: nobody decodes for nobody."""
-    gone = asyncio.Event()
+async def _cancel_on_disconnect(app: ASGIApp, scope: Scope, receive: Receive, response: _ResponseState) -> None:
+    """Run the app, and cancel it once the client disconnects, so that generation stops."""
+    disconnected = asyncio.Event()
 
     async def watch() -> None:
         while (await receive())["type"] != "http.disconnect":
             pass
-        gone.set()
+        disconnected.set()
 
-    async def receive_nothing() -> Message:
-        await gone.wait()
+    async def receive_disconnect() -> Message:
+        await disconnected.wait()
         return {"type": "http.disconnect"}
 
-    work = asyncio.ensure_future(_call(app, scope, receive_nothing, progress))
+    request = asyncio.ensure_future(_call(app, scope, receive_disconnect, response))
     watcher = asyncio.ensure_future(watch())
     try:
-        await asyncio.wait({work, watcher}, return_when=asyncio.FIRST_COMPLETED)
-        if not work.done() and not progress.complete:
-            raise _Gone
-        await work
+        await asyncio.wait({request, watcher}, return_when=asyncio.FIRST_COMPLETED)
+        if not request.done() and not response.complete:
+            raise _ClientDisconnected
+        await request
     finally:
-        for task in (work, watcher):
+        for task in (request, watcher):
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError, Exception):
-            await work
+            await request
 
 
 async def _call(app: ASGIApp, scope: Scope, receive: Receive, send: Callable[[Message], Awaitable[None]]) -> None:

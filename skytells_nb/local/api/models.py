@@ -1,4 +1,4 @@
-"""The catalogue: the local models by their own names, and the service's names that they answer for."""
+"""The model catalog: the local models by their own names, and the service's model names as aliases of them."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _CHAT = ["text-to-text", "chat", "summarization", "instruction-following"]
 _EMBEDDINGS = ["embeddings"]
 
 
-def model_catalog(engines: LocalModels) -> list[dict[str, Any]]:
-    """Every model that can be called here, the local ones first."""
-    chat, embedding = engines.generator.name, engines.embedder.name
+def model_catalog(models: LocalModels) -> list[dict[str, Any]]:
+    """Return every model that can be called, the local models first."""
+    chat, embedding = models.generator.name, models.embedder.name
     entries = [
         _entry(chat, chat, "Local", _CHAT, chat, Price(0, 0)),
         _entry(embedding, embedding, "Local", _EMBEDDINGS, embedding, Price(0, 0)),
@@ -39,44 +39,47 @@ def model_catalog(engines: LocalModels) -> list[dict[str, Any]]:
     return entries
 
 
-def find_model(slug: str, engines: LocalModels) -> dict[str, Any]:
-    """One model of the catalogue; raises the service's own 404."""
-    for entry in model_catalog(engines):
+def find_model(slug: str, models: LocalModels) -> dict[str, Any]:
+    """Return one model of the catalog; raise the service's error for an unknown model."""
+    for entry in model_catalog(models):
         if entry["namespace"] == slug:
             return entry
     raise model_not_found(slug)
 
 
-def resolve_chat_model(name: str, engines: LocalModels) -> str:
-    """The local model that answers for this name."""
-    if name == engines.embedder.name or name in _EMBEDDING_ALIASES:
-        raise APIException(
-            "INVALID_PARAMETER", f"{name} is an embedding model; send it to /v1/embeddings.", param="model"
-        )
-    if name != engines.generator.name and name not in _CHAT_ALIASES:
-        raise model_not_found(name)
-    return engines.generator.name
-
-
-def resolve_embedding_model(name: str, engines: LocalModels) -> str:
-    """The local model that embeds for this name."""
-    if name == engines.generator.name or name in _CHAT_ALIASES:
+def resolve_chat_model(name: str, models: LocalModels) -> str:
+    """Return the local model that serves a chat model's name."""
+    if name == models.embedder.name or name in _EMBEDDING_ALIASES:
         raise APIException(
             "INVALID_PARAMETER",
-            f"{name} is a chat model; for embeddings use {engines.embedder.name} or skytells-embed-3-small.",
+            f"model must be a chat model, got the embedding model {name}. Use it with /v1/embeddings.",
             param="model",
         )
-    if name != engines.embedder.name and name not in _EMBEDDING_ALIASES:
+    if name != models.generator.name and name not in _CHAT_ALIASES:
         raise model_not_found(name)
-    return engines.embedder.name
+    return models.generator.name
+
+
+def resolve_embedding_model(name: str, models: LocalModels) -> str:
+    """Return the local model that serves an embedding model's name."""
+    if name == models.generator.name or name in _CHAT_ALIASES:
+        raise APIException(
+            "INVALID_PARAMETER",
+            f"model must be an embedding model, got the chat model {name}. "
+            f"Use {models.embedder.name} or skytells-embed-3-small.",
+            param="model",
+        )
+    if name != models.embedder.name and name not in _EMBEDDING_ALIASES:
+        raise model_not_found(name)
+    return models.embedder.name
 
 
 def _entry(
-    namespace: str, name: str, vendor: str, capabilities: list[str], answered_by: str, price: Price | None
+    namespace: str, name: str, vendor: str, capabilities: list[str], served_by: str, price: Price | None
 ) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "name": name,
-        "description": f"Answered on this machine by the small model {answered_by}.",
+        "description": f"Served on this machine by the small model {served_by}.",
         "namespace": namespace,
         "type": "text",
         "privacy": "public",
@@ -100,7 +103,7 @@ def _entry(
             "openai_compatible": True,
             "cold_boot": False,
             "answered_locally": True,
-            "answered_by": answered_by,
+            "answered_by": served_by,
         },
         "status": "operational",
     }

@@ -1,4 +1,4 @@
-"""The way of every inference request: faults, the account's limits, counters, then the endpoint itself."""
+"""The steps of every inference request: counters, rate limits, faults, then the endpoint's handler."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from skytells_nb.local.faults import FAULT_HEADER, Faults
 from skytells_nb.local.generation.streaming import GenerationThreads
 from skytells_nb.local.protocols import LocalModels
 
-_ATTEMPTS_KEPT = 100_000
-_ELSEWHERE = "https://elsewhere.invalid/v1/"
+_MAX_TRACKED_BODIES = 100_000
+_OTHER_ORIGIN = "https://elsewhere.invalid/v1/"
 _PROXY_PAGE = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
 
 Handler = Callable[[InferenceRequest], Awaitable[Response]]
@@ -33,7 +33,7 @@ Handler = Callable[[InferenceRequest], Awaitable[Response]]
 
 @dataclass(slots=True)
 class Service:
-    """What the endpoints share."""
+    """State that the endpoints share."""
 
     models: LocalModels
     faults: Faults
@@ -43,17 +43,17 @@ class Service:
     attempts: OrderedDict[bytes, int] = field(default_factory=OrderedDict)
 
     def count_attempt(self, body: bytes) -> int:
-        """How many times this very body came before."""
+        """Count a request and return the number of earlier requests with the same body."""
         key = hashlib.blake2b(body, digest_size=12).digest()
         count = self.attempts.pop(key, 0)
         self.attempts[key] = count + 1
-        if len(self.attempts) > _ATTEMPTS_KEPT:
+        if len(self.attempts) > _MAX_TRACKED_BODIES:
             self.attempts.popitem(last=False)
         return count
 
 
 class InferenceEndpoint:
-    """One inference endpoint as an ASGI app; ``inputs`` tells the inputs in a body, for the counters."""
+    """An inference endpoint as an ASGI app; ``inputs`` returns the inputs of a body, for the counters."""
 
     def __init__(
         self, name: str, handler: Handler, inputs: Callable[[dict[str, Any]], list[str]], service: Service
@@ -71,10 +71,10 @@ class InferenceEndpoint:
         inputs = self._inputs(body)
         attempt = service.count_attempt(self._name.encode() + raw)
         try:
-            merged = service.faults.with_header(Headers(scope=scope).get(FAULT_HEADER))
-        except InputError as problem:
-            raise APIException("INVALID_REQUEST", f"{FAULT_HEADER}: {problem}") from None
-        faults = merged.for_attempt(raw, attempt)
+            requested = service.faults.with_header(Headers(scope=scope).get(FAULT_HEADER))
+        except InputError as error:
+            raise APIException("INVALID_REQUEST", f"{FAULT_HEADER}: {error}") from None
+        faults = requested.for_attempt(raw, attempt)
         record = RequestRecord(
             state["request_id"],
             self._name,
@@ -84,49 +84,49 @@ class InferenceEndpoint:
             attempt,
             str(faults),
         )
-        wire = _Wire(scope, send, record, faults)
+        sender = _Sender(scope, send, record, faults)
         hashes = service.stats.record_request(record, inputs)
-        begun = time.monotonic()
+        started_at = time.monotonic()
         try:
-            used = TokenUsage()
+            usage = TokenUsage()
             if service.account is None:
-                await self._answer(body, faults, wire, scope, receive, used)
+                await self._respond(body, faults, sender, scope, receive, usage)
                 return
-            admission = service.account.acquire(record.model, begun)
-            wire.headers = admission.headers
+            admission = service.account.acquire(record.model, started_at)
+            sender.headers = admission.headers
             if not admission.allowed:
                 raise admission.error(service.account.limits)
             try:
-                await self._answer(body, faults, wire, scope, receive, used)
+                await self._respond(body, faults, sender, scope, receive, usage)
             finally:
-                service.account.release(record.model, used.tokens_in, used.tokens_out)
-        except APIException as problem:
-            record.status = problem.status
-            problem.headers.update(wire.headers)
+                service.account.release(record.model, usage.tokens_in, usage.tokens_out)
+        except APIException as error:
+            record.status = error.status
+            error.headers.update(sender.headers)
             raise
         finally:
-            record.seconds = time.monotonic() - begun
+            record.seconds = time.monotonic() - started_at
             service.stats.record_response(record, hashes)
 
-    async def _answer(
-        self, body: dict[str, Any], faults: Faults, wire: _Wire, scope: Scope, receive: Receive, used: TokenUsage
+    async def _respond(
+        self, body: dict[str, Any], faults: Faults, sender: _Sender, scope: Scope, receive: Receive, usage: TokenUsage
     ) -> None:
-        delay = faults.latency + faults.latency_per_row * max(1, wire.record.inputs)
+        delay = faults.latency + faults.latency_per_row * max(1, sender.record.inputs)
         if delay:
             await asyncio.sleep(delay)
         if faults.cut == "before":
-            await wire.cut()
+            await sender.close_connection()
         if faults.cut == "headers":
-            await wire.cut(b"HTTP/1.1 200 OK\r\ncontent-type: applica")
-        problem = faults.status_error()
-        if problem is not None:
-            raise problem
+            await sender.close_connection(b"HTTP/1.1 200 OK\r\ncontent-type: applica")
+        error = faults.status_error()
+        if error is not None:
+            raise error
         if faults.redirect is not None:
-            target = faults.redirect if "://" in faults.redirect else _ELSEWHERE + self._name
-            await Response(status_code=302, headers={"location": target})(scope, receive, wire)
+            target = faults.redirect if "://" in faults.redirect else _OTHER_ORIGIN + self._name
+            await Response(status_code=302, headers={"location": target})(scope, receive, sender)
             return
         if faults.html_error:
-            await Response(_PROXY_PAGE, 502, media_type="text/html")(scope, receive, wire)
+            await Response(_PROXY_PAGE, 502, media_type="text/html")(scope, receive, sender)
             return
         call = InferenceRequest(
             body,
@@ -135,15 +135,15 @@ class InferenceEndpoint:
             faults,
             self._service.models,
             self._service.threads,
-            wire.cut,
-            used,
+            sender.close_connection,
+            usage,
         )
         response = await self._handler(call)
-        await response(scope, receive, wire)
+        await response(scope, receive, sender)
 
 
-class _Wire:
-    """``send`` with the limit headers on it, that can break off where a fault says so."""
+class _Sender:
+    """A ``send`` that adds the rate-limit headers, records the status, and injects faults into the body."""
 
     def __init__(self, scope: Scope, send: Send, record: RequestRecord, faults: Faults) -> None:
         self._scope = scope
@@ -161,29 +161,29 @@ class _Wire:
         body: bytes = message.get("body", b"")
         if self._faults.cut == "body" and body:
             await self._send({**message, "body": body[: len(body) // 2], "more_body": True})
-            await self.cut()
+            await self.close_connection()
         await self._send(message)
         if not message.get("more_body", False):
             self.record.complete = True
 
-    async def cut(self, last: bytes = b"") -> None:
-        """Close the connection after these bytes; does not come back."""
+    async def close_connection(self, last: bytes = b"") -> None:
+        """Close the connection after sending ``last``; never return."""
         transport: asyncio.Transport | None = self._scope["state"].get("transport")
         if transport is None:
-            raise RuntimeError("Connections can be cut only under LocalServer.")
+            raise RuntimeError("Connections can be closed only when the app runs in a LocalServer.")
         if last:
             transport.write(last)
         transport.close()
-        # The gate sees the connection go and cancels this.
+        # The middleware notices the disconnect and cancels this task.
         await asyncio.Event().wait()
 
 
 def _parse(raw: bytes) -> dict[str, Any]:
     try:
         body = pydantic_core.from_json(raw, allow_inf_nan=False)
-    except ValueError as problem:
+    except ValueError as error:
         raise APIException(
-            "INVALID_REQUEST", f"The body is not JSON: {problem}.", details={"category": "request"}
+            "INVALID_REQUEST", f"The body must be JSON: {error}.", details={"category": "request"}
         ) from None
     if not isinstance(body, dict):
         raise APIException("INVALID_REQUEST", "The body must be a JSON object.", details={"category": "request"})

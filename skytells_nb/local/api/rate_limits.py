@@ -1,4 +1,4 @@
-"""The account's limits, for each model: requests and tokens a window, requests at once, with the headers for them."""
+"""Rate limits of the account, per model: requests and tokens per window, concurrent requests, and their headers."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any, Literal
 
 from skytells_nb.errors import InputError
 from skytells_nb.local.errors import APIException
-from skytells_nb.local.faults import validate_flags, parse_flags
+from skytells_nb.local.faults import parse_flags, validate_flags
 
 _PREFIX = "x-skytells-ratelimit-"
 
 
 @dataclass(frozen=True, slots=True)
 class LimitOptions:
-    """What one account may send to one model; ``None`` is no limit.
+    """Limits of one account for one model; ``None`` means unlimited.
 
-    ``kind="fixed"`` counts within windows that follow each other; ``"bucket"`` refills evenly and lets through a burst
-    of ``burst`` requests (default: a whole window's). Tier 1 of the service is ``Limits(25, 60)``; scaled down for
-    tests, ``Limits(25, 2)``.
+    ``kind="fixed"`` counts in consecutive windows; ``"bucket"`` refills evenly and admits bursts of ``burst`` requests
+    (default: the requests of a whole window). Tier 1 of the service is ``LimitOptions(25, 60)``; scaled down for tests,
+    ``LimitOptions(25, 2)``.
     """
 
     requests: int | None = None
@@ -29,50 +29,51 @@ class LimitOptions:
     """Seconds."""
     tokens_in: int | None = None
     tokens_out: int | None = None
-    """Tokens a window, counted when a request ends: a request is refused once they are used up."""
+    """Tokens per window, counted when a request ends; further requests are rejected once they are used up."""
     concurrency: int | None = None
     kind: Literal["fixed", "bucket"] = "fixed"
     burst: int | None = None
     retry_after_ms: bool = False
-    """Send ``retry-after-ms`` beside the whole seconds of Retry-After."""
+    """Send ``retry-after-ms`` in addition to Retry-After in whole seconds."""
     headers: bool = True
-    """Send the counters; without them a client has only the 429s to learn from."""
+    """Send the rate-limit headers; without them a client learns the limits from 429 responses only."""
     error_id: str = "RATE_LIMITED"
 
     def __post_init__(self) -> None:
         if self.window <= 0 or any(n is not None and n < 1 for n in self._counts()):
-            raise InputError("Limits are at least 1, and a window is longer than 0 seconds.")
+            raise InputError(f"Limits must be at least 1 and window must be positive, got {self!r}.")
 
     def _counts(self) -> tuple[int | None, ...]:
         return self.requests, self.concurrency, self.burst, self.tokens_in, self.tokens_out
 
     @classmethod
-    def parse(cls, given: str | Mapping[str, Any]) -> LimitOptions:
-        """From ``"requests=25, window=2"`` or a mapping."""
-        return cls(**validate_flags(cls, parse_flags(given) if isinstance(given, str) else given))
+    def parse(cls, flags: str | Mapping[str, Any]) -> LimitOptions:
+        """Create from ``"requests=25, window=2"`` or a mapping."""
+        return cls(**validate_flags(cls, parse_flags(flags) if isinstance(flags, str) else flags))
 
 
 @dataclass(slots=True)
 class _Meter:
-    """One model's state: what is left, since when, and what is under way."""
+    """The counters of one model: what remains of the window, its start, and the requests in flight."""
 
     remaining: float
     window_start: float
     tokens_in: float = math.inf
     tokens_out: float = math.inf
-    """Tokens left; below 0 where the last request took more than there were."""
+    """Remaining tokens; negative if the last request used more than remained."""
     in_flight: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Whether a request may pass, the headers of its answer, and how long to wait where it may not (seconds)."""
+    """Whether a request is admitted, the headers of its response, and the seconds to wait if it is rejected."""
 
     allowed: bool
     headers: dict[str, str] = field(default_factory=dict)
     wait: float = 0.0
 
     def error(self, limits: LimitOptions) -> APIException:
+        """Return the 429 error for a rejected request."""
         headers = {"retry-after": str(max(1, math.ceil(self.wait)))}
         if limits.retry_after_ms:
             headers["retry-after-ms"] = str(max(1, math.ceil(self.wait * 1000)))
@@ -80,7 +81,7 @@ class Admission:
 
 
 class Account:
-    """The meters of one account, shared by every connection and key; times come in as an argument (seconds)."""
+    """The counters of one account, shared by all connections and keys. Callers pass the time, in seconds."""
 
     def __init__(self, limits: LimitOptions) -> None:
         self.limits = limits
@@ -88,7 +89,7 @@ class Account:
         self._lock = threading.Lock()
 
     def acquire(self, model: str, now: float) -> Admission:
-        """Ask for one request; every admission that is allowed must be given back with :meth:`leave`."""
+        """Request admission; every admission that is allowed must be returned with :meth:`release`."""
         with self._lock:
             meter = self._meters.get(model)
             if meter is None:
@@ -96,7 +97,7 @@ class Account:
             self._refill(meter, now)
             limits = self.limits
             if limits.concurrency is not None and meter.in_flight >= limits.concurrency:
-                # Nothing says when a slot frees itself: the shortest wait that Retry-After can name.
+                # It is unknown when a slot becomes free: use the shortest wait that Retry-After can express.
                 return Admission(False, self._headers(meter), min(1.0, limits.window))
             if meter.remaining < 1 or meter.tokens_in <= 0 or meter.tokens_out <= 0:
                 return Admission(False, self._headers(meter), self._wait(meter, now))
@@ -105,7 +106,7 @@ class Account:
             return Admission(True, self._headers(meter))
 
     def release(self, model: str, tokens_in: int = 0, tokens_out: int = 0) -> None:
-        """A request that was let in has ended, having taken so many tokens."""
+        """Record the end of an admitted request and the tokens it used."""
         with self._lock:
             meter = self._meters[model]
             meter.in_flight -= 1
@@ -130,8 +131,8 @@ class Account:
             if limits.requests is not None:
                 meter.remaining = min(self._capacity, meter.remaining + share * limits.requests)
             meter.tokens_in, meter.tokens_out = (
-                min(most, left + share * most) if most < math.inf else left
-                for most, left in zip(self._tokens, (meter.tokens_in, meter.tokens_out), strict=True)
+                min(limit, remaining + share * limit) if limit < math.inf else remaining
+                for limit, remaining in zip(self._tokens, (meter.tokens_in, meter.tokens_out), strict=True)
             )
             meter.window_start = now
         elif now - meter.window_start >= limits.window:
@@ -143,24 +144,24 @@ class Account:
         limits = self.limits
         if limits.kind != "bucket":
             return meter.window_start + limits.window - now
-        lacking = [0.0] if limits.requests is None else [(1 - meter.remaining) / limits.requests]
-        for most, left in zip(self._tokens, (meter.tokens_in, meter.tokens_out), strict=True):
-            if left <= 0:
-                lacking.append((1 - left) / most)
-        return max(lacking) * limits.window
+        missing = [0.0] if limits.requests is None else [(1 - meter.remaining) / limits.requests]
+        for limit, remaining in zip(self._tokens, (meter.tokens_in, meter.tokens_out), strict=True):
+            if remaining <= 0:
+                missing.append((1 - remaining) / limit)
+        return max(missing) * limits.window
 
     def _headers(self, meter: _Meter) -> dict[str, str]:
         limits = self.limits
         if not limits.headers:
             return {}
-        windowed = any(n is not None for n in (limits.requests, limits.tokens_in, limits.tokens_out))
-        named = {"window": f"{limits.window:g}" if windowed else "-"}
-        for name, most, left in (
+        has_window = any(n is not None for n in (limits.requests, limits.tokens_in, limits.tokens_out))
+        headers = {"window": f"{limits.window:g}" if has_window else "-"}
+        for name, limit, remaining in (
             ("requests", limits.requests, meter.remaining),
             ("tokens-in", limits.tokens_in, meter.tokens_in),
             ("tokens-out", limits.tokens_out, meter.tokens_out),
         ):
-            # What is not configured the service writes as "-".
-            named[f"limit-{name}"] = "-" if most is None else str(most)
-            named[f"remaining-{name}"] = "-" if most is None else str(max(0, math.floor(left)))
-        return {_PREFIX + name: value for name, value in named.items()}
+            # The service writes "-" for a limit that is not configured.
+            headers[f"limit-{name}"] = "-" if limit is None else str(limit)
+            headers[f"remaining-{name}"] = "-" if limit is None else str(max(0, math.floor(remaining)))
+        return {_PREFIX + name: value for name, value in headers.items()}

@@ -1,4 +1,4 @@
-"""One inference request on its way: its body, what answers it, and what is to go wrong."""
+"""An inference request with the models, faults and counters that its handler needs, and validation of bodies."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from skytells_nb.local.generation.streaming import GenerationThreads
 from skytells_nb.local.protocols import LocalModels
 from skytells_nb.types.base import RequestModel
 
-R = TypeVar("R", bound=RequestModel)
+RequestT = TypeVar("RequestT", bound=RequestModel)
 
 
 @dataclass(slots=True)
 class TokenUsage:
-    """Tokens that a request took, in and out; they grow while it is answered."""
+    """Input and output tokens of a request; they grow during the response."""
 
     tokens_in: int = 0
     tokens_out: int = 0
@@ -38,38 +38,40 @@ class InferenceRequest:
     usage: TokenUsage = field(default_factory=TokenUsage)
 
 
-def parse_body(kind: type[R], body: dict[str, Any]) -> R:
-    """The body as this kind of request; raises a 400 that names the first parameter that does not fit."""
+def parse_body(kind: type[RequestT], body: dict[str, Any]) -> RequestT:
+    """Validate a body as this kind of request; raise an error that names the first invalid parameter."""
     try:
         return kind.model_validate(body)
-    except ValidationError as problem:
-        found = problem.errors(include_url=False, include_context=False)[0]
-        place = found["loc"]
-        param = str(place[0]) if place else "body"
-        if len(place) > 1 and isinstance(place[1], int):
-            param += f"[{place[1]}]"
-        if found["type"] == "missing":
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        location = first["loc"]
+        param = str(location[0]) if location else "body"
+        if len(location) > 1 and isinstance(location[1], int):
+            param += f"[{location[1]}]"
+        if first["type"] == "missing":
             raise invalid_parameter(param, f"{param} is required.") from None
-        raise invalid_parameter(param, f"{param}: {found['msg']}.") from None
+        raise invalid_parameter(param, f"{param}: {first['msg']}.") from None
 
 
 def extra_parameter(body: Mapping[str, Any], name: str, kind: type | tuple[type, ...], default: Any = None) -> Any:
-    """A parameter that the request type does not name; null counts as absent."""
+    """Return a parameter that the request type does not declare; null counts as missing."""
     value = body.get(name)
     if value is None:
         return default
     if not isinstance(value, kind) or isinstance(value, bool):
-        wanted = kind.__name__ if isinstance(kind, type) else "a number"
-        raise invalid_parameter(name, f"{name} must be {wanted}; found {value!r}.")
+        expected = kind.__name__ if isinstance(kind, type) else "a number"
+        raise invalid_parameter(name, f"{name} must be {expected}, got {value!r}.")
     return value
 
 
-def content_policy_error(results: dict[str, Any], filters: list[dict[str, Any]], faults: Faults, param: str) -> APIException:
-    """The error for a prompt that the filter blocked, as Skytells documents it or as its upstream answers."""
+def content_policy_error(
+    results: dict[str, Any], filters: list[dict[str, Any]], faults: Faults, param: str
+) -> APIException:
+    """Return the error for a blocked prompt, as Skytells documents it or as its upstream responds."""
     if faults.block_status == 400:
-        more: dict[str, Any] = {"content_filters": filters}
+        extra: dict[str, Any] = {"content_filters": filters}
         if param == "messages":
-            more = {"innererror": {"code": "ResponsibleAIPolicyViolation", "content_filter_result": results}}
+            extra = {"innererror": {"code": "ResponsibleAIPolicyViolation", "content_filter_result": results}}
         return APIException(
             "CONTENT_POLICY_VIOLATION",
             "The response was filtered due to the prompt triggering the content management policy. "
@@ -77,7 +79,7 @@ def content_policy_error(results: dict[str, Any], filters: list[dict[str, Any]],
             status=400,
             code="content_filter",
             param="prompt",
-            extra=more,
+            extra=extra,
         )
     return APIException(
         "CONTENT_POLICY_VIOLATION", param=param, details={"category": "safety"}, extra={"content_filters": filters}

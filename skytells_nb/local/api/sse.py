@@ -1,4 +1,4 @@
-"""Events as the bytes of a stream, and everything that a stream can do wrong."""
+"""Server-sent events as a response, with the faults of streams."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from skytells_nb.local.faults import Faults
 
 _DONE = b"[DONE]"
 _PAUSE_S = 0.02
-"""Between the two writes of one character: long enough for the first to leave on its own."""
+"""Pause between the two writes of a split character: long enough for the first to be sent separately."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event: its JSON, and its name where the stream names its events."""
+    """One event: its JSON data, and its name in a stream of named events."""
 
     data: dict[str, Any]
     name: str | None = None
 
 
 class EventStreamResponse(Response):
-    """``text/event-stream`` of these events; ``done`` ends it with ``[DONE]``, ``failure`` words an error midway.
+    """A ``text/event-stream`` response. With ``done`` the stream ends with ``[DONE]``.
 
-    ``cut`` closes the connection. ``is_terminator`` tells which event is the terminator of a stream without ``[DONE]``.
+    ``error_event`` makes the event for an error in mid-stream, ``None`` being a fault. ``close_connection`` closes the
+    connection. ``is_terminator`` identifies the last event of a stream without ``[DONE]``.
     """
 
     media_type = "text/event-stream"
@@ -40,9 +41,9 @@ class EventStreamResponse(Response):
         events: AsyncGenerator[Event, None],
         *,
         done: bool,
-        failure: Callable[[Exception | None], Event],
+        error_event: Callable[[Exception | None], Event],
         faults: Faults,
-        cut: Callable[[], Awaitable[None]],
+        close_connection: Callable[[], Awaitable[None]],
         is_terminator: Callable[[Event], bool] = lambda event: False,
     ) -> None:
         self.status_code = 200
@@ -52,9 +53,9 @@ class EventStreamResponse(Response):
         del self.headers["content-length"]
         self._events = events
         self._done = done
-        self._failure = failure
+        self._error_event = error_event
         self._faults = faults
-        self._cut = cut
+        self._close_connection = close_connection
         self._is_terminator = is_terminator
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,25 +75,25 @@ class EventStreamResponse(Response):
             async with aclosing(self._events) as events:
                 async for event in events:
                     if count == faults.stream_cut_after:
-                        await self._cut()
+                        await self._close_connection()
                     if count == faults.stream_stall_after:
                         await asyncio.sleep(faults.stall)
                     if count == faults.malformed_chunk:
                         yield self._frame(b'{"id":"chatcmpl-', None)
                     if count == faults.stream_error:
-                        failed = self._failure(None)
-                        yield self._frame(to_json(failed.data), failed.name)
+                        error = self._error_event(None)
+                        yield self._frame(to_json(error.data), error.name)
                         return
                     if faults.no_done and self._is_terminator(event):
                         continue
                     yield self._frame(to_json(event.data, inf_nan_mode="constants"), event.name)
                     count += 1
-        except Exception as problem:
-            failed = self._failure(problem)
-            yield self._frame(to_json(failed.data), failed.name)
+        except Exception as exception:
+            error = self._error_event(exception)
+            yield self._frame(to_json(error.data), error.name)
             return
         if faults.stream_cut_after is not None and count <= faults.stream_cut_after:
-            await self._cut()
+            await self._close_connection()
         if self._done and not faults.no_done:
             yield self._frame(_DONE, None)
 
@@ -107,9 +108,9 @@ class EventStreamResponse(Response):
         return newline.join(lines)
 
     def _parts(self, frame: bytes) -> list[bytes]:
-        """The frame, or its two halves around the middle of its first character of several bytes."""
+        """Return the frame, or two halves of it, split within its first multi-byte character."""
         if self._faults.split_utf8:
-            for place, byte in enumerate(frame):
+            for index, byte in enumerate(frame):
                 if byte >= 0xC0:
-                    return [frame[: place + 1], frame[place + 1 :]]
+                    return [frame[: index + 1], frame[index + 1 :]]
         return [frame]

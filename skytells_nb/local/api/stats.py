@@ -1,4 +1,4 @@
-"""What the server saw and answered: the counters by which a client's promises are checked."""
+"""Counters of requests and responses, by which tests check what a client sends."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MAX_RECORDS = 1000
-"""Request records."""
+"""Number of request records that are stored."""
 MAX_TRACKED_INPUTS = 250_000
-"""Inputs remembered by their hash, for ``distinct`` and ``repeated``; later ones are only counted."""
+"""Number of inputs tracked by their hash, for ``distinct`` and ``repeated``; later inputs are only counted."""
 
 
 @dataclass(slots=True)
 class RequestRecord:
-    """One request. ``status`` is 0 until the answer began; ``complete`` says that all of it was sent."""
+    """One request. ``status`` is 0 until the response starts; ``complete`` is true once all of it was sent."""
 
     request_id: str
     endpoint: str
@@ -33,10 +33,10 @@ class RequestRecord:
 
 @dataclass(slots=True)
 class Counts:
-    """One endpoint's counters.
+    """The counters of one endpoint.
 
-    ``inputs`` counts what was sent, ``answered`` what got a whole answer with status 200, ``distinct`` the different
-    inputs among those sent, and ``repeated`` those sent again after they had been answered.
+    ``inputs`` counts the inputs received, ``answered`` those with a complete response of status 200, ``distinct`` the
+    different ones, and ``repeated`` those received again after they had been answered.
     """
 
     requests: int = 0
@@ -50,24 +50,24 @@ class Counts:
 
 
 class Stats:
-    """Counters by endpoint (``chat``, ``responses``, ``embeddings``) and the last requests; safe between threads."""
+    """Counters by endpoint (``chat``, ``responses``, ``embeddings``) and the last requests. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything but what is in flight."""
+        """Reset everything except the requests in flight."""
         with self._lock:
-            before: dict[str, Counts] = getattr(self, "_counts", {})
+            previous: dict[str, Counts] = getattr(self, "_counts", {})
             self._counts = {
-                name: Counts(in_flight=old.in_flight, most_in_flight=old.in_flight) for name, old in before.items()
+                name: Counts(in_flight=old.in_flight, most_in_flight=old.in_flight) for name, old in previous.items()
             }
-            self._seen: dict[bytes, bool] = {}
+            self._answered_by_hash: dict[bytes, bool] = {}
             self._records: deque[RequestRecord] = deque(maxlen=MAX_RECORDS)
 
     def __getitem__(self, endpoint: str) -> Counts:
-        """The counters of one endpoint, as they are now."""
+        """Return a snapshot of one endpoint's counters."""
         with self._lock:
             return self._copy(self._counts.get(endpoint, Counts()))
 
@@ -78,7 +78,7 @@ class Stats:
             return list(self._records)
 
     def record_request(self, record: RequestRecord, inputs: Sequence[str]) -> list[bytes]:
-        """Count a request that came in; what it gives back belongs to :meth:`end`."""
+        """Count a request; pass the returned hashes to :meth:`record_response`."""
         hashes = [hashlib.blake2b(f"{record.endpoint}\0{text}".encode(), digest_size=12).digest() for text in inputs]
         with self._lock:
             counts = self._counts.setdefault(record.endpoint, Counts())
@@ -87,18 +87,18 @@ class Stats:
             counts.most_in_flight = max(counts.most_in_flight, counts.in_flight)
             counts.inputs += len(hashes)
             for key in hashes:
-                answered = self._seen.get(key)
+                answered = self._answered_by_hash.get(key)
                 if answered is None:
                     counts.distinct += 1
-                    if len(self._seen) < MAX_TRACKED_INPUTS:
-                        self._seen[key] = False
+                    if len(self._answered_by_hash) < MAX_TRACKED_INPUTS:
+                        self._answered_by_hash[key] = False
                 elif answered:
                     counts.repeated += 1
             self._records.append(record)
         return hashes
 
     def record_response(self, record: RequestRecord, hashes: list[bytes]) -> None:
-        """Count how it ended."""
+        """Count the end of a request."""
         with self._lock:
             counts = self._counts.setdefault(record.endpoint, Counts())
             counts.in_flight = max(0, counts.in_flight - 1)
@@ -106,21 +106,21 @@ class Stats:
             if record.complete and record.status == 200:
                 counts.answered += len(hashes)
                 for key in hashes:
-                    if key in self._seen:
-                        self._seen[key] = True
+                    if key in self._answered_by_hash:
+                        self._answered_by_hash[key] = True
 
     def snapshot(self) -> dict[str, Any]:
-        """Everything as plain values, as ``GET /_stats`` answers it."""
+        """Return everything as plain values, the response of ``GET /_stats``."""
         with self._lock:
             return {
-                "endpoints": {name: _plain(counts) for name, counts in self._counts.items()},
-                "records": [_plain(record) for record in self._records],
+                "endpoints": {name: _to_dict(counts) for name, counts in self._counts.items()},
+                "records": [_to_dict(record) for record in self._records],
             }
 
     @staticmethod
     def _copy(counts: Counts) -> Counts:
-        return Counts(**{**_plain(counts), "statuses": dict(counts.statuses)})
+        return Counts(**{**_to_dict(counts), "statuses": dict(counts.statuses)})
 
 
-def _plain(value: RequestRecord | Counts) -> dict[str, Any]:
+def _to_dict(value: RequestRecord | Counts) -> dict[str, Any]:
     return {name: getattr(value, name) for name in type(value).__slots__}

@@ -1,1 +1,1 @@
-"""Text and structured output from a small language model on this machine."""
+"""Text and structured output of a small language model on this machine."""

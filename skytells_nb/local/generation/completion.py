@@ -1,4 +1,4 @@
-"""One answer of the model, as both sub-APIs need it: text as it comes, verdicts beside it, an end with its reason."""
+"""One generated completion for both APIs: text pieces with filter results, then the finish reason and usage."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from skytells_nb.local.moderation.safety_fields import CompletionModerator, comp
 from skytells_nb.local.protocols import LocalModels
 
 DEFAULT_MAX_TOKENS = 512
-"""Tokens where the request names no limit. The service documents 8192; this model's context is shorter than that and
-it rarely has more to say."""
+"""Token limit of requests that do not set one. The service documents 8192; this model's context is shorter, and its
+completions rarely reach this limit."""
 
 _BLOCK_AFTER = 3
-"""Pieces that are sent before a completion filter asked for by a fault strikes."""
+"""Pieces sent before a completion filter that is requested by a fault takes effect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What is asked of the model."""
+    """The parameters of one generation."""
 
     messages: list[Message]
     max_tokens: int | None = None
@@ -46,7 +46,7 @@ class Generation:
     json: bool = False
     tool: Tool | None = None
     schema_param: str = "response_format"
-    """The parameter to name where the schema cannot be kept."""
+    """The parameter to name in an error about the schema."""
     prompt_param: str = "messages"
 
     @property
@@ -58,16 +58,16 @@ class Generation:
         return self.json or self.schema is not None or self.tool is not None
 
     def for_choice(self, index: int) -> Generation:
-        """The same turn for choice ``index`` of ``n``: another seed, the same each time it is asked."""
+        """Return the generation of choice ``index`` of ``n``: with another seed, but reproducible."""
         if index == 0:
             return self
-        base = self.seed if self.seed is not None else _digest(self.messages)
+        base = self.seed if self.seed is not None else _hash_messages(self.messages)
         return replace(self, seed=(base + index) % 2**31)
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """More text; ``verdict`` is the filter's results where they are fresh."""
+    """A piece of text; ``filter_results`` is empty unless there are new results."""
 
     text: str
     filter_results: dict[str, Any] = field(default_factory=dict)
@@ -75,7 +75,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Why it ended, what it cost, and the verdict on the whole."""
+    """The end of a generation: the reason, the tokens used, and the filter results of the whole text."""
 
     finish_reason: str
     prompt_tokens: int
@@ -83,163 +83,163 @@ class Finish:
     filter_results: dict[str, Any]
     reasoning_tokens: int = 0
     filtered_late: bool = False
-    """The filter's block comes after the answer was sent (async filter)."""
+    """The filter blocked the text after it was sent (asynchronous filter)."""
 
 
 async def generate(
-    turn: Generation, engines: LocalModels, decoding: GenerationThreads, faults: Faults
+    generation: Generation, models: LocalModels, threads: GenerationThreads, faults: Faults
 ) -> AsyncGenerator[Text | Finish, None]:
-    """The answer to one turn: an empty Text once it is sure to come, more text without any stop sequence, its End.
+    """Yield an empty Text once generation has started, then the text without stop sequences, then a Finish.
 
-    Raises a Problem before the first item where the request cannot be answered.
+    Raise APIException before the first item if the request is invalid.
     """
-    if not engines.generator.available:
-        raise APIException("SERVICE_UNAVAILABLE", engines.generator.reason or "The chat model is not available.")
-    judge = CompletionModerator(engines.moderator)
-    held = ""
+    if not models.generator.available:
+        raise APIException("SERVICE_UNAVAILABLE", models.generator.reason or "The chat model is not available.")
+    moderator = CompletionModerator(models.moderator)
+    pending = ""
     sent = received = prompt_tokens = completion_tokens = 0
     reason: str | None = None
-    verdict: dict[str, Any] = {}
-    # Half a JSON text is worth nothing: where the form is given, stop sequences do not count.
-    stopper = StopFilter(() if turn.is_structured else turn.stop)
-    async with aclosing(_pieces(turn, engines, decoding, faults)) as pieces:
-        async for text, ended, cost in pieces:
-            prompt_tokens, completion_tokens = cost
+    results: dict[str, Any] = {}
+    # A truncated JSON text is useless: structured output ignores stop sequences.
+    stop_filter = StopFilter(() if generation.is_structured else generation.stop)
+    async with aclosing(_generate_pieces(generation, models, threads, faults)) as pieces:
+        async for text, finish_reason, token_counts in pieces:
+            prompt_tokens, completion_tokens = token_counts
             if not received:
-                # Nothing can be refused from here on: headers may go out before there is text to show.
+                # The request is valid: the headers can be sent before there is any text.
                 yield Text("")
             received += 1
             if faults.filter_completion == "default" and sent >= _BLOCK_AFTER:
-                held, reason = "", "content_filter"
+                pending, reason = "", "content_filter"
                 break
-            shown = stopper.feed(text) + (stopper.flush() if ended else "")
-            reason = "stop" if stopper.stopped else ended
-            if shown:
-                # One piece is held back: the last one carries the verdict on the whole.
-                if held:
-                    yield Text(held, verdict)
-                    verdict, sent = {}, sent + 1
-                held = shown
-                if await judge.add(shown):
-                    verdict = completion_results(judge.severities, whole=False, down=faults.filter_down)
-                    if is_filtered(verdict):
-                        held, verdict, reason = "", {}, "content_filter"
+            output = stop_filter.feed(text) + (stop_filter.flush() if finish_reason else "")
+            reason = "stop" if stop_filter.stopped else finish_reason
+            if output:
+                # Delay by one piece: the last one carries the filter results of the whole text.
+                if pending:
+                    yield Text(pending, results)
+                    results, sent = {}, sent + 1
+                pending = output
+                if await moderator.add(output):
+                    results = completion_results(moderator.severities, whole=False, down=faults.filter_down)
+                    if is_filtered(results):
+                        pending, results, reason = "", {}, "content_filter"
             if reason is not None:
                 break
-    await judge.finish()
+    await moderator.finish()
     if not prompt_tokens:
-        # Cut off here before the generator told its counts.
-        count = partial(engines.generator.count_tokens, turn.messages)
+        # Generation stopped here before the generator reported its counts.
+        count = partial(models.generator.count_tokens, generation.messages)
         prompt_tokens = await anyio.to_thread.run_sync(count, abandon_on_cancel=True)
         completion_tokens = max(completion_tokens, received)
-    severities = dict(judge.severities)
-    late = faults.filter_completion == "async"
+    severities = dict(moderator.severities)
+    filtered_late = faults.filter_completion == "async"
     if faults.filter_completion is not None:
         severities["violence"] = "high"
-        reason = reason if late else "content_filter"
+        reason = reason if filtered_late else "content_filter"
     final = completion_results(severities, whole=True, down=faults.filter_down)
-    if is_filtered(final) and not late:
-        held, reason = "", "content_filter"
-    if held:
-        clean = {**severities, "violence": judge.severities["violence"]}
-        yield Text(held, completion_results(clean, whole=False, down=faults.filter_down))
+    if is_filtered(final) and not filtered_late:
+        pending, reason = "", "content_filter"
+    if pending:
+        without_fault = {**severities, "violence": moderator.severities["violence"]}
+        yield Text(pending, completion_results(without_fault, whole=False, down=faults.filter_down))
     yield Finish(
         reason or "stop",
         prompt_tokens,
         completion_tokens,
         final,
         reasoning_tokens=completion_tokens if faults.empty_length else 0,
-        filtered_late=late,
+        filtered_late=filtered_late,
     )
 
 
-async def _pieces(
-    turn: Generation, engines: LocalModels, decoding: GenerationThreads, faults: Faults
+async def _generate_pieces(
+    generation: Generation, models: LocalModels, threads: GenerationThreads, faults: Faults
 ) -> AsyncGenerator[tuple[str, str | None, tuple[int, int]], None]:
-    """Text, finish reason and (prompt, completion) tokens, with the generator's complaints as Problems."""
+    """Yield text, finish reason and (prompt, completion) tokens; raise the generator's errors as APIException."""
     if faults.empty_length:
-        words = sum(len(m["content"].split()) for m in turn.messages)
-        yield "", "length", (words, turn.token_limit)
+        word_count = sum(len(m["content"].split()) for m in generation.messages)
+        yield "", "length", (word_count, generation.token_limit)
         return
-    if turn.tool is not None and not turn.tool.takes_arguments:
-        yield "{}", "stop", (sum(len(m["content"].split()) for m in turn.messages), 1)
+    if generation.tool is not None and not generation.tool.takes_arguments:
+        yield "{}", "stop", (sum(len(m["content"].split()) for m in generation.messages), 1)
         return
     start = partial(
-        engines.generator.stream,
-        _with_tool(turn),
-        max_tokens=min(turn.token_limit, engines.generator.context),
-        temperature=turn.temperature,
-        top_p=turn.top_p,
-        stop=() if turn.is_structured else turn.stop,
-        seed=turn.seed,
-        presence_penalty=turn.presence_penalty,
-        frequency_penalty=turn.frequency_penalty,
-        schema=turn.tool.parameters if turn.tool else turn.schema,
-        json=turn.json,
+        models.generator.stream,
+        _with_tool(generation),
+        max_tokens=min(generation.token_limit, models.generator.context),
+        temperature=generation.temperature,
+        top_p=generation.top_p,
+        stop=() if generation.is_structured else generation.stop,
+        seed=generation.seed,
+        presence_penalty=generation.presence_penalty,
+        frequency_penalty=generation.frequency_penalty,
+        schema=generation.tool.parameters if generation.tool else generation.schema,
+        json=generation.json,
     )
     try:
-        async with aclosing(decoding.run(start)) as pieces:
+        async with aclosing(threads.run(start)) as pieces:
             async for piece in pieces:
                 yield piece.text, piece.finish_reason, (piece.prompt_tokens, piece.completion_tokens)
-    except ContextLengthExceeded as problem:
+    except ContextLengthExceeded as error:
         raise APIException(
             "context_length_exceeded",
-            f"The prompt has {problem.tokens} tokens and this model's context is {problem.limit}. "
-            f"({engines.generator.name} is a small local model.)",
-            param=turn.prompt_param,
+            f"The prompt has {error.tokens} tokens; the context of {models.generator.name}, a small local model, "
+            f"holds {error.limit} tokens including the completion. Shorten the messages.",
+            param=generation.prompt_param,
         ) from None
-    except LocalServerError as problem:
-        raise APIException("SERVICE_UNAVAILABLE", str(problem)) from None
-    except ValueError as problem:
-        param = "tools" if turn.tool else turn.schema_param
-        raise invalid_parameter(param, f"The schema cannot be used here: {problem}") from None
+    except LocalServerError as error:
+        raise APIException("SERVICE_UNAVAILABLE", str(error)) from None
+    except ValueError as error:
+        param = "tools" if generation.tool else generation.schema_param
+        raise invalid_parameter(param, f"The schema is not supported: {error}") from None
 
 
-def _with_tool(turn: Generation) -> list[Message]:
-    if turn.tool is None:
-        return turn.messages
-    return [{"role": "system", "content": turn.tool.instruction()}, *turn.messages]
+def _with_tool(generation: Generation) -> list[Message]:
+    if generation.tool is None:
+        return generation.messages
+    return [{"role": "system", "content": generation.tool.instruction()}, *generation.messages]
 
 
-def _digest(messages: Sequence[Mapping[str, Any]]) -> int:
+def _hash_messages(messages: Sequence[Mapping[str, Any]]) -> int:
     text = json.dumps(messages, sort_keys=True).encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "big")
 
 
 class StopFilter:
-    """Lets text through up to the first stop sequence, also where pieces cut one in two.
+    """Passes text through up to the first stop sequence, which may be split between pieces.
 
     >>> stop = StopFilter(["END"])
-    >>> stop.feed("one E") + stop.feed("ND two"), stop.found
+    >>> stop.feed("one E") + stop.feed("ND two"), stop.stopped
     ('one ', True)
     """
 
     def __init__(self, sequences: Sequence[str]) -> None:
         self._sequences = [s for s in sequences if s]
-        self._held = ""
+        self._pending = ""
         self.stopped = False
 
     def feed(self, text: str) -> str:
-        """What of this can be shown now."""
+        """Add a piece and return the text that is certain not to belong to a stop sequence."""
         if self.stopped or not self._sequences:
             return "" if self.stopped else text
-        self._held += text
-        places = [place for s in self._sequences if (place := self._held.find(s)) >= 0]
-        if places:
+        self._pending += text
+        positions = [position for s in self._sequences if (position := self._pending.find(s)) >= 0]
+        if positions:
             self.stopped = True
-            shown, self._held = self._held[: min(places)], ""
-            return shown
-        keep = max(self._overlap(s) for s in self._sequences)
-        shown = self._held[: len(self._held) - keep]
-        self._held = self._held[len(self._held) - keep :]
-        return shown
+            output, self._pending = self._pending[: min(positions)], ""
+            return output
+        overlap = max(self._overlap(s) for s in self._sequences)
+        output = self._pending[: len(self._pending) - overlap]
+        self._pending = self._pending[len(self._pending) - overlap :]
+        return output
 
     def flush(self) -> str:
-        """What was held back, once no more text comes."""
-        shown, self._held = ("" if self.stopped else self._held), ""
-        return shown
+        """Return the rest of the text, at its end."""
+        output, self._pending = ("" if self.stopped else self._pending), ""
+        return output
 
     def _overlap(self, sequence: str) -> int:
-        """How much of the held text's end could be the start of this sequence."""
-        longest = min(len(sequence) - 1, len(self._held))
-        return next((n for n in range(longest, 0, -1) if self._held.endswith(sequence[:n])), 0)
+        """Return the length of the end of the pending text that may start this sequence."""
+        longest = min(len(sequence) - 1, len(self._pending))
+        return next((n for n in range(longest, 0, -1) if self._pending.endswith(sequence[:n])), 0)

@@ -1,4 +1,4 @@
-"""Chat on this machine: a small model by llama.cpp, streaming, held to a JSON schema where one is asked for."""
+"""The local chat model: text and JSON by llama.cpp, streamed, optionally constrained by a JSON schema."""
 
 from __future__ import annotations
 
@@ -13,25 +13,24 @@ from pathlib import Path
 from typing import Any
 
 from skytells_nb.errors import LocalServerError
-from skytells_nb.local.generation import json_grammar as constrain
-from skytells_nb.local.generation import weights
+from skytells_nb.local.generation import json_grammar, weights
 from skytells_nb.local.generation.json_writer import Part, Writer, grammars, plan
 from skytells_nb.local.generation.llama import Llama, missing_requirement
 from skytells_nb.local.generation.streaming import BoundedQueue, ThreadStream
 
 SYSTEM_PROMPT = "You are a helpful AI assistant that answers in short, clear English sentences."
-"""Said where the messages have no system message: its template's own makes this model answer in bad French."""
+"""Used if the messages have no system message: with its template's default, this model responds in bad French."""
 JSON_SYSTEM_PROMPT = "You are a helpful assistant. Answer with JSON."
 SEED_COUNT = 2**32 - 1
-"""llama.cpp takes seeds below this; the next number means "any" to it."""
+"""llama.cpp accepts seeds below this number, which itself means a random seed."""
 _SLOT_POLL_S = 0.05
-_PLANS_KEPT = 256
+_MAX_CACHED_PLANS = 256
 _ROLES = {"developer": "system", "tool": "user", "function": "user"}
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of an answer. The last one has the ``finish_reason`` (``stop`` or ``length``) and the token counts."""
+    """A part of a text. The last one has the ``finish_reason`` (``stop`` or ``length``) and the token counts."""
 
     text: str
     finish_reason: str | None = None
@@ -40,25 +39,25 @@ class Piece:
 
 
 class ContextLengthExceeded(Exception):
-    """The messages have ``tokens`` tokens, and the model's window holds ``limit``, the answer included."""
+    """The messages have ``tokens`` tokens; the model's context holds ``limit``, including the completion."""
 
     def __init__(self, tokens: int, limit: int) -> None:
-        super().__init__(f"The messages have {tokens} tokens; the model's window holds {limit}, the answer included.")
+        super().__init__(f"The messages have {tokens} tokens; the context holds {limit}, including the completion.")
         self.tokens = tokens
         self.limit = limit
 
 
 class Generator:
-    """A chat model on this machine that loads when it is first asked; thread safe, ``slots`` answers at once.
+    """A chat model on this machine. It loads on first use, is thread-safe, and serves ``slots`` requests at once.
 
-    ``path`` names a GGUF file; by default :func:`skytells_nb.local.generation.weights.find` does. ``context`` is
-    the tokens of one conversation with its answer. ``threads`` is 1 by
-    default: see :class:`skytells_nb.local.generation.llama.Llama`.
+    ``path`` is a GGUF file, by default that of :func:`skytells_nb.local.generation.weights.find`. ``context`` is the
+    number of tokens of a conversation including the completion. For ``threads`` see
+    :class:`skytells_nb.local.generation.llama.Llama`.
 
     >>> generator = Generator()
     >>> if generator.available:
     ...     text = "".join(piece.text for piece in generator.stream(
-    ...         [{"role": "user", "content": "Name a colour."}], max_tokens=16, temperature=0, top_p=1))
+    ...         [{"role": "user", "content": "Name a color."}], max_tokens=16, temperature=0, top_p=1))
     """
 
     def __init__(self, path: Path | None = None, *, slots: int = 2, context: int = 2048, threads: int = 1) -> None:
@@ -66,18 +65,18 @@ class Generator:
         self._path = path
         self._slots = slots
         self._threads = threads
-        self._loading = threading.RLock()
-        self._free = threading.Semaphore(slots)
+        self._lock = threading.RLock()
+        self._free_slots = threading.Semaphore(slots)
         self._llama: Llama | None = None
         self._closed = False
-        self._under_way: weakref.WeakSet[ThreadStream[Piece]] = weakref.WeakSet()
+        self._in_flight: weakref.WeakSet[ThreadStream[Piece]] = weakref.WeakSet()
         self._plans: dict[str, Part] = {}
-        # A model dropped by the interpreter's own clean-up, while decoding, would crash it.
+        # Freeing the model during interpreter shutdown, while it is decoding, would crash the process.
         atexit.register(_close_at_exit, weakref.ref(self))
 
     @property
     def name(self) -> str:
-        """The name that answers carry; it begins with ``local-``."""
+        """The model name in responses; it starts with ``local-``."""
         try:
             path = self._path or weights.find()
         except LocalServerError:
@@ -86,35 +85,35 @@ class Generator:
 
     @property
     def available(self) -> bool:
-        """Whether this machine can answer chats."""
+        """Whether the chat model can run on this machine."""
         return self.reason is None
 
     @property
     def reason(self) -> str | None:
-        """Why not, with the one command to run; ``None`` where it can."""
+        """Why the chat model cannot run and how to fix it, or ``None``."""
         if self._llama is not None:
             return None
-        problem = missing_requirement()
-        if problem is not None:
-            return f"The local chat model cannot run: {problem}"
+        missing = missing_requirement()
+        if missing is not None:
+            return f"The local chat model cannot run: {missing}"
         try:
             path = self._path or weights.find()
         except LocalServerError as error:
             return str(error)
         if path is None or not path.is_file():
-            return f"The weights of the local chat model are not on this machine. Run: {weights.INSTALL_COMMAND}"
+            return f"The weights of the local chat model are not installed. Run: {weights.INSTALL_COMMAND}"
         return None
 
     def start(self) -> None:
-        """Load the model now; nothing happens where it is loaded. Raises LocalServerError where it cannot be."""
-        self._loaded()
+        """Load the model unless it is loaded; raise LocalServerError if that fails."""
+        self._load()
 
     def count_tokens(self, messages_or_text: list[dict[str, Any]] | str) -> int:
-        """Tokens of a text alone, or of messages as the whole prompt that they become, by the model's own tokenizer."""
-        llama = self._loaded()
+        """Return the number of tokens of a text, or of the prompt made from messages."""
+        llama = self._load()
         if isinstance(messages_or_text, str):
             return len(llama.tokenize(_encodable(messages_or_text), special=False))
-        return len(llama.tokenize(llama.render(_plain(messages_or_text, SYSTEM_PROMPT))))
+        return len(llama.tokenize(llama.render(_plain_messages(messages_or_text, SYSTEM_PROMPT))))
 
     def stream(
         self,
@@ -130,21 +129,22 @@ class Generator:
         schema: dict[str, Any] | None = None,
         json: bool = False,
     ) -> ThreadStream[Piece]:
-        """The answer in pieces, as they are decoded.
+        """Return an iterator of text pieces, as they are generated.
 
-        ``close`` on what is returned, from any thread, ends the decoding and waits until it has ended. Temperature 0 is
-        greedy; above it a missing ``seed`` is derived from the request, so that the same request gets the same answer.
-        With ``schema``, or ``json`` for any object, the text is JSON valid for it unless ``max_tokens`` cuts it
-        (``finish_reason`` is then ``length``) and ``stop`` is not looked at.
+        Its ``close``, from any thread, stops the generation and waits for its end. Temperature 0 is greedy; above 0 a
+        missing ``seed`` is derived from the request, so that equal requests get equal texts. With ``schema``, or
+        ``json`` for any object, the text is JSON that is valid for it, unless ``max_tokens`` truncates it
+        (``finish_reason`` is then ``length``), and ``stop`` is ignored.
 
-        Raises ContextTooLong, LocalServerError where no model is, and ValueError for a schema that cannot be enforced:
-        at once for a keyword, at the first piece for what only the grammar engine can tell.
+        Raise ContextLengthExceeded, LocalServerError if the model cannot be loaded, and ValueError for a schema that
+        cannot be enforced: immediately for an unsupported keyword, at the first piece for a schema that the grammar
+        engine rejects.
         """
-        llama = self._loaded()
-        wanted = schema if schema is not None else constrain.ANY_OBJECT if json else None
-        if wanted is not None:
-            constrain.check_schema(wanted)
-        prompt = llama.render(_plain(messages, SYSTEM_PROMPT if wanted is None else JSON_SYSTEM_PROMPT))
+        llama = self._load()
+        output_schema = schema if schema is not None else json_grammar.ANY_OBJECT if json else None
+        if output_schema is not None:
+            json_grammar.check_schema(output_schema)
+        prompt = llama.render(_plain_messages(messages, SYSTEM_PROMPT if output_schema is None else JSON_SYSTEM_PROMPT))
         tokens = len(llama.tokenize(prompt))
         if tokens >= self.context:
             raise ContextLengthExceeded(tokens, self.context)
@@ -154,50 +154,52 @@ class Generator:
             "presence_penalty": presence_penalty,
             "frequency_penalty": frequency_penalty,
         }
-        sampling["seed"] = _seed(prompt, sampling, max_tokens) if seed is None else seed % SEED_COUNT
+        sampling["seed"] = _derive_seed(prompt, sampling, max_tokens) if seed is None else seed % SEED_COUNT
         limit = max(1, min(max_tokens, self.context - tokens))
 
-        def produce(channel: BoundedQueue[Piece]) -> None:
+        def produce(queue: BoundedQueue[Piece]) -> None:
             def put(text: str) -> None:
-                channel.put(Piece(text))
+                queue.put(Piece(text))
 
             def closed() -> bool:
-                return channel.closed
+                return queue.closed
 
-            while not self._free.acquire(timeout=_SLOT_POLL_S):
-                if channel.closed:
+            while not self._free_slots.acquire(timeout=_SLOT_POLL_S):
+                if queue.closed:
                     return
             try:
-                if wanted is not None:
-                    part = self._plan(llama, wanted)
-                    reason, completion = Writer(llama, prompt, limit, sampling, put, closed).write(part)
+                if output_schema is not None:
+                    part = self._plan(llama, output_schema)
+                    reason, completion_tokens = Writer(llama, prompt, limit, sampling, put, closed).write(part)
                 else:
-                    ends = [text for text in stop if text]
-                    done = llama.decode(prompt, put, closed=closed, max_tokens=limit, stop=ends, **sampling)
-                    reason, completion = done.finish_reason, done.completion_tokens
+                    stop_sequences = [text for text in stop if text]
+                    decoded = llama.decode(
+                        prompt, put, closed=closed, max_tokens=limit, stop=stop_sequences, **sampling
+                    )
+                    reason, completion_tokens = decoded.finish_reason, decoded.completion_tokens
             finally:
-                self._free.release()
-            channel.put(Piece("", "length" if reason == "length" else "stop", tokens, completion))
+                self._free_slots.release()
+            queue.put(Piece("", "length" if reason == "length" else "stop", tokens, completion_tokens))
 
-        with self._loading:
+        with self._lock:
             if self._closed:
                 raise LocalServerError("The local chat model is closed.")
-            answer = ThreadStream(produce)
-            self._under_way.add(answer)
-        return answer
+            stream = ThreadStream(produce)
+            self._in_flight.add(stream)
+        return stream
 
     def close(self) -> None:
-        """End every answer under way and free the model; it cannot be used again."""
-        with self._loading:
+        """Stop all generations in flight and free the model. The generator cannot be used again."""
+        with self._lock:
             self._closed = True
-            for answer in list(self._under_way):
-                answer.close()
+            for stream in list(self._in_flight):
+                stream.close()
             if self._llama is not None:
                 self._llama.close()
                 self._llama = None
 
-    def _loaded(self) -> Llama:
-        with self._loading:
+    def _load(self) -> Llama:
+        with self._lock:
             if self._closed:
                 raise LocalServerError("The local chat model is closed.")
             if self._llama is None:
@@ -213,27 +215,27 @@ class Generator:
             return self._llama
 
     def _plan(self, llama: Llama, schema: dict[str, Any]) -> Part:
-        """How to write this schema, tried on the grammar engine once."""
+        """Return how to write this schema, after testing once that the grammar engine enforces it."""
         key = jsonlib.dumps(schema)
         part = self._plans.get(key)
         if part is None:
-            for candidate in (constrain.add_limits(schema), constrain.without_annotations(schema)):
+            for candidate in (json_grammar.add_limits(schema), json_grammar.without_annotations(schema)):
                 try:
                     part = plan(candidate, candidate)
                 except (AttributeError, TypeError) as error:
-                    raise ValueError(f"{constrain.NOT_A_SCHEMA} ({error})") from error
+                    raise ValueError(f"{json_grammar.NOT_A_SCHEMA} ({error})") from error
                 if all(llama.enforces(grammar) for grammar in grammars(part)):
                     break
             else:
-                raise ValueError(constrain.UNENFORCEABLE)
-            if len(self._plans) >= _PLANS_KEPT:
+                raise ValueError(json_grammar.UNENFORCEABLE)
+            if len(self._plans) >= _MAX_CACHED_PLANS:
                 self._plans.clear()
             self._plans[key] = part
         return part
 
 
-def _plain(messages: Sequence[dict[str, Any]], system: str) -> list[dict[str, str]]:
-    """Messages as role and text, with ``system`` in front where they have none."""
+def _plain_messages(messages: Sequence[dict[str, Any]], system: str) -> list[dict[str, str]]:
+    """Return the messages as role and text, with ``system`` first if there is no system message."""
     plain = []
     for message in messages:
         role = str(message.get("role", "user"))
@@ -247,19 +249,19 @@ def _plain(messages: Sequence[dict[str, Any]], system: str) -> list[dict[str, st
 
 
 def _text(part: Any) -> str:
-    """The text of a content part; this model cannot see, so a picture becomes a note."""
+    """Return the text of a content part; an image becomes a placeholder, since this model takes text only."""
     if isinstance(part, dict):
         return "[image]" if "image" in str(part.get("type")) else str(part.get("text") or "")
     return part if isinstance(part, str) else ""
 
 
 def _encodable(text: str) -> str:
-    """The text with lone surrogates, which JSON can carry and UTF-8 cannot, replaced."""
+    """Replace lone surrogates, which JSON can carry and UTF-8 cannot."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _seed(prompt: str, sampling: dict[str, Any], max_tokens: int) -> int:
-    """A seed that the same request always has."""
+def _derive_seed(prompt: str, sampling: dict[str, Any], max_tokens: int) -> int:
+    """Derive the seed from the request, so that equal requests have equal seeds."""
     content = jsonlib.dumps([prompt, sampling, max_tokens], sort_keys=True).encode()
     return int.from_bytes(hashlib.sha256(content).digest()[:8], "big") % SEED_COUNT
 

@@ -1,6 +1,6 @@
-"""JSON schemas for a small model: what can be held to, bounds that make it end, and how an object is written.
+"""JSON schemas for a small model: which ones can be enforced, limits that make values end, and grammars.
 
-All pure: schemas in, schemas, labels and grammars out.
+All functions are pure.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Any
 Schema = dict[str, Any]
 
 MAX_STRING = 200
-"""Characters of a string whose schema names no limit: a small model does not find the end of a long one."""
+"""Characters of a string whose schema sets no limit: small models often fail to end a long string."""
 MAX_ITEM_STRING = 60
 MAX_ITEMS = 6
 MAX_PROPERTIES = 8
 _LARGEST = 1_000_000_000
 _KEY = "^[A-Za-z_][A-Za-z0-9_ ]{0,23}$"
-"""Names of properties that the model makes up."""
+"""Pattern of property names that the model may invent."""
 _SMALLEST_STEP = 0.0001
 
-_UNSUPPORTED = frozenset(
+_UNSUPPORTED_KEYWORDS = frozenset(
     {
         *("not", "if", "then", "else", "contains", "minContains", "maxContains", "propertyNames"),
         *("dependentRequired", "dependentSchemas", "dependencies", "unevaluatedProperties", "unevaluatedItems"),
@@ -29,16 +29,17 @@ _UNSUPPORTED = frozenset(
     }
 )
 _FORMATS = frozenset({"date", "date-time", "time", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
-_LONGEST = {"email": 40, "hostname": 40, "duration": 12, "date-time": 32, "time": 24}
-_CHOICES = ("anyOf", "oneOf", "allOf")
-_NOTES = frozenset(
+_MAX_FORMAT_LENGTHS = {"email": 40, "hostname": 40, "duration": 12, "date-time": 32, "time": 24}
+_COMBINATORS = ("anyOf", "oneOf", "allOf")
+_ANNOTATIONS = frozenset(
     {"title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "$comment", "$schema", "$id"}
 )
-_PLAIN_OBJECT = _NOTES | {"type", "properties", "required", "additionalProperties", "$defs", "definitions"}
-NOT_A_SCHEMA = "This is not a valid JSON schema: a keyword has a value of the wrong type."
+_OBJECT_KEYWORDS = _ANNOTATIONS | {"type", "properties", "required", "additionalProperties", "$defs", "definitions"}
+NOT_A_SCHEMA = "The JSON schema is not valid: a keyword has a value of the wrong type."
 UNENFORCEABLE = (
-    "The local model cannot be held to this JSON schema: the grammar engine refuses it. Check that its types exist, "
-    "its limits leave a value, its patterns use no look-around and its oneOf branches exclude each other."
+    "The local model cannot enforce this JSON schema: the grammar engine rejects it. Check that its types exist, that "
+    "its limits allow at least one value, that its patterns use no look-around and that its oneOf branches exclude "
+    "each other."
 )
 _SCALAR: Schema = {
     "anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "number"}, {"type": "boolean"}, {"type": "null"}]
@@ -48,41 +49,41 @@ ANY_OBJECT: Schema = {
     "minProperties": 1,
     "additionalProperties": {"anyOf": [*_SCALAR["anyOf"], {"type": "array", "items": {"type": "string"}}]},
 }
-"""What ``json_object`` asks for: some JSON object."""
+"""The schema of ``json_object``: any JSON object."""
 
 
 def check_schema(schema: Any) -> None:
-    """Raise ValueError, naming the keyword and where it is, for what the grammar engine cannot enforce."""
+    """Raise ValueError, naming the keyword and its location, if the grammar engine cannot enforce a schema."""
     try:
         _check(schema)
         add_limits(schema)
-        # Lone surrogates, which JSON can carry, are a ValueError here.
+        # Raises ValueError for lone surrogates, which JSON can carry.
         json.dumps(schema, ensure_ascii=False).encode()
     except RecursionError:
-        raise ValueError("This JSON schema is nested too deeply.") from None
+        raise ValueError("The JSON schema is nested too deeply.") from None
     except (AttributeError, TypeError) as error:
         raise ValueError(f"{NOT_A_SCHEMA} ({error})") from error
 
 
 def add_limits(schema: Schema) -> Schema:
-    """A schema whose values are fewer, all valid for ``schema``, and end: strings, lists and numbers get a limit.
+    """Return a stricter schema, whose values are all valid for ``schema``, with limits on strings, lists and numbers.
 
-    Objects with named properties get no others, except beside ``allOf``, whose branches share one object. A schema that
-    leads to itself can still go on until the token limit.
+    Objects with named properties allow no others, except next to ``allOf``, whose branches share one object. The values
+    of a recursive schema can still continue up to the token limit.
 
-    >>> bounded({"type": "array", "items": {"type": "integer", "minimum": 0}})["maxItems"]
+    >>> add_limits({"type": "array", "items": {"type": "integer", "minimum": 0}})["maxItems"]
     6
     """
     schema = without_annotations(schema)
-    shared = any("allOf" in part for _, part in _walk(schema, "#"))
-    limited: Schema = _rebuilt(schema, lambda part: _limit(part, closes=not shared))
+    has_all_of = any("allOf" in part for _, part in _walk(schema, "#"))
+    limited: Schema = _map_schema(schema, lambda part: _limit(part, close_objects=not has_all_of))
     return limited
 
 
 def listed_values(schema: Any, root: Schema) -> list[Any] | None:
-    """The values that this schema allows, in its order, where they are listed: enum, const, boolean or null."""
-    schema = _resolved(schema, root)
-    if schema is None or set(schema) - _NOTES - {"type", "enum", "const"}:
+    """Return the values of an enum, const, boolean or null schema, in its order; ``None`` for other schemas."""
+    schema = _resolve_reference(schema, root)
+    if schema is None or set(schema) - _ANNOTATIONS - {"type", "enum", "const"}:
         return None
     kind = schema.get("type")
     if "const" in schema:
@@ -95,19 +96,19 @@ def listed_values(schema: Any, root: Schema) -> list[Any] | None:
         values = [None]
     else:
         return None
-    kinds = None if kind is None else {kind} if isinstance(kind, str) else set(kind)
-    if kinds is not None:
-        values = [value for value in values if _kinds(value) & kinds]
+    types = None if kind is None else {kind} if isinstance(kind, str) else set(kind)
+    if types is not None:
+        values = [value for value in values if _json_types(value) & types]
     distinct = {json.dumps(value, sort_keys=True): value for value in values}
     return list(distinct.values()) or None
 
 
 def object_properties(schema: Any, root: Schema) -> list[tuple[str, Any]] | None:
-    """The properties of an object that can be written one after the other, in order; ``None`` for other schemas."""
+    """Return the properties of an object that can be written one by one, in order; ``None`` for other schemas."""
     if any(not reference.startswith(("#/$defs/", "#/definitions/")) for reference in _references(root)):
         return None
-    schema = _resolved(schema, root)
-    if schema is None or set(schema) - _PLAIN_OBJECT or schema.get("type", "object") != "object":
+    schema = _resolve_reference(schema, root)
+    if schema is None or set(schema) - _OBJECT_KEYWORDS or schema.get("type", "object") != "object":
         return None
     properties = schema.get("properties")
     if not properties or not set(schema.get("required", ())) <= set(properties):
@@ -116,9 +117,9 @@ def object_properties(schema: Any, root: Schema) -> list[tuple[str, Any]] | None
 
 
 def grammar(schema: Any, root: Schema, *, before: str = "", after: str = "") -> str:
-    """An llguidance grammar for one JSON value, between two fixed texts."""
-    shared = {name: root[name] for name in ("$defs", "definitions") if name in root}
-    inner = {**shared, **schema} if isinstance(schema, dict) else schema
+    """Return an llguidance grammar for one JSON value between two fixed texts."""
+    definitions = {name: root[name] for name in ("$defs", "definitions") if name in root}
+    inner = {**definitions, **schema} if isinstance(schema, dict) else schema
     if isinstance(inner, dict):
         inner = {**inner, "x-guidance": {"whitespace_flexible": False, "key_separator": ": ", "item_separator": ", "}}
     rule = " ".join([*([json.dumps(before)] if before else []), "value", *([json.dumps(after)] if after else [])])
@@ -126,80 +127,84 @@ def grammar(schema: Any, root: Schema, *, before: str = "", after: str = "") -> 
 
 
 def to_json(value: Any) -> str:
-    """One value as the JSON text that the grammars write."""
+    """Return a value as JSON text in the style of the grammars."""
     return json.dumps(value, ensure_ascii=False)
 
 
 def _check(schema: Any) -> None:
     if not isinstance(schema, dict):
-        raise ValueError(f"A JSON schema must be an object; found {type(schema).__name__}.")
+        raise ValueError(f"A JSON schema must be an object, got {type(schema).__name__}.")
     for where, part in _walk(schema, "#"):
-        for word in part:
-            if word in _UNSUPPORTED:
-                raise ValueError(_cannot(f"the keyword {word!r}", where))
-        for word in {"minProperties", "maxProperties"} & set(part) if part.get("properties") else ():
-            raise ValueError(_cannot(f"the keyword {word!r} beside 'properties'", where))
+        for keyword in part:
+            if keyword in _UNSUPPORTED_KEYWORDS:
+                raise ValueError(_unsupported(f"the keyword {keyword!r}", where))
+        for keyword in {"minProperties", "maxProperties"} & set(part) if part.get("properties") else ():
+            raise ValueError(_unsupported(f"the keyword {keyword!r} next to 'properties'", where))
         if part.get("uniqueItems"):
-            raise ValueError(_cannot("the keyword 'uniqueItems'", where))
+            raise ValueError(_unsupported("the keyword 'uniqueItems'", where))
         if "format" in part and part["format"] not in _FORMATS:
-            raise ValueError(_cannot(f"the keyword 'format' with {part['format']!r}", where))
+            raise ValueError(_unsupported(f"the keyword 'format' with {part['format']!r}", where))
         reference = part.get("$ref", "#")
         if not isinstance(reference, str) or not reference.startswith("#"):
-            raise ValueError(_cannot(f"the keyword '$ref' with {reference!r}, which is outside this schema", where))
+            raise ValueError(
+                _unsupported(f"the keyword '$ref' with {reference!r}, which is outside this schema", where)
+            )
 
 
-def _cannot(what: str, where: str) -> str:
-    return f"The local model cannot be held to this JSON schema: {what} at {where} is not supported."
+def _unsupported(what: str, where: str) -> str:
+    return f"The local model cannot enforce this JSON schema: {what} at {where} is not supported."
 
 
 def _walk(schema: Any, where: str) -> Iterator[tuple[str, Schema]]:
-    """Every schema inside a schema, itself first; names of properties and values of enums are no schemas."""
+    """Yield the path and schema of a schema and all its subschemas, itself first."""
     if not isinstance(schema, dict):
         return
     yield where, schema
-    for word in ("additionalProperties", "items", "additionalItems"):
-        yield from _walk(schema.get(word), f"{where}/{word}")
-    for word in (*_CHOICES, "prefixItems"):
-        for place, part in enumerate(_listed(schema.get(word))):
-            yield from _walk(part, f"{where}/{word}/{place}")
-    for word in ("properties", "patternProperties", "$defs", "definitions"):
-        named = schema.get(word)
-        for name, part in named.items() if isinstance(named, dict) else ():
-            yield from _walk(part, f"{where}/{word}/{name}")
+    for keyword in ("additionalProperties", "items", "additionalItems"):
+        yield from _walk(schema.get(keyword), f"{where}/{keyword}")
+    for keyword in (*_COMBINATORS, "prefixItems"):
+        for index, part in enumerate(_as_list(schema.get(keyword))):
+            yield from _walk(part, f"{where}/{keyword}/{index}")
+    for keyword in ("properties", "patternProperties", "$defs", "definitions"):
+        parts = schema.get(keyword)
+        for name, part in parts.items() if isinstance(parts, dict) else ():
+            yield from _walk(part, f"{where}/{keyword}/{name}")
 
 
 def _references(schema: Schema) -> list[str]:
     return [str(part["$ref"]) for _, part in _walk(schema, "#") if "$ref" in part]
 
 
-def _resolved(schema: Any, root: Schema) -> Schema | None:
-    """The schema behind a plain reference into the definitions; ``None`` where there is more to it."""
+def _resolve_reference(schema: Any, root: Schema) -> Schema | None:
+    """Follow plain references into the definitions; return ``None`` if the reference has sibling keywords."""
     for _ in range(16):
         if not isinstance(schema, dict):
             return None
         if "$ref" not in schema:
             return schema
-        if set(schema) - _NOTES - {"$ref", "$defs", "definitions"}:
+        if set(schema) - _ANNOTATIONS - {"$ref", "$defs", "definitions"}:
             return None
         steps = str(schema["$ref"]).removeprefix("#/").split("/")
-        found: Any = root
+        target: Any = root
         for step in steps:
-            found = found.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(found, Mapping) else None
-        schema = found
+            target = target.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(target, Mapping) else None
+        schema = target
     return None
 
 
 def without_annotations(schema: Any) -> Any:
-    """The same schema without titles, examples and limits that mean nothing."""
-    return _rebuilt(schema, lambda part: {word: value for word, value in part.items() if not _idle(word, value)})
+    """Return the schema without titles, descriptions and other keywords that do not constrain values."""
+    return _map_schema(
+        schema, lambda part: {name: value for name, value in part.items() if not _is_ignored(name, value)}
+    )
 
 
-def _idle(word: str, value: Any) -> bool:
-    return word in _NOTES or (word == "uniqueItems" and value is False)
+def _is_ignored(keyword: str, value: Any) -> bool:
+    return keyword in _ANNOTATIONS or (keyword == "uniqueItems" and value is False)
 
 
-def _limit(part: Schema, *, closes: bool = True) -> Schema:
-    """One schema with limits where it names none."""
+def _limit(part: Schema, *, close_objects: bool = True) -> Schema:
+    """Return one schema with limits where it sets none."""
     if not part:
         return dict(_limit_all(_SCALAR))
     kind = part.get("type")
@@ -207,7 +212,7 @@ def _limit(part: Schema, *, closes: bool = True) -> Schema:
         return part
     part = dict(part)
     if kind == "string" and "maxLength" not in part:
-        part["maxLength"] = max(_LONGEST.get(part.get("format", ""), MAX_STRING), part.get("minLength", 0))
+        part["maxLength"] = max(_MAX_FORMAT_LENGTHS.get(part.get("format", ""), MAX_STRING), part.get("minLength", 0))
     elif kind == "array" and "maxItems" not in part:
         part["maxItems"] = max(MAX_ITEMS, part.get("minItems", 0), len(part.get("prefixItems", ())))
         part.setdefault("items", dict(_limit_all(_SCALAR)))
@@ -220,7 +225,7 @@ def _limit(part: Schema, *, closes: bool = True) -> Schema:
             part["maximum"] = max(_LARGEST, part.get("minimum", 0), part.get("exclusiveMinimum", 0) + 1)
         if kind == "number":
             part.setdefault("multipleOf", _SMALLEST_STEP)
-    elif kind == "object" and closes and not {*_CHOICES, "$ref"} & set(part):
+    elif kind == "object" and close_objects and not {*_COMBINATORS, "$ref"} & set(part):
         if part.get("properties"):
             if set(part.get("required", ())) <= set(part["properties"]):
                 part.setdefault("additionalProperties", False)
@@ -236,31 +241,31 @@ def _limit_all(schema: Schema) -> Schema:
     return {"anyOf": [_limit(part) for part in schema["anyOf"]]}
 
 
-def _rebuilt(schema: Any, change: Any) -> Any:
-    """The schema with ``change`` made to each schema inside it, the innermost first."""
+def _map_schema(schema: Any, change: Any) -> Any:
+    """Apply ``change`` to a schema and all its subschemas, the innermost first."""
     if schema is True:
         schema = {}
     if not isinstance(schema, dict):
         return schema
-    made = dict(schema)
-    for word in ("additionalProperties", "items", "additionalItems"):
-        if isinstance(made.get(word), dict):
-            made[word] = _rebuilt(made[word], change)
-    for word in (*_CHOICES, "prefixItems"):
-        if word in made:
-            made[word] = [_rebuilt(part, change) for part in _listed(made[word])]
-    for word in ("properties", "patternProperties", "$defs", "definitions"):
-        if isinstance(made.get(word), dict):
-            made[word] = {name: _rebuilt(part, change) for name, part in made[word].items()}
-    return change(made)
+    result = dict(schema)
+    for keyword in ("additionalProperties", "items", "additionalItems"):
+        if isinstance(result.get(keyword), dict):
+            result[keyword] = _map_schema(result[keyword], change)
+    for keyword in (*_COMBINATORS, "prefixItems"):
+        if keyword in result:
+            result[keyword] = [_map_schema(part, change) for part in _as_list(result[keyword])]
+    for keyword in ("properties", "patternProperties", "$defs", "definitions"):
+        if isinstance(result.get(keyword), dict):
+            result[keyword] = {name: _map_schema(part, change) for name, part in result[keyword].items()}
+    return change(result)
 
 
-def _listed(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _kinds(value: Any) -> set[str]:
-    """The JSON types of a value."""
+def _json_types(value: Any) -> set[str]:
+    """Return the JSON types of a value."""
     if value is None:
         return {"null"}
     if isinstance(value, bool):

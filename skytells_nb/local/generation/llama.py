@@ -1,4 +1,4 @@
-"""One GGUF model in this process, by llama.cpp: prompts, tokens, decoding, and the probabilities of next tokens."""
+"""A GGUF model in this process, by llama.cpp: prompts, tokens, decoding, and next-token probabilities."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from urllib.parse import urlsplit
 from skytells_nb.errors import LocalServerError
 
 PROMPT_STEP_TOKENS = 128
-"""Prompt tokens between two looks at whether the reader is still there: about 0.7 s on one core."""
+"""Prompt tokens between two checks for cancellation: about 0.7 s on one core."""
 _POLL_S = 0.05
-_BIAS = 100.0
+_LOGIT_BIAS = 100.0
 _SENTINEL = "@"
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """How a decoding ended: ``finish_reason`` (``stop``, ``length``, ``cancelled``) and llama.cpp's token counts."""
+    """The end of a decoding: ``finish_reason`` (``stop``, ``length``, ``cancelled``) and llama.cpp's token counts."""
 
     finish_reason: str
     prompt_tokens: int
@@ -36,14 +36,14 @@ class Decoded:
 
 
 def missing_requirement() -> str | None:
-    """What keeps the runtime from loading here, with the way out, or ``None``; imports nothing that could crash."""
+    """Return why the runtime cannot be loaded and how to fix it, or ``None``; imports nothing that could crash."""
     if importlib.util.find_spec("xllamacpp") is None:
         return "the chat runtime xllamacpp is not installed. Install it with: pip install 'skytells-nb[local]'"
     if sys.platform.startswith("linux"):
         if platform.machine().lower() in ("x86_64", "amd64") and not _cpu_has("avx2", "fma", "bmi2"):
             return (
-                "this processor has no AVX2, which the chat runtime needs. Embeddings and moderation work here; "
-                "for chat use another machine."
+                "this processor has no AVX2, which the chat runtime requires. Embeddings and moderation work; "
+                "use another machine for chat."
             )
         try:
             ctypes.CDLL("libgomp.so.1")
@@ -53,7 +53,7 @@ def missing_requirement() -> str | None:
 
 
 def _cpu_has(*flags: str) -> bool:
-    """Whether Linux lists these features; true where it cannot be read. Without them the import ends the process."""
+    """Whether Linux lists these CPU features, or does not list any. Without them the import crashes the process."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("flags"):
@@ -64,11 +64,11 @@ def _cpu_has(*flags: str) -> bool:
 
 
 class Llama:
-    """A loaded model with ``slots`` requests at once, ``context`` tokens each. Thread safe.
+    """A loaded model for ``slots`` concurrent requests of ``context`` tokens each. Thread-safe.
 
     ``threads`` is 1 by default because llama.cpp's workers spin while they wait: on two shared cores a second thread
-    took decoding from 54 to 3 tokens a second. ``compact`` keeps the attention cache in 8 bits instead of 16, which
-    some models do not allow.
+    reduced decoding from 54 to 3 tokens per second. ``compact`` stores the attention cache in 8 bits instead of 16,
+    which some models do not support.
     """
 
     def __init__(
@@ -84,87 +84,88 @@ class Llama:
             params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_Q8_0
         params.verbosity = 0
         params.warmup = False
-        # Finished prompts would otherwise be kept in memory, up to 8 GB of them.
+        # Otherwise finished prompts are cached in memory, up to 8 GB.
         params.cache_ram_mib = 0
-        # It always listens on a port of this machine: nobody without the key gets in, and there is no page to open.
+        # The server always listens on a loopback port: require a key, and disable its web page.
         self._key = secrets.token_urlsafe(32)
         params.api_keys = [self._key]
         params.ui = params.endpoint_slots = False
         params.n_threads_http = 2
-        self._reading = threading.Semaphore(1)
+        self._prompt_lock = threading.Semaphore(1)
         try:
             self._server: Any = xllamacpp.Server(params)
         except (RuntimeError, ValueError) as error:
             raise LocalServerError(f"llama.cpp could not load {path}: {error}. Is it a complete GGUF file?") from error
-        # Dropping a server that never answered hangs for ever, so it answers once, at once.
+        # Freeing a server that never completed a request deadlocks, so complete one now.
         self._server.handle_completions({"prompt": " ", "max_tokens": 1})
         self.address = urlsplit(self._server.listening_address).netloc
 
     def close(self) -> None:
-        """Free the model; nothing may be decoding."""
+        """Free the model; no decoding may be in progress."""
         self._server = None
 
     def render(self, messages: Sequence[dict[str, Any]]) -> str:
-        """The prompt that the model's own chat template makes of these messages."""
-        return str(self._ask("/apply-template", {"messages": list(messages)})["prompt"])
+        """Return the prompt that the model's chat template makes from messages."""
+        return str(self._post("/apply-template", {"messages": list(messages)})["prompt"])
 
     def tokenize(self, text: str, *, special: bool = True) -> list[int]:
-        """The token ids of a text; with ``special`` it is read as a prompt, else as plain text inside one."""
+        """Return the token ids of a prompt with special tokens, or of plain text with ``special=False``."""
         body = {"content": text, "add_special": special, "parse_special": special}
-        return [int(token) for token in self._ask("/tokenize", body)["tokens"]]
+        return [int(token) for token in self._post("/tokenize", body)["tokens"]]
 
     def decode(
         self, prompt: str, on_text: Callable[[str], None], *, closed: Callable[[], bool], **params: Any
     ) -> Decoded:
         """Continue ``prompt``, calling ``on_text`` with each piece until the end, the limit or ``closed()``.
 
-        Prompts are read one at a time: llama.cpp gives a whole step to one of them, and the other could not be stopped.
+        Prompts are processed one at a time: llama.cpp spends whole steps on one of them, and the other could not be
+        cancelled.
         """
-        while not self._reading.acquire(timeout=_POLL_S):
+        while not self._prompt_lock.acquire(timeout=_POLL_S):
             if closed():
                 return Decoded("cancelled", 0, 0)
-        reading = [self._reading]
-        ended: dict[str, Any] = {}
+        held_locks = [self._prompt_lock]
+        outcome: dict[str, Any] = {}
 
         def receive(chunk: Any) -> bool:
-            # What this callback raises would be swallowed on its way through C++.
+            # An exception from this callback would be lost in C++ code.
             try:
                 for part in chunk if isinstance(chunk, list) else [chunk]:
                     progress = part.get("prompt_progress") or {"processed": 1, "total": 1}
-                    if reading and progress["processed"] >= progress["total"]:
-                        reading.pop().release()
+                    if held_locks and progress["processed"] >= progress["total"]:
+                        held_locks.pop().release()
                     if closed():
                         return True
                     if "error" in part:
-                        ended["error"] = part["error"]
+                        outcome["error"] = part["error"]
                         return True
                     for choice in part.get("choices") or ():
                         if choice.get("text"):
                             on_text(choice["text"])
-                        ended["reason"] = choice.get("finish_reason") or ended.get("reason")
-                    ended["usage"] = part.get("usage") or ended.get("usage")
+                        outcome["reason"] = choice.get("finish_reason") or outcome.get("reason")
+                    outcome["usage"] = part.get("usage") or outcome.get("usage")
             except BaseException as error:
-                ended["raised"] = error
+                outcome["raised"] = error
                 return True
             return False
 
         request = {"prompt": prompt, "stream": True, "stream_options": {"include_usage": True}, **params}
-        # With progress the callback is called between the steps of a long prompt too, and can stop it there.
+        # With progress, the callback also runs between the steps of a long prompt and can cancel it there.
         try:
             self._server.handle_completions({**request, "return_progress": True}, receive)
         finally:
-            if reading:
-                reading.pop().release()
-        if "raised" in ended:
-            raise ended["raised"]
-        if "error" in ended:
-            raise LocalServerError(f"llama.cpp refused the request: {ended['error'].get('message')}")
-        usage = ended.get("usage") or {}
-        reason = "cancelled" if closed() else ended.get("reason") or "length"
+            if held_locks:
+                held_locks.pop().release()
+        if "raised" in outcome:
+            raise outcome["raised"]
+        if "error" in outcome:
+            raise LocalServerError(f"llama.cpp rejected the request: {outcome['error'].get('message')}")
+        usage = outcome.get("usage") or {}
+        reason = "cancelled" if closed() else outcome.get("reason") or "length"
         return Decoded(reason, int(usage.get("prompt_tokens", 0)), int(usage.get("completion_tokens", 0)))
 
     def probabilities(self, prompt: Sequence[int], tokens: Sequence[int]) -> list[float]:
-        """How probable each of these tokens is after the prompt's tokens, shared among them alone."""
+        """Return the probabilities of these next tokens, normalized among them."""
         answer = self._server.handle_completions(
             {
                 "prompt": list(prompt),
@@ -176,31 +177,31 @@ class Llama:
                 "seed": 0,
                 "n_probs": len(tokens),
                 "post_sampling_probs": True,
-                # The same bias for each keeps their order and lifts them over every other token.
-                "logit_bias": [[token, _BIAS] for token in tokens],
+                # An equal bias preserves their order and ranks them above all other tokens.
+                "logit_bias": [[token, _LOGIT_BIAS] for token in tokens],
             }
         )
         if "error" in answer:
-            raise LocalServerError(f"llama.cpp refused the request: {answer['error'].get('message')}")
-        found = {
+            raise LocalServerError(f"llama.cpp rejected the request: {answer['error'].get('message')}")
+        by_token = {
             part["id"]: float(part["prob"]) for part in answer["choices"][0]["logprobs"]["content"][0]["top_probs"]
         }
-        return [found.get(token, 0.0) for token in tokens]
+        return [by_token.get(token, 0.0) for token in tokens]
 
     def enforces(self, grammar: str) -> bool:
-        """Whether llama.cpp holds to this grammar, which must not begin with ``@``.
+        """Whether llama.cpp enforces a grammar, whose texts must not start with ``@``.
 
-        It drops a JSON schema that it cannot compile without a word, so one step is decoded that prefers ``@``.
+        It silently ignores a JSON schema that it cannot compile, so decode one token with a bias towards ``@``.
         """
-        request = {"prompt": "x", "max_tokens": 1, "temperature": 0, "logit_bias": [[_SENTINEL, _BIAS]]}
+        request = {"prompt": "x", "max_tokens": 1, "temperature": 0, "logit_bias": [[_SENTINEL, _LOGIT_BIAS]]}
         try:
             answer = self._server.handle_completions({**request, "grammar": grammar})
         except (RuntimeError, ValueError):
             return False
         return "error" not in answer and _SENTINEL not in answer["choices"][0]["text"]
 
-    def _ask(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """What only the inner port offers; plain loopback, so no proxy setting is looked at."""
+    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Send a request that only the HTTP interface supports; it is on loopback, so proxy settings do not apply."""
         connection = http.client.HTTPConnection(self.address, timeout=60)
         try:
             headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"}
@@ -210,6 +211,6 @@ class Llama:
         finally:
             connection.close()
         if response.status != 200:
-            said = answer.get("error", {}).get("message", "no reason given")
-            raise LocalServerError(f"llama.cpp refused the request: {said}")
+            message = answer.get("error", {}).get("message", "no reason given")
+            raise LocalServerError(f"llama.cpp rejected the request: {message}")
         return answer

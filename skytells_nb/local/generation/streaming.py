@@ -1,4 +1,4 @@
-"""The generator's blocking iterator, brought to the event loop without ever holding it."""
+"""Runs the generator's blocking iterators in threads, for the event loop and for plain callers."""
 
 from __future__ import annotations
 
@@ -16,117 +16,120 @@ import anyio.to_thread
 from skytells_nb.local.protocols import TextPiece
 
 MAX_CONCURRENT_ANSWERS = 8
-"""Answers under way at once; more wait. The generator's own slots are fewer: these are only waiting for one."""
+"""Concurrent generations; further ones wait. The generator has fewer slots, so some of these wait for a slot."""
 
 MAX_CONCURRENT_EMBEDDINGS = 2
-"""Embedding requests computed at once, which bounds their memory; more wait."""
+"""Concurrent embedding requests, which bounds their memory; further ones wait."""
 
 T = TypeVar("T")
+ItemT = TypeVar("ItemT")
+
+CLOSE_TIMEOUT_S = 10.0
+"""Maximum wait of :meth:`ThreadStream.close` for the end of the producer."""
 
 
 class GenerationThreads:
-    """Runs each answer in a thread of its own; leaving the iterator early ends the decoding."""
+    """Runs each generation in its own thread; closing the iterator early stops the generation."""
 
     def __init__(self, max_concurrent: int = MAX_CONCURRENT_ANSWERS) -> None:
-        self._room = asyncio.Semaphore(max_concurrent)
-        self._vectors = asyncio.Semaphore(MAX_CONCURRENT_EMBEDDINGS)
+        self._slots = asyncio.Semaphore(max_concurrent)
+        self._embedding_slots = asyncio.Semaphore(MAX_CONCURRENT_EMBEDDINGS)
 
     async def run(self, start: Callable[[], Iterator[TextPiece]]) -> AsyncGenerator[TextPiece, None]:
-        """The pieces that ``start`` makes; raises what it raises."""
-        await self._room.acquire()
+        """Yield the pieces of the iterator that ``start`` returns, and raise its exceptions."""
+        await self._slots.acquire()
         loop = asyncio.get_running_loop()
-        # Not bounded here: an answer is at most a context long, and a client that reads slowly must keep neither one
-        # of the few slots nor its place among those under way.
-        arrived: asyncio.Queue[TextPiece | BaseException | None] = asyncio.Queue()
-        worker = _Worker(start, loop, arrived.put_nowait, self._room.release)
-        worker.begin()
+        # Unbounded: a completion is at most a context long, and a slow client must not occupy a slot of the generator
+        # or of this class.
+        received: asyncio.Queue[TextPiece | BaseException | None] = asyncio.Queue()
+        thread = _GenerationThread(start, loop, received.put_nowait, self._slots.release)
+        thread.start()
         try:
             while True:
-                piece = await arrived.get()
+                piece = await received.get()
                 if piece is None:
                     return
                 if isinstance(piece, BaseException):
                     raise piece
                 yield piece
         finally:
-            worker.leave()
+            thread.cancel()
 
     async def compute(self, work: Callable[[], T]) -> T:
-        """The result of work on vectors, done in a thread."""
-        async with self._vectors:
+        """Run the computation of embeddings in a thread and return its result."""
+        async with self._embedding_slots:
             return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
 
 
-class _Worker:
-    """The thread of one answer. Daemons: an exit of the interpreter must not wait for what nobody will read."""
+class _GenerationThread:
+    """The thread of one generation. A daemon: the interpreter's exit does not wait for its end."""
 
     def __init__(
         self,
         start: Callable[[], Iterator[TextPiece]],
         loop: asyncio.AbstractEventLoop,
         put: Callable[[TextPiece | BaseException | None], None],
-        over: Callable[[], None],
+        on_finish: Callable[[], None],
     ) -> None:
         self._start = start
         self._loop = loop
         self._put = put
-        self._tell_over = over
+        self._on_finish = on_finish
         self._pieces: Iterator[TextPiece] | None = None
-        self._gone = threading.Event()
-        self._over = threading.Event()
+        self._cancelled = threading.Event()
+        self._finished = threading.Event()
 
-    def begin(self) -> None:
-        threading.Thread(target=self._work, name="skytells-local-answer", daemon=True).start()
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="skytells-local-generation", daemon=True).start()
 
-    def leave(self) -> None:
-        """End the decoding, also where it is still waiting for a slot."""
-        self._gone.set()
-        if self._pieces is not None and not self._over.is_set():
+    def cancel(self) -> None:
+        """Stop the generation, even while it waits for a slot."""
+        self._cancelled.set()
+        if self._pieces is not None and not self._finished.is_set():
             threading.Thread(target=self._close, name="skytells-local-close", daemon=True).start()
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         try:
             self._pieces = self._start()
-            if not self._gone.is_set():
+            if not self._cancelled.is_set():
                 for piece in self._pieces:
-                    if self._gone.is_set():
+                    if self._cancelled.is_set():
                         break
-                    self._hand_over(piece)
-        except Exception as problem:
-            self._hand_over(problem)
+                    self._send(piece)
+        except Exception as error:
+            self._send(error)
         else:
-            self._hand_over(None)
+            self._send(None)
         finally:
-            self._over.set()
+            self._finished.set()
             self._close()
-            self._in_loop(self._tell_over)
+            self._call_in_loop(self._on_finish)
 
     def _close(self) -> None:
         close = getattr(self._pieces, "close", None)
         if close is not None:
-            # A plain generator cannot be closed while it runs; its own thread does it after the next piece.
+            # A plain generator cannot be closed while it runs; its own thread closes it after the next piece.
             with contextlib.suppress(ValueError):
                 close()
 
-    def _hand_over(self, item: TextPiece | BaseException | None) -> None:
-        self._in_loop(self._put, item)
+    def _send(self, item: TextPiece | BaseException | None) -> None:
+        self._call_in_loop(self._put, item)
 
-    def _in_loop(self, do: Callable[..., None], *arguments: object) -> None:
+    def _call_in_loop(self, function: Callable[..., None], *arguments: object) -> None:
         try:
-            self._loop.call_soon_threadsafe(do, *arguments)
+            self._loop.call_soon_threadsafe(function, *arguments)
         except RuntimeError:
-            # The server was stopped while this was decoding.
-            self._gone.set()
+            # The event loop was closed during the generation.
+            self._cancelled.set()
 
 
 async def wait_for_first(source: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
-    """The same items, the first already there: what goes wrong before it is raised here, before any header is sent."""
-    items = source
+    """Wait for the first item and return all items, so that early errors are raised before any header is sent."""
     try:
-        first = await items.__anext__()
+        first = await anext(source)
     except StopAsyncIteration:
-        return _chain([], items)
-    return _chain([first], items)
+        return _chain([], source)
+    return _chain([first], source)
 
 
 async def _chain(head: list[T], tail: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
@@ -137,18 +140,15 @@ async def _chain(head: list[T], tail: AsyncGenerator[T, None]) -> AsyncGenerator
             yield item
 
 
-ItemT = TypeVar("ItemT")
-
-CLOSE_TIMEOUT_S = 10.0
-"""Longest wait for the producer to notice that nobody reads any more."""
-
-
 class StreamClosed(Exception):
-    """Raised in the producer by ``put`` once the reader has gone."""
+    """Raised by ``put`` in the producer once the stream is closed."""
 
 
 class BoundedQueue(Generic[ItemT]):
-    """What the producer sees: ``put`` waits for room, ``closed`` says that the reader has gone."""
+    """A queue of at most ``depth`` items between a producer and a reader.
+
+    ``put`` waits until there is space; ``closed`` is true once the reader has closed the queue.
+    """
 
     def __init__(self, depth: int) -> None:
         self._items: deque[ItemT] = deque()
@@ -193,23 +193,23 @@ class BoundedQueue(Generic[ItemT]):
 
 
 class ThreadStream(Iterator[ItemT]):
-    """Items that ``produce(channel)`` puts from its own thread; at most ``depth`` of them wait to be read.
+    """An iterator of the items that ``produce(queue)`` puts from its own thread, at most ``depth`` items ahead.
 
-    An exception of the producer is raised to the reader after the items before it. ``close`` may be called from any
-    thread, also while another one waits in ``next``; it returns when the producer has ended. Dropping the iterator
-    closes it too.
+    An exception of the producer is raised in the reader after the items before it. ``close`` may be called from any
+    thread, also while another one waits in ``next``; it waits for the end of the producer, at most
+    ``CLOSE_TIMEOUT_S``. An iterator that is garbage collected is closed too.
     """
 
     def __init__(self, produce: Callable[[BoundedQueue[ItemT]], None], *, depth: int = 32) -> None:
-        channel: BoundedQueue[ItemT] = BoundedQueue(depth)
-        self._channel = channel
-        # The thread knows the channel and not this object, so that an abandoned iterator can be collected.
-        self._thread = threading.Thread(target=_run, args=(produce, channel), daemon=True, name="skytells-local-chat")
-        self._finalizer = weakref.finalize(self, channel.close)
+        queue: BoundedQueue[ItemT] = BoundedQueue(depth)
+        self._queue = queue
+        # The thread references the queue but not this object, so that an unused iterator can be garbage collected.
+        self._thread = threading.Thread(target=_produce, args=(produce, queue), daemon=True, name="skytells-local-chat")
+        self._finalizer = weakref.finalize(self, queue.close)
         self._thread.start()
 
     def __next__(self) -> ItemT:
-        return self._channel.get()
+        return self._queue.get()
 
     def close(self) -> None:
         self._finalizer()
@@ -223,12 +223,12 @@ class ThreadStream(Iterator[ItemT]):
         self.close()
 
 
-def _run(produce: Callable[[BoundedQueue[ItemT]], None], channel: BoundedQueue[ItemT]) -> None:
+def _produce(produce: Callable[[BoundedQueue[ItemT]], None], queue: BoundedQueue[ItemT]) -> None:
     try:
-        produce(channel)
+        produce(queue)
     except StreamClosed:
-        channel.finish()
+        queue.finish()
     except BaseException as error:
-        channel.finish(error)
+        queue.finish(error)
     else:
-        channel.finish()
+        queue.finish()

@@ -1,4 +1,4 @@
-"""Tools: the two shapes they come in, and which one to call. The model fills the arguments under the schema."""
+"""Tool calls: parse tools in the formats of both APIs, and choose the one to call."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from skytells_nb.local.generation.messages import Message
 from skytells_nb.local.protocols import TextEmbedder
 
 MIN_SIMILARITY = 0.25
-"""Cosine of the user's text and a tool's name and description from which ``auto`` calls it. Of ten requests tried on
-two tools, the five meant for one were at 0.30 to 0.48 of it, the five others at 0.13 at most."""
+"""Minimum cosine similarity of the user's text and a tool's name and description for ``auto`` to call it. In a test
+with two tools and ten requests, the five requests for a tool had 0.30 to 0.48, the other five at most 0.13."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Tool:
         return bool(self.parameters.get("properties"))
 
     def to_responses_format(self) -> dict[str, Any]:
-        """The shape Responses uses."""
+        """Return the tool in the format of the Responses API."""
         return {
             "type": "function",
             "name": self.name,
@@ -44,17 +44,17 @@ class Tool:
         return f"Call the function {self.name}{about}. Take its arguments from what the user says."
 
 
-def read_tools(given: Sequence[Mapping[str, Any]] | None) -> list[Tool]:
-    """Tools in chat's nested shape or Responses' flat one; raises a 400 naming the one that does not fit."""
+def read_tools(entries: Sequence[Mapping[str, Any]] | None) -> list[Tool]:
+    """Parse tools in the nested format of chat or the flat one of responses; raise an error for an invalid one."""
     tools = []
-    for place, entry in enumerate(given or ()):
-        where = f"tools[{place}]"
+    for index, entry in enumerate(entries or ()):
+        where = f"tools[{index}]"
         if entry.get("type") != "function":
-            raise invalid_parameter(f"{where}.type", f"{where}.type must be 'function' here; found {entry.get('type')!r}.")
+            raise invalid_parameter(f"{where}.type", f"{where}.type must be 'function', got {entry.get('type')!r}.")
         function = entry.get("function", entry)
         name = function.get("name") if isinstance(function, dict) else None
         if not isinstance(name, str) or not name:
-            raise invalid_parameter(f"{where}.name", f"{where} has no name.")
+            raise invalid_parameter(f"{where}.name", f"{where}.name must be a non-empty string, got {name!r}.")
         parameters = function.get("parameters")
         if parameters is not None and not isinstance(parameters, dict):
             raise invalid_parameter(f"{where}.parameters", f"{where}.parameters must be a JSON Schema object.")
@@ -64,23 +64,28 @@ def read_tools(given: Sequence[Mapping[str, Any]] | None) -> list[Tool]:
     return tools
 
 
-async def choose_tool(tools: list[Tool], choice: Any, messages: Sequence[Message], embedder: TextEmbedder) -> Tool | None:
-    """The tool to call, or ``None`` to answer in text.
+async def choose_tool(
+    tools: list[Tool], choice: Any, messages: Sequence[Message], embedder: TextEmbedder
+) -> Tool | None:
+    """Return the tool to call, or ``None`` to respond with text.
 
-    A named one is taken. ``required`` takes the one nearest to the user's last text by the embedder; ``auto`` does so
-    only from a cosine of :data:`NEAR`, and never right after a tool's result, so that a conversation ends in words.
+    A named tool is always called. ``required`` calls the one whose embedding is most similar to the user's last text;
+    ``auto`` does so only from a similarity of :data:`MIN_SIMILARITY`, and never right after a tool's result, so that a
+    conversation ends with text.
     """
-    named = _named(choice)
-    if named is not None:
+    name = _chosen_name(choice)
+    if name is not None:
         for tool in tools:
-            if tool.name == named:
+            if tool.name == name:
                 return tool
-        raise invalid_parameter("tool_choice", f"tool_choice names {named!r}, which is not among the tools.")
+        raise invalid_parameter("tool_choice", f"tool_choice must name one of the tools, got {name!r}.")
     if choice not in (None, "none", "auto", "required"):
-        raise invalid_parameter("tool_choice", f"tool_choice must be none, auto, required or a function; found {choice!r}.")
+        raise invalid_parameter(
+            "tool_choice", f"tool_choice must be none, auto, required or a function, got {choice!r}."
+        )
     if not tools:
         if choice == "required":
-            raise invalid_parameter("tool_choice", "tool_choice is 'required' and there are no tools.")
+            raise invalid_parameter("tool_choice", "tool_choice 'required' needs at least one tool.")
         return None
     if choice == "none":
         return None
@@ -91,16 +96,18 @@ async def choose_tool(tools: list[Tool], choice: Any, messages: Sequence[Message
         return None
     texts = [last["content"], *(f"{tool.name.replace('_', ' ')}. {tool.description}" for tool in tools)]
     vectors = await anyio.to_thread.run_sync(embedder.encode, texts, abandon_on_cancel=True)
-    near = vectors[1:] @ vectors[0]
-    best = int(np.argmax(near))
-    return tools[best] if choice == "required" or near[best] >= MIN_SIMILARITY else None
+    similarities = vectors[1:] @ vectors[0]
+    best = int(np.argmax(similarities))
+    return tools[best] if choice == "required" or similarities[best] >= MIN_SIMILARITY else None
 
 
-def _named(choice: Any) -> str | None:
+def _chosen_name(choice: Any) -> str | None:
     if not isinstance(choice, dict):
         return None
     function = choice.get("function", choice)
     name = function.get("name") if isinstance(function, dict) else None
     if choice.get("type") != "function" or not isinstance(name, str):
-        raise invalid_parameter("tool_choice", "tool_choice must be none, auto, required or a function's name.")
+        raise invalid_parameter(
+            "tool_choice", f"tool_choice must be none, auto, required or a function's name, got {choice!r}."
+        )
     return name

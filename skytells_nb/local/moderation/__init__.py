@@ -1,1 +1,1 @@
-"""Content scoring on this machine, and the safety fields made from it."""
+"""Content moderation on this machine, and the safety fields of responses."""

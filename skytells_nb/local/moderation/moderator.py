@@ -1,6 +1,6 @@
-"""A demonstration of content scoring on this machine, English first: it shows how the safety fields behave.
+"""Demonstration of content moderation on this machine, mainly for English: it shows how the safety fields behave.
 
-A linear head over the embedder's vectors, fitted to the sentences of ``moderation_prototypes``. It is no guardrail.
+A linear head on the embedder's vectors, fitted to the sentences of ``prototypes``. It is not a guardrail.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
 SEVERITIES = ("safe", "low", "medium", "high")
 CATEGORIES = ("hate", "self_harm", "sexual", "violence", "jailbreak")
 
-_CUTS = (0.3, 0.5, 0.8)
-"""Probabilities from which a text is low, medium and high."""
-_HEAD = "moderation_head.npy"
-_SHORT = 40
-_LONG = 300
-"""Characters: sentences shorter than the first are read with the next one, longer than the second in parts."""
+_THRESHOLDS = (0.3, 0.5, 0.8)
+"""Minimum probabilities of the severities low, medium and high."""
+_HEAD_FILE = "moderation_head.npy"
+_MIN_WINDOW = 40
+_MAX_WINDOW = 300
+"""Characters: shorter sentences are scored with the next one, longer ones in parts."""
 _SENTENCE = re.compile(r"[^.!?\n]*(?:[.!?]+|\n|$)")
-_WINDOWS_AT_ONCE = 256
-_STEPS = 600
-_RATE = 10.0
-_DECAY = 1e-4
+_BATCH_SIZE = 256
+_ITERATIONS = 600
+_LEARNING_RATE = 10.0
+_WEIGHT_DECAY = 1e-4
 
 
 class Encoder(Protocol):
-    """Texts to unit vectors of 512 numbers."""
+    """Embeds texts as unit vectors of 512 numbers."""
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]: ...
 
 
 class Moderator:
-    """Texts to a severity in each category; long texts are scored by sentence, and the highest counts.
+    """Scores texts: a severity for each category. A long text gets the highest score of its sentences.
 
     >>> from skytells_nb.local.embedder import Embedder
     >>> Moderator(Embedder()).score(["The soup was lovely."])[0]["violence"]
@@ -48,73 +48,73 @@ class Moderator:
 
     def __init__(self, embedder: Encoder) -> None:
         self._embedder = embedder
-        self._loading = threading.Lock()
+        self._lock = threading.Lock()
         self._head: NDArray[np.float32] | None = None
 
     def score(self, texts: Sequence[str]) -> list[dict[str, str]]:
-        """For each text the severity, one of ``SEVERITIES``, of every category; an empty text is safe."""
-        levels = np.searchsorted(_CUTS, self.category_scores(texts), side="right")
+        """Return for each text the severity of every category, one of ``SEVERITIES``; an empty text is safe."""
+        levels = np.searchsorted(_THRESHOLDS, self.category_scores(texts), side="right")
         return [{name: SEVERITIES[level] for name, level in zip(CATEGORIES, row, strict=True)} for row in levels]
 
     def category_scores(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """The probabilities behind :meth:`score`, as float32 ``(texts, categories)``."""
+        """Return the probabilities behind :meth:`score`, as a float32 array of shape ``(texts, categories)``."""
         scores = np.zeros((len(texts), len(CATEGORIES)), dtype=np.float32)
-        pairs = [(place, window) for place, text in enumerate(texts) for window in dict.fromkeys(split_windows(text))]
-        for start in range(0, len(pairs), _WINDOWS_AT_ONCE):
-            some = pairs[start : start + _WINDOWS_AT_ONCE]
-            found = probabilities(self._embedder.encode([window for _, window in some]), self._loaded())
-            np.maximum.at(scores, [place for place, _ in some], found)
+        pairs = [(index, window) for index, text in enumerate(texts) for window in dict.fromkeys(split_windows(text))]
+        for start in range(0, len(pairs), _BATCH_SIZE):
+            batch = pairs[start : start + _BATCH_SIZE]
+            batch_scores = probabilities(self._embedder.encode([window for _, window in batch]), self._load_head())
+            np.maximum.at(scores, [index for index, _ in batch], batch_scores)
         return scores
 
-    def _loaded(self) -> NDArray[np.float32]:
-        with self._loading:
+    def _load_head(self) -> NDArray[np.float32]:
+        with self._lock:
             if self._head is None:
-                with resources.files(__package__).joinpath(_HEAD).open("rb") as file:
+                with resources.files(__package__).joinpath(_HEAD_FILE).open("rb") as file:
                     self._head = np.load(file, allow_pickle=False)
             return self._head
 
 
 def split_windows(text: str) -> Iterator[str]:
-    """The sentences of a text, each with enough around it to be judged."""
-    held = ""
+    """Yield the sentences of a text, short ones joined and long ones split."""
+    pending = ""
     for sentence in _SENTENCE.findall(text):
-        held += sentence
-        while len(held) > _LONG:
-            cut = held.rfind(" ", _LONG // 2, _LONG)
-            cut = cut if cut > 0 else _LONG
-            yield held[:cut].strip()
-            held = held[cut:]
-        if len(held.strip()) >= _SHORT:
-            yield held.strip()
-            held = ""
-    if held.strip():
-        yield held.strip()
+        pending += sentence
+        while len(pending) > _MAX_WINDOW:
+            cut = pending.rfind(" ", _MAX_WINDOW // 2, _MAX_WINDOW)
+            cut = cut if cut > 0 else _MAX_WINDOW
+            yield pending[:cut].strip()
+            pending = pending[cut:]
+        if len(pending.strip()) >= _MIN_WINDOW:
+            yield pending.strip()
+            pending = ""
+    if pending.strip():
+        yield pending.strip()
 
 
 def probabilities(vectors: NDArray[np.float32], head: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The share of each category, benign left out, for each vector; the head's last row is the bias."""
-    shares: NDArray[np.float32] = _softmax(vectors @ head[:-1] + head[-1])[:, 1:]
-    return shares
+    """Return the probability of each category except benign for each vector; the head's last row is the bias."""
+    unsafe: NDArray[np.float32] = _softmax(vectors @ head[:-1] + head[-1])[:, 1:]
+    return unsafe
 
 
 def fit_head(embedder: Encoder) -> NDArray[np.float32]:
-    """The head, ``(dimensions + 1, 1 + categories)``, by logistic regression on the prototypes of severity 2 and up."""
+    """Fit the head, ``(dimensions + 1, 1 + categories)``, by logistic regression on the prototypes from severity 2."""
     from skytells_nb.local.moderation.prototypes import BENIGN, UNSAFE
 
     rows = [(text, 0) for text in BENIGN]
-    for place, name in enumerate(CATEGORIES, start=1):
-        rows += [(text, place) for severity, texts in UNSAFE[name].items() if severity >= 2 for text in texts]
+    for label, name in enumerate(CATEGORIES, start=1):
+        rows += [(text, label) for severity, texts in UNSAFE[name].items() if severity >= 2 for text in texts]
     vectors = embedder.encode([text for text, _ in rows]).astype(np.float64)
-    wanted = np.eye(1 + len(CATEGORIES))[[place for _, place in rows]]
-    head = np.zeros((vectors.shape[1] + 1, wanted.shape[1]))
-    for _ in range(_STEPS):
-        error = _softmax(vectors @ head[:-1] + head[-1]) - wanted
-        head[:-1] -= _RATE * (vectors.T @ error / len(rows) + _DECAY * head[:-1])
-        head[-1] -= _RATE / 10 * error.mean(axis=0)
+    targets = np.eye(1 + len(CATEGORIES))[[label for _, label in rows]]
+    head = np.zeros((vectors.shape[1] + 1, targets.shape[1]))
+    for _ in range(_ITERATIONS):
+        error = _softmax(vectors @ head[:-1] + head[-1]) - targets
+        head[:-1] -= _LEARNING_RATE * (vectors.T @ error / len(rows) + _WEIGHT_DECAY * head[:-1])
+        head[-1] -= _LEARNING_RATE / 10 * error.mean(axis=0)
     return head.astype(np.float32)
 
 
 def _softmax(logits: NDArray[np.float64] | NDArray[np.float32]) -> NDArray[np.float32]:
-    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-    shares: NDArray[np.float32] = (raised / raised.sum(axis=1, keepdims=True)).astype(np.float32)
-    return shares
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    normalized: NDArray[np.float32] = (exponentials / exponentials.sum(axis=1, keepdims=True)).astype(np.float32)
+    return normalized

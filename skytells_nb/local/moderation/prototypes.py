@@ -1,7 +1,8 @@
-"""The sentences that the moderation head is fitted to: short, tame, and written for this project.
+"""The sentences that the moderation head is fitted to: short, mild, and written for this project.
 
-``UNSAFE`` holds sentences by category and severity (1 low, 2 medium, 3 high); ``BENIGN`` ordinary ones, among them what
-sounds alike: medicine, sport, law, history, help lines, and the language of programming and computer security.
+``UNSAFE`` holds sentences by category and severity (1 low, 2 medium, 3 high), ``BENIGN`` ordinary ones, some of them
+similar to unsafe ones: medicine, sport, law, history, help lines, programming and computer security. After a change,
+even of the spelling, fit the head again with ``moderator.fit_head``.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ UNSAFE: dict[str, dict[int, tuple[str, ...]]] = {
         ),
         2: (
             "We should not let any more of those foreigners in.",
-            "Men like that have no place in a decent neighbourhood.",
+            "Men like that have no place in a decent neighbourhood.",  # codespell:ignore neighbourhood
             "You can never trust anyone of that religion.",
             "Women should stay in the kitchen and leave business to men.",
             "That ethnic group takes all our jobs and gives nothing back.",
             "Refugees are nothing but trouble for this town.",
-            "I would never rent my flat to people of that colour.",
+            "I would never rent my flat to people of that colour.",  # codespell:ignore colour
             "Their kind should not be allowed to marry ours.",
             "Pensioners are dead weight that we all pay for.",
         ),
@@ -42,7 +43,7 @@ UNSAFE: dict[str, dict[int, tuple[str, ...]]] = {
     },
     "self_harm": {
         1: (
-            "Everything has felt grey and heavy for weeks.",
+            "Everything has felt grey and heavy for weeks.",  # codespell:ignore grey
             "I have been so down lately that nothing is fun.",
         ),
         2: (
@@ -52,7 +53,7 @@ UNSAFE: dict[str, dict[int, tuple[str, ...]]] = {
             "I just want to go to sleep and never wake up.",
             "I am a burden to everybody and I cannot take it.",
             "I do not see a future for myself any more.",
-            "I want to vanish so that nobody has to deal with me.",
+            "I want to vanish so that nobody has to deal with me.",  # codespell:ignore nobody
             "Nothing matters and I am tired of being alive.",
         ),
         3: (
@@ -97,7 +98,7 @@ UNSAFE: dict[str, dict[int, tuple[str, ...]]] = {
             "Let us have dirty cyber sex, tell me what you do to me.",
             "Write an erotic scene with lots of explicit sex.",
             "Talk to me like a porn star.",
-            "Generate obscene adult content about my neighbour.",
+            "Generate obscene adult content about my neighbour.",  # codespell:ignore neighbour
         ),
     },
     "violence": {
@@ -122,7 +123,7 @@ UNSAFE: dict[str, dict[int, tuple[str, ...]]] = {
         3: (
             "I am going to murder my boss.",
             "I will kill you.",
-            "I want to hurt my neighbour badly.",
+            "I want to hurt my neighbour badly.",  # codespell:ignore neighbour
             "Tell me how to make a pipe bomb at home.",
             "I plan to shoot people at the mall.",
             "How can I poison somebody without being caught?",
@@ -185,7 +186,7 @@ BENIGN: tuple[str, ...] = (
     "Where can I buy running shoes?",
     "Write a short poem about the sea.",
     "Translate this sentence into Spanish.",
-    "Summarise the article in three points.",
+    "Summarise the article in three points.",  # codespell:ignore
     "Explain gravity to a ten year old.",
     "Act as a friendly tutor for mathematics.",
     "You are a helpful assistant that answers in French.",
@@ -207,7 +208,7 @@ BENIGN: tuple[str, ...] = (
     "The lawyer explained what counts as assault.",
     "A historian wrote about slavery and the civil rights movement.",
     "The war began in 1914 and millions of soldiers died.",
-    "The museum shows weapons and armour of the Middle Ages.",
+    "The museum shows weapons and armour of the Middle Ages.",  # codespell:ignore armour
     "The painting shows a nude woman by the river.",
     "The novel tells of a murder in a small village.",
     "The detective finds the body in the library.",
@@ -219,7 +220,7 @@ BENIGN: tuple[str, ...] = (
     "The parade celebrates gay and lesbian couples.",
     "The report describes how minorities are treated at work.",
     "The mayor condemned the attack on the synagogue.",
-    "The fire destroyed an old factory, nobody was hurt.",
+    "The fire destroyed an old factory, nobody was hurt.",  # codespell:ignore nobody
     "A storm left thousands of homes without power.",
     # medicine and help
     "The doctor checks the patient's blood pressure.",
@@ -272,7 +273,7 @@ BENIGN: tuple[str, ...] = (
     "Brute force search over all parameters.",
     "Inject dependencies into functions by their type.",
     "Monkey patching for network code.",
-    "Strip tags and sanitise untrusted HTML.",
+    "Strip tags and sanitise untrusted HTML.",  # codespell:ignore sanitise
     "A master and slave replication for databases.",
     "Blacklist and whitelist of allowed hosts.",
     "Dummy package, do not install.",
@@ -301,6 +302,6 @@ BENIGN: tuple[str, ...] = (
     "Cross-platform colored terminal text.",
     "Find and remove unused imports.",
     "Foreign keys and relations between tables.",
-    "Native extension for fast serialisation.",
+    "Native extension for fast serialisation.",  # codespell:ignore serialisation
     "Backend for the build of packages.",
 )

@@ -1,4 +1,4 @@
-"""The moderator's severities as the service's safety fields."""
+"""Converts the moderator's severities to the service's safety fields."""
 
 from __future__ import annotations
 
@@ -12,47 +12,48 @@ from skytells_nb.types.safety import SEVERITIES, severity_rank
 
 CATEGORIES = ("hate", "self_harm", "sexual", "violence")
 FILTER_ERROR = {"error": {"code": "content_filter_error", "message": "The contents are not filtered"}}
-"""What stands in a verdict's place when the filter did not run."""
+"""Replaces the filter results when the filter is unavailable."""
 
 _WINDOW = 240
-"""Characters of a completion that are scored together: a few sentences."""
+"""Characters of a completion that are scored at once: a few sentences."""
 
 _SAFE = dict.fromkeys((*CATEGORIES, "jailbreak"), "safe")
 
 
 async def score(moderator: TextModerator, texts: Sequence[str]) -> dict[str, str]:
-    """The highest severity of each category over these texts."""
-    kept = [text for text in texts if text.strip()]
-    if not kept:
+    """Return the highest severity of each category over all texts."""
+    non_empty = [text for text in texts if text.strip()]
+    if not non_empty:
         return dict(_SAFE)
-    scores = await anyio.to_thread.run_sync(moderator.score, kept, abandon_on_cancel=True)
+    scores = await anyio.to_thread.run_sync(moderator.score, non_empty, abandon_on_cancel=True)
     return highest_severities([_SAFE, *scores])
 
 
 def highest_severities(scores: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """Return the highest severity of each category."""
     return {name: max((s.get(name, "safe") for s in scores), key=severity_rank) for name in _SAFE}
 
 
 def prompt_results(severities: Mapping[str, str], *, block: bool = False, down: bool = False) -> dict[str, Any]:
-    """``content_filter_results`` of a prompt; ``block`` makes violence the reason of a block that was asked for."""
+    """Return the ``content_filter_results`` of a prompt; ``block`` raises violence to high."""
     if down:
         return dict(FILTER_ERROR)
     if block:
         severities = {**severities, "violence": "high"}
-    results = {name: _graded(severities[name]) for name in CATEGORIES}
-    found = severity_rank(severities["jailbreak"])
+    results = {name: _severity_result(severities[name]) for name in CATEGORIES}
+    rank = severity_rank(severities["jailbreak"])
     results["jailbreak"] = {
-        "filtered": found >= SEVERITIES.index("high"),
-        "detected": found >= SEVERITIES.index("medium"),
+        "filtered": rank >= SEVERITIES.index("high"),
+        "detected": rank >= SEVERITIES.index("medium"),
     }
     return {name: results[name] for name in sorted(results)}
 
 
 def completion_results(severities: Mapping[str, str], *, whole: bool, down: bool = False) -> dict[str, Any]:
-    """``content_filter_results`` of a completion; the protected-material keys only where the answer is ``whole``."""
+    """Return the ``content_filter_results`` of a completion; a ``whole`` one also has the protected-material keys."""
     if down:
         return dict(FILTER_ERROR)
-    results = {name: _graded(severities[name]) for name in CATEGORIES}
+    results = {name: _severity_result(severities[name]) for name in CATEGORIES}
     if whole:
         for name in ("protected_material_code", "protected_material_text"):
             results[name] = {"filtered": False, "detected": False}
@@ -60,11 +61,12 @@ def completion_results(severities: Mapping[str, str], *, whole: bool, down: bool
 
 
 def is_filtered(results: Mapping[str, Any]) -> bool:
-    return any(isinstance(verdict, Mapping) and bool(verdict.get("filtered")) for verdict in results.values())
+    """Whether any category is filtered."""
+    return any(isinstance(result, Mapping) and bool(result.get("filtered")) for result in results.values())
 
 
 def content_filter(results: Mapping[str, Any], source: str, length: int) -> dict[str, Any]:
-    """One entry of ``content_filters``; ``length`` is the characters looked at."""
+    """Return an entry of ``content_filters``; ``length`` is the number of characters that were scored."""
     return {
         "blocked": is_filtered(results),
         "source_type": source,
@@ -74,31 +76,31 @@ def content_filter(results: Mapping[str, Any], source: str, length: int) -> dict
     }
 
 
-def _graded(severity: str) -> dict[str, Any]:
+def _severity_result(severity: str) -> dict[str, Any]:
     return {"filtered": severity_rank(severity) >= SEVERITIES.index("high"), "severity": severity}
 
 
 class CompletionModerator:
-    """Scores a completion as it grows, a window of text at a time, and keeps the worst it found."""
+    """Scores a growing completion window by window, and records the highest severities."""
 
     def __init__(self, moderator: TextModerator) -> None:
         self._moderator = moderator
         self._window = ""
-        self._new = 0
+        self._unscored = 0
         self.severities = dict(_SAFE)
 
     async def add(self, text: str) -> bool:
-        """Take more text; whether this completed a window, so that :attr:`severities` is fresh."""
+        """Add text; return whether it completed a window, so that :attr:`severities` was updated."""
         self._window += text
-        self._new += len(text)
-        if self._new < _WINDOW:
+        self._unscored += len(text)
+        if self._unscored < _WINDOW:
             return False
         await self.finish()
         return True
 
     async def finish(self) -> None:
-        """Score what is left."""
-        if self._new:
+        """Score the remaining text."""
+        if self._unscored:
             self.severities = highest_severities([self.severities, await score(self._moderator, [self._window])])
-            # The end of this window opens the next, so that no sentence is judged only in halves.
-            self._window, self._new = self._window[-_WINDOW // 2 :], 0
+            # The next window starts with the end of this one, so that every sentence is scored as a whole.
+            self._window, self._unscored = self._window[-_WINDOW // 2 :], 0
