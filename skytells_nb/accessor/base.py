@@ -1,4 +1,4 @@
-"""What every door on a frame can do: check names, add columns, remember the call."""
+"""Base classes of the frame accessor's methods: check names, add columns, ask a model, attach the report."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any
 import pandas as pd
 from numpy.typing import NDArray
 
-from skytells_nb.accessor.call import RunOptions, VectorizedCall, attach_report
+from skytells_nb.accessor.call import VectorizedCall, attach_report
 from skytells_nb.accessor.multi_call import MultiRun
+from skytells_nb.accessor.options import RunOptions
 from skytells_nb.accessor.prompts.template import Template
 from skytells_nb.accessor.results import CompletionColumns, build_job, complete_texts, details_frame, merge_row_errors
 from skytells_nb.accessor.safety import SafetyChoice, SafetyPolicy, apply_policy
-from skytells_nb.accessor.structured.repair import REPAIRS
+from skytells_nb.accessor.structured.repair import DEFAULT_REPAIRS
 from skytells_nb.accessor.structured.schema import Schema
 from skytells_nb.accessor.text_columns import Texts, column_of, texts_of
 from skytells_nb.engine.engine import OnError
@@ -31,125 +32,118 @@ class FrameMethods:
         self._frame = frame
 
     def _full(self, name: Any) -> Any:
-        """The name as a whole key of these columns, which may have several levels."""
+        """Return the name as a whole key of these columns, which may have several levels."""
         levels = self._frame.columns.nlevels
         return name if levels == 1 or isinstance(name, tuple) else (name, *[""] * (levels - 1))
 
     def _check_into(self, into: Any, *sources: Any) -> None:
         if not isinstance(into, Hashable):
-            raise InputError(f"into is the name of a column; found {into!r}.")
+            raise InputError(f"into must be the name of a column, got {into!r}.")
         if any(into == source for source in sources):
-            raise InputError(f"into={into!r} would replace the column it is made from; choose another name.")
+            raise InputError(f"into={into!r} would replace the column that it is made from. Choose another name.")
 
     def _finish(
-        self, into: Any, made: Mapping[Any, pd.Series[Any]], answers: CompletionColumns, details: bool
+        self, into: Any, new: Mapping[Any, pd.Series[Any]], answers: CompletionColumns, details: bool
     ) -> pd.DataFrame:
+        """Return a frame with the new columns, and with the details where they are wanted."""
         extra = details_frame(into, answers) if details else {}
-        return self._with({**made, **extra}, answers.report, {into: answers.rows})
+        return self._with({**new, **extra}, answers.report, {into: answers.rows})
 
     def _with(
-        self, made: Mapping[Any, pd.Series[Any]], report: Report, answers: Mapping[Any, Any] | None = None
+        self, new: Mapping[Any, pd.Series[Any]], report: Report, answers: Mapping[Any, Any] | None = None
     ) -> pd.DataFrame:
+        """Return a frame with the new columns and this report."""
         result = self._frame.copy(deep=False)
-        for name, series in made.items():
+        for name, series in new.items():
             result[self._full(name)] = series.array
         attach_report(result, report, answers)
         return result
 
 
 DETERMINISTIC: Mapping[str, Any] = {"temperature": 0.0}
-"""Parameters of questions that have one right answer; ``params`` may replace them, ``None`` leaves one out."""
+"""Defaults for questions that have one right answer."""
 
 
 @dataclass(frozen=True)
 class TextPrompt:
-    """What is asked about each text: the words, and the form of the answer."""
+    """The prompt for each text of a column: instructions, form of the completion, and all parameters."""
 
     operation: str
     system: str
     schema: Schema | None
-    params: Mapping[str, Any] | None = None
+    params: Mapping[str, Any]
     model: str | None = None
     rows_per_request: int | None = None
-    repair: int = REPAIRS
+    repair: int = DEFAULT_REPAIRS
 
 
 class PromptMethods(FrameMethods):
-    """A frame whose texts a model is asked about."""
+    """Methods that ask a model about each text of a column."""
 
     def _texts(self, column: Any) -> Texts:
         return texts_of(column_of(self._frame, column), name=column)
 
     def _prompts(self, source: Any) -> Texts:
-        """The texts of a column, or of a template that is no column's name."""
+        """Return the texts of a column, or of a template that is not the name of a column."""
         if isinstance(source, str) and "{" in source and source not in self._frame.columns:
             return Template(source).fill(self._frame)
         return self._texts(source)
 
     def _ask(
         self,
-        question: TextPrompt,
+        prompt: TextPrompt,
         texts: Texts,
         into: Any,
         call: VectorizedCall,
         safety: SafetyChoice,
         columns: Callable[[CompletionColumns], Mapping[Any, pd.Series[Any]]],
     ) -> tuple[dict[Any, pd.Series[Any]], CompletionColumns]:
-        """The columns that ``columns`` makes of the answers, as far as the safety policy shows them."""
+        """Complete the prompt for each text; return the columns made of the completions, after the safety policy."""
         policy = SafetyPolicy.of(safety)
-        params = question.params
-        if params is not None and not isinstance(params, Mapping):
-            raise InputError(f"params is a dict of parameters such as {{'max_tokens': 100}}; found {params!r}.")
         job = build_job(
-            call,
-            question.model,
-            question.system,
-            question.schema,
-            {**DETERMINISTIC, **(params or {})},
-            question.operation,
-            question.rows_per_request,
+            call, prompt.model, prompt.system, prompt.schema, prompt.params, prompt.operation, prompt.rows_per_request
         )
-        answers = complete_texts(call, job, texts, self._frame.index, into, question.schema, question.repair)
+        answers = complete_texts(call, job, texts, self._frame.index, into, prompt.schema, prompt.repair)
         answers = merge_row_errors(call, answers, {})
         return apply_policy(policy, answers, columns(answers), call), answers
 
 
 def non_empty_text(name: str, given: Any) -> str:
-    """A text that says something; raises InputError for anything else."""
+    """Return the text, stripped; raise InputError for an empty one and for other values."""
     if not isinstance(given, str) or not given.strip():
-        raise InputError(f"{name} is a text that is not empty; found {given!r}.")
+        raise InputError(f"{name} must be a non-empty string, got {given!r}.")
     return given.strip()
 
 
 def check_count(name: str, given: Any) -> int:
-    """A whole number, 1 or more."""
+    """Return the positive integer; raise InputError for other values."""
     if not isinstance(given, Integral) or isinstance(given, bool) or given < 1:
-        raise InputError(f"{name} is 1 or more; found {given!r}.")
+        raise InputError(f"{name} must be a positive integer, got {given!r}.")
     return int(given)
 
 
 def check_threshold(given: Any) -> float:
-    """A cosine from above 0 up to 1."""
+    """Return the cosine similarity; raise InputError for values outside (0, 1]."""
     if not isinstance(given, Real) or isinstance(given, bool) or not 0 < float(given) <= 1:
-        raise InputError(f"threshold is a cosine similarity above 0 and at most 1; found {given!r}.")
+        raise InputError(f"threshold must be a cosine similarity above 0 and at most 1, got {given!r}.")
     return float(given)
 
 
 class SimilarityMethods(FrameMethods):
-    """A frame whose rows are compared by what they mean."""
+    """Methods that compare rows by the similarity of their embeddings."""
 
     def _runs(
         self, operation: str, on_error: OnError, progress: bool | ProgressCallback, options: RunOptions
     ) -> MultiRun:
         frame = self._frame
-        return MultiRun(operation, len(frame), lambda: VectorizedCall.open(on_error, progress, options, asker=frame))
+        return MultiRun(operation, len(frame), lambda: VectorizedCall.open(on_error, progress, options, owner=frame))
 
-    def _placed(self, values: NDArray[Any], rows: Indices, dtype: Any) -> pd.Series[Any]:
-        """A column with these values in these rows, null elsewhere."""
-        made: pd.Series[Any] = pd.Series(values, index=rows, dtype=dtype).reindex(range(len(self._frame)))
-        return made
+    def _column_at(self, values: NDArray[Any], rows: Indices, dtype: Any) -> pd.Series[Any]:
+        """Return a column with these values in these rows, missing elsewhere."""
+        column: pd.Series[Any] = pd.Series(values, index=rows, dtype=dtype).reindex(range(len(self._frame)))
+        return column
 
     @staticmethod
-    def _beside(into: Any, suffix: str) -> Any:
-        """The name of a column that belongs to ``into``."""
+    def _suffixed(into: Any, suffix: str) -> Any:
+        """Return the name of a column that belongs to ``into``."""
         return (f"{into[0]}_{suffix}", *into[1:]) if isinstance(into, tuple) else f"{into}_{suffix}"

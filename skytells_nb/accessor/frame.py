@@ -9,18 +9,19 @@ from typing import Any, Literal, Unpack, overload
 
 import pandas as pd
 
-from skytells_nb.accessor.call import RunOptions, VectorizedCall, check_options, get_report
+from skytells_nb.accessor.call import VectorizedCall, get_report
 from skytells_nb.accessor.methods import TextMethods
 from skytells_nb.accessor.methods.preview import PreviewMethod
 from skytells_nb.accessor.methods.search import VectorMethods
 from skytells_nb.accessor.methods.style import StyleMethod
+from skytells_nb.accessor.options import ModelOptions, RunOptions, check_options, expand_options, model_parameters
 from skytells_nb.accessor.parquet import embed_to_file
-from skytells_nb.accessor.prompts.build import PromptArguments, PromptSource, prompts_of, split_options, with_effort
+from skytells_nb.accessor.prompts.build import PromptArguments, PromptSource, build_prompts, prompt_arguments
 from skytells_nb.accessor.prompts.few_shot import Examples
 from skytells_nb.accessor.results import build_job, check_prompts, complete_texts, embed_texts, merge_row_errors
 from skytells_nb.accessor.safety import SafetyChoice, SafetyPolicy, apply_policy
 from skytells_nb.accessor.structured.columns import column_names
-from skytells_nb.accessor.structured.repair import REPAIRS, check_repair
+from skytells_nb.accessor.structured.repair import DEFAULT_REPAIRS, check_repair
 from skytells_nb.accessor.structured.schema import Schema
 from skytells_nb.accessor.text_columns import column_of, texts_of
 from skytells_nb.engine.engine import OnError
@@ -36,10 +37,8 @@ SAFETY_COLUMNS = ["row", "source", "index", "category", "severity", "filtered", 
 class FrameAccessor(PreviewMethod, TextMethods, VectorMethods, StyleMethod):
     """Language models over the columns of a frame.
 
-    Every method gives a new frame with the same index and leaves its input as it was. Equal texts are sent once, what
-    the cache knows is not sent, nulls stay null and are never sent. Common keywords: ``model``, ``on_error`` ("warn":
-    failed rows are null and one warning says why; "raise"; "null"), ``progress`` (``False`` or a listener), ``budget``
-    (US dollars), ``max_in_flight``, ``cache``, ``session``.
+    Every method returns a new frame with the same index and does not change its input. Equal texts are sent once,
+    cached responses are not paid for again, missing values stay missing and are never sent.
     """
 
     @overload
@@ -69,6 +68,7 @@ class FrameAccessor(PreviewMethod, TextMethods, VectorMethods, StyleMethod):
         progress: bool | ProgressCallback = ...,
         **options: Unpack[RunOptions],
     ) -> Path: ...
+    @expand_options(RunOptions)
     def embed(
         self,
         column: Any,
@@ -82,26 +82,51 @@ class FrameAccessor(PreviewMethod, TextMethods, VectorMethods, StyleMethod):
         progress: bool | ProgressCallback = True,
         **options: Unpack[RunOptions],
     ) -> pd.DataFrame | Path:
-        """The frame with a column of embeddings of the texts in ``column``.
+        """Add a column of embeddings of the texts in ``column``.
 
-        Each cell is a float32 array (d,), a view of one matrix; ``dtype="arrow"`` gives a fixed-size-list column
-        instead. ``to`` is for frames whose vectors do not fit into memory: the frame goes into that Parquet file with
-        its vectors as a ``fixed_size_list<float>[d]``, a row group at a time, and its path is returned. Raises
-        InputError for a column that is missing or not text, before anything is sent.
+        Parameters
+        ----------
+        column : hashable
+            Name of the column of texts.
+        into : hashable, default "embedding"
+            Name of the new column.
+        model : str, optional
+            Name of the embedding model; by default that of the session.
+        dtype : {"numpy", "arrow"}, default "numpy"
+            Cells that are float32 arrays (d,), views of one matrix, or a ``fixed_size_list<float>[d]`` column.
+        to : str or pathlib.Path, optional
+            A Parquet file to write the frame to, with its vectors as ``fixed_size_list<float>[d]``, one row group at a
+            time: for vectors that do not fit into memory.
 
+        Returns
+        -------
+        pandas.DataFrame or pathlib.Path
+            The frame with the new column, missing where the text is missing or its row failed; with ``to`` the path of
+            the file.
+
+        Raises
+        ------
+        InputError
+            If an argument is wrong, or the column is missing or not text; nothing is sent.
+        RowError
+            If rows fail with ``on_error="raise"``.
+
+        Examples
+        --------
         >>> df = pd.DataFrame({"text": ["a cat", "a dog", None]})
         >>> df.skytells.embed("text", progress=False)["embedding"].isna().tolist()
         [False, False, True]
         """
-        check_options(options)
+        check_options(options, self.embed)
         texts = texts_of(column_of(self._frame, column), name=column)
         self._check_into(into, column)
-        call = VectorizedCall.open(on_error, progress, options, asker=self._frame)
+        call = VectorizedCall.open(on_error, progress, options, owner=self._frame)
         if to is not None:
             return embed_to_file(call, self._frame, texts, model, dimensions, into, to)
         series, report = embed_texts(call, texts, self._frame.index, model, dimensions, dtype, into)
         return self._with({into: series}, report)
 
+    @expand_options(ModelOptions, like=PromptArguments)
     def complete(
         self,
         template: PromptSource,
@@ -112,7 +137,7 @@ class FrameAccessor(PreviewMethod, TextMethods, VectorMethods, StyleMethod):
         schema: Schema | None = None,
         flatten: bool = False,
         prefix: str = "",
-        repair: int = REPAIRS,
+        repair: int = DEFAULT_REPAIRS,
         safety: SafetyChoice = "keep",
         details: bool = False,
         params: Mapping[str, Any] | None = None,
@@ -123,57 +148,72 @@ class FrameAccessor(PreviewMethod, TextMethods, VectorMethods, StyleMethod):
         conversation: Any = None,
         row_params: Mapping[str, Any] | None = None,
         api: Api = "chat",
-        reasoning_effort: str | None = None,
         on_error: OnError = "warn",
         progress: bool | ProgressCallback = True,
-        **options: Unpack[RunOptions],
+        **options: Unpack[ModelOptions],
     ) -> pd.DataFrame:
-        """The frame with a column of the model's answers to ``template``, filled for each row.
+        """Add a column of completions of a prompt that is filled for each row.
 
-        Fields of the template are column names: ``"Summarise: {text}"``. A function of the row in its place gives a
-        text, a list of messages, or None; it sees ``row["text"]``, ``row.text`` and ``row.label``. ``system`` is a text
-        sent before each prompt, as it stands.
+        Parameters
+        ----------
+        template : str or callable
+            A template whose fields are column names, such as ``"Summarize: {text}"``, or a function of the row that
+            returns a text, a list of messages, or None; it reads ``row["text"]``, ``row.text`` and ``row.label``.
+        into : hashable, default "completion"
+            Name of the new column, and prefix of the columns that ``details`` adds.
+        system : str, optional
+            A system message before each prompt, sent as it is.
+        schema : type or mapping, optional
+            A pydantic model, or a JSON schema of an object, that each completion matches; it is returned as a dict.
+        flatten : bool, default False
+            Whether to add a column for each field of the schema instead. The schema decides the dtypes: strings, Int64,
+            Float64, boolean, datetime64 (in UTC), categories for enums and literals, Arrow structs and lists for nested
+            values, object where values may be of several types.
+        prefix : str, default ""
+            What the names of these columns begin with.
+        rows_per_request : int, optional
+            Rows that share a request, 2 to 100; by default each row has its own. Under a limit of requests, that many
+            times the rows. Each completion has the id of its row; a row whose completion is missing, doubled or does
+            not match the schema is retried alone. ``max_tokens`` is that of one row. Tokens and cost are a row's share
+            of the request; the safety result is that of the whole request, so a finding may be about another of its
+            rows, and ``<into>_rows_in_request`` of the details counts them. The model sees the rows of a request
+            together: a text may influence the completions of the others.
 
-        ``schema`` (a pydantic model, or a JSON schema of an object) makes each answer a dict that fits it, and
-        ``flatten=True`` a column for each of its fields, named ``prefix`` and the field's name. The schema decides the
-        dtypes: strings, Int64, Float64, boolean, datetime64 (in UTC), categories for enums and literals, Arrow structs
-        and lists for what is nested, object where values may be of several kinds. An answer that does not fit is asked
-        for again with what is wrong, ``repair`` times at most; after that it is null and an error of its row.
-        ``details=True`` adds ``<into>_finish_reason``, ``_filtered``, ``_severity``, ``_tokens_in``, ``_tokens_out``,
-        ``_cost``, ``_error``, ``_model``, ``_request_id`` and ``_safety``. ``params`` go to the service as they are
-        (``temperature``, ``max_tokens``, …).
+        Returns
+        -------
+        pandas.DataFrame
+            The frame with the new column or columns; missing where a value of the template, an image or the
+            conversation is missing, or the row failed.
 
-        ``safety`` says what becomes of answers with a verdict: "keep", "mask" (null), "raise" (RowError naming the
-        rows, once all is stored), a preset (STRICT, MODERATE, MINIMAL, CHILD_SAFE, ENTERPRISE) or a threshold for each
-        category, ``{"violence": "low"}``.
+        Raises
+        ------
+        InputError
+            If an argument is wrong, or a column is missing; nothing is sent.
+        RowError
+            If rows fail with ``on_error="raise"``, or are filtered with ``safety="raise"``.
 
-        ``examples`` show the model what is wanted: a frame with the template's columns and one of answers (``answer``
-        names it where there are more), or pairs of a prompt and its answer. ``images`` names a column of pictures, or a
-        list of such columns: paths, URLs, bytes, PIL images, or lists of them. They follow the prompt; one that cannot
-        be read is an error of its row. ``conversation`` names a column of message lists, to which the prompt is the
-        next turn. ``row_params`` maps parameters to columns: ``{"temperature": "t"}``. A null picture or conversation
-        makes the row null, a null parameter is left out. ``preview`` shows what would be sent.
+        See Also
+        --------
+        preview : The messages that this would send.
+        estimate : What this would cost.
 
-        ``api="responses"`` asks by the Responses API, with nothing stored at the service. ``reasoning_effort`` ("low",
-        "high", …) goes to either. An answer whose tokens all went to reasoning, or whose JSON was cut at the limit, is
-        asked for once more with twice the room; one that is empty or cut all the same is null, and an error of its row.
+        Notes
+        -----
+        A completion whose tokens all went to reasoning, or whose JSON was cut at the limit, is retried once with twice
+        the limit; if it is empty or cut again, the row is missing and an error of the report.
 
-        ``rows_per_request`` (2 to 100) asks for the answers of that many rows in one request: under a limit of
-        requests, that many times the rows. Each answer comes under the id of its row; where one is missing, doubled or
-        unfit, its row is asked again alone. ``max_tokens`` is that of one row. Tokens and cost are a row's share of the
-        request; the safety verdict is that of the whole request, so a finding may be about another of its rows, and
-        ``<into>_rows_in_request`` of the details says how many there were. The model sees the rows of a request
-        together: a text may sway its neighbours' answers.
-
+        Examples
+        --------
         >>> df = pd.DataFrame({"word": ["cat", "dog"]})
-        >>> df.skytells.complete("Write one sentence about a {word}.", progress=False).columns.tolist()
+        >>> df.skytells.complete("Write one sentence about a {word}.", temperature=0.2, progress=False).columns.tolist()
         ['word', 'completion']
         """
-        check_options(options)
+        check_options(options, self.complete)
+        parameters = model_parameters(options, params)
         check_repair(repair)
         policy = SafetyPolicy.of(safety)
         names = column_names(schema, prefix, flatten) if flatten or prefix else [into]
-        prompts = prompts_of(
+        prompts = build_prompts(
             self._frame,
             template,
             examples=examples,
@@ -185,15 +225,17 @@ class FrameAccessor(PreviewMethod, TextMethods, VectorMethods, StyleMethod):
         )
         for name in names:
             self._check_into(name, *prompts.sources)
-        check_prompts(prompts.problems, on_error)
-        call = VectorizedCall.open(on_error, progress, options, asker=self._frame)
-        asked = with_effort(params, reasoning_effort)
-        job = build_job(call, model, system, schema, asked, rows_per_request=rows_per_request, form=prompts.form)
+        check_prompts(prompts.errors, on_error)
+        call = VectorizedCall.open(on_error, progress, options, owner=self._frame)
+        job = build_job(
+            call, model, system, schema, parameters, rows_per_request=rows_per_request, options=prompts.options
+        )
         answers = complete_texts(call, job, prompts.texts, self._frame.index, into, schema, repair)
-        answers = merge_row_errors(call, answers, prompts.problems)
-        made = answers.fields(prefix) if flatten else {into: answers.column}
-        return self._finish(into, apply_policy(policy, answers, made, call), answers, details)
+        answers = merge_row_errors(call, answers, prompts.errors)
+        new = answers.fields(prefix) if flatten else {into: answers.column}
+        return self._finish(into, apply_policy(policy, answers, new, call), answers, details)
 
+    @expand_options(PromptArguments, like=PromptArguments, defaults={"api": "chat"})
     def estimate(
         self,
         template: Any,
@@ -206,31 +248,59 @@ class FrameAccessor(PreviewMethod, TextMethods, VectorMethods, StyleMethod):
         rows_per_request: int | None = None,
         **options: Unpack[PromptArguments],
     ) -> Estimate:
-        """What a call would send and cost; sends nothing.
+        """Estimate what a call would send and cost; nothing is sent.
 
-        ``template`` is a column name for embeddings, or a template or function for completions, with whatever
-        ``complete`` takes beside it. Tokens are estimated from bytes, within about a third; answers' tokens from
-        ``max_tokens``, or 256 each.
+        Tokens are estimated from bytes, within about a third; tokens of completions from ``max_tokens``, or 256 each.
 
+        Parameters
+        ----------
+        template : hashable or callable
+            The name of a column to embed, or a template or function as in ``complete``.
+        system : str, optional
+            As in ``complete``.
+        schema : type or mapping, optional
+            As in ``complete``.
+
+        Returns
+        -------
+        Estimate
+            Rows, requests, tokens, US dollars and minutes.
+
+        Raises
+        ------
+        InputError
+            If the call itself would raise it before it sends anything.
+
+        Examples
+        --------
         >>> pd.DataFrame({"text": ["a", "b", "a"]}).skytells.estimate("text").distinct
         2
         """
-        asked, effort, rest = split_options(options)
+        check_options(options, self.estimate)
+        parameters, arguments = model_parameters(options, params), prompt_arguments(options)
         is_template = isinstance(template, str) and template not in self._frame.columns and "{" in template
-        if callable(template) or is_template or any(value is not None for value in asked.values()):
-            prompts = prompts_of(self._frame, template, **asked)
-            call = VectorizedCall.open("null", False, rest)
-            given = with_effort(params, effort)
-            job = build_job(call, model, system, schema, given, rows_per_request=rows_per_request, form=prompts.form)
+        if callable(template) or is_template or any(value is not None for value in arguments.values()):
+            prompts = build_prompts(self._frame, template, **arguments)
+            call = VectorizedCall.open("null", False, options)
+            job = build_job(
+                call, model, system, schema, parameters, rows_per_request=rows_per_request, options=prompts.options
+            )
             return call.engine.estimate(job, prompts.texts)
         texts = texts_of(column_of(self._frame, template), name=template)
-        call = VectorizedCall.open("null", False, rest)
+        call = VectorizedCall.open("null", False, options)
         return call.engine.estimate(embedding_job(model or call.session.settings.embedding_model, dimensions), texts)
 
     @property
     def report(self) -> Report:
-        """What the call that made this frame (or was made on it) did; else the last call of the session.
+        """The report of the call that made this frame or was made on it; else of the last call of the session.
 
+        Raises
+        ------
+        InputError
+            If no call has been made yet.
+
+        Examples
+        --------
         >>> df = pd.DataFrame({"text": ["a cat", "a cat", None]}).skytells.embed("text", progress=False)
         >>> df.skytells.report.rows, df.skytells.report.distinct, df.skytells.report.nulls
         (3, 1, 1)
@@ -241,32 +311,48 @@ class FrameAccessor(PreviewMethod, TextMethods, VectorMethods, StyleMethod):
         return report
 
     def safety(self, into: Any = "completion") -> pd.DataFrame:
-        """The safety verdicts on a column of completions, one row for each finding.
+        """Return the safety results of a column of completions, a row for each finding.
 
-        Columns: ``row`` (index label), ``source`` ("prompt" or "completion"), ``index``, ``category``, ``severity``
-        (safe, low, medium, high; null for categories that are only detected), ``filtered``, ``detected``, ``checked``
-        (false where the filter gave no verdict). Read from ``<into>_safety`` where the frame has it (``details=True``),
-        else from the call that made this very frame. Rows that shared a request (``rows_per_request``) have the same
-        findings, those of the request. Raises InputError where neither has them.
+        Rows that shared a request (``rows_per_request``) have the same findings, those of the request.
 
+        Parameters
+        ----------
+        into : hashable, default "completion"
+            Name of the column of completions. Its results are read from ``<into>_safety`` where the frame has it
+            (``details=True``), else from the call that made this very frame.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``row`` (index label), ``source`` ("prompt" or "completion"), ``index``, ``category``, ``severity``
+            (safe, low, medium, high; missing for categories that are only detected), ``filtered``, ``detected``,
+            ``checked`` (false where the filter returned no result).
+
+        Raises
+        ------
+        InputError
+            If the frame has no safety results for the column.
+
+        Examples
+        --------
         >>> df = pd.DataFrame({"text": ["a cat", None]}).skytells.complete("{text}", progress=False)
         >>> df.skytells.safety().columns.tolist()[:5]
         ['row', 'source', 'index', 'category', 'severity']
         """
         column = f"{into}_safety"
         if column in self._frame.columns:
-            verdicts = [None if not isinstance(v, str) else json.loads(v) for v in self._frame[column]]
+            results = [None if not isinstance(v, str) else json.loads(v) for v in self._frame[column]]
         else:
-            kept = get_report(self._frame)[1].get(into)
-            if kept is None or len(kept) != len(self._frame):
+            completions = get_report(self._frame)[1].get(into)
+            if completions is None or len(completions) != len(self._frame):
                 raise InputError(
-                    f"There are no safety verdicts for {into!r} in this frame. Ask with details=True to keep them in "
-                    f"the column {column!r}, or call this on the frame that complete() returned."
+                    f"This frame has no safety results for {into!r}. Use details=True to store them in the column "
+                    f"{column!r}, or call this on the frame that complete() returned."
                 )
-            verdicts = [None if c is None else c.findings for c in kept]
+            results = [None if c is None else c.findings for c in completions]
         records = [
             {"row": label, **finding}
-            for label, findings in zip(self._frame.index, verdicts, strict=True)
+            for label, findings in zip(self._frame.index, results, strict=True)
             for finding in (findings if findings is not None else ())
         ]
         tidy = pd.DataFrame(records, columns=SAFETY_COLUMNS)

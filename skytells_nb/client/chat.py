@@ -99,9 +99,9 @@ class Completions:
         if stream:
             return Stream(self._transport.stream("/chat/completions", dump_json(request)), ChatAccumulator())
         reply = self._transport.send("POST", "/chat/completions", dump_json(request))
-        answer = parse(ChatCompletion, reply)
-        answer._request_id = reply.request_id
-        return answer
+        completion = parse(ChatCompletion, reply)
+        completion._request_id = reply.request_id
+        return completion
 
 
 class Chat:
@@ -112,28 +112,28 @@ class Chat:
 
 
 class ChatAccumulator:
-    """Puts a streamed answer together: text and tool calls by index, verdicts merged, the last usage kept."""
+    """Assembles a streamed completion: text and tool calls by index, safety results merged, the last usage."""
 
     ends_with_done = True
 
     def __init__(self) -> None:
         self.complete = False
-        self._first: dict[str, Any] = {}
-        self._choices: dict[int, _Growing] = {}
+        self._head: dict[str, Any] = {}
+        self._choices: dict[int, _ChoiceBuilder] = {}
         self._usage: ChatUsage | None = None
         self._safety = Safety()
 
     def add(self, body: dict[str, Any]) -> ChatCompletionChunk:
         chunk = validate(ChatCompletionChunk, body, request_id=None)
         for name in ("id", "created", "model", "system_fingerprint"):
-            self._first[name] = self._first.get(name) or getattr(chunk, name)
+            self._head[name] = self._head.get(name) or getattr(chunk, name)
         self._usage = chunk.usage or self._usage
-        found = prompt_findings(chunk.prompt_filter_results)
+        new_findings = prompt_findings(chunk.prompt_filter_results)
         for choice in chunk.choices:
-            self._choices.setdefault(choice.index, _Growing()).add(choice)
-            found += findings(choice.content_filter_results, "completion", choice.index)
-        if found:
-            self._safety = self._safety.merge(Safety(found))
+            self._choices.setdefault(choice.index, _ChoiceBuilder()).add(choice)
+            new_findings += findings(choice.content_filter_results, "completion", choice.index)
+        if new_findings:
+            self._safety = self._safety.merge(Safety(new_findings))
         return chunk
 
     def text(self, piece: ChatCompletionChunk) -> str:
@@ -143,24 +143,24 @@ class ChatAccumulator:
         return "".join(self._choices[0].text) if 0 in self._choices else ""
 
     def build(self, finish_reason: str | None, request_id: str | None) -> ChatCompletion:
-        choices = [growing.choice(index, finish_reason) for index, growing in sorted(self._choices.items())]
+        choices = [builder.build(index, finish_reason) for index, builder in sorted(self._choices.items())]
         if not choices and finish_reason is not None:
             choices = [Choice(finish_reason=finish_reason, message=ChatMessage(content=""))]
-        answer = ChatCompletion(
-            id=self._first.get("id") or "",
-            created=self._first.get("created") or 0,
-            model=self._first.get("model") or "",
-            system_fingerprint=self._first.get("system_fingerprint"),
+        completion = ChatCompletion(
+            id=self._head.get("id") or "",
+            created=self._head.get("created") or 0,
+            model=self._head.get("model") or "",
+            system_fingerprint=self._head.get("system_fingerprint"),
             choices=choices,
             usage=self._usage,
         )
-        answer._request_id = request_id
-        answer._streamed_safety = self._safety
-        return answer
+        completion._request_id = request_id
+        completion._streamed_safety = self._safety
+        return completion
 
 
-class _Growing:
-    """One choice while it arrives."""
+class _ChoiceBuilder:
+    """Assembles one choice from its chunks."""
 
     def __init__(self) -> None:
         self.text: list[str] = []
@@ -183,14 +183,14 @@ class _Growing:
             call.function.name += part.function.name
             call.function.arguments += part.function.arguments
 
-    def choice(self, index: int, finish_reason: str | None) -> Choice:
+    def build(self, index: int, finish_reason: str | None) -> Choice:
         text = "".join(self.text)
         tools = [call for _, call in sorted(self._tools.items())]
-        # Only what came is set: a message that is sent back carries the fields it came with.
-        came: dict[str, Any] = {"content": text} if text or not tools else {}
+        # Only received fields are set: a message that is sent back has the fields that it came with.
+        received: dict[str, Any] = {"content": text} if text or not tools else {}
         if tools:
-            came["tool_calls"] = tools
-        message = ChatMessage(refusal="".join(self._refusal) or None, **came)
+            received["tool_calls"] = tools
+        message = ChatMessage(refusal="".join(self._refusal) or None, **received)
         return Choice(
             index=index,
             message=message,

@@ -65,11 +65,16 @@ class Embeddings:
         InvalidResponseError
             If the number of vectors is not the number of inputs.
 
-        Examples -------- >>> response = client.embeddings.create(model="skytells-embed-3-small", input=["a cat", "a
-        dog"], dimensions=256) >>> response.matrix.shape (2, 256)
+        Examples
+        --------
+        >>> response = client.embeddings.create(
+        ...     model="skytells-embed-3-small", input=["a cat", "a dog"], dimensions=256
+        ... )
+        >>> response.matrix.shape
+        (2, 256)
         """
-        begun = self.begin(model=model, input=input, encoding_format=encoding_format, dimensions=dimensions, **params)
-        return begun if isinstance(begun, EmbeddingResponse) else begun.read()
+        started = self.begin(model=model, input=input, encoding_format=encoding_format, dimensions=dimensions, **params)
+        return started if isinstance(started, EmbeddingResponse) else started.read()
 
     @expand_signature(EmbeddingParams)
     def begin(
@@ -101,14 +106,14 @@ class Embeddings:
         EmbeddingResponse or PendingEmbeddings
             A small response whole; of a large one, the part that is still to be read.
         """
-        inputs = input if isinstance(input, str) else _listed(input)
+        inputs = input if isinstance(input, str) else _as_list(input)
         form = "float" if self._base64_refused else encoding_format
         required = {"model": model, "input": inputs, "dimensions": dimensions, "encoding_format": form}
         fields = request_fields(EmbeddingParams, required, params)
         try:
             return self._begin(validate_request(EmbeddingRequest, **fields))
-        except BadRequestError as refusal:
-            if form == "float" or refusal.param != "encoding_format":
+        except BadRequestError as error:
+            if form == "float" or error.param != "encoding_format":
                 raise
             self._base64_refused = True
             return self._begin(validate_request(EmbeddingRequest, **{**fields, "encoding_format": "float"}))
@@ -116,8 +121,8 @@ class Embeddings:
     def _begin(self, request: EmbeddingRequest) -> EmbeddingResponse | PendingEmbeddings:
         single = isinstance(request.input, str) or isinstance(request.input[0], int)
         expected = 1 if single else len(request.input)
-        begun = self._transport.begin("POST", "/embeddings", dump_json(request))
-        return _answer(begun, expected) if isinstance(begun, ResponseBody) else PendingEmbeddings(begun, expected)
+        started = self._transport.begin("POST", "/embeddings", dump_json(request))
+        return _checked(started, expected) if isinstance(started, ResponseBody) else PendingEmbeddings(started, expected)
 
 
 class PendingEmbeddings:
@@ -135,37 +140,37 @@ class PendingEmbeddings:
         EmbeddingResponse
             The response, as ``Embeddings.create`` returns it.
         """
-        return _answer(self._pending.read(), self._expected)
+        return _checked(self._pending.read(), self._expected)
 
 
-def _answer(reply: ResponseBody, expected: int) -> EmbeddingResponse:
-    answer = _read(reply)
-    answer._request_id = reply.request_id
-    if len(answer.rows) != expected:
-        raise answer_count_error(expected, len(answer.rows), answer.request_id)
-    return answer
+def _checked(reply: ResponseBody, expected: int) -> EmbeddingResponse:
+    response = _read(reply)
+    response._request_id = reply.request_id
+    if len(response.rows) != expected:
+        raise answer_count_error(expected, len(response.rows), response.request_id)
+    return response
 
 
 def _read(reply: ResponseBody) -> EmbeddingResponse:
-    """The answer, read from its JSON at once: 2,048 vectors of 1,536 are 17 MB of text, which is not made twice."""
+    """Parse the response from its JSON bytes: 2,048 vectors of 1,536 are 17 MB of text, which is not copied."""
     try:
-        answer = EmbeddingResponse.model_validate_json(reply.content)
+        response = EmbeddingResponse.model_validate_json(reply.content)
     except pydantic.ValidationError:
-        # The long way says what is wrong, and reads what can be read all the same.
+        # The slow path reports what is wrong, and accepts what can be read nevertheless.
         return parse(EmbeddingResponse, reply)
-    refusal = error_in_success_body(answer.model_extra, reply.request_id)
-    if refusal is not None:
-        raise refusal
-    return answer
+    error = error_in_success_body(response.model_extra, reply.request_id)
+    if error is not None:
+        raise error
+    return response
 
 
-def _listed(values: Any) -> Any:
-    """Sequences as lists; anything else as it is, for the validation to name."""
+def _as_list(values: Any) -> Any:
+    """Return sequences as lists; other values unchanged, for the validation to report."""
     if hasattr(values, "tolist"):  # arrays and series: their numbers as Python's own
         values = values.tolist()
     if isinstance(values, (bytes, Mapping)) or not isinstance(values, Iterable):
         return values
-    # Texts first: asking an abstract class about each of 2,048 costs as much as reading the answer.
+    # Strings first: an isinstance check of 2,048 of them against an abstract class costs as much as parsing the response.
     return [
         v if type(v) is str else list(v) if isinstance(v, Sequence) and not isinstance(v, (str, bytes)) else v
         for v in values

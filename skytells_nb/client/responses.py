@@ -90,13 +90,13 @@ class Responses:
         if stream:
             return Stream(self._transport.stream("/responses", dump_json(request)), ResponseAccumulator())
         reply = self._transport.send("POST", "/responses", dump_json(request))
-        answer = parse(Response, reply)
-        answer._request_id = reply.request_id
-        return answer
+        response = parse(Response, reply)
+        response._request_id = reply.request_id
+        return response
 
 
 class ResponseAccumulator:
-    """Follows a stream of events; the terminal one carries the whole answer."""
+    """Follows a stream of events; the terminal event contains the whole response."""
 
     ends_with_done = False
 
@@ -111,7 +111,7 @@ class ResponseAccumulator:
         except InvalidResponseError:
             if body.get("type") in TERMINAL_EVENTS:
                 raise
-            # An event that we do not know may use our names for other things.
+            # An unknown event may use these field names for other values.
             event = ResponseEvent.model_construct(**{**body, "response": None})
         self._last = event.response or self._last
         self._text.append(event.text)
@@ -125,14 +125,15 @@ class ResponseAccumulator:
         return "".join(self._text)
 
     def build(self, finish_reason: str | None, request_id: str | None) -> Response:
-        answer = self._last.model_copy() if self._last is not None else Response(status="in_progress")
-        answer._request_id = request_id
+        response = self._last.model_copy() if self._last is not None else Response(status="in_progress")
+        response._request_id = request_id
         text = self.partial_text()
-        # The snapshot of an answer that failed may leave out what it had said.
-        unsaid = self.complete and answer.status == "failed" and not answer.output_text
-        if unsaid or not self.complete:
-            said = OutputItem(role="assistant", status="incomplete", content=[ContentPart(text=text)])
-            answer.output = [*(item for item in answer.output if item.type == "reasoning"), *([said] if text else [])]
+        # The snapshot of a failed response may lack the text that was streamed before.
+        lacks_text = self.complete and response.status == "failed" and not response.output_text
+        if lacks_text or not self.complete:
+            partial = OutputItem(role="assistant", status="incomplete", content=[ContentPart(text=text)])
+            reasoning = [item for item in response.output if item.type == "reasoning"]
+            response.output = [*reasoning, *([partial] if text else [])]
         if not self.complete and finish_reason is not None:
-            answer.status, answer.incomplete_details = "incomplete", {"reason": finish_reason}
-        return answer
+            response.status, response.incomplete_details = "incomplete", {"reason": finish_reason}
+        return response

@@ -48,8 +48,8 @@ def expand_signature(
 def parameter_docs(docstring: str | None) -> dict[str, str]:
     """Return the entries of a numpydoc "Parameters" section by name.
 
-    >>> parameter_docs("Count.\\n\\nParameters\\n----------\\nn : int\\n    How many.\\nseed : int, optional\\n    A seed.\\n")
-    {'n': 'n : int\\n    How many.', 'seed': 'seed : int, optional\\n    A seed.'}
+    >>> parameter_docs("Count.\\n\\nParameters\\n----------\\nn : int\\n    How many.\\nof : str\\n    Of what.\\n")
+    {'n': 'n : int\\n    How many.', 'of': 'of : str\\n    Of what.'}
     """
     section = _PARAMETERS.search(inspect.cleandoc(docstring or ""))
     entries = _ENTRY.split(section[1])[1:] if section else []

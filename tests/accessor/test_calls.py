@@ -80,7 +80,7 @@ def test_an_interrupted_call_leaves_what_it_had_in_report_partial(tmp_path: Path
             frame.skytells.complete("{t}", progress=stop)
         gate.set()
         report = frame.skytells.report
-    assert (report.state, report.operation, report.unsent) == ("interrupted", "complete", 1)
+    assert (report.state, report.operation, report.skipped) == ("interrupted", "complete", 1)
     assert report.partial.dropna().to_dict() == {"a": "one", "b": "two"}
     assert report.partial.index.equals(frame.index)
 
@@ -109,13 +109,13 @@ def test_an_answer_that_is_none_of_the_labels_is_an_error_of_its_row(tmp_path: P
             out = frame.skytells.classify("t", ["pos", "neg"], progress=False)
         assert out["label"].isna().all()
         report = out.skytells.report
-        assert (report.rows, report.answered, report.failed, report.unsent) == (1, 0, 1, 0)
+        assert (report.rows, report.answered, report.failed, report.skipped) == (1, 0, 1, 0)
         assert sky.current().last_report is report
 
 
 def test_one_error_in_many_requests_is_one_reason(server: LocalServer) -> None:
     frame = pd.DataFrame({"t": ["violence:high one", "violence:high two"]})
-    with pytest.warns(SkytellsWarning, match=r"2 of 2 rows have no answer and are null. 2 rows: ContentPolicyError"):
+    with pytest.warns(SkytellsWarning, match=r"2 of 2 rows failed and are missing. 2 rows: ContentPolicyError"):
         frame.skytells.complete("{t}", progress=False)
 
 

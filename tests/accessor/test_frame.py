@@ -103,7 +103,7 @@ def test_details_say_what_is_known_of_each_answer(server: LocalServer, df: pd.Da
 
 
 def test_answers_cut_at_max_tokens_are_said_in_one_warning(server: LocalServer, df: pd.DataFrame) -> None:
-    with pytest.warns(SkytellsWarning, match=r"4 of 5 answers were cut at max_tokens"):
+    with pytest.warns(SkytellsWarning, match=r"4 of 5 completions were cut at max_tokens"):
         df.skytells.complete("{text}", params={"max_tokens": 1}, progress=False)
 
 
@@ -317,19 +317,19 @@ def test_categorical_text_is_text(server: LocalServer) -> None:
         (lambda d: d.skytells.complete("{text}", flatten=True), "needs a schema"),
         (lambda d: d.skytells.complete("{text}", schema=int), "pydantic model or a JSON schema"),
         (lambda d: d.skytells.complete("{text}", into="text"), "would replace the column it is made from"),
-        (lambda d: d.skytells.complete("{text}", into=["x"]), "into is the name of a column"),
+        (lambda d: d.skytells.complete("{text}", into=["x"]), "into must be the name of a column"),
         (lambda d: d.skytells.complete("{text}", params={"stream": True}), "params cannot hold 'stream'"),
         (lambda d: d.skytells.complete("{text}", params={"temperature": 9}), "temperature cannot be 9"),
-        (lambda d: d.skytells.complete("{text}", params=["x"]), "params is a dict"),
+        (lambda d: d.skytells.complete("{text}", params=["x"]), "params must be a dict"),
         (lambda d: d.skytells.complete("{text}", system=5), "system is a text"),
         (lambda d: d.skytells.complete("{text}", budget="5"), "budget is dollars"),
         (lambda d: d.skytells.complete("{text}", max_in_flight=2.5), "max_in_flight is a whole number"),
-        (lambda d: d.skytells.complete("{text}", session="x"), "session is what connect"),
-        (lambda d: d.skytells.complete("{text}", cache=5), "cache is a path"),
+        (lambda d: d.skytells.complete("{text}", session="x"), "session must be a session that connect"),
+        (lambda d: d.skytells.complete("{text}", cache=5), "cache must be a path"),
         (lambda d: d.skytells.embed("text", dimensions=0), "dimensions cannot be 0"),
         (lambda d: d.skytells.embed("text", dtype="list"), "dtype is"),
-        (lambda d: d.skytells.search("", column="text"), "not empty"),
-        (lambda d: d.skytells.search("x", column="text", k=0), "k is 1 or more"),
+        (lambda d: d.skytells.search("", column="text"), "non-empty string"),
+        (lambda d: d.skytells.search("x", column="text", k=0), "k must be a positive integer"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_sent(

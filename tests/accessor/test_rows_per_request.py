@@ -186,7 +186,7 @@ def test_an_answer_that_fits_no_schema_alone_either_is_an_error_of_its_row(tmp_p
     with (
         served(generator=generator) as server,
         connected(server, tmp_path / "c.sqlite"),
-        pytest.warns(SkytellsWarning, match=r"2 of 12 rows have no answer.*does not fit the schema"),
+        pytest.warns(SkytellsWarning, match=r"2 of 12 rows failed and are missing.*does not fit the schema"),
     ):
         out = FRAME.skytells.complete("{t}", schema=Short, rows_per_request=6, repair=0, progress=False)
     assert sorted(generator.single_prompts) == ["word 10", "word 11"]
@@ -324,7 +324,7 @@ def test_the_estimate_knows_of_packing(server: LocalServer) -> None:
         (lambda d: d.skytells.complete("{t}", rows_per_request=0), "whole number from 1 to 100; found 0"),
         (lambda d: d.skytells.complete("{t}", rows_per_request="5"), "whole number from 1 to 100; found '5'"),
         (lambda d: d.skytells.complete("{t}", rows_per_request=5, params={"stop": "x"}), "stop does not go with"),
-        (lambda d: d.skytells.classify("t", ["a", "b"], via="embedding", rows_per_request=5), "asks no model"),
+        (lambda d: d.skytells.classify("t", ["a", "b"], via="embedding", rows_per_request=5), "asks none"),
         (
             lambda d: d.skytells.complete(
                 "{t}", rows_per_request=5, schema={"type": "object", "properties": {"a": {"$ref": "other.json"}}}

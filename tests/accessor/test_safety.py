@@ -144,7 +144,7 @@ def test_mask_puts_nulls_and_says_how_many_and_why(judge: WordJudge, df: pd.Data
     assert out["translation"].isna().tolist() == [False, True, True, True, False]
     assert out["translation_severity"].tolist()[1] == "medium"
     said = [str(warning.message) for warning in caught]
-    assert said[0].startswith("1 of 5 rows have no answer")
+    assert said[0].startswith("1 of 5 rows failed and are missing")
     assert said[1].startswith("The safety policy withholds 1 of 5 answers: violence (medium) in 1.")
     assert {warning.filename for warning in caught} == {__file__}
 

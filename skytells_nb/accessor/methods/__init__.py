@@ -1,4 +1,4 @@
-"""What language models do with a column of texts."""
+"""The methods of ``df.skytells``, by what they do."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ from skytells_nb.accessor.methods.translate import Translate
 
 
 class TextMethods(Classify, Extract, Filter, Summarize, Translate, Moderate):
-    """Verbs that ask a language model about each text, or about groups of them."""
+    """Methods that ask a chat model about each text, or about groups of them."""

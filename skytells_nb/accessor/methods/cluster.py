@@ -1,109 +1,82 @@
-"""``cluster`` and ``topics``: what a column is about."""
+"""``cluster`` and ``topics``: the subjects of a column."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 
-from skytells_nb.accessor.base import SimilarityMethods, check_count
-from skytells_nb.accessor.call import RunOptions, check_options
+from skytells_nb.accessor.base import DETERMINISTIC, SimilarityMethods, check_count
 from skytells_nb.accessor.embeddings import EmbeddingOptions, TextOrVectorColumn, UnitVectors
 from skytells_nb.accessor.multi_call import MultiRun
+from skytells_nb.accessor.options import (
+    ModelOptions,
+    check_options,
+    expand_options,
+    given_parameters,
+    model_parameters,
+)
 from skytells_nb.accessor.results import build_job, complete_texts
-from skytells_nb.accessor.text_columns import Texts, belonging_texts, column_of
+from skytells_nb.accessor.text_columns import Texts, column_of, resolve_texts
 from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.report import ProgressCallback
 from skytells_nb.errors import InputError, warn
+from skytells_nb.group_names import (
+    CONTRASTING_SYSTEM,
+    SCHEMA,
+    TEXT_CHARACTERS,
+    contrasting_prompt,
+    shorten,
+    unique_names,
+)
 from skytells_nb.vectors.arrays import Floats
 from skytells_nb.vectors.kmeans import Clusters, choose_n_clusters, kmeans
 
 MEMBERS = 8
-"""Members of a cluster that the model sees, those nearest to its centre."""
+"""Members of a cluster that the model sees, those most similar to its center."""
 OTHERS = 6
-"""Other clusters, the nearest ones, of which it sees one member each."""
-TEXT_CHARACTERS = 300
-NAME_CHARACTERS = 60
-QUOTED_OR_ENDED = " \"'“”\u2018\u2019`*.,;:"
-"""What models put around a name."""
-SYSTEM = "You name groups of texts by their topic, in two to five words."
-QUESTION = "What is the topic of this group, and not of the others? Answer in two to five words."
-SCHEMA: Mapping[str, Any] = {
-    "title": "group",
-    "type": "object",
-    "properties": {"name": {"type": "string"}},
-    "required": ["name"],
-    "additionalProperties": False,
-}
+"""Other clusters, the most similar ones, of which it sees one member each."""
 
 
 def prompts(clusters: Clusters, texts: Texts) -> list[str | None]:
-    """A prompt for each cluster, from the texts (m,) of its vectors; ``None`` where none of them has a text."""
+    """Return a prompt for each cluster from the texts (m,) of its vectors; ``None`` if none of them has a text."""
     shown = [_examples(clusters, texts, number, MEMBERS) for number in range(len(clusters.centers))]
     return [
-        _prompt(members, [shown[other][0] for other in _neighbours(clusters.centers, number) if shown[other]])
+        contrasting_prompt(members, [shown[other][0] for other in _neighbors(clusters.centers, number) if shown[other]])
         for number, members in enumerate(shown)
     ]
 
 
-def unique_names(given: Sequence[str | None]) -> list[str]:
-    """The names in order, short and each another; a cluster without one is "cluster" and its number.
-
-    >>> unique_names(["Cats", ' "Cats."\\n', None])
-    ['Cats', 'Cats (2)', 'cluster 3']
-    """
-    names: list[str] = []
-    for number, name in enumerate(given, 1):
-        plain = cut(" ".join((name or "").split()).strip(QUOTED_OR_ENDED), NAME_CHARACTERS) or f"cluster {number}"
-        tried, count = plain, 1
-        while tried in names:
-            count += 1
-            tried = f"{plain} ({count})"
-        names.append(tried)
-    return names
-
-
-def nearest_first(score: Floats) -> Any:
-    """Positions by cosine with the centre, the highest first, equal ones in order."""
-    return np.argsort(-score, kind="stable")
-
-
-def cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+def most_similar_first(similarity: Floats) -> Any:
+    """Return positions by cosine with the center, the highest first, equal ones in order."""
+    return np.argsort(-similarity, kind="stable")
 
 
 def _examples(clusters: Clusters, texts: Texts, number: int, most: int) -> list[str]:
-    """The different texts of the members nearest to a centre."""
+    """Return the different texts of the members most similar to a center."""
     members = np.flatnonzero(clusters.labels == number)
-    found: dict[str, None] = {}
-    for row in members[nearest_first(clusters.similarity[members])]:
+    examples: dict[str, None] = {}
+    for row in members[most_similar_first(clusters.similarity[members])]:
         text = texts[row]
         if text is not None and text.strip():
-            found.setdefault(cut(" ".join(text.split()), TEXT_CHARACTERS))
-        if len(found) == most:
+            examples.setdefault(shorten(" ".join(text.split()), TEXT_CHARACTERS))
+        if len(examples) == most:
             break
-    return list(found)
+    return list(examples)
 
 
-def _neighbours(centres: Floats, number: int) -> list[int]:
-    order = nearest_first(centres @ centres[number])
+def _neighbors(centers: Floats, number: int) -> list[int]:
+    order = most_similar_first(centers @ centers[number])
     return [int(other) for other in order if other != number][:OTHERS]
 
 
-def _prompt(members: list[str], others: list[str]) -> str | None:
-    if not members:
-        return None
-    groups = [("Texts of other groups:", others), ("Texts of this group:", members)]
-    shown = ["\n".join([title, *(f"- {text}" for text in texts)]) for title, texts in groups if texts]
-    return "\n\n".join([*shown, QUESTION])
-
-
 class ClusterMethods(SimilarityMethods):
-    """Groups of rows that mean similar things."""
+    """The ``cluster`` and ``topics`` methods."""
 
+    @expand_options(ModelOptions, defaults=DETERMINISTIC)
     def cluster(
         self,
         column: Any = "embedding",
@@ -115,36 +88,69 @@ class ClusterMethods(SimilarityMethods):
         model: str | None = None,
         dimensions: int | None = None,
         chat_model: str | None = None,
+        params: Mapping[str, Any] | None = None,
         on_error: OnError = "warn",
         progress: bool | ProgressCallback = True,
-        **options: Unpack[RunOptions],
+        **options: Unpack[ModelOptions],
     ) -> pd.DataFrame:
-        """The frame with a category ``into`` for what each row is about, and its nearness to the centre.
+        """Add a category for the subject of each row, and the similarity to the center of its cluster.
 
-        k-means on the directions of the embeddings; the same input gives the same clusters. ``n`` is their number; left
-        out, it is the one from 2 to 20 with the highest mean silhouette (by cosine, on a sample of 2,000 rows). There
-        are fewer where there are fewer different embeddings. ``<into>_score`` (float32) is the cosine with the centre.
-        Both are null for rows without an embedding, or with one of zeros.
+        k-means on the directions of the embeddings; the same input returns the same clusters. The categories are in
+        order of size, the largest first.
 
-        The categories are in order of size, the largest first. ``chat_model`` names them, in one request each, from the
-        eight texts nearest to the centre and one of each of the six nearest clusters, all cut to 300 characters; names
-        that it gives twice get a number, and one that it could not give is "cluster" and a number. The texts are those
-        of ``column``, or for embeddings those of the column ``text``, which may be left out where only one has texts.
-        ``name=False`` asks no model: the categories are the whole numbers from 0.
+        Parameters
+        ----------
+        column : hashable, default "embedding"
+            Name of a column of texts, which are embedded first, or of embeddings.
+        n : int, optional
+            Number of clusters; by default the one from 2 to 20 with the highest mean silhouette (by cosine, on a sample
+            of 2,000 rows). There are fewer where there are fewer different embeddings.
+        name : bool, default True
+            Whether a chat model names the clusters, in one request each, from the eight texts most similar to the
+            center and one of each of the six most similar clusters, all cut to 300 characters. Names that occur twice
+            get a number, and a cluster that the model did not name is "cluster" and a number. With ``False`` the
+            categories are integers from 0.
+        text : hashable, optional
+            Name of the column of texts to name clusters by, where ``column`` holds embeddings; by default the only
+            column of texts.
+        into : hashable, default "cluster"
+            Name of the new column; ``<into>_score`` (float32) is the cosine with the center.
+        model : str, optional
+            Name of the embedding model; by default that of the session.
+        chat_model : str, optional
+            Name of the chat model that names the clusters; by default that of the session.
 
+        Returns
+        -------
+        pandas.DataFrame
+            The frame with both columns, missing for rows without an embedding or with one of zeros.
+
+        Raises
+        ------
+        InputError
+            If an argument is wrong, or the column is missing or holds neither texts nor embeddings; nothing is sent.
+
+        Examples
+        --------
         >>> df = pd.DataFrame({"text": ["a cat naps", "kittens sleep", "stocks fell", "shares dropped"]})
         >>> df.skytells.cluster("text", n=2, name=False, progress=False)["cluster"].tolist()
         [0, 0, 1, 1]
         """
-        check_options(options)
+        check_options(options, self.cluster)
+        parameters = model_parameters(options, params, DETERMINISTIC)
         most = None if n is None else check_count("n", n)
         if not isinstance(name, bool):
-            raise InputError(f"name is True or False; found {name!r}. The column of texts is named by text=.")
+            raise InputError(f"name must be True or False, got {name!r}. The column of texts is named by text=.")
+        chat_only = given_parameters(options) + (["params"] if params is not None else [])
+        if chat_only and not name:
+            raise InputError(f"{chat_only[0]} is for a chat model, and name=False asks none. Leave it out.")
         self._check_into(into, column)
         source = TextOrVectorColumn(self._frame, column)
         rows = int(source.present.sum())
         if most is not None and most > rows:
-            raise InputError(f"n={most} is more than the {rows:,} rows of {column!r} that are not null.")
+            raise InputError(
+                f"n must be at most the number of rows of {column!r} that are not missing, {rows:,}, got {most}."
+            )
         texts = self._texts_to_name(source, text) if name and rows else None
         with self._runs("cluster", on_error, progress, options) as runs:
             if texts is not None and options.get("budget") is not None:
@@ -152,39 +158,55 @@ class ClusterMethods(SimilarityMethods):
             vectors = _with_direction(source.vectors(runs, EmbeddingOptions(model, dimensions)))
             if not len(vectors):
                 empty: pd.Series[Any] = pd.Series(pd.Categorical([None] * len(self._frame), categories=[]))
-                score = self._placed(np.empty(0, dtype=np.float32), vectors.rows, "float32")
-                return self._with({into: empty, self._beside(into, "score"): score}, runs.report)
-            found = kmeans(vectors.matrix, most or choose_n_clusters(vectors.matrix))
-            numbers = range(len(found.centers))
-            names = numbers if texts is None else _names(found, texts[vectors.rows], runs, chat_model)
+                score = self._column_at(np.empty(0, dtype=np.float32), vectors.rows, "float32")
+                return self._with({into: empty, self._suffixed(into, "score"): score}, runs.report)
+            clusters = kmeans(vectors.matrix, most or choose_n_clusters(vectors.matrix))
+            numbers = range(len(clusters.centers))
+            names = numbers if texts is None else _names(clusters, texts[vectors.rows], runs, chat_model, parameters)
             codes = np.full(len(self._frame), -1, dtype=np.int64)
-            codes[vectors.rows] = found.labels
-            made = {
+            codes[vectors.rows] = clusters.labels
+            new = {
                 into: pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index(list(names)))),
-                self._beside(into, "score"): self._placed(found.similarity, vectors.rows, "float32"),
+                self._suffixed(into, "score"): self._column_at(clusters.similarity, vectors.rows, "float32"),
             }
-            return self._with(made, runs.report)
+            return self._with(new, runs.report)
 
     def topics(self, into: Any = "cluster", *, text: Any = None, examples: int = 3) -> pd.DataFrame:
-        """A table of what ``cluster`` found, the largest first; sends nothing.
+        """Return a table of the clusters that ``cluster`` found, the largest first; nothing is sent.
 
-        Columns: ``name``, ``size`` (rows), ``share`` (of the rows that have a cluster) and ``examples``, a list of up
-        to that many different texts of the column ``text``, those nearest to the centre first. ``text`` may be left out
-        where only one column has texts.
+        Parameters
+        ----------
+        into : hashable, default "cluster"
+            Name of the column of clusters.
+        text : hashable, optional
+            Name of the column of texts; by default the only column of texts.
+        examples : int, default 3
+            Number of different texts to show for each cluster, those most similar to the center first.
 
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each cluster: ``name``, ``size`` (rows), ``share`` (of the rows that have a cluster) and
+            ``examples``, a list of texts.
+
+        Raises
+        ------
+        InputError
+            If a column is missing or is not one that ``cluster`` made, or the column of texts is not clear.
+
+        Examples
+        --------
         >>> df = pd.DataFrame({"text": ["a cat naps", "kittens sleep", "stocks fell", "shares dropped"]})
         >>> df.skytells.cluster("text", n=2, name=False, progress=False).skytells.topics()["size"].tolist()
         [2, 2]
         """
         most = check_count("examples", examples)
-        groups, scores = column_of(self._frame, into), column_of(self._frame, self._beside(into, "score"))
+        groups, scores = column_of(self._frame, into), column_of(self._frame, self._suffixed(into, "score"))
         if not isinstance(groups.dtype, pd.CategoricalDtype):
-            raise InputError(
-                f"Column {into!r} holds {groups.dtype}, and topics are the categories that cluster() makes."
-            )
-        texts = belonging_texts(self._frame, text, "The examples", other_than=[into])
+            raise InputError(f"Column {into!r} must hold the categories that cluster() makes, got {groups.dtype}.")
+        texts = resolve_texts(self._frame, text, "The examples", other_than=[into])
         codes = groups.cat.codes.to_numpy()
-        order = nearest_first(np.nan_to_num(scores.to_numpy(dtype=np.float32, na_value=-1), nan=-1))
+        order = most_similar_first(np.nan_to_num(scores.to_numpy(dtype=np.float32, na_value=-1), nan=-1))
         records = []
         for number, name in enumerate(groups.cat.categories):
             members = order[codes[order] == number]
@@ -197,24 +219,26 @@ class ClusterMethods(SimilarityMethods):
     def _texts_to_name(self, source: TextOrVectorColumn, text: Any) -> Texts:
         if source.texts is not None and text is None:
             return source.texts
-        return belonging_texts(self._frame, text, "The names of clusters")
+        return resolve_texts(self._frame, text, "The names of clusters")
 
 
 def _with_direction(vectors: UnitVectors) -> UnitVectors:
-    """Without the vectors of zeros, which are nearer to no centre than to another."""
+    """Leave out vectors of zeros, which are equally similar to all centers."""
     some = vectors.matrix.any(axis=1)
     return vectors if some.all() else UnitVectors(vectors.matrix[some], vectors.rows[some])
 
 
-def _names(found: Clusters, texts: Texts, runs: MultiRun, model: str | None) -> list[str]:
-    """A name for each cluster from its members' texts (m,)."""
+def _names(
+    clusters: Clusters, texts: Texts, runs: MultiRun, model: str | None, parameters: Mapping[str, Any]
+) -> list[str]:
+    """Return a name for each cluster, from the texts (m,) of its members."""
     call = runs.call()
-    asked = replace(call, on_error="null") if call.on_error == "warn" else call
-    job = build_job(asked, model, SYSTEM, SCHEMA, {"temperature": 0.0}, "name")
-    shown = np.array([*prompts(found, texts), None], dtype=object)[:-1]
-    answers = complete_texts(asked, job, shown, pd.RangeIndex(len(shown)), "name", SCHEMA)
+    silent = replace(call, on_error="null") if call.on_error == "warn" else call
+    job = build_job(silent, model, CONTRASTING_SYSTEM, SCHEMA, parameters, "name")
+    inputs = np.array([*prompts(clusters, texts), None], dtype=object)[:-1]
+    answers = complete_texts(silent, job, inputs, pd.RangeIndex(len(inputs)), "name", SCHEMA)
     runs.add(answers.report)
     if answers.report.failed and call.on_error == "warn":
         reasons = "; ".join(answers.report.reasons())
-        warn(f"{answers.report.failed:,} of {len(shown):,} clusters have no name from the model. {reasons}.")
+        warn(f"The model did not name {answers.report.failed:,} of {len(inputs):,} clusters. {reasons}.")
     return unique_names([None if fields is None else fields["name"] for fields in answers.column])

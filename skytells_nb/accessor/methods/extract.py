@@ -7,11 +7,12 @@ from typing import Any, Unpack
 
 import pandas as pd
 
-from skytells_nb.accessor.base import PromptMethods, TextPrompt, non_empty_text
-from skytells_nb.accessor.call import RunOptions, VectorizedCall, check_options
+from skytells_nb.accessor.base import DETERMINISTIC, PromptMethods, TextPrompt, non_empty_text
+from skytells_nb.accessor.call import VectorizedCall
+from skytells_nb.accessor.options import ModelOptions, check_options, expand_options, model_parameters
 from skytells_nb.accessor.safety import SafetyChoice
 from skytells_nb.accessor.structured.columns import column_names
-from skytells_nb.accessor.structured.repair import REPAIRS
+from skytells_nb.accessor.structured.repair import DEFAULT_REPAIRS
 from skytells_nb.accessor.structured.schema import Schema
 from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.report import ProgressCallback
@@ -20,8 +21,9 @@ EXTRACT = "Extract the fields from the user's text. Use only what the text says.
 
 
 class Extract(PromptMethods):
-    """Facts from texts."""
+    """The ``extract`` method."""
 
+    @expand_options(ModelOptions, defaults=DETERMINISTIC)
     def extract(
         self,
         column: Any,
@@ -35,19 +37,41 @@ class Extract(PromptMethods):
         safety: SafetyChoice = "keep",
         details: bool = False,
         rows_per_request: int | None = None,
-        repair: int = REPAIRS,
+        repair: int = DEFAULT_REPAIRS,
         on_error: OnError = "warn",
         progress: bool | ProgressCallback = True,
-        **options: Unpack[RunOptions],
+        **options: Unpack[ModelOptions],
     ) -> pd.DataFrame:
-        """The frame with a column for each field of ``schema``, filled from the texts in ``column``.
+        """Add a typed column for each field of a schema, filled from the texts in ``column``.
 
-        ``schema`` is a pydantic model, or a JSON schema of an object; a field that a text may lack is optional
-        (``str | None``). Columns are named ``prefix`` and the field's name, and have the dtypes that ``complete`` with
-        ``flatten=True`` gives them. An answer that does not fit is asked for again, ``repair``
-        times at most, then it is null and an error of its row. ``into`` names what ``details`` adds and what
-        ``safety()`` asks for; the other keywords are those of ``complete``.
+        Parameters
+        ----------
+        column : hashable
+            Name of the column of texts.
+        schema : type or mapping
+            A pydantic model, or a JSON schema of an object. A field that a text may lack is optional (``str | None``).
+        prefix : str, default ""
+            What the names of the new columns begin with, before the field's name.
+        into : hashable, default "extract"
+            Prefix of the columns that ``details`` adds, and the name that ``safety()`` takes.
+        instructions : str, optional
+            What to extract and how, in place of the default instructions.
 
+        Returns
+        -------
+        pandas.DataFrame
+            The frame with the new columns, whose dtypes are those of ``complete`` with ``flatten=True``; missing where
+            the text is missing or its row failed.
+
+        Raises
+        ------
+        InputError
+            If an argument is wrong, or the column is missing or not text; nothing is sent.
+        RowError
+            If rows fail with ``on_error="raise"``.
+
+        Examples
+        --------
         >>> import pydantic
         >>> class Animal(pydantic.BaseModel):
         ...     name: str
@@ -56,14 +80,14 @@ class Extract(PromptMethods):
         >>> df.skytells.extract("text", Animal, prefix="animal_", progress=False).columns.tolist()
         ['text', 'animal_name', 'animal_legs']
         """
-        check_options(options)
+        check_options(options, self.extract)
+        parameters = model_parameters(options, params, DETERMINISTIC)
         names = column_names(schema, prefix)
         texts = self._texts(column)
         for name in names:
             self._check_into(name, column)
         system = EXTRACT if instructions is None else non_empty_text("instructions", instructions)
-        call = VectorizedCall.open(on_error, progress, options, asker=self._frame)
-
-        question = TextPrompt("extract", system, schema, params, model, rows_per_request, repair)
-        made, answers = self._ask(question, texts, into, call, safety, lambda answers: answers.fields(prefix))
-        return self._finish(into, made, answers, details)
+        call = VectorizedCall.open(on_error, progress, options, owner=self._frame)
+        prompt = TextPrompt("extract", system, schema, parameters, model, rows_per_request, repair)
+        new, answers = self._ask(prompt, texts, into, call, safety, lambda answers: answers.fields(prefix))
+        return self._finish(into, new, answers, details)

@@ -8,8 +8,9 @@ from typing import Any, Literal, Unpack
 import numpy as np
 import pandas as pd
 
-from skytells_nb.accessor.base import PromptMethods, TextPrompt, non_empty_text
-from skytells_nb.accessor.call import RunOptions, VectorizedCall, attach_report, check_options
+from skytells_nb.accessor.base import DETERMINISTIC, PromptMethods, TextPrompt, non_empty_text
+from skytells_nb.accessor.call import VectorizedCall, attach_report
+from skytells_nb.accessor.options import ModelOptions, check_options, expand_options, model_parameters
 from skytells_nb.accessor.results import CompletionColumns
 from skytells_nb.accessor.safety import SafetyChoice
 from skytells_nb.engine.engine import OnError
@@ -26,8 +27,9 @@ YES_OR_NO = {
 
 
 class Filter(PromptMethods):
-    """Rows by a question in plain words."""
+    """The ``filter`` method."""
 
+    @expand_options(ModelOptions, defaults=DETERMINISTIC)
     def filter(
         self,
         column: Any,
@@ -42,30 +44,51 @@ class Filter(PromptMethods):
         rows_per_request: int | None = None,
         on_error: OnError = "warn",
         progress: bool | ProgressCallback = True,
-        **options: Unpack[RunOptions],
+        **options: Unpack[ModelOptions],
     ) -> pd.DataFrame:
-        """The rows for which the answer to ``question`` is yes, in order.
+        """Return the rows for which the answer to a question is yes.
 
-        ``column`` is a column of texts, or a template such as ``"{title}: {body}"``. A row without an answer (null,
-        failed, withheld by ``safety``) is not kept; the report counts them and its errors name positions of the frame
-        that was asked. ``keep="column"`` keeps all rows and adds the answers as a boolean column ``into``, null where
-        there is none. ``details`` adds columns named after ``into``, with ``keep="rows"`` too; the other keywords are
-        those of ``complete``.
+        Parameters
+        ----------
+        column : hashable or str
+            Name of a column of texts, or a template such as ``"{title}: {body}"``.
+        question : str
+            A question about each text that has the answer yes or no.
+        keep : {"rows", "column"}, default "rows"
+            ``"column"`` keeps all rows and adds the answers as a boolean column.
+        into : hashable, default "matches"
+            Name of that column, and prefix of the columns that ``details`` adds.
 
+        Returns
+        -------
+        pandas.DataFrame
+            The matching rows in order. A row without an answer (missing, failed, withheld by ``safety``) is not among
+            them; the report counts such rows, and its errors name positions of the frame that the method was called on.
+
+        Raises
+        ------
+        InputError
+            If an argument is wrong, or the column is missing or not text; nothing is sent.
+        RowError
+            If rows fail with ``on_error="raise"``.
+
+        Examples
+        --------
         >>> df = pd.DataFrame({"text": ["The parcel never came.", None]})
         >>> df.skytells.filter("text", "Is it a complaint?", keep="column", progress=False)["matches"].isna().tolist()
         [False, True]
         """
-        check_options(options)
+        check_options(options, self.filter)
+        parameters = model_parameters(options, params, DETERMINISTIC)
         asked = non_empty_text("question", question)
         if keep not in ("rows", "column"):
-            raise InputError(f"keep is 'rows' or 'column'; found {keep!r}.")
+            raise InputError(f"keep must be 'rows' or 'column', got {keep!r}.")
         texts = self._prompts(column)
         self._check_into(into, column)
-        call = VectorizedCall.open(on_error, progress, options, asker=self._frame)
+        call = VectorizedCall.open(on_error, progress, options, owner=self._frame)
         system = f"Answer the question about the user's text with yes or no. The question is: {asked}"
-        made, answers = self._ask(
-            TextPrompt("filter", system, YES_OR_NO, params, model, rows_per_request),
+        new, answers = self._ask(
+            TextPrompt("filter", system, YES_OR_NO, parameters, model, rows_per_request),
             texts,
             into,
             call,
@@ -73,10 +96,10 @@ class Filter(PromptMethods):
             lambda answers: {into: _decisions(answers)},
         )
         if keep == "column":
-            return self._finish(into, made, answers, details)
-        kept = made.pop(into).fillna(False).to_numpy(dtype=bool)
-        result = self._finish(into, made, answers, details)[kept]
-        attach_report(result, answers.report, {into: [answers.rows[row] for row in np.flatnonzero(kept)]})
+            return self._finish(into, new, answers, details)
+        matches = new.pop(into).fillna(False).to_numpy(dtype=bool)
+        result = self._finish(into, new, answers, details)[matches]
+        attach_report(result, answers.report, {into: [answers.rows[row] for row in np.flatnonzero(matches)]})
         return result
 
 

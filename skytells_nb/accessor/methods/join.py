@@ -1,4 +1,4 @@
-"""``join``: rows of two frames that mean the same."""
+"""``join``: rows of two frames by similarity."""
 
 from __future__ import annotations
 
@@ -10,25 +10,32 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from skytells_nb.accessor.base import SimilarityMethods, check_count, check_threshold
-from skytells_nb.accessor.call import RunOptions, VectorizedCall, attach_report, check_options
+from skytells_nb.accessor.base import DETERMINISTIC, SimilarityMethods, check_count, check_threshold
+from skytells_nb.accessor.call import VectorizedCall, attach_report
 from skytells_nb.accessor.embeddings import EmbeddingOptions, TextOrVectorColumn, UnitVectors, embed_column
 from skytells_nb.accessor.multi_call import MultiRun
+from skytells_nb.accessor.options import (
+    ModelOptions,
+    check_options,
+    expand_options,
+    given_parameters,
+    model_parameters,
+)
 from skytells_nb.accessor.results import CompletionColumns, build_job, complete_texts
-from skytells_nb.accessor.text_columns import Texts, belonging_texts
+from skytells_nb.accessor.text_columns import Texts, resolve_texts
 from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.operations.row_packing import check_rows
 from skytells_nb.engine.report import ProgressCallback
 from skytells_nb.errors import InputError, warn
 from skytells_nb.vectors.arrays import Floats, Indices, check_dimensions
-from skytells_nb.vectors.neighbors import EXACTNESS, nearest_by_cosine
+from skytells_nb.vectors.neighbors import COSINE_TOLERANCE, nearest_by_cosine
 
 How = Literal["inner", "left"]
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Positions of rows (p,) left and right, and their cosines; the rows of the left in order, the best pair first."""
+    """Positions of left and right rows (p,) and their cosines, in the order of the left rows, the best pair first."""
 
     left: Indices
     right: Indices
@@ -39,29 +46,29 @@ class Pairs:
 
 
 def nearest_pairs(left: UnitVectors, right: UnitVectors, k: int, threshold: float | None) -> Pairs:
-    """Each left row with its ``k`` nearest right rows, those below the threshold left out."""
+    """Pair each left row with its ``k`` most similar right rows, leaving out those below the threshold."""
     places, scores = nearest_by_cosine(left.matrix, right.matrix, k)
     each = places.shape[1]
     pairs = Pairs(np.repeat(left.rows, each), right.rows[places.ravel()], scores.ravel())
-    return pairs if threshold is None else pairs.where(pairs.score >= threshold - EXACTNESS)
+    return pairs if threshold is None else pairs.where(pairs.score >= threshold - COSINE_TOLERANCE)
 
 
 def result_names(
     left: pd.Index[Any], right: pd.Index[Any], suffixes: tuple[str, str], into: Any
 ) -> tuple[list[Any], list[Any]]:
-    """The names of both sides' columns in the result; raises InputError where two of them would be the same."""
+    """Return the names of both sides' columns in the result; raise InputError if two of them would be the same."""
     for side in (left, right):
         if side.nlevels > 1:
-            raise InputError("join takes frames whose columns have one level; flatten the names first.")
+            raise InputError("Columns must have one level for join. Flatten the names first.")
     both = set(left) & set(right)
     names = [
         [f"{name}{suffix}" if name in both and suffix else name for name in side]
         for side, suffix in zip((left, right), suffixes, strict=True)
     ]
     every = [*names[0], *names[1], into]
-    twice = next((name for name in every if every.count(name) > 1), None)
-    if twice is not None:
-        raise InputError(f"The result would have two columns {twice!r}: choose other suffixes= or another into=.")
+    duplicate = next((name for name in every if every.count(name) > 1), None)
+    if duplicate is not None:
+        raise InputError(f"The result would have two columns {duplicate!r}. Choose other suffixes= or another into=.")
     return names[0], names[1]
 
 
@@ -73,9 +80,9 @@ def merged(
     names: tuple[list[Any], list[Any]],
     into: Any,
 ) -> pd.DataFrame:
-    """The columns of both frames side by side, with the left one's index and the cosines in ``into``.
+    """Return the columns of both frames side by side, with the left index and the cosines in ``into``.
 
-    ``how="left"`` keeps left rows without a pair, with nulls on the right.
+    ``how="left"`` keeps left rows without a pair, with missing values on the right.
     """
     right, score = pairs.right, pairs.score
     rows = pairs.left
@@ -86,15 +93,15 @@ def merged(
         rows = rows[order]
         right = np.concatenate([right, np.full(len(missing), -1)])[order]
         score = np.concatenate([score, np.full(len(missing), np.nan, dtype=np.float32)])[order]
-    mine = frame.iloc[rows]
-    theirs = other.set_axis(pd.RangeIndex(len(other)), axis=0).reindex(right).set_axis(mine.index)
-    # As columns and not as arrays: pandas would make an object column of texts one of another dtype.
-    made: Mapping[Any, Any] = {
-        **{name: mine.iloc[:, at] for at, name in enumerate(names[0])},
-        **{name: theirs.iloc[:, at] for at, name in enumerate(names[1])},
+    left_rows = frame.iloc[rows]
+    right_rows = other.set_axis(pd.RangeIndex(len(other)), axis=0).reindex(right).set_axis(left_rows.index)
+    # As columns and not as arrays, from which pandas would infer another dtype for an object column of texts.
+    new: Mapping[Any, Any] = {
+        **{name: left_rows.iloc[:, at] for at, name in enumerate(names[0])},
+        **{name: right_rows.iloc[:, at] for at, name in enumerate(names[1])},
         into: score,
     }
-    return pd.DataFrame(made, index=mine.index)
+    return pd.DataFrame(new, index=left_rows.index)
 
 
 QUESTION = "Do both texts mean the same thing?"
@@ -107,20 +114,10 @@ SCHEMA: Mapping[str, Any] = {
 }
 
 
-def confirmations(
-    call: VectorizedCall, question: str, left: Texts, right: Texts, model: str | None, rows_per_request: int | None
-) -> CompletionColumns:
-    """The model's answers on each pair of texts: ``{"match": True}`` where its answer to the question is yes."""
-    system = f"The user shows two texts, the first and the second. Answer with true for yes or false for no: {question}"
-    asked = [None if a is None or b is None else f"First: {a}\n\nSecond: {b}" for a, b in zip(left, right, strict=True)]
-    job = build_job(call, model, system, SCHEMA, {"temperature": 0.0}, "confirm", rows_per_request)
-    texts = np.array([*asked, None], dtype=object)[:-1]
-    return complete_texts(call, job, texts, pd.RangeIndex(len(texts)), "match", SCHEMA)
-
-
 class JoinMethod(SimilarityMethods):
-    """Two frames side by side, by meaning."""
+    """The ``join`` method."""
 
+    @expand_options(ModelOptions, defaults=DETERMINISTIC)
     def join(
         self,
         other: pd.DataFrame,
@@ -136,53 +133,94 @@ class JoinMethod(SimilarityMethods):
         model: str | None = None,
         dimensions: int | None = None,
         chat_model: str | None = None,
+        params: Mapping[str, Any] | None = None,
         rows_per_request: int | None = None,
         on_error: OnError = "warn",
         progress: bool | ProgressCallback = True,
-        **options: Unpack[RunOptions],
+        **options: Unpack[ModelOptions],
     ) -> pd.DataFrame:
-        """Each row with the ``k`` rows of ``other`` nearest in meaning, side by side, their cosine in ``into``.
+        """Join each row with the most similar rows of another frame, side by side.
 
-        ``on`` is the column in both frames, or the pair of the left and the right one; each holds texts or embeddings.
-        Pairs below ``threshold`` are left out. The result keeps the left index and order, the best pair of a row first;
-        ``how="left"`` keeps rows without a pair, with nulls beside them. Columns that both frames have get
-        ``suffixes``, as in pandas.
+        Parameters
+        ----------
+        other : pandas.DataFrame
+            The right frame.
+        on : hashable or pair of hashable
+            Name of the column in both frames, or the names of the left and the right one; each holds texts, which are
+            embedded first, or embeddings.
+        k : int, default 1
+            Number of rows of ``other`` for each row.
+        threshold : float, optional
+            Cosine similarity, above 0 and at most 1, below which pairs are left out.
+        confirm : bool or str, default False
+            Whether a chat model is asked about each pair: with ``True`` whether both texts mean the same, or a question
+            of your own, such as ``"Is it the same company?"``. Pairs without a yes are left out.
+        text : hashable or pair of hashable, optional
+            Like ``on``: names of the columns of texts to confirm, where ``on`` names embeddings; by default the only
+            column of texts.
+        how : {"inner", "left"}, default "inner"
+            ``"left"`` keeps rows without a pair, with missing values on the right.
+        suffixes : pair of str, default ("_x", "_y")
+            Suffixes for columns that both frames have, as in pandas.
+        into : hashable, default "score"
+            Name of the column of cosine similarities.
+        model : str, optional
+            Name of the embedding model; by default that of the session.
+        chat_model : str, optional
+            Name of the chat model that confirms pairs; by default that of the session.
+        rows_per_request : int, optional
+            Pairs that share a request, 2 to 100; by default each pair has its own.
 
-        ``confirm=True`` asks ``chat_model`` about each pair whether both texts mean the same, ``confirm="Is it the same
-        company?"`` what you say, and pairs without a yes are left out; ``rows_per_request`` pairs share a request. The
-        texts are those of ``on``, or where it names embeddings those of ``text``, given like ``on``; it may be left out
-        where only one column has texts. Errors of the report are numbered by left rows, then right rows; a pair without
-        an answer is an error of its left row.
+        Returns
+        -------
+        pandas.DataFrame
+            The columns of both frames, with the left index and order, the best pair of a row first. Errors of the
+            report are numbered by left rows, then right rows; a pair without a completion is an error of its left row.
 
+        Raises
+        ------
+        InputError
+            If an argument is wrong, or a column is missing or holds neither texts nor embeddings; nothing is sent.
+
+        Examples
+        --------
         >>> left = pd.DataFrame({"animal": ["a kitten", "a puppy"]})
         >>> right = pd.DataFrame({"pet": ["dog", "cat"], "food": ["bones", "fish"]})
         >>> left.skytells.join(right, on=("animal", "pet"), progress=False)["food"].tolist()
         ['fish', 'bones']
         """
-        check_options(options)
+        check_options(options, self.join)
+        parameters = model_parameters(options, params, DETERMINISTIC)
         most = check_count("k", k)
         floor = None if threshold is None else check_threshold(threshold)
         question = _question(confirm)
         check_rows(rows_per_request)
+        chat_only = given_parameters(options) + (["params"] if params is not None else [])
+        if chat_only and question is None:
+            raise InputError(f"{chat_only[0]} is for a chat model, and only confirm= asks one. Leave it out.")
         if not isinstance(other, pd.DataFrame):
-            raise InputError(f"join takes a DataFrame; found {type(other).__name__}.")
+            raise InputError(f"other must be a DataFrame, got {type(other).__name__}.")
         if how not in ("inner", "left"):
-            raise InputError(f"how is 'inner' or 'left'; found {how!r}.")
+            raise InputError(f"how must be 'inner' or 'left', got {how!r}.")
         self._check_into(into)
         names = result_names(self._frame.columns, other.columns, _suffixes(suffixes), into)
-        mine, theirs = _both("on", on)
-        here, there = TextOrVectorColumn(self._frame, mine), TextOrVectorColumn(other, theirs)
-        comparable = here.present.any() and there.present.any()
-        texts = self._texts_to_confirm(other, here, there, text) if question is not None and comparable else None
+        left_on, right_on = _pair("on", on)
+        left_column, right_column = TextOrVectorColumn(self._frame, left_on), TextOrVectorColumn(other, right_on)
+        comparable = left_column.present.any() and right_column.present.any()
+        texts = None
+        if question is not None and comparable:
+            texts = self._texts_to_confirm(other, left_column, right_column, text)
         with self._runs("join", on_error, progress, options) as runs:
             if texts is not None and options.get("budget") is not None:
                 runs.check_budget_for(chat_model)
-            left, right = _sides(runs, here, there, EmbeddingOptions(model, dimensions))
-            check_dimensions(left.matrix, f"Column {mine!r}", right.matrix, f"column {theirs!r}")
+            left, right = _sides(runs, left_column, right_column, EmbeddingOptions(model, dimensions))
+            check_dimensions(left.matrix, f"Column {left_on!r}", right.matrix, f"column {right_on!r}")
             pairs = nearest_pairs(left, right, most, floor)
             if question is not None and texts is not None and len(pairs.left):
-                asked = _Asked(question, texts[0][pairs.left], texts[1][pairs.right], chat_model, rows_per_request)
-                pairs = _confirmed(runs, pairs, asked)
+                prompt = _PairPrompt(
+                    question, texts[0][pairs.left], texts[1][pairs.right], chat_model, parameters, rows_per_request
+                )
+                pairs = _confirmed(runs, pairs, prompt)
             result = merged(self._frame, other, pairs, how, names, into)
             attach_report(result, runs.report)
         return result
@@ -190,35 +228,36 @@ class JoinMethod(SimilarityMethods):
     def _texts_to_confirm(
         self, other: pd.DataFrame, left: TextOrVectorColumn, right: TextOrVectorColumn, text: Any
     ) -> list[Texts]:
-        named = (None, None) if text is None else _both("text", text)
+        named = (None, None) if text is None else _pair("text", text)
         return [
             side.texts
             if side.texts is not None and name is None
-            else belonging_texts(frame, name, "The texts to confirm")
+            else resolve_texts(frame, name, "The texts to confirm")
             for frame, side, name in zip((self._frame, other), (left, right), named, strict=True)
         ]
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """What is asked about pairs."""
+class _PairPrompt:
+    """The question about each pair of texts, and how it is asked."""
 
     question: str
     left: Texts
     right: Texts
     model: str | None
+    parameters: Mapping[str, Any]
     rows_per_request: int | None
 
 
 def _sides(
     runs: MultiRun, left: TextOrVectorColumn, right: TextOrVectorColumn, embedding: EmbeddingOptions
 ) -> tuple[UnitVectors, UnitVectors]:
-    """The vectors of both sides; neither is sent where the other has nothing to compare it with."""
+    """Return the vectors of both sides; nothing is sent if either side has nothing to compare."""
     if not left.present.any() or not right.present.any():
         return UnitVectors.none(), UnitVectors.none()
     if left.texts is None or right.texts is None:
         return left.vectors(runs, embedding), right.vectors(runs, embedding)
-    # One run sends a text that stands on both sides once.
+    # One run sends a text that is on both sides once.
     both = embed_column(runs, np.concatenate([left.texts, right.texts]), embedding)
     count = int(np.searchsorted(both.rows, len(left.texts)))
     return (
@@ -227,26 +266,41 @@ def _sides(
     )
 
 
-def _confirmed(runs: MultiRun, pairs: Pairs, asked: _Asked) -> Pairs:
-    """The pairs that the model confirms."""
+def _complete_pairs(call: VectorizedCall, prompt: _PairPrompt) -> CompletionColumns:
+    """Complete the prompt for each pair of texts: ``{"match": True}`` if the answer to the question is yes."""
+    system = (
+        "The user shows two texts, the first and the second. Answer with true for yes or false for no: "
+        f"{prompt.question}"
+    )
+    inputs = [
+        None if left is None or right is None else f"First: {left}\n\nSecond: {right}"
+        for left, right in zip(prompt.left, prompt.right, strict=True)
+    ]
+    job = build_job(call, prompt.model, system, SCHEMA, prompt.parameters, "confirm", prompt.rows_per_request)
+    texts = np.array([*inputs, None], dtype=object)[:-1]
+    return complete_texts(call, job, texts, pd.RangeIndex(len(texts)), "match", SCHEMA)
+
+
+def _confirmed(runs: MultiRun, pairs: Pairs, prompt: _PairPrompt) -> Pairs:
+    """Return the pairs that the model confirms."""
     call = runs.call()
     silent = replace(call, on_error="null") if call.on_error == "warn" else call
-    answers = confirmations(silent, asked.question, asked.left, asked.right, asked.model, asked.rows_per_request)
+    answers = _complete_pairs(silent, prompt)
     runs.add(answers.report)
     problems = answers.report.errors
     if problems and call.on_error == "warn":
         reasons = "; ".join(answers.report.reasons())
-        warn(f"{len(problems):,} of {len(pairs.left):,} pairs have no answer and are left out. {reasons}.")
+        warn(f"{len(problems):,} of {len(pairs.left):,} pairs failed and are left out. {reasons}.")
     runs.add_errors({int(pairs.left[pair]): problem for pair, problem in problems.items()})
     yes = np.array([fields is not None and fields["match"] for fields in answers.column], dtype=bool)
     return pairs.where(yes)
 
 
-def _both(what: str, given: Any) -> tuple[Any, Any]:
-    """The names for the left and the right."""
+def _pair(what: str, given: Any) -> tuple[Any, Any]:
+    """Return the names for the left and the right frame."""
     if isinstance(given, (tuple, list)):
         if len(given) != 2:
-            raise InputError(f"{what} is one column, or the pair of a left and a right one; found {given!r}.")
+            raise InputError(f"{what} must be one column, or the pair of a left and a right one, got {given!r}.")
         return given[0], given[1]
     return given, given
 
@@ -255,11 +309,11 @@ def _question(confirm: Any) -> str | None:
     if isinstance(confirm, bool):
         return QUESTION if confirm else None
     if not isinstance(confirm, str) or not confirm.strip():
-        raise InputError(f"confirm is True, False or a question about the two texts; found {confirm!r}.")
+        raise InputError(f"confirm must be True, False or a question about the two texts, got {confirm!r}.")
     return confirm.strip()
 
 
 def _suffixes(given: Any) -> tuple[str, str]:
     if not isinstance(given, (tuple, list)) or len(given) != 2 or not all(isinstance(part, str) for part in given):
-        raise InputError(f"suffixes are two texts, such as ('_x', '_y'); found {given!r}.")
+        raise InputError(f"suffixes must be two strings, such as ('_x', '_y'), got {given!r}.")
     return given[0], given[1]

@@ -1,4 +1,4 @@
-"""``moderate``: the safety filter's verdict on texts that exist."""
+"""``moderate``: the safety filter's result for existing texts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any, Unpack
 import pandas as pd
 
 from skytells_nb.accessor.base import PromptMethods
-from skytells_nb.accessor.call import RunOptions, VectorizedCall, check_options
+from skytells_nb.accessor.call import VectorizedCall
+from skytells_nb.accessor.options import ModelOptions, check_options, expand_options, model_parameters
 from skytells_nb.accessor.results import CompletionColumns, build_job, complete_texts, details_frame
 from skytells_nb.accessor.safety import SafetyChoice, SafetyPolicy, apply_policy, is_filtered
 from skytells_nb.accessor.text_columns import STRING_DTYPE
@@ -20,13 +21,14 @@ from skytells_nb.engine.report import ProgressCallback
 from skytells_nb.errors import ContentPolicyError, InputError, RowError
 from skytells_nb.types.safety import SEVERITIES, Safety
 
-LEAST: Mapping[str, Any] = {"max_tokens": 1}
-"""Parameters that have as little generated as can be: the verdict on a prompt comes with any answer."""
+MINIMAL_COMPLETION: Mapping[str, Any] = {"max_tokens": 1}
+"""Defaults that generate as little as possible: the filter's result for a prompt comes with any completion."""
 
 
 class Moderate(PromptMethods):
-    """Safety verdicts on texts."""
+    """The ``moderate`` method."""
 
+    @expand_options(ModelOptions, defaults=MINIMAL_COMPLETION)
     def moderate(
         self,
         column: Any,
@@ -38,90 +40,118 @@ class Moderate(PromptMethods):
         details: bool = False,
         on_error: OnError = "warn",
         progress: bool | ProgressCallback = True,
-        **options: Unpack[RunOptions],
+        **options: Unpack[ModelOptions],
     ) -> pd.DataFrame:
-        """The frame with the safety filter's verdict on each text, which is sent as a prompt with ``max_tokens=1``.
+        """Add the safety filter's result for each text, which is sent as a prompt with ``max_tokens=1``.
 
-        Adds ``<into>_severity`` (an ordered category: safe, low, medium, high), ``_filtered`` (the service blocks such
-        a prompt), ``_categories`` (those found, as text) and ``_checked`` (false where the filter gave no verdict,
-        which is no pass). All are null where the text is, or where the request failed. A blocked prompt is a verdict
-        and no error. ``df.skytells.safety(into)`` gives the finding of each category.
+        Parameters
+        ----------
+        column : hashable
+            Name of the column of texts.
+        into : hashable, default "moderation"
+            Prefix of the new columns.
+        safety : {"keep", "raise"}, str or mapping, default "keep"
+            A policy as in ``complete``: adds ``<into>_allowed``, whether the policy accepts the text. ``"raise"``
+            raises RowError if there is a text that it does not accept.
+        details : bool, default False
+            Whether to add tokens, cost, error and the result as JSON.
 
-        ``safety`` adds ``<into>_allowed``, what that policy lets through; "raise" raises RowError where there is one
-        that it does not. ``details=True`` adds tokens, cost, error and the verdict as JSON. A model that takes no
-        ``max_tokens`` of 1 needs ``params``, such as ``{"max_tokens": None, "max_completion_tokens": 16}``.
+        Returns
+        -------
+        pandas.DataFrame
+            The frame with ``<into>_severity`` (an ordered category: safe, low, medium, high), ``_filtered`` (the
+            service blocks such a prompt), ``_categories`` (those found, as text) and ``_checked`` (false where the
+            filter returned no result, which does not mean safe). All are missing where the text is missing or its
+            request failed. A blocked prompt is a result and not an error. ``df.skytells.safety(into)`` returns the
+            finding of each category.
 
+        Raises
+        ------
+        InputError
+            If an argument is wrong, or the column is missing or not text; nothing is sent.
+        RowError
+            If rows fail with ``on_error="raise"``, or the policy raises.
+
+        Notes
+        -----
+        A model that rejects a ``max_tokens`` of 1 needs ``max_tokens=None, max_completion_tokens=16``.
+
+        Examples
+        --------
         >>> df = pd.DataFrame({"text": ["Have a nice day.", None]})
         >>> df.skytells.moderate("text", progress=False)["moderation_filtered"].isna().tolist()
         [False, True]
         """
-        check_options(options)
+        check_options(options, self.moderate)
+        parameters = model_parameters(options, params, MINIMAL_COMPLETION)
         if on_error not in ("warn", "raise", "null"):
-            raise InputError(f"on_error is 'warn', 'raise' or 'null'; found {on_error!r}.")
-        if params is not None and not isinstance(params, Mapping):
-            raise InputError(f"params is a dict of parameters such as {{'max_tokens': 16}}; found {params!r}.")
+            raise InputError(f"on_error must be 'warn', 'raise' or 'null', got {on_error!r}.")
         policy = SafetyPolicy.of(safety)
         texts = self._texts(column)
         self._check_into(into)
-        call = VectorizedCall.open(on_error, progress, options, asker=self._frame)
-        given = {**LEAST, **(params or {})}
-        job = build_job(call, model, None, None, given, "moderate", form=PromptOptions(widen=False))
-        # Neither a blocked prompt nor an answer of one token is anything to warn of or to stop at.
+        call = VectorizedCall.open(on_error, progress, options, owner=self._frame)
+        job = build_job(call, model, None, None, parameters, "moderate", options=PromptOptions(retry_truncated=False))
+        # A blocked prompt and a completion of one token are neither warned of nor an error.
         answers = complete_texts(replace(call, on_error="null"), job, texts, self._frame.index, into, None)
-        answers = _verdicts_of_prompts(answers, call)
-        made = _columns(answers, into)
+        answers = _prompt_results(answers, call)
+        new = _columns(answers, into)
         if policy.acts:
             if policy.action == "raise":
                 apply_policy(policy, answers, {}, call)
-            verdicts = [None if c is None else c.safety for c in answers.rows]
+            results = [None if c is None else c.safety for c in answers.rows]
             allowed = [
-                None if v is None else not no for v, no in zip(verdicts, is_filtered(policy, verdicts), strict=True)
+                None if result is None else not filtered
+                for result, filtered in zip(results, is_filtered(policy, results), strict=True)
             ]
-            made[f"{into}_allowed"] = pd.Series(allowed, index=self._frame.index, dtype="boolean")
+            new[f"{into}_allowed"] = pd.Series(allowed, index=self._frame.index, dtype="boolean")
         extra = details_frame(into, answers) if details else {}
-        return self._with({**extra, **made}, answers.report, {into: answers.rows})
+        return self._with({**extra, **new}, answers.report, {into: answers.rows})
 
 
-def _verdicts_of_prompts(answers: CompletionColumns, call: VectorizedCall) -> CompletionColumns:
-    """The verdicts on the prompts alone; a blocked one is an answer. Warns or raises of what failed otherwise."""
-    known: dict[int, CachedCompletion] = {}
+def _prompt_results(answers: CompletionColumns, call: VectorizedCall) -> CompletionColumns:
+    """Reduce safety results to those of the prompts; a blocked prompt counts as answered.
+
+    Warn or raise for rows that failed otherwise.
+    """
+    by_id: dict[int, CachedCompletion] = {}
     for completed in answers.rows:
-        if completed is not None and id(completed) not in known:
+        if completed is not None and id(completed) not in by_id:
             findings = [finding for finding in completed.findings if finding["source"] == "prompt"]
             blocked = completed.blocked and completed.finish_reason == "content_filter" and not completed.model
-            known[id(completed)] = replace(completed, findings=findings, blocked=blocked)
+            by_id[id(completed)] = replace(completed, findings=findings, blocked=blocked)
     report = answers.report
     errors = {row: error for row, error in report.errors.items() if not isinstance(error, ContentPolicyError)}
     if len(errors) < len(report.errors):
-        judged = len(report.errors) - len(errors)
-        report = call.amend(report, errors=errors, failed=len(errors), answered=report.answered + judged)
+        blocked_rows = len(report.errors) - len(errors)
+        report = call.amend(report, errors=errors, failed=len(errors), answered=report.answered + blocked_rows)
     if errors and call.on_error == "raise":
         raise RowError(
-            f"{len(errors):,} of {report.rows:,} texts have no verdict: {next(iter(errors.values()))}", report=report
+            f"{len(errors):,} of {report.rows:,} texts have no safety result: {next(iter(errors.values()))}",
+            report=report,
         )
     call.warn_of_failures(report)
-    rows = [None if completed is None else known[id(completed)] for completed in answers.rows]
+    rows = [None if completed is None else by_id[id(completed)] for completed in answers.rows]
     return replace(answers, rows=rows, report=report)
 
 
 def _columns(answers: CompletionColumns, into: Any) -> dict[Any, pd.Series[Any]]:
     index = answers.column.index
-    verdicts = [None if completed is None else completed.safety for completed in answers.rows]
-    severities = [None if v is None or (not v.checked and v.severity == "safe") else v.severity for v in verdicts]
+    results = [None if completed is None else completed.safety for completed in answers.rows]
+    severities = [None if v is None or (not v.checked and v.severity == "safe") else v.severity for v in results]
     columns = {
-        "severity": pd.Series(pd.Categorical(severities, dtype=_scale(severities)), index=index),
-        "filtered": pd.Series([None if v is None else v.filtered for v in verdicts], index=index, dtype="boolean"),
-        "categories": pd.Series([_found(v) for v in verdicts], index=index, dtype=STRING_DTYPE),
-        "checked": pd.Series([None if v is None else v.checked for v in verdicts], index=index, dtype="boolean"),
+        "severity": pd.Series(pd.Categorical(severities, dtype=_severity_dtype(severities)), index=index),
+        "filtered": pd.Series([None if v is None else v.filtered for v in results], index=index, dtype="boolean"),
+        "categories": pd.Series([_categories(v) for v in results], index=index, dtype=STRING_DTYPE),
+        "checked": pd.Series([None if v is None else v.checked for v in results], index=index, dtype="boolean"),
     }
     return {f"{into}_{name}": series for name, series in columns.items()}
 
 
-def _found(verdict: Safety | None) -> str | None:
-    return None if verdict is None else ", ".join(dict.fromkeys(finding.category for finding in verdict.flagged))
+def _categories(result: Safety | None) -> str | None:
+    return None if result is None else ", ".join(dict.fromkeys(finding.category for finding in result.flagged))
 
 
-def _scale(severities: Sequence[str | None]) -> pd.CategoricalDtype:
-    """The severities in order; words that the service may have beside the known ones rank above "safe"."""
-    unknown = sorted({word for word in severities if word is not None} - set(SEVERITIES))
+def _severity_dtype(severities: Sequence[str | None]) -> pd.CategoricalDtype:
+    """Return the dtype of severities in order; values that are not known rank above "safe"."""
+    unknown = sorted({severity for severity in severities if severity is not None} - set(SEVERITIES))
     return pd.CategoricalDtype([SEVERITIES[0], *unknown, *SEVERITIES[1:]], ordered=True)

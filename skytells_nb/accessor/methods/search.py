@@ -1,4 +1,4 @@
-"""What embeddings do with a column: nearness in meaning."""
+"""``search``, ``similar`` and ``dedupe``: rows compared by the similarity of their embeddings."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skytells_nb.accessor.base import check_count, check_threshold
-from skytells_nb.accessor.call import RunOptions, attach_report, check_options
+from skytells_nb.accessor.call import attach_report
 from skytells_nb.accessor.embeddings import EmbeddingOptions, TextOrVectorColumn, UnitVectors, embed_queries
 from skytells_nb.accessor.methods.cluster import ClusterMethods
 from skytells_nb.accessor.methods.join import JoinMethod
+from skytells_nb.accessor.options import RunOptions, check_options, expand_options
 from skytells_nb.accessor.text_columns import STRING_DTYPE
 from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.report import ProgressCallback, Report
@@ -24,13 +25,14 @@ from skytells_nb.vectors.neighbors import nearest_by_cosine
 
 
 class VectorMethods(ClusterMethods, JoinMethod):
-    """Verbs that compare rows by their embeddings.
+    """Methods that compare rows by their embeddings.
 
     Every ``column`` holds texts, which are embedded first (and cached), or embeddings, for which nothing is sent and no
-    key is needed. Nearness is the cosine of two embeddings, computed exactly, in blocks. Rows without an embedding
-    (null or failed) are near to nothing.
+    key is needed. Similarity is the cosine of two embeddings, computed exactly, in blocks. Rows without an embedding
+    (missing or failed) are similar to none.
     """
 
+    @expand_options(RunOptions)
     def search(
         self,
         query: str | Sequence[str],
@@ -44,15 +46,39 @@ class VectorMethods(ClusterMethods, JoinMethod):
         progress: bool | ProgressCallback = True,
         **options: Unpack[RunOptions],
     ) -> pd.DataFrame:
-        """The ``k`` rows nearest in meaning to ``query``, best first, with their cosine similarity in ``into``.
+        """Return the rows most similar to a query, best first, with their cosine similarity.
 
-        ``column`` holds texts, or embeddings made by the same ``model`` with the same ``dimensions``. Of equally near
-        rows the earlier comes first. Where fewer rows have an embedding there are fewer; where none can have one,
-        nothing is sent. Raises RowError where the query cannot be embedded.
+        Parameters
+        ----------
+        query : str or sequence of str
+            What to search for. Of several queries the result has the rows of the first, then those of the second, and
+            so on, with the query of each row in ``<into>_query``; a row that several queries find is there several
+            times.
+        column : hashable, default "embedding"
+            Name of a column of texts, which are embedded first, or of embeddings made by the same ``model`` with the
+            same ``dimensions``.
+        k : int, default 5
+            Number of rows for each query; fewer where fewer rows have an embedding. Of equally similar rows the earlier
+            comes first.
+        into : hashable, default "score"
+            Name of the column of cosine similarities.
+        model : str, optional
+            Name of the embedding model; by default that of the session.
 
-        A list of queries gives the rows of the first, then those of the second, and so on, with the query that each was
-        found by in ``<into>_query``; a row that is near to several is there as often.
+        Returns
+        -------
+        pandas.DataFrame
+            The rows found. If no row can have an embedding, there are none and nothing is sent.
 
+        Raises
+        ------
+        InputError
+            If an argument is wrong, or the column is missing or holds neither texts nor embeddings; nothing is sent.
+        RowError
+            If the query cannot be embedded.
+
+        Examples
+        --------
         >>> df = pd.DataFrame({"text": ["a cat sleeps", "stock prices fell"]})
         >>> df.skytells.search("kittens", column="text", k=1, progress=False)["text"].tolist()
         ['a cat sleeps']
@@ -60,7 +86,7 @@ class VectorMethods(ClusterMethods, JoinMethod):
         >>> found["score_query"].tolist(), found.index.tolist()
         (['kittens', 'money'], [0, 1])
         """
-        check_options(options)
+        check_options(options, self.search)
         queries = _queries(query)
         most = check_count("k", k)
         self._check_into(into, column)
@@ -73,10 +99,11 @@ class VectorMethods(ClusterMethods, JoinMethod):
                 check_dimensions(vectors.matrix, f"Column {column!r}", targets, "the query")
             result = self._nearest_rows(vectors, targets, most, into, runs.report)
             if not isinstance(query, str):
-                found = np.repeat(np.array(queries, dtype=object), min(most, len(vectors)))
-                result[self._full(self._beside(into, "query"))] = pd.Series(found, dtype=STRING_DTYPE).array
+                repeated = np.repeat(np.array(queries, dtype=object), min(most, len(vectors)))
+                result[self._full(self._suffixed(into, "query"))] = pd.Series(repeated, dtype=STRING_DTYPE).array
             return result
 
+    @expand_options(RunOptions)
     def similar(
         self,
         row: Any,
@@ -90,30 +117,55 @@ class VectorMethods(ClusterMethods, JoinMethod):
         progress: bool | ProgressCallback = True,
         **options: Unpack[RunOptions],
     ) -> pd.DataFrame:
-        """The ``k`` other rows nearest in meaning to the one with the index label ``row``, as ``search`` gives them.
+        """Return the rows most similar to one of them, best first, with their cosine similarity.
 
-        Raises InputError for a label that is missing, names several rows or a row that is null, and RowError where its
-        text cannot be embedded.
+        Parameters
+        ----------
+        row : hashable
+            Index label of the row, which is not in the result.
+        column : hashable, default "embedding"
+            Name of a column of texts, which are embedded first, or of embeddings.
+        k : int, default 5
+            Number of rows; fewer where fewer rows have an embedding.
+        into : hashable, default "score"
+            Name of the column of cosine similarities.
+        model : str, optional
+            Name of the embedding model; by default that of the session.
 
+        Returns
+        -------
+        pandas.DataFrame
+            The rows found.
+
+        Raises
+        ------
+        InputError
+            If an argument is wrong, the label is not in the index once, or the row is missing; nothing is sent.
+        RowError
+            If the row cannot be embedded.
+
+        Examples
+        --------
         >>> df = pd.DataFrame({"text": ["a cat sleeps", "stock prices fell", "kittens nap"]}, index=["x", "y", "z"])
         >>> df.skytells.similar("x", "text", k=1, progress=False).index.tolist()
         ['z']
         """
-        check_options(options)
+        check_options(options, self.similar)
         most = check_count("k", k)
         self._check_into(into, column)
         source = TextOrVectorColumn(self._frame, column)
-        place = self._place(row)
-        if not source.present[place]:
-            raise InputError(f"Row {row!r} is null in column {column!r}, so nothing is near to it.")
+        position = self._position(row)
+        if not source.present[position]:
+            raise InputError(f"Row {row!r} is missing in column {column!r}, so it is similar to none.")
         with self._runs("similar", on_error, progress, options) as runs:
             vectors = source.vectors(runs, EmbeddingOptions(model, dimensions))
-            itself = vectors.rows == place
+            itself = vectors.rows == position
             if not itself.any():
                 report = runs.report
-                raise RowError(f"Row {row!r} could not be embedded: {report.errors.get(place)}", report=report)
-            return self._nearest_rows(vectors, vectors.matrix[itself], most, into, runs.report, besides=place)
+                raise RowError(f"Row {row!r} could not be embedded: {report.errors.get(position)}", report=report)
+            return self._nearest_rows(vectors, vectors.matrix[itself], most, into, runs.report, exclude=position)
 
+    @expand_options(RunOptions)
     def dedupe(
         self,
         column: Any = "embedding",
@@ -127,85 +179,108 @@ class VectorMethods(ClusterMethods, JoinMethod):
         progress: bool | ProgressCallback = True,
         **options: Unpack[RunOptions],
     ) -> pd.DataFrame:
-        """The frame without rows that mean nearly the same as one before them.
+        """Drop rows that mean nearly the same as an earlier row.
 
-        A row stays where no kept row before it has a cosine similarity of ``threshold`` or more with it; the others
-        belong to the nearest such row, their representative. So each dropped row is that near to one that stays, no two
-        rows that stay are, and a chain of small differences never joins what is far apart. The order of the rows
-        decides which one of a group stays: sort first for another. Rows without an embedding stay.
+        A row is kept if no kept row before it has a cosine similarity of ``threshold`` or more with it; the others
+        belong to the most similar such row, their representative. So each dropped row is that similar to a row that is
+        kept, no two kept rows are, and a chain of small differences never joins rows that are far apart.
 
-        ``keep="groups"`` keeps all rows and adds the number of the group (Int64, in order of appearance, null without
-        an embedding) as ``into``, whether the row is the one that stays as ``<into>_representative`` (bool), and the
-        cosine with it as ``<into>_score`` (float32). What is a near duplicate differs between models: look at some
-        groups before you choose a threshold.
+        Parameters
+        ----------
+        column : hashable, default "embedding"
+            Name of a column of texts, which are embedded first, or of embeddings.
+        threshold : float, default 0.9
+            Cosine similarity, above 0 and at most 1. Near duplicates differ between models: look at some groups before
+            you choose one.
+        keep : {"first", "groups"}, default "first"
+            ``"groups"`` keeps all rows and adds three columns.
+        into : hashable, default "group"
+            Name of the column with the number of the group (Int64, in order of appearance, missing without an
+            embedding); ``<into>_representative`` (bool) is whether the row is the one kept, ``<into>_score`` (float32)
+            its cosine with it.
+        model : str, optional
+            Name of the embedding model; by default that of the session.
 
+        Returns
+        -------
+        pandas.DataFrame
+            The kept rows, or all rows with their groups. The order of the rows decides which one of a group is kept:
+            sort first for another. Rows without an embedding are kept.
+
+        Raises
+        ------
+        InputError
+            If an argument is wrong, or the column is missing or holds neither texts nor embeddings; nothing is sent.
+
+        Examples
+        --------
         >>> df = pd.DataFrame({"text": ["The parcel is late.", "Great taste!", "the parcel is late"]})
         >>> df.skytells.dedupe("text", 0.8, progress=False)["text"].tolist()
         ['The parcel is late.', 'Great taste!']
         """
-        check_options(options)
+        check_options(options, self.dedupe)
         floor = check_threshold(threshold)
         if keep not in ("first", "groups"):
-            raise InputError(f"keep is 'first' or 'groups'; found {keep!r}.")
+            raise InputError(f"keep must be 'first' or 'groups', got {keep!r}.")
         self._check_into(into, column)
         source = TextOrVectorColumn(self._frame, column)
         with self._runs("dedupe", on_error, progress, options) as runs:
             vectors = source.vectors(runs, EmbeddingOptions(model, dimensions))
             groups = near_duplicates(vectors.matrix, floor)
-            own = groups.representative == np.arange(len(vectors))
-            stays = np.ones(len(self._frame), dtype=bool)
-            stays[vectors.rows] = own
+            is_representative = groups.representatives == np.arange(len(vectors))
+            kept = np.ones(len(self._frame), dtype=bool)
+            kept[vectors.rows] = is_representative
             if keep == "first":
-                result = self._frame[stays].copy()
+                result = self._frame[kept].copy()
                 attach_report(result, runs.report)
                 return result
-            number = (np.cumsum(own) - 1)[groups.representative]
-            made = {
-                into: self._placed(number, vectors.rows, "Int64"),
-                self._beside(into, "representative"): pd.Series(stays),
-                self._beside(into, "score"): self._placed(groups.score, vectors.rows, "float32"),
+            number = (np.cumsum(is_representative) - 1)[groups.representatives]
+            new = {
+                into: self._column_at(number, vectors.rows, "Int64"),
+                self._suffixed(into, "representative"): pd.Series(kept),
+                self._suffixed(into, "score"): self._column_at(groups.similarity, vectors.rows, "float32"),
             }
-            return self._with(made, runs.report)
+            return self._with(new, runs.report)
 
     def _nearest_rows(
-        self, vectors: UnitVectors, targets: Floats, k: int, into: Any, report: Report, besides: int = -1
+        self, vectors: UnitVectors, targets: Floats, k: int, into: Any, report: Report, exclude: int = -1
     ) -> pd.DataFrame:
-        found = _best(vectors, targets, k, besides)
-        result = self._frame.iloc[np.concatenate([places for places, _ in found])].copy()
-        result[self._full(into)] = np.concatenate([scores for _, scores in found])
+        best = _best(vectors, targets, k, exclude)
+        result = self._frame.iloc[np.concatenate([rows for rows, _ in best])].copy()
+        result[self._full(into)] = np.concatenate([scores for _, scores in best])
         attach_report(result, report)
         return result
 
-    def _place(self, row: Any) -> int:
-        """The position of the row with this label."""
+    def _position(self, row: Any) -> int:
+        """Return the position of the row with this label."""
         index = self._frame.index
         try:
-            found = index.get_loc(row)
+            location = index.get_loc(row)
         except (KeyError, TypeError, ValueError, pd.errors.InvalidIndexError):
             raise InputError(f"There is no row {row!r} in the index.") from None
-        places: NDArray[np.int64] = np.atleast_1d(np.arange(len(index))[found])
-        if len(places) != 1:
-            raise InputError(f"The label {row!r} names {len(places):,} rows; use reset_index() to tell them apart.")
-        return int(places[0])
+        positions: NDArray[np.int64] = np.atleast_1d(np.arange(len(index))[location])
+        if len(positions) != 1:
+            raise InputError(f"The label {row!r} must name one row, got {len(positions):,}. Use reset_index() first.")
+        return int(positions[0])
 
 
-def _best(vectors: UnitVectors, targets: Floats, k: int, besides: int) -> list[tuple[Indices, Floats]]:
-    """For each target the positions of other rows and their cosines, the best first."""
+def _best(vectors: UnitVectors, targets: Floats, k: int, exclude: int) -> list[tuple[Indices, Floats]]:
+    """Return for each target the positions of the most similar rows and their cosines, the best first."""
     if not len(vectors):
         return [(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)) for _ in targets]
     best = []
-    for places, scores in zip(*nearest_by_cosine(targets, vectors.matrix, k + 1), strict=True):
-        rows = vectors.rows[places]
-        kept = np.flatnonzero(rows != besides)[:k]
+    for indices, scores in zip(*nearest_by_cosine(targets, vectors.matrix, k + 1), strict=True):
+        rows = vectors.rows[indices]
+        kept = np.flatnonzero(rows != exclude)[:k]
         best.append((rows[kept], scores[kept]))
     return best
 
 
 def _queries(given: Any) -> list[str]:
-    """The queries, whether one was given or a list."""
+    """Return the queries as a list, whether the argument is one or several."""
     several = [given] if isinstance(given, str) or not isinstance(given, (Sequence, pd.Series, pd.Index)) else [*given]
-    wrong = [query for query in several if not isinstance(query, str) or not query.strip()]
-    if wrong or not several:
-        found = wrong[0] if wrong else given
-        raise InputError(f"The query is a text that is not empty, or a list of such texts; found {found!r}.")
+    invalid = [query for query in several if not isinstance(query, str) or not query.strip()]
+    if invalid or not several:
+        value = invalid[0] if invalid else given
+        raise InputError(f"query must be a non-empty string, or a list of such strings, got {value!r}.")
     return several

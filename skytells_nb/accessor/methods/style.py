@@ -1,4 +1,4 @@
-"""A frame with vectors and model text as a table that can be read."""
+"""``style``: a frame with vectors and texts of a model as a readable table."""
 
 from __future__ import annotations
 
@@ -20,17 +20,29 @@ SHOWN = 3
 
 
 class StyleMethod(FrameMethods):
-    """A frame that can be looked at."""
+    """The ``style`` method."""
 
     def style(self) -> Styler:
-        """The frame as a pandas ``Styler`` whose cells can be read: what ``frame.style`` would be, for these columns.
+        """Return the frame as a pandas ``Styler`` with readable vectors and texts; nothing is sent.
 
-        A vector is its first numbers and its length, ``[0.12, -0.53, 0.64, … 512]``; nulls are a dash; texts keep their
-        lines, stand to the left, and are escaped, while ``frame.style`` takes what a model wrote as HTML. Style it
-        further with all that a Styler has (``.background_gradient``, ``.hide``). Sends nothing; take ``head()`` of a
-        large frame first. Raises ValueError, as pandas does, where index or columns are not unique, and
-        MissingExtraError without jinja2.
+        A vector is its first numbers and its length, ``[0.12, -0.53, 0.64, … 512]``; missing values are a dash; texts
+        keep their lines, are aligned left, and are escaped, while ``frame.style`` treats what a model wrote as HTML.
+        Take ``head()`` of a large frame first.
 
+        Returns
+        -------
+        pandas.io.formats.style.Styler
+            A Styler for further styling (``.background_gradient``, ``.hide``).
+
+        Raises
+        ------
+        ValueError
+            If index or columns are not unique, as in pandas.
+        MissingExtraError
+            If jinja2 is not installed.
+
+        Examples
+        --------
         >>> df = pd.DataFrame({"text": ["<b>"], "embedding": [[0.125, 2.0, 3.0, 4.0]]})
         >>> html = df.skytells.style().to_html()
         >>> "[0.125, 2, 3, … 4]" in html, "&lt;b&gt;" in html
@@ -39,16 +51,16 @@ class StyleMethod(FrameMethods):
         if find_spec("jinja2") is None:
             raise MissingExtraError("A styled table", "notebook")
         frame = self._frame
-        words: list[Hashable] = [name for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name].dtype)]
-        styler = frame.style.format(_shown, escape="html", na_rep="—").format_index(escape="html", axis=0)
+        texts: list[Hashable] = [name for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name].dtype)]
+        styler = frame.style.format(_format, escape="html", na_rep="—").format_index(escape="html", axis=0)
         styler = styler.format_index(escape="html", axis=1)
         styler = styler.set_properties(subset=None, **{"vertical-align": "top"})
         wrapped = {"text-align": "left", "white-space": "pre-wrap", "max-width": "40em"}
-        return styler.set_properties(subset=words, **wrapped) if words else styler
+        return styler.set_properties(subset=texts, **wrapped) if texts else styler
 
 
-def _shown(cell: Any) -> str:
-    """A cell in words."""
+def _format(cell: Any) -> str:
+    """Return the text of a cell."""
     if isinstance(cell, np.ndarray | list) and len(cell) and all(_is_number(number) for number in cell[:SHOWN]):
         first = ", ".join(f"{number:.3g}" for number in cell[:SHOWN])
         return f"[{first}, … {len(cell):,}]" if len(cell) > SHOWN else f"[{first}]"

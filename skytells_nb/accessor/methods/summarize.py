@@ -12,8 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skytells_nb.accessor.base import DETERMINISTIC, PromptMethods, non_empty_text
-from skytells_nb.accessor.call import RunOptions, VectorizedCall, attach_report, check_options
+from skytells_nb.accessor.call import VectorizedCall, attach_report
 from skytells_nb.accessor.multi_call import MultiRun
+from skytells_nb.accessor.options import ModelOptions, check_options, expand_options, model_parameters
 from skytells_nb.accessor.results import CompletionColumns, build_job, complete_texts, merge_row_errors
 from skytells_nb.accessor.safety import SafetyChoice, SafetyPolicy, apply_policy
 from skytells_nb.accessor.text_columns import Texts, column_of
@@ -31,15 +32,15 @@ BETWEEN_TOKENS = 2
 
 
 def split_text(text: str, most: int) -> Iterator[str]:
-    """The text in pieces of at most ``most`` estimated tokens, cut at white space where there is some.
+    """Yield the text in pieces of at most ``most`` estimated tokens, cut at white space where there is some.
 
-    >>> list(pieces("one two three four", 2))
+    >>> list(split_text("one two three four", 2))
     ['one two', 'three', 'four']
     """
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
-        # Half a character cannot be sent, and the engine says so.
+        # A lone surrogate cannot be sent, and the engine reports it.
         size = 0
     limit = int(most * BYTES_PER_TOKEN)
     if size <= limit:
@@ -47,68 +48,68 @@ def split_text(text: str, most: int) -> Iterator[str]:
         return
     start = 0
     while start < len(text):
-        held = text[start : start + limit].encode()[:limit].decode(errors="ignore")
-        stop = len(text) if start + len(held) >= len(text) else start + _cut(held, text[start + len(held)])
+        chunk = text[start : start + limit].encode()[:limit].decode(errors="ignore")
+        stop = len(text) if start + len(chunk) >= len(text) else start + _cut(chunk, text[start + len(chunk)])
         piece = text[start:stop].strip()
         if piece:
             yield piece
         start = stop
 
 
-def _cut(held: str, after: str) -> int:
-    """Where to end a piece: the last white space of its second half, else its end."""
+def _cut(chunk: str, after: str) -> int:
+    """Return the end of a piece: the last white space of the second half of the chunk, else the end of the chunk."""
     if after.isspace():
-        return len(held)
-    space = max(held.rfind(" "), held.rfind("\n"))
-    return space if space > len(held) // 2 else max(1, len(held))
+        return len(chunk)
+    space = max(chunk.rfind(" "), chunk.rfind("\n"))
+    return space if space > len(chunk) // 2 else max(1, len(chunk))
 
 
 def chunks(texts: Iterable[str], most: int, *, least: int = 1) -> list[list[str]]:
-    """Texts in order, in chunks of at most ``most`` estimated tokens; a longer text goes in as its pieces.
+    """Return the texts in order, in chunks of at most ``most`` estimated tokens; a longer text is split into pieces.
 
-    A chunk before the last holds ``least`` texts at least, so that with two of them a tree always gets smaller.
+    Every chunk but the last has at least ``least`` texts, so that with two of them a tree always gets smaller.
 
     >>> chunks(["four words of text", "two", "more"], 6)
     [['four words of text'], ['two', 'more']]
     """
     parts = [piece for text in texts for piece in split_text(text, most)]
-    made: list[list[str]] = []
-    room = 0
+    result: list[list[str]] = []
+    remaining = 0
     for part, tokens in zip(parts, token_estimates(parts).tolist(), strict=True):
         needed = tokens + BETWEEN_TOKENS
-        if made and (needed <= room or len(made[-1]) < least):
-            made[-1].append(part)
+        if result and (needed <= remaining or len(result[-1]) < least):
+            result[-1].append(part)
         else:
-            made.append([part])
-            room = most + BETWEEN_TOKENS
-        room -= needed
-    return made
+            result.append([part])
+            remaining = most + BETWEEN_TOKENS
+        remaining -= needed
+    return result
 
 
 def prompt_of(chunk: Sequence[str]) -> str:
-    """The texts of a chunk as one prompt."""
+    """Return the texts of a chunk as one prompt."""
     return BETWEEN.join(chunk)
 
 
 @dataclass
 class SummaryGroup:
-    """One group on its way: what is left to summarise, and what is known of it."""
+    """The state of one group: the texts left to summarize, its first error, and its safety results so far."""
 
     texts: list[str]
     problem: Exception | None = None
-    verdict: Safety = field(default_factory=Safety)
+    safety: Safety = field(default_factory=Safety)
 
-    def see(self, completed: CachedCompletion | None) -> None:
-        """Take the verdict on a part into that of the whole."""
+    def merge_safety(self, completed: CachedCompletion | None) -> None:
+        """Merge the safety result of a part into that of the group."""
         if completed is not None:
-            self.verdict = self.verdict.merge(completed.safety)
+            self.safety = self.safety.merge(completed.safety)
 
 
 @dataclass(frozen=True)
 class SummaryTree:
-    """How groups are reduced: what is asked of a part and of the whole, and how much goes into one request.
+    """Map-reduce summaries: the jobs for a part and for the whole, and how much is sent in one request.
 
-    Parts and their order follow from the texts and ``window`` alone, so a second run finds every answer in the cache.
+    Parts and their order depend only on the texts and ``window``, so a second run finds every completion in the cache.
     """
 
     part: Job
@@ -119,7 +120,7 @@ class SummaryTree:
     def reduce(
         self, runs: MultiRun, groups: Sequence[SummaryGroup], index: pd.Index[Any], into: Any
     ) -> CompletionColumns:
-        """A summary for each group, null where it has no texts or a part of it failed."""
+        """Return a summary for each group, missing if it has no texts or a part of it failed."""
         level = 0
         while parted := {
             number: parts for number, group in enumerate(groups) if len(parts := self._parts(group, level)) > 1
@@ -128,7 +129,7 @@ class SummaryTree:
             level += 1
         call = runs.call(of_rows=True)
         answers = merge_row_errors(call, complete_texts(call, self.whole, _prompts(groups), index, into, None), {})
-        answers = _whole(answers, groups, call)
+        answers = _with_parts(answers, groups, call)
         runs.add(answers.report)
         return answers
 
@@ -138,8 +139,8 @@ class SummaryTree:
     def _shorten(
         self, runs: MultiRun, groups: Sequence[SummaryGroup], parted: Mapping[int, list[list[str]]], level: int
     ) -> None:
-        """Put summaries of its parts in the place of each group's texts."""
-        # A summary that is left over at the end of a level goes up as it is.
+        """Replace the texts of each group by summaries of its parts."""
+        # A part of a single summary at the end of a level moves up unchanged.
         asked = [
             (number, place)
             for number, parts in parted.items()
@@ -148,13 +149,13 @@ class SummaryTree:
         ]
         prompts = _array([prompt_of(parted[number][place]) for number, place in asked])
         call = runs.call()
-        # A part that failed is a failure of its group, which is told of at the end.
+        # A part that failed is an error of its group, which is reported at the end.
         quiet = call if call.on_error == "raise" else replace(call, on_error="null")
         answers = complete_texts(quiet, self.part, prompts, pd.RangeIndex(len(prompts)), "part", None)
         runs.add(answers.report)
         shortened = {number: [prompt_of(part) for part in parts] for number, parts in parted.items()}
         for row, (number, place) in enumerate(asked):
-            groups[number].see(answers.rows[row])
+            groups[number].merge_safety(answers.rows[row])
             problem = _problem(answers, row)
             if problem is not None:
                 groups[number].problem = groups[number].problem or problem
@@ -165,7 +166,7 @@ class SummaryTree:
 
 
 def _problem(answers: CompletionColumns, row: int) -> Exception | None:
-    """Why this part has no summary."""
+    """Return the error of a part without a summary."""
     text = answers.column.iloc[row]
     if isinstance(text, str) and text.strip():
         return None
@@ -185,14 +186,14 @@ def _array(values: Sequence[str | None]) -> Texts:
     return texts
 
 
-def _whole(answers: CompletionColumns, groups: Sequence[SummaryGroup], call: VectorizedCall) -> CompletionColumns:
-    """The answers with what is known from the parts: verdicts, and groups that failed on the way."""
+def _with_parts(answers: CompletionColumns, groups: Sequence[SummaryGroup], call: VectorizedCall) -> CompletionColumns:
+    """Add what the parts contribute: their safety results, and errors of groups that failed on a lower level."""
     failed = {number: group.problem for number, group in enumerate(groups) if group.problem is not None}
     for group, completed in zip(groups, answers.rows, strict=True):
-        group.see(completed)
+        group.merge_safety(completed)
     rows = [
-        replace(completed or CachedCompletion(text=""), findings=group.verdict.records(), blocked=group.verdict.blocked)
-        if completed is not None or group.verdict.findings or group.verdict.blocked
+        replace(completed or CachedCompletion(text=""), findings=group.safety.records(), blocked=group.safety.blocked)
+        if completed is not None or group.safety.findings or group.safety.blocked
         else None
         for group, completed in zip(groups, answers.rows, strict=True)
     ]
@@ -205,10 +206,10 @@ def _whole(answers: CompletionColumns, groups: Sequence[SummaryGroup], call: Vec
 
 
 WINDOW, LOCAL_WINDOW = 8000, 1000
-"""Estimated tokens of the texts in one request: a third more, and the answer, fit the smallest window in use."""
-LEAST_WINDOW = 100
+"""Estimated tokens of the texts in one request: a third more, and the completion, fit the smallest window in use."""
+MIN_WINDOW = 100
 COUNT = "texts"
-"""The column that says how many texts a summary is of."""
+"""Name of the column with the number of texts that a summary is of."""
 
 WHOLE = "Summarize the user's texts, which are separated by lines of ---, as one text. Answer with the summary alone."
 PART = (
@@ -218,8 +219,9 @@ PART = (
 
 
 class Summarize(PromptMethods):
-    """Many texts in a few words."""
+    """The ``summarize`` method."""
 
+    @expand_options(ModelOptions, defaults=DETERMINISTIC)
     def summarize(
         self,
         column: Any,
@@ -233,25 +235,51 @@ class Summarize(PromptMethods):
         safety: SafetyChoice = "keep",
         on_error: OnError = "warn",
         progress: bool | ProgressCallback = True,
-        **options: Unpack[RunOptions],
+        **options: Unpack[ModelOptions],
     ) -> pd.DataFrame:
-        """A frame with one row for each group: how many ``texts`` it has, and their ``summary``.
+        """Return a summary of the texts of each group.
 
-        ``by`` is a column or a list of columns, and the index holds its values, sorted, as ``groupby`` gives them (rows
-        where it is null are left out); without it all texts are one group. Nulls and empty texts count for nothing. A
-        group of any size fits: texts are taken in order, in parts of ``window`` estimated tokens (8,000; 1,000 on the
-        local Skytells), summaries of parts are summarised again, and so on; one longer than half of ``window`` is cut
-        there. The parts are the same each time, so a second call finds them in the cache. ``instructions`` say what the
-        summary is to be: ``"Three bullet points on what customers dislike."``
+        Parameters
+        ----------
+        column : hashable
+            Name of the column of texts. Missing and empty texts are left out.
+        by : hashable or list of hashable, optional
+            Column or columns to group by; rows with a missing value there are left out. By default all texts are one
+            group.
+        instructions : str, optional
+            What the summary is to be like, such as ``"Three bullet points on what customers dislike."``.
+        into : hashable, default "summary"
+            Name of the column of summaries.
+        window : int, optional
+            Estimated tokens of the texts in one request: by default 8,000, or 1,000 on the local Skytells. A group of
+            any size fits: texts are taken in order, in parts of ``window`` tokens, summaries of parts are summarized
+            again, and so on; one longer than half of ``window`` is cut there. The parts are the same each time, so a
+            second call finds them in the cache.
+        safety : {"keep", "mask", "raise"}, str or mapping, default "keep"
+            As in ``complete``, by the worst result of any part of a group.
 
-        A group is null, and an error of the report, where one of its parts failed. The report and ``budget`` are of all
-        levels together; ``safety`` goes by the worst verdict on any part of a group.
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each group, with its values of ``by`` as index, sorted as by ``groupby``: the number of its
+            ``texts``, and their summary. A group is missing, and an error of the report, if one of its parts failed.
+            The report is of all levels together.
 
+        Raises
+        ------
+        InputError
+            If an argument is wrong, or a column is missing or not text; nothing is sent.
+        RowError
+            If requests fail with ``on_error="raise"``.
+
+        Examples
+        --------
         >>> df = pd.DataFrame({"shop": ["A", "B", "A"], "review": ["Fast.", "Slow.", "Friendly."]})
         >>> df.skytells.summarize("review", by="shop", progress=False)["texts"].to_dict()
         {'A': 2, 'B': 1}
         """
-        check_options(options)
+        check_options(options, self.summarize)
+        parameters = model_parameters(options, params, DETERMINISTIC)
         more = (
             ""
             if instructions is None
@@ -259,16 +287,13 @@ class Summarize(PromptMethods):
         )
         texts = self._texts(column)
         if not isinstance(into, Hashable) or into == COUNT:
-            raise InputError(f"into is the name of a column other than {COUNT!r}; found {into!r}.")
+            raise InputError(f"into must be the name of a column other than {COUNT!r}, got {into!r}.")
         policy = SafetyPolicy.of(safety)
         numbers, index = self._groups(by)
-        call = VectorizedCall.open(on_error, progress, options, asker=self._frame)
+        call = VectorizedCall.open(on_error, progress, options, owner=self._frame)
         most = _window(window, LOCAL_WINDOW if call.session.is_local else WINDOW)
-        if params is not None and not isinstance(params, Mapping):
-            raise InputError(f"params is a dict of parameters such as {{'max_tokens': 100}}; found {params!r}.")
-        steady = {**DETERMINISTIC, **(params or {})}
         part, whole = (
-            build_job(call, model, f"{task}{more}", None, steady, "summarize")
+            build_job(call, model, f"{task}{more}", None, parameters, "summarize")
             for task in (PART.format(words=most // 8), WHOLE)
         )
         groups = [SummaryGroup([]) for _ in index]
@@ -278,18 +303,18 @@ class Summarize(PromptMethods):
         counts = [len(group.texts) for group in groups]
         with MultiRun("summarize", len(index), lambda: call) as runs:
             answers = SummaryTree(part, whole, most).reduce(runs, groups, index, into)
-        made = apply_policy(policy, answers, {into: answers.column}, call)
-        result = pd.DataFrame({COUNT: pd.Series(counts, index=index, dtype="int64"), **made}, index=index)
+        summaries = apply_policy(policy, answers, {into: answers.column}, call)
+        result = pd.DataFrame({COUNT: pd.Series(counts, index=index, dtype="int64"), **summaries}, index=index)
         attach_report(result, runs.report, {into: answers.rows})
         return result
 
     def _groups(self, by: Any) -> tuple[NDArray[np.int64], pd.Index[Any]]:
-        """The number of each row's group, -1 for none, and what the groups are."""
+        """Return the number of each row's group, -1 for none, and the index of the groups."""
         if by is None:
             return np.zeros(len(self._frame), dtype=np.int64), pd.RangeIndex(1)
         keys = [column_of(self._frame, name) for name in (by if isinstance(by, list) else [by])]
         if not keys:
-            raise InputError("by is a column or a list of columns; found an empty list.")
+            raise InputError("by must be a column or a list of columns, got an empty list.")
         try:
             grouped = self._frame.groupby(keys if len(keys) > 1 else keys[0], sort=True, observed=True)
             numbers, index = grouped.ngroup(), grouped.size().index
@@ -301,6 +326,6 @@ class Summarize(PromptMethods):
 def _window(given: Any, usual: int) -> int:
     if given is None:
         return usual
-    if not isinstance(given, Integral) or isinstance(given, bool) or int(given) < LEAST_WINDOW:
-        raise InputError(f"window is a number of tokens, {LEAST_WINDOW} or more; found {given!r}.")
+    if not isinstance(given, Integral) or isinstance(given, bool) or int(given) < MIN_WINDOW:
+        raise InputError(f"window must be an integer of at least {MIN_WINDOW} tokens, got {given!r}.")
     return int(given)

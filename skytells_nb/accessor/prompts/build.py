@@ -10,10 +10,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-from skytells_nb.accessor.call import RunOptions, check_options
+from skytells_nb.accessor.options import ModelOptions
 from skytells_nb.accessor.prompts.few_shot import Examples, few_shot
 from skytells_nb.accessor.prompts.images import IMAGE_TOKENS, ImageStore, image_cells
-from skytells_nb.accessor.prompts.rows import Asked, RowFunction, params_of_rows, render_rows
+from skytells_nb.accessor.prompts.rows import RenderedPrompt, RowFunction, params_of_rows, render_rows
 from skytells_nb.accessor.prompts.template import Template
 from skytells_nb.accessor.text_columns import Texts, column_of
 from skytells_nb.engine.operations.conversation import Api, Message, PromptOptions, check_messages, dump_messages
@@ -24,8 +24,27 @@ PromptSource: TypeAlias = str | RowFunction
 """A template with ``{column}`` fields, or a function from a row to a text or messages."""
 
 
-class PromptArguments(RunOptions, total=False):
-    """What says how rows are asked, beside the template; see ``df.skytells.complete``."""
+class PromptArguments(ModelOptions, total=False):
+    """How the prompts of rows are built, in addition to the template.
+
+    Parameters
+    ----------
+    examples : pandas.DataFrame or sequence of (str, str), optional
+        Few-shot examples: a frame with the template's columns and one of completions, or pairs of a prompt and its
+        completion.
+    answer : hashable, optional
+        Name of the column of completions in ``examples``, where there are several.
+    images : hashable or list of hashable, optional
+        Names of columns of images: paths, URLs, bytes, PIL images, or lists of them. They follow the prompt; one
+        that cannot be read is an error of its row.
+    conversation : hashable, optional
+        Name of a column of message lists, to which the prompt is the next turn.
+    row_params : mapping of str to hashable, optional
+        Parameters of the model from columns, such as ``{"temperature": "t"}``; a missing value leaves the parameter
+        out.
+    api : {"chat", "responses"}, default "chat"
+        The API to use; with the Responses API nothing is stored at the service.
+    """
 
     examples: Examples | None
     answer: Any
@@ -33,7 +52,6 @@ class PromptArguments(RunOptions, total=False):
     conversation: Any
     row_params: Mapping[str, Any] | None
     api: Api
-    reasoning_effort: str | None
 
 
 @dataclass(frozen=True)
@@ -41,36 +59,22 @@ class Prompts:
     """The inputs of a call, (n,), ``None`` for a row that is not sent, and what they are."""
 
     texts: Texts
-    form: PromptOptions
+    options: PromptOptions
     sources: tuple[Any, ...]
     """The columns that they are made of, as far as that is known."""
-    problems: Mapping[int, InputError] = field(default_factory=dict)
+    errors: Mapping[int, InputError] = field(default_factory=dict)
     """Why a row that is no null is not sent."""
 
 
-def split_options(options: PromptArguments) -> tuple[dict[str, Any], str | None, RunOptions]:
-    """What ``prompts_of`` takes, the reasoning effort, and the options of the run; InputError for unknown ones."""
-    names = PromptArguments.__annotations__.keys() - RunOptions.__annotations__.keys() - {"reasoning_effort"}
-    asked = {name: value for name, value in options.items() if name in names}
-    rest = {name: value for name, value in options.items() if name not in names and name != "reasoning_effort"}
-    check_options(rest)
-    return asked, options.get("reasoning_effort"), RunOptions(**rest)  # type: ignore[typeddict-item]
+PROMPT_ARGUMENTS = tuple(name for name in PromptArguments.__annotations__ if name not in ModelOptions.__annotations__)
 
 
-def with_effort(params: Mapping[str, Any] | None, effort: str | None) -> Mapping[str, Any] | None:
-    """``params`` with the reasoning effort among them."""
-    if effort is None:
-        return params
-    if not isinstance(effort, str) or not effort.strip():
-        raise InputError(f"reasoning_effort is a word such as 'low' or 'high'; found {effort!r}.")
-    if params is not None and not isinstance(params, Mapping):
-        raise InputError(f"params is a dict of parameters such as {{'max_tokens': 100}}; found {params!r}.")
-    if "reasoning_effort" in (params or {}):
-        raise InputError("reasoning_effort is given twice: as a keyword and in params.")
-    return {**(params or {}), "reasoning_effort": effort}
+def prompt_arguments(options: PromptArguments) -> dict[str, Any]:
+    """Return those of the options that ``build_prompts`` takes."""
+    return {name: options[name] for name in PROMPT_ARGUMENTS if name in options}  # type: ignore[literal-required]
 
 
-def prompts_of(
+def build_prompts(
     frame: pd.DataFrame,
     template: PromptSource,
     *,
@@ -84,7 +88,7 @@ def prompts_of(
     """What is asked for each row. Raises InputError for what is wrong with the call; a bad picture concerns its row."""
     endpoint(api)
     sources: list[Any] = []
-    asked: Sequence[Asked]
+    asked: Sequence[RenderedPrompt]
     if callable(template):
         asked = render_rows(frame, template)
     else:
@@ -126,10 +130,10 @@ def prompts_of(
     form = PromptOptions(
         api,
         shown,
-        dialogues=True,
-        pictures=album.pictures,
-        picture_tokens=round(IMAGE_TOKENS * album.shown / max(1, sent)),
-        most_tokens=max(limits, default=None),
+        conversations=True,
+        images=album.images,
+        image_tokens=round(IMAGE_TOKENS * album.count / max(1, sent)),
+        max_tokens=max(limits, default=None),
     )
     return Prompts(_array(texts), form, tuple(sources), problems)
 
@@ -140,7 +144,7 @@ def _array(values: Sequence[Any]) -> Texts:
     return made
 
 
-def _turns(asked: Asked) -> list[Message] | None:
+def _turns(asked: RenderedPrompt) -> list[Message] | None:
     return [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
 
 

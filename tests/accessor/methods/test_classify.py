@@ -155,33 +155,33 @@ def test_a_label_that_cannot_be_embedded_is_named(judge: WordJudge) -> None:
 @pytest.mark.parametrize(
     ("labels", "more", "message"),
     [
-        ("sports", {}, "labels is a list of strings"),
-        (["sports"], {}, "At least two labels"),
-        ([], {}, "At least two labels"),
-        ({}, {}, "labels is a list"),
-        (["a", "a"], {}, "'a' stands twice"),
-        (["a", "b"], {"other": "a"}, "'a' stands twice"),
+        ("sports", {}, "labels must be a list of strings"),
+        (["sports"], {}, "labels must have at least two labels"),
+        ([], {}, "labels must have at least two labels"),
+        ({}, {}, "labels must be a list"),
+        (["a", "a"], {}, "labels must differ, got 'a' twice"),
+        (["a", "b"], {"other": "a"}, "labels must differ, got 'a' twice"),
         (["a", " "], {}, "non-empty string; found ' '"),
         (["a", None], {}, "non-empty string; found None"),
         (["a", 1], {}, "non-empty string; found 1"),
         ({"a": "x", "b": ""}, {}, "What a label means"),
         ({"a": "x", "b": None}, {}, "What a label means"),
         (LABELS, {"other": ""}, "non-empty string; found ''"),
-        (LABELS, {"examples": "goal"}, "examples is a list of pairs"),
+        (LABELS, {"examples": "goal"}, "examples must be a list of pairs"),
         (LABELS, {"examples": ["goal"]}, r"pair \(text, label\); found 'goal'"),
-        (LABELS, {"examples": [("goal", "food")]}, "label 'food', which is none of sports, money"),
-        (LABELS, {"examples": [("", "sports")]}, "not empty"),
-        (LABELS, {"examples": [(None, "sports")]}, "not empty"),
+        (LABELS, {"examples": [("goal", "food")]}, "label of an example must be one of sports, money.*got 'food'"),
+        (LABELS, {"examples": [("", "sports")]}, "text of an example must be a non-empty string"),
+        (LABELS, {"examples": [(None, "sports")]}, "text of an example must be a non-empty string"),
         (LABELS, {"examples": [("goal", ["sports"])]}, "multi=True takes several"),
         (LABELS, {"examples": pd.DataFrame({"text": ["x"]})}, "no column 'label'"),
         (LABELS, {"examples": pd.DataFrame({"text": ["x"], "label": [None]})}, "label None"),
         (LABELS, {"examples": pd.DataFrame({"text": ["x"], "label_sports": [1], "label_money": [True]}), "multi": True},
          "true or false in every row"),
-        (LABELS, {"instructions": " "}, "instructions is a text"),
-        (LABELS, {"instructions": 5}, "instructions is a text"),
-        (LABELS, {"params": [1]}, "params is a dict"),
+        (LABELS, {"instructions": " "}, "instructions must be a non-empty string"),
+        (LABELS, {"instructions": 5}, "instructions must be a non-empty string"),
+        (LABELS, {"params": [1]}, "params must be a dict"),
         (LABELS, {"safety": "loud"}, "safety is 'keep'"),
-        (LABELS, {"via": "magic"}, "via is 'model' or 'embedding'"),
+        (LABELS, {"via": "magic"}, "via must be 'model' or 'embedding'"),
         (LABELS, {"via": "embedding", "multi": True}, "multi does not go with it"),
         (LABELS, {"via": "embedding", "other": "else"}, "other does not go with it"),
         (LABELS, {"via": "embedding", "details": True}, "details does not go with it"),
@@ -234,7 +234,7 @@ def test_categories_are_texts(judge: WordJudge) -> None:
 
 def test_failed_rows_are_null_in_every_flag(judge: WordJudge) -> None:
     frame = pd.DataFrame({"text": ["sports", "violence:high"]})
-    with pytest.warns(SkytellsWarning, match="1 of 2 rows have no answer"):
+    with pytest.warns(SkytellsWarning, match="1 of 2 rows failed and are missing"):
         out = frame.skytells.classify("text", LABELS, multi=True, other="else", progress=False)
     assert out.loc[1, ["label_sports", "label_money", "label_else"]].isna().all()
     assert list(out.skytells.report.errors) == [1]

@@ -15,11 +15,19 @@ from hypothesis import strategies as st
 from local_fakes import EchoGenerator, EchoPiece
 from served import connected, served
 
-from skytells_nb.accessor.methods.cluster import NAME_CHARACTERS, unique_names
 from skytells_nb.errors import InputError, RowError, SkytellsWarning
+from skytells_nb.group_names import NAME_CHARACTERS, unique_names
 from skytells_nb.local.server import LocalServer
 from skytells_nb.vectors.arrays import Floats, unit_vectors
-from skytells_nb.vectors.kmeans import SAMPLE_ROWS, _apart, _start, choose_n_clusters, kmeans, sample_rows, silhouette
+from skytells_nb.vectors.kmeans import (
+    SAMPLE_ROWS,
+    _initial_centers,
+    _total_distance,
+    choose_n_clusters,
+    kmeans,
+    sample_rows,
+    silhouette,
+)
 
 ANIMALS = ["cat cat tail", "cat cat paw", "cat cat nose"]
 MONEY = ["stocks bonds bonds", "stocks bonds bonds now"]
@@ -107,7 +115,7 @@ def test_initial_centers_are_as_good_as_those_of_scikit_learn() -> None:
 
     matrix, _ = twenty_groups(0)
     rng = np.random.default_rng(0)
-    ours = [_apart(matrix, _start(matrix, 20, rng)) for _ in range(40)]
+    ours = [_total_distance(matrix, _initial_centers(matrix, 20, rng)) for _ in range(40)]
     theirs = []
     for seed in range(40):
         centers, _ = kmeans_plusplus(matrix, 20, random_state=seed)
@@ -232,7 +240,7 @@ def test_the_report_has_the_rows_of_the_frame_and_the_costs_of_both_runs(tmp_pat
 
 def test_a_cluster_that_got_no_name_has_a_number_and_a_warning(tmp_path: Path, talk: pd.DataFrame) -> None:
     with served(generator=NamingGenerator(shy=True)) as server, connected(server, tmp_path / "c.sqlite"):
-        with pytest.warns(SkytellsWarning, match="1 of 2 clusters have no name from the model"):
+        with pytest.warns(SkytellsWarning, match="The model did not name 1 of 2 clusters"):
             out = talk.skytells.cluster("text", n=2, progress=False)
         with pytest.raises(RowError):
             talk.skytells.cluster("text", n=2, on_error="raise", progress=False)
@@ -304,17 +312,20 @@ def test_clusters_of_columns_with_several_levels(server: LocalServer) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda d: d.skytells.cluster("text", n=0), "n is 1 or more; found 0"),
-        (lambda d: d.skytells.cluster("text", n=2.0), "n is 1 or more; found 2.0"),
-        (lambda d: d.skytells.cluster("text", n=6), "n=6 is more than the 5 rows of 'text' that are not null"),
+        (lambda d: d.skytells.cluster("text", n=0), "n must be a positive integer, got 0"),
+        (lambda d: d.skytells.cluster("text", n=2.0), "n must be a positive integer, got 2.0"),
+        (
+            lambda d: d.skytells.cluster("text", n=6),
+            "n must be at most the number of rows of 'text' that are not missing, 5, got 6",
+        ),
         (lambda d: d.skytells.cluster("n"), "neither texts nor embeddings"),
-        (lambda d: d.skytells.cluster("text", name="text"), "name is True or False"),
+        (lambda d: d.skytells.cluster("text", name="text"), "name must be True or False"),
         (lambda d: d.skytells.cluster("text", into="text"), "would replace"),
         (lambda d: d.assign(v=[[1.0]] * 6, u="x").skytells.cluster("v"), "name it with text=.*: 'text', 'u'"),
         (lambda d: d.assign(v=[[1.0]] * 6).skytells.cluster("v", text="n"), "holds int64, not text"),
         (lambda d: d.skytells.topics(), "no column 'cluster'"),
         (lambda d: d.assign(cluster="x", cluster_score=1.0).skytells.topics(), "topics are the categories"),
-        (lambda d: d.skytells.topics(examples=0), "examples is 1 or more"),
+        (lambda d: d.skytells.topics(examples=0), "examples must be a positive integer"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_sent(

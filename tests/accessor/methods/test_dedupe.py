@@ -170,6 +170,6 @@ def test_a_threshold_that_is_no_cosine_is_refused_unsent(server: LocalServer, df
 
 
 def test_another_keep_is_refused_unsent(server: LocalServer, df: pd.DataFrame) -> None:
-    with pytest.raises(InputError, match="keep is 'first' or 'groups'; found 'last'"):
+    with pytest.raises(InputError, match="keep must be 'first' or 'groups', got 'last'"):
         df.skytells.dedupe("text", keep="last", progress=False)
     assert not server.stats.records

@@ -69,7 +69,7 @@ def test_a_policy_nulls_every_field(judge: WordJudge) -> None:
         ("text", {"type": "string"}, {}, "must describe an object"),
         ("text", Empty, {}, "names none"),
         ("text", Parcel, {"prefix": 5}, "prefix is a text"),
-        ("text", Parcel, {"instructions": ""}, "instructions is a text"),
+        ("text", Parcel, {"instructions": ""}, "instructions must be a non-empty string"),
         ("text", {"type": "object", "properties": {"text": {"type": "string"}}}, {}, "would replace the column"),
         ("text", Parcel, {"safety": {"violence": "extreme"}}, "threshold of 'violence'"),
     ],

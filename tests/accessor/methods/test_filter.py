@@ -44,7 +44,7 @@ def test_a_column_named_like_a_template_is_a_column(judge: WordJudge, df: pd.Dat
 
 def test_rows_without_an_answer_are_not_kept_and_the_report_counts_them(judge: WordJudge) -> None:
     frame = pd.DataFrame({"text": ["yes", "yes violence:high", None, "yes also"]}, index=list("wxyz"))
-    with pytest.warns(SkytellsWarning, match="1 of 4 rows have no answer"):
+    with pytest.warns(SkytellsWarning, match="1 of 4 rows failed and are missing"):
         out = frame.skytells.filter("text", "Is it so?", progress=False)
     assert out.index.tolist() == ["w", "z"]
     report = out.skytells.report
@@ -69,10 +69,10 @@ def test_details_and_verdicts_are_those_of_the_rows_kept(judge: WordJudge, df: p
 @pytest.mark.parametrize(
     ("column", "question", "more", "message"),
     [
-        ("text", "", {}, "question is a text that is not empty"),
-        ("text", "  ", {}, "question is a text that is not empty"),
-        ("text", None, {}, "question is a text that is not empty"),
-        ("text", "Is it?", {"keep": "all"}, "keep is 'rows' or 'column'"),
+        ("text", "", {}, "question must be a non-empty string"),
+        ("text", "  ", {}, "question must be a non-empty string"),
+        ("text", None, {}, "question must be a non-empty string"),
+        ("text", "Is it?", {"keep": "all"}, "keep must be 'rows' or 'column'"),
         ("text", "Is it?", {"into": "text"}, "would replace"),
         ("nope", "Is it?", {}, "no column 'nope'"),
         ("n", "Is it?", {}, "int64, not text"),

@@ -163,13 +163,13 @@ def test_a_pair_without_an_answer_is_an_error_of_its_left_row(
     with (
         served(generator=Judge()) as server,
         connected(server, tmp_path / "c.sqlite"),
-        pytest.warns(SkytellsWarning, match="1 of 2 pairs have no answer and are left out"),
+        pytest.warns(SkytellsWarning, match="1 of 2 pairs failed and are left out"),
     ):
         out = left.skytells.join(right, "text", confirm=True, how="left", progress=False)
     assert out["id"].isna().tolist() == [False, True, True]
     report = out.skytells.report
     assert list(report.errors) == [2]
-    assert (report.rows, report.failed, report.unsent) == (7, 1, 0)
+    assert (report.rows, report.failed, report.skipped) == (7, 1, 0)
     assert left.skytells.report == report
 
 
@@ -202,15 +202,15 @@ def test_several_pairs_may_share_a_request(server: LocalServer, left: pd.DataFra
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda a, b: a.skytells.join([1], "text"), "join takes a DataFrame; found list"),
+        (lambda a, b: a.skytells.join([1], "text"), "other must be a DataFrame, got list"),
         (lambda a, b: a.skytells.join(b, "n"), "neither texts nor embeddings"),
         (lambda a, b: a.skytells.join(b, ("text", "nope")), "no column 'nope'"),
         (lambda a, b: a.skytells.join(b, ("text", "text", "n")), "the pair of a left and a right one"),
-        (lambda a, b: a.skytells.join(b, "text", k=0), "k is 1 or more"),
+        (lambda a, b: a.skytells.join(b, "text", k=0), "k must be a positive integer"),
         (lambda a, b: a.skytells.join(b, "text", threshold=2), "above 0 and at most 1"),
-        (lambda a, b: a.skytells.join(b, "text", how="outer"), "how is 'inner' or 'left'; found 'outer'"),
-        (lambda a, b: a.skytells.join(b, "text", confirm=""), "confirm is True, False or a question"),
-        (lambda a, b: a.skytells.join(b, "text", suffixes="_r"), "suffixes are two texts"),
+        (lambda a, b: a.skytells.join(b, "text", how="outer"), "how must be 'inner' or 'left', got 'outer'"),
+        (lambda a, b: a.skytells.join(b, "text", confirm=""), "confirm must be True, False or a question"),
+        (lambda a, b: a.skytells.join(b, "text", suffixes="_r"), "suffixes must be two strings"),
         (lambda a, b: a.skytells.join(b, "text", suffixes=("", "")), "two columns 'text'"),
         (lambda a, b: a.skytells.join(b, "text", into="n"), "two columns 'n'"),
         (lambda a, b: a.skytells.join(b, "text", rows_per_request=0), "rows_per_request is a whole number"),

@@ -96,11 +96,11 @@ def test_details_keep_the_verdicts_with_the_frame(judge: WordJudge, df: pd.DataF
 
 def test_other_failures_are_null_and_warned_of(judge: WordJudge) -> None:
     frame = pd.DataFrame({"text": ["kind words", " ", "hate:high"]})
-    with pytest.warns(SkytellsWarning, match="1 of 3 rows have no answer"):
+    with pytest.warns(SkytellsWarning, match="1 of 3 rows failed and are missing"):
         out = frame.skytells.moderate("text", progress=False)
     assert listed(out["moderation_filtered"]) == [False, None, True]
     assert list(out.skytells.report.errors) == [1]
-    with pytest.raises(RowError, match="1 of 3 texts have no verdict"):
+    with pytest.raises(RowError, match="1 of 3 texts have no safety result"):
         frame.skytells.moderate("text", on_error="raise", progress=False)
 
 
@@ -110,10 +110,10 @@ def test_other_failures_are_null_and_warned_of(judge: WordJudge) -> None:
         ("nope", {}, "no column 'nope'"),
         ("n", {}, "int64, not text"),
         ("text", {"on_error": "ignore"}, "on_error is"),
-        ("text", {"params": 5}, "params is a dict"),
+        ("text", {"params": 5}, "params must be a dict"),
         ("text", {"safety": "NICE"}, "safety is 'keep'"),
         ("text", {"safety": {}}, "Thresholds are a dict"),
-        ("text", {"into": ["x"]}, "into is the name"),
+        ("text", {"into": ["x"]}, "into must be the name"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_unsent(

@@ -96,7 +96,7 @@ def test_a_frame_with_nothing_to_send_says_so(server: LocalServer) -> None:
 
 @pytest.mark.parametrize("n", [0, -1, "all", True, 1.5])
 def test_a_number_of_rows_that_is_none_is_refused(server: LocalServer, n: Any) -> None:
-    with pytest.raises(InputError, match="n is how many rows"):
+    with pytest.raises(InputError, match="n must be a positive integer"):
         pd.DataFrame({"a": ["x"]}).skytells.preview("{a}", n)
 
 

@@ -162,19 +162,25 @@ def test_similar_to_a_text_that_failed_says_why(server: LocalServer) -> None:
     [
         (lambda d: d.skytells.search("x", "n"), "Column 'n' holds int64: neither texts nor embeddings"),
         (lambda d: d.skytells.search("x", "nope"), "no column 'nope'"),
-        (lambda d: d.skytells.search("x", "text", True), "k is 1 or more; found True"),
-        (lambda d: d.skytells.search([["x"]], "text"), r"not empty, or a list of such texts; found \['x'\]"),
+        (lambda d: d.skytells.search("x", "text", True), "k must be a positive integer, got True"),
+        (
+            lambda d: d.skytells.search([["x"]], "text"),
+            r"query must be a non-empty string, or a list of such strings, got \['x'\]",
+        ),
         (lambda d: d.skytells.search("x", "text", into="text"), "would replace the column"),
         (lambda d: d.skytells.search("x", "text", colum="a"), "Unknown keyword 'colum'"),
         (lambda d: d.assign(m=[[1.0], [1.0, 2.0], None, None, None]).skytells.search("x", "m"), "different lengths"),
         (lambda d: d.assign(m=["a", [1.0], None, None, None]).skytells.search("x", "m"), "more than text: list"),
         (lambda d: d.assign(m=[[1.0], [np.nan], None, None, None]).skytells.similar("v", "m"), "NaN or infinite"),
-        (lambda d: d.skytells.similar("y", "text"), "Row 'y' is null in column 'text'"),
+        (lambda d: d.skytells.similar("y", "text"), "Row 'y' is missing in column 'text'"),
         (lambda d: d.skytells.similar("q", "text"), "There is no row 'q'"),
         (lambda d: d.skytells.similar(["v"], "text"), r"There is no row \['v'\]"),
-        (lambda d: d.set_axis(list("aabcd")).skytells.similar("a", "text"), "names 2 rows; use reset_index"),
+        (
+            lambda d: d.set_axis(list("aabcd")).skytells.similar("a", "text"),
+            "must name one row, got 2. Use reset_index",
+        ),
         (lambda d: d.iloc[:0].skytells.similar("v", "text"), "There is no row 'v'"),
-        (lambda d: d.skytells.similar("v", "text", k=0), "k is 1 or more"),
+        (lambda d: d.skytells.similar("v", "text", k=0), "k must be a positive integer"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_sent(

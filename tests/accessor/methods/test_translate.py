@@ -40,11 +40,11 @@ def test_another_language_is_another_answer(judge: WordJudge, df: pd.DataFrame) 
 @pytest.mark.parametrize(
     ("column", "to", "more", "message"),
     [
-        ("text", "", {}, "to is a text that is not empty"),
-        ("text", 5, {}, "to is a text that is not empty"),
+        ("text", "", {}, "to must be a non-empty string"),
+        ("text", 5, {}, "to must be a non-empty string"),
         ("n", "French", {}, "int64, not text"),
         ("text", "French", {"into": "text"}, "would replace"),
-        ("text", "French", {"instructions": " "}, "instructions is a text"),
+        ("text", "French", {"instructions": " "}, "instructions must be a non-empty string"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_unsent(
