@@ -1,4 +1,4 @@
-"""Fields of answers as columns, with the dtypes that their schema decides."""
+"""Fields of answers as columns whose dtypes follow from the schema."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DTYPES = {
 
 
 def dtype_of(kind: FieldType) -> Any:
-    """The dtype of a column of this kind; raises MissingExtraError where it takes pyarrow and that is not installed."""
+    """Return the dtype of a column of this type; raise MissingExtraError if it needs pyarrow and that is missing."""
     if kind.name in _DTYPES:
         return pd.api.types.pandas_dtype(_DTYPES[kind.name])
     if kind.name == "label":
@@ -37,49 +37,48 @@ def dtype_of(kind: FieldType) -> Any:
 
 
 def column_names(schema: Schema | None, prefix: str, flatten: bool = True) -> list[str]:
-    """The names of the columns that the fields of a schema make, in order.
+    """Return the names of the columns for the fields of a schema, in order.
 
-    Raises InputError for a schema without fields, MissingExtraError where a column takes pyarrow and that is missing.
+    Raises InputError for a schema without fields, MissingExtraError if a column needs pyarrow and that is missing.
     """
     if not isinstance(prefix, str):
-        raise InputError(f"prefix is a text that begins the names of the columns; found {prefix!r}.")
+        raise InputError(f"prefix must be a string that the column names start with, got {prefix!r}.")
     if not flatten:
-        raise InputError("prefix needs flatten=True, which makes the columns whose names it begins.")
+        raise InputError("prefix needs flatten=True, which adds the columns that the prefix names.")
     if schema is None:
-        raise InputError("flatten=True needs a schema whose fields become the columns.")
+        raise InputError("flatten=True needs schema=, whose fields become the columns.")
     response_format(schema)
     kinds = schema_field_types(schema)
     if not kinds:
-        raise InputError("flatten=True needs a schema that names fields; this one names none.")
+        raise InputError("flatten=True needs a schema with fields; this schema names none.")
     for kind in kinds.values():
         dtype_of(kind)
     return [f"{prefix}{name}" for name in kinds]
 
 
-def typed_column(kind: FieldType, cells: Sequence[Any], index: pd.Index[Any]) -> pd.Series[Any]:
-    """A column of these cells, null where one is ``None``."""
+def typed_column(kind: FieldType, values: Sequence[Any], index: pd.Index[Any]) -> pd.Series[Any]:
+    """Return a column of these values, with a missing value for each ``None``."""
     dtype = dtype_of(kind)
     if isinstance(dtype, pd.ArrowDtype):
         import pyarrow as pa
 
-        made: pd.Series[Any] = pd.Series(
-            pd.arrays.ArrowExtensionArray(pa.array(cells, type=dtype.pyarrow_dtype)), index=index
-        )
-        return made
+        array = pd.arrays.ArrowExtensionArray(pa.array(values, type=dtype.pyarrow_dtype))
+        column: pd.Series[Any] = pd.Series(array, index=index)
+        return column
     if pd.api.types.is_object_dtype(dtype):
-        values = np.empty(len(cells), dtype=object)
-        values[:] = cells
-        return pd.Series(values, index=index, dtype=object)
+        objects = np.empty(len(values), dtype=object)
+        objects[:] = values
+        return pd.Series(objects, index=index, dtype=object)
     if kind.name == "label":
-        return pd.Series(pd.Categorical(list(cells), dtype=dtype), index=index)
-    plain: pd.Series[Any] = pd.Series(list(cells), index=index, dtype=dtype)
-    return plain
+        return pd.Series(pd.Categorical(list(values), dtype=dtype), index=index)
+    plain_column: pd.Series[Any] = pd.Series(list(values), index=index, dtype=dtype)
+    return plain_column
 
 
 def typed_columns(
     kinds: Mapping[str, FieldType], records: Sequence[Mapping[str, Any] | None], index: pd.Index[Any]
 ) -> dict[str, pd.Series[Any]]:
-    """One column for each field, from the cells of each row; null where there is no answer."""
+    """Return a column for each field, with missing values in rows without an answer."""
     return {
         name: typed_column(kind, [None if record is None else record[name] for record in records], index)
         for name, kind in kinds.items()

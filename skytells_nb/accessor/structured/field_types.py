@@ -1,4 +1,4 @@
-"""What a JSON schema says a field holds, so that its column has the same dtype whatever the answers are."""
+"""Types of the fields of a JSON schema, so that a column has the same dtype whatever the answers are."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pydantic
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
-from skytells_nb.types.json_schema import generated, resolved, with_root
+from skytells_nb.types.json_schema import generate_schema, inline_root, resolve_reference
 
 DECIMAL = "decimal"
 AWARE = "date-time with offset"
-"""Formats of our own, for what JSON schema has no word for."""
+"""Formats beyond those of JSON schema."""
 
 
-class _Read(GenerateJsonSchema):
+class _SerializationSchema(GenerateJsonSchema):
     def decimal_schema(self, schema: core_schema.DecimalSchema) -> dict[str, Any]:
         limits = {"max_digits": schema.get("max_digits"), "decimal_places": schema.get("decimal_places")}
         return {"type": "string", "format": DECIMAL, **limits}
@@ -26,15 +26,15 @@ class _Read(GenerateJsonSchema):
         return {"type": "string", "format": AWARE if schema.get("tz_constraint") == "aware" else "date-time"}
 
 
-def read_schema(model: type[pydantic.BaseModel]) -> dict[str, Any]:
-    """The JSON schema of ``model_dump(mode="json")``, by the fields' own names.
+def serialization_schema(model: type[pydantic.BaseModel]) -> dict[str, Any]:
+    """Return the JSON schema of ``model_dump(mode="json")``, with the names of the fields and not their aliases.
 
-    Raises InputError for a model with a type that no JSON can hold.
+    Raises InputError for a model with a type that JSON cannot hold.
     """
-    return with_root(generated(model, _Read, mode="serialization", by_alias=False))
+    return inline_root(generate_schema(model, _SerializationSchema, mode="serialization", by_alias=False))
 
 
-KindName: TypeAlias = Literal[
+FieldTypeName: TypeAlias = Literal[
     "string",
     "integer",
     "number",
@@ -54,34 +54,34 @@ KindName: TypeAlias = Literal[
 
 @dataclass(frozen=True, slots=True)
 class FieldType:
-    """One kind of value; ``null`` is one of every kind.
+    """The type of a field; every type includes missing values.
 
-    ``any`` is what has no dtype of its own: values of different kinds, of no stated kind, and nested ones without end.
+    ``any`` has no dtype of its own: values of different or unknown types, and recursive ones.
     """
 
-    name: KindName
+    name: FieldTypeName
     labels: tuple[Any, ...] = ()
     """The values of a ``label``, in the schema's order."""
     parts: tuple[tuple[str, FieldType], ...] = ()
     """The fields of a ``struct``."""
     item: FieldType | None = None
-    """What a ``list`` holds, or a ``map`` under its keys, which are strings."""
+    """The type of the items of a ``list``, or of the values of a ``map``, whose keys are strings."""
     digits: int | None = None
     places: int | None = None
-    """Digits of a ``decimal`` and those of them behind the point, where the schema limits the latter."""
+    """Digits of a ``decimal``, and decimal places, if the schema limits the latter."""
 
 
 ANY = FieldType("any")
-_PLAIN: dict[str, KindName] = {"integer": "integer", "number": "number", "boolean": "boolean"}
-_FORMATS: dict[str, KindName] = {"date": "date", "date-time": "datetime", AWARE: "instant", "duration": "duration"}
-_MOST_DIGITS = 38
-"""Of an Arrow decimal in 128 bits."""
+_PLAIN: dict[str, FieldTypeName] = {"integer": "integer", "number": "number", "boolean": "boolean"}
+_FORMATS: dict[str, FieldTypeName] = {"date": "date", "date-time": "datetime", AWARE: "instant", "duration": "duration"}
+_MAX_DIGITS = 38
+"""Digits of a 128-bit Arrow decimal."""
 
 
 def field_types(schema: Mapping[str, Any]) -> dict[str, FieldType]:
-    """The kind of each top-level field of a JSON schema of an object, in order.
+    """Return the type of each top-level field of a JSON schema of an object, in order.
 
-    >>> kinds_of({"properties": {"n": {"anyOf": [{"type": "integer"}, {"type": "null"}]}}})["n"].name
+    >>> field_types({"properties": {"n": {"anyOf": [{"type": "integer"}, {"type": "null"}]}}})["n"].name
     'integer'
     """
     properties = schema.get("properties")
@@ -90,17 +90,17 @@ def field_types(schema: Mapping[str, Any]) -> dict[str, FieldType]:
 
 
 def _kind(part: Any, root: Mapping[str, Any], within: tuple[str, ...]) -> FieldType:
-    """The kind of what ``part`` describes; ``within`` are the references that led to it."""
+    """Return the type that ``part`` describes; ``within`` holds the references that lead to it."""
     if not isinstance(part, Mapping):
         return ANY
     if "$ref" in part:
         reference = str(part["$ref"])
-        return ANY if reference in within else _kind(resolved(reference, root), root, (*within, reference))
+        return ANY if reference in within else _kind(resolve_reference(reference, root), root, (*within, reference))
     if "const" in part or "enum" in part:
         return _of_values([part["const"]] if "const" in part else part["enum"])
-    for word in ("anyOf", "oneOf", "allOf"):
-        choices = part.get(word)
-        if isinstance(choices, list) and (word != "allOf" or len(choices) == 1):
+    for keyword in ("anyOf", "oneOf", "allOf"):
+        choices = part.get(keyword)
+        if isinstance(choices, list) and (keyword != "allOf" or len(choices) == 1):
             return _merged([_kind(choice, root, within) for choice in choices if not _is_null(choice)])
     kind = part.get("type")
     if isinstance(kind, list):
@@ -117,12 +117,12 @@ def _is_null(part: Any) -> bool:
 
 
 def _of_values(values: Any) -> FieldType:
-    found = [value for value in values if value is not None] if isinstance(values, (list, tuple)) else []
-    if not found or any(isinstance(value, (list, dict)) for value in found):
+    present = [value for value in values if value is not None] if isinstance(values, (list, tuple)) else []
+    if not present or any(isinstance(value, (list, dict)) for value in present):
         return ANY
-    if all(isinstance(value, bool) for value in found):
+    if all(isinstance(value, bool) for value in present):
         return FieldType("boolean")
-    labels = tuple(dict.fromkeys(found))
+    labels = tuple(dict.fromkeys(present))
     # 1, 1.0 and True are one category in pandas.
     return FieldType("label", labels=labels) if len({type(label) for label in labels}) == 1 else ANY
 
@@ -130,37 +130,40 @@ def _of_values(values: Any) -> FieldType:
 def _of_text(part: Mapping[str, Any]) -> FieldType:
     name = part.get("format")
     if name == DECIMAL:
-        digits, places = part.get("max_digits") or _MOST_DIGITS, part.get("decimal_places")
-        limited = places is not None and 0 <= places <= digits <= _MOST_DIGITS
+        digits, places = part.get("max_digits") or _MAX_DIGITS, part.get("decimal_places")
+        limited = places is not None and 0 <= places <= digits <= _MAX_DIGITS
         return FieldType("decimal", digits=digits, places=places) if limited else FieldType("decimal")
     return FieldType(_FORMATS.get(str(name), "string"))
 
 
 def _of_items(part: Mapping[str, Any], root: Mapping[str, Any], within: tuple[str, ...]) -> FieldType:
     items = part.get("items")
-    listed = part.get("prefixItems")
-    parts = [*(listed if isinstance(listed, list) else ()), *([items] if isinstance(items, Mapping) else ())]
+    prefix_items = part.get("prefixItems")
+    parts = [
+        *(prefix_items if isinstance(prefix_items, list) else ()),
+        *([items] if isinstance(items, Mapping) else ()),
+    ]
     item = _inner(_merged([_kind(one, root, within) for one in parts if not _is_null(one)]))
     return ANY if item.name == "any" else FieldType("list", item=item)
 
 
 def _inner(kind: FieldType) -> FieldType:
-    """The kind inside another: a decimal of any length has no Arrow type that holds it exactly, and its text has."""
+    """Return the type inside another: no Arrow type holds decimals of any length exactly, but strings do."""
     return FieldType("string") if kind.name == "decimal" and kind.digits is None else kind
 
 
 def _of_object(part: Mapping[str, Any], root: Mapping[str, Any], within: tuple[str, ...]) -> FieldType:
-    properties, others = part.get("properties"), part.get("additionalProperties")
+    properties, additional = part.get("properties"), part.get("additionalProperties")
     if isinstance(properties, Mapping) and properties:
         parts = tuple((str(name), _inner(_kind(value, root, within))) for name, value in properties.items())
-        # Fields that nobody named have no place in a struct.
-        return ANY if others or any(kind.name == "any" for _, kind in parts) else FieldType("struct", parts=parts)
-    item = _inner(_kind(others, root, within))
+        # A struct cannot hold fields that the schema does not name.
+        return ANY if additional or any(kind.name == "any" for _, kind in parts) else FieldType("struct", parts=parts)
+    item = _inner(_kind(additional, root, within))
     return ANY if item.name == "any" else FieldType("map", item=item)
 
 
 def _merged(kinds: Sequence[FieldType]) -> FieldType:
-    """The one kind that holds the values of all of these."""
+    """Return the one type that holds the values of all of these."""
     first, *rest = kinds or [ANY]
     for other in rest:
         first = _both(first, other)

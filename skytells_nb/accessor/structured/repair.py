@@ -26,7 +26,7 @@ from skytells_nb.errors import (
     RowError,
 )
 
-REPAIRS = 2
+DEFAULT_REPAIRS = 2
 """Default number of retries for an answer that does not fit its schema."""
 MAX_REPAIRS = 10
 _MAX_REASON_CHARACTERS = 200
@@ -154,7 +154,7 @@ def repair(
                 attempt.final = True
                 attempt.retry_failure = f". The retry failed: {type(problem).__name__}: {problem}"
             if isinstance(problem, ContentPolicyError):
-                completed = CachedCompletion.of_blocked(problem)
+                completed = CachedCompletion.from_error(problem)
             call.session.record_safety([] if completed is None else [completed.safety])
 
 

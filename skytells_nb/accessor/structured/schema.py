@@ -1,4 +1,4 @@
-"""Answers with a shape: the schema that is asked for, and each answer read by it."""
+"""The schema of structured output: its response_format, and a parser of answers."""
 
 from __future__ import annotations
 
@@ -11,115 +11,117 @@ from typing import Any, TypeAlias
 import pydantic
 
 from skytells_nb.accessor.structured.coercion import coerce_at
-from skytells_nb.accessor.structured.field_types import FieldType, field_types, read_schema
-from skytells_nb.accessor.structured.validation import checker
+from skytells_nb.accessor.structured.field_types import FieldType, field_types, serialization_schema
+from skytells_nb.accessor.structured.validation import build_validator
 from skytells_nb.errors import InputError
 from skytells_nb.types.json_schema import named_json_schema
 
 _FENCED = re.compile(r"```[A-Za-z]*\s*\n(.*?)```", re.DOTALL)
 
 
-def object_text(text: str) -> str:
-    """The text of the JSON object in an answer; the answer itself where it holds none.
+def extract_object(text: str) -> str:
+    """Return the text of the JSON object in an answer; the answer itself if it holds none.
 
-    >>> object_text('Here it is: {"legs": 4}. Anything else?')
+    >>> extract_object('Here it is: {"legs": 4}. Anything else?')
     '{"legs": 4}'
     """
-    said = text.strip()
-    if said.startswith("{"):
-        return said
-    fenced = _FENCED.search(said)
-    inner = fenced.group(1).strip() if fenced else said
+    stripped = text.strip()
+    if stripped.startswith("{"):
+        return stripped
+    fenced = _FENCED.search(stripped)
+    inner = fenced.group(1).strip() if fenced else stripped
     start, end = inner.find("{"), inner.rfind("}")
-    return inner[start : end + 1] if 0 <= start < end else said
+    return inner[start : end + 1] if 0 <= start < end else stripped
 
 
 Schema: TypeAlias = type[pydantic.BaseModel] | Mapping[str, Any]
 
-_MOST_FAULTS = 5
+_MAX_ERRORS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One answer: its fields as Python has them, and as cells of their columns."""
+    """One answer: its fields as Python objects, and as values of their columns."""
 
     fields: dict[str, Any]
-    cells: dict[str, Any]
+    values: dict[str, Any]
 
 
 def response_format(schema: Schema) -> dict[str, Any]:
-    """What to ask the service for: a pydantic model or a JSON schema of an object, as ``response_format``.
+    """Return the ``response_format`` of a pydantic model, or of a JSON schema of an object.
 
-    Raises InputError for what is no schema of an object, and for a type that no JSON can hold.
+    Raises InputError for anything but a schema of an object, and for a type that JSON cannot hold.
     """
     if isinstance(schema, type) and issubclass(schema, pydantic.BaseModel):
-        asked = named_json_schema(schema)
+        named = named_json_schema(schema)
     elif isinstance(schema, Mapping):
-        asked = {"name": str(schema.get("title", "answer")), "strict": True, "schema": dict(schema)}
+        named = {"name": str(schema.get("title", "answer")), "strict": True, "schema": dict(schema)}
     else:
-        raise InputError(f"schema is a pydantic model or a JSON schema as a dict; found {type(schema).__name__}.")
-    body = asked["schema"]
+        raise InputError(f"schema must be a pydantic model or a JSON schema (a dict), got {type(schema).__name__}.")
+    body = named["schema"]
     if body.get("type") != "object":
         raise InputError("schema must describe an object with fields (a JSON schema of type 'object').")
     body.setdefault("additionalProperties", False)
-    return {"type": "json_schema", "json_schema": asked}
+    return {"type": "json_schema", "json_schema": named}
 
 
 def schema_field_types(schema: Schema) -> dict[str, FieldType]:
-    """The kind of each top-level field by its name, in order."""
-    return field_types(schema if isinstance(schema, Mapping) else read_schema(schema))
+    """Return the type of each top-level field by its name, in order."""
+    return field_types(schema if isinstance(schema, Mapping) else serialization_schema(schema))
 
 
 def answer_parser(schema: Schema) -> Callable[[str], Record]:
-    """A function from an answer's text to its record; raises ValueError, with what is wrong, where it does not fit.
+    """Return a function from an answer's text to its record; it raises ValueError with the reasons if it does not fit.
 
-    A pydantic model checks all that it says; a JSON schema is checked by jsonschema, formats where columns have them.
-    Raises InputError for a dict that is no valid JSON schema.
+    A pydantic model validates the answer itself; jsonschema validates it against a dict, and columns check the formats
+    that they hold. Raises InputError for a dict that is not a valid JSON schema.
     """
     if isinstance(schema, Mapping):
-        check = checker(schema)
+        validate = build_validator(schema)
         kinds = schema_field_types(schema)
-        return lambda text: _read_by_schema(schema, kinds, check, text)
+        return lambda text: _parse_by_schema(schema, kinds, validate, text)
     kinds = schema_field_types(schema)
-    return lambda text: _read_by_model(schema, kinds, text)
+    return lambda text: _parse_by_model(schema, kinds, text)
 
 
-def _read_by_model(model: type[pydantic.BaseModel], kinds: Mapping[str, FieldType], text: str) -> Record:
+def _parse_by_model(model: type[pydantic.BaseModel], kinds: Mapping[str, FieldType], text: str) -> Record:
     try:
-        found = model.model_validate_json(object_text(text))
+        instance = model.model_validate_json(extract_object(text))
     except pydantic.ValidationError as problem:
-        raise ValueError(_told(problem)) from None
-    return Record(found.model_dump(by_alias=False), _cells(kinds, found.model_dump(mode="json", by_alias=False)))
+        raise ValueError(_describe(problem)) from None
+    return Record(
+        instance.model_dump(by_alias=False), _column_values(kinds, instance.model_dump(mode="json", by_alias=False))
+    )
 
 
-def _read_by_schema(
-    schema: Mapping[str, Any], kinds: Mapping[str, FieldType], check: Callable[[Any], list[str]], text: str
+def _parse_by_schema(
+    schema: Mapping[str, Any], kinds: Mapping[str, FieldType], validate: Callable[[Any], list[str]], text: str
 ) -> Record:
     try:
-        fields = json.loads(object_text(text))
+        fields = json.loads(extract_object(text))
     except RecursionError:
-        raise ValueError("it is nested too deep") from None
+        raise ValueError("it is nested too deeply") from None
     if not isinstance(fields, dict):
-        raise ValueError("it is not an object")
+        raise ValueError("it must be a JSON object")
     missing = [name for name in schema.get("required", ()) if name not in fields]
     if missing:
         raise ValueError(f"it lacks {', '.join(missing)}")
-    cells = _cells(kinds, fields)
-    wrong = check(fields)
-    if wrong:
-        raise ValueError(_few(wrong))
-    return Record(fields, cells)
+    values = _column_values(kinds, fields)
+    errors = validate(fields)
+    if errors:
+        raise ValueError(_join_errors(errors))
+    return Record(fields, values)
 
 
-def _cells(kinds: Mapping[str, FieldType], fields: Mapping[str, Any]) -> dict[str, Any]:
+def _column_values(kinds: Mapping[str, FieldType], fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: coerce_at(name, kind, fields.get(name)) for name, kind in kinds.items()}
 
 
-def _told(problem: pydantic.ValidationError) -> str:
-    found = problem.errors(include_url=False, include_context=False, include_input=False)
-    return _few([": ".join(filter(None, (".".join(map(str, f["loc"])), f["msg"]))) for f in found])
+def _describe(problem: pydantic.ValidationError) -> str:
+    errors = problem.errors(include_url=False, include_context=False, include_input=False)
+    return _join_errors([": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"]))) for e in errors])
 
 
-def _few(said: Sequence[str]) -> str:
-    more = f"; and {len(said) - _MOST_FAULTS} more" if len(said) > _MOST_FAULTS else ""
-    return "; ".join(said[:_MOST_FAULTS]) + more
+def _join_errors(errors: Sequence[str]) -> str:
+    more = f"; and {len(errors) - _MAX_ERRORS} more" if len(errors) > _MAX_ERRORS else ""
+    return "; ".join(errors[:_MAX_ERRORS]) + more

@@ -1,4 +1,4 @@
-"""The keywords of JSON schema as jsonschema has them, bounded in time, and with errors in the order of the value."""
+"""jsonschema's keywords, bounded in time, and with errors in the order of the value."""
 
 from __future__ import annotations
 
@@ -11,158 +11,158 @@ from typing import Any
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
-from skytells_nb.accessor.structured.patterns import matcher
+from skytells_nb.accessor.structured.patterns import compile_pattern
 
 Errors = Iterator[ValidationError]
 Keyword = Callable[[Any, Any, Any, Any], Any]
 
 
 class StepsExceeded(Exception):
-    """A check that takes more keywords than it may."""
+    """The validation needs more keywords than allowed."""
 
 
 class _State(threading.local):
-    """Of the check that this thread does: the steps that are left, and the references that it is within."""
+    """The state of this thread's validation: the remaining steps, and the references that enclose the current one."""
 
     steps = 0
-    within: frozenset[tuple[int, int]] = frozenset()
+    enclosing: frozenset[tuple[int, int]] = frozenset()
 
 
 _state = _State()
 
 
-def start(steps: int) -> None:
-    """Begin a check, in this thread, of at most this many keywords."""
-    _state.steps, _state.within = steps, frozenset()
+def reset_steps(steps: int) -> None:
+    """Start a validation in this thread that evaluates at most this many keywords."""
+    _state.steps, _state.enclosing = steps, frozenset()
 
 
 @cache
-def bounded(base: Any) -> Any:
-    """The validator class of a draft with these keywords in place of its own."""
+def bounded_validator(base: Any) -> Any:
+    """Return the validator class of a draft with the bounded keywords instead of its own."""
     keywords = {name: keyword for name, keyword in _KEYWORDS.items() if name in base.VALIDATORS}
     for name in ("$ref", "$dynamicRef", "$recursiveRef"):
         if name in base.VALIDATORS:
-            keywords[name] = _once(base.VALIDATORS[name])
+            keywords[name] = _without_recursion(base.VALIDATORS[name])
     for name in ("const", "enum"):
         if name in base.VALIDATORS:
-            keywords[name] = _of_right_type(base.VALIDATORS[name])
-    return extend(base, {name: _counted(keyword) for name, keyword in {**base.VALIDATORS, **keywords}.items()})
+            keywords[name] = _if_type_matches(base.VALIDATORS[name])
+    return extend(base, {name: _count_step(keyword) for name, keyword in {**base.VALIDATORS, **keywords}.items()})
 
 
-def _counted(keyword: Keyword) -> Keyword:
-    def counted(validator: Any, wanted: Any, value: Any, schema: Any) -> Any:
-        _spend()
-        return keyword(validator, wanted, value, schema)
+def _count_step(keyword: Keyword) -> Keyword:
+    def counted(validator: Any, argument: Any, value: Any, schema: Any) -> Any:
+        _use_step()
+        return keyword(validator, argument, value, schema)
 
     return counted
 
 
-def _spend() -> None:
+def _use_step() -> None:
     _state.steps -= 1
     if _state.steps < 0:
         raise StepsExceeded
 
 
-def _once(keyword: Keyword) -> Keyword:
-    """A reference that leads to itself, for the same value, asks for nothing: it would have no end."""
+def _without_recursion(keyword: Keyword) -> Keyword:
+    """Ignore a reference that leads to itself for the same value: it would not terminate."""
 
-    def once(validator: Any, wanted: Any, value: Any, schema: Any) -> Errors:
-        before, here = _state.within, (id(schema), id(value))
-        if here in before:
+    def guarded(validator: Any, argument: Any, value: Any, schema: Any) -> Errors:
+        before, current = _state.enclosing, (id(schema), id(value))
+        if current in before:
             return
-        _state.within = before | {here}
+        _state.enclosing = before | {current}
         try:
-            errors = list(keyword(validator, wanted, value, schema) or ())
+            errors = list(keyword(validator, argument, value, schema) or ())
         finally:
-            _state.within = before
+            _state.enclosing = before
         yield from errors
 
-    return once
+    return guarded
 
 
-def _of_right_type(keyword: Keyword) -> Keyword:
-    """A value of another type has one error, not two."""
+def _if_type_matches(keyword: Keyword) -> Keyword:
+    """Skip the keyword for a value of another type, which has an error already."""
 
-    def checked(validator: Any, wanted: Any, value: Any, schema: Any) -> Errors:
+    def checked(validator: Any, argument: Any, value: Any, schema: Any) -> Errors:
         types = schema.get("type")
         types = [types] if isinstance(types, str) else types
         if not types or any(validator.is_type(value, each) for each in types):
-            yield from keyword(validator, wanted, value, schema) or ()
+            yield from keyword(validator, argument, value, schema) or ()
 
     return checked
 
 
 def _pattern(validator: Any, pattern: Any, value: Any, schema: Any) -> Errors:
-    if isinstance(value, str) and not matcher(pattern)(value):
+    if isinstance(value, str) and not compile_pattern(pattern)(value):
         yield ValidationError("does not match")
 
 
 def _pattern_properties(validator: Any, patterns: Any, value: Any, schema: Any) -> Errors:
     if isinstance(value, dict):
         for pattern, part in patterns.items():
-            matches = matcher(pattern)
+            matches = compile_pattern(pattern)
             for name, member in value.items():
                 if matches(name):
                     yield from validator.descend(member, part, path=name, schema_path=pattern)
 
 
-def _additional_properties(validator: Any, others: Any, value: Any, schema: Any) -> Errors:
+def _additional_properties(validator: Any, additional: Any, value: Any, schema: Any) -> Errors:
     if isinstance(value, dict):
         named = schema.get("properties", {})
-        matchers = [matcher(pattern) for pattern in schema.get("patternProperties", {})]
+        matchers = [compile_pattern(pattern) for pattern in schema.get("patternProperties", {})]
         for name, member in value.items():
             if name not in named and not any(matches(name) for matches in matchers):
-                if others is False:
-                    yield ValidationError("is no field", path=[name])
+                if additional is False:
+                    yield ValidationError("is not a field", path=[name])
                 else:
-                    yield from validator.descend(member, others, path=name)
+                    yield from validator.descend(member, additional, path=name)
 
 
-def _unevaluated_properties(validator: Any, others: Any, value: Any, schema: Any) -> Errors:
+def _unevaluated_properties(validator: Any, additional: Any, value: Any, schema: Any) -> Errors:
     if isinstance(value, dict):
         known = _evaluated(validator, value, {name: part for name, part in schema.items() if name != _UNEVALUATED})
         for name, member in value.items():
             if name not in known:
-                if others is False:
-                    yield ValidationError("is no field", path=[name])
+                if additional is False:
+                    yield ValidationError("is not a field", path=[name])
                 else:
-                    yield from validator.descend(member, others, path=name)
+                    yield from validator.descend(member, additional, path=name)
 
 
 _UNEVALUATED = "unevaluatedProperties"
 
 
 def _evaluated(validator: Any, value: dict[str, Any], schema: Any) -> set[str]:
-    """The names of the fields that this schema and what it applies to the same value look at."""
+    """Return the names of the fields that this schema evaluates, with the schemas that it applies to the same value."""
     if not isinstance(schema, Mapping):
         return set()
-    _spend()
-    found = {name for name in schema.get("properties", ()) if name in value}
+    _use_step()
+    evaluated = {name for name in schema.get("properties", ()) if name in value}
     for pattern in schema.get("patternProperties", ()):
-        found.update(filter(matcher(pattern), value))
-    for word in ("additionalProperties", _UNEVALUATED):
-        if word in schema:
-            found.update(name for name, member in value.items() if _fits(validator, member, schema[word]))
-    for word in ("$ref", "$dynamicRef"):
-        if word in schema:
+        evaluated.update(filter(compile_pattern(pattern), value))
+    for keyword in ("additionalProperties", _UNEVALUATED):
+        if keyword in schema:
+            evaluated.update(name for name, member in value.items() if _is_valid(validator, member, schema[keyword]))
+    for keyword in ("$ref", "$dynamicRef"):
+        if keyword in schema:
             # Only the validator knows the base address and the dynamic scope here.
-            target = validator._resolver.lookup(schema[word])
+            target = validator._resolver.lookup(schema[keyword])
             inner = validator.evolve(schema=target.contents, _resolver=target.resolver)
-            found |= _evaluated(inner, value, target.contents)
-    applied = [part for word in ("allOf", "anyOf", "oneOf") for part in schema.get(word, ())]
+            evaluated |= _evaluated(inner, value, target.contents)
+    applied = [part for keyword in ("allOf", "anyOf", "oneOf") for part in schema.get(keyword, ())]
     applied += [part for name, part in schema.get("dependentSchemas", {}).items() if name in value]
     for part in applied:
-        if _fits(validator, value, part):
-            found |= _evaluated(validator, value, part)
+        if _is_valid(validator, value, part):
+            evaluated |= _evaluated(validator, value, part)
     if "if" in schema:
-        fits = _fits(validator, value, schema["if"])
-        if fits:
-            found |= _evaluated(validator, value, schema["if"])
-        found |= _evaluated(validator, value, schema.get("then" if fits else "else", True))
-    return found
+        condition = _is_valid(validator, value, schema["if"])
+        if condition:
+            evaluated |= _evaluated(validator, value, schema["if"])
+        evaluated |= _evaluated(validator, value, schema.get("then" if condition else "else", True))
+    return evaluated
 
 
-def _fits(validator: Any, value: Any, schema: Any) -> bool:
+def _is_valid(validator: Any, value: Any, schema: Any) -> bool:
     return next(iter(validator.descend(value, schema)), None) is None
 
 
@@ -172,11 +172,11 @@ def _required(validator: Any, names: Any, value: Any, schema: Any) -> Errors:
         yield ValidationError(f"lacks {', '.join(missing)}")
 
 
-def _dependent_required(validator: Any, needed: Any, value: Any, schema: Any) -> Errors:
-    for name, names in needed.items() if isinstance(value, dict) else ():
+def _dependent_required(validator: Any, required: Any, value: Any, schema: Any) -> Errors:
+    for name, names in required.items() if isinstance(value, dict) else ():
         missing = [other for other in names if other not in value] if name in value else []
         if missing:
-            yield ValidationError(f"lacks {', '.join(missing)}, which must be there beside {name}")
+            yield ValidationError(f"lacks {', '.join(missing)}, required with {name}")
 
 
 def _property_names(validator: Any, schema_of_names: Any, value: Any, schema: Any) -> Errors:
@@ -185,39 +185,41 @@ def _property_names(validator: Any, schema_of_names: Any, value: Any, schema: An
 
 
 def _any_of(validator: Any, choices: Any, value: Any, schema: Any) -> Errors:
-    wrong = []
-    for place, choice in enumerate(choices):
-        errors = list(validator.descend(value, choice, schema_path=place))
+    errors_by_choice = []
+    for position, choice in enumerate(choices):
+        errors = list(validator.descend(value, choice, schema_path=position))
         if not errors:
             return
-        wrong.append(errors)
-    # The choice with the least to mend is the one that was most likely meant.
-    yield from min(wrong, key=len)
+        errors_by_choice.append(errors)
+    # The choice with the fewest errors is most likely the intended one.
+    yield from min(errors_by_choice, key=len)
 
 
 def _one_of(validator: Any, choices: Any, value: Any, schema: Any) -> Errors:
-    wrong = [list(validator.descend(value, choice, schema_path=place)) for place, choice in enumerate(choices)]
-    fitting = sum(not errors for errors in wrong)
-    if not fitting:
-        yield from min(wrong, key=len)
-    elif fitting > 1:
+    errors_by_choice = [
+        list(validator.descend(value, choice, schema_path=position)) for position, choice in enumerate(choices)
+    ]
+    n_valid = sum(not errors for errors in errors_by_choice)
+    if not n_valid:
+        yield from min(errors_by_choice, key=len)
+    elif n_valid > 1:
         yield ValidationError("fits more than one of the choices")
 
 
-def _multiple_of(validator: Any, of: Any, value: Any, schema: Any) -> Errors:
-    # By the digits that were written: 19.99 is a multiple of 0.01, which the quotient of the floats is not.
+def _multiple_of(validator: Any, divisor: Any, value: Any, schema: Any) -> Errors:
+    # In decimal: 19.99 is a multiple of 0.01, although the quotient of the floats is not an integer.
     if validator.is_type(value, "number"):
         finite = value == value and abs(value) != float("inf")
-        if not finite or (_exact(value) / _exact(of)).denominator != 1:
-            yield ValidationError("is no multiple")
+        if not finite or (_exact(value) / _exact(divisor)).denominator != 1:
+            yield ValidationError("is not a multiple")
 
 
 def _exact(number: Any) -> Fraction:
     return Fraction(repr(number)) if isinstance(number, float) else Fraction(number)
 
 
-def _unique_items(validator: Any, wanted: Any, value: Any, schema: Any) -> Errors:
-    if wanted and isinstance(value, list) and len({_hashable(item) for item in value}) < len(value):
+def _unique_items(validator: Any, unique: Any, value: Any, schema: Any) -> Errors:
+    if unique and isinstance(value, list) and len({_hashable(item) for item in value}) < len(value):
         yield ValidationError("has the same item twice")
 
 

@@ -1,7 +1,7 @@
-"""Whether a JSON value is valid against a JSON schema, and what is wrong with it in the words that a model is told.
+"""Validation of JSON values against a JSON schema, with errors that a model can act on.
 
-jsonschema decides; formats are annotations, as the standard has them. What differs from its own keywords is bounded:
-patterns are matched in linear time, references are never fetched, and a check ends after ``MOST_STEPS`` keywords.
+jsonschema decides; formats are annotations, as in the standard. Validation is bounded: patterns are matched in linear
+time, references are never fetched, and it stops after ``MAX_STEPS`` keywords.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
-from skytells_nb.accessor.structured.coercion import shown
-from skytells_nb.accessor.structured.patterns import matcher
+from skytells_nb.accessor.structured.coercion import abbreviate
+from skytells_nb.accessor.structured.patterns import compile_pattern
 from skytells_nb.errors import InputError
 
-MOST_STEPS = 200_000
-"""Keywords looked at in one value. References may lead into each other so that their number doubles at every one."""
+MAX_STEPS = 200_000
+"""Keywords evaluated for one value. Their number can double with each reference that leads to others."""
 
 _LITERAL = ("const", "enum")
-"""Keywords whose value is JSON of the user's and no schema."""
+"""Keywords whose value is JSON and not a schema."""
 _NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "prefixItems")
-"""Keywords whose value holds schemas, by names of the user's or in a list."""
+"""Keywords whose value holds schemas, by name or in a list."""
 _REFERENCES = ("$ref", "$dynamicRef")
-_LONGEST_MESSAGE = 200
+_MAX_MESSAGE_CHARACTERS = 200
 
 
 _IRI_MODULE = "rfc3987_syntax"
@@ -60,162 +60,171 @@ def _is_valid_syntax(*arguments: Any, **keywords: Any) -> Any:
     return importlib.import_module(_IRI_MODULE).is_valid_syntax(*arguments, **keywords)
 
 
-def faults(schema: Any, value: Any) -> list[str]:
-    """What is wrong with the value, each with where it is; empty where it fits. Raises InputError like ``checker``.
+def validation_errors(schema: Any, value: Any) -> list[str]:
+    """Return the errors of the value with their paths; empty if it is valid. Raises InputError as ``build_validator``.
 
-    >>> faults({"properties": {"n": {"type": "integer", "maximum": 3}}}, {"n": 4})
-    ['n is 4, which is more than 3']
+    >>> validation_errors({"properties": {"n": {"type": "integer", "maximum": 3}}}, {"n": 4})
+    ['n must be at most 3, got 4']
     """
-    return checker(schema)(value)
+    return build_validator(schema)(value)
 
 
-def checker(schema: Any) -> Callable[[Any], list[str]]:
-    """A function from a value to what is wrong with it, for many values of one schema.
+def build_validator(schema: Any) -> Callable[[Any], list[str]]:
+    """Return a function from a value to its errors, for many values of one schema.
 
-    Raises InputError for what is no JSON schema, for a reference to what is not in it, and for a pattern that cannot be
-    matched in linear time.
+    Raises InputError for an invalid JSON schema, for a reference out of it, and for a pattern that cannot be matched in
+    linear time.
     """
     # Imported here: only schemas that are dicts need it.
     import_jsonschema()
-    from skytells_nb.accessor.structured.schema_keywords import StepsExceeded, start
+    from skytells_nb.accessor.structured.schema_keywords import StepsExceeded, reset_steps
 
     try:
         validator = _validator(schema)
     except RecursionError:
-        raise InputError("schema must have fewer levels, got one that is nested too deep to be checked.") from None
+        raise InputError("schema must have fewer levels: it is nested too deeply to be validated.") from None
 
-    def check(value: Any) -> list[str]:
-        start(MOST_STEPS)
+    def validate(value: Any) -> list[str]:
+        reset_steps(MAX_STEPS)
         try:
-            return [_described(error) for error in validator.iter_errors(value)]
+            return [_describe(error) for error in validator.iter_errors(value)]
         except StepsExceeded:
-            return [f"it takes more than {MOST_STEPS:,} steps to check against the schema"]
+            return [f"it takes more than {MAX_STEPS:,} steps to validate against the schema"]
         except RecursionError:
-            return ["it is nested too deep"]
+            return ["it is nested too deeply"]
 
-    return check
+    return validate
 
 
-def _validator(given: Any) -> Any:
+def _validator(schema: Any) -> Any:
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import best_match
     from jsonschema.validators import validator_for
     from referencing import Registry
 
-    from skytells_nb.accessor.structured.schema_keywords import bounded
+    from skytells_nb.accessor.structured.schema_keywords import bounded_validator
 
-    draft: Any = validator_for(given if isinstance(given, Mapping) else True, default=Draft202012Validator)
-    schema = _plain(given)
-    wrong = best_match(draft(draft.META_SCHEMA).iter_errors(schema))
-    if wrong is not None:
-        at = ".".join(map(str, wrong.absolute_path)) or "its top"
-        raise InputError(f"schema must be a valid JSON schema; at {at}, {_short(wrong.message)}.")
-    # A registry of one's own: that of jsonschema fetches what it does not hold from the network.
-    validator = bounded(draft)(schema, registry=Registry())
+    draft: Any = validator_for(schema if isinstance(schema, Mapping) else True, default=Draft202012Validator)
+    schema = _normalize(schema)
+    error = best_match(draft(draft.META_SCHEMA).iter_errors(schema))
+    if error is not None:
+        path = ".".join(map(str, error.absolute_path)) or "its top"
+        raise InputError(f"schema must be a valid JSON schema; at {path}, {_shorten(error.message)}.")
+    # An empty registry: jsonschema's own fetches unknown references from the network.
+    validator = bounded_validator(draft)(schema, registry=Registry())
     _check_parts(schema, draft.META_SCHEMA["$schema"])
     return validator
 
 
-def _plain(schema: Any, holds: str = "schema") -> Any:
-    """The schema in lists and dicts, none of which names its draft: that would leave the bounded keywords."""
+def _normalize(schema: Any, holds: str = "schema") -> Any:
+    """Return the schema as lists and dicts without "$schema", which would select unbounded keywords."""
     if isinstance(schema, list | tuple):
-        return [_located(part) if holds == "names" else _plain(part, holds) for part in schema]
+        return [_normalize_part(part) if holds == "names" else _normalize(part, holds) for part in schema]
     if not isinstance(schema, Mapping):
         return schema
     if holds == "names":
-        return {name: _located(part) for name, part in schema.items()}
+        return {name: _normalize_part(part) for name, part in schema.items()}
     if holds == "literal":
-        return {name: _plain(part, holds) for name, part in schema.items()}
+        return {name: _normalize(part, holds) for name, part in schema.items()}
     kinds = {**dict.fromkeys(_LITERAL, "literal"), **dict.fromkeys(_NAMED, "names")}
-    return {name: _plain(part, kinds.get(name, "schema")) for name, part in schema.items() if name != "$schema"}
+    return {name: _normalize(part, kinds.get(name, "schema")) for name, part in schema.items() if name != "$schema"}
 
 
-def _located(part: Any) -> Any:
-    """The part of a schema; where it is False, as one whose errors say where they are."""
-    return {"not": {}} if part is False else _plain(part)
+def _normalize_part(part: Any) -> Any:
+    """Normalize a part of a schema; False becomes a schema whose errors have a path."""
+    return {"not": {}} if part is False else _normalize(part)
 
 
 def _check_parts(schema: Any, dialect: str) -> None:
-    """Raises InputError where a reference leads out of the schema, or a pattern cannot be matched."""
+    """Raise InputError if a reference leads out of the schema, or a pattern cannot be matched."""
     from jsonschema_specifications import REGISTRY
     from referencing.exceptions import Unresolvable
     from referencing.jsonschema import specification_with
 
     specification = specification_with(dialect)
     root = specification.create_resource(schema)
-    left = [(root, REGISTRY.resolver_with_root(root))]
+    pending = [(root, REGISTRY.resolver_with_root(root))]
     seen: set[int] = set()
-    while left:
-        resource, resolver = left.pop()
+    while pending:
+        resource, resolver = pending.pop()
         part = resource.contents
         if id(part) in seen or not isinstance(part, Mapping):
             continue
         seen.add(id(part))
         for pattern in (part.get("pattern"), *part.get("patternProperties", ())):
             if isinstance(pattern, str):
-                matcher(pattern)
-        for word in _REFERENCES:
-            if isinstance(part.get(word), str):
+                compile_pattern(pattern)
+        for keyword in _REFERENCES:
+            if isinstance(part.get(keyword), str):
                 try:
-                    found = resolver.lookup(part[word])
+                    target = resolver.lookup(part[keyword])
                 except Unresolvable:
                     raise InputError(
-                        f"{word} must lead to a part of the schema itself, got {part[word]!r}. Nothing is fetched."
+                        f"{keyword} must lead to a part of the schema itself, got {part[keyword]!r}. "
+                        "Nothing is fetched."
                     ) from None
-                left.append((specification.create_resource(found.contents), found.resolver))
-        left.extend((inner, resolver.in_subresource(inner)) for inner in resource.subresources())
+                pending.append((specification.create_resource(target.contents), target.resolver))
+        pending.extend((inner, resolver.in_subresource(inner)) for inner in resource.subresources())
 
 
-def _described(error: Any) -> str:
+def _describe(error: Any) -> str:
     steps = [str(step) for step in error.absolute_path]
-    path = ".".join(steps)
-    word, wanted = error.validator, error.validator_value
-    if word in ("required", "dependentRequired"):
-        return f"{path or 'it'} {error.message}"
-    if word in ("additionalProperties", "unevaluatedProperties"):
-        return f"{path} is no field of {'.'.join(steps[:-1]) or 'the schema'}"
-    if error.schema is not False and error.schema.get(f"exclusive{str(word).capitalize()}") is True:
-        word = f"exclusive{word.capitalize()}"  # as draft 4 has it
-    described = _NOTHING_FITS if word == "not" and wanted == {} else _WORDS.get(word)
-    if described is None:
-        return f"{path or 'it'}: {_short(error.message)}"
-    wrong = described(wanted)
-    if "propertyNames" in error.absolute_schema_path:
-        return f"{path or 'it'} has a field named {shown(error.instance)}, which {wrong}"
-    return f"{path or 'it'} is {shown(error.instance)}, which {wrong}"
+    path = ".".join(steps) or "it"
+    keyword, argument = error.validator, error.validator_value
+    if keyword in ("required", "dependentRequired"):
+        return f"{path} {error.message}"
+    if keyword in ("additionalProperties", "unevaluatedProperties"):
+        return f"{path} is not a field of {'.'.join(steps[:-1]) or 'the schema'}"
+    if error.schema is not False and error.schema.get(f"exclusive{str(keyword).capitalize()}") is True:
+        keyword = f"exclusive{keyword.capitalize()}"  # in draft 4
+    requirement = _ABSENT if keyword == "not" and argument == {} else _REQUIREMENTS.get(keyword)
+    if requirement is None:
+        return f"{path}: {_shorten(error.message)}"
+    subject = f"{path}: each field name" if "propertyNames" in error.absolute_schema_path else path
+    return f"{subject} {requirement(argument)}, got {abbreviate(error.instance)}"
 
 
-def _short(message: str) -> str:
-    return message if len(message) <= _LONGEST_MESSAGE else f"{message[: _LONGEST_MESSAGE - 1]}…"
+def _shorten(message: str) -> str:
+    if len(message) <= _MAX_MESSAGE_CHARACTERS:
+        return message
+    return f"{message[: _MAX_MESSAGE_CHARACTERS - 1]}…"
 
 
-def _words(words: str) -> Callable[[Any], str]:
-    return words.format
+def _type_requirement(types: str | list[str]) -> str:
+    return f"must be {' or '.join(_TYPES.get(name, name) for name in ([types] if isinstance(types, str) else types))}"
 
 
-_NOTHING_FITS = _words("may not be there")
-_WORDS: dict[str | None, Callable[[Any], str]] = {
-    None: _NOTHING_FITS,
-    "type": lambda wanted: f"is no {wanted if isinstance(wanted, str) else ' or '.join(map(str, wanted))}",
-    "const": lambda wanted: f"is not {shown(wanted)}",
-    "enum": lambda wanted: f"is none of {', '.join(map(repr, wanted))}",
-    "minimum": _words("is less than {}"),
-    "maximum": _words("is more than {}"),
-    "exclusiveMinimum": _words("is not more than {}"),
-    "exclusiveMaximum": _words("is not less than {}"),
-    "multipleOf": _words("is no multiple of {}"),
-    "minLength": _words("has fewer than {} characters"),
-    "maxLength": _words("has more than {} characters"),
-    "pattern": _words("does not match {}"),
-    "minItems": _words("has fewer than {} items"),
-    "maxItems": _words("has more than {} items"),
-    "minProperties": _words("has fewer than {} fields"),
-    "maxProperties": _words("has more than {} fields"),
-    "uniqueItems": _words("has the same item twice"),
-    "contains": _words("has no item of the kind that it must have"),
-    "minContains": _words("has fewer than {} items of the kind that it must have"),
-    "maxContains": _words("has more than {} items of a kind"),
-    "unevaluatedItems": _words("has items that it may not have"),
-    "oneOf": _words("fits more than one of the choices"),
-    "not": _words("is what it may not be"),
+_TYPES = {
+    "array": "an array",
+    "boolean": "a boolean",
+    "integer": "an integer",
+    "number": "a number",
+    "object": "an object",
+    "string": "a string",
+}
+_ABSENT = "must be absent".format
+_REQUIREMENTS: dict[str | None, Callable[[Any], str]] = {
+    None: _ABSENT,
+    "type": _type_requirement,
+    "const": lambda value: f"must be {abbreviate(value)}",
+    "enum": lambda values: f"must be one of {', '.join(map(repr, values))}",
+    "minimum": "must be at least {}".format,
+    "maximum": "must be at most {}".format,
+    "exclusiveMinimum": "must be more than {}".format,
+    "exclusiveMaximum": "must be less than {}".format,
+    "multipleOf": "must be a multiple of {}".format,
+    "minLength": "must have at least {} characters".format,
+    "maxLength": "must have at most {} characters".format,
+    "pattern": "must match {}".format,
+    "minItems": "must have at least {} items".format,
+    "maxItems": "must have at most {} items".format,
+    "minProperties": "must have at least {} fields".format,
+    "maxProperties": "must have at most {} fields".format,
+    "uniqueItems": "must not repeat an item".format,
+    "contains": "must contain an item of the required kind".format,
+    "minContains": "must contain at least {} items of the required kind".format,
+    "maxContains": "must contain at most {} items of the limited kind".format,
+    "unevaluatedItems": "must not have further items".format,
+    "oneOf": "must fit exactly one of the choices".format,
+    "not": "must not fit the excluded schema".format,
 }

@@ -1,4 +1,4 @@
-"""complete(schema=...): an answer that does not fit is asked for again with what is wrong, and is paid for once."""
+"""complete(schema=...): an answer that does not fit is retried with the reason, and is paid for once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SETTINGS: dict[str, Any] = {"schema": Animal, "progress": False, "model": "gpt-5
 
 
 class Mistaken(EchoGenerator):
-    """Answers a prompt wrongly as often as ``wrong`` says for its first word, then rightly with that word."""
+    """Answers a prompt ``wrong[first word]`` times with ``bad``, then correctly with that word."""
 
     context = 4000
 
@@ -47,19 +47,19 @@ class Mistaken(EchoGenerator):
         self.asked.append(messages)
         word = next(m["content"] for m in messages if m["role"] == "user").split()[0]
         tries = 1 + sum(m["content"].startswith("That answer cannot be used") for m in messages)
-        said = self.bad if tries <= self.wrong.get(word, 0) else json.dumps({"name": word, "legs": 4})
+        answer = self.bad if tries <= self.wrong.get(word, 0) else json.dumps({"name": word, "legs": 4})
         if tries > 1 and self.held is not None:
             self.held.wait(20)
         how.update(schema=None, json=False)
-        # The parent says the last message.
-        return super().stream([*messages[:-1], {"role": "user", "content": said}], max_tokens=max_tokens, **how)
+        # The parent repeats the last message.
+        return super().stream([*messages[:-1], {"role": "user", "content": answer}], max_tokens=max_tokens, **how)
 
 
 def names(frame: pd.DataFrame) -> list[Any]:
     return [None if pd.isna(value) else value for value in frame["name"]]
 
 
-def test_an_answer_that_does_not_fit_is_asked_for_again_with_what_is_wrong(tmp_path: Path) -> None:
+def test_an_answer_that_does_not_fit_is_retried_with_the_reason(tmp_path: Path) -> None:
     model = Mistaken({"dog": 1})
     with served(generator=model) as server, connected(server, tmp_path / "c.sqlite"):
         out = FRAME.skytells.complete("{t} please", system="Be exact.", flatten=True, **SETTINGS)
@@ -70,7 +70,7 @@ def test_an_answer_that_does_not_fit_is_asked_for_again_with_what_is_wrong(tmp_p
     assert "legs: Input should be a valid integer" in follow_up[3]["content"]
 
 
-def test_only_the_rows_that_do_not_fit_are_asked_for_again_and_equal_ones_once(tmp_path: Path) -> None:
+def test_only_the_rows_that_do_not_fit_are_retried_and_equal_ones_once(tmp_path: Path) -> None:
     model = Mistaken({"cat": 2})
     with served(generator=model) as server, connected(server, tmp_path / "c.sqlite"):
         out = FRAME.skytells.complete("{t}", flatten=True, **SETTINGS)
@@ -78,10 +78,10 @@ def test_only_the_rows_that_do_not_fit_are_asked_for_again_and_equal_ones_once(t
     assert names(out) == ["cat", "dog", None, "cat", "hen"]
 
 
-def test_an_answer_that_never_fits_is_null_and_its_error_is_kept(tmp_path: Path) -> None:
-    said = r"1 of 5 rows have no answer.*does not fit the schema, asked 3 times: legs:"
+def test_an_answer_that_never_fits_is_missing_and_its_error_is_reported(tmp_path: Path) -> None:
+    message = r"1 of 5 rows failed and are missing.*does not fit the schema, asked 3 times: legs:"
     with served(generator=Mistaken({"dog": 99})) as server, connected(server, tmp_path / "c.sqlite"):
-        with pytest.warns(SkytellsWarning, match=said):
+        with pytest.warns(SkytellsWarning, match=message):
             out = FRAME.skytells.complete("{t}", flatten=True, details=True, **SETTINGS)
         assert wait_until_idle(server, "chat").requests == 3 + 2
     assert names(out) == ["cat", None, None, "cat", "hen"]
@@ -271,8 +271,8 @@ def test_a_conversation_goes_on_from_where_it_was(tmp_path: Path) -> None:
 
 def test_the_series_form_repairs_too(tmp_path: Path) -> None:
     with served(generator=Mistaken({"dog": 1})) as server, connected(server, tmp_path / "c.sqlite"):
-        said = FRAME["t"].skytells.complete("Name the animal.", **SETTINGS)
-    assert [None if fields is None else fields["name"] for fields in said] == ["cat", "dog", None, "cat", "hen"]
+        completed = FRAME["t"].skytells.complete("Name the animal.", **SETTINGS)
+    assert [None if fields is None else fields["name"] for fields in completed] == ["cat", "dog", None, "cat", "hen"]
 
 
 def test_details_of_a_repaired_row_are_those_of_the_answer_that_fits(tmp_path: Path) -> None:
@@ -289,12 +289,12 @@ def test_details_of_a_repaired_row_are_those_of_the_answer_that_fits(tmp_path: P
         ({"repair": -1}, r"repair must be an integer from 0 to 10 .*, got -1\."),
         ({"repair": 1.5}, r"0 to 10 .*, got 1\.5"),
         ({"repair": True}, "0 to 10 .*, got True"),
-        ({"prefix": 5, "flatten": True}, "prefix is a text"),
+        ({"prefix": 5, "flatten": True}, "prefix must be a string that the column names start with, got 5"),
         ({"prefix": "a_"}, "prefix needs flatten=True"),
         ({"prefix": "t", "flatten": True, "schema": {"type": "object", "properties": {"": {}}}}, "would replace"),
     ],
 )
-def test_what_makes_no_sense_is_refused_before_anything_is_sent(tmp_path: Path, settings: Any, message: str) -> None:
+def test_invalid_arguments_are_rejected_before_anything_is_sent(tmp_path: Path, settings: Any, message: str) -> None:
     with served() as server, connected(server, tmp_path / "c.sqlite"):
         with pytest.raises(InputError, match=message):
             FRAME.skytells.complete("{t}", **{**SETTINGS, **settings})

@@ -17,7 +17,7 @@ import skytells_nb as sky
 from skytells_nb.engine.operations.response_format import (
     RESPONSE_FORMATS,
     FormatSupport,
-    in_format,
+    apply_format,
     rejects_response_format,
 )
 from skytells_nb.errors import BadRequestError, ContentPolicyError, ContextLengthError, ServerError
@@ -211,13 +211,13 @@ SAYS = 'Answer with one JSON object and nothing else. It fits this JSON schema: 
 def test_both_apis_have_every_form() -> None:
     plain = {"type": "json_object"}
     said = [{"role": "system", "content": SAYS}, *CHAT["messages"]]  # type: ignore[misc]
-    assert in_format("json_schema", CHAT) == CHAT
-    assert in_format("json_object", CHAT) == {"model": "m", "messages": said, "response_format": plain}
-    assert in_format("words", CHAT) == {"model": "m", "messages": said}
+    assert apply_format("json_schema", CHAT) == CHAT
+    assert apply_format("json_object", CHAT) == {"model": "m", "messages": said, "response_format": plain}
+    assert apply_format("words", CHAT) == {"model": "m", "messages": said}
     asked = {"model": "m", "input": RESPONSES["input"], "instructions": SAYS}
-    assert in_format("json_schema", RESPONSES) == RESPONSES
-    assert in_format("json_object", RESPONSES) == {**asked, "text": {"verbosity": "low", "format": plain}}
-    assert in_format("words", RESPONSES) == {**asked, "text": {"verbosity": "low"}}
+    assert apply_format("json_schema", RESPONSES) == RESPONSES
+    assert apply_format("json_object", RESPONSES) == {**asked, "text": {"verbosity": "low", "format": plain}}
+    assert apply_format("words", RESPONSES) == {**asked, "text": {"verbosity": "low"}}
 
 
 def refused(message: str, param: str | None = None, kind: type[BadRequestError] = BadRequestError) -> BadRequestError:
@@ -259,7 +259,7 @@ def test_threads_that_begin_together_find_out_once() -> None:
 
     def work() -> None:
         start.wait(20)
-        assert known.ask("a schema", send) == "json_object"
+        assert known.send("a schema", send) == "json_object"
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
@@ -276,5 +276,5 @@ def test_a_first_try_that_fails_otherwise_leaves_the_next_one_to_find_out() -> N
         raise ServerError("down", status=500)
 
     with pytest.raises(ServerError):
-        known.ask("a schema", fail)
-    assert known.ask("a schema", lambda form: form) == "json_schema"
+        known.send("a schema", fail)
+    assert known.send("a schema", lambda form: form) == "json_schema"

@@ -1,4 +1,4 @@
-"""Answers to a schema that is a dict are held to what it says, as jsonschema would."""
+"""Answers are validated against a schema that is a dict, as by jsonschema."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,9 @@ from hypothesis import strategies as st
 from local_fakes import EchoGenerator
 from served import connected, served
 
-from skytells_nb.accessor.structured import patterns
-from skytells_nb.accessor.structured import validation as fits
-from skytells_nb.accessor.structured.patterns import matcher
-from skytells_nb.accessor.structured.validation import checker, faults
+from skytells_nb.accessor.structured import patterns, validation
+from skytells_nb.accessor.structured.patterns import compile_pattern
+from skytells_nb.accessor.structured.validation import build_validator, validation_errors
 from skytells_nb.errors import InputError
 
 numbers = st.one_of(st.integers(-4, 4), st.sampled_from([0.5, 2.0, -1.5]))
@@ -76,85 +76,85 @@ DEFS = {"text": {"type": "string", "maxLength": 2}, "tree": {"type": "array", "i
 
 @settings(deadline=None, max_examples=400)
 @given(schemas(), values)
-def test_it_finds_fault_where_jsonschema_does(schema: Any, value: Any) -> None:
+def test_it_finds_errors_where_jsonschema_does(schema: Any, value: Any) -> None:
     whole = {**schema, "$defs": DEFS} if isinstance(schema, dict) else schema
-    assert (not faults(whole, value)) is jsonschema.Draft202012Validator(whole).is_valid(value)
+    assert (not validation_errors(whole, value)) is jsonschema.Draft202012Validator(whole).is_valid(value)
 
 
 @pytest.mark.parametrize(
-    ("part", "value", "told"),
+    ("part", "value", "error"),
     [
-        ({"minimum": 1}, 0, "x is 0, which is less than 1"),
-        ({"maxLength": 2}, "abc", "x is 'abc', which has more than 2 characters"),
-        ({"pattern": "^[A-Z]{2}$"}, "de", "x is 'de', which does not match ^[A-Z]{2}$"),
-        ({"minItems": 2}, [1], "x is [1], which has fewer than 2 items"),
-        ({"const": "a"}, "b", "x is 'b', which is not 'a'"),
-        ({"properties": {"y": {}}, "additionalProperties": False}, {"z": 1}, "x.z is no field of x"),
-        ({"anyOf": [{"type": "null"}, {"type": "integer", "maximum": 3}]}, 4, "x is 4, which is no null"),
-        ({"items": {"$ref": "#/$defs/text"}}, ["abc"], "x.0 is 'abc', which has more than 2 characters"),
+        ({"minimum": 1}, 0, "x must be at least 1, got 0"),
+        ({"maxLength": 2}, "abc", "x must have at most 2 characters, got 'abc'"),
+        ({"pattern": "^[A-Z]{2}$"}, "de", "x must match ^[A-Z]{2}$, got 'de'"),
+        ({"minItems": 2}, [1], "x must have at least 2 items, got [1]"),
+        ({"const": "a"}, "b", "x must be 'a', got 'b'"),
+        ({"properties": {"y": {}}, "additionalProperties": False}, {"z": 1}, "x.z is not a field of x"),
+        ({"anyOf": [{"type": "null"}, {"type": "integer", "maximum": 3}]}, 4, "x must be null, got 4"),
+        ({"items": {"$ref": "#/$defs/text"}}, ["abc"], "x.0 must have at most 2 characters, got 'abc'"),
     ],
 )
-def test_it_says_where_and_what(part: Any, value: Any, told: str) -> None:
-    assert faults({"properties": {"x": part}, "$defs": DEFS}, {"x": value}) == [told]
+def test_errors_have_a_path_and_a_requirement(part: Any, value: Any, error: str) -> None:
+    assert validation_errors({"properties": {"x": part}, "$defs": DEFS}, {"x": value}) == [error]
 
 
-def test_a_schema_that_names_only_itself_asks_for_nothing() -> None:
+def test_a_schema_that_refers_only_to_itself_allows_everything() -> None:
     loop = {"$ref": "#/$defs/a"}
-    assert faults({**loop, "$defs": {"a": loop}}, 1) == []
-    assert faults({**loop, "$defs": {"a": {"anyOf": [loop, loop]}}}, 1) == []
+    assert validation_errors({**loop, "$defs": {"a": loop}}, 1) == []
+    assert validation_errors({**loop, "$defs": {"a": {"anyOf": [loop, loop]}}}, 1) == []
 
 
 @pytest.mark.parametrize(
-    ("part", "value", "told"),
+    ("part", "value", "error"),
     [
         (
             {"if": {"properties": {"paid": {"const": True}}}, "then": {"required": ["date"]}},
             {"paid": True},
             "x lacks date",
         ),
-        ({"dependentRequired": {"a": ["b"]}}, {"a": 1}, "x lacks b, which must be there beside a"),
-        ({"propertyNames": {"pattern": "^[a-z]$"}}, {"A": 1}, "x has a field named 'A', which does not match ^[a-z]$"),
-        ({"patternProperties": {"^n": {"type": "integer"}}}, {"n1": "a"}, "x.n1 is 'a', which is no integer"),
+        ({"dependentRequired": {"a": ["b"]}}, {"a": 1}, "x lacks b, required with a"),
+        ({"propertyNames": {"pattern": "^[a-z]$"}}, {"A": 1}, "x: each field name must match ^[a-z]$, got 'A'"),
+        ({"patternProperties": {"^n": {"type": "integer"}}}, {"n1": "a"}, "x.n1 must be an integer, got 'a'"),
         (
             {"patternProperties": {"^n": {}}, "additionalProperties": False},
             {"n1": 1, "m": 2, "a": 3},
-            "x.m is no field of x; x.a is no field of x",
+            "x.m is not a field of x; x.a is not a field of x",
         ),
         (
             {"allOf": [{"properties": {"a": {}}}], "unevaluatedProperties": False},
             {"a": 1, "b": 2},
-            "x.b is no field of x",
+            "x.b is not a field of x",
         ),
-        ({"contains": {"const": 1}}, [2], "x is [2], which has no item of the kind that it must have"),
+        ({"contains": {"const": 1}}, [2], "x must contain an item of the required kind, got [2]"),
         ({"prefixItems": [{}], "items": False}, [1, 2], "x: Expected at most 1 item but found 1 extra: 2"),
-        ({"enum": ["a", "b"], "type": "string"}, 1, "x is 1, which is no string"),
+        ({"enum": ["a", "b"], "type": "string"}, 1, "x must be a string, got 1"),
         ({"required": ["a", "b", "c"]}, {"b": 1}, "x lacks a, c"),
-        ({"oneOf": [{"type": "integer"}, {"minimum": 0}]}, 1, "x is 1, which fits more than one of the choices"),
-        ({"not": {"type": "null"}}, None, "x is None, which is what it may not be"),
-        ({"uniqueItems": True}, [{"a": 1}, {"a": 1.0}], "x is [{'a': 1}, {'a': 1.0}], which has the same item twice"),
-        ({"multipleOf": 0.01}, 0.005, "x is 0.005, which is no multiple of 0.01"),
-        (False, 1, "x is 1, which may not be there"),
+        ({"oneOf": [{"type": "integer"}, {"minimum": 0}]}, 1, "x must fit exactly one of the choices, got 1"),
+        ({"not": {"type": "null"}}, None, "x must not fit the excluded schema, got None"),
+        ({"uniqueItems": True}, [{"a": 1}, {"a": 1.0}], "x must not repeat an item, got [{'a': 1}, {'a': 1.0}]"),
+        ({"multipleOf": 0.01}, 0.005, "x must be a multiple of 0.01, got 0.005"),
+        (False, 1, "x must be absent, got 1"),
     ],
 )
-def test_it_says_what_is_wrong_by_other_keywords(part: Any, value: Any, told: str) -> None:
-    assert "; ".join(faults({"properties": {"x": part}}, {"x": value})) == told
+def test_errors_of_other_keywords(part: Any, value: Any, error: str) -> None:
+    assert "; ".join(validation_errors({"properties": {"x": part}}, {"x": value})) == error
 
 
 def test_numbers_are_multiples_by_their_digits() -> None:
     """A price of 19.99 is whole cents, which the quotient of the floats is not."""
-    assert faults({"multipleOf": 0.01}, 19.99) == []
-    assert faults({"multipleOf": 0.5}, 1e308) == []
-    assert faults({"multipleOf": 0.01}, float("inf")) != []
+    assert validation_errors({"multipleOf": 0.01}, 19.99) == []
+    assert validation_errors({"multipleOf": 0.5}, 1e308) == []
+    assert validation_errors({"multipleOf": 0.01}, float("inf")) != []
 
 
 @pytest.mark.parametrize("items", [[True, 1], [[1], [True]], [{"a": 0}, {"a": False}], ["1", 1], [None, False]])
 def test_items_that_differ_in_json_are_not_the_same(items: list[Any]) -> None:
-    assert faults({"uniqueItems": True}, items) == []
+    assert validation_errors({"uniqueItems": True}, items) == []
 
 
 def test_the_draft_that_a_schema_names_is_its_own() -> None:
     schema = {"$schema": "http://json-schema.org/draft-04/schema#", "maximum": 3, "exclusiveMaximum": True}
-    assert faults(schema, 3) == ["it is 3, which is not less than 3"]
+    assert validation_errors(schema, 3) == ["it must be less than 3, got 3"]
 
 
 @pytest.mark.parametrize(
@@ -169,12 +169,12 @@ def test_the_draft_that_a_schema_names_is_its_own() -> None:
         ({"items": {"$ref": "https://example.com/a.json"}}, r"got 'https://example\.com/a\.json'\. Nothing is fetched"),
     ],
 )
-def test_a_schema_that_is_none_is_refused(schema: Any, message: str) -> None:
+def test_an_invalid_schema_is_rejected(schema: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        checker(schema)
+        build_validator(schema)
 
 
-def test_a_schema_that_is_none_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
+def test_an_invalid_schema_is_rejected_before_anything_is_sent(tmp_path: Path) -> None:
     schema = {"type": "object", "properties": {"n": {"type": "integer", "minimum": "2"}}}
     with served(generator=Grows()) as server, connected(server, tmp_path / "c.sqlite"):
         with pytest.raises(InputError, match=r"at properties\.n\.minimum"):
@@ -214,24 +214,24 @@ EVIL = "^([a-zA-Z0-9._-]+)+@example\\.com$"
     ],
     ids=["pattern", "names", "unevaluated names", "names of fields", "draft", "references", "levels", "items"],
 )
-def test_a_check_ends(monkeypatch: pytest.MonkeyPatch, schema: Any, value: Any) -> None:
-    """By what it says, and not by the clock: the time limit of the test is what would be passed."""
-    monkeypatch.setattr(fits, "MOST_STEPS", 10_000)
-    assert faults(schema, value) != []
+def test_validation_terminates(monkeypatch: pytest.MonkeyPatch, schema: Any, value: Any) -> None:
+    """Its errors prove it, not the clock: otherwise the test would exceed its time limit."""
+    monkeypatch.setattr(validation, "MAX_STEPS", 10_000)
+    assert validation_errors(schema, value) != []
 
 
-def test_a_schema_of_too_many_levels_is_refused() -> None:
+def test_a_schema_of_too_many_levels_is_rejected() -> None:
     with pytest.raises(InputError, match="nested too deep"):
-        checker(nested(5000))
+        build_validator(nested(5000))
 
 
-def test_what_a_check_says_does_not_depend_on_the_process() -> None:
+def test_errors_do_not_depend_on_the_process() -> None:
     """Names come in the order of the value, not in that of a set of strings."""
     code = (
-        "from skytells_nb.accessor.structured.validation import faults;"
-        "print(faults({'additionalProperties': False}, dict.fromkeys('hgfedcba')))"
+        "from skytells_nb.accessor.structured.validation import validation_errors;"
+        "print(validation_errors({'additionalProperties': False}, dict.fromkeys('hgfedcba')))"
     )
-    said = {
+    outputs = {
         subprocess.run(
             [sys.executable, "-c", code],
             env={**os.environ, "PYTHONHASHSEED": seed},
@@ -242,7 +242,25 @@ def test_what_a_check_says_does_not_depend_on_the_process() -> None:
         ).stdout
         for seed in ("1", "2")
     }
-    assert len(said) == 1
+    assert len(outputs) == 1
+
+
+@pytest.mark.skipif(find_spec("rfc3987_syntax") is None, reason="comes with Jupyter")
+def test_validation_does_not_load_the_grammar_of_iris() -> None:
+    """It takes seconds to compile; afterwards, the formats that need it still work."""
+    code = """
+import sys
+from skytells_nb.accessor.structured.validation import validation_errors
+assert validation_errors({"properties": {"n": {"format": "iri", "type": "string"}}}, {"n": "no iri"}) == []
+assert "jsonschema" in sys.modules and "rfc3987_syntax" not in sys.modules
+import jsonschema
+formats = jsonschema.FormatChecker()
+print(formats.conforms("https://example.com/\u00e9", "iri"), formats.conforms("no iri", "iri"))
+import rfc3987_syntax
+print(rfc3987_syntax.is_valid_syntax("iri", "no iri"), rfc3987_syntax.syntax_helpers.__name__)
+"""
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert printed.stdout.split() == ["True", "False", "False", "rfc3987_syntax.syntax_helpers"]
 
 
 @pytest.mark.parametrize(
@@ -265,15 +283,15 @@ def test_what_a_check_says_does_not_depend_on_the_process() -> None:
         ("^.$", "\ud800", True),
     ],
 )
-def test_patterns_find_what_they_say(pattern: str, text: str, found: bool) -> None:
+def test_patterns_match(pattern: str, text: str, found: bool) -> None:
     """As ECMA's do; look-ahead at the start as well, which pydantic writes for decimals."""
-    assert matcher(pattern)(text) is found
+    assert compile_pattern(pattern)(text) is found
 
 
 @pytest.mark.parametrize("pattern", ["^(?=a)b|c", "(?=a)a", "^(?=a)*b", "^(?=a", "^(?=(?=a)b)c"])
-def test_other_look_ahead_is_refused(pattern: str) -> None:
+def test_other_look_ahead_is_rejected(pattern: str) -> None:
     with pytest.raises(InputError, match="linear time"):
-        matcher(pattern)
+        compile_pattern(pattern)
 
 
 @settings(deadline=None, max_examples=300)
@@ -284,26 +302,26 @@ def test_patterns_find_what_python_finds(pattern: str, text: str) -> None:
         warnings.simplefilter("error")
         try:
             wanted = re.search(pattern, text) is not None
-            matches = matcher(pattern)
+            matches = compile_pattern(pattern)
         except (re.error, FutureWarning, InputError):
             return
     assert matches(text) is wanted
 
 
-def test_its_example_says_what_comes() -> None:
-    assert doctest.testmod(fits).failed == 0
+def test_examples_in_docstrings_run() -> None:
+    assert doctest.testmod(validation).failed == 0
     assert doctest.testmod(patterns).failed == 0
 
 
 class Grows(EchoGenerator):
-    """Says a larger number at each try."""
+    """Answers with a larger number at each attempt."""
 
     def stream(self, messages: Any, **settings: Any) -> Any:
-        said = f'{{"n": {sum(message["role"] == "assistant" for message in messages)}}}'
-        return super().stream([{"role": "user", "content": said}], **{**settings, "schema": None})
+        answer = f'{{"n": {sum(message["role"] == "assistant" for message in messages)}}}'
+        return super().stream([{"role": "user", "content": answer}], **{**settings, "schema": None})
 
 
-def test_an_answer_beyond_a_bound_is_asked_for_again(tmp_path: Path) -> None:
+def test_an_answer_beyond_a_bound_is_retried(tmp_path: Path) -> None:
     schema = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 2}}, "required": ["n"]}
     with served(generator=Grows()) as server, connected(server, tmp_path / "c.sqlite"):
         out = pd.DataFrame({"t": ["one"]}).skytells.complete("{t}", schema=schema, flatten=True, progress=False)
@@ -329,7 +347,7 @@ LIMITS: list[tuple[dict[str, Any], list[Any], list[Any]]] = [
 
 
 class Repeats(EchoGenerator):
-    """Says the first user message back, whatever else is asked for."""
+    """Repeats the first user message."""
 
     def stream(self, messages: Any, **settings: Any) -> Any:
         first = next(message for message in messages if message["role"] == "user")
