@@ -85,9 +85,9 @@ def by_library(matrix: Any) -> dict[str, Any]:
 
 
 def trust(matrix: Any, points: Any) -> float:
-    from skytells_nb.plots.maps.quality import measure
+    from skytells_nb.plots.maps.quality import measure_quality
 
-    found = measure(matrix, np.asarray(points, dtype=np.float32))
+    found = measure_quality(matrix, np.asarray(points, dtype=np.float32))
     assert found is not None
     return found.trustworthiness
 

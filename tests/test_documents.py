@@ -1,4 +1,4 @@
-"""The documents: links that resolve, and decision notes that are complete and listed."""
+"""Documents: links resolve; decision notes are complete and listed in the index."""
 
 from __future__ import annotations
 

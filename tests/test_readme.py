@@ -1,4 +1,4 @@
-"""The read-me: short, and every block in it runs."""
+"""The README: its length, code blocks, links and method names."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w+)\n(.*?)^```$", TEXT, re.MU
 LINES = [line for language, block in BLOCKS if language == "bash" for line in block.splitlines()]
 
 
-def test_it_is_short() -> None:
-    """A read-me is read when it fits."""
+def test_the_readme_is_short() -> None:
+    """A long README is not read."""
     assert len(TEXT.splitlines()) <= 110
 
 
-def test_every_block_is_of_a_kind_that_is_tested() -> None:
-    """Python and shell; a block without a language would be run by nobody."""
+def test_every_block_has_a_language_that_is_tested() -> None:
+    """Python and shell; a block without a language would not be run."""
     assert TEXT.count("\n```") == 2 * len(BLOCKS)
     assert {language for language, _ in BLOCKS} == {"bash", "python"}
 
@@ -42,7 +42,7 @@ def shell() -> Iterator[InteractiveShell]:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_cells_run_from_top_to_bottom(shell: InteractiveShell, chat_weights: Path) -> None:
-    """On the local Skytells, as a reader would: each block is a cell."""
+    """Against the local Skytells, as a reader would run them: each block is a cell."""
     with contextlib.chdir(ROOT):
         for language, block in BLOCKS:
             if language == "python":
@@ -57,35 +57,35 @@ def test_the_cells_run_from_top_to_bottom(shell: InteractiveShell, chat_weights:
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("make ")])
-def test_the_verbs_exist(line: str) -> None:
-    """What the read-me tells to make, the Makefile makes."""
-    verb = shlex.split(line, comments=True)[1]
+def test_make_targets_exist(line: str) -> None:
+    """Each ``make`` target in the README is one of the Makefile."""
+    target = shlex.split(line, comments=True)[1]
 
-    assert re.search(rf"^{verb}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("python ")])
-def test_the_commands_can_be_read(line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every command line shown is one that the program accepts."""
+def test_commands_are_accepted(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The program accepts every command line that is shown."""
     words = shlex.split(line, comments=True)
     assert words[:3] == ["python", "-m", "skytells_nb"]
 
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exit_info:
         cli.main([*words[3:], "--help"])
 
-    assert left.value.code == 0
+    assert exit_info.value.code == 0
     assert "usage:" in capsys.readouterr().out
 
 
-def test_links_lead_somewhere() -> None:
+def test_relative_links_resolve() -> None:
     """Every relative link names a file of this repository."""
     targets = re.findall(r"\]\(([^)#]+)\)", TEXT)
 
     assert [target for target in targets if "://" not in target and not (ROOT / target).exists()] == []
 
 
-def test_the_names_at_a_glance_exist() -> None:
-    """The accessor's methods are all named, and no others."""
+def test_the_overview_names_every_method() -> None:
+    """The methods of the accessor, and nothing else."""
     from skytells_nb.accessor.frame import FrameAccessor
 
     line = next(line for line in TEXT.split("\n- ") if line.startswith("`df.skytells` and"))

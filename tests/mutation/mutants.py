@@ -1,4 +1,4 @@
-"""Single mutants of a module: the operators of mutmut, each applied at one place."""
+"""Single mutants of a module: the operators of mutmut, each applied in one place."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import libcst
 from mutmut.mutation.mutators import mutation_operators
 
 SKIPPED = frozenset({"operator_string"})
-"""Another spelling of a message is no fault that a test has to notice."""
-NOTHING_TO_TEST = ("__main__.py",)
+"""Tests do not have to detect a message with other words."""
+EXCLUDED_FILES = ("__main__.py",)
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Mutant:
         return "\n".join(removed), "\n".join(added)
 
 
-class _Places(libcst.CSTVisitor):
-    """Every node that a mutation can stand in for, by the name of the operator; annotations are left out."""
+class _MutationCollector(libcst.CSTVisitor):
+    """Collects every node that an operator can replace, by the name of the operator, except annotations."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,13 +60,13 @@ class _Places(libcst.CSTVisitor):
 
 
 def mutants_of(root: Path, path: str, rng: random.Random) -> Iterator[Mutant]:
-    """Mutants of one module in random order: an operator that fits is drawn first, then a place for it."""
+    """Mutants of one module in random order: an operator is drawn first, then a node for it."""
     source = (root / path).read_text("utf-8")
     module = libcst.parse_module(source)
-    places = _Places()
-    module.visit(places)
-    # In the order of the names, so that a seed gives the same mutants wherever it is used.
-    by_operator = {name: rng.sample(found, len(found)) for name, found in sorted(places.found.items())}
+    collector = _MutationCollector()
+    module.visit(collector)
+    # Sorted by name, so that a seed gives the same mutants everywhere.
+    by_operator = {name: rng.sample(found, len(found)) for name, found in sorted(collector.found.items())}
     while by_operator := {name: found for name, found in by_operator.items() if found}:
         name = rng.choice(list(by_operator))
         node, mutated = by_operator[name].pop()
@@ -81,9 +81,9 @@ def mutants_of(root: Path, path: str, rng: random.Random) -> Iterator[Mutant]:
 
 
 def sample(root: Path, package: str, seed: int, count: int) -> list[Mutant]:
-    """So many mutants of the package, drawn by the seed; a module with more lines is drawn more often."""
+    """Draw ``count`` mutants of the package; modules with more lines are drawn more often."""
     rng = random.Random(seed)
-    paths = sorted(p for p in (root / package).rglob("*.py") if p.name not in NOTHING_TO_TEST)
+    paths = sorted(p for p in (root / package).rglob("*.py") if p.name not in EXCLUDED_FILES)
     lines = [len(path.read_text("utf-8").splitlines()) for path in paths]
     streams: dict[str, Iterator[Mutant]] = {}
     drawn: list[Mutant] = []

@@ -1,4 +1,4 @@
-"""Which tests cover a module, from the names of folders, files and imports alone."""
+"""Select the tests that cover a module by the names of folders and files and by imports."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def tests_for(root: Path, path: str) -> list[str]:
-    """Test files for a module, the nearest first: named like it, importing it, in the folder that mirrors its own."""
+    """Test files for a module, best first: those with its name, those that import it, those in the mirrored folder."""
     module = Path(path)
     tests = root / "tests"
     parts = list(module.with_suffix("").parts)
@@ -17,14 +17,14 @@ def tests_for(root: Path, path: str) -> list[str]:
     folder = tests.joinpath(*parts[1:-1])
     while not folder.is_dir():
         folder = folder.parent
-    near = sorted(folder.glob("test_*.py") if folder == tests else folder.rglob("test_*.py"))
-    everywhere = sorted(tests.rglob("test_*.py"))
-    importing = [file for file in everywhere if name in _imports(file)]
-    named = [file for file in near if stem.strip("_") in file.stem]
-    # Tests of the command line, of documents and of packages import no module: they are the last resort.
-    mirrored = sorted(near, key=lambda file: -_text(file).count(stem.strip("_s"))) if folder != tests else []
-    users = [file for file in everywhere if any(one.startswith(f"{name}.") for one in _imports(file))]
-    order = [*named, *importing, *mirrored, *users] or near
+    candidates = sorted(folder.glob("test_*.py") if folder == tests else folder.rglob("test_*.py"))
+    all_tests = sorted(tests.rglob("test_*.py"))
+    importing = [file for file in all_tests if name in _imports(file)]
+    same_name = [file for file in candidates if stem.strip("_") in file.stem]
+    # Tests of the command line, documents and packages import no module: they come last.
+    mirrored = sorted(candidates, key=lambda file: -_text(file).count(stem.strip("_s"))) if folder != tests else []
+    users = [file for file in all_tests if any(one.startswith(f"{name}.") for one in _imports(file))]
+    order = [*same_name, *importing, *mirrored, *users] or candidates
     return [file.relative_to(root).as_posix() for file in dict.fromkeys(order)]
 
 
@@ -35,7 +35,7 @@ def _text(file: Path) -> str:
 
 @cache
 def _imports(file: Path) -> frozenset[str]:
-    """Modules that a file imports, and ``from`` each module the names in it, dotted."""
+    """Modules that a file imports, and the names that it imports from them, as dotted names."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(_text(file))):
         if isinstance(node, ast.Import):

@@ -1,4 +1,4 @@
-"""The mutants that a seed gives, and the tests that are chosen for them."""
+"""Sampling of mutants and selection of their tests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 from mutants import mutants_of, sample
-from selection import tests_for as chosen_for
+from selection import tests_for as select_tests
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "skytells_nb"
@@ -50,7 +50,7 @@ def test_a_seed_gives_the_same_mutants_again_and_another_seed_others() -> None:
 
 def test_every_module_has_tests_and_the_nearest_come_first() -> None:
     for path in sorted((ROOT / PACKAGE).rglob("*.py")):
-        chosen = chosen_for(ROOT, path.relative_to(ROOT).as_posix())
+        chosen = select_tests(ROOT, path.relative_to(ROOT).as_posix())
         assert chosen, path
         assert len(set(chosen)) == len(chosen)
         assert all((ROOT / test).is_file() for test in chosen)
@@ -58,7 +58,7 @@ def test_every_module_has_tests_and_the_nearest_come_first() -> None:
             assert chosen[0].startswith(f"tests/test_{path.stem}")
 
 
-def test_changes_that_no_test_can_notice_are_still_in_the_package() -> None:
+def test_equivalent_changes_are_still_in_the_package() -> None:
     lines = {line.strip() for path in (ROOT / PACKAGE).rglob("*.py") for line in path.read_text("utf-8").splitlines()}
     entries = tomllib.loads((Path(__file__).parent / "equivalent.toml").read_text("utf-8"))["mutant"]
     for entry in entries:

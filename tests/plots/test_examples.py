@@ -1,4 +1,4 @@
-"""What the docstrings of the charts show is what they do."""
+"""Examples in the docstrings of charts and of their helpers."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 
 from skytells_nb import plots
 
-MODULES = ("clusters", "principal", "project", "quality", "stages", "theme")
+MODULES = ("maps.clusters", "maps.progress", "maps.projection", "maps.quality", "theme")
 
 
-def ran(documented: Any, name: str, around: dict[str, Any]) -> int:
-    """The examples of a docstring that ran, all of them with the result that stands there."""
-    tests = doctest.DocTestFinder(recurse=False).find(documented, name, globs=around)
+def run_examples(documented: Any, name: str, namespace: dict[str, Any]) -> int:
+    """Run the examples of a docstring and return their number; none may fail."""
+    tests = doctest.DocTestFinder(recurse=False).find(documented, name, globs=namespace)
     results = [doctest.DocTestRunner().run(test) for test in tests]
     assert sum(result.failed for result in results) == 0
     return sum(result.attempted for result in results)
@@ -24,22 +24,22 @@ def ran(documented: Any, name: str, around: dict[str, Any]) -> int:
 
 @pytest.mark.parametrize("name", [name for name in plots.__all__ if name != "summary"])
 def test_every_chart_has_an_example_that_runs(name: str) -> None:
-    """A figure, or its words, from a frame of a line or two."""
+    """Each public function of the package."""
     chart = getattr(plots, name)
-    assert ran(chart, name, dict(vars(sys.modules[chart.__module__]))) > 0
+    assert run_examples(chart, name, dict(vars(sys.modules[chart.__module__]))) > 0
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_examples_of_what_charts_are_made_of_run(name: str) -> None:
-    """Those of functions and classes that a module of the room defines."""
+def test_examples_of_helpers_run(name: str) -> None:
+    """Functions and classes that a module of the package defines."""
     module = importlib.import_module(f"skytells_nb.plots.{name}")
-    own = {k: v for k, v in vars(module).items() if getattr(v, "__module__", None) == module.__name__}
-    documented = {key: found for key, found in own.items() if getattr(found, "__doc__", None)}
-    assert sum(ran(found, key, dict(vars(module))) for key, found in documented.items()) > 0
+    defined = {k: v for k, v in vars(module).items() if getattr(v, "__module__", None) == module.__name__}
+    documented = {key: member for key, member in defined.items() if getattr(member, "__doc__", None)}
+    assert sum(run_examples(member, key, dict(vars(module))) for key, member in documented.items()) > 0
 
 
 def test_the_explorers_example_runs() -> None:
-    """A selection of three rows."""
+    """It selects three rows."""
     from skytells_nb.widgets.explorer.explorer import Explorer
 
-    assert ran(Explorer, "Explorer", {"Explorer": Explorer}) > 0
+    assert run_examples(Explorer, "Explorer", {"Explorer": Explorer}) > 0

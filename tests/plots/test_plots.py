@@ -1,4 +1,4 @@
-"""What every figure promises: light imports, text shown as it is, words beside the picture."""
+"""Properties of all figures: fast imports, escaped text, themes and summaries."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from skytells_nb.plots import theme
 HEAVY = ("umap", "numba", "sklearn", "plotly", "pandas")
 
 
-def test_importing_plots_loads_nothing_heavy() -> None:
-    """Plotly, pandas and UMAP wait for the first figure: plots adds none of them to what the package itself loads."""
+def test_importing_plots_is_light() -> None:
+    """plots does not import plotly, pandas or UMAP before the first figure."""
     code = (
         f"import sys, skytells_nb; before = set(sys.modules); import skytells_nb.plots;"
         f"print(sorted(set({HEAVY!r}) & (set(sys.modules) - before)))"
@@ -31,7 +31,7 @@ def test_importing_plots_loads_nothing_heavy() -> None:
 
 
 def test_no_module_of_plots_imports_pandas_or_plotly_at_its_top() -> None:
-    """Held on the source as well, because the package may have loaded pandas before plots is looked at."""
+    """Checked in the source as well, because the package may have imported pandas before."""
     for path in Path(plots.__file__).parent.rglob("*.py"):
         top = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
         named = {a.name.split(".")[0] for n in top if isinstance(n, ast.Import) for a in n.names}
@@ -39,8 +39,8 @@ def test_no_module_of_plots_imports_pandas_or_plotly_at_its_top() -> None:
         assert not named & set(HEAVY), path.name
 
 
-def test_public_names_are_functions_after_their_modules_were_imported() -> None:
-    """``plots.safety`` is the chart, though a module of that name exists."""
+def test_public_names_are_functions_after_imports_of_modules() -> None:
+    """``plots.semantic_map`` is the function, although a module has that name."""
     import skytells_nb.plots.maps.semantic_map  # noqa: F401
 
     assert callable(plots.safety)
@@ -48,9 +48,9 @@ def test_public_names_are_functions_after_their_modules_were_imported() -> None:
 
 
 @given(st.text(max_size=400))
-def test_no_text_can_carry_markup_or_references_into_a_figure(text: str) -> None:
-    """Tags, MathJax and template references are all written as entities, whatever the text."""
-    shown = theme.wrapped(text, limit=100).replace("<br>", "")
+def test_no_text_adds_markup_or_references_to_a_figure(text: str) -> None:
+    """Tags, MathJax and template references of any text are written as entities."""
+    shown = theme.wrap_text(text, limit=100).replace("<br>", "")
     assert "<" not in shown
     assert ">" not in shown
     assert "$" not in shown
@@ -69,50 +69,50 @@ def test_no_text_can_carry_markup_or_references_into_a_figure(text: str) -> None
         ("100 %", "100 %"),
     ],
 )
-def test_special_text_is_written_out(text: str, shown: str) -> None:
-    """Plotly shows exactly the characters of the text."""
-    assert theme.escaped(text) == shown
+def test_special_characters_are_escaped(text: str, shown: str) -> None:
+    """Plotly shows the characters of the text literally."""
+    assert theme.escape_text(text) == shown
 
 
 def test_long_text_is_cut_and_wrapped_before_it_is_escaped() -> None:
-    """A cut never falls inside an entity, and the limit counts characters as the reader sees them."""
-    lines = theme.wrapped("<" * 1_000, width=50, limit=100).split("<br>")
+    """A cut is never inside an entity, and the limit counts visible characters."""
+    lines = theme.wrap_text("<" * 1_000, width=50, limit=100).split("<br>")
     assert lines == ["&lt;" * 50, "&lt;" * 49 + "…"]
 
 
 @pytest.mark.parametrize(
-    ("name", "ground"), [(None, "rgba(0,0,0,0)"), ("light", "#ffffff"), ("dark", "#111111")], ids=str
+    ("name", "background"), [(None, "rgba(0,0,0,0)"), ("light", "#ffffff"), ("dark", "#111111")], ids=str
 )
-def test_each_theme_has_its_ground(name: theme.Theme | None, ground: str) -> None:
-    """Transparent by default, white or near black where asked."""
+def test_each_theme_has_its_background(name: theme.Theme | None, background: str) -> None:
+    """Transparent by default, white for light, nearly black for dark."""
     layout = theme.template(name).layout
-    assert (layout.paper_bgcolor, layout.plot_bgcolor) == (ground, ground)
+    assert (layout.paper_bgcolor, layout.plot_bgcolor) == (background, background)
 
 
-def test_an_unknown_theme_is_refused() -> None:
-    """The error names the themes there are."""
-    with pytest.raises(InputError, match='"light" or "dark", not \'solarized\''):
+def test_an_unknown_theme_raises() -> None:
+    """The error names the themes."""
+    with pytest.raises(InputError, match='"light" or "dark", got \'solarized\''):
         theme.template("solarized")  # type: ignore[arg-type]
 
 
-def test_the_default_template_of_the_user_stays() -> None:
-    """A figure brings its own template and leaves plotly's default alone."""
+def test_the_default_template_is_not_changed() -> None:
+    """A figure has its own template; plotly's default stays the same."""
     before = pio.templates.default
     figure = theme.apply_theme(go.Figure(), theme=None, title="t", caption="c", summary="s")
     assert pio.templates.default == before
-    assert figure.layout.template.layout.font.color == theme.GREY
+    assert figure.layout.template.layout.font.color == theme.GRAY
 
 
-def test_the_summary_is_read_back() -> None:
-    """``summary`` gives the words of a figure of ours, and nothing for any other."""
+def test_the_summary_of_a_figure_is_returned() -> None:
+    """``summary`` is empty for figures of others."""
     figure = theme.apply_theme(go.Figure(), theme=None, title=None, caption="c", summary="12 rows")
     assert plots.summary(figure) == "12 rows"
     assert plots.summary(go.Figure()) == ""
 
 
-def test_names_are_cut_in_their_middle() -> None:
-    """Names of a kind differ at their ends; the limit counts characters as the reader sees them."""
-    assert theme.short("a <b>", 30) == "a &lt;b&gt;"
-    cut = [theme.short(f"The same long beginning of many names: {kind}", 20) for kind in ("bikes", "trams")]
+def test_names_are_shortened_in_the_middle() -> None:
+    """Similar names differ at their ends; the limit counts visible characters."""
+    assert theme.shorten("a <b>", 30) == "a &lt;b&gt;"
+    cut = [theme.shorten(f"The same long beginning of many names: {kind}", 20) for kind in ("bikes", "trams")]
     assert cut == ["The same lon…: bikes", "The same lon…: trams"]
-    assert theme.short("<" * 50, 10) == "&lt;" * 6 + "…" + "&lt;" * 3
+    assert theme.shorten("<" * 50, 10) == "&lt;" * 6 + "…" + "&lt;" * 3

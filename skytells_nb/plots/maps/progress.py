@@ -1,8 +1,9 @@
-"""How far a fit is: what it tells, and the one line that shows it in a notebook or a terminal."""
+"""Progress of a layout: the callback, and the line that shows it in a notebook or a terminal."""
 
 from __future__ import annotations
 
 import builtins
+import html
 import os
 import sys
 import time
@@ -10,26 +11,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from skytells_nb.progress_line import INITIAL_DELAY_S, TerminalLine, UpdateTimer, progress_html
+
 StageCallback = Callable[[str, int, int], None]
-"""Called with the stage in words, how much of it is done, and of how much; 0 of 0 where that cannot be known."""
-
-QUIET_START_S = 0.3
-INTERVAL_S = 0.25
+"""Called with the stage, the completed amount and the total; both are 0 when the length of the stage is unknown."""
 
 
-def quiet(stage: str, done: int, total: int) -> None:
-    """A listener that says nothing."""
+def no_progress(stage: str, done: int, total: int) -> None:
+    """Ignore progress."""
 
 
 @contextmanager
 def progress_line(progress: bool | StageCallback, label: str) -> Iterator[StageCallback]:
-    """The listener that ``progress=`` asks for; with True a line, which a fit that is over at once does not show."""
+    """The callback for ``progress=``; True shows a line, unless the layout takes less than 0.3 seconds."""
     if callable(progress):
         yield progress
         return
-    show = _shown_here() if progress else None
+    show = _find_output() if progress else None
     if show is None:
-        yield quiet
+        yield no_progress
         return
     line = StageProgress(label, show)
     try:
@@ -41,12 +41,12 @@ def progress_line(progress: bool | StageCallback, label: str) -> Iterator[StageC
 
 
 class StageProgress:
-    """One line that is rewritten as a fit goes on, at most four times a second, and ends by saying how long it took.
+    """A line that is updated at most four times a second and finally shows the duration.
 
-    >>> said = []
-    >>> line = StageLine("Map of 900 rows", lambda text, done, total, last: said.append(text), quiet_s=0)
-    >>> line("laying out", 30, 200)
-    >>> said
+    >>> lines = []
+    >>> progress = StageProgress("Map of 900 rows", lambda text, *_: lines.append(text), initial_delay_s=0)
+    >>> progress("laying out", 30, 200)
+    >>> lines
     ['Map of 900 rows · laying out 15%']
     """
 
@@ -56,77 +56,65 @@ class StageProgress:
         show: Callable[[str, int, int, bool], None],
         *,
         clock: Callable[[], float] = time.monotonic,
-        quiet_s: float = QUIET_START_S,
+        initial_delay_s: float = INITIAL_DELAY_S,
     ) -> None:
         self._label = label
         self._show = show
         self._clock = clock
-        self._began = clock()
-        self._due = self._began + quiet_s
+        self._started = clock()
+        self._timer = UpdateTimer(clock, initial_delay_s)
         self._shown = False
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        # A stage whose length nobody knows may be a long one: it is said at once.
-        if self._clock() < self._due and total:
+        # A stage of unknown length may be long: it is shown immediately.
+        if total and not self._timer.due:
             return
-        share = f" {done / total:.0%}" if total else " …"
-        self._show(f"{self._label} · {stage}{share}", done, total, False)
+        percentage = f" {done / total:.0%}" if total else " …"
+        self._show(f"{self._label} · {stage}{percentage}", done, total, False)
         self._shown = True
-        self._due = self._clock() + INTERVAL_S
+        self._timer.restart()
 
-    def close(self, word: str) -> None:
-        """Say that it is over, where anything was said."""
+    def close(self, state: str) -> None:
+        """Show the final state and the duration, if anything was shown before."""
         if self._shown:
-            self._show(f"{self._label} · {word} in {self._clock() - self._began:.0f} s", 1, 1, True)
+            self._show(f"{self._label} · {state} in {self._clock() - self._started:.0f} s", 1, 1, True)
 
 
-class _Cell:
-    """One output of a cell, through the ``display`` that IPython puts among the builtins."""
+class _CellOutput:
+    """One output of a cell, by the ``display`` that IPython adds to the builtins."""
 
     def __init__(self, display: Any) -> None:
         self._display = display
         self._handle: Any = None
 
     def __call__(self, text: str, done: int, total: int, last: bool) -> None:
-        view = _View(text, done, total)
+        view = _ProgressView(text, done, total, last)
         if self._handle is None:
             self._handle = self._display(view, display_id=True)
         else:
             self._handle.update(view)
 
 
-class _View:
-    def __init__(self, text: str, done: int, total: int) -> None:
+class _ProgressView:
+    def __init__(self, text: str, done: int, total: int, last: bool) -> None:
         self._text = text
-        self._bar = f'max="{total}" value="{done}" ' if total else ""
+        self._last = last
+        self._done, self._total = done, total
 
     def __repr__(self) -> str:
         return self._text
 
     def _repr_html_(self) -> str:
-        bar = f'<progress {self._bar}aria-label="{self._text}"></progress>'
-        return f'<div class="skytells-progress">{bar} {self._text}</div>'
+        return progress_html(html.escape(self._text), self._done, self._total, running=not self._last)
 
 
-class _Terminal:
-    """One line of a terminal, rewritten in place."""
-
-    def __init__(self, out: Any) -> None:
-        self._out = out
-        self._width = 0
-
-    def __call__(self, text: str, done: int, total: int, last: bool) -> None:
-        self._out.write("\r" + text.ljust(self._width) + ("\n" if last else ""))
-        self._out.flush()
-        self._width = len(text)
-
-
-def _shown_here() -> Callable[[str, int, int, bool], None] | None:
-    """Where a line can be rewritten: a terminal or a notebook cell. In logs, pipes and recorded notebooks nothing."""
+def _find_output() -> Callable[[str, int, int, bool], None] | None:
+    """An output that can be updated: a terminal or a notebook cell; None for logs, pipes and executed notebooks."""
     if sys.stderr is not None and sys.stderr.isatty():
-        return _Terminal(sys.stderr)
-    still = os.environ.get("SKYTELLS_NB_STREAM", "").strip().lower() in ("final", "plain")
-    if still or "PYTEST_CURRENT_TEST" in os.environ or not getattr(builtins, "__IPYTHON__", False):
+        line = TerminalLine(sys.stderr)
+        return lambda text, done, total, last: line.show(text, final=last)
+    is_static = os.environ.get("SKYTELLS_NB_STREAM", "").strip().lower() in ("final", "plain")
+    if is_static or "PYTEST_CURRENT_TEST" in os.environ or not getattr(builtins, "__IPYTHON__", False):
         return None
     display = getattr(builtins, "display", None)
-    return _Cell(display) if display is not None else None
+    return _CellOutput(display) if display is not None else None

@@ -1,4 +1,4 @@
-"""The semantic map: one point for each row, near where the vectors are near."""
+"""The semantic map: one point for each row, with similar rows close together."""
 
 from __future__ import annotations
 
@@ -10,9 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skytells_nb.errors import InputError
-from skytells_nb.plots import theme as look
-from skytells_nb.plots.maps.clusters import add_hulls, add_names
-from skytells_nb.plots.maps.points import Marks, add_points, colors, diameters, hover_texts, is_number, longest_text
+from skytells_nb.plots.maps.clusters import add_hulls, add_labels
+from skytells_nb.plots.maps.points import (
+    Markers,
+    add_points,
+    category_colors,
+    hover_texts,
+    is_numeric,
+    longest_text_columns,
+    marker_sizes,
+)
 from skytells_nb.plots.maps.progress import StageCallback, progress_line
 from skytells_nb.plots.maps.projection import (
     SAMPLE_ABOVE_ROWS,
@@ -20,21 +27,22 @@ from skytells_nb.plots.maps.projection import (
     Method,
     Metric,
     Projection,
-    given_points,
+    points_from_columns,
     project,
 )
-from skytells_nb.plots.maps.quality import measure
+from skytells_nb.plots.maps.quality import measure_quality
+from skytells_nb.plots.theme import Theme, apply_theme, empty_figure, format_count, graph_objects
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
 MAX_POINTS: dict[int, int] = {2: 100_000, 3: 50_000}
-"""By dimensions, for a browser without a graphics card: headless Chromium redraws 100,000 points 0.7 s after
-a zoom at most, 500,000 in up to 4 s. In space 50,000 points take 6 to 7 s to appear and 100,000 take 9 to 15 s."""
+"""By dimensions, for a browser without a graphics card: headless Chromium redraws 100,000 points within 0.7 s after
+a zoom, and 500,000 within 4 s. In 3D, 50,000 points take 6 to 7 s to appear and 100,000 take 9 to 15 s."""
 HOVER_MAX_POINTS = 50_000
 
-Where = NDArray[np.intp]
+Indices = NDArray[np.intp]
 
 
 def semantic_map(
@@ -55,16 +63,15 @@ def semantic_map(
     coordinates: tuple[str, str] | None = None,
     quality: bool = False,
     hulls: bool = False,
-    theme: look.Theme | None = None,
+    theme: Theme | None = None,
     title: str | None = None,
     max_points: int | None = None,
     progress: bool | StageCallback = True,
 ) -> go.Figure:
     """Draw a map of the rows of a frame by the meaning of their embeddings.
 
-    Each point carries the position of its row as ``customdata``; rows without an embedding are left out, and the
-    caption says how many. Maps of the same vectors keep their points, in the next process too, so that other colors are
-    instant.
+    Each point has the position of its row as ``customdata``. Rows without an embedding are omitted; the caption counts
+    them. Points are cached by their vectors, for later processes too, so that the same map in other colors is fast.
 
     Parameters
     ----------
@@ -73,35 +80,34 @@ def semantic_map(
     embedding : str, default "embedding"
         The column of vectors.
     color : str, optional
-        A column: numbers, and dates with more than 20 values, become a color bar, anything else one trace for each
-        value (the 20 most frequent, then "other").
+        A column. Numbers, and dates with more than 20 values, get a color bar; other columns get one trace for each
+        of the 20 most frequent values, and one for all others.
     label : str, optional
-        A column of cluster names, which are written at the medians of their points; colors by it unless ``color`` is
-        given.
+        A column of cluster names, shown at the medians of their points; also the colors, unless ``color`` is passed.
     hover : str or sequence of str, optional
-        The columns shown at a point; by default the one with the longest texts, ``[]`` for none. Left out above 50,000
+        The columns shown on hover; by default the one with the longest texts, ``[]`` for none. Omitted above 50,000
         points.
     size : str, optional
-        A column of numbers, drawn as area.
+        A numeric column, shown as the area of the points.
     method : {"umap", "pca"}, default "umap"
-        UMAP shows neighborhoods and compiles for 10 to 40 seconds on the first map of a process; PCA is instant.
+        UMAP shows neighborhoods; its first map in a process takes 10 to 40 seconds to compile. PCA is fast.
     dimensions : {2, 3}, default 2
-        A flat map, or one in space.
+        Dimensions of the map.
     n_neighbors : int, default 15
-        UMAP's number of neighbors: larger shows the whole, smaller the details.
+        Neighbors of each row for UMAP: large values show global structure, small values details.
     min_dist : float, default 0.1
-        UMAP's smallest distance of points.
+        Smallest distance between points for UMAP.
     metric : {"cosine", "euclidean"}, default "cosine"
-        UMAP's distance of vectors.
+        Distance between vectors; with "cosine", PCA is of unit vectors.
     random_state : int or None, default 42
-        UMAP's seed.
+        Seed of the layout and of samples; None for a different map each time.
     basis : pandas.DataFrame, optional
-        The frame whose map is kept: other rows are placed among its points and move none of them. For rows about
-        subjects that it does not have, draw a new map.
+        A frame whose map is reused: new rows are placed among its points without moving them. Draw a new map for rows
+        about new subjects.
     coordinates : tuple of two str, optional
-        Two columns with the places of the points, instead of a layout.
+        Two numeric columns with the coordinates of the points, instead of a layout.
     quality : bool, default False
-        Whether to measure how far the map can be trusted: in the caption and in ``figure.layout.meta["quality"]``.
+        Whether to measure the quality of the map, for the caption and ``figure.layout.meta["quality"]``.
     hulls : bool, default False
         Whether to outline the clusters of ``label``.
     theme : {"light", "dark"}, optional
@@ -109,20 +115,20 @@ def semantic_map(
     title : str, optional
         Title of the figure.
     max_points : int, optional
-        Points at most, of which more are sampled with a seed; by default 100,000, or 50,000 in space.
+        Maximum number of points; of more rows a seeded sample is drawn. By default 100,000, or 50,000 in 3D.
     progress : bool or callable, default True
-        Whether to show a line during a long layout; a function is called with the stage, how much is done, and of how
-        much.
+        Whether to show progress during a long layout; a function is called with the stage, the completed amount and
+        the total.
 
     Returns
     -------
     plotly.graph_objects.Figure
-        The figure; ``plots.summary(figure)`` describes it in words.
+        The figure; ``plots.summary(figure)`` describes it in summary.
 
     Raises
     ------
     InputError
-        If a column does not exist or does not hold what is needed.
+        If a column does not exist or has the wrong type, or an option is invalid.
     MissingExtraError
         If plotly or umap-learn is not installed.
 
@@ -136,26 +142,26 @@ def semantic_map(
     from skytells_nb.columns import to_matrix
 
     color = color if color is not None else label
-    shown = _columns(frame, embedding, color, label, hover, size)
+    shown = _check_columns(frame, embedding, color, label, hover, size)
     if hulls and label is None:
-        raise InputError("hulls=True outlines the clusters that label= names; pass label= too.")
+        raise InputError("hulls=True outlines the clusters of label=. Pass label= too.")
     if max_points is not None and max_points < 1:
-        raise InputError(f"max_points is at least 1, not {max_points!r}.")
-    figure = look.graph_objects().Figure()
-    matrix, valid = to_matrix(frame[embedding])
-    rows: Where = np.flatnonzero(valid)
+        raise InputError(f"max_points must be at least 1, got {max_points!r}.")
+    figure = graph_objects().Figure()
+    matrix, has_vector = to_matrix(frame[embedding])
+    rows: Indices = np.flatnonzero(has_vector)
     notes = []
     if len(rows) < len(frame):
-        notes.append(f"{_count(len(frame) - len(rows), 'row')} without an embedding left out")
+        notes.append(f"{format_count(len(frame) - len(rows), 'row')} without an embedding omitted")
     if not len(rows):
-        words = f"No embeddings to draw: column {embedding} has {_count(len(frame), 'row')} and no vector."
-        return look.apply_theme(look.empty_figure(figure, words), theme=theme, title=title, caption="", summary=words)
+        found = f"column {embedding} has {format_count(len(frame), 'row')} and no vectors"
+        return empty_figure(f"No embeddings to draw: {found}.", theme=theme, title=title)
     limit = max_points or MAX_POINTS.get(dimensions, MAX_POINTS[2])
-    # Far more rows than will be drawn are not worth laying out.
+    # Do not lay out far more rows than will be drawn.
     rows, matrix = _sample(rows, matrix, max(limit, SAMPLE_ABOVE_ROWS), random_state)
-    with progress_line(progress, f"Map of {_count(len(rows), 'row')}") as tell:
+    with progress_line(progress, f"Map of {format_count(len(rows), 'row')}") as on_progress:
         if coordinates is not None:
-            projection = _given(frame.iloc[rows], coordinates, dimensions, basis)
+            projection = _projection_from_columns(frame.iloc[rows], coordinates, dimensions, basis)
         else:
             projection = project(
                 matrix,
@@ -166,36 +172,37 @@ def semantic_map(
                 metric=metric,
                 random_state=random_state,
                 basis=None if basis is None else _basis_matrix(basis, embedding),
-                tell=tell,
+                on_progress=on_progress,
             )
-    trust = None
+    map_quality = None
     if quality:
-        trust = measure(matrix, projection.points, neighbors=n_neighbors, metric=metric, seed=random_state)
+        points = projection.points
+        map_quality = measure_quality(matrix, points, neighbors=n_neighbors, metric=metric, seed=random_state)
     rows, points = _sample(rows, projection.points, limit, random_state)
-    total = int(valid.sum())
+    total = int(has_vector.sum())
     if len(rows) < total:
-        notes.insert(0, f"a random {len(rows):,} of {total:,} drawn")
+        notes.insert(0, f"random sample of {len(rows):,} of {total:,}")
     if shown and len(rows) > HOVER_MAX_POINTS:
         shown = []
-        notes.append(f"hover texts left out above {HOVER_MAX_POINTS:,} points")
+        notes.append(f"hover texts omitted above {HOVER_MAX_POINTS:,} points")
     view = frame.iloc[rows]
     if hulls and label is not None:
-        add_hulls(figure, points, view[label], colors(view[label]) if color == label else {})
-    sizes = diameters(None if size is None else view[size], len(rows))
-    marks = Marks(points, rows, hover_texts(view, shown), sizes)
-    colored = add_points(figure, marks, None if color is None else view[color], color)
+        add_hulls(figure, points, view[label], category_colors(view[label]) if color == label else {})
+    sizes = marker_sizes(None if size is None else view[size], len(rows))
+    markers = Markers(points, rows, hover_texts(view, shown), sizes)
+    color_description = add_points(figure, markers, None if color is None else view[color], color)
     if label is not None:
-        notes.append(add_names(figure, points, view[label], theme))
+        notes.append(add_labels(figure, points, view[label], theme))
     if size is not None:
         notes.append(f"area shows {size}")
     if quality:
-        notes.append(str(trust) if trust is not None else "too few different rows to measure the quality")
-    caption = " · ".join([_count(total, "row"), projection.how, *filter(None, notes)])
+        notes.append(str(map_quality) if map_quality is not None else "too few distinct rows to measure the quality")
+    caption = " · ".join([format_count(total, "row"), projection.description, *filter(None, notes)])
     _set_axes(figure, dimensions, legend=color is not None)
-    words = f"Semantic map of {embedding}: {caption}.{colored}"
-    look.apply_theme(figure, theme=theme, title=title, caption=caption, summary=words)
-    if trust is not None:
-        figure.update_layout(meta={"summary": words, "quality": asdict(trust)})
+    summary = f"Semantic map of {embedding}: {caption}.{color_description}"
+    apply_theme(figure, theme=theme, title=title, caption=caption, summary=summary)
+    if map_quality is not None:
+        figure.update_layout(meta={"summary": summary, "quality": asdict(map_quality)})
     return figure
 
 
@@ -206,11 +213,11 @@ def _set_axes(figure: Any, dimensions: int, *, legend: bool) -> None:
         figure.update_scenes(xaxis=hidden, yaxis=hidden, zaxis=hidden, aspectmode="data")
         return
     figure.update_xaxes(visible=False)
-    # One unit is as long on both axes: distances on the map are distances.
+    # Both axes have the same scale, so that distances on the map are comparable.
     figure.update_yaxes(visible=False, scaleanchor="x")
 
 
-def _columns(
+def _check_columns(
     frame: Any,
     embedding: str,
     color: str | None,
@@ -218,52 +225,48 @@ def _columns(
     hover: str | Sequence[str] | None,
     size: str | None,
 ) -> list[str]:
-    """The hover columns, after every named column was found."""
+    """Check all named columns and return those for hover texts."""
     import pandas as pd
 
     if not isinstance(frame, pd.DataFrame):
-        raise InputError(f"A semantic map is drawn from a DataFrame, not from a {type(frame).__name__}.")
+        raise InputError(f"A semantic map needs a DataFrame, got {type(frame).__name__}.")
     if hover is None:
-        shown = longest_text(frame, {embedding, color, label})
+        shown = longest_text_columns(frame, {embedding, color, label})
     else:
         shown = [hover] if isinstance(hover, str) else list(hover)
     for name in [embedding, color, label, size, *shown]:
         if name is None:
             continue
         if name not in frame.columns:
-            have = ", ".join(str(c) for c in frame.columns)[:200] or "no columns"
-            make = " Make one with frame.skytells.embed(...)." if name == embedding else ""
-            raise InputError(f"There is no column {name!r}; the frame has {have}.{make}")
+            available = ", ".join(str(c) for c in frame.columns)[:200] or "no columns"
+            hint = " Create one with frame.skytells.embed(...)." if name == embedding else ""
+            raise InputError(f"There is no column {name!r}; the frame has {available}.{hint}")
         if isinstance(frame[name], pd.DataFrame):
             raise InputError(f"There is more than one column {name!r}. Rename them first.")
-    if size is not None and not is_number(frame[size]):
-        raise InputError(f"size= takes a column of numbers; {size!r} is {frame[size].dtype}.")
+    if size is not None and not is_numeric(frame[size]):
+        raise InputError(f"size must be a numeric column, got {size!r} of dtype {frame[size].dtype}.")
     return shown
 
 
 def _basis_matrix(basis: Any, embedding: str) -> NDArray[np.float32]:
-    """The vectors of the frame whose map is kept."""
+    """The vectors of the frame whose map is reused."""
     from skytells_nb.columns import to_matrix
 
-    _columns(basis, embedding, None, None, [], None)
+    _check_columns(basis, embedding, None, None, [], None)
     matrix, _ = to_matrix(basis[embedding])
     return matrix
 
 
-def _given(view: Any, coordinates: Any, dimensions: int, basis: Any) -> Projection:
-    """Places that columns give."""
+def _projection_from_columns(view: Any, coordinates: Any, dimensions: int, basis: Any) -> Projection:
+    """The points from two columns of the frame."""
     if dimensions != 2 or basis is not None:
-        raise InputError("coordinates= are the places of a map in the plane; pass neither dimensions=3 nor basis=.")
-    points, how = given_points(view, coordinates)
-    return Projection(points.astype(np.float32), "pca", how)
+        raise InputError("coordinates= are the points of a map in 2D. Pass neither dimensions=3 nor basis=.")
+    points, description = points_from_columns(view, coordinates)
+    return Projection(points.astype(np.float32), "pca", description)
 
 
-def _sample(rows: Where, data: Any, limit: int, seed: int | None) -> tuple[Where, Any]:
+def _sample(rows: Indices, data: Any, limit: int, seed: int | None) -> tuple[Indices, Any]:
     if len(rows) <= limit:
         return rows, data
-    kept = np.sort(np.random.default_rng(seed).choice(len(rows), limit, replace=False))
-    return rows[kept], data[kept]
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+    sampled = np.sort(np.random.default_rng(seed).choice(len(rows), limit, replace=False))
+    return rows[sampled], data[sampled]

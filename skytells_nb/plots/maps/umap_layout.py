@@ -1,4 +1,4 @@
-"""UMAP called so that the first map of a process comes soon, the same each time, and says how far it is."""
+"""Layouts by UMAP: a fast first map of a process, reproducible, with progress."""
 
 from __future__ import annotations
 
@@ -13,52 +13,50 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from skytells_nb.errors import MissingExtraError
 from skytells_nb.plots.maps.progress import StageCallback
 from skytells_nb.user_dirs import user_cache_dir
+from skytells_nb.vectors.arrays import Floats
 from skytells_nb.vectors.neighbors import nearest_by_distance
 from skytells_nb.vectors.pca import principal_axes
 
-Floats = NDArray[np.float32]
-
 SPECTRAL_MIN_ROWS = 50
-EXACT_NEIGHBOURS_UP_TO_ROWS = 15_000
+EXACT_NEIGHBORS_MAX_ROWS = 15_000
 
 _log = logging.getLogger(__name__)
-_bar_lock = Lock()
+_tqdm_lock = Lock()
 
 
 def umap_points(
-    matrix: Floats, *, dimensions: int, n_neighbors: int, min_dist: float, seed: int | None, tell: StageCallback
+    matrix: Floats, *, dimensions: int, n_neighbors: int, min_dist: float, seed: int | None, on_progress: StageCallback
 ) -> Floats:
     """UMAP's points (n, dimensions) for at least 4 different vectors, by Euclidean distance."""
-    keep_compiled_code()
+    set_numba_cache_dir()
     with warnings.catch_warnings():
-        # It warns of its own defaults (one thread under a seed, a graph in parts, its fallback from spectral
-        # initialisation, neighbours without a search index) and of its dependencies' renamed arguments.
+        # UMAP warns of its own defaults (one thread with a seed, a graph in several parts, the fallback from spectral
+        # initialization, neighbors without a search index) and of renamed arguments of its dependencies.
         warnings.filterwarnings("ignore", module=r"(umap|pynndescent|sklearn|numba)(\.|$)")
         warnings.filterwarnings(
             "ignore", message=r"(?i).*(n_jobs|spectral|disconnected|not fully connected|tensorflow|precomputed_knn)"
         )
-        umap = _loaded(tell)
+        umap = _import_umap(on_progress)
         knn: tuple[Any, ...] = (None, None, None)
-        if len(matrix) <= EXACT_NEIGHBOURS_UP_TO_ROWS:
-            # Exact neighbours cost a few seconds; compiling UMAP's own search costs some thirty in every process.
-            stage = partial(tell, "finding neighbours")
-            knn = (
-                *nearest_by_distance(matrix, matrix, n_neighbors, own=True, tell=lambda n: stage(n, len(matrix))),
-                None,
+        if len(matrix) <= EXACT_NEIGHBORS_MAX_ROWS:
+            # Exact neighbors take a few seconds; compiling UMAP's own search takes about thirty in every process.
+            report = partial(on_progress, "finding neighbors")
+            nearest = nearest_by_distance(
+                matrix, matrix, n_neighbors, self_first=True, on_progress=lambda done: report(done, len(matrix))
             )
+            knn = (*nearest, None)
         else:
-            tell("finding neighbours", 0, 0)
-        start: Any = "spectral"
+            on_progress("finding neighbors", 0, 0)
+        init: Any = "spectral"
         if len(matrix) < SPECTRAL_MIN_ROWS or len(matrix) <= dimensions + 1:
-            # The spectral start fails on small graphs.
-            start = principal_axes(matrix, dimensions).coordinates(matrix)
-            spread = float(np.ptp(start)) or 1.0
-            start += np.random.default_rng(seed).normal(scale=1e-3 * spread, size=start.shape).astype(np.float32)
+            # Spectral initialization fails for small graphs.
+            init = principal_axes(matrix, dimensions).coordinates(matrix)
+            spread = float(np.ptp(init)) or 1.0
+            init += np.random.default_rng(seed).normal(scale=1e-3 * spread, size=init.shape).astype(np.float32)
         layout = umap.UMAP(
             n_neighbors=n_neighbors,
             n_components=dimensions,
@@ -66,20 +64,20 @@ def umap_points(
             metric="euclidean",
             random_state=seed,
             n_jobs=1 if seed is not None else -1,
-            init=start,
+            init=init,
             precomputed_knn=knn,
         )
         if knn[0] is not None:
-            tell("compiling", 0, 0)
-        with _epochs_told(umap.layouts, tell):
+            on_progress("compiling", 0, 0)
+        with _report_epochs(umap.layouts, on_progress):
             points: Floats = np.asarray(layout.fit_transform(matrix), dtype=np.float32)
     return points
 
 
-def _loaded(tell: StageCallback) -> Any:
+def _import_umap(on_progress: StageCallback) -> Any:
     if "umap" not in sys.modules:
-        tell("loading UMAP", 0, 0)
-        _log.info("Loading UMAP: the first map of a process compiles for 10 to 40 seconds.")
+        on_progress("loading UMAP", 0, 0)
+        _log.info("Loading UMAP: the first map of a process takes 10 to 40 seconds to compile.")
     try:
         import umap
         import umap.layouts
@@ -89,28 +87,28 @@ def _loaded(tell: StageCallback) -> Any:
 
 
 @contextmanager
-def _epochs_told(layouts: Any, tell: StageCallback) -> Iterator[None]:
-    """Hear of UMAP's epochs: it has no callback, only the bar that it iterates over."""
-    bar = getattr(layouts, "tqdm", None)
-    if bar is None or not _bar_lock.acquire(blocking=False):
+def _report_epochs(layouts: Any, on_progress: StageCallback) -> Iterator[None]:
+    """Report the epochs of UMAP, which has no callback, through the progress bar that it iterates over."""
+    progress_bar = getattr(layouts, "tqdm", None)
+    if progress_bar is None or not _tqdm_lock.acquire(blocking=False):
         yield
         return
 
-    def told(epochs: Any, **settings: Any) -> Iterator[Any]:
-        for epoch in bar(epochs, **settings):
-            tell("laying out", epoch, len(epochs))
+    def reporting_bar(epochs: Any, **settings: Any) -> Iterator[Any]:
+        for epoch in progress_bar(epochs, **settings):
+            on_progress("laying out", epoch, len(epochs))
             yield epoch
 
-    layouts.tqdm = told
+    layouts.tqdm = reporting_bar
     try:
         yield
     finally:
-        layouts.tqdm = bar
-        _bar_lock.release()
+        layouts.tqdm = progress_bar
+        _tqdm_lock.release()
 
 
-def keep_compiled_code() -> None:
-    """Let numba keep what it compiles in the user's cache directory, also where site-packages is read-only."""
+def set_numba_cache_dir() -> None:
+    """Let numba cache compiled code in the user's cache directory, as site-packages may be read-only."""
     if "NUMBA_CACHE_DIR" in os.environ or "numba" in sys.modules:
         return
     try:

@@ -1,4 +1,4 @@
-"""The rows of which the safety filter withheld something, as a table to read."""
+"""A table of the rows that the safety filter filtered."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skytells_nb.errors import InputError
-from skytells_nb.plots import theme as look
-from skytells_nb.plots.safety_charts.findings import SOURCES, WHOLE_VERDICT, Findings, read_findings
-from skytells_nb.plots.safety_charts.severity import DETECTED, WORDS
+from skytells_nb.plots.safety_charts.findings import ALL_CATEGORIES, SOURCES, Findings, read_findings
+from skytells_nb.plots.safety_charts.severity import DETECTED, LEVEL_NAMES
+from skytells_nb.plots.theme import plain_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,26 +25,26 @@ def filtered_rows(
     characters: int = 200,
     escape: bool = False,
 ) -> pd.DataFrame:
-    """Make a table of the rows of which something was withheld: which, of what text, and why.
+    """Make a table of filtered rows with their texts and the reasons.
 
     Parameters
     ----------
     frame : pandas.DataFrame
         A frame with completions, or a table of findings as ``frame.skytells.safety()`` returns it.
     into : hashable, optional
-        The column of completions, where the frame has several.
+        The column of completions, if the frame has several.
     text : hashable, optional
-        The column of texts to show; by default the one with the longest texts beside the completions.
+        The column of texts to show; by default the one with the longest texts, except completions and their metadata.
     characters : int, default 200
-        Length that texts are cut to; they are on one line, without control characters.
+        Maximum length of the texts, which are shown on one line and without control characters.
     escape : bool, default False
-        Whether to escape texts for HTML. pandas does so where it shows a frame; its ``.style`` does not.
+        Whether to escape texts for HTML. pandas escapes them when it displays a frame, but not in ``.style``.
 
     Returns
     -------
     pandas.DataFrame
         One line for each row, in the frame's order: ``row`` (index label), ``text`` (only for a frame), ``withheld``
-        ("prompt", "completion" or both), ``severity`` (the worst of the row; sorts by level) and ``why`` in words.
+        ("prompt", "completion" or both), ``severity`` (the worst of the row; sorts by level) and ``why`` (the reasons).
 
     Raises
     ------
@@ -62,68 +62,75 @@ def filtered_rows(
     import pandas as pd
 
     if characters < 1:
-        raise InputError(f"characters is at least 1, not {characters!r}.")
-    found = read_findings(frame, into)
-    places = np.flatnonzero(found.row_filtered)
-    named = text if text is not None else _longest(frame, found, into)
-    columns: dict[str, Any] = {"row": found.labels[places]}
-    if named is not None:
-        columns["text"] = _texts(frame, found, named, places, characters, escape)
-    withheld, why = _reasons(found, escape)
-    levels = pd.Categorical([WORDS[at] for at in found.row_level[places]], categories=list(WORDS), ordered=True)
+        raise InputError(f"characters must be at least 1, got {characters!r}.")
+    findings = read_findings(frame, into)
+    rows = np.flatnonzero(findings.row_filtered)
+    text_column = text if text is not None else _longest_text_column(frame, findings, into)
+    columns: dict[str, Any] = {"row": findings.labels[rows]}
+    if text_column is not None:
+        columns["text"] = _read_texts(frame, findings, text_column, rows, characters, escape)
+    withheld, why = _describe_reasons(findings, escape)
+    levels = pd.Categorical(
+        [LEVEL_NAMES[at] for at in findings.row_level[rows]], categories=list(LEVEL_NAMES), ordered=True
+    )
     columns.update(
-        withheld=[withheld[at] for at in places.tolist()], severity=levels, why=[why[at] for at in places.tolist()]
+        withheld=[withheld[at] for at in rows.tolist()], severity=levels, why=[why[at] for at in rows.tolist()]
     )
     return pd.DataFrame(columns)
 
 
-def _longest(frame: pd.DataFrame, found: Findings, into: Hashable | None) -> Hashable | None:
-    """The column with the longest texts that is no answer's and nothing about one."""
-    if not _is_beside(frame, found):
+def _longest_text_column(frame: pd.DataFrame, findings: Findings, into: Hashable | None) -> Hashable | None:
+    """The column with the longest texts that is neither a completion nor its metadata."""
+    if not _has_same_rows(frame, findings):
         return None
     names = [name for name in frame.columns if f"{name}_safety" not in frame.columns and name != into]
-    answers = [f"{name}_" for name in frame.columns if f"{name}_safety" in frame.columns]
+    metadata_prefixes = [f"{name}_" for name in frame.columns if f"{name}_safety" in frame.columns]
     lengths: dict[Hashable, float] = {}
     for name in names:
-        head = frame[name].head(50).dropna().tolist()
-        if head and all(isinstance(cell, str) for cell in head) and not str(name).startswith(tuple(answers) or "\0"):
-            lengths[name] = sum(map(len, head)) / len(head)
+        first_rows = frame[name].head(50).dropna().tolist()
+        is_metadata = str(name).startswith(tuple(metadata_prefixes))
+        if first_rows and all(isinstance(cell, str) for cell in first_rows) and not is_metadata:
+            lengths[name] = sum(map(len, first_rows)) / len(first_rows)
     return max(lengths, key=lambda name: lengths[name], default=None)
 
 
-def _is_beside(frame: pd.DataFrame, found: Findings) -> bool:
-    """Whether the rows of the findings are the rows of the frame."""
-    return len(found.labels) == len(frame) and found.labels is frame.index
+def _has_same_rows(frame: pd.DataFrame, findings: Findings) -> bool:
+    """Whether the findings have the rows of the frame."""
+    return len(findings.labels) == len(frame) and findings.labels is frame.index
 
 
-def _texts(frame: pd.DataFrame, found: Findings, name: Hashable, places: Any, limit: int, escape: bool) -> list[Any]:
+def _read_texts(
+    frame: pd.DataFrame, findings: Findings, name: Hashable, rows: Any, limit: int, escape: bool
+) -> list[Any]:
     import pandas as pd
 
     if name not in frame.columns:
-        have = ", ".join(map(str, frame.columns))[:200] or "no columns"
-        raise InputError(f"There is no column {name!r}; the frame has {have}.")
-    if not _is_beside(frame, found):
-        raise InputError("text= needs the frame with the completions; a table of findings has no texts.")
-    cells = [
-        None if pd.api.types.is_scalar(c) and pd.isna(c) else look.plain(c, limit) for c in frame[name].iloc[places]
-    ]
+        available = ", ".join(map(str, frame.columns))[:200] or "no columns"
+        raise InputError(f"There is no column {name!r}; the frame has {available}.")
+    if not _has_same_rows(frame, findings):
+        raise InputError("text= needs the frame with the completions: a table of findings has no texts.")
+    cells = [None if pd.api.types.is_scalar(c) and pd.isna(c) else plain_text(c, limit) for c in frame[name].iloc[rows]]
     return [html.escape(cell) if escape and cell is not None else cell for cell in cells]
 
 
-def _reasons(found: Findings, escape: bool) -> tuple[dict[int, str], dict[int, str]]:
-    """For each row the sides that were withheld, and in words for which categories."""
+def _describe_reasons(findings: Findings, escape: bool) -> tuple[dict[int, str], dict[int, str]]:
+    """For each row the sources that were filtered, and a description of the reasons."""
     withheld: dict[int, list[str]] = {}
     why: dict[int, dict[str, list[str]]] = {}
-    for at in np.flatnonzero(found.filtered).tolist():
-        row, side = int(found.row[at]), SOURCES[found.source[at]]
-        named = look.plain(found.categories[found.category[at]].replace("_", " "), 60)
-        level = int(found.level[at])
-        said = (
-            "no reason given" if named == WHOLE_VERDICT else named if level == DETECTED else f"{named} {WORDS[level]}"
-        )
+    for at in np.flatnonzero(findings.filtered).tolist():
+        row, source = int(findings.row[at]), SOURCES[findings.source[at]]
+        category = plain_text(findings.categories[findings.category[at]].replace("_", " "), 60)
+        level = int(findings.level[at])
+        if category == ALL_CATEGORIES:
+            reason = "no reason given"
+        else:
+            reason = category if level == DETECTED else f"{category} {LEVEL_NAMES[level]}"
         withheld.setdefault(row, [])
-        if side not in withheld[row]:
-            withheld[row].append(side)
-        why.setdefault(row, {}).setdefault(side, []).append(html.escape(said) if escape else said)
-    words = {row: "; ".join(f"{side}: {', '.join(said)}" for side, said in sides.items()) for row, sides in why.items()}
-    return {row: " and ".join(sides) for row, sides in withheld.items()}, words
+        if source not in withheld[row]:
+            withheld[row].append(source)
+        why.setdefault(row, {}).setdefault(source, []).append(html.escape(reason) if escape else reason)
+    descriptions = {
+        row: "; ".join(f"{source}: {', '.join(reasons)}" for source, reasons in by_source.items())
+        for row, by_source in why.items()
+    }
+    return {row: " and ".join(sources) for row, sources in withheld.items()}, descriptions

@@ -1,4 +1,4 @@
-"""What calls used, read from reports or from a session: as plain figures, whatever they came in."""
+"""Usage records, read from reports, their dictionaries or a session."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from typing import Any
 
 from skytells_nb.errors import InputError
 
-NEEDED = (
-    "A usage chart is drawn from a session, from reports (session.reports, frame.skytells.report()) or their to_dict()"
-)
+EXPECTED = "A usage chart needs a session, reports (session.reports, frame.skytells.report()) or their to_dict()"
 
 
 @dataclass(frozen=True, slots=True)
 class UsageRecord:
-    """What one call used, or several: US dollars are ``None`` where no price is known."""
+    """The usage of one or more calls; ``cost`` in US dollars is ``None`` if no price is known."""
 
     label: str
     model: str
@@ -29,24 +27,24 @@ class UsageRecord:
     sent: int = 0
     state: str = "done"
     limit: str | None = None
-    course: Mapping[str, Any] = field(default_factory=dict)
+    timeline: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def answers(self) -> int:
-        """Distinct inputs that were answered."""
+    def results(self) -> int:
+        """Number of distinct inputs with a result."""
         return self.cached + self.sent
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The calls, oldest first, and beside them what a session used in single cells, by model."""
+    """The calls, oldest first, and the usage of single requests of a session, by model."""
 
     calls: list[UsageRecord]
     cells: list[UsageRecord]
 
 
 def read_usage(source: Any) -> Usage:
-    """The calls of a report, of several, of their ``to_dict()``, or of a session with its single cells.
+    """Read the calls of one or more reports, of their ``to_dict()``, or of a session with its single requests.
 
     Raises InputError for anything else.
     """
@@ -56,53 +54,53 @@ def read_usage(source: Any) -> Usage:
     if isinstance(reports, Mapping) or hasattr(reports, "tokens_in"):
         reports = [reports]
     if isinstance(reports, str) or not isinstance(reports, Iterable):
-        raise InputError(f"{NEEDED}, not from a {type(source).__name__}.")
-    calls = [_line(_figures(report), number) for number, report in enumerate(reports, start=1)]
-    return Usage(calls, _cells(totals, calls) if totals is not None else [])
+        raise InputError(f"{EXPECTED}, got {type(source).__name__}.")
+    calls = [_to_record(_to_mapping(report), number) for number, report in enumerate(reports, start=1)]
+    return Usage(calls, _cell_usage(totals, calls) if totals is not None else [])
 
 
 def group_by_model(usage: Usage) -> list[UsageRecord]:
-    """One line for each model, the dearest first, then by tokens."""
-    lines: dict[str, UsageRecord] = {}
-    for line in (*usage.calls, *usage.cells):
-        known = lines.get(line.model)
-        lines[line.model] = line if known is None else total([known, line], line.model)
-    named = [total([line], model) for model, line in lines.items()]
-    return sorted(named, key=lambda line: (-(line.cost or 0), -line.tokens_in - line.tokens_out, line.label))
+    """One record for each model, most expensive first, then by tokens."""
+    records: dict[str, UsageRecord] = {}
+    for record in (*usage.calls, *usage.cells):
+        previous = records.get(record.model)
+        records[record.model] = record if previous is None else total([previous, record], record.model)
+    labeled = [total([record], model) for model, record in records.items()]
+    return sorted(labeled, key=lambda each: (-(each.cost or 0), -each.tokens_in - each.tokens_out, each.label))
 
 
-def total(lines: list[UsageRecord], label: str) -> UsageRecord:
-    """Several lines as one; dollars are known only where they are for each line that sent a request."""
-    costs = [0.0 if line.cost is None and not line.requests else line.cost for line in lines]
+def total(records: list[UsageRecord], label: str) -> UsageRecord:
+    """Add up records; the cost is known only if it is known for each record with requests."""
+    costs = [0.0 if record.cost is None and not record.requests else record.cost for record in records]
     known = [cost for cost in costs if cost is not None]
     return UsageRecord(
         label=label,
-        model=lines[0].model,
-        calls=sum(line.calls for line in lines),
-        requests=sum(line.requests for line in lines),
-        tokens_in=sum(line.tokens_in for line in lines),
-        tokens_out=sum(line.tokens_out for line in lines),
-        cost=math.fsum(known) if len(known) == len(lines) else None,
-        cached=sum(line.cached for line in lines),
-        sent=sum(line.sent for line in lines),
+        model=records[0].model,
+        calls=sum(record.calls for record in records),
+        requests=sum(record.requests for record in records),
+        tokens_in=sum(record.tokens_in for record in records),
+        tokens_out=sum(record.tokens_out for record in records),
+        cost=math.fsum(known) if len(known) == len(records) else None,
+        cached=sum(record.cached for record in records),
+        sent=sum(record.sent for record in records),
     )
 
 
-def _figures(report: Any) -> Mapping[str, Any]:
+def _to_mapping(report: Any) -> Mapping[str, Any]:
     if isinstance(report, Mapping):
-        found = report
+        figures = report
     elif callable(getattr(report, "to_dict", None)):
-        found = report.to_dict()
+        figures = report.to_dict()
     else:
-        raise InputError(f"{NEEDED}; found a {type(report).__name__} among them.")
-    missing = [name for name in ("operation", "model", "tokens_in", "tokens_out") if name not in found]
+        raise InputError(f"{EXPECTED}, got {type(report).__name__} among them.")
+    missing = [name for name in ("operation", "model", "tokens_in", "tokens_out") if name not in figures]
     if missing:
-        raise InputError(f"{NEEDED}; {', '.join(missing)} is missing in one of them.")
-    return found
+        raise InputError(f"{EXPECTED}. One of them lacks {', '.join(missing)}.")
+    return figures
 
 
-def _line(figures: Mapping[str, Any], number: int) -> UsageRecord:
-    # A call that the cache answered costs nothing, also where no price is known.
+def _to_record(figures: Mapping[str, Any], number: int) -> UsageRecord:
+    # A call that was served from the cache costs nothing, even if no price is known.
     cost = figures.get("cost") if figures.get("requests") else 0.0
     return UsageRecord(
         label=f"{number} {figures['operation']}",
@@ -116,21 +114,22 @@ def _line(figures: Mapping[str, Any], number: int) -> UsageRecord:
         sent=int(figures.get("sent") or 0),
         state=str(figures.get("state", "done")),
         limit=figures.get("limit"),
-        course=figures.get("course") or {},
+        timeline=figures.get("timeline") or {},
     )
 
 
-def _cells(totals: Any, calls: list[UsageRecord]) -> list[UsageRecord]:
-    """What the totals of a session have beyond its reports: single answers, and reports that are not kept."""
-    made = []
-    for model, all_of in totals.by_model.items():
-        named = [line for line in calls if line.model == model]
-        known = total(named, model) if named else UsageRecord(model, model, cost=0.0)
-        requests = max(0, all_of.requests - known.requests)
+def _cell_usage(totals: Any, calls: list[UsageRecord]) -> list[UsageRecord]:
+    """The usage in the totals of a session beyond its reports: single requests, and reports that were dropped."""
+    cells = []
+    for model, model_totals in totals.by_model.items():
+        of_model = [record for record in calls if record.model == model]
+        reported = total(of_model, model) if of_model else UsageRecord(model, model, cost=0.0)
+        requests = max(0, model_totals.requests - reported.requests)
         if not requests:
             continue
-        cost = None if all_of.cost is None or known.cost is None else max(0.0, all_of.cost - known.cost)
-        tokens_in = max(0, all_of.input_tokens - known.tokens_in)
-        tokens_out = max(0, all_of.output_tokens - known.tokens_out)
-        made.append(UsageRecord("cells", model, 0, requests, tokens_in, tokens_out, cost, sent=requests))
-    return made
+        is_known = model_totals.cost is not None and reported.cost is not None
+        cost = max(0.0, model_totals.cost - reported.cost) if is_known else None
+        tokens_in = max(0, model_totals.input_tokens - reported.tokens_in)
+        tokens_out = max(0, model_totals.output_tokens - reported.tokens_out)
+        cells.append(UsageRecord("cells", model, 0, requests, tokens_in, tokens_out, cost, sent=requests))
+    return cells

@@ -1,4 +1,4 @@
-"""Names and outlines of clusters."""
+"""Labels and outlines of clusters."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from hypothesis.extra.numpy import arrays
 from skytells_nb.columns import from_matrix
 from skytells_nb.errors import InputError
 from skytells_nb.plots import semantic_map
-from skytells_nb.plots.maps.clusters import CHARACTER_PX, CORE_SHARE, LINE_PX, PLOT_PX, outline
+from skytells_nb.plots.maps.clusters import CHARACTER_WIDTH_PX, CORE_SHARE, LINE_HEIGHT_PX, PLOT_SIZE_PX, outline
 
 
-def frame(n: int = 200, groups: int = 4, names: list[Any] | None = None) -> pd.DataFrame:
+def frame(n: int = 200, n_groups: int = 4, names: list[Any] | None = None) -> pd.DataFrame:
     random = np.random.default_rng(0)
-    group = np.arange(n) % groups
-    matrix = (random.normal(size=(groups, 12))[group] * 3 + random.normal(size=(n, 12))).astype(np.float32)
-    names = names or [f"cluster {k}" for k in range(groups)]
-    return pd.DataFrame({"embedding": from_matrix(matrix), "cluster": [names[g] for g in group]})
+    group_of_row = np.arange(n) % n_groups
+    matrix = (random.normal(size=(n_groups, 12))[group_of_row] * 3 + random.normal(size=(n, 12))).astype(np.float32)
+    names = names or [f"cluster {k}" for k in range(n_groups)]
+    return pd.DataFrame({"embedding": from_matrix(matrix), "cluster": [names[g] for g in group_of_row]})
 
 
-def draw(data: pd.DataFrame, **wanted: Any) -> go.Figure:
-    return semantic_map(data, **{"method": "pca", "label": "cluster", "hover": [], **wanted})
+def draw(data: pd.DataFrame, **options: Any) -> go.Figure:
+    return semantic_map(data, **{"method": "pca", "label": "cluster", "hover": [], **options})
 
 
-def names_on(figure: go.Figure) -> dict[str, Any]:
+def labels_of(figure: go.Figure) -> dict[str, Any]:
     return {html.unescape(a.text): a for a in figure.layout.annotations if a.name == "cluster"}
 
 
@@ -39,104 +39,104 @@ def hulls_of(figure: go.Figure) -> list[Any]:
     return [trace for trace in figure.data if trace.fill == "toself"]
 
 
-def test_the_name_of_a_cluster_stands_at_the_median_of_its_points() -> None:
-    """Every cluster is named once, and coloured by its name unless another column is asked for."""
+def test_a_cluster_is_labeled_at_the_median_of_its_points() -> None:
+    """Every cluster is labeled once, and colored by its name unless another column is passed."""
     data = frame()
     figure = draw(data)
-    found = names_on(figure)
-    assert set(found) == set(data["cluster"])
+    labels = labels_of(figure)
+    assert set(labels) == set(data["cluster"])
     for trace in figure.data:
-        note = found[trace.legendgroup]
-        assert (note.x, note.y) == pytest.approx((np.median(trace.x), np.median(trace.y)))
+        label = labels[trace.legendgroup]
+        assert (label.x, label.y) == pytest.approx((np.median(trace.x), np.median(trace.y)))
 
 
-def test_no_name_lies_on_another_at_the_usual_size() -> None:
-    """Thirty clusters on one heap: names move aside or are left out, and the caption says how many were."""
-    data = frame(n=300, groups=30)
+def test_labels_do_not_overlap_at_the_usual_size() -> None:
+    """Thirty clusters close together: labels move aside or are omitted, and the caption counts those."""
+    data = frame(n=300, n_groups=30)
     figure = draw(data, color=None)
-    found = names_on(figure)
+    labels = labels_of(figure)
     xy = np.concatenate([np.stack([t.x, t.y], axis=1) for t in figure.data if t.mode == "markers"])
-    scale = min(np.asarray(PLOT_PX) / np.ptp(xy, axis=0))
+    scale = min(np.asarray(PLOT_SIZE_PX) / np.ptp(xy, axis=0))
     boxes = []
-    for text, note in found.items():
-        x, y = note.x * scale + (note.ax or 0), -note.y * scale + (note.ay or 0)
-        wide = len(text) * CHARACTER_PX / 2
-        boxes.append((x - wide, y - LINE_PX / 2, x + wide, y + LINE_PX / 2))
+    for text, label in labels.items():
+        x, y = label.x * scale + (label.ax or 0), -label.y * scale + (label.ay or 0)
+        half_width = len(text) * CHARACTER_WIDTH_PX / 2
+        boxes.append((x - half_width, y - LINE_HEIGHT_PX / 2, x + half_width, y + LINE_HEIGHT_PX / 2))
     for at, a in enumerate(boxes):
         for b in boxes[at + 1 :]:
             assert not (a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3])
     caption = next(a.text for a in figure.layout.annotations if a.name == "caption").replace("<br>", " ")
-    assert (f"{30 - len(found)} of 30 names found no room" in caption) == (len(found) < 30)
+    assert (f"{30 - len(labels)} of 30 labels omitted for lack of space" in caption) == (len(labels) < 30)
 
 
-def test_the_name_of_a_single_row_does_not_hide_it() -> None:
-    """It stands beside its point."""
-    note = names_on(draw(frame(n=5, groups=5)))
-    assert all(n.showarrow and (n.ax or n.ay) for n in note.values())
+def test_the_label_of_a_single_row_does_not_hide_it() -> None:
+    """It is placed beside its point."""
+    labels = labels_of(draw(frame(n=5, n_groups=5)))
+    assert all(label.showarrow and (label.ax or label.ay) for label in labels.values())
 
 
 def test_rows_without_a_name_belong_to_no_cluster() -> None:
-    """A null names nothing and is outlined by nothing."""
+    """Missing values get neither a label nor an outline."""
     figure = draw(frame(names=["a", None, "b", float("nan")]), hulls=True)
-    assert set(names_on(figure)) == {"a", "b"}
+    assert set(labels_of(figure)) == {"a", "b"}
     assert len(hulls_of(figure)) == 2
 
 
-def test_names_of_clusters_are_not_trusted() -> None:
-    """Markup in a name is written out on the map and in the legend group."""
-    evil = '<a href="https://example.org">x</a> $y$'
-    figure = draw(frame(names=[evil, "b", "c", "d"]), hulls=True)
+def test_names_of_clusters_are_escaped() -> None:
+    """On the map and in the legend group."""
+    untrusted = '<a href="https://example.org">x</a> $y$'
+    figure = draw(frame(names=[untrusted, "b", "c", "d"]), hulls=True)
     texts = [a.text for a in figure.layout.annotations if a.name == "cluster"]
     texts += [trace.legendgroup for trace in figure.data]
     assert any("&lt;a href" in text for text in texts)
     assert not any(set("<>$") & set(text) for text in texts)
 
 
-def test_a_hull_goes_with_its_cluster_when_the_legend_switches_it() -> None:
-    """Points and outline share a legend group and a colour."""
+def test_the_legend_toggles_a_hull_with_its_cluster() -> None:
+    """Points and outline share a legend group and a color."""
     figure = draw(frame(), hulls=True)
     points = {trace.legendgroup: trace.marker.color for trace in figure.data if trace.mode == "markers"}
     assert {hull.legendgroup: hull.line.color for hull in hulls_of(figure)} == points
 
 
-def test_a_hull_holds_the_core_of_its_cluster() -> None:
-    """At least four fifths of the points lie inside, and the outline is drawn under them."""
+def test_a_hull_contains_the_core_of_its_cluster() -> None:
+    """At least four fifths of the points are inside, and the outline is drawn below them."""
     figure = draw(frame(), hulls=True)
     assert all(trace.fill == "toself" for trace in figure.data[:4])
     for hull in hulls_of(figure):
         (points,) = [t for t in figure.data if t.mode == "markers" and t.legendgroup == hull.legendgroup]
         corners = np.stack([hull.x, hull.y], axis=1)[:-1]
         edges = np.roll(corners, -1, axis=0) - corners
-        away = np.stack([points.x, points.y], axis=1)[:, None, :] - corners
-        inside = (edges[:, 0] * away[..., 1] - edges[:, 1] * away[..., 0] >= -1e-6).all(axis=1)
+        offsets = np.stack([points.x, points.y], axis=1)[:, None, :] - corners
+        inside = (edges[:, 0] * offsets[..., 1] - edges[:, 1] * offsets[..., 0] >= -1e-6).all(axis=1)
         assert inside.mean() >= CORE_SHARE - 0.02
 
 
 @given(arrays(np.float32, st.tuples(st.integers(1, 30), st.integers(2, 3)), elements=st.floats(-9, 9, width=32)))
 def test_an_outline_keeps_its_distance_from_every_point(points: Any) -> None:
-    """Seen from each of its directions, the outline is beyond all points by the pad."""
-    bare, corners = outline(points, 0.0), outline(points, 0.5)
-    ways = (corners - bare) / 0.5
-    reach = (corners * ways).sum(axis=1)
-    assert (reach >= (points @ ways.T).max(axis=0) + 0.49).all()
+    """In each of its directions, the outline is outside all points by the padding."""
+    unpadded, corners = outline(points, 0.0), outline(points, 0.5)
+    directions = (corners - unpadded) / 0.5
+    extents = (corners * directions).sum(axis=1)
+    assert (extents >= (points @ directions.T).max(axis=0) + 0.49).all()
 
 
-@pytest.mark.parametrize("same", [0.0, 3.0])
-def test_points_on_one_spot_have_no_outline(same: float) -> None:
-    """There is nothing to outline, and no circle is drawn around nothing."""
+@pytest.mark.parametrize("value", [0.0, 3.0])
+def test_coinciding_points_have_no_outline(value: float) -> None:
+    """Not even a circle around the point."""
     data = frame(20)
-    data["embedding"] = from_matrix(np.full((20, 3), same, dtype=np.float32))
+    data["embedding"] = from_matrix(np.full((20, 3), value, dtype=np.float32))
     assert hulls_of(draw(data, hulls=True)) == []
 
 
-def test_hulls_without_names_are_refused() -> None:
-    """The error says which argument names the clusters."""
-    with pytest.raises(InputError, match="pass label="):
+def test_hulls_without_labels_raise() -> None:
+    """The error names the missing argument."""
+    with pytest.raises(InputError, match="Pass label="):
         draw(frame(), label=None, hulls=True)
 
 
-def test_in_space_names_and_hulls_are_drawn_too() -> None:
-    """As annotations of the scene and as meshes."""
+def test_labels_and_hulls_in_3d() -> None:
+    """They are annotations of the scene and meshes."""
     figure = draw(frame(), hulls=True, dimensions=3)
     assert len(figure.layout.scene.annotations) == 4
     assert sum(isinstance(trace, go.Mesh3d) for trace in figure.data) == 4

@@ -1,4 +1,4 @@
-"""A map in a notebook: what is saved of it, and of the line that says how far it is."""
+"""A map in a notebook: the saved outputs of the figure and of the progress line."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ points = np.random.default_rng(0).normal(size=({rows}, 8)).astype(np.float32)
 frame = pd.DataFrame({{"embedding": list(points), "topic": ["a", "b"] * ({rows} // 2)}})
 sky.plots.semantic_map(frame, label="topic", method="pca", hulls=True)
 """
-STAGES = """
+PROGRESS = """
 import os
 os.environ.pop("PYTEST_CURRENT_TEST", None)
 from skytells_nb.plots.maps.progress import progress_line
-with telling(True, "Map of 9 rows") as tell:
-    tell("loading UMAP", 0, 0)
-    tell("finding neighbours", 0, 0)
+with progress_line(True, "Map of 9 rows") as on_progress:
+    on_progress("loading UMAP", 0, 0)
+    on_progress("finding neighbors", 0, 0)
 """
-JSON_BYTES_A_POINT = 60
+JSON_BYTES_PER_POINT = 60
 
 
 def outputs_of(*sources: str) -> list[list[Any]]:
@@ -35,11 +35,11 @@ def outputs_of(*sources: str) -> list[list[Any]]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_a_notebook_keeps_the_points_and_no_copy_of_plotly() -> None:
-    """Two maps of 2,000 and 6,000 rows take what their points take; the line of stages is one output."""
-    small, large, ((line,)) = outputs_of(MAP.format(rows=2_000), MAP.format(rows=6_000), STAGES)
-    for rows, ((shown,)) in ((2_000, small), (6_000, large)):
-        assert "application/vnd.plotly.v1+json" in shown.data
-        assert len(json.dumps(shown)) < 20_000 + JSON_BYTES_A_POINT * rows
+def test_a_notebook_stores_points_but_not_plotly() -> None:
+    """The size of maps of 2,000 and 6,000 rows is that of their points; the progress line is one output."""
+    small, large, ((line,)) = outputs_of(MAP.format(rows=2_000), MAP.format(rows=6_000), PROGRESS)
+    for rows, ((output,)) in ((2_000, small), (6_000, large)):
+        assert "application/vnd.plotly.v1+json" in output.data
+        assert len(json.dumps(output)) < 20_000 + JSON_BYTES_PER_POINT * rows
     assert line.data["text/plain"] == "Map of 9 rows · done in 0 s"
     assert "<progress" in line.data["text/html"]

@@ -1,4 +1,4 @@
-"""The line that says how far a fit is."""
+"""The progress line of a layout."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import sys
 
 import pytest
 
-from skytells_nb.plots.maps.progress import INTERVAL_S, QUIET_START_S, StageProgress, progress_line
+from skytells_nb.plots.maps.progress import StageProgress, progress_line
+from skytells_nb.progress_line import INITIAL_DELAY_S, UPDATE_INTERVAL_S
 
 
 class Clock:
-    """A time that stands still until it is moved."""
+    """A clock that is set by the test."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -24,73 +25,73 @@ class Clock:
 
 
 def line_with(clock: Clock) -> tuple[StageProgress, list[str]]:
-    said: list[str] = []
-    return StageProgress("Map of 9 rows", lambda text, done, total, last: said.append(text), clock=clock), said
+    lines: list[str] = []
+    return StageProgress("Map of 9 rows", lambda text, done, total, last: lines.append(text), clock=clock), lines
 
 
-def test_a_fit_that_is_over_at_once_says_nothing() -> None:
-    """Neither a stage nor an end."""
+def test_a_fast_layout_shows_nothing() -> None:
+    """Neither a stage nor the duration."""
     clock = Clock()
-    line, said = line_with(clock)
-    clock.now = QUIET_START_S / 2
+    line, lines = line_with(clock)
+    clock.now = INITIAL_DELAY_S / 2
     line("laying out", 1, 200)
     line.close("done")
-    assert said == []
+    assert lines == []
 
 
-def test_a_stage_without_a_known_length_is_said_at_once() -> None:
-    """Loading and compiling are what takes long, and tell nothing on the way."""
-    line, said = line_with(Clock())
+def test_a_stage_of_unknown_length_is_shown_immediately() -> None:
+    """Loading and compiling take long and report no progress."""
+    line, lines = line_with(Clock())
     line("loading UMAP", 0, 0)
-    assert said == ["Map of 9 rows · loading UMAP …"]
+    assert lines == ["Map of 9 rows · loading UMAP …"]
 
 
-def test_the_line_is_rewritten_four_times_a_second_at_most() -> None:
-    """However often it is told."""
+def test_the_line_is_updated_at_most_four_times_a_second() -> None:
+    """However often it is called."""
     clock = Clock()
-    line, said = line_with(clock)
+    line, lines = line_with(clock)
     for step in range(1000):
-        clock.now = QUIET_START_S + step / 1000
+        clock.now = INITIAL_DELAY_S + step / 1000
         line("laying out", step, 1000)
-    assert len(said) == 1 / INTERVAL_S
+    assert len(lines) == 1 / UPDATE_INTERVAL_S
     line.close("done")
-    assert said[-1] == "Map of 9 rows · done in 1 s"
+    assert lines[-1] == "Map of 9 rows · done in 1 s"
 
 
 @pytest.mark.parametrize("progress", [False, True])
-def test_where_no_line_can_be_rewritten_nothing_is_written(progress: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    """Logs and pipes hear nothing, with or without ``progress``."""
-    with progress_line(progress, "Map") as tell:
-        tell("loading UMAP", 0, 0)
+def test_nothing_is_written_where_a_line_cannot_be_updated(progress: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """Logs and pipes get no output, with or without ``progress``."""
+    with progress_line(progress, "Map") as on_progress:
+        on_progress("loading UMAP", 0, 0)
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_function_hears_every_stage() -> None:
-    """It is called as it is, and no line is made."""
-    heard: list[tuple[str, int, int]] = []
-    with progress_line(lambda *stage: heard.append(stage), "Map") as tell:
-        tell("loading UMAP", 0, 0)
-        tell("laying out", 3, 200)
-    assert heard == [("loading UMAP", 0, 0), ("laying out", 3, 200)]
+def test_a_function_is_called_with_every_stage() -> None:
+    """It is called directly, without a line."""
+    stages: list[tuple[str, int, int]] = []
+    with progress_line(lambda *stage: stages.append(stage), "Map") as on_progress:
+        on_progress("loading UMAP", 0, 0)
+        on_progress("laying out", 3, 200)
+    assert stages == [("loading UMAP", 0, 0), ("laying out", 3, 200)]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a pseudo-terminal is needed")
 def test_a_terminal_shows_one_line_and_its_end() -> None:
-    """The line is rewritten in place; an error ends it with another word."""
+    """The line is updated in place; after an error its last state differs."""
     code = (
         "from skytells_nb.plots.maps.progress import progress_line\n"
         "try:\n"
-        "    with telling(True, 'Map') as tell:\n"
-        "        tell('loading UMAP', 0, 0)\n"
+        "    with progress_line(True, 'Map') as on_progress:\n"
+        "        on_progress('loading UMAP', 0, 0)\n"
         "        raise KeyError\n"
         "except KeyError: pass\n"
     )
-    ours, theirs = pty.openpty()
+    reader, writer = pty.openpty()
     environment = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}
-    subprocess.run([sys.executable, "-c", code], stderr=theirs, env=environment, check=True, timeout=60)
-    os.close(theirs)
-    shown = io.FileIO(ours).read(1000) or b""
-    assert [part.strip() for part in shown.decode().split("\r") if part.strip()] == [
+    subprocess.run([sys.executable, "-c", code], stderr=writer, env=environment, check=True, timeout=60)
+    os.close(writer)
+    output = io.FileIO(reader).read(1000) or b""
+    assert [part.strip() for part in output.decode().split("\r") if part.strip()] == [
         "Map · loading UMAP …",
         "Map · stopped in 0 s",
     ]

@@ -1,4 +1,4 @@
-"""How far a map can be trusted, in two numbers."""
+"""The quality of a map in two numbers."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from skytells_nb.plots.maps.quality import MEASURED_ROWS, Quality, measure
-from skytells_nb.plots.theme import plain
+from skytells_nb.plots.maps.quality import MEASURED_ROWS, Quality, measure_quality
+from skytells_nb.plots.theme import plain_text
 
 Floats = NDArray[np.float32]
 
@@ -17,16 +17,16 @@ def normal(n: int, d: int, seed: int = 0) -> Floats:
 
 
 def measured(vectors: Floats, points: Floats, neighbors: int = 15, metric: str = "euclidean") -> Quality:
-    found = measure(vectors, points, neighbors=neighbors, metric=metric)
-    assert found is not None
-    return found
+    quality = measure_quality(vectors, points, neighbors=neighbors, metric=metric)
+    assert quality is not None
+    return quality
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 @pytest.mark.parametrize("k", [1, 5, 15])
 def test_trustworthiness_is_that_of_scikit_learn(metric: str, k: int) -> None:
-    """For a map of two of ten coordinates, which is neither good nor bad."""
+    """For a map of mediocre quality: two of ten coordinates."""
     from sklearn.manifold import trustworthiness
 
     vectors = normal(300, 10)
@@ -35,53 +35,53 @@ def test_trustworthiness_is_that_of_scikit_learn(metric: str, k: int) -> None:
     assert measured(vectors, points, k, metric).trustworthiness == pytest.approx(expected, abs=1e-6)
 
 
-def test_preservation_is_the_share_of_neighbours_that_stay() -> None:
-    """Counted by hand over all pairs."""
+def test_preservation_is_the_fraction_of_common_neighbors() -> None:
+    """Counted directly over all pairs."""
     vectors = normal(80, 6)
     points = vectors[:, :2].copy()
-    kept = []
+    fractions = []
     for row in range(80):
-        near = [
+        nearest = [
             set(np.argsort(np.where(np.arange(80) == row, np.inf, np.linalg.norm(space - space[row], axis=1)))[:7])
             for space in (vectors, points)
         ]
-        kept.append(len(near[0] & near[1]) / 7)
-    assert measured(vectors, points, 7).preserved == pytest.approx(np.mean(kept))
+        fractions.append(len(nearest[0] & nearest[1]) / 7)
+    assert measured(vectors, points, 7).preserved == pytest.approx(np.mean(fractions))
 
 
-def test_a_map_that_moves_nothing_is_perfect() -> None:
-    """Both numbers are one."""
+def test_a_map_equal_to_its_vectors_is_perfect() -> None:
+    """Both numbers are 1."""
     points = normal(200, 2)
-    found = measured(points, points)
-    assert (found.trustworthiness, found.preserved) == (1, 1)
+    quality = measured(points, points)
+    assert (quality.trustworthiness, quality.preserved) == (1, 1)
 
 
-def test_points_thrown_at_random_are_told_from_a_map() -> None:
-    """Trustworthiness is about one half, and hardly a neighbour stays."""
-    found = measured(normal(500, 8), normal(500, 2, seed=1))
-    assert 0.4 < found.trustworthiness < 0.6
-    assert found.preserved < 0.1
+def test_random_points_have_low_quality() -> None:
+    """Trustworthiness is about one half, and almost no neighbors are preserved."""
+    quality = measured(normal(500, 8), normal(500, 2, seed=1))
+    assert 0.4 < quality.trustworthiness < 0.6
+    assert quality.preserved < 0.1
 
 
-def test_a_sample_of_rows_stands_for_all() -> None:
-    """Above 1,000 rows a seeded sample is measured among all of them, and the words say so."""
+def test_large_maps_are_measured_on_a_sample() -> None:
+    """Above 1,000 rows a seeded sample is measured, and the text says so."""
     vectors = normal(4 * MEASURED_ROWS, 6)
     points = vectors[:, :2].copy()
-    found = measured(vectors, points)
-    assert (found.measured, found.among) == (MEASURED_ROWS, len(vectors))
-    assert found == measured(vectors, points)
-    assert "measured on 1,000 rows among 4,000" in plain(found)
-    others = [measure(vectors, points, metric="euclidean", seed=seed) for seed in (1, 2)]
-    assert np.ptp([sample.trustworthiness for sample in (found, *others) if sample]) < 0.02
+    quality = measured(vectors, points)
+    assert (quality.measured, quality.among) == (MEASURED_ROWS, len(vectors))
+    assert quality == measured(vectors, points)
+    assert "measured on 1,000 rows among 4,000" in plain_text(quality)
+    others = [measure_quality(vectors, points, metric="euclidean", seed=seed) for seed in (1, 2)]
+    assert np.ptp([sample.trustworthiness for sample in (quality, *others) if sample]) < 0.02
 
 
-def test_few_rows_are_measured_by_fewer_neighbours() -> None:
-    """The number of neighbours stays below half of the rows."""
+def test_few_rows_are_measured_with_fewer_neighbors() -> None:
+    """The number of neighbors is below half of the rows."""
     points = normal(7, 2)
     assert measured(points, points).neighbors == 3
 
 
-@pytest.mark.parametrize("points", [normal(4, 2), np.zeros((50, 2), np.float32)], ids=["four rows", "one spot"])
-def test_what_has_no_neighbours_has_no_quality(points: Floats) -> None:
-    """Four rows, or rows that all lie on one point."""
-    assert measure(points, points) is None
+@pytest.mark.parametrize("points", [normal(4, 2), np.zeros((50, 2), np.float32)], ids=["four rows", "one point"])
+def test_too_few_distinct_points_have_no_quality(points: Floats) -> None:
+    """Four rows, or rows that share one point."""
+    assert measure_quality(points, points) is None

@@ -1,4 +1,4 @@
-"""Findings: what the filter said of each row, and what it left out."""
+"""Findings of each row, and missing findings."""
 
 from __future__ import annotations
 
@@ -7,48 +7,48 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from verdicts import completed, finding, table
+from safety_tables import completed, finding, table
 
 import skytells_nb  # noqa: F401
 from skytells_nb.errors import InputError
 from skytells_nb.plots.safety_charts.findings import Findings, read_findings
-from skytells_nb.plots.safety_charts.severity import WORDS
+from skytells_nb.plots.safety_charts.severity import LEVEL_NAMES
 
 
-def words(found: Findings) -> list[str]:
+def levels_of(findings: Findings) -> list[str]:
     """The worst level of each row."""
-    return ["none" if level < 0 else WORDS[level] for level in found.row_level.tolist()]
+    return ["none" if level < 0 else LEVEL_NAMES[level] for level in findings.row_level.tolist()]
 
 
-def test_an_answer_without_any_verdict_is_not_checked() -> None:
-    """Every safety field is optional: silence is not a pass, and a row that was never asked is nothing at all."""
-    found = read_findings(completed([], None, [finding(severity="safe")]))
-    assert words(found) == ["not checked", "none", "safe"]
-    assert found.row_unchecked.tolist() == [True, False, False]
+def test_a_completion_without_findings_is_not_checked() -> None:
+    """All safety fields are optional: no result does not mean safe. A row without a request has no level."""
+    findings = read_findings(completed([], None, [finding(severity="safe")]))
+    assert levels_of(findings) == ["not checked", "none", "safe"]
+    assert findings.row_unchecked.tolist() == [True, False, False]
 
 
-def test_a_side_that_was_not_reported_is_not_checked() -> None:
-    """A verdict on the prompt says nothing of the completion."""
-    found = read_findings(completed([finding(source="prompt", severity="safe")]))
-    assert words(found.of("prompt")) == ["safe"]
-    assert words(found.of("completion")) == ["not checked"]
+def test_a_source_without_findings_is_not_checked() -> None:
+    """The findings of the prompt are not those of the completion."""
+    findings = read_findings(completed([finding(source="prompt", severity="safe")]))
+    assert levels_of(findings.for_source("prompt")) == ["safe"]
+    assert levels_of(findings.for_source("completion")) == ["not checked"]
 
 
-def test_a_blocked_prompt_has_no_completion_that_could_have_been_checked() -> None:
-    """Nothing was written, so nothing is missing on that side."""
-    found = read_findings(completed([finding(severity="high", filtered=True)]))
-    assert words(found.of("completion")) == ["none"]
+def test_a_rejected_prompt_has_no_unchecked_completion() -> None:
+    """There is no completion, so none of its findings is missing."""
+    findings = read_findings(completed([finding(severity="high", filtered=True)]))
+    assert levels_of(findings.for_source("completion")) == ["none"]
 
 
-def test_a_text_that_was_withheld_without_a_reason_is_filtered() -> None:
-    """The refusal or the finish reason says it where no category does."""
+def test_a_text_filtered_without_a_reason_is_filtered() -> None:
+    """By the rejection or the finish reason, without a category."""
     frame = completed([], [], reply_filtered=pd.array([True, False], "boolean"))
     frame.loc[0, "reply"] = pd.NA
     frame["reply_finish_reason"] = ["content_filter", "content_filter"]
-    found = read_findings(frame)
-    assert found.row_filtered.tolist() == [True, True]
-    assert found.of("prompt").row_filtered.tolist() == [True, False]
-    assert words(found) == ["detected", "detected"]
+    findings = read_findings(frame)
+    assert findings.row_filtered.tolist() == [True, True]
+    assert findings.for_source("prompt").row_filtered.tolist() == [True, False]
+    assert levels_of(findings) == ["detected", "detected"]
 
 
 @settings(deadline=None, max_examples=50)
@@ -70,34 +70,36 @@ def test_a_text_that_was_withheld_without_a_reason_is_filtered() -> None:
         max_size=8,
     )
 )
-def test_a_frame_and_its_table_of_findings_say_the_same(verdicts: list[list[dict[str, object]] | None]) -> None:
-    """Whichever of the two is drawn."""
-    frame = completed(*verdicts)
-    lines = [{**f, "row": row} for row, found in enumerate(verdicts) for f in found or ()]
-    told = read_findings(frame)
-    rows = [row for row, found in enumerate(verdicts) if found]
-    assert np.array(words(told))[rows].tolist() == words(read_findings(table(*lines)))
-    assert told.row_filtered[rows].tolist() == read_findings(table(*lines)).row_filtered.tolist()
+def test_a_frame_and_its_table_of_findings_are_equivalent(
+    findings_by_row: list[list[dict[str, object]] | None],
+) -> None:
+    """Both give the same levels."""
+    frame = completed(*findings_by_row)
+    lines = [{**f, "row": row} for row, findings in enumerate(findings_by_row) for f in findings or ()]
+    from_frame = read_findings(frame)
+    rows = [row for row, findings in enumerate(findings_by_row) if findings]
+    assert np.array(levels_of(from_frame))[rows].tolist() == levels_of(read_findings(table(*lines)))
+    assert from_frame.row_filtered[rows].tolist() == read_findings(table(*lines)).row_filtered.tolist()
 
 
-def test_rows_of_one_label_stay_apart_in_a_frame() -> None:
-    """Positions count, not labels."""
+def test_rows_with_equal_labels_are_separate_rows() -> None:
+    """Rows are identified by position in a frame."""
     frame = completed([finding(severity="low")], [finding(severity="safe")])
     frame.index = pd.Index(["a", "a"])
-    assert words(read_findings(frame)) == ["low", "safe"]
+    assert levels_of(read_findings(frame)) == ["low", "safe"]
 
 
-def test_of_several_columns_of_completions_one_is_chosen() -> None:
-    """The error names them; into= takes one."""
+def test_one_of_several_columns_of_completions_is_chosen() -> None:
+    """By into=; the error names the columns."""
     both = pd.concat([completed([finding(severity="low")], into=name) for name in ("first", "second")], axis=1)
-    with pytest.raises(InputError, match=r"'first', 'second'\); choose one with into="):
+    with pytest.raises(InputError, match=r"'first', 'second'\)\. Choose one with into="):
         read_findings(both)
-    assert words(read_findings(both, "second")) == ["low"]
+    assert levels_of(read_findings(both, "second")) == ["low"]
 
 
-@pytest.mark.parametrize("text", ["no JSON", '{"a": 1}', "[1]"])
-def test_a_column_of_something_else_is_refused(text: str) -> None:
-    """It says what the column should hold, and what it holds."""
+@pytest.mark.parametrize("text", ["not JSON", '{"a": 1}', "[1]"])
+def test_an_invalid_column_of_findings_raises(text: str) -> None:
+    """The error names the expected format and the value."""
     frame = pd.DataFrame({"reply": ["a"], "reply_safety": [text]})
-    with pytest.raises(InputError, match="'reply_safety' holds JSON lists of findings"):
+    with pytest.raises(InputError, match="'reply_safety' must hold JSON lists of findings"):
         read_findings(frame)

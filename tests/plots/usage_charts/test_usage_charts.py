@@ -1,4 +1,4 @@
-"""Usage, latency and rate: what calls used, drawn from their reports."""
+"""Charts of usage, latency and rate from reports."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def bars(figure: go.Figure) -> dict[str, list[float]]:
     return {trace.name: list(trace.x) for trace in figure.data}
 
 
-def course(latencies: list[float], refused: int = 0, permitted: float = math.inf) -> Timeline:
-    made = Timeline()
+def timeline(latencies: list[float], refused: int = 0, permitted: float = math.inf) -> Timeline:
+    recorded = Timeline()
     for at, seconds in enumerate(latencies):
-        made.record_answer(float(at), seconds, permitted)
+        recorded.record_answer(float(at), seconds, permitted)
     for _ in range(refused):
-        made.record_rejection(0.0, permitted)
-    return made
+        recorded.record_rejection(0.0, permitted)
+    return recorded
 
 
 def texts(value: Any) -> Iterator[str]:
-    """Every text in a figure, wherever it is."""
+    """Every text in a figure, at any depth."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
@@ -52,7 +52,7 @@ def texts(value: Any) -> Iterator[str]:
 
 
 def test_calls_of_a_model_are_added_up() -> None:
-    """The dearest model first."""
+    """The most expensive model comes first."""
     figure = usage([report("a", cached=3), report("b", cost=2.0), report("a", cost=0.25)])
     assert list(figure.layout.yaxis.ticktext) == ["b", "a"]
     assert bars(figure) == {
@@ -64,27 +64,27 @@ def test_calls_of_a_model_are_added_up() -> None:
     }
 
 
-def test_a_price_that_is_not_known_is_not_zero() -> None:
-    """It is said in its place, and the total is named as a part."""
+def test_an_unknown_price_is_not_zero() -> None:
+    """The cost is shown as unknown, and the total as incomplete."""
     figure = usage([report("a"), report("b", cost=None)])
     assert "no price known" in [annotation.text for annotation in figure.layout.annotations]
-    assert "$0.50, and more at no known price" in summary(figure)
+    assert "$0.50 plus usage without a known price" in summary(figure)
     assert summary(usage(report(cost=None))).count("no price known") == 2
 
 
-def test_a_call_that_the_cache_answered_costs_nothing() -> None:
-    """Also where no price is known."""
+def test_a_call_from_the_cache_costs_nothing() -> None:
+    """Even if no price is known."""
     assert "$0.00" in summary(usage(report(cost=None, requests=0, sent=0, cached=4)))
 
 
-def test_runs_stand_in_their_order_with_their_end() -> None:
-    """The last forty."""
+def test_runs_are_in_order_with_their_state() -> None:
+    """The last forty are shown."""
     labels = usage([report(), report(state="interrupted")], by="run").layout.yaxis.ticktext
     assert list(labels) == ["1 complete · m", "2 complete (interrupted) · m"]
     many = usage([report()] * 50, by="run")
     assert [many.layout.yaxis.ticktext[at] for at in (0, -1)] == ["11 complete · m", "50 complete · m"]
     assert "500 tokens in, 250 out, $25.00" in summary(many)
-    assert "drawn are the last 40 calls" in next(a.text for a in many.layout.annotations if a.name == "caption")
+    assert "last 40 calls shown" in next(a.text for a in many.layout.annotations if a.name == "caption")
 
 
 figures = st.builds(
@@ -100,8 +100,8 @@ figures = st.builds(
 
 
 @given(st.lists(figures, max_size=8))
-def test_nothing_is_lost_between_the_models(reports: list[Report]) -> None:
-    """What all lines have is what all reports have, and plain dicts say the same."""
+def test_totals_by_model_are_complete(reports: list[Report]) -> None:
+    """The totals are those of all reports, and dictionaries give the same."""
     lines = group_by_model(read_usage(reports))
     for name in ("requests", "tokens_in", "tokens_out", "cached", "sent"):
         assert sum(getattr(line, name) for line in lines) == sum(getattr(r, name) for r in reports)
@@ -110,8 +110,8 @@ def test_nothing_is_lost_between_the_models(reports: list[Report]) -> None:
     assert {line.model for line in lines if line.cost is None} == unknown
 
 
-def test_a_session_tells_its_calls_and_its_single_answers(tmp_path: Path) -> None:
-    """Real answers: a column, the same again from the cache, and one outside of any column."""
+def test_a_session_has_calls_and_single_requests(tmp_path: Path) -> None:
+    """Real requests: a column, the same column from the cache, and a single request."""
     frame = pd.DataFrame({"text": ["one", "two", "three"]})
     with served() as server, connected(server, tmp_path / "cache.sqlite") as session:
         frame.skytells.complete("{text}", progress=False)
@@ -133,23 +133,23 @@ def test_a_session_tells_its_calls_and_its_single_answers(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("chart", [usage, latency, rate])
 @pytest.mark.parametrize("nothing", [[], [{}], "reports", 7, [7]])
-def test_nothing_used_is_said_and_something_else_refused(chart: Any, nothing: Any) -> None:
-    """An empty list is a session at its start; anything else is named."""
+def test_no_usage_gives_a_message_and_other_objects_raise(chart: Any, nothing: Any) -> None:
+    """An empty list is valid, like a new session."""
     if nothing == []:
         assert len(chart(nothing).data) == 0
-        assert summary(chart(nothing)).endswith((".", "service."))
+        assert summary(chart(nothing)).endswith(".")
         return
-    with pytest.raises(InputError, match="A usage chart is drawn from a session, from reports"):
+    with pytest.raises(InputError, match="A usage chart needs a session, reports"):
         chart(nothing)
 
 
-def test_names_of_models_are_not_trusted() -> None:
+def test_names_of_models_are_escaped() -> None:
     """They come from the service."""
-    evil = report("<i>$x$</i> %{qqq}", course=course([1.0]))
-    for figure in (usage(evil), latency(evil), rate(evil)):
-        figure.layout.meta = None  # the summary, which is plain text and drawn nowhere
+    untrusted = report("<i>$x$</i> %{qqq}", timeline=timeline([1.0]))
+    for figure in (usage(untrusted), latency(untrusted), rate(untrusted)):
+        figure.layout.meta = None  # the summary is plain text that is not drawn
         shown = list(texts(figure.to_plotly_json()))
-        # It is there, so that what follows says something.
+        # The name is in the figure.
         assert any("qqq" in text for text in shown)
         for text in shown:
             assert "<i>" not in text
@@ -159,56 +159,56 @@ def test_names_of_models_are_not_trusted() -> None:
 
 @given(st.lists(st.floats(0.002, 500), min_size=1, max_size=50), st.sampled_from([50, 95, 99]))
 def test_a_percentile_is_right_within_nine_percent(latencies: list[float], percent: int) -> None:
-    """Against the latencies themselves, which are not kept."""
-    made = Timeline()
+    """Compared with the latencies themselves, which are not stored."""
+    recorded = Timeline()
     for seconds in latencies:
-        made.record_answer(0.0, seconds, math.inf)
-    (histogram,) = _histograms(read_usage(report(course=made)).calls)
+        recorded.record_answer(0.0, seconds, math.inf)
+    (histogram,) = _histograms(read_usage(report(timeline=recorded)).calls)
     exact = sorted(latencies)[math.ceil(percent / 100 * len(latencies)) - 1]
-    assert histogram.within(percent) == pytest.approx(exact, rel=0.0906)
+    assert histogram.percentile(percent) == pytest.approx(exact, rel=0.0906)
 
 
 def test_latencies_of_a_model_are_added_up_over_its_calls() -> None:
-    """A histogram for each model, every answer in it."""
-    figure = latency([report("a", course=course([0.1, 2.0])), report("a", course=course([50.0])), report("b")])
+    """A histogram for each model with all its requests."""
+    figure = latency([report("a", timeline=timeline([0.1, 2.0])), report("a", timeline=timeline([50.0])), report("b")])
     (histogram,) = figure.data
     assert sum(histogram.y) == 3
     assert len(histogram.y) == len(histogram.hovertext)
-    assert summary(figure).startswith("Latency of 3 answers. a: half within ")
+    assert summary(figure).startswith("Latency of 3 requests. a: 50% within ")
 
 
-def test_the_rate_stands_against_the_limit() -> None:
-    """Answered and refused in each second, and the limit as a line of steps."""
-    figure = rate(report(course=course([0.1, 0.1], refused=2, permitted=5.0), limit="25 requests per 5 s"))
+def test_the_rate_is_shown_with_the_limit() -> None:
+    """Succeeded and rejected requests per second, and the limit as a step line."""
+    figure = rate(report(timeline=timeline([0.1, 0.1], refused=2, permitted=5.0), limit="25 requests per 5 s"))
     assert {trace.name: list(trace.y) for trace in figure.data} == {
-        "answered": [1.0, 1.0],
-        "refused (429)": [2.0, 0.0],
-        "limit of the account": [5.0, 5.0, 5.0],
+        "succeeded": [1.0, 1.0],
+        "rejected (429)": [2.0, 0.0],
+        "rate limit": [5.0, 5.0, 5.0],
     }
     assert "25 requests per 5 s" in next(a.text for a in figure.layout.annotations if a.name == "caption")
 
 
-def test_a_limit_that_changes_is_drawn_in_steps_and_told_as_it_was_last() -> None:
-    """A second in which no limit was told keeps the one before."""
+def test_a_changing_limit_is_a_step_line() -> None:
+    """An interval without a limit continues the previous one; the summary has the last one."""
     permitted = [None, 5.0, None, 9.0, 2.0, None]
-    told = {"stretch": 0.5, "answered": [1, 2, 0, 3, 1, 0], "refused": [0, 0, 0, 0, 1, 0], "permitted": permitted}
-    figure = rate({"operation": "embed", "model": "m", "tokens_in": 1, "tokens_out": 0, "course": told})
-    (line,) = [trace for trace in figure.data if trace.name == "limit of the account"]
+    recorded = {"interval": 0.5, "answered": [1, 2, 0, 3, 1, 0], "refused": [0, 0, 0, 0, 1, 0], "permitted": permitted}
+    figure = rate({"operation": "embed", "model": "m", "tokens_in": 1, "tokens_out": 0, "timeline": recorded})
+    (line,) = [trace for trace in figure.data if trace.name == "rate limit"]
     assert [None if value != value else value for value in line.y] == [None, 5.0, 5.0, 9.0, 2.0, 2.0, 2.0]
     assert list(line.x) == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
     assert summary(figure) == (
-        "Rate of embed with m: 7 requests answered and 1 refused in 3 s, at most 6 a second; the limit: 2 a second."
+        "Rate of embed with m: 7 requests succeeded and 1 rejected in 3 s, at most 6/s; rate limit: 2/s."
     )
 
 
 def test_without_a_known_limit_there_is_no_line() -> None:
-    """And of several reports the last with requests is drawn."""
-    figure = rate([report(course=course([0.1] * 3)), report(course=Timeline())])
-    assert [trace.name for trace in figure.data] == ["answered"]
-    assert "3 requests answered and 0 refused in 3 s, at most 1 a second; no limit was known" in summary(figure)
+    """Of several reports, the last one with requests is drawn."""
+    figure = rate([report(timeline=timeline([0.1] * 3)), report(timeline=Timeline())])
+    assert [trace.name for trace in figure.data] == ["succeeded"]
+    assert "3 requests succeeded and 0 rejected in 3 s, at most 1/s; no known rate limit" in summary(figure)
 
 
-def test_an_unknown_grouping_is_refused() -> None:
-    """There are models and runs."""
-    with pytest.raises(InputError, match='"model" or "run", not \'day\''):
+def test_an_unknown_grouping_raises() -> None:
+    """The groupings are models and runs."""
+    with pytest.raises(InputError, match='"model" or "run", got \'day\''):
         usage([], by="day")  # type: ignore[arg-type]
