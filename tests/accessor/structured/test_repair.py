@@ -318,7 +318,7 @@ class Found(pydantic.BaseModel):
 @pytest.mark.parametrize("flatten", [False, True])
 def test_a_field_that_cannot_be_read_back_is_found_before_anything_is_sent(tmp_path: Path, flatten: bool) -> None:
     with served() as server, connected(server, tmp_path / "c.sqlite"):
-        with pytest.raises(InputError, match="Found has a type that cannot be asked for as JSON"):
+        with pytest.raises(InputError, match="Found has a type that JSON cannot represent"):
             FRAME.skytells.complete("{t}", flatten=flatten, **{**SETTINGS, "schema": Found})
         assert not server.stats.records
 
