@@ -1,4 +1,4 @@
-"""Dollars: reserved before a request leaves, settled when its answer says what it used."""
+"""Spending limit: reserve before a request is sent, settle when its response reports the usage."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from skytells_nb.types.models import Price
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Dollars set aside for one request, by the tokens it was thought to take."""
+    """US dollars reserved for one request, by its estimated tokens."""
 
     amount: float
     tokens_in: float
 
 
 class Budget:
-    """Spending of one run against a limit in US dollars; ``limit`` ``None`` counts without limiting.
+    """Spending of one run against a limit in US dollars; a ``limit`` of ``None`` counts without limiting.
 
-    Raises InputError for a limit that cannot be held because the model's price is not known.
+    Raises InputError for a limit that cannot be enforced because the model's price is not known.
     """
 
     def __init__(self, limit: float | None, price: Price | None, model: str) -> None:
         if limit is not None and (isinstance(limit, (bool, str)) or not limit >= 0):
-            raise InputError(f"budget is dollars, 0 or more; found {limit!r}.")
+            raise InputError(f"budget must be US dollars, 0 or more, got {limit!r}.")
         if limit is not None and price is None:
-            raise InputError(f"budget={limit} cannot be kept: no price is known for {model!r}. Leave budget out.")
+            raise InputError(f"budget={limit} cannot be enforced: no price is known for {model!r}. Leave budget out.")
         self._limit = limit
         self._price = price
         self._settled = threading.Condition()
@@ -36,15 +36,20 @@ class Budget:
         self._ratio = 1.0
         self.spent = 0.0
 
+    @property
+    def priced(self) -> bool:
+        """Whether the model's price is known."""
+        return self._price is not None
+
     def cost(self, tokens_in: float, tokens_out: float = 0) -> float:
-        """US dollars for these tokens, 0 where no price is known."""
+        """Return the US dollars for these tokens, 0 if no price is known."""
         return self._price.cost(tokens_in, tokens_out) if self._price else 0.0
 
     def reserve(self, tokens_in: float, tokens_out: float, stopped: Callable[[], bool] = lambda: False) -> Reservation:
-        """Set dollars aside for a request, ``tokens_out`` being the most that its answer may have.
+        """Reserve dollars for a request whose answer has at most ``tokens_out`` tokens.
 
-        Waits where only what other requests set aside stands in the way: most take less. Raises BudgetExceededError
-        where too little is left.
+        Waits if only the reservations of other requests are in the way: most use less. Raises BudgetExceededError if
+        too little remains.
         """
         with self._settled:
             while True:
@@ -59,14 +64,14 @@ class Budget:
                     )
                 self._settled.wait(0.1)
 
-    def settle(self, reserved: Reservation, used: tuple[int, int] | None) -> None:
-        """Give a reservation back and count the tokens (in, out) really used; ``None``: all of it, nobody knows."""
+    def settle(self, reservation: Reservation, used: tuple[int, int] | None) -> None:
+        """Release a reservation and count the tokens (in, out) used; ``None``, if unknown, counts all of it."""
         with self._settled:
-            self._reserved -= reserved.amount
+            self._reserved -= reservation.amount
             if used is None:
-                self.spent += reserved.amount
+                self.spent += reservation.amount
             else:
                 self.spent += self.cost(*used)
                 # Estimates from bytes are too low for numbers and rare scripts.
-                self._ratio = max(self._ratio, used[0] / max(1.0, reserved.tokens_in))
+                self._ratio = max(self._ratio, used[0] / max(1.0, reservation.tokens_in))
             self._settled.notify_all()

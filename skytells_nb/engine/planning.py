@@ -1,4 +1,4 @@
-"""Planning, as pure functions on arrays: distinct inputs, bad rows, packing into requests, cost."""
+"""Planning, as pure functions on arrays: distinct inputs, invalid rows, batching into requests, token counts."""
 
 from __future__ import annotations
 
@@ -14,61 +14,62 @@ from skytells_nb.engine.report import Timeline
 from skytells_nb.errors import InputError
 
 BYTES_PER_TOKEN = 4.0
-"""UTF-8 bytes in a token, on average: totals within about a third of the truth for text, worse for numbers and JSON."""
-CERTAIN = 1.6
-"""A text is refused unsent only when its estimate passes the limit this many times, so that no sendable one is."""
+"""UTF-8 bytes in a token, on average: within about a third of the true total for text, worse for numbers and JSON."""
+REJECTION_FACTOR = 1.6
+"""A text is only rejected unsent if its estimate exceeds the limit by this factor, so that none that fits is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Which distinct input each row is, and which rows are not sent.
 
-    ``codes`` (n,) holds the number of a distinct input, or -1 for a row that is null or bad; ``bad`` says why by row.
+    ``codes`` (n,) holds the number of a distinct input, or -1 for a row that is missing or invalid; ``invalid`` maps
+    the invalid rows to their errors.
     """
 
     codes: NDArray[np.int64]
     inputs: list[str]
     nulls: int
-    bad: Mapping[int, InputError]
+    invalid: Mapping[int, InputError]
 
     @property
     def rows(self) -> int:
         return len(self.codes)
 
     def rows_of(self, numbers: Sequence[int] | NDArray[Any]) -> NDArray[np.int64]:
-        """The rows that show any of these distinct inputs, ascending."""
+        """Return the rows of any of these distinct inputs, ascending."""
         return np.flatnonzero(np.isin(self.codes, np.asarray(numbers, dtype=np.int64)))
 
     def counts(self) -> NDArray[np.int64]:
-        """How many rows show each distinct input."""
+        """Return the number of rows of each distinct input, (k,)."""
         return np.bincount(self.codes[self.codes >= 0], minlength=len(self.inputs)).astype(np.int64)
 
 
 def plan(texts: Sequence[str | None] | NDArray[Any], *, max_tokens: int | None = None) -> Plan:
-    """The plan for these rows: ``None`` is a null, text that is empty or certainly too long is bad.
+    """Return the plan for these rows: ``None`` is missing, text that is empty or certainly too long is invalid.
 
-    ``max_tokens`` is what the service takes in one input, in its own tokens.
+    ``max_tokens`` is the service's limit for one input.
     """
-    # The interpreter's own loops: a row costs a fifth of what it does in ours.
+    # The interpreter's own loops: a row costs a fifth of what it does in a Python loop.
     inputs: list[str] = [text for text in dict.fromkeys(texts) if text is not None]
     numbers: dict[str | None, int] = dict(zip(inputs, range(len(inputs)), strict=True))
     numbers[None] = -1
     codes = np.fromiter(map(numbers.__getitem__, texts), dtype=np.int64, count=len(texts))
     nulls = int(np.count_nonzero(codes < 0))
-    bad: dict[int, InputError] = {}
+    invalid: dict[int, InputError] = {}
     problems = _problems(inputs, max_tokens)
     if problems:
         for row in np.flatnonzero(np.isin(codes, list(problems))):
-            bad[int(row)] = problems[int(codes[row])]
-        kept = np.array([number not in problems for number in range(len(inputs))])
-        renumber = np.where(kept, np.cumsum(kept) - 1, -1)
+            invalid[int(row)] = problems[int(codes[row])]
+        valid = np.array([number not in problems for number in range(len(inputs))])
+        renumber = np.where(valid, np.cumsum(valid) - 1, -1)
         codes = np.where(codes >= 0, renumber[codes], -1)
-        inputs = [text for text, keep in zip(inputs, kept, strict=True) if keep]
-    return Plan(codes, inputs, nulls, bad)
+        inputs = [text for text, is_valid in zip(inputs, valid, strict=True) if is_valid]
+    return Plan(codes, inputs, nulls, invalid)
 
 
 def _problems(texts: Sequence[str], max_tokens: int | None) -> dict[int, InputError]:
-    """What is wrong with those that cannot be sent, by number."""
+    """Return the errors of texts that cannot be sent, by number."""
     sizes, ascii_only = _sizes(texts)
     suspects = (sizes == 0) | ~ascii_only | np.fromiter(map(str.isspace, texts), dtype=np.bool_, count=len(texts))
     if max_tokens is not None:
@@ -84,25 +85,25 @@ def _problem(text: str, max_tokens: int | None) -> InputError | None:
         try:
             text.encode()
         except UnicodeEncodeError as problem:
-            broken = text[problem.start]
+            surrogate = text[problem.start]
             return InputError(
-                f"the text holds half a character ({broken!r}), which cannot be sent; clean the column first"
+                f"the text contains half a character ({surrogate!r}), which cannot be sent; clean the column first"
             )
     if max_tokens is not None and len(text) > max_tokens:
         tokens = estimate_tokens(text)
-        if tokens > max_tokens * CERTAIN:
+        if tokens > max_tokens * REJECTION_FACTOR:
             return InputError(f"the text has about {tokens:,} tokens and the limit is {max_tokens:,}; cut or split it")
     return None
 
 
 def estimate_tokens(text: str) -> int:
-    """About how many tokens a text has: a quarter of its UTF-8 bytes, at least 1."""
+    """Return an estimate of a text's tokens: a quarter of its UTF-8 bytes, at least 1."""
     size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
     return max(1, round(size / BYTES_PER_TOKEN))
 
 
 def token_estimates(texts: Sequence[str]) -> NDArray[np.int64]:
-    """``estimate_tokens`` of each text, int64 (n,)."""
+    """Return ``estimate_tokens`` of each text, int64 (n,)."""
     sizes, ascii_only = _sizes(texts)
     for number in np.flatnonzero(~ascii_only).tolist():
         sizes[number] = len(texts[number].encode("utf-8", "surrogatepass"))
@@ -110,7 +111,7 @@ def token_estimates(texts: Sequence[str]) -> NDArray[np.int64]:
 
 
 def _sizes(texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Characters of each text, and whether they are as many bytes."""
+    """Return the characters of each text, and whether it has as many bytes."""
     sizes = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
     return sizes, np.fromiter(map(str.isascii, texts), dtype=np.bool_, count=len(texts))
 
@@ -118,38 +119,38 @@ def _sizes(texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
 def pack_requests(
     numbers: NDArray[np.int64], tokens: NDArray[np.int64], *, max_items: int, max_tokens: int
 ) -> list[NDArray[np.int64]]:
-    """Distinct inputs, in order, as requests of at most ``max_items`` inputs and ``max_tokens`` tokens.
+    """Split inputs, in order, into requests of at most ``max_items`` inputs and ``max_tokens`` tokens.
 
-    ``tokens`` are those of ``numbers``. An input that is over ``max_tokens`` by itself gets a request of its own.
+    ``tokens`` are those of ``numbers``. An input that exceeds ``max_tokens`` by itself gets a request of its own.
     """
     requests: list[NDArray[np.int64]] = []
     ends = np.cumsum(tokens)
     start: int = 0
     while start < len(numbers):
         before = int(ends[start - 1]) if start else 0
-        full = int(np.searchsorted(ends, before + max_tokens, side="right"))
-        stop: int = min(max(full, start + 1), start + max_items)
+        end = int(np.searchsorted(ends, before + max_tokens, side="right"))
+        stop: int = min(max(end, start + 1), start + max_items)
         requests.append(numbers[start:stop])
         start = stop
     return requests
 
 
-LEAST, MOST = 0.25, 4.0
-"""A factor outside is taken for a fault of the count, not for a property of the text."""
-ENOUGH_TOKENS = 50.0
+MIN_FACTOR, MAX_FACTOR = 0.25, 4.0
+"""A factor outside these is taken for a fault of the count, not for a property of the text."""
+MIN_TOKENS = 50.0
 """Estimated tokens that must have been counted before the factor is used."""
 
 
 class TokenCalibration:
-    """Tokens that the service counts for each token estimated from bytes, over all that one model was sent."""
+    """Tokens counted by the service per token estimated from bytes, over all requests to one model."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._estimated = 0.0
         self._counted = 0.0
 
-    def learn(self, estimated: float, counted: float) -> None:
-        """A request was estimated at so many input tokens and counted at so many."""
+    def observe(self, estimated: float, counted: float) -> None:
+        """A request had so many input tokens by the estimate, and so many by the service's count."""
         if estimated > 0 and counted > 0:
             with self._lock:
                 self._estimated += estimated
@@ -157,40 +158,40 @@ class TokenCalibration:
 
     @property
     def factor(self) -> float | None:
-        """Counted over estimated tokens, ``None`` before there is enough to say."""
+        """Counted over estimated tokens; ``None`` until enough were counted."""
         with self._lock:
-            if self._estimated < ENOUGH_TOKENS:
+            if self._estimated < MIN_TOKENS:
                 return None
-            return min(MOST, max(LEAST, self._counted / self._estimated))
+            return min(MAX_FACTOR, max(MIN_FACTOR, self._counted / self._estimated))
 
 
-_scales: dict[tuple[str, str], TokenCalibration] = {}
+_calibrations: dict[tuple[str, str], TokenCalibration] = {}
 _lock = threading.Lock()
 
 
 def calibration_for(origin: str, model: str) -> TokenCalibration:
-    """The scale of a model in this process."""
+    """Return the calibration of a model in this process."""
     with _lock:
-        return _scales.setdefault((origin, model), TokenCalibration())
+        return _calibrations.setdefault((origin, model), TokenCalibration())
 
 
 @dataclass(slots=True)
 class PlannedRequest:
-    """Distinct inputs that travel together, the rows they stand for, and how many input tokens they may have."""
+    """Distinct inputs of one request, the number of their rows, and their expected input tokens."""
 
     numbers: NDArray[np.int64]
     rows: int
     tokens: float
     estimated: float
-    """The tokens that their bytes alone speak for."""
+    """Tokens estimated from bytes alone, without calibration."""
     failures: int = 0
     wait: float = 0.0
-    """Seconds that it should wait by itself after it was refused."""
+    """Seconds that it should wait by itself after a rejection."""
 
 
 @dataclass
 class RunCounters:
-    """What a run has done so far; changed under its lock only."""
+    """What a run has done so far; only changed under its lock."""
 
     errors: dict[int, Exception] = field(default_factory=dict)
     answered: int = 0
@@ -200,4 +201,4 @@ class RunCounters:
     tokens_out: int = 0
     rows_done: int = 0
     rows_failed: int = 0
-    course: Timeline = field(default_factory=Timeline)
+    timeline: Timeline = field(default_factory=Timeline)

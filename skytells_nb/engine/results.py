@@ -1,4 +1,4 @@
-"""What came back, by number of distinct input: completions as they are kept, vectors in one matrix or one file."""
+"""Results by number of distinct input: completions as the cache stores them, vectors in one matrix or one file."""
 
 from __future__ import annotations
 
@@ -18,42 +18,42 @@ from skytells_nb.engine.report import Report
 from skytells_nb.errors import CacheError, InvalidResponseError
 
 Values: TypeAlias = Sequence[bytes | None] | NDArray[np.float32]
-"""Answers as bytes, ``None`` where there is none; or vectors, float32 (m, d)."""
+"""Results as bytes, ``None`` for a missing one; or vectors, float32 (m, d)."""
 
 
 class ResultBuffer(Protocol):
-    """Answers to the inputs 0 … n-1 of a run; several threads may put different ones at once."""
+    """Results of the inputs 0 … n-1 of a run; several threads may put different ones at once."""
 
-    have: NDArray[np.bool_]
-    """Which inputs have one, (n,)."""
+    filled: NDArray[np.bool_]
+    """Which inputs have a result, (n,)."""
 
     def put(self, numbers: NDArray[np.int64], values: Values) -> None:
-        """Hold these answers; none of ``values`` is ``None``."""
+        """Take these results; none of ``values`` is ``None``."""
         ...
 
 
 class CompletionBuffer:
-    """Completions, as the cache keeps them."""
+    """Completions, as the cache stores them."""
 
     def __init__(self, count: int) -> None:
-        self.have = np.zeros(count, dtype=np.bool_)
+        self.filled = np.zeros(count, dtype=np.bool_)
         self.values: list[bytes | None] = [None] * count
 
     def put(self, numbers: NDArray[np.int64], values: Values) -> None:
         for number, value in zip(numbers.tolist(), values, strict=True):
             self.values[number] = cast(bytes, value)
-        self.have[numbers] = True
+        self.filled[numbers] = True
 
 
 class VectorBuffer:
-    """Vectors of one length, float32, in ``matrix`` (n, d); rows without an answer hold anything.
+    """Vectors of one length, float32, in ``matrix`` (n, d); rows without a result are uninitialized.
 
-    Memory is taken as rows are filled. ``put`` raises InvalidResponseError for vectors of another
-    length than the first ones.
+    Memory is used as rows are filled. ``put`` raises InvalidResponseError for vectors of another length than the first
+    ones.
     """
 
     def __init__(self, count: int) -> None:
-        self.have = np.zeros(count, dtype=np.bool_)
+        self.filled = np.zeros(count, dtype=np.bool_)
         self.matrix: NDArray[np.float32] = np.empty((count, 0), dtype=np.float32)
         self._lock = threading.Lock()
 
@@ -61,21 +61,21 @@ class VectorBuffer:
         rows = as_matrix(values)
         with self._lock:
             if not self.matrix.shape[1]:
-                self.matrix = np.empty((len(self.have), rows.shape[1]), dtype=np.float32)
+                self.matrix = np.empty((len(self.filled), rows.shape[1]), dtype=np.float32)
         if rows.shape[1] != self.matrix.shape[1]:
-            raise lengths_differ(self.matrix.shape[1], rows.shape[1])
+            raise dimension_mismatch(self.matrix.shape[1], rows.shape[1])
         self.matrix[numbers] = rows
-        self.have[numbers] = True
+        self.filled[numbers] = True
 
 
 class VectorFile:
-    """Vectors of one length in a file of raw float32 rows, for more of them than memory holds.
+    """Vectors of one length in a file of raw float32 rows, for more of them than fit into memory.
 
-    Raises CacheError where the file cannot be written. Close it, which removes the file, when the rows were read.
+    Raises CacheError if the file cannot be written. ``close`` removes the file.
     """
 
     def __init__(self, count: int, path: Path) -> None:
-        self.have = np.zeros(count, dtype=np.bool_)
+        self.filled = np.zeros(count, dtype=np.bool_)
         self.size = 0
         self._path = path
         self._lock = threading.Lock()
@@ -86,7 +86,7 @@ class VectorFile:
         with self._lock:
             size = self.size = self.size or rows.shape[1]
             if rows.shape[1] != size:
-                raise lengths_differ(size, rows.shape[1])
+                raise dimension_mismatch(size, rows.shape[1])
             try:
                 for start, stop in _runs(numbers):
                     self._file.seek(int(numbers[start]) * size * 4)
@@ -96,19 +96,20 @@ class VectorFile:
                 raise CacheError(
                     f"{self._path} cannot be written: {problem.strerror}. Every answer that arrived is in the cache."
                 ) from None
-            self.have[numbers] = True
+            self.filled[numbers] = True
 
     def rows(self, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The vectors of these inputs, which must have one, float32 (m, d)."""
-        wanted, places = np.unique(numbers, return_inverse=True)
-        found = np.empty((len(wanted), self.size), dtype="<f4")
+        """Return the vectors of these inputs, which must all have one, float32 (m, d)."""
+        wanted, positions = np.unique(numbers, return_inverse=True)
+        vectors = np.empty((len(wanted), self.size), dtype="<f4")
         with self._lock:
             for start, stop in _runs(wanted):
                 self._file.seek(int(wanted[start]) * self.size * 4)
-                self._file.readinto(found[start:stop].data.cast("B"))
-        return found[places]
+                self._file.readinto(vectors[start:stop].data.cast("B"))
+        return vectors[positions]
 
     def close(self) -> None:
+        """Close and remove the file."""
         try:
             with contextlib.suppress(OSError):
                 self._file.close()
@@ -117,59 +118,61 @@ class VectorFile:
 
 
 def _runs(numbers: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Where numbers follow each other one by one: (start, stop) of each stretch."""
+    """Return (start, stop) of each run of consecutive numbers."""
     breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
     ends = [0, *breaks.tolist(), len(numbers)]
     return [(start, stop) for start, stop in pairwise(ends) if start < stop]
 
 
 def as_matrix(values: Values) -> NDArray[np.float32]:
-    """Vectors, or the bytes of each, as one matrix (m, d). Raises InvalidResponseError where they differ in length."""
+    """Return vectors, or the bytes of each, as one matrix (m, d); raise InvalidResponseError if lengths differ."""
     if isinstance(values, np.ndarray):
         return values
-    kept = cast(Sequence[bytes], values)
-    size = len(kept[0]) if kept else 0
-    odd = next((len(value) for value in kept if len(value) != size), None)
-    if odd is not None:
-        raise lengths_differ(size // 4, odd // 4)
-    return np.frombuffer(b"".join(kept), dtype="<f4").reshape(len(kept), size // 4)
+    rows = cast(Sequence[bytes], values)
+    size = len(rows[0]) if rows else 0
+    other = next((len(row) for row in rows if len(row) != size), None)
+    if other is not None:
+        raise dimension_mismatch(size // 4, other // 4)
+    return np.frombuffer(b"".join(rows), dtype="<f4").reshape(len(rows), size // 4)
 
 
-def lengths_differ(one: int, other: int) -> InvalidResponseError:
+def dimension_mismatch(one: int, other: int) -> InvalidResponseError:
+    """Return the error for vectors of two lengths in one column."""
     return InvalidResponseError(
         f"Vectors of {one} and of {other} dimensions came for one model; they cannot share a column. Every answer is "
-        "in the cache; pass dimensions= or another cache= to keep the kinds apart."
+        "in the cache; pass dimensions= or another cache= to separate them."
     )
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What came back: ``report.errors`` maps rows to errors, ``answered`` rows to the numbers of their answers."""
+    """The results of a run: ``report.errors`` maps rows to errors, ``result_index`` rows to their results."""
 
     plan: Plan
     answers: ResultBuffer
-    have: NDArray[np.bool_]
-    """Which distinct inputs have an answer, (k,)."""
+    has_result: NDArray[np.bool_]
+    """Which distinct inputs have a result, (k,)."""
     report: Report
 
     @property
     def result_index(self) -> NDArray[np.int64]:
-        """For each row the number of its answer, or -1 where it has none. int64 (n,)."""
+        """For each row the number of its result, or -1 if it has none. int64 (n,)."""
         codes = self.plan.codes
-        if not len(self.have):
+        if not len(self.has_result):
             return np.full(len(codes), -1, dtype=np.int64)
-        return np.where((codes >= 0) & self.have[codes], codes, -1)
+        return np.where((codes >= 0) & self.has_result[codes], codes, -1)
 
     @property
     def values(self) -> list[bytes | None]:
-        """Completions as the cache keeps them, ``None`` where there is none."""
+        """Completions as the cache stores them, ``None`` for a missing one."""
         if not isinstance(self.answers, CompletionBuffer):
-            raise TypeError("This outcome holds vectors; see matrix.")
-        return [value if there else None for value, there in zip(self.answers.values, self.have.tolist(), strict=True)]
+            raise TypeError("This result holds vectors; use matrix.")
+        filled = self.has_result.tolist()
+        return [value if there else None for value, there in zip(self.answers.values, filled, strict=True)]
 
     @property
     def matrix(self) -> NDArray[np.float32]:
-        """Vectors, float32 (k, d); rows that no number of ``answered`` names hold anything."""
+        """Vectors, float32 (k, d); rows without a result are uninitialized."""
         if not isinstance(self.answers, VectorBuffer):
-            raise TypeError("This outcome holds completions; see values.")
+            raise TypeError("This result holds completions; use values.")
         return self.answers.matrix

@@ -1,4 +1,4 @@
-"""Which failures are worth another try, and after how long."""
+"""Retries: which failures are worth another attempt, after how long, and when a run gives up."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from skytells_nb.errors import (
     TransportError,
 )
 
-RETRY_AFTER_CAP_S = 120.0
-"""A service that asks for more is asked again after this."""
+MAX_RETRY_AFTER_S = 120.0
+"""Longest wait that Retry-After can ask for."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Tries and waits: full jitter between nothing and ``base * 2**failures`` seconds, at most ``cap``.
+    """Attempts and waits: full jitter between 0 and ``base * 2**failures`` seconds, at most ``cap``.
 
-    Being limited (429) costs no try: the pacer holds every request back until the service takes them again. But a run
-    that gets nothing but refusals for ``rate_limit_patience`` seconds, or is told to wait longer than that, ends.
+    A rate-limit rejection (429) uses up no attempt: the rate limiter delays every request until the service accepts
+    them again. But a run that is only rejected for ``rate_limit_patience`` seconds, or has to wait longer, ends.
     """
 
     retries: int = 5
@@ -41,47 +41,47 @@ class RetryPolicy:
     jitter: Callable[[], float] = random.random
 
     def allows(self, error: Exception, failures: int) -> bool:
-        """Whether a request that failed ``failures`` times, now with ``error``, may be sent again."""
+        """Return whether a request that failed ``failures`` times, now with ``error``, may be retried."""
         if isinstance(error, RateLimitError):
             return True
         if isinstance(error, ConnectError):
             return failures <= min(self.connect_retries, self.retries)
         if isinstance(error, (InvalidResponseError, RequestTimeoutError)):
-            # It was paid for, or may have been: one more try tells a passing fault from a broken service.
+            # It was paid for, or may have been: one more attempt tells a transient fault from a broken service.
             return failures <= min(1, self.retries)
         if isinstance(error, Retryable) or (isinstance(error, APIError) and error.status in (408, 409)):
             return failures <= self.retries
         return False
 
     def give_up(self, error: RateLimitError, limited_for: float) -> str | None:
-        """Why a run that was refused for so many seconds should end, ``None`` where it should wait."""
-        asked = error.retry_after or 0.0
-        if asked > self.rate_limit_patience:
-            return f"The service asks to wait {asked / 60:,.0f} minutes: the account's quota seems to be used up."
+        """Return why a run that was rejected for so many seconds should end, ``None`` if it should wait."""
+        retry_after = error.retry_after or 0.0
+        if retry_after > self.rate_limit_patience:
+            return f"The service asks to wait {retry_after / 60:,.0f} minutes: the account's quota seems to be used up."
         if limited_for > self.rate_limit_patience:
-            return f"Every request of the last {limited_for / 60:,.0f} minutes was refused by the account's limit."
+            return f"Every request of the last {limited_for / 60:,.0f} minutes was rejected by the account's limit."
         return None
 
     def quota_exhausted(self, seconds: float, limit: str | None) -> RateLimitError | None:
-        """The error of a run whose next request this limit lets through in so many seconds, where that is too long."""
+        """Return the error of a run whose next request is permitted in so many seconds, if that is too long."""
         if seconds <= self.rate_limit_patience:
             return None
         return RateLimitError(
-            f"The account's limit of {limit} lets the next request through in about {seconds / 60:,.0f} minutes. "
+            f"The account's limit of {limit} permits the next request in about {seconds / 60:,.0f} minutes. "
             "Run again then.",
             status=429,
             retry_after=seconds,
         )
 
     def wait(self, error: Exception, failures: int) -> float:
-        """Seconds before the next try."""
+        """Return the seconds before the next attempt."""
         backoff = self.jitter() * min(self.cap, self.base * 2.0 ** min(failures, 30))
-        asked = error.retry_after if isinstance(error, APIError) else None
-        return backoff if asked is None else min(asked, RETRY_AFTER_CAP_S) + 0.25 * backoff
+        retry_after = error.retry_after if isinstance(error, APIError) else None
+        return backoff if retry_after is None else min(retry_after, MAX_RETRY_AFTER_S) + 0.25 * backoff
 
 
 def is_splittable(error: Exception) -> bool:
-    """Whether a part of the inputs may be at fault: not where another parameter is, which every part would have."""
+    """Whether some of the inputs may be at fault, and not a parameter that every part would have."""
     if not isinstance(error, BadRequestError):
         return False
     name = (error.param or "input").partition("[")[0].partition(".")[0]
@@ -89,56 +89,56 @@ def is_splittable(error: Exception) -> bool:
 
 
 def describe_error(problem: Exception) -> str:
-    """An error as the log names it: without its message, which may quote what was sent."""
+    """Return an error for the log: without its message, which may quote what was sent."""
     status = f" {problem.status}" if isinstance(problem, APIError) else ""
     request = getattr(problem, "request_id", None)
     return f"{type(problem).__name__}{status}{f' (request {request})' if request else ''}"
 
 
-TRIPS_AFTER = 10
-"""Tries that fail one after another before the service counts as down."""
+FAILURE_THRESHOLD = 10
+"""Consecutive failures after which the service counts as down."""
 FREE_RETRIES = 30
-RETRIES_PER_ANSWER = 0.5
-"""What a run may spend on trying again: so many, and a share of the requests that were answered."""
-PROBES = 5
-FIRST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 8.0
+RETRIES_PER_SUCCESS = 0.5
+"""Retry budget of a run: so many, and a share of the requests that were answered."""
+MAX_PROBES = 5
+MIN_PAUSE_S = 0.5
+MAX_PAUSE_S = 8.0
 
 
 class CircuitBreaker:
-    """Counts the tries of one run that brought no answer, whoever made them.
+    """Counts the failed attempts of one run, over all its threads.
 
-    Closed, it lets everything through. After ``TRIPS_AFTER`` failures in a row it opens: one probe goes at a time,
-    after pauses that double; an answer closes it again, and after ``probes`` failed ones the service is given up.
-    Answers that cannot be trusted were paid for, so these get no probe, and a silent service, which was waited for
+    Closed, it allows everything. After ``FAILURE_THRESHOLD`` consecutive failures it opens: one probe goes at a time,
+    after pauses that double; a response closes it again, and after ``probes`` failed ones the run gives up. Invalid
+    responses were paid for, so they get no probe, and a service that does not respond, for which the attempts waited
     long enough, gets one.
     """
 
-    def __init__(self, *, probes: int = PROBES, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, probes: int = MAX_PROBES, clock: Callable[[], float] = time.monotonic) -> None:
         self._probes = probes
         self._clock = clock
         self._changed = threading.Condition()
         self._probing: threading.Thread | None = None
         self._failed_probes = 0
         self._next_probe = 0.0
-        self._tries = 0
-        self.in_a_row = 0
-        self.answers = 0
+        self._attempts = 0
+        self.consecutive_failures = 0
+        self.successes = 0
         self.retries = 0
 
     @property
     def open(self) -> bool:
-        return self.in_a_row >= TRIPS_AFTER
+        return self.consecutive_failures >= FAILURE_THRESHOLD
 
     @property
     def waiting(self) -> str | None:
-        """What is waited for, in words; ``None`` while requests flow."""
+        """What is waited for, as text; ``None`` while requests are allowed."""
         if not self.open:
             return None
         return f"the service does not answer; probe {min(self._failed_probes + 1, self._probes)} of {self._probes}"
 
     def allow(self, stopped: Callable[[], bool]) -> bool:
-        """Wait until this thread may try; ``False`` when the run was stopped meanwhile."""
+        """Wait until this thread may send; return ``False`` if the run was stopped meanwhile."""
         with self._changed:
             while not stopped():
                 if not self.open:
@@ -151,52 +151,53 @@ class CircuitBreaker:
             return False
 
     def record_success(self) -> None:
+        """A request was answered."""
         with self._changed:
-            self.answers += 1
+            self.successes += 1
             self._close()
 
     def record_failure(self, problem: SkytellsError, *, first: bool = True) -> str | None:
-        """A try ended in this error; why the run should end, ``None`` where it may go on.
+        """An attempt ended in this error; return why the run should end, ``None`` if it may continue.
 
-        ``first`` is the first failure of its request. A request that the service fails on again and again says no more
-        of the service than once: a few such rows, left over at the end, must not look like a dead service.
+        ``first`` is whether it is the first failure of its request. A request that fails again and again shows no more
+        about the service than once: a few such rows at the end of a run must not look like a service that is down.
         """
         with self._changed:
             if not isinstance(problem, (TransportError, ServerError, InvalidResponseError)):
-                # It was refused, so the service is there.
+                # It was rejected, so the service is up.
                 self._close()
                 return None
-            self._tries += 1
-            self.in_a_row += first or not isinstance(problem, ServerError)
+            self._attempts += 1
+            self.consecutive_failures += first or not isinstance(problem, ServerError)
             probe = self._probing is threading.current_thread()
             if probe:
                 self._probing = None
                 self._failed_probes += 1
             if not self.open:
                 return None
-            patience = 0 if isinstance(problem, InvalidResponseError) else self._probes
+            allowed_probes = 0 if isinstance(problem, InvalidResponseError) else self._probes
             if isinstance(problem, RequestTimeoutError):
-                patience = min(1, patience)
-            if isinstance(problem, ConnectError) and not self.answers:
-                patience = 0
-            if self._failed_probes >= patience:
-                return f"{self._tries:,} tries in a row brought no answer: the service seems to be down."
-            self._next_probe = self._clock() + min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0**self._failed_probes)
+                allowed_probes = min(1, allowed_probes)
+            if isinstance(problem, ConnectError) and not self.successes:
+                allowed_probes = 0
+            if self._failed_probes >= allowed_probes:
+                return f"{self._attempts:,} consecutive attempts failed: the service seems to be down."
+            self._next_probe = self._clock() + min(MAX_PAUSE_S, MIN_PAUSE_S * 2.0**self._failed_probes)
             return None
 
     def may_retry(self) -> str | None:
-        """Count a try that is made again; why it should not be, ``None`` where it may."""
+        """Count a retry; return why it should not be made, ``None`` if it may."""
         with self._changed:
-            if self.retries >= FREE_RETRIES + RETRIES_PER_ANSWER * self.answers:
+            if self.retries >= FREE_RETRIES + RETRIES_PER_SUCCESS * self.successes:
                 return (
-                    f"{self.retries:,} tries were made again for {self.answers:,} answers: the service fails too often "
-                    "to go on."
+                    f"{self.retries:,} retries were made for {self.successes:,} answers: the service fails too often "
+                    "to continue."
                 )
             self.retries += 1
             return None
 
     def _close(self) -> None:
-        if self._tries:
-            self._tries = self.in_a_row = self._failed_probes = 0
+        if self._attempts:
+            self._attempts = self.consecutive_failures = self._failed_probes = 0
             self._probing = None
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""Sending: threads, retries, cancelling."""
+"""The threads of one run: send requests, retry or split them, cancel them."""
 
 from __future__ import annotations
 
@@ -9,19 +9,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skytells_nb.client.client import Skytells
 from skytells_nb.client.transport.rate_limits import RateLimits
-from skytells_nb.engine.budget import Budget
-from skytells_nb.engine.operations.requests import BatchResult, Operation
+from skytells_nb.engine.context import RunContext
+from skytells_nb.engine.operations.jobs import BatchResult
 from skytells_nb.engine.planning import PlannedRequest, RunCounters
-from skytells_nb.engine.rate_limit.limiter import RateLimiter
-from skytells_nb.engine.results import ResultBuffer, Values
-from skytells_nb.engine.retry import CircuitBreaker, RetryPolicy, describe_error, is_splittable
+from skytells_nb.engine.results import Values
+from skytells_nb.engine.retry import describe_error, is_splittable
 from skytells_nb.engine.threads import ReaderPool, WakeEvent
 from skytells_nb.errors import (
     AccountError,
@@ -34,146 +32,127 @@ from skytells_nb.errors import (
 )
 
 GRACE_S = 0.2
-"""Time that answers under way get to arrive once the run is interrupted."""
+"""Time that requests in flight have to finish once the run is interrupted."""
 TICK_S = 0.1
 
 _log = logging.getLogger(__name__)
 
 
-class ClientPool(Protocol):
-    """Where workers get their clients, one each."""
+class _StoreFailed(Exception):
+    """A response arrived and could not be stored: not the request's fault, so it must not be sent again."""
 
-    def acquire(self) -> Skytells: ...
-
-    def release(self, client: Skytells) -> None: ...
-
-
-class _NotKept(Exception):
-    """An answer came and could not be kept: no fault of its request, which must not be sent again."""
-
-    def __init__(self, problem: Exception) -> None:
-        super().__init__(problem)
-        self.problem = problem
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(cause)
+        self.cause = cause
 
 
 class WorkerPool:
-    """Sends requests with up to ``workers`` threads; ``store`` keeps each answer before it is counted.
+    """Sends requests with as many threads as the rate limiter lets run at once.
 
-    ``weights`` are the rows that each input stands for. ``settled`` is told the inputs that have their answer stored,
-    or will get none.
+    ``store`` writes results to the cache before they are counted. ``release`` receives the inputs whose result is
+    stored, or that will get none. ``tick`` is called about every ``TICK_S`` seconds meanwhile.
 
-    ``execute`` returns when every input has an answer or an error. An error that concerns the whole account, a dead
-    service or a spent budget ends the run: nothing more is sent, what is under way is kept, then it is raised.
+    ``run`` returns when every input has a result or an error. An error that concerns the whole account, a service that
+    is down or a spent budget ends the run: nothing more is sent, requests in flight are stored, then it is raised.
     """
 
     def __init__(
         self,
+        context: RunContext,
         *,
-        inputs: Sequence[str],
-        weights: NDArray[np.int64],
-        work: Operation,
-        answers: ResultBuffer,
         store: Callable[[NDArray[np.int64], Values], None],
-        settled: Callable[[NDArray[np.int64]], None],
-        clients: ClientPool,
-        pacer: RateLimiter,
-        retry: RetryPolicy,
-        breaker: CircuitBreaker,
-        budget: Budget,
-        learn: Callable[[float, int], None],
-        workers: int,
-        readers: ReaderPool,
+        release: Callable[[NDArray[np.int64]], None],
         tick: Callable[[], None],
-        stop_on_error: bool = False,
     ) -> None:
-        self.tally = RunCounters()
-        self._began = time.monotonic()
-        self._inputs = inputs
-        self._weights = weights
-        self._work = work
-        self._answers = answers
+        self.counters = RunCounters()
+        self._context = context
+        self._operation = context.job.work
+        self._rate_limiter = context.rate_limiter
+        self._breaker = context.breaker
         self._store = store
-        self._settled = settled
-        self._clients = clients
-        self._pacer = pacer
-        self._retry = retry
-        self._breaker = breaker
-        self._budget = budget
-        self._learn = learn
-        self._workers = workers
-        self._readers = readers
+        self._release = release
         self._tick = tick
-        self._stop_on_error = stop_on_error
+        self._max_threads = context.rate_limiter.max_in_flight
+        self._readers = None if context.job.max_readers is None else ReaderPool(context.job.max_readers)
+        self._started = time.monotonic()
         self._queue: deque[PlannedRequest] = deque()
         self._lock = threading.Lock()
-        self._last_ended = WakeEvent()
+        self._last_thread_ended = WakeEvent()
         self._stopped = threading.Event()
         self._fatal: Exception | None = None
-        self._working: set[threading.Thread] = set()
+        self._threads: set[threading.Thread] = set()
         self._busy: set[Skytells] = set()
         self._limited_since: float | None = None
 
     def run(self, requests: Sequence[PlannedRequest]) -> None:
-        """Send everything; on KeyboardInterrupt cut the connections and raise it again within a second."""
+        """Send everything; on KeyboardInterrupt abort the connections and raise it again within a second."""
         self._queue.extend(requests)
         try:
             self._add_worker()
             while self._wait(TICK_S):
                 self._tick()
-                self._look_at_the_limit()
+                self._check_quota()
         except KeyboardInterrupt:
             self._cancel()
             raise
         except BaseException:
-            # Not the requests' fault: what is under way is paid for, and kept.
+            # Not the requests' fault: those in flight are paid for, so they are stored.
             self._stopped.set()
             while self._wait(TICK_S):
                 pass
             raise
         finally:
-            self._readers.drain()
+            if self._readers is not None:
+                self._readers.drain()
         if self._fatal is not None:
             raise self._fatal
 
-    def result(self) -> RunCounters:
-        """What is done now, as a copy: a worker that was left behind may still add to ``tally``."""
+    def snapshot(self) -> RunCounters:
+        """Return a copy of the counters; a worker that was left behind may still change the original."""
         with self._lock:
-            return replace(self.tally, errors=dict(self.tally.errors), course=self.tally.course.copy())
+            return replace(self.counters, errors=dict(self.counters.errors), timeline=self.counters.timeline.copy())
+
+    def end(self, problem: Exception) -> None:
+        """Send nothing more; ``run`` raises this once the requests in flight are stored."""
+        with self._lock:
+            if self._fatal is None:
+                self._fatal = problem
+            self._stopped.set()
 
     def _add_worker(self) -> None:
-        """Start one more thread where there is work for it: threads are as many as requests really overlap."""
+        """Start one more thread if there is work for it: as many threads as requests really overlap."""
         with self._lock:
-            if len(self._working) >= self._workers or not self._queue or self._stopped.is_set():
+            if len(self._threads) >= self._max_threads or not self._queue or self._stopped.is_set():
                 return
             thread = threading.Thread(target=self._worker, name="skytells-worker", daemon=True)
-            self._working.add(thread)
+            self._threads.add(thread)
             try:
                 thread.start()
             except BaseException:
-                self._working.discard(thread)
-                if not self._working:
+                self._threads.discard(thread)
+                if not self._threads:
                     raise
 
     def _wait(self, seconds: float) -> bool:
-        """Wait for the last thread to end; whether any is still at work."""
-        if self._working:
-            self._last_ended.wait(seconds)
-        return bool(self._working)
+        """Wait for the last thread to end; return whether any is still running."""
+        if self._threads:
+            self._last_thread_ended.wait(seconds)
+        return bool(self._threads)
 
     def _cancel(self) -> None:
         self._stopped.set()
         try:
-            end = time.monotonic() + GRACE_S
-            while time.monotonic() < end and self._wait(0.02):
+            deadline = time.monotonic() + GRACE_S
+            while time.monotonic() < deadline and self._wait(0.02):
                 pass
         finally:
-            # A second Ctrl-C ends the wait, and must not leave requests under way that are paid for.
+            # A second Ctrl-C ends the wait, and must not leave paid requests in flight.
             with self._lock:
                 busy = list(self._busy)
             for client in busy:
                 client.abort()
-        end = time.monotonic() + 2 * GRACE_S
-        while time.monotonic() < end and self._wait(0.02):
+        deadline = time.monotonic() + 2 * GRACE_S
+        while time.monotonic() < deadline and self._wait(0.02):
             pass
 
     def _worker(self) -> None:
@@ -181,23 +160,23 @@ class WorkerPool:
         try:
             while (request := self._next()) is not None:
                 if client is None:
-                    client = self._clients.acquire()
+                    client = self._context.clients.acquire()
                     with self._lock:
                         self._busy.add(client)
                 self._send_with_retry(request, client)
-        except _NotKept as failure:
-            self.end(failure.problem)
+        except _StoreFailed as failure:
+            self.end(failure.cause)
         except Exception as problem:
             self.end(problem)
         finally:
             with self._lock:
                 if client is not None:
                     self._busy.discard(client)
-                self._working.discard(threading.current_thread())
-                if not self._working:
-                    self._last_ended.set()
+                self._threads.discard(threading.current_thread())
+                if not self._threads:
+                    self._last_thread_ended.set()
             if client is not None:
-                self._clients.release(client)
+                self._context.clients.release(client)
 
     def _next(self) -> PlannedRequest | None:
         with self._lock:
@@ -206,152 +185,161 @@ class WorkerPool:
             return self._queue.popleft()
 
     def _send_with_retry(self, request: PlannedRequest, client: Skytells) -> None:
-        """Send one request until it is answered, refused for good, or the run is stopped."""
-        inputs = [self._inputs[number] for number in request.numbers.tolist()]
-        tokens = request.tokens + self._work.output_tokens() * len(inputs)
+        """Send one request until it is answered, fails for good, or the run is stopped."""
+        inputs = [self._context.plan.inputs[number] for number in request.numbers.tolist()]
+        tokens = request.tokens + self._operation.output_tokens() * len(inputs)
         stopped = self._stopped.is_set
-        while self._breaker.allow(stopped) and self._pacer.acquire(stopped, tokens):
+        while self._breaker.allow(stopped) and self._rate_limiter.acquire(stopped, tokens):
             self._add_worker()
-            before, sent = client.limits, time.monotonic()
+            limits_before, sent = client.limits, time.monotonic()
             try:
-                delivery = self._send(request, inputs, client)
+                result = self._send(request, inputs, client)
             except RateLimitError as problem:
                 seconds = time.monotonic() - sent
-                request.wait = self._pacer.record_rate_limited(
-                    problem.retry_after, told_since(before, client), seconds=seconds
+                request.wait = self._rate_limiter.record_rate_limited(
+                    problem.retry_after, _new_limits(limits_before, client), seconds=seconds
                 )
                 with self._lock:
-                    self.tally.course.record_rejection(sent + seconds - self._began, self._pacer.permitted)
-                if not self._retry_or_fail(request, problem):
+                    self.counters.timeline.record_rejection(
+                        sent + seconds - self._started, self._rate_limiter.permitted
+                    )
+                if not self._should_retry(request, problem):
                     return
             except SkytellsError as problem:
-                self._pacer.record_failure()
-                if not self._retry_or_fail(request, problem):
+                self._rate_limiter.record_failure()
+                if not self._should_retry(request, problem):
                     return
             except BaseException:
-                self._pacer.record_failure()
+                self._rate_limiter.record_failure()
                 raise
             else:
                 self._limited_since = None
                 self._breaker.record_success()
-                seconds, limits = time.monotonic() - sent, told_since(before, client)
+                seconds, limits = time.monotonic() - sent, _new_limits(limits_before, client)
                 try:
-                    if not delivery.stored:
-                        self._keep(request, delivery)
+                    if not result.stored:
+                        self._deliver(request, result)
                 finally:
-                    used = delivery.tokens_in + delivery.tokens_out
-                    self._pacer.record_success(limits, seconds=seconds, tokens=used or None)
-                    self._learn(request.estimated, delivery.tokens_in)
+                    used = result.tokens_in + result.tokens_out
+                    self._rate_limiter.record_success(limits, seconds=seconds, tokens=used or None)
+                    self._context.calibration.observe(request.estimated, result.tokens_in)
                     with self._lock:
-                        self.tally.course.record_answer(sent + seconds - self._began, seconds, self._pacer.permitted)
+                        self.counters.timeline.record_answer(
+                            sent + seconds - self._started, seconds, self._rate_limiter.permitted
+                        )
                 return
 
-    def _retry_or_fail(self, request: PlannedRequest, problem: SkytellsError) -> bool:
-        """Whether the request is to be sent again; waits as long as it takes, or settles what becomes of it."""
+    def _should_retry(self, request: PlannedRequest, problem: SkytellsError) -> bool:
+        """Whether to send the request again; wait before that as long as needed, or handle the failure."""
         if self._stopped.is_set() and self._fatal is None:
             return False
-        down = self._breaker.record_failure(problem, first=not request.failures)
+        end_reason = self._breaker.record_failure(problem, first=not request.failures)
         if not self._breaker.open:
             request.failures += 1
         if isinstance(problem, RateLimitError):
-            down = self._limited(problem)
-        elif self._retry.allows(problem, request.failures) and not down:
-            down = self._breaker.may_retry()
+            end_reason = self._rate_limit_reason(problem)
+        elif self._context.retry.allows(problem, request.failures) and not end_reason:
+            end_reason = self._breaker.may_retry()
         else:
-            self._fail(request, problem, down)
+            self._fail(request, problem, end_reason)
             return False
-        if down:
-            self._fail(request, problem, down)
+        if end_reason:
+            self._fail(request, problem, end_reason)
             return False
         with self._lock:
-            self.tally.retries += 1
-        # The pacer holds every request back after most refusals, and the breaker while the service is down.
-        wait = request.wait if isinstance(problem, RateLimitError) else self._retry.wait(problem, request.failures)
-        _log.info("%s: trying again%s", describe_error(problem), f" in {wait:.1f} s" if wait else "")
+            self.counters.retries += 1
+        # After most rejections the rate limiter delays every request; so does the breaker while the service is down.
+        if isinstance(problem, RateLimitError):
+            wait = request.wait
+        else:
+            wait = self._context.retry.wait(problem, request.failures)
+        _log.info("%s: retrying%s", describe_error(problem), f" in {wait:.1f} s" if wait else "")
         if wait and not self._breaker.open:
             self._stopped.wait(wait)
         return True
 
-    def _limited(self, problem: RateLimitError) -> str | None:
+    def _rate_limit_reason(self, problem: RateLimitError) -> str | None:
         since = self._limited_since = self._limited_since or time.monotonic()
-        return self._retry.give_up(problem, time.monotonic() - since)
+        return self._context.retry.give_up(problem, time.monotonic() - since)
 
-    def _look_at_the_limit(self) -> None:
-        """A limit of a day that is nearly used up is no reason to sit there for a day."""
-        problem = self._retry.quota_exhausted(self._pacer.seconds_to_next, self._pacer.limit_text)
+    def _check_quota(self) -> None:
+        """End the run if the next request is only permitted after a wait that no one would sit through."""
+        limiter = self._rate_limiter
+        problem = self._context.retry.quota_exhausted(limiter.seconds_to_next, limiter.limit_text)
         if problem is not None:
             self.end(problem)
 
     def _send(self, request: PlannedRequest, inputs: Sequence[str], client: Skytells) -> BatchResult:
-        """One try; what it may cost is set aside before, and settled after."""
-        reserved = self._budget.reserve(
-            request.tokens, self._work.most_output_tokens() * len(inputs), self._stopped.is_set
+        """Make one attempt; reserve what it may cost before, and settle it after."""
+        reservation = self._context.budget.reserve(
+            request.tokens, self._operation.max_output_tokens() * len(inputs), self._stopped.is_set
         )
         used: tuple[int, int] | None = (0, 0)
         resent = client.resent
         with self._lock:
-            self.tally.requests += 1
+            self.counters.requests += 1
         try:
-            delivery = self._work.send(client, inputs, functools.partial(self._read, request))
-            used = (delivery.tokens_in, delivery.tokens_out) if delivery.tokens_in else None
+            result = self._operation.send(client, inputs, functools.partial(self._read, request))
+            used = (result.tokens_in, result.tokens_out) if result.tokens_in else None
             with self._lock:
-                self.tally.requests += delivery.rejected_attempts
-        except (InvalidResponseError, _NotKept):
-            # It was answered, so it was paid for, and nobody says how much it was.
+                self.counters.requests += result.rejected_attempts
+        except (InvalidResponseError, _StoreFailed):
+            # It was answered, so it was paid for; how much is not reported.
             used = None
             raise
         except ContentPolicyError:
-            # The prompt was read and is billed; nothing was written.
+            # The prompt was read and is billed; there is no output.
             used = (round(request.tokens), 0)
             raise
         finally:
             with self._lock:
-                self.tally.requests += client.resent - resent
-                self.tally.retries += client.resent - resent
-            self._budget.settle(reserved, used)
-        return delivery
+                self.counters.requests += client.resent - resent
+                self.counters.retries += client.resent - resent
+            self._context.budget.settle(reservation, used)
+        return result
 
     def _read(self, request: PlannedRequest, call: Callable[[], BatchResult]) -> BatchResult:
-        """Read a large answer and keep it: by one thread, and nothing of it is left when the next is read."""
+        """Read and store a large response in one thread, so that its memory is free before the next is read."""
 
-        def read_and_keep() -> BatchResult:
-            delivery = call()
+        def read_and_store() -> BatchResult:
+            result = call()
             try:
-                self._keep(request, delivery)
+                self._deliver(request, result)
             except Exception as problem:
-                raise _NotKept(problem) from None
-            return replace(delivery, values=(), stored=True)
+                raise _StoreFailed(problem) from None
+            return replace(result, values=(), stored=True)
 
-        return self._readers.run(read_and_keep)
+        return read_and_store() if self._readers is None else self._readers.run(read_and_store)
 
-    def _keep(self, request: PlannedRequest, delivery: BatchResult) -> None:
-        numbers, values = request.numbers, delivery.values
-        left = numbers[:0]
+    def _deliver(self, request: PlannedRequest, result: BatchResult) -> None:
+        """Store and count the results of a request; queue the inputs that got none."""
+        context, numbers, values = self._context, request.numbers, result.values
+        unanswered = numbers[:0]
         if not isinstance(values, np.ndarray) and None in values:
-            there = np.array([value is not None for value in values])
-            left, numbers = numbers[~there], numbers[there]
+            usable = np.array([value is not None for value in values])
+            unanswered, numbers = numbers[~usable], numbers[usable]
             values = [value for value in values if value is not None]
-        rows = int(self._weights[numbers].sum()) if len(left) else request.rows
+        rows = int(context.weights[numbers].sum()) if len(unanswered) else request.rows
         try:
             if len(numbers):
                 self._store(numbers, values)
         finally:
-            # Also where the cache does not take it: what was paid for is then in the outcome at least.
+            # Also if the cache rejects it: what was paid for is then at least in the result.
             if len(numbers):
-                self._answers.put(numbers, values)
+                context.buffer.put(numbers, values)
             with self._lock:
-                self.tally.answered += len(numbers)
-                self.tally.rows_done += rows
-                self.tally.tokens_in += delivery.tokens_in
-                self.tally.tokens_out += delivery.tokens_out
-        self._settled(numbers)
-        if len(left):
-            self._send_alone(request, left)
+                self.counters.answered += len(numbers)
+                self.counters.rows_done += rows
+                self.counters.tokens_in += result.tokens_in
+                self.counters.tokens_out += result.tokens_out
+        self._release(numbers)
+        if len(unanswered):
+            self._queue_singly(request, unanswered)
 
-    def _fail(self, request: PlannedRequest, problem: SkytellsError, down: str | None) -> None:
-        if down is not None:
-            problem.add_note(down)
-            _log.warning("%s: the run ends. %s", describe_error(problem), down)
+    def _fail(self, request: PlannedRequest, problem: SkytellsError, end_reason: str | None) -> None:
+        if end_reason is not None:
+            problem.add_note(end_reason)
+            _log.warning("%s: the run ends. %s", describe_error(problem), end_reason)
             self.end(problem)
             return
         if isinstance(problem, (AccountError, BudgetExceededError)):
@@ -360,46 +348,39 @@ class WorkerPool:
         if len(request.numbers) > 1 and is_splittable(problem):
             self._split(request)
             return
-        kept = self._work.kept(problem)
-        if kept is not None:
-            self._store(request.numbers, [kept] * len(request.numbers))
+        cached_error = self._operation.cacheable_error(problem)
+        if cached_error is not None:
+            self._store(request.numbers, [cached_error] * len(request.numbers))
         with self._lock:
-            self.tally.errors.update((number, problem) for number in request.numbers.tolist())
-            self.tally.rows_done += request.rows
-            self.tally.rows_failed += request.rows
-        self._settled(request.numbers)
-        _log.info("%s: %d inputs without an answer", describe_error(problem), len(request.numbers))
-        if self._stop_on_error or (isinstance(problem, ConnectError) and not self.tally.answered):
+            self.counters.errors.update((number, problem) for number in request.numbers.tolist())
+            self.counters.rows_done += request.rows
+            self.counters.rows_failed += request.rows
+        self._release(request.numbers)
+        _log.info("%s: %d inputs failed", describe_error(problem), len(request.numbers))
+        if self._context.stop_on_error or (isinstance(problem, ConnectError) and not self.counters.answered):
             self.end(problem)
 
     def _split(self, request: PlannedRequest) -> None:
-        """One input of a refused request may be at fault, or all are too much: the halves are tried apart."""
+        """Queue the halves of a rejected request: one input may be at fault, or all together are too much."""
         middle = len(request.numbers) // 2
         self._requeue(request, [request.numbers[:middle], request.numbers[middle:]])
 
-    def _send_alone(self, request: PlannedRequest, numbers: NDArray[np.int64]) -> None:
-        """These got no usable answer among the others of their request."""
+    def _queue_singly(self, request: PlannedRequest, numbers: NDArray[np.int64]) -> None:
+        """Queue each of these inputs alone: together with others they got no usable result."""
         self._requeue(request, [numbers[at : at + 1] for at in range(len(numbers))])
 
     def _requeue(self, request: PlannedRequest, parts: Sequence[NDArray[np.int64]]) -> None:
         tokens, estimated = (value / len(request.numbers) for value in (request.tokens, request.estimated))
-        made = [
-            PlannedRequest(part, int(self._weights[part].sum()), tokens * len(part), estimated * len(part))
+        requests = [
+            PlannedRequest(part, int(self._context.weights[part].sum()), tokens * len(part), estimated * len(part))
             for part in parts
         ]
         with self._lock:
-            self._queue.extendleft(reversed(made))
-        # Threads that found nothing to do have ended.
+            self._queue.extendleft(reversed(requests))
+        # Threads that found the queue empty have ended.
         self._add_worker()
 
-    def end(self, problem: Exception) -> None:
-        """Send nothing more; ``execute`` raises this once what is under way is kept."""
-        with self._lock:
-            if self._fatal is None:
-                self._fatal = problem
-            self._stopped.set()
 
-
-def told_since(before: RateLimits | None, client: Skytells) -> RateLimits | None:
-    """The limits that came with the last answer, ``None`` where it named none."""
+def _new_limits(before: RateLimits | None, client: Skytells) -> RateLimits | None:
+    """The rate limits reported with the last response, ``None`` if it reported none."""
     return client.limits if client.limits is not before else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 
-from skytells_nb.engine.retry import FIRST_PAUSE_S, FREE_RETRIES, RETRIES_PER_ANSWER, TRIPS_AFTER, CircuitBreaker
+from skytells_nb.engine.retry import FAILURE_THRESHOLD, MIN_PAUSE_S, FREE_RETRIES, RETRIES_PER_SUCCESS, CircuitBreaker
 from skytells_nb.errors import (
     BadRequestError,
     ConnectError,
@@ -29,7 +29,7 @@ class Clock:
 
 def trip(breaker: CircuitBreaker, problem: SkytellsError = LOST) -> str | None:
     """Fail until it opens; what the last failure says."""
-    return [breaker.record_failure(problem) for _ in range(TRIPS_AFTER)][-1]
+    return [breaker.record_failure(problem) for _ in range(FAILURE_THRESHOLD)][-1]
 
 
 def no() -> bool:
@@ -49,7 +49,7 @@ def waits(breaker: CircuitBreaker) -> bool:
 
 def test_it_opens_after_so_many_failures_in_a_row() -> None:
     breaker = CircuitBreaker(clock=Clock())
-    for _ in range(TRIPS_AFTER - 1):
+    for _ in range(FAILURE_THRESHOLD - 1):
         breaker.record_failure(LOST)
     assert not breaker.open
     breaker.record_failure(LOST)
@@ -59,11 +59,11 @@ def test_it_opens_after_so_many_failures_in_a_row() -> None:
 def test_an_answer_or_a_refusal_between_them_starts_the_count_again() -> None:
     for good in (
         CircuitBreaker.record_success,
-        lambda b: b.failed(api_error(400, None)),
-        lambda b: b.failed(api_error(429, None)),
+        lambda b: b.record_failure(api_error(400, None)),
+        lambda b: b.record_failure(api_error(429, None)),
     ):
         breaker = CircuitBreaker(clock=Clock())
-        for _ in range(TRIPS_AFTER - 1):
+        for _ in range(FAILURE_THRESHOLD - 1):
             breaker.record_failure(LOST)
         good(breaker)
         breaker.record_failure(LOST)
@@ -75,7 +75,7 @@ def test_an_open_one_lets_one_probe_through_after_a_pause() -> None:
     breaker = CircuitBreaker(clock=clock)
     trip(breaker)
     assert waits(breaker)
-    clock.now += FIRST_PAUSE_S
+    clock.now += MIN_PAUSE_S
     assert breaker.allow(no)
     held: list[bool] = []
     other = threading.Thread(target=lambda: held.append(waits(breaker)))
@@ -89,7 +89,7 @@ def test_a_good_probe_closes_it_for_all() -> None:
     clock = Clock()
     breaker = CircuitBreaker(clock=clock)
     trip(breaker)
-    clock.now += FIRST_PAUSE_S
+    clock.now += MIN_PAUSE_S
     assert breaker.allow(no)
     breaker.record_success()
     assert not breaker.open
@@ -108,7 +108,7 @@ def test_probes_that_fail_are_further_and_further_apart_and_then_the_service_is_
         times.append(clock.now)
         said = breaker.record_failure(LOST)
     assert [round(after - before, 2) for before, after in itertools.pairwise(times)] == [1.0, 2.0]
-    assert said == f"{TRIPS_AFTER + 3} tries in a row brought no answer: the service seems to be down."
+    assert said == f"{FAILURE_THRESHOLD + 3} consecutive attempts failed: the service seems to be down."
 
 
 def test_no_probe_where_each_try_was_paid_for() -> None:
@@ -124,7 +124,7 @@ def test_a_silent_service_is_probed_once() -> None:
     breaker = CircuitBreaker(clock=clock)
     silent = RequestTimeoutError("silent")
     assert trip(breaker, silent) is None
-    clock.now += FIRST_PAUSE_S
+    clock.now += MIN_PAUSE_S
     assert breaker.allow(no)
     assert "seems to be down" in str(breaker.record_failure(silent))
 
@@ -141,5 +141,5 @@ def test_tries_are_made_again_in_proportion_to_the_answers() -> None:
     allowed = 0
     while breaker.may_retry() is None:
         allowed += 1
-    assert allowed == FREE_RETRIES + RETRIES_PER_ANSWER * 100
+    assert allowed == FREE_RETRIES + RETRIES_PER_SUCCESS * 100
     assert "fails too often" in str(breaker.may_retry())

@@ -93,7 +93,9 @@ def test_an_interrupt_keeps_what_arrived_and_counts_the_rest_as_unsent(tmp_path:
         stop = stop_when(lambda: server.stats["chat"].answered >= 2)
         started = time.monotonic()
         with pytest.raises(Interrupted, match=r"2 of 4 distinct inputs are answered") as caught:
-            session.engine.run(JOB, ["one", "two", "held back", "held too", None], on_progress=stop, on_end=ended.append)
+            session.engine.run(
+                JOB, ["one", "two", "held back", "held too", None], on_progress=stop, on_end=ended.append
+            )
         assert time.monotonic() - started < 20
         gate.set()
         assert texts(caught.value.outcome) == ["one", "two", None, None, None]
@@ -176,7 +178,7 @@ def test_an_answer_that_the_cache_does_not_take_is_in_the_outcome() -> None:
 def test_messages_do_not_promise_a_cache_that_is_off() -> None:
     gate = threading.Event()
     with served(generator=EchoGenerator(gate=gate)) as server, connected(server, "off") as session:
-        with pytest.raises(Interrupted, match='cache="off" keeps no answers'):
+        with pytest.raises(Interrupted, match='cache="off" stores no answers'):
             session.engine.run(JOB, ["held back"], on_progress=stop_when(lambda: True))
         gate.set()
 

@@ -10,7 +10,7 @@ import pytest
 from served import connected, served, wait_until_idle
 
 from skytells_nb.engine.operations.jobs import RateOptions, completion_job, embedding_job
-from skytells_nb.engine.planning import LEAST, MOST, TokenCalibration
+from skytells_nb.engine.planning import MIN_FACTOR, MAX_FACTOR, TokenCalibration
 from skytells_nb.errors import InputError
 from skytells_nb.local.api.rate_limits import LimitOptions
 from skytells_nb.types.models import LISTED_PRICES
@@ -31,7 +31,7 @@ def test_a_scale_stays_within_reason() -> None:
     low, high = TokenCalibration(), TokenCalibration()
     low.observe(1000.0, 1)
     high.observe(1000.0, 100_000)
-    assert (low.factor, high.factor) == (LEAST, MOST)
+    assert (low.factor, high.factor) == (MIN_FACTOR, MAX_FACTOR)
 
 
 def test_a_count_that_did_not_come_teaches_nothing() -> None:
@@ -107,7 +107,7 @@ def test_the_listed_price_stands_in_for_a_catalogue_that_cannot_be_had(
     with served() as server:
         session = connected(server, tmp_path / "c.sqlite")
     with session:
-        assert session.ask_price("gpt-5") == LISTED_PRICES["gpt-5"]
+        assert session.fetch_price("gpt-5") == LISTED_PRICES["gpt-5"]
         assert session._models is None
     (line,) = [record.getMessage() for record in caplog.records]
     assert line == "The catalogue of models could not be read (ConnectError); listed prices are used."
@@ -139,7 +139,7 @@ def test_the_log_has_a_line_for_each_retry_and_none_of_the_texts(
         failed = wait_until_idle(server, "chat").statuses.get(503, 0)
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("skytells_nb.engine")]
     assert failed == report.retries > 0
-    assert sum("trying again" in line for line in lines) == report.retries
-    assert all("ServerError 503" in line for line in lines if "trying again" in line)
+    assert sum("retrying" in line for line in lines) == report.retries
+    assert all("ServerError 503" in line for line in lines if "retrying" in line)
     assert "complete with gpt-5 done: 20 rows" in lines[-1]
     assert "secret" not in "".join(lines)

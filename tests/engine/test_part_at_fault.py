@@ -113,7 +113,7 @@ def test_a_blocked_prompt_counts_against_the_budget(tmp_path: Path) -> None:
 
 def test_an_estimate_leaves_the_pace_of_a_run_alone(tmp_path: Path) -> None:
     with served() as server, connected(server, tmp_path / "c.sqlite") as session:
-        pacer = session.engine._pacer(JOB, RateOptions(max_in_flight=3, requests_per_minute=30))
+        pacer = session.engine._rate_limiter(JOB, RateOptions(max_in_flight=3, requests_per_minute=30))
         session.engine.estimate(JOB, ["say 1"])
         assert (pacer.max_in_flight, pacer.permitted) == (3, 0.5)
 

@@ -21,7 +21,7 @@ def test_every_row_is_its_input_null_or_bad(rows: list[str | None]) -> None:
             assert made.codes[row] == -1
         elif not text or text.isspace():
             assert made.codes[row] == -1
-            assert row in made.bad
+            assert row in made.invalid
         else:
             assert made.inputs[made.codes[row]] == text
     assert made.nulls == rows.count(None)
@@ -36,14 +36,14 @@ def test_each_distinct_input_stands_once_in_order_of_first_row(rows: list[str | 
 
 def test_text_that_is_certainly_too_long_is_bad_before_anything_is_sent() -> None:
     made = plan(["short", "x" * 400_000], max_tokens=8192)
-    assert list(made.bad) == [1]
-    assert "100,000 tokens" in str(made.bad[1])
+    assert list(made.invalid) == [1]
+    assert "100,000 tokens" in str(made.invalid[1])
     assert made.inputs == ["short"]
 
 
 def test_text_that_may_fit_is_not_refused() -> None:
     """The estimate errs by a third and more, so a text is refused only far beyond the limit."""
-    assert not plan(["x" * (8192 * 4 + 4000)], max_tokens=8192).bad
+    assert not plan(["x" * (8192 * 4 + 4000)], max_tokens=8192).invalid
 
 
 @given(st.lists(st.integers(1, 500), min_size=1, max_size=60), st.integers(1, 20), st.integers(1, 1000))

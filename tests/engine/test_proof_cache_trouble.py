@@ -201,4 +201,4 @@ def test_a_folder_nobody_can_write_to_costs_no_row(disk: Path) -> None:
         assert wait_until_idle(server, "chat").requests == ROWS
     (warning,) = caught
     assert warning.category is SkytellsWarning
-    assert "kept in memory" in str(warning.message)
+    assert "held in memory" in str(warning.message)

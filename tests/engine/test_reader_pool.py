@@ -25,7 +25,7 @@ def assert_none_is_left() -> None:
 
 
 def test_each_call_has_its_own_result_and_no_more_run_at_once() -> None:
-    readers = ReaderPool(3, patience=3 * WAIT_S)
+    readers = ReaderPool(3, timeout=3 * WAIT_S)
     running, most, lock = 0, 0, threading.Lock()
     together = threading.Barrier(3)
 
@@ -65,7 +65,7 @@ def test_without_a_bound_each_thread_makes_its_own_call() -> None:
 
 def test_a_call_that_no_reader_is_free_for_is_made_once_by_who_waits() -> None:
     """A slow answer in front must not let those behind it go stale."""
-    readers = ReaderPool(1, patience=0.05)
+    readers = ReaderPool(1, timeout=0.05)
     entered, gate = threading.Event(), threading.Event()
 
     def stuck() -> None:

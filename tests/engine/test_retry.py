@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from skytells_nb.engine.retry import RETRY_AFTER_CAP_S, RetryPolicy
+from skytells_nb.engine.retry import MAX_RETRY_AFTER_S, RetryPolicy
 from skytells_nb.errors import (
     ConnectError,
     ConnectionLostError,
@@ -45,7 +45,7 @@ def test_refusals_for_too_long_end_a_run() -> None:
     limited = api_error(429, None, retry_after=2)
     assert isinstance(limited, RateLimitError)
     assert policy.give_up(limited, policy.rate_limit_patience) is None
-    assert "was refused by the account's limit" in str(policy.give_up(limited, policy.rate_limit_patience + 1))
+    assert "was rejected by the account's limit" in str(policy.give_up(limited, policy.rate_limit_patience + 1))
 
 
 def test_a_wait_of_a_day_is_not_begun() -> None:
@@ -68,4 +68,4 @@ def test_the_wait_doubles_up_to_its_cap() -> None:
 
 def test_retry_after_is_obeyed_up_to_a_cap() -> None:
     assert policy.wait(api_error(503, None, retry_after=7), 1) >= 7
-    assert policy.wait(api_error(503, None, retry_after=86_400), 1) <= RETRY_AFTER_CAP_S + 2
+    assert policy.wait(api_error(503, None, retry_after=86_400), 1) <= MAX_RETRY_AFTER_S + 2

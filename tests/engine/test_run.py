@@ -38,7 +38,7 @@ def prompts(count: int) -> list[str]:
 
 def said(outcome: Any) -> list[str | None]:
     texts = [None if v is None else CachedCompletion.from_bytes(v).text for v in outcome.values]
-    return [None if code < 0 else texts[code] for code in outcome.answered]
+    return [None if code < 0 else texts[code] for code in outcome.result_index]
 
 
 def test_outputs_stand_in_the_order_of_the_inputs(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_recording_that_lacks_answers_says_how_many_of_the_whole_call(tmp_path
         url = server.base_url
     with connect(base_url=url, cache=f"replay:{path}") as session:
         assert len(session.engine.run(EMBED, texts[:600]).result_index) == 600
-        with pytest.raises(ReplayMissError, match="600 of 1200 answers are not in the recording"):
+        with pytest.raises(ReplayMissError, match="600 of 1200 responses are not in the recording"):
             session.engine.run(EMBED, texts)
 
 

@@ -17,7 +17,7 @@ from skytells_nb.cache.memory import MemoryStore
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import completion_job, embedding_job
 from skytells_nb.engine.report import Progress
-from skytells_nb.engine.single_flight import Owner, SingleFlight, single_flight_for
+from skytells_nb.engine.threads import Owner, SingleFlight, single_flight_for
 from skytells_nb.errors import AuthenticationError, SkytellsError
 
 JOB = completion_job("gpt-5")
@@ -89,7 +89,7 @@ def test_a_forked_child_waits_for_nobody() -> None:
 
 def answers(outcome: Any) -> list[str | None]:
     texts = [None if value is None else CachedCompletion.from_bytes(value).text for value in outcome.values]
-    return [None if number < 0 else texts[number] for number in outcome.answered]
+    return [None if number < 0 else texts[number] for number in outcome.result_index]
 
 
 def in_threads(*works: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The course that a run's report tells, from real requests."""
+"""The timeline that a run's report tells, from real requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_every_answered_and_refused_request_is_in_the_course(tmp_path: Path) -> 
         frame.skytells.complete("{text}", progress=False)
         report = session.last_report
     assert report is not None
-    assert report.course is not None
-    assert sum(report.course.answered) == sum(report.course.latencies) == 60
-    assert sum(report.course.refused) == report.requests - 60 > 0
-    assert [rate for rate in report.course.permitted if rate]
+    assert report.timeline is not None
+    assert sum(report.timeline.answered) == sum(report.timeline.latencies) == 60
+    assert sum(report.timeline.refused) == report.requests - 60 > 0
+    assert [rate for rate in report.timeline.permitted if rate]

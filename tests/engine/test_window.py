@@ -12,7 +12,7 @@ TIMES = st.lists(st.integers(0, 20), max_size=12).map(sorted)
 
 def window(sends: list[int], open: int) -> Window:
     made = Window(0.0, 100.0)
-    made.sends, made.open = [float(time) for time in sends], open
+    made.sent_at, made.pending = [float(time) for time in sends], open
     return made
 
 
@@ -20,11 +20,11 @@ def window(sends: list[int], open: int) -> Window:
 def test_a_split_loses_no_request_and_no_open_one(sends: list[int], open: int, at: int) -> None:
     old = window(sends, min(open, len(sends)))
     new = old.split(float(at), 60.0)
-    assert old.sends == [time for time in sends if time <= at]
-    assert new.sends == [time for time in sends if time > at]
-    assert old.open + new.open == min(open, len(sends))
-    assert new.open == min(open, len(new.sends))
-    assert (new.begun, new.left, new.by_clock, new.seen) == (at, 60.0, False, False)
+    assert old.sent_at == [time for time in sends if time <= at]
+    assert new.sent_at == [time for time in sends if time > at]
+    assert old.pending + new.pending == min(open, len(sends))
+    assert new.pending == min(open, len(new.sent_at))
+    assert (new.started, new.remaining, new.by_clock, new.seen) == (at, 60.0, False, False)
 
 
 @given(TIMES, st.integers(0, 20))
@@ -32,16 +32,16 @@ def test_a_request_is_sent_until_a_time_or_after_it(sends: list[int], at: int) -
     made = window(sends, 0)
     assert made.sent_until(at) == sum(time <= at for time in sends)
     assert made.sent_after(at) == sum(time > at for time in sends)
-    made.forget_until(at)
-    assert made.sends == [time for time in sends if time > at]
+    made.discard_until(at)
+    assert made.sent_at == [time for time in sends if time > at]
 
 
 @given(TIMES, st.integers(0, 20))
 def test_what_is_taken_back_is_the_request_that_left_then(sends: list[int], at: int) -> None:
     made = window(sends, 0)
-    made.take_back(float(at))
+    made.discard(float(at))
     before = [time for time in sends if time <= at]
-    assert made.sends == [*before[:-1], *(time for time in sends if time > at)]
+    assert made.sent_at == [*before[:-1], *(time for time in sends if time > at)]
 
 
 @given(TIMES, st.integers(0, 12), st.integers(0, 20), st.integers(0, 5))

@@ -1,4 +1,4 @@
-"""One completion, as the cache keeps it."""
+"""Completions and cached errors, as the cache stores them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from skytells_nb.types.safety import Safety, findings
 
 @dataclass(frozen=True, slots=True)
 class CachedCompletion:
-    """One kept completion."""
+    """One completion, as the cache stores it."""
 
     text: str
     finish_reason: str | None = None
@@ -28,11 +28,11 @@ class CachedCompletion:
     findings: Sequence[dict[str, Any]] = field(default_factory=tuple)
     blocked: bool = False
     rows: int = 1
-    """Rows that the request held; its verdicts belong to all of them."""
+    """Rows of its request; the safety findings are those of all of them."""
 
     @property
     def is_empty_reasoning(self) -> bool:
-        """Whether all its tokens went to reasoning: it ended at its limit before it had a word."""
+        """Whether all its tokens went to reasoning: it ended at its limit without a text."""
         return self.finish_reason == "length" and not self.text.strip()
 
     @property
@@ -44,7 +44,7 @@ class CachedCompletion:
         try:
             return pydantic_core.to_json(fields)
         except (pydantic_core.PydanticSerializationError, UnicodeEncodeError):
-            # Half a surrogate pair, which only escapes can hold.
+            # Half a surrogate pair, which only an escape can represent.
             return json.dumps(fields, ensure_ascii=True, separators=(",", ":")).encode()
 
     @classmethod
@@ -55,9 +55,9 @@ class CachedCompletion:
             # The escape of half a surrogate pair.
             return cls(**json.loads(value))
 
-    def to_answer(self) -> ChatCompletion:
-        """The completion as the client gives one."""
-        answer = ChatCompletion(
+    def to_completion(self) -> ChatCompletion:
+        """Return the completion as the client does."""
+        completion = ChatCompletion(
             model=self.model,
             choices=[Choice(message=ChatMessage(content=self.text), finish_reason=self.finish_reason)],
             usage=ChatUsage(
@@ -66,30 +66,31 @@ class CachedCompletion:
                 total_tokens=self.tokens_in + self.tokens_out,
             ),
         )
-        answer._request_id = self.request_id
-        answer._streamed_safety = self.safety
-        return answer
+        completion._request_id = self.request_id
+        completion._streamed_safety = self.safety
+        return completion
 
     @classmethod
-    def of_blocked(cls, refusal: ContentPolicyError) -> CachedCompletion:
-        """What is known of a prompt that the safety filter blocked: its verdict, and no text."""
+    def from_error(cls, error: ContentPolicyError) -> CachedCompletion:
+        """Return what is known about a prompt that the safety filter blocked: its findings, without a text."""
         return cls(
             text="",
             finish_reason="content_filter",
-            request_id=refusal.request_id,
-            findings=Safety(findings(refusal.safety, "prompt")).records(),
+            request_id=error.request_id,
+            findings=Safety(findings(error.safety, "prompt")).records(),
             blocked=True,
         )
 
     @classmethod
-    def of(cls, answer: ChatCompletion | Response) -> CachedCompletion:
-        tokens_in, tokens_out = answer.tokens
-        safety = answer.safety
+    def from_response(cls, response: ChatCompletion | Response) -> CachedCompletion:
+        """Return the completion of a response."""
+        tokens_in, tokens_out = response.tokens
+        safety = response.safety
         return cls(
-            text=str(answer),
-            finish_reason=answer.finish_reason,
-            model=answer.model,
-            request_id=answer.request_id,
+            text=str(response),
+            finish_reason=response.finish_reason,
+            model=response.model,
+            request_id=response.request_id,
             tokens_in=tokens_in,
             tokens_out=tokens_out,
             findings=safety.records(),
@@ -100,16 +101,16 @@ class CachedCompletion:
 _MARK = b'{"refused":'
 
 
-def dump_cached_error(refusal: ContentPolicyError) -> bytes:
-    """The refusal with its verdict, in a form that no kept completion has."""
-    told = {"status": refusal.status, "request_id": refusal.request_id, "body": refusal.body}
-    return json.dumps({"refused": told}, separators=(",", ":")).encode()
+def dump_cached_error(error: ContentPolicyError) -> bytes:
+    """Return the error with its findings, in a form that no cached completion has."""
+    fields = {"status": error.status, "request_id": error.request_id, "body": error.body}
+    return json.dumps({"refused": fields}, separators=(",", ":")).encode()
 
 
 def load_cached_error(value: bytes) -> ContentPolicyError | None:
-    """The refusal that a kept value is, ``None`` for a completion."""
+    """Return the error that a cached value stands for, ``None`` for a completion."""
     if not value.startswith(_MARK):
         return None
-    told = json.loads(value)["refused"]
-    problem = api_error(told["status"], told["body"], request_id=told["request_id"])
-    return problem if isinstance(problem, ContentPolicyError) else None
+    fields = json.loads(value)["refused"]
+    error = api_error(fields["status"], fields["body"], request_id=fields["request_id"])
+    return error if isinstance(error, ContentPolicyError) else None

@@ -1,8 +1,8 @@
-"""Asking for JSON of a schema, whether a service takes schemas, only "some JSON object", or neither.
+"""JSON answers, whether a service supports JSON schemas, only "some JSON object", or neither.
 
-Which of them it is shows when a request is refused. The refused one costs nothing and is sent again at once in the next
-weaker form, so that no row is paid twice; the process then remembers. The cache keeps an answer under what was wanted,
-in whatever form it was asked for.
+Which of them it supports shows when a request is rejected. The rejected one costs nothing and is sent again at once in
+the next weaker format, so no row is paid for twice; the process then remembers. The cache stores an answer under the
+requested format, in whatever format it was sent.
 """
 
 from __future__ import annotations
@@ -13,14 +13,12 @@ import math
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from skytells_nb.client.client import Skytells
-from skytells_nb.engine.operations.jobs import Job
-from skytells_nb.engine.operations.requests import BatchResult, CompletionOperation, Read, read_here
-from skytells_nb.engine.operations.row_packing import BatchedCompletion
+from skytells_nb.engine.operations.jobs import BatchResult, Job, Operation, Read, read_here
 from skytells_nb.engine.planning import estimate_tokens
 from skytells_nb.engine.results import ResultBuffer
 from skytells_nb.errors import BadRequestError, ContentPolicyError, ContextLengthError, SkytellsError
@@ -28,52 +26,62 @@ from skytells_nb.errors import BadRequestError, ContentPolicyError, ContextLengt
 T = TypeVar("T")
 
 RESPONSE_FORMATS = ("json_schema", "json_object", "words")
-"""From the strictest to the weakest; the last two say the schema in the system text."""
-REFUSED_WITHIN_S = 2.0
-"""A form is refused before anything is computed, so a request that took longer is being answered."""
+"""From the strictest to the weakest; the last two state the schema in the system text."""
+PROBE_TIMEOUT_S = 2.0
+"""A format is rejected before anything is generated, so a request that takes longer is being answered."""
 
-_FORM_WORDS = ("response_format", "text.format", "json_schema", "json_object", "structured output")
-_OF_ONE_SCHEMA = re.compile(r"(?<!json_)(?<!json )schema", re.IGNORECASE)
+_FORMAT_WORDS = ("response_format", "text.format", "json_schema", "json_object", "structured output")
+_ONE_SCHEMA = re.compile(r"(?<!json_)(?<!json )schema", re.IGNORECASE)
+
+
+class CompletionWithBody(Operation, Protocol):
+    """An operation on completions, which can show what it sends."""
+
+    def body(self, inputs: Sequence[str]) -> dict[str, Any]:
+        """Return what is sent for these inputs."""
+        ...
 
 
 def with_format_fallback(job: Job, origin: str) -> Job:
-    """The same job, whose ``response_format`` gives way where the service refuses it."""
-    wanted = job.params.get("response_format")
-    if not isinstance(wanted, Mapping) or wanted.get("type") != RESPONSE_FORMATS[0]:
+    """Return the same job with a ``response_format`` that is weakened if the service rejects it."""
+    requested = job.params.get("response_format")
+    if not isinstance(requested, Mapping) or requested.get("type") != RESPONSE_FORMATS[0]:
         return job
-    known, name = _known(origin, job.model), schema_name(wanted)
-    words = (
+    support, name = _support(origin, job.model), schema_name(requested)
+    instruction_tokens = (
         0
-        if known.form(name) == RESPONSE_FORMATS[0]
-        else math.ceil(estimate_tokens(schema_words(wanted)) / job.max_items)
+        if support.format_for(name) == RESPONSE_FORMATS[0]
+        else math.ceil(estimate_tokens(schema_instruction(requested)) / job.max_items)
     )
-    work = cast(CompletionOperation | BatchedCompletion, job.work)
-    return replace(job, work=FormatFallbackOperation(work, known, name), overhead_tokens=job.overhead_tokens + words)
+    work = cast(CompletionWithBody, job.work)
+    return replace(
+        job, work=FormatFallbackOperation(work, support, name), overhead_tokens=job.overhead_tokens + instruction_tokens
+    )
 
 
-def schema_name(wanted: Mapping[str, Any]) -> str:
-    """What tells one schema from another."""
-    return hashlib.blake2b(json.dumps(wanted, sort_keys=True).encode(), digest_size=16).hexdigest()
+def schema_name(requested: Mapping[str, Any]) -> str:
+    """Return a digest that identifies a schema."""
+    return hashlib.blake2b(json.dumps(requested, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def schema_words(wanted: Mapping[str, Any]) -> str:
-    """What the system text says where the schema cannot be sent as such; some services want to read "JSON" there."""
-    schema = json.dumps(_schema_of(wanted), ensure_ascii=False, separators=(",", ":"))
+def schema_instruction(requested: Mapping[str, Any]) -> str:
+    """Return the system text that states the schema where it cannot be sent; some services require "JSON" there."""
+    schema = json.dumps(_schema_of(requested), ensure_ascii=False, separators=(",", ":"))
     return f"Answer with one JSON object and nothing else. It fits this JSON schema: {schema}"
 
 
 def rejects_response_format(problem: SkytellsError) -> bool:
-    """Whether a request was refused because of the form that was asked for."""
+    """Whether a request was rejected because of its response format."""
     if not isinstance(problem, BadRequestError) or isinstance(problem, (ContentPolicyError, ContextLengthError)):
         return False
     root = (problem.param or "").partition(".")[0].partition("[")[0]
     if root not in ("", "messages", "input"):
         return root in ("response_format", "text")
-    return any(word in problem.message.lower() for word in _FORM_WORDS)
+    return any(word in problem.message.lower() for word in _FORMAT_WORDS)
 
 
 class FormatSupport:
-    """What one model at one origin has taken and refused so far. Safe to use from several threads."""
+    """Formats that one model at one origin accepts, as far as known. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -82,40 +90,40 @@ class FormatSupport:
         self._settled: set[str] = set()
         self._probes: dict[str, threading.Thread] = {}
 
-    def form(self, name: str) -> str:
-        """The form to ask in for the schema of this name."""
+    def format_for(self, name: str) -> str:
+        """Return the format to use for the schema of this name."""
         return RESPONSE_FORMATS[self._level(name)]
 
-    def ask(self, name: str, send: Callable[[str], T]) -> T:
-        """What ``send`` gives in the strictest form that is not refused.
+    def send(self, name: str, send: Callable[[str], T]) -> T:
+        """Return the result of ``send`` in the strictest format that is not rejected.
 
-        While nobody knows which that is, one thread tries and the others wait for it, so that it is found out once.
+        While that is not known, one thread probes and the others wait for it, so that it is found out once.
         """
         while True:
-            self._enter(name)
+            self._begin_probe(name)
             level = self._level(name)
             try:
-                answer = send(RESPONSE_FORMATS[level])
+                result = send(RESPONSE_FORMATS[level])
             except SkytellsError as problem:
                 if level + 1 == len(RESPONSE_FORMATS) or not rejects_response_format(problem):
                     raise
                 self._downgrade(name, level, str(problem))
                 continue
             finally:
-                self._leave(name)
+                self._end_probe(name)
             self._settle(name)
-            return answer
+            return result
 
     def _level(self, name: str) -> int:
         return max(self._weakest, self._of_schema.get(name, 0))
 
-    def _enter(self, name: str) -> None:
-        me = threading.current_thread()
+    def _begin_probe(self, name: str) -> None:
+        this_thread = threading.current_thread()
         with self._changed:
-            if name not in self._settled and self._probes.setdefault(name, me) is not me:
-                self._changed.wait_for(lambda: name in self._settled or name not in self._probes, REFUSED_WITHIN_S)
+            if name not in self._settled and self._probes.setdefault(name, this_thread) is not this_thread:
+                self._changed.wait_for(lambda: name in self._settled or name not in self._probes, PROBE_TIMEOUT_S)
 
-    def _leave(self, name: str) -> None:
+    def _end_probe(self, name: str) -> None:
         with self._changed:
             if self._probes.get(name) is threading.current_thread():
                 del self._probes[name]
@@ -127,127 +135,125 @@ class FormatSupport:
                 self._settled.add(name)
                 self._changed.notify_all()
 
-    def _downgrade(self, name: str, level: int, said: str) -> None:
+    def _downgrade(self, name: str, level: int, message: str) -> None:
         with self._changed:
             if self._level(name) != level:
                 return
-            # Refused may be this schema or all of them, and the other schemas must not suffer for one.
-            if level == 0 and _OF_ONE_SCHEMA.search(said):
+            # Either this schema or all of them are rejected, and one must not weaken the others.
+            if level == 0 and _ONE_SCHEMA.search(message):
                 self._of_schema[name] = level + 1
             else:
                 self._weakest = level + 1
 
 
 class FormatFallbackOperation:
-    """Work whose requests are asked in any form; everything else is that of ``work``."""
+    """An operation whose format is weakened when it is rejected; everything else is that of ``work``."""
 
-    def __init__(self, work: CompletionOperation | BatchedCompletion, known: FormatSupport, name: str) -> None:
+    def __init__(self, work: CompletionWithBody, support: FormatSupport, name: str) -> None:
         self._work = work
-        self._known = known
+        self._support = support
         self._name = name
 
     def send(self, client: Skytells, inputs: Sequence[str], read: Read = read_here) -> BatchResult:
-        asking = _AskingClient(client, self._known, self._name)
-        delivery = self._work.send(cast(Skytells, asking), inputs)
-        return replace(delivery, rejected_attempts=asking.refused)
+        fallback = _FallbackClient(client, self._support, self._name)
+        result = self._work.send(cast(Skytells, fallback), inputs)
+        return replace(result, rejected_attempts=fallback.rejected)
 
     def body(self, inputs: Sequence[str]) -> dict[str, Any]:
-        """What is sent for these inputs, in the form that is known to be taken."""
-        return in_format(self._known.form(self._name), self._work.body(inputs))
+        """Return what is sent for these inputs, in the format that is known to be accepted."""
+        return apply_format(self._support.format_for(self._name), self._work.body(inputs))
 
-    def answers(self, count: int) -> ResultBuffer:
-        return self._work.answers(count)
+    def make_buffer(self, count: int) -> ResultBuffer:
+        return self._work.make_buffer(count)
 
-    def learn(self, values: Sequence[bytes]) -> None:
-        self._work.learn(values)
+    def observe(self, values: Sequence[bytes]) -> None:
+        self._work.observe(values)
 
-    def kept(self, problem: Exception) -> bytes | None:
-        return self._work.kept(problem)
+    def cacheable_error(self, problem: Exception) -> bytes | None:
+        return self._work.cacheable_error(problem)
 
-    def refusal(self, value: bytes) -> Exception | None:
-        return self._work.refusal(value)
+    def cached_error(self, value: bytes) -> Exception | None:
+        return self._work.cached_error(value)
 
     def output_tokens(self) -> float:
         return self._work.output_tokens()
 
-    def most_output_tokens(self) -> float:
-        return self._work.most_output_tokens()
+    def max_output_tokens(self) -> float:
+        return self._work.max_output_tokens()
 
 
-class _AskingClient:
-    """A client whose completions are asked for in any form."""
+class _FallbackClient:
+    """A client whose completions fall back to a weaker format."""
 
-    def __init__(self, client: Skytells, known: FormatSupport, name: str) -> None:
-        self.chat = SimpleNamespace(completions=_Asked(client.chat.completions.create, known, name))
-        self.responses = _Asked(client.responses.create, known, name)
+    def __init__(self, client: Skytells, support: FormatSupport, name: str) -> None:
+        self.chat = SimpleNamespace(completions=_FallbackMethod(client.chat.completions.create, support, name))
+        self.responses = _FallbackMethod(client.responses.create, support, name)
 
     @property
-    def refused(self) -> int:
-        """Requests that were refused for their form."""
-        return int(self.chat.completions.refused) + self.responses.refused
+    def rejected(self) -> int:
+        """Requests that were rejected for their format."""
+        return int(self.chat.completions.rejected) + self.responses.rejected
 
 
-class _Asked:
-    def __init__(self, create: Callable[..., Any], known: FormatSupport, name: str) -> None:
+class _FallbackMethod:
+    def __init__(self, create: Callable[..., Any], support: FormatSupport, name: str) -> None:
         self._create = create
-        self._known = known
+        self._support = support
         self._name = name
-        self.refused = 0
+        self.rejected = 0
 
     def create(self, **body: Any) -> Any:
-        tries = 0
+        attempts = 0
 
-        def send(form: str) -> Any:
-            nonlocal tries
-            tries += 1
-            return self._create(**in_format(form, body))
+        def send(format_name: str) -> Any:
+            nonlocal attempts
+            attempts += 1
+            return self._create(**apply_format(format_name, body))
 
-        answer = self._known.ask(self._name, send)
-        self.refused += tries - 1
-        return answer
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    origin: str
-    model: str
+        response = self._support.send(self._name, send)
+        self.rejected += attempts - 1
+        return response
 
 
-_places: dict[_Place, FormatSupport] = {}
+_by_model: dict[tuple[str, str], FormatSupport] = {}
 _lock = threading.Lock()
 
 
-def _known(origin: str, model: str) -> FormatSupport:
+def _support(origin: str, model: str) -> FormatSupport:
     with _lock:
-        return _places.setdefault(_Place(origin, model), FormatSupport())
+        return _by_model.setdefault((origin, model), FormatSupport())
 
 
-def in_format(form: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    """The body of a request, of either API, as this form has it."""
+def apply_format(format_name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the body of a request, of either API, in this format."""
     text = dict(body.get("text") or {})
-    wanted = body.get("response_format") or text.pop("format", None)
-    if form == RESPONSE_FORMATS[0] or not isinstance(wanted, Mapping) or wanted.get("type") != RESPONSE_FORMATS[0]:
+    requested = body.get("response_format") or text.pop("format", None)
+    if (
+        format_name == RESPONSE_FORMATS[0]
+        or not isinstance(requested, Mapping)
+        or requested.get("type") != RESPONSE_FORMATS[0]
+    ):
         return dict(body)
-    made = {name: value for name, value in body.items() if name not in ("response_format", "text")}
-    plain = {"type": "json_object"} if form == "json_object" else None
-    words = schema_words(wanted)
+    weakened = {name: value for name, value in body.items() if name not in ("response_format", "text")}
+    json_object = {"type": "json_object"} if format_name == "json_object" else None
+    instruction = schema_instruction(requested)
     if "messages" in body:
-        made["messages"] = _with_words(body["messages"], words)
-        return {**made, "response_format": plain} if plain else made
-    made["instructions"] = "\n\n".join(filter(None, (body.get("instructions"), words)))
-    text.update({"format": plain} if plain else {})
-    return {**made, "text": text} if text else made
+        weakened["messages"] = _with_instruction(body["messages"], instruction)
+        return {**weakened, "response_format": json_object} if json_object else weakened
+    weakened["instructions"] = "\n\n".join(filter(None, (body.get("instructions"), instruction)))
+    text.update({"format": json_object} if json_object else {})
+    return {**weakened, "text": text} if text else weakened
 
 
-def _with_words(messages: Sequence[Any], words: str) -> list[Any]:
-    """The messages with these words at the end of their system text."""
+def _with_instruction(messages: Sequence[Any], instruction: str) -> list[Any]:
+    """Return the messages with an instruction at the end of their system text."""
     first, *rest = messages
     if first["role"] == "system" and isinstance(first["content"], str):
-        return [{**first, "content": f"{first['content']}\n\n{words}"}, *rest]
-    return [{"role": "system", "content": words}, *messages]
+        return [{**first, "content": f"{first['content']}\n\n{instruction}"}, *rest]
+    return [{"role": "system", "content": instruction}, *messages]
 
 
-def _schema_of(wanted: Mapping[str, Any]) -> Any:
-    """The schema in a format as chat nests it, or flat as Responses has it."""
-    holder = wanted.get("json_schema", wanted)
-    return holder.get("schema") if isinstance(holder, Mapping) else None
+def _schema_of(requested: Mapping[str, Any]) -> Any:
+    """Return the schema of a format, nested as in chat or flat as in Responses."""
+    wrapper = requested.get("json_schema", requested)
+    return wrapper.get("schema") if isinstance(wrapper, Mapping) else None

@@ -1,1 +1,1 @@
-"""Who may send when: limits from headers, from refusals, from latency, or set by the user."""
+"""Rate limits: reported in headers, inferred from rejections and latency, or set by the user."""

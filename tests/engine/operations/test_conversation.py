@@ -15,7 +15,7 @@ from served import connected, served
 from skytells_nb.client.images import load_image
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.conversation import (
-    REFERENCE,
+    IMAGE_REFERENCE,
     ROLES,
     PromptOptions,
     build_messages,
@@ -67,16 +67,16 @@ def test_members_that_are_null_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("turns", "what"),
     [
-        ("hello", "a list of"),
+        ("hello", "Messages must be a list of"),
         ([], "is empty"),
-        (["hello"], "Message 0"),
-        ([{"role": "boss", "content": "x"}], "the role 'boss'"),
-        ([{"role": "user"}], "NoneType None as content"),
-        ([{"role": "user", "content": 5}], "int 5 as content"),
-        ([{"role": "user", "content": [{"text": "x"}]}], "a part that is"),
-        ([{"role": "user", "content": [{"type": "image_url"}]}], "a part that is"),
-        ([{"role": "assistant", "tool_calls": ["f"]}], "tool_calls"),
-        ([{"role": "user", "content": "x", "when": object()}], "written as JSON"),
+        (["hello"], "Message 0 must be"),
+        ([{"role": "boss", "content": "x"}], "The role of message 0 must be .*, got 'boss'"),
+        ([{"role": "user"}], "The content of message 0 must be .*, got NoneType None"),
+        ([{"role": "user", "content": 5}], "The content of message 0 must be .*, got int 5"),
+        ([{"role": "user", "content": [{"text": "x"}]}], "A part of message 0 must be"),
+        ([{"role": "user", "content": [{"type": "image_url"}]}], "A part of message 0 must be"),
+        ([{"role": "assistant", "tool_calls": ["f"]}], "tool_calls of message 0 must be a list"),
+        ([{"role": "user", "content": "x", "when": object()}], "serialized as JSON"),
     ],
 )
 def test_what_is_no_conversation_is_refused(turns: Any, what: str) -> None:
@@ -86,7 +86,7 @@ def test_what_is_no_conversation_is_refused(turns: Any, what: str) -> None:
 
 @given(messages)
 def test_the_turns_of_a_dialogue_are_sent_as_they_stand(turns: list[dict[str, Any]]) -> None:
-    job = completion_job("gpt-5", dialogues=True)
+    job = completion_job("gpt-5", conversations=True)
     assert job.body is not None
     assert job.body([serialize_messages(turns)]) == {"model": "gpt-5", "messages": turns}
 
@@ -108,9 +108,9 @@ def test_every_way_of_asking_has_a_key_of_its_own(tmp_path: Path) -> None:
     text = serialize_messages([{"role": "user", "content": "one"}])
     jobs = [
         completion_job("gpt-5"),
-        completion_job("gpt-5", dialogues=True),
-        completion_job("gpt-5", form=PromptOptions("responses")),
-        completion_job("gpt-5", form=PromptOptions(examples=(("q", "a"),))),
+        completion_job("gpt-5", conversations=True),
+        completion_job("gpt-5", options=PromptOptions("responses")),
+        completion_job("gpt-5", options=PromptOptions(examples=(("q", "a"),))),
     ]
     with served() as server, connected(server, tmp_path / "c.sqlite") as session:
         reports = [session.engine.run(job, [text]).report for job in jobs * 2]
@@ -119,14 +119,14 @@ def test_every_way_of_asking_has_a_key_of_its_own(tmp_path: Path) -> None:
 
 def test_equal_dialogues_are_asked_once(tmp_path: Path) -> None:
     inputs = [serialize_messages([{"role": "user", "content": text}]) for text in ("one", "two", "one")]
-    answers, asked = said(completion_job("gpt-5", dialogues=True), inputs, tmp_path)
+    answers, asked = said(completion_job("gpt-5", conversations=True), inputs, tmp_path)
     assert answers == ["one", "two"]
     assert len(asked) == 2
 
 
 def test_parameters_of_one_dialogue_win_over_the_jobs(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "one two three four"}]
-    job = completion_job("gpt-5", params={"max_tokens": 3}, dialogues=True)
+    job = completion_job("gpt-5", params={"max_tokens": 3}, conversations=True)
     answers, _ = said(job, [serialize_messages(turns), serialize_messages(turns, {"max_tokens": 1})], tmp_path)
     assert [answer and len(answer.split()) for answer in answers] == [3, 1]
 
@@ -134,9 +134,9 @@ def test_parameters_of_one_dialogue_win_over_the_jobs(tmp_path: Path) -> None:
 def test_a_picture_is_sent_whole_and_counted_as_a_picture() -> None:
     made = load_image(PNG)
     assert not isinstance(made, str)
-    part = {"type": "image_url", "image_url": {"url": f"{REFERENCE}{made.digest}"}}
-    form = PromptOptions(dialogues=True, pictures={made.digest: made}, picture_tokens=765)
-    job = completion_job("gpt-5", form=form)
+    part = {"type": "image_url", "image_url": {"url": f"{IMAGE_REFERENCE}{made.digest}"}}
+    form = PromptOptions(conversations=True, images={made.digest: made}, image_tokens=765)
+    job = completion_job("gpt-5", options=form)
     assert job.body is not None
     body = job.body([serialize_messages([{"role": "user", "content": [part]}])])
     assert body["messages"][0]["content"][0]["image_url"]["url"] == made.url
@@ -145,25 +145,25 @@ def test_a_picture_is_sent_whole_and_counted_as_a_picture() -> None:
 
 def test_a_picture_that_the_call_does_not_have_is_an_error_of_its_row(tmp_path: Path) -> None:
     """Nothing is sent for it, and the other row has its answer."""
-    part = {"type": "image_url", "image_url": {"url": f"{REFERENCE}00"}}
+    part = {"type": "image_url", "image_url": {"url": f"{IMAGE_REFERENCE}00"}}
     inputs = [
         serialize_messages([{"role": "user", "content": [part]}]),
         serialize_messages([{"role": "user", "content": "one"}]),
     ]
     with served() as server, connected(server, tmp_path / "c.sqlite") as session:
-        report = session.engine.run(completion_job("gpt-5", dialogues=True), inputs).report
+        report = session.engine.run(completion_job("gpt-5", conversations=True), inputs).report
         assert server.stats["chat"].requests == 1
     assert [type(problem) for problem in report.errors.values()] == [InputError]
 
 
 @pytest.mark.parametrize(
-    "form", [PromptOptions(), PromptOptions("responses", (("q", "a"),)), PromptOptions(dialogues=True)]
+    "form", [PromptOptions(), PromptOptions("responses", (("q", "a"),)), PromptOptions(conversations=True)]
 )
 def test_a_conversation_goes_on_from_what_was_asked(form: PromptOptions) -> None:
     """With everything that went before it, also where prompts are packed."""
-    first = completion_job("gpt-5", system="s", params={"max_tokens": 9}, form=form)
-    text = serialize_messages([{"role": "user", "content": "u"}], {"top_p": 0.5}) if form.dialogues else "u"
-    job = first if form.dialogues else batch_rows(first, 4)
+    first = completion_job("gpt-5", system="s", params={"max_tokens": 9}, options=form)
+    text = serialize_messages([{"role": "user", "content": "u"}], {"top_p": 0.5}) if form.conversations else "u"
+    job = first if form.conversations else batch_rows(first, 4)
     more = [{"role": "assistant", "content": "no"}, {"role": "user", "content": "again"}]
     then = follow_up_job(job)
     assert first.body is not None
@@ -175,17 +175,17 @@ def test_a_conversation_goes_on_from_what_was_asked(form: PromptOptions) -> None
 
 
 def test_nothing_goes_on_from_an_embedding() -> None:
-    with pytest.raises(InputError, match="embed asks for no completions"):
+    with pytest.raises(InputError, match="embed requests no completions"):
         follow_up_job(embedding_job("m"))
 
 
 def test_dialogues_are_not_packed() -> None:
     with pytest.raises(InputError, match="prompts that are texts"):
-        batch_rows(completion_job("gpt-5", dialogues=True), 2)
+        batch_rows(completion_job("gpt-5", conversations=True), 2)
 
 
 def test_packed_examples_are_one_exchange_of_the_same_form() -> None:
-    job = batch_rows(completion_job("gpt-5", form=PromptOptions(examples=(("q", "a"), ("p", "b")))), 3)
+    job = batch_rows(completion_job("gpt-5", options=PromptOptions(examples=(("q", "a"), ("p", "b")))), 3)
     assert job.body is not None
     _, asked, answered, _ = job.body(["one", "two"])["messages"]
     assert [row["message"] for row in json.loads(asked["content"])] == ["q", "p"]

@@ -14,8 +14,7 @@ from serving import Exchange, serving
 import skytells_nb as sky
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.conversation import Api, PromptOptions, serialize_messages
-from skytells_nb.engine.operations.jobs import completion_job
-from skytells_nb.engine.operations.requests import MOST_ROOM
+from skytells_nb.engine.operations.jobs import MAX_RETRY_TOKENS, completion_job
 from skytells_nb.errors import InputError, InvalidResponseError
 
 
@@ -38,7 +37,7 @@ class ReasoningGenerator(EchoGenerator):
 
 def sent_by(api: Api, **settings: Any) -> dict[str, Any]:
     """The body that one plain prompt has."""
-    job = completion_job("gpt-5", form=PromptOptions(api), **settings)
+    job = completion_job("gpt-5", options=PromptOptions(api), **settings)
     assert job.body is not None
     return job.body(["Hello"])
 
@@ -78,7 +77,7 @@ def test_parts_calls_and_results_are_items_of_an_input() -> None:
         {"role": "assistant", "content": [{"type": "text", "text": "four"}]},
         {"role": "user", "content": [{"type": "text", "text": "why?"}]},
     ]
-    job = completion_job("gpt-5", form=PromptOptions("responses", dialogues=True))
+    job = completion_job("gpt-5", options=PromptOptions("responses", conversations=True))
     assert job.body is not None
     assert job.body([serialize_messages(turns)])["input"] == [
         {
@@ -94,18 +93,18 @@ def test_parts_calls_and_results_are_items_of_an_input() -> None:
 
 @pytest.mark.parametrize("name", ["store", "previous_response_id", "stop", "model", "stream"])
 def test_what_responses_cannot_have_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match=f"params cannot hold '{name}'"):
-        completion_job("gpt-5", params={name: "x"}, form=PromptOptions("responses"))
+    with pytest.raises(InputError, match=f"params cannot contain '{name}'"):
+        completion_job("gpt-5", params={name: "x"}, options=PromptOptions("responses"))
 
 
 def test_two_limits_of_one_answer_are_refused() -> None:
-    with pytest.raises(InputError, match="give one of them"):
-        completion_job("gpt-5", params={"max_tokens": 5, "max_output_tokens": 6}, form=PromptOptions("responses"))
+    with pytest.raises(InputError, match="params must have one token limit, got max_tokens and max_output_tokens"):
+        completion_job("gpt-5", params={"max_tokens": 5, "max_output_tokens": 6}, options=PromptOptions("responses"))
 
 
 def test_an_unknown_api_is_refused() -> None:
-    with pytest.raises(InputError, match="api is 'chat' or 'responses'; found 'both'"):
-        completion_job("gpt-5", form=PromptOptions("both"))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="api must be 'chat' or 'responses', got 'both'"):
+        completion_job("gpt-5", options=PromptOptions("both"))  # type: ignore[arg-type]
 
 
 def test_both_apis_give_the_same_completion(tmp_path: Path) -> None:
@@ -113,7 +112,7 @@ def test_both_apis_give_the_same_completion(tmp_path: Path) -> None:
     found = []
     with served() as server, connected(server, tmp_path / "c.sqlite") as session:
         for api in ("chat", "responses"):
-            job = completion_job("gpt-5", params={"max_tokens": 2}, form=PromptOptions(api))
+            job = completion_job("gpt-5", params={"max_tokens": 2}, options=PromptOptions(api))
             (value,) = session.engine.run(job, ["one two violence:low"]).values
             found.append(CachedCompletion.from_bytes(value or b""))
         assert (server.stats["chat"].requests, server.stats["responses"].requests) == (1, 1)
@@ -130,7 +129,7 @@ def test_an_answer_that_the_service_gave_up_on_is_an_error_of_its_row(tmp_path: 
         exchange.reply({"id": "r", "status": "failed", "error": {"code": "server_error", "message": "It broke"}})
 
     with serving(failed) as server, sky.connect("sk-x", base_url=server.url, cache=tmp_path / "c.sqlite") as session:
-        report = session.engine.run(completion_job("gpt-5", form=PromptOptions("responses")), ["Hello"]).report
+        report = session.engine.run(completion_job("gpt-5", options=PromptOptions("responses")), ["Hello"]).report
     (problem,) = report.errors.values()
     assert isinstance(problem, InvalidResponseError)
     assert "It broke" in str(problem)
@@ -140,7 +139,7 @@ def test_an_answer_that_the_service_gave_up_on_is_an_error_of_its_row(tmp_path: 
 def test_an_answer_without_a_word_is_asked_for_with_twice_the_room(api: Api, tmp_path: Path) -> None:
     """Both answers are paid for and counted, the second is kept, and nothing is asked again."""
     generator = ReasoningGenerator(needs=50)
-    job = completion_job("gpt-5", params={"max_tokens": 40}, form=PromptOptions(api))
+    job = completion_job("gpt-5", params={"max_tokens": 40}, options=PromptOptions(api))
     with served(generator=generator) as server, connected(server, tmp_path / "c.sqlite") as session:
         outcome = session.engine.run(job, ["one two three"])
         again = session.engine.run(job, ["one two three"])
@@ -166,16 +165,16 @@ def test_room_has_an_end(tmp_path: Path) -> None:
     """A limit that is as high as it may be is not passed."""
     generator = ReasoningGenerator(needs=10**6)
     with served(generator=generator) as server, connected(server, tmp_path / "c.sqlite") as session:
-        job = completion_job("gpt-5", params={"max_tokens": MOST_ROOM - 1})
+        job = completion_job("gpt-5", params={"max_tokens": MAX_RETRY_TOKENS - 1})
         session.engine.run(job, ["one"])
-        session.engine.run(completion_job("gpt-5", params={"max_tokens": MOST_ROOM}), ["one"])
-    assert generator.limits == [MOST_ROOM - 1, MOST_ROOM, MOST_ROOM]
+        session.engine.run(completion_job("gpt-5", params={"max_tokens": MAX_RETRY_TOKENS}), ["one"])
+    assert generator.limits == [MAX_RETRY_TOKENS - 1, MAX_RETRY_TOKENS, MAX_RETRY_TOKENS]
 
 
 def test_the_budget_foresees_the_wider_answer(tmp_path: Path) -> None:
     """What may be spent is told before the second request, so that a budget holds."""
     job = completion_job("gpt-5", params={"max_tokens": 40})
-    before = job.work.most_output_tokens()
+    before = job.work.max_output_tokens()
     with served(generator=ReasoningGenerator(needs=50)) as server, connected(server, tmp_path / "c.sqlite") as session:
         session.engine.run(job, ["one"])
-    assert (before, job.work.most_output_tokens()) == (40, 80)
+    assert (before, job.work.max_output_tokens()) == (40, 80)

@@ -16,17 +16,16 @@ from local_fakes import Pairs, RowsGenerator, written
 from served import connected, served
 
 from skytells_nb.engine.operations.cached import CachedCompletion
-from skytells_nb.engine.operations.jobs import completion_job
-from skytells_nb.engine.operations.requests import BatchResult
+from skytells_nb.engine.operations.jobs import BatchResult, completion_job
 from skytells_nb.engine.operations.row_packing import (
     MAX_ROWS,
     ROW_TOKENS,
     AnswerFormat,
-    split_answer,
     batch_rows,
     check_rows,
-    messages,
+    batch_messages,
     row_id,
+    split_answer,
     split_proportionally,
 )
 from skytells_nb.errors import BadRequestError, ContentPolicyError, InputError
@@ -56,7 +55,7 @@ def said(delivery: BatchResult) -> list[str | None]:
 
 @given(st.lists(texts, min_size=2, max_size=12))
 def test_every_prompt_is_sent_word_for_word_under_its_own_id(prompts: list[str]) -> None:
-    system, user = messages("Be brief.", prompts, is_text=True)
+    system, user = batch_messages("Be brief.", prompts, is_text=True)
     rows = json.loads(user["content"])
     assert [row["message"] for row in rows] == prompts
     assert [row["id"] for row in rows] == [row_id(number) for number in range(len(prompts))]
@@ -189,7 +188,7 @@ def test_a_packed_schema_takes_of_each_row_what_the_single_one_takes(
     schema: dict[str, Any], fits: Any, misfits: Any
 ) -> None:
     single = {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": schema}}
-    whole = AnswerFormat(single).of(2)["json_schema"]["schema"]
+    whole = AnswerFormat(single).for_rows(2)["json_schema"]["schema"]
     for one, other in ((fits, fits), (fits, misfits), (misfits, fits)):
         expected = all(jsonschema.Draft202012Validator(schema).is_valid(answer) for answer in (one, other))
         assert expected is (one is other)
@@ -199,7 +198,7 @@ def test_a_packed_schema_takes_of_each_row_what_the_single_one_takes(
 
 @pytest.mark.parametrize("single", [None, {"type": "text"}])
 def test_without_a_schema_each_answer_is_a_string_and_every_id_is_required(single: Any) -> None:
-    asked = AnswerFormat(single).of(3)
+    asked = AnswerFormat(single).for_rows(3)
     assert asked["json_schema"]["strict"] is True
     assert asked["json_schema"]["schema"] == {
         "type": "object",
@@ -230,10 +229,10 @@ def test_a_schema_that_cannot_be_moved_is_refused(part: dict[str, Any], message:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"stop": "END"}, "stop does not go with rows_per_request: it would end the answers"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools does not go"),
-        ({"logprobs": True}, "logprobs does not go"),
-        ({"response_format": {"type": "json_object"}}, "response_format 'json_object' does not go"),
+        ({"stop": "END"}, "stop cannot be combined with rows_per_request: it would end the answers"),
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools cannot be combined"),
+        ({"logprobs": True}, "logprobs cannot be combined"),
+        ({"response_format": {"type": "json_object"}}, "cannot be combined with the response_format 'json_object'"),
     ],
 )
 def test_parameters_of_a_whole_answer_are_refused(params: dict[str, Any], message: str) -> None:
@@ -243,7 +242,7 @@ def test_parameters_of_a_whole_answer_are_refused(params: dict[str, Any], messag
 
 @pytest.mark.parametrize("rows", [0, -1, 101, True, 2.5, "5", [2]])
 def test_rows_that_are_no_number_of_rows_are_refused(rows: Any) -> None:
-    with pytest.raises(InputError, match="whole number from 1 to 100"):
+    with pytest.raises(InputError, match="must be an integer from 1 to 100"):
         check_rows(rows)
 
 

@@ -1,0 +1,56 @@
+"""The collaborators of one run, made once by the engine and passed on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skytells_nb.cache.store import CacheStore
+from skytells_nb.client.client import Skytells
+from skytells_nb.engine.budget import Budget
+from skytells_nb.engine.operations.jobs import Job
+from skytells_nb.engine.planning import Plan, PlannedRequest, TokenCalibration
+from skytells_nb.engine.rate_limit.limiter import RateLimiter
+from skytells_nb.engine.report import ProgressCallback
+from skytells_nb.engine.results import ResultBuffer
+from skytells_nb.engine.retry import CircuitBreaker, RetryPolicy
+from skytells_nb.engine.threads import SingleFlight
+
+
+class ClientPool(Protocol):
+    """Where workers get their clients, one each."""
+
+    def acquire(self) -> Skytells: ...
+
+    def release(self, client: Skytells) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunContext:
+    """What one run works on, and what it works with."""
+
+    job: Job
+    plan: Plan
+    weights: NDArray[np.int64]
+    """Rows of each distinct input, (k,)."""
+    buffer: ResultBuffer
+    """Where results are collected."""
+    keys: Sequence[bytes]
+    """Cache key of each distinct input; empty if the cache is off."""
+    cache: CacheStore
+    single_flight: SingleFlight | None
+    """Inputs in flight in this process; ``None`` if the cache is off."""
+    plan_requests: Callable[[NDArray[np.int64]], list[PlannedRequest]]
+    clients: ClientPool
+    rate_limiter: RateLimiter
+    calibration: TokenCalibration
+    retry: RetryPolicy
+    breaker: CircuitBreaker
+    budget: Budget
+    on_progress: ProgressCallback
+    stop_on_error: bool
+    """Whether the first failed input ends the run."""
