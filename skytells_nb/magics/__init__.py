@@ -1,4 +1,4 @@
-"""The door for cells: ``%%skytells_chat``, ``%%skytells_respond`` and ``%skytells``, put into a shell and taken out."""
+"""The magics ``%%skytells_chat``, ``%%skytells_respond`` and ``%skytells``: load them into a shell and unload them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ NAME = "SkytellsMagics"
 
 
 def load(ip: Any) -> None:
-    """Register the magics and their completion with an IPython shell; a second time changes nothing."""
+    """Register the magics and their completion with an IPython shell. Idempotent."""
     manager = ip.magics_manager
     registered = manager.registry.get(NAME)
     if hasattr(registered, "on_unload"):
@@ -16,35 +16,35 @@ def load(ip: Any) -> None:
     from skytells_nb.magics.completer import install
     from skytells_nb.magics.magics import SkytellsMagics
 
-    found = {kind: dict(named) for kind, named in manager.magics.items()}
+    previous = {kind: dict(functions) for kind, functions in manager.magics.items()}
     magics = SkytellsMagics(shell=ip)
     manager.register(magics)
     remove_completers = install(ip)
 
     def undo() -> None:
         remove_completers()
-        for kind, added in magics.magics.items():
-            for name, function in added.items():
-                _put_back(manager.magics[kind], name, function, found[kind].get(name))
-        _put_back(manager.registry, NAME, magics, registered)
+        for kind, functions in magics.magics.items():
+            for name, function in functions.items():
+                _restore(manager.magics[kind], name, function, previous[kind].get(name))
+        _restore(manager.registry, NAME, magics, registered)
         ip.configurables[:] = [c for c in ip.configurables if c is not magics]
 
     magics.on_unload = undo
 
 
 def unload(ip: Any) -> None:
-    """Take out what ``load`` put in, and nothing else; without a ``load`` before it changes nothing."""
+    """Remove what ``load`` registered, and nothing else; without a ``load`` before, do nothing."""
     undo = getattr(ip.magics_manager.registry.get(NAME), "on_unload", None)
     if undo is not None:
         undo()
 
 
-def _put_back(names: dict[str, Any], name: str, ours: Any, before: Any) -> None:
-    """Restore one name, unless someone else has taken it since."""
-    # Bound methods are made anew on each access, so they compare by value.
-    if names.get(name) != ours:
+def _restore(names: dict[str, Any], name: str, own: Any, previous: Any) -> None:
+    """Restore one name, unless another extension has replaced it since."""
+    # Each access creates a new bound method, so they are compared by value.
+    if names.get(name) != own:
         return
-    if before is None:
+    if previous is None:
         del names[name]
     else:
-        names[name] = before
+        names[name] = previous

@@ -1,111 +1,127 @@
-"""One question to a model, its answer shown while it comes, and kept however it ends."""
+"""Send one question to a model, show the response as it arrives, and keep it however it ended."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from skytells_nb.errors import ContentPolicyError, InvalidResponseError, ReplayMissError, SkytellsError
+from skytells_nb.errors import (
+    BadRequestError,
+    ContentPolicyError,
+    InvalidResponseError,
+    ReplayMissError,
+    SkytellsError,
+)
 from skytells_nb.magics.question import Answer, CellQuestion
-from skytells_nb.magics.structured_output import Way, refuses_form
+from skytells_nb.magics.structured_output import JsonMode
 from skytells_nb.types.chat import ChatCompletion
 from skytells_nb.types.responses import Response
-from skytells_nb.widgets.messages import INTERRUPTED, reason_for
+from skytells_nb.widgets.messages import INTERRUPTED, finish_reason_for
 
 if TYPE_CHECKING:
     from skytells_nb.magics.output import CellOutput
     from skytells_nb.session import Session
 
-NOT_RECORDED = "A recording holds df.skytells calls and %%skytells_chat cells with --cache, no others."
+NOT_RECORDED = "A recording holds df.skytells calls and %%skytells_chat cells with --cache, and nothing else."
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """The answer as far as it came (``None`` where nothing did), and what stopped it.
+class AskOutcome:
+    """The answer as far as it arrived (``None`` if nothing did), and what stopped it.
 
-    ``way`` is how JSON was asked for in the end, where it was.
+    ``json_mode`` is how JSON was requested in the end, if it was.
     """
 
     answer: Answer | None
-    problem: KeyboardInterrupt | SkytellsError | None = None
+    error: KeyboardInterrupt | SkytellsError | None = None
     cached: bool = False
-    way: Way | None = None
+    json_mode: JsonMode | None = None
 
 
-def answer_to(session: Session, question: CellQuestion, screen: CellOutput) -> Answered:
-    """The kept answer where one is wanted and there, else ``ask``, whose whole answer is kept where that is wanted.
+def ask_with_cache(session: Session, question: CellQuestion, output: CellOutput) -> AskOutcome:
+    """Return the cached answer if the cell uses the cache and there is one; otherwise ask and cache a complete answer.
 
-    In replay mode the kept answer is always wanted; raises ReplayMissError where it was not recorded.
+    In replay mode every answer comes from the cache; raises ReplayMissError if it was not recorded.
     """
-    key = question.key() if question.cache or session.recording else None
+    key = question.cache_key() if question.cache or session.recording else None
     if key is None:
-        return ask(session, question, screen)
+        return ask(session, question, output)
     from skytells_nb.engine.operations.cached import CachedCompletion
 
     job, text = key
     try:
-        kept = session.engine.recall(job, text)
-    except ContentPolicyError as refusal:
-        return Answered(None, refusal, cached=True)
+        cached = session.engine.load_cached(job, text)
+    except ContentPolicyError as error:
+        return AskOutcome(None, error, cached=True)
     except ReplayMissError as missing:
         missing.add_note(NOT_RECORDED)
         raise
-    if kept is not None:
-        answer = CachedCompletion.from_bytes(kept).to_answer()
-        screen.show(question.pieces(answer))
-        return Answered(answer, cached=True)
-    outcome = ask(session, question, screen)
-    if outcome.problem is not None:
-        worth_keeping = job.work.kept(outcome.problem) if isinstance(outcome.problem, Exception) else None
+    if cached is not None:
+        answer = CachedCompletion.from_bytes(cached).to_completion()
+        output.write(question.display_parts(answer))
+        return AskOutcome(answer, cached=True)
+    outcome = ask(session, question, output)
+    if outcome.error is not None:
+        record = job.work.cacheable_error(outcome.error) if isinstance(outcome.error, Exception) else None
     else:
-        whole = outcome.answer if isinstance(outcome.answer, ChatCompletion) else None
-        worth_keeping = CachedCompletion.of(whole).to_bytes() if whole is not None and question.fits(whole) else None
-    if worth_keeping is not None:
-        session.engine.keep(job, text, worth_keeping)
+        completion = outcome.answer if isinstance(outcome.answer, ChatCompletion) else None
+        cacheable = completion is not None and question.matches_format(completion)
+        record = CachedCompletion.from_response(completion).to_bytes() if completion is not None and cacheable else None
+    if record is not None:
+        session.engine.store(job, text, record)
     return outcome
 
 
-def ask(session: Session, question: CellQuestion, screen: CellOutput) -> Answered:
-    """Send the question and show the answer as it arrives; JSON in a weaker way where the service refuses one.
+def ask(session: Session, question: CellQuestion, output: CellOutput) -> AskOutcome:
+    """Send the question and show the answer as it arrives; retry with a weaker JSON mode if the service rejects one.
 
-    An interrupt or an error does not raise: the connection is closed, and the outcome holds what came with the
-    finish_reason "interrupted", "truncated" or "error".
+    An interrupt or an error does not raise: the connection is closed, and the outcome holds what arrived, with the
+    finish reason "interrupted", "truncated" or "error".
     """
     while True:
-        outcome = _ask_once(session, question, screen)
-        refused = isinstance(outcome.problem, SkytellsError) and refuses_form(outcome.problem)
-        weaker = question.form.weaker() if question.form is not None and refused else None
+        outcome = _ask_once(session, question, output)
+        json_format = question.json_format
+        weaker = json_format.fallback() if json_format is not None and _rejects_format(outcome) else None
         if weaker is None:
-            return replace(outcome, way=question.form.way if question.form is not None else None)
-        question = replace(question, form=weaker)
+            return replace(outcome, json_mode=json_format.mode if json_format is not None else None)
+        question = replace(question, json_format=weaker)
 
 
-def _ask_once(session: Session, question: CellQuestion, screen: CellOutput) -> Answered:
+def _rejects_format(outcome: AskOutcome) -> bool:
+    """Whether the service refused the request because of the response format."""
+    if not isinstance(outcome.error, BadRequestError):
+        return False
+    from skytells_nb.engine.operations.response_format import rejects_response_format
+
+    return rejects_response_format(outcome.error)
+
+
+def _ask_once(session: Session, question: CellQuestion, output: CellOutput) -> AskOutcome:
     stream = None
     try:
         if not question.stream:
             answer: Answer = question.send(session.client)
-            screen.show(question.pieces(answer))
-            return Answered(answer, _failure(answer))
-        stream = question.begin(session.client)
+            output.write(question.display_parts(answer))
+            return AskOutcome(answer, _failure(answer))
+        stream = question.open_stream(session.client)
         with stream:
             for piece in stream:
-                screen.show(question.pieces(piece))
+                output.write(question.display_parts(piece))
         answer = stream.partial(finish_reason=None)
-        return Answered(answer, _failure(answer))
-    except (KeyboardInterrupt, SkytellsError) as problem:
-        reason = reason_for(problem)
+        return AskOutcome(answer, _failure(answer))
+    except (KeyboardInterrupt, SkytellsError) as error:
+        reason = finish_reason_for(error)
         if stream is not None:
-            return Answered(stream.partial(finish_reason=reason), problem)
-        return Answered(question.nothing(reason) if reason == INTERRUPTED else None, problem)
+            return AskOutcome(stream.partial(finish_reason=reason), error)
+        return AskOutcome(question.empty_answer(reason) if reason == INTERRUPTED else None, error)
 
 
 def _failure(answer: Answer) -> InvalidResponseError | None:
-    """What went wrong where the service itself says of a whole answer that it failed."""
+    """Return an error if the service reports a complete response as failed."""
     if not isinstance(answer, Response) or answer.status not in ("failed", "cancelled"):
         return None
-    told = answer.error or {}
-    why = ": ".join(str(told[name]) for name in ("code", "message") if told.get(name)) or "it does not say why"
+    details = answer.error or {}
+    reason = ": ".join(str(details[name]) for name in ("code", "message") if details.get(name)) or "no reason was sent"
     return InvalidResponseError(
-        f"The service gave the answer up as {answer.status}: {why}", request_id=answer.request_id
+        f"The service ended the response as {answer.status}: {reason}", request_id=answer.request_id
     )

@@ -1,4 +1,4 @@
-"""The lines of %%skytells_chat and %%skytells_respond as one value. Knows nothing of IPython."""
+"""Parse the lines of %%skytells_chat and %%skytells_respond. Does not depend on IPython."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Api = Literal["chat", "respond"]
 
 
 class MagicUsageError(InputError):
-    """The line of a magic, or a name on it, cannot be used; the message is one line."""
+    """The line of a magic, or a name on it, is invalid; the message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
-class AskArgs:
-    """What the line of a cell asks for; ``None`` leaves the choice to the session, the conversation or the service."""
+class CellArguments:
+    """The options on the line of a cell; ``None`` leaves the choice to the session, the conversation or the service."""
 
     api: Api = "chat"
     model: str | None = None
@@ -45,13 +45,13 @@ class AskArgs:
     help: bool = False
 
     @property
-    def shown_as(self) -> Format:
-        """How the answer is shown: as asked for, else JSON where JSON is asked of the model."""
+    def display_format(self) -> Format:
+        """The format to show the answer in: that of ``-f``, else JSON if JSON is requested from the model."""
         return self.format or ("json" if self.json or self.schema else "markdown")
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises MagicUsageError where argparse would end the program."""
+    """An argument parser that raises MagicUsageError where argparse would exit."""
 
     def __init__(self, prog: str, description: str, epilog: str | None = None) -> None:
         super().__init__(prog=prog, description=description, epilog=epilog, add_help=False, allow_abbrev=False)
@@ -66,52 +66,50 @@ class Parser(argparse.ArgumentParser):
 
 
 def split_line(line: str) -> list[str]:
-    """The words of a line, quotes taken off; raises MagicUsageError for a quote that is not closed."""
+    """Split a line into words and remove quotes; raises MagicUsageError for an unclosed quote."""
     try:
         return shlex.split(line)
-    except ValueError as problem:
-        raise MagicUsageError(
-            f"{problem} in {line.strip()!r}: close the quote, or escape it with a backslash"
-        ) from None
+    except ValueError as error:
+        raise MagicUsageError(f"{error} in {line.strip()!r}: close the quote, or escape it with a backslash") from None
 
 
-def parse_line(api: Api, line: str) -> AskArgs:
-    """The options on the line of the magic for this API.
+def parse_cell_line(api: Api, line: str) -> CellArguments:
+    """Parse the line of the magic for this API.
 
-    Raises MagicUsageError, with a message of one line, for anything that is not one of them.
+    Raises MagicUsageError, with a message of one line, for anything that is not one of its options.
 
-    >>> parse_line("chat", "-m deepbrain-router -s 'Be brief.' -v city").system
+    >>> parse_cell_line("chat", "-m deepbrain-router -s 'Be brief.' -v city").system
     'Be brief.'
     """
     parser = _PARSERS[api]
-    found, rest = parser.parse_known_args(split_line(line))
-    if rest:
+    parsed, unknown = parser.parse_known_args(split_line(line))
+    if unknown:
         raise MagicUsageError(
-            f"{rest[0]!r} is not an option; the prompt goes below the line ({parser.prog} -h lists the options)"
+            f"{unknown[0]!r} is not an option; the prompt goes below the line ({parser.prog} -h lists the options)"
         )
-    options: dict[str, Any] = vars(found)
+    options: dict[str, Any] = vars(parsed)
     for name in ("variables", "images", "stop"):
         options[name] = tuple(dict.fromkeys(options.get(name) or ()))
-    args = AskArgs(api=api, **options)
+    args = CellArguments(api=api, **options)
     if args.conversation and args.store is False:
-        raise MagicUsageError("--conversation goes on from stored answers; leave out --no-store")
+        raise MagicUsageError("--conversation continues from stored answers; leave out --no-store")
     return args
 
 
-def ask_help(api: Api) -> str:
-    """The options, for people."""
+def cell_help(api: Api) -> str:
+    """Return the help text of the magic for this API."""
     return _PARSERS[api].format_help()
 
 
 def option_names(api: Api) -> tuple[str, ...]:
-    """Every option, short and long."""
+    """Return every option of the magic for this API, short and long."""
     return _PARSERS[api].options
 
 
-def plain_name(text: str) -> str:
-    """The name of a variable, as argparse wants it checked."""
+def variable_name(text: str) -> str:
+    """Check that a text is a variable name, as an argparse type."""
     if not text.isidentifier() or keyword.iskeyword(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a plain variable name")
+        raise argparse.ArgumentTypeError(f"must be a variable name, got {text!r}")
     return text
 
 
@@ -119,12 +117,12 @@ def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
 
 
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+        raise argparse.ArgumentTypeError(f"must be a positive integer, got {text!r}")
     return int(text)
 
 
@@ -133,20 +131,22 @@ def _build_parser(api: Api) -> Parser:
     parser = Parser(
         prog=f"%%skytells_{api}",
         description="Ask a model; the body of the cell is the prompt, taken literally."
-        + ("" if chat else " Over the Responses API, which keeps conversations and shows reasoning."),
-        epilog="The answer is kept in _sky and under the name that -o gives. {{NAME}} is filled where -v NAME asks.",
+        + ("" if chat else " Uses the Responses API, which stores conversations and shows reasoning."),
+        epilog="The answer is stored in _sky and in the variable of -o. -v NAME fills {{NAME}}.",
     )
     option = parser.add_argument
     option("-m", "--model", help="the model; default: %%config SkytellsMagics.model, else the session's")
-    option("-o", "--output", metavar="NAME", type=plain_name, help="keep the answer, or the object, in this variable")
-    option("-s", "--system", metavar="TEXT", help="the system message; of a conversation, in its first turn")
+    option(
+        "-o", "--output", metavar="NAME", type=variable_name, help="store the answer, or the object, in this variable"
+    )
+    option("-s", "--system", metavar="TEXT", help="the system message; in a conversation, only with its first turn")
     option(
         "-v",
         "--var",
         metavar="NAME",
         dest="variables",
         action="append",
-        type=plain_name,
+        type=variable_name,
         help="fill {{NAME}} from this variable: a text, a number, a DataFrame or a Series (its first rows); repeatable",
     )
     option(
@@ -154,34 +154,45 @@ def _build_parser(api: Api) -> Parser:
         metavar="PATH_OR_NAME",
         dest="images",
         action="append",
-        help="a picture beside the prompt: a file, an https URL, or a variable with bytes, a path, a URL or a PIL "
+        help="an image to send with the prompt: a file, an https URL, or a variable with bytes, a path, a URL or a PIL "
         "image; repeatable",
     )
-    option("--conversation", metavar="NAME", help="go on in this conversation; the first turn begins it")
-    option("-t", "--temperature", metavar="T", type=_number, help="0 to 2; higher is more varied")
-    option("--max-tokens", metavar="N", type=_count, help="longest answer, in tokens")
+    option("--conversation", metavar="NAME", help="continue this conversation; the first turn starts it")
+    option("-t", "--temperature", metavar="T", type=_number, help="0 to 2; higher values give more varied answers")
+    option("--max-tokens", metavar="N", type=_count, help="maximum length of the answer, in tokens")
     if chat:
         option("--stop", metavar="TEXT", action="append", help="end the answer before this text; repeatable")
     else:
-        option("--effort", choices=get_args(Effort), help="how much to reason; asks for a summary of it too")
-    option("--json", action="store_true", help="ask for a JSON object; -o holds it read, as a dict")
-    option("--schema", metavar="NAME", type=plain_name, help="ask for this pydantic class; -o holds the object")
+        option(
+            "--effort", choices=get_args(Effort), help="how much to reason; also requests a summary of the reasoning"
+        )
+    option("--json", action="store_true", help="request a JSON object; -o holds it as a dict")
+    option(
+        "--schema",
+        metavar="NAME",
+        type=variable_name,
+        help="request an object of this pydantic class; -o holds the object",
+    )
     option(
         "-f",
         "--format",
         choices=get_args(Format),
-        help="how to show it; code and html-source: only what is fenced, as text; json: indented; default: markdown",
+        help="display format; code and html-source: only fenced code, as text; json: indented; default: markdown",
     )
-    option("--safety", action="store_true", help="always say the verdict; default: where something was found")
-    option("--code", action="store_true", help="put the proposed Python code into the next cell; nothing runs it")
-    option("--no-stream", dest="stream", action="store_false", help="show the answer when it is whole")
+    option("--safety", action="store_true", help="always show the safety result; default: only if something was found")
+    option("--code", action="store_true", help="put the proposed Python code into the next cell, without running it")
+    option("--no-stream", dest="stream", action="store_false", help="show the answer when it is complete")
     if chat:
-        option("--cache", action="store_true", help="keep the answer, and show a kept one in the place of asking again")
+        option(
+            "--cache",
+            action="store_true",
+            help="cache the answer, and show the cached one instead of sending the request again",
+        )
     else:
         option(
             "--store",
             action=argparse.BooleanOptionalAction,
-            help="let the service keep the answer, to go on from it; default: only in a conversation",
+            help="let the service store the answer, to continue from it; default: only in a conversation",
         )
     option("-h", "--help", action="store_true", help="show this and send nothing")
     return parser

@@ -1,4 +1,4 @@
-"""The line of ``%skytells`` as a value: its words, each with its own options. Knows nothing of IPython."""
+"""Parse the line of ``%skytells``: its commands, each with its own options. Does not depend on IPython."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from skytells_nb.magics.chat_arguments import MagicUsageError, Parser, plain_name, split_line
+from skytells_nb.magics.chat_arguments import MagicUsageError, Parser, split_line, variable_name
 
-WORDS: Mapping[str, str] = MappingProxyType(
+COMMANDS: Mapping[str, str] = MappingProxyType(
     {
-        "status": "the connection, the default models, what was used",
+        "status": "the connection, the default models, the usage",
         "usage": "requests, tokens and cost of this session by model",
         "models": "the models with their prices",
-        "safety": "what the safety filter found in this session, by category",
+        "safety": "findings of the safety filter in this session, by category",
         "conversations": "the conversations of this session; conversations reset NAME, export NAME [TO]",
-        "config": "the settings in force, and where each comes from",
-        "cache": "what the cache holds; cache export FILE, replay FILE and prune",
+        "config": "the settings, and where each comes from",
+        "cache": "statistics of the cache; cache export FILE, replay FILE and prune",
         "connect": "connect again, from the environment",
         "local": "connect to small models on this machine: no key, no cost",
         "help": "this list",
     }
 )
-"""What %skytells understands, and what each word does."""
+"""The commands of %skytells, with a description of each."""
 
-ACTIONS = ("list", "reset", "export")
-"""What ``%skytells conversations`` does."""
+CONVERSATION_ACTIONS = ("list", "reset", "export")
+"""The actions of ``%skytells conversations``."""
 
 
 @dataclass(frozen=True, slots=True)
-class WordArgs:
-    """What a line of %skytells asks for. Of ``cache`` only the word is read here."""
+class CommandArguments:
+    """The parsed line of %skytells. For ``cache`` only the command is parsed here."""
 
-    word: str
+    command: str
     action: str = "list"
     name: str = ""
     to: str = ""
@@ -42,93 +42,98 @@ class WordArgs:
     help: bool = False
 
 
-def parse_word_line(line: str) -> WordArgs:
-    """What follows ``%skytells``.
+def parse_command_line(line: str) -> CommandArguments:
+    """Parse what follows ``%skytells``.
 
-    Raises MagicUsageError, with a message of one line, for anything that is none of its words.
+    Raises MagicUsageError, with a message of one line, for an unknown command or option.
 
-    >>> parse_word_line("conversations export draft draft.json").to
+    >>> parse_command_line("conversations export draft draft.json").to
     'draft.json'
     """
     words = split_line(line)
-    word = words.pop(0) if words and not words[0].startswith("-") else "help" if words else "status"
-    if word not in WORDS:
-        raise MagicUsageError(f"%skytells {word}: use one of {', '.join(WORDS)}")
-    if word == "cache":
-        return WordArgs(word)
-    parser = _PARSERS[word]
-    found, rest = parser.parse_known_args(words)
-    if rest:
-        raise MagicUsageError(f"{rest[0]!r} is too much for %skytells {word} ({parser.prog} -h lists the options)")
-    args = WordArgs(word, **vars(found))
-    if word == "conversations" and not args.help:
+    command = words.pop(0) if words and not words[0].startswith("-") else "help" if words else "status"
+    if command not in COMMANDS:
+        raise MagicUsageError(f"%skytells {command}: use one of {', '.join(COMMANDS)}")
+    if command == "cache":
+        return CommandArguments(command)
+    parser = _PARSERS[command]
+    parsed, unknown = parser.parse_known_args(words)
+    if unknown:
+        raise MagicUsageError(
+            f"%skytells {command} takes no argument {unknown[0]!r} ({parser.prog} -h lists the options)"
+        )
+    args = CommandArguments(command, **vars(parsed))
+    if command == "conversations" and not args.help:
         _check_action(args)
     return args
 
 
-def word_help(word: str) -> str:
-    """What one word does and takes, for people; of ``help`` all of them."""
-    return _all_help() if word == "help" else _PARSERS[word].format_help()
+def command_help(command: str) -> str:
+    """Return the help text of a command; of ``help`` the list of all commands."""
+    return _all_help() if command == "help" else _PARSERS[command].format_help()
 
 
-def word_options(word: str) -> tuple[str, ...]:
-    """The options of a word."""
-    return _PARSERS[word].options if word in _PARSERS else ()
+def command_options(command: str) -> tuple[str, ...]:
+    """Return the options of a command."""
+    return _PARSERS[command].options if command in _PARSERS else ()
 
 
-def export_name(args: WordArgs) -> str:
-    """The variable that an export goes to, empty where it goes to a file."""
+def export_variable(args: CommandArguments) -> str:
+    """Return the variable to export to, or an empty string if the target is a file."""
     if args.to.endswith(".json"):
         return ""
     try:
-        return plain_name(args.to or args.name)
+        return variable_name(args.to or args.name)
     except argparse.ArgumentTypeError:
-        said = f"{args.to or args.name!r} is no plain variable name and no .json file"
-        raise MagicUsageError(f"{said}: %skytells conversations export {args.name} NAME, or FILE.json") from None
+        raise MagicUsageError(
+            f"the target must be a variable name or a .json file, got {args.to or args.name!r}: "
+            f"%skytells conversations export {args.name} NAME, or FILE.json"
+        ) from None
 
 
-def _check_action(args: WordArgs) -> None:
-    if args.action not in ACTIONS:
-        raise MagicUsageError(f"%skytells conversations {args.action}: use one of {', '.join(ACTIONS)}")
+def _check_action(args: CommandArguments) -> None:
+    if args.action not in CONVERSATION_ACTIONS:
+        raise MagicUsageError(f"%skytells conversations {args.action}: use one of {', '.join(CONVERSATION_ACTIONS)}")
     if args.action == "list" and args.name:
-        raise MagicUsageError(f"{args.name!r} is too much for %skytells conversations list")
+        raise MagicUsageError(f"%skytells conversations list takes no argument {args.name!r}")
     if args.action != "list" and not args.name:
         raise MagicUsageError(f"name the conversation: %skytells conversations {args.action} NAME")
     if args.action == "reset" and args.to:
-        raise MagicUsageError(f"{args.to!r} is too much for %skytells conversations reset")
+        raise MagicUsageError(f"%skytells conversations reset takes one NAME and no argument {args.to!r}")
 
 
 def _build_parsers() -> dict[str, Parser]:
     parsers = {}
-    for word, does in WORDS.items():
-        parser = parsers[word] = Parser(f"%skytells {word}", f"{does[0].upper()}{does[1:]}.")
-        if word == "conversations":
+    for command, description in COMMANDS.items():
+        parser = Parser(f"%skytells {command}", f"{description[0].upper()}{description[1:]}.")
+        parsers[command] = parser
+        if command == "conversations":
             parser.add_argument("action", nargs="?", default="list", help="list, reset or export; default: list")
             parser.add_argument("name", nargs="?", default="", metavar="NAME", help="the conversation")
             parser.add_argument("to", nargs="?", default="", metavar="TO", help="a variable, or a file FILE.json")
-            parser.add_argument("--force", action="store_true", help="replace a file that is there already")
+            parser.add_argument("--force", action="store_true", help="replace an existing file")
         parser.add_argument("-h", "--help", action="store_true", help="show this and do nothing")
     return parsers
 
 
 def _all_help() -> str:
-    width = max(map(len, WORDS))
-    lines = [f"%skytells {word.ljust(width)}  {does}" for word, does in WORDS.items()]
-    more = "Each with -h. %%skytells_chat -h and %%skytells_respond -h list the options of the cells."
+    width = max(map(len, COMMANDS))
+    lines = [f"%skytells {command.ljust(width)}  {description}" for command, description in COMMANDS.items()]
+    more = "Add -h for the options of a command. %%skytells_chat -h and %%skytells_respond -h list those of cells."
     return "\n".join([*lines, more]) + "\n"
 
 
 _PARSERS = _build_parsers()
 
 
-Action = Literal["stats", "export", "prune", "replay"]
+CacheAction = Literal["stats", "export", "prune", "replay"]
 
 
 @dataclass(frozen=True, slots=True)
-class CacheArgs:
-    """What a line of %skytells cache asks for."""
+class CacheArguments:
+    """The parsed line of %skytells cache."""
 
-    action: Action = "stats"
+    action: CacheAction = "stats"
     file: str = ""
     force: bool = False
     older_than: float | None = None
@@ -137,34 +142,36 @@ class CacheArgs:
     help: bool = False
 
 
-def _build_cache_parsers() -> dict[Action, Parser]:
-    descriptions: dict[Action, str] = {
-        "stats": "What the cache holds, and what this session had from it.",
+def _build_cache_parsers() -> dict[CacheAction, Parser]:
+    descriptions: dict[CacheAction, str] = {
+        "stats": "Show what the cache holds, and how often this session used it.",
         "export": "Write the answers that this session used to FILE, so that the notebook runs again offline.",
         "prune": "Remove the oldest answers from the cache.",
-        "replay": "Connect again, answered from FILE only: no key, no network, no cost.",
+        "replay": "Connect again and answer from FILE only: no key, no network, no cost.",
     }
     parsers = {
         action: Parser("%skytells cache" if action == "stats" else f"%skytells cache {action}", description)
         for action, description in descriptions.items()
     }
-    parsers["stats"].epilog = "Also: %skytells cache export FILE, replay FILE, prune; each with -h."
-    parsers["replay"].epilog = "%skytells connect, or a connect() of your own, leaves replay mode."
+    parsers["stats"].epilog = "See also %skytells cache export FILE, replay FILE and prune; add -h for the options."
+    parsers["replay"].epilog = "%skytells connect, or a call of connect(), leaves replay mode."
     for action in ("export", "replay"):
         parsers[action].add_argument("file", metavar="FILE", nargs="?", default="", help="such as tutorial.sqlite")
-    parsers["export"].add_argument("--force", action="store_true", help="replace a recording that is there already")
+    parsers["export"].add_argument("--force", action="store_true", help="replace an existing recording")
     prune = parsers["prune"]
-    prune.add_argument("--older-than", metavar="DAYS", type=_days, help="remove what is older than this")
-    prune.add_argument("--max-bytes", metavar="N", type=_bytes, help="remove until at most this many are left")
+    prune.add_argument("--older-than", metavar="DAYS", type=_days, help="remove answers older than this")
+    prune.add_argument(
+        "--max-bytes", metavar="N", type=_bytes, help="remove the oldest answers until at most this many bytes are left"
+    )
     for parser in parsers.values():
         parser.add_argument("-h", "--help", action="store_true", help="show this and do nothing")
     return parsers
 
 
-def parse_cache_line(line: str) -> CacheArgs:
-    """What follows ``%skytells cache``.
+def parse_cache_line(line: str) -> CacheArguments:
+    """Parse what follows ``%skytells cache``.
 
-    Raises MagicUsageError, with a message of one line, for anything that is none of its words.
+    Raises MagicUsageError, with a message of one line, for an unknown action or option.
 
     >>> parse_cache_line("export 'my answers.sqlite' --force").file
     'my answers.sqlite'
@@ -172,33 +179,33 @@ def parse_cache_line(line: str) -> CacheArgs:
     words = split_line(line)
     action = _action(words.pop(0)) if words and not words[0].startswith("-") else "stats"
     parser = _CACHE_PARSERS[action]
-    found, rest = parser.parse_known_args(words)
-    if rest:
-        raise MagicUsageError(f"{rest[0]!r} is too much ({parser.prog} -h lists the options)")
-    args = CacheArgs(action=action, **vars(found))
+    parsed, unknown = parser.parse_known_args(words)
+    if unknown:
+        raise MagicUsageError(f"{parser.prog} takes no argument {unknown[0]!r} ({parser.prog} -h lists the options)")
+    args = CacheArguments(action=action, **vars(parsed))
     if args.help:
         return args
     if action in ("export", "replay") and not args.file:
         raise MagicUsageError(f"name the file: {parser.prog} FILE")
     if action == "prune" and args.older_than is None and args.max_bytes is None:
-        raise MagicUsageError("say what to remove: %skytells cache prune --older-than DAYS, --max-bytes N, or both")
+        raise MagicUsageError("state what to remove: %skytells cache prune --older-than DAYS, --max-bytes N, or both")
     return args
 
 
-def cache_help(action: Action) -> str:
-    """The options of one word, for people."""
+def cache_help(action: CacheAction) -> str:
+    """Return the help text of one action."""
     return _CACHE_PARSERS[action].format_help()
 
 
-def cache_words(action: str | None = None) -> tuple[str, ...]:
-    """What may follow ``%skytells cache``, or one of its words."""
-    named = next((parser for name, parser in _CACHE_PARSERS.items() if name == action), None)
-    if named is None:
+def cache_options(action: str | None = None) -> tuple[str, ...]:
+    """Return the actions of ``%skytells cache``, or the options of one of them."""
+    parser = next((parser for name, parser in _CACHE_PARSERS.items() if name == action), None)
+    if parser is None:
         return tuple(_CACHE_PARSERS)
-    return named.options
+    return parser.options
 
 
-def _action(word: str) -> Action:
+def _action(word: str) -> CacheAction:
     for action in _CACHE_PARSERS:
         if word == action:
             return action
@@ -211,7 +218,7 @@ def _days(text: str) -> float:
     except ValueError:
         days = -1.0
     if not 0 <= days < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days, 0 or more")
+        raise argparse.ArgumentTypeError(f"must be a number of days, 0 or more, got {text!r}")
     return days
 
 
@@ -221,7 +228,7 @@ def _bytes(text: str) -> int:
     except ValueError:
         count = -1
     if count < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of bytes, such as 500_000_000")
+        raise argparse.ArgumentTypeError(f"must be a number of bytes, such as 500_000_000, got {text!r}")
     return count
 
 

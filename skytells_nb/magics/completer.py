@@ -1,4 +1,4 @@
-"""Tab completion on the magics' lines: options, models that are known already, names. Never asks the service."""
+"""Tab completion for the lines of the magics: options, known models, variables. Sends no request."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any, get_args
 
 from skytells_nb.magics.chat_arguments import Api, Effort, Format, option_names
-from skytells_nb.magics.command_arguments import ACTIONS, WORDS, cache_words, word_options
+from skytells_nb.magics.command_arguments import COMMANDS, CONVERSATION_ACTIONS, cache_options, command_options
 
 _HOOK = "complete_command"
-_FREE = ("-s", "--system", "-t", "--temperature", "--max-tokens", "--stop")
-_PICTURES = ("*.png", "*.jpg", "*.jpeg", "*.gif", "*.webp")
+_FREE_TEXT_OPTIONS = ("-s", "--system", "-t", "--temperature", "--max-tokens", "--stop")
+_IMAGE_FILES = ("*.png", "*.jpg", "*.jpeg", "*.gif", "*.webp")
 
 
-def complete_ask(api: Api, shell: Any, event: Any) -> list[str]:
-    """Candidates for the word at the cursor of a %%skytells_chat or %%skytells_respond line."""
-    before = _before(event, event.text_until_cursor.replace("=", " "))
+def complete_cell_line(api: Api, shell: Any, event: Any) -> list[str]:
+    """Return completions for the word at the cursor of a %%skytells_chat or %%skytells_respond line."""
+    before = _words_before(event, event.text_until_cursor.replace("=", " "))
     match before[-1] if before else "":
         case "-m" | "--model":
             return _known_models()
@@ -27,43 +27,43 @@ def complete_ask(api: Api, shell: Any, event: Any) -> list[str]:
         case "--schema":
             return [name for name in _names(shell.user_ns) if hasattr(shell.user_ns[name], "model_json_schema")]
         case "--image":
-            return [*_names(shell.user_ns), *_files(*_PICTURES)]
+            return [*_names(shell.user_ns), *_files(*_IMAGE_FILES)]
         case "--conversation":
             return _conversations(api)
         case "-f" | "--format":
             return list(get_args(Format))
         case "--effort":
             return list(get_args(Effort))
-        case option if option in _FREE:
+        case option if option in _FREE_TEXT_OPTIONS:
             return []
     return list(option_names(api))
 
 
-def complete_word(shell: Any, event: Any) -> list[str]:
-    """Candidates for the words after %skytells."""
-    match _before(event, event.text_until_cursor)[1:]:
+def complete_command(shell: Any, event: Any) -> list[str]:
+    """Return completions for the words after %skytells."""
+    match _words_before(event, event.text_until_cursor)[1:]:
         case []:
-            return list(WORDS)
+            return list(COMMANDS)
         case ["cache"]:
-            return [*cache_words(), *cache_words("stats")]
-        case ["cache", "export" | "replay" as word]:
-            return [*_files("*.sqlite"), *cache_words(word)]
-        case ["cache", word, *_]:
-            return list(cache_words(word))
+            return [*cache_options(), *cache_options("stats")]
+        case ["cache", "export" | "replay" as action]:
+            return [*_files("*.sqlite"), *cache_options(action)]
+        case ["cache", action, *_]:
+            return list(cache_options(action))
         case ["conversations"]:
-            return [*ACTIONS, *word_options("conversations")]
+            return [*CONVERSATION_ACTIONS, *command_options("conversations")]
         case ["conversations", "reset" | "export"]:
             return _conversations()
-        case [word, *_]:
-            return list(word_options(word))
+        case [command, *_]:
+            return list(command_options(command))
     return []
 
 
 def install(shell: Any) -> Callable[[], None]:
-    """Add the completers to the shell; gives the function that takes exactly them out again."""
+    """Add the completers to the shell; return a function that removes exactly these."""
     added: dict[str, Callable[[Any, Any], list[str]]] = {
-        **{f"%%skytells_{api}": partial(complete_ask, api) for api in get_args(Api)},
-        "%skytells": complete_word,
+        **{f"%%skytells_{api}": partial(complete_cell_line, api) for api in get_args(Api)},
+        "%skytells": complete_command,
     }
     for key, complete in added.items():
         shell.set_hook(_HOOK, complete, str_key=key)
@@ -81,12 +81,12 @@ def install(shell: Any) -> Callable[[], None]:
     return remove
 
 
-def _before(event: Any, text: str) -> list[str]:
+def _words_before(event: Any, text: str) -> list[str]:
     """The words before the one at the cursor."""
-    before: list[str] = text.split()
-    if event.symbol and before and before[-1].endswith(event.symbol):
-        before.pop()
-    return before
+    words: list[str] = text.split()
+    if event.symbol and words and words[-1].endswith(event.symbol):
+        words.pop()
+    return words
 
 
 def _names(namespace: Mapping[str, Any]) -> list[str]:
@@ -104,13 +104,13 @@ def _conversations(api: Api | None = None) -> list[str]:
         return []
     from skytells_nb.magics.conversations import conversations
 
-    return [talk.name for talk in conversations(session.current()).values() if api in (None, talk.api)]
+    return [found.name for found in conversations(session.current()).values() if api in (None, found.api)]
 
 
 def _known_models() -> list[str]:
     from skytells_nb import session
 
-    # Connecting here would start a server or fail on a missing key because someone pressed Tab.
+    # Completion must not connect: that would start a server, or fail on a missing key.
     return session.current().known_models() if session.has_current() else _listed_models()
 
 

@@ -1,4 +1,4 @@
-"""Conversations by name: the turns that a session has kept, and sends again or lets the service remember."""
+"""Conversations by name: turns that a session stores and sends again, or that the service stores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from skytells_nb.magics.ask import Answered
+from skytells_nb.magics.ask import AskOutcome
 from skytells_nb.magics.chat_arguments import Api, MagicUsageError
 from skytells_nb.magics.question import CellQuestion, Message
 from skytells_nb.types.responses import Response
@@ -16,13 +16,13 @@ from skytells_nb.types.responses import Response
 if TYPE_CHECKING:
     from skytells_nb.session import Session
 
-WHOLE_ENDINGS = ("stop", "length")
-"""Ends of answers that a conversation can go on from."""
+COMPLETE_FINISH_REASONS = ("stop", "length")
+"""Finish reasons of answers that a conversation can continue from."""
 
 
 @dataclass(slots=True)
 class Conversation:
-    """The turns of one name, a user's message and its answer each, and the system text of the first."""
+    """A named conversation: turns of a user's message and its answer, and the system text of the first turn."""
 
     name: str
     api: Api
@@ -30,31 +30,31 @@ class Conversation:
     model: str = ""
     messages: list[Message] = field(default_factory=list)
     last_id: str | None = None
-    """The answer to go on from, where the service keeps the turns."""
+    """The id of the answer to continue from, if the service stores the turns."""
 
     @property
     def turns(self) -> int:
         return len(self.messages) // 2
 
-    def check_system(self, given: str | None) -> None:
-        """Raises MagicUsageError for a system text that is not the one of the first turn."""
-        if given is not None and self.messages and given != (self.system or ""):
+    def check_system(self, system: str | None) -> None:
+        """Raise MagicUsageError for a system text that differs from that of the first turn."""
+        if system is not None and self.messages and system != (self.system or ""):
             raise MagicUsageError(
-                f"--conversation {self.name}: the system message belongs to its first turn, and this is another one; "
-                f"%skytells conversations reset {self.name} begins anew"
+                f"--conversation {self.name}: the system message must be that of the first turn; "
+                f"%skytells conversations reset {self.name} starts over"
             )
 
-    def can_keep(self, outcome: Answered) -> bool:
-        """Whether the answer is whole, and one that can be gone on from."""
+    def is_complete(self, outcome: AskOutcome) -> bool:
+        """Whether the answer is complete, so that the conversation can continue from it."""
         answer = outcome.answer
-        if answer is None or outcome.problem is not None:
+        if answer is None or outcome.error is not None:
             return False
-        return answer.finish_reason in WHOLE_ENDINGS and bool(str(answer))
+        return answer.finish_reason in COMPLETE_FINISH_REASONS and bool(str(answer))
 
-    def keep(self, question: CellQuestion, outcome: Answered) -> bool:
-        """Add the turn, where both its halves are whole; whether it was added."""
+    def add_turn(self, question: CellQuestion, outcome: AskOutcome) -> bool:
+        """Add the turn if its answer is complete; return whether it was added."""
         answer = outcome.answer
-        if answer is None or not self.can_keep(outcome):
+        if answer is None or not self.is_complete(outcome):
             return False
         if not self.messages:
             self.system = question.system
@@ -67,50 +67,50 @@ class Conversation:
         return True
 
     def export(self) -> list[Message]:
-        """The conversation as messages of Chat Completions, the system text first."""
-        first = [{"role": "system", "content": self.system}] if self.system else []
-        return json.loads(json.dumps([*first, *self.messages]))  # type: ignore[no-any-return]
+        """Return the conversation as messages of Chat Completions, the system text first."""
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        return json.loads(json.dumps([*system, *self.messages]))  # type: ignore[no-any-return]
 
 
-_kept: WeakKeyDictionary[Session, dict[str, Conversation]] = WeakKeyDictionary()
+_by_session: WeakKeyDictionary[Session, dict[str, Conversation]] = WeakKeyDictionary()
 
 
 def conversations(session: Session) -> dict[str, Conversation]:
-    """The conversations of a session, by name; those without a whole turn are not among them."""
-    return _kept.setdefault(session, {})
+    """Return the conversations of a session by name; those without a complete turn are left out."""
+    return _by_session.setdefault(session, {})
 
 
-def conversation(session: Session, name: str, api: Api) -> Conversation:
-    """The one of this name, new where there is none; raises MagicUsageError where it is of the other API."""
+def get_or_create(session: Session, name: str, api: Api) -> Conversation:
+    """Return the conversation of this name, or a new one; raises MagicUsageError if it belongs to the other API."""
     found = conversations(session).get(name) or Conversation(name, api)
     if found.api != api:
-        raise MagicUsageError(f"--conversation {name}: this one is of %%skytells_{found.api}; take another name")
+        raise MagicUsageError(f"--conversation {name}: it belongs to %%skytells_{found.api}; choose another name")
     return found
 
 
-def keep_turn(session: Session, talk: Conversation, question: CellQuestion, outcome: Answered) -> bool:
-    """Keep the turn, and the conversation with it; whether it was whole."""
-    if not talk.keep(question, outcome):
+def store_turn(session: Session, conversation: Conversation, question: CellQuestion, outcome: AskOutcome) -> bool:
+    """Store the turn and its conversation if the answer is complete; return whether it was."""
+    if not conversation.add_turn(question, outcome):
         return False
-    conversations(session)[talk.name] = talk
+    conversations(session)[conversation.name] = conversation
     return True
 
 
-def known(session: Session, name: str) -> Conversation:
-    """The one of this name; raises MagicUsageError where there is none."""
+def find_conversation(session: Session, name: str) -> Conversation:
+    """Return the conversation of this name; raises MagicUsageError if there is none."""
     found = conversations(session).get(name)
     if found is None:
-        names = ", ".join(conversations(session)) or "none yet"
-        raise MagicUsageError(f"there is no conversation {name!r}; there are: {names}")
+        names = ", ".join(conversations(session)) or "none"
+        raise MagicUsageError(f"there is no conversation {name!r}; existing conversations: {names}")
     return found
 
 
-def write_file(talk: Conversation, path: Path, *, replace: bool = False) -> None:
-    """The messages as a JSON file; raises MagicUsageError where it exists already or cannot be written."""
+def write_file(conversation: Conversation, path: Path, *, replace: bool = False) -> None:
+    """Write the messages to a JSON file; raises MagicUsageError if it exists or cannot be written."""
     try:
         with path.open("w" if replace else "x", encoding="utf-8") as file:
-            json.dump(talk.export(), file, indent=2, ensure_ascii=False)
+            json.dump(conversation.export(), file, indent=2, ensure_ascii=False)
     except FileExistsError:
-        raise MagicUsageError(f"{path} exists already; --force replaces it") from None
-    except OSError as problem:
-        raise MagicUsageError(f"{path} cannot be written: {problem.strerror}") from None
+        raise MagicUsageError(f"{path} exists; add --force to replace it") from None
+    except OSError as error:
+        raise MagicUsageError(f"{path} cannot be written: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""What of an answer is shown, for each of the formats, piece by piece where that can be."""
+"""Formatters: which part of an answer is shown in each format, piece by piece where possible."""
 
 from __future__ import annotations
 
@@ -11,51 +11,51 @@ from skytells_nb.magics.chat_arguments import Format
 from skytells_nb.widgets.display import Mode
 
 _OPENS = re.compile(r"([ \t]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)?)(`{3,}|~{3,})[ \t]*(.*)")
-"""A fence, which may stand right after the mark of a list's item."""
+"""An opening fence, possibly right after a list marker."""
 _CLOSES = re.compile(r"[ \t]*(`{3,}|~{3,})[ \t]*")
 _LANGUAGE = re.compile(r"[\w+#.-]*")
 PYTHON = frozenset({"", "python", "python3", "py", "ipython", "ipython3"})
 
 
-class FencedLines:
-    """Follows Markdown; ``feed`` a line at a time.
+class FenceParser:
+    """A parser of fenced code in Markdown; ``feed`` takes one line at a time.
 
-    >>> fences = FencedLines()
+    >>> fences = FenceParser()
     >>> [fences.feed(line) for line in ("Run:", "```python", "1 + 1", "```")]
     [None, None, '1 + 1', None]
     """
 
     def __init__(self) -> None:
         self.language = ""
-        """What the block of the last line says it is, in lower case; empty where it does not say."""
+        """The language that the last line's block names, in lower case; empty if it names none."""
         self.count = 0
-        """Blocks that have begun."""
+        """Number of blocks opened so far."""
         self._marker = ""
         self._indent = 0
 
     def feed(self, line: str) -> str | None:
-        """The line as code, ``None`` where it is none."""
+        """Return the line as code, or ``None`` if it is outside code."""
         if not self._marker:
-            found = _OPENS.fullmatch(line)
-            if found is None or (found[2][0] == "`" and "`" in found[3]):
+            opening = _OPENS.fullmatch(line)
+            if opening is None or (opening[2][0] == "`" and "`" in opening[3]):
                 return None
-            self._indent, self._marker = len(found[1]), found[2]
-            said = _LANGUAGE.match(found[3])
-            self.language = said.group().lower() if said else ""
+            self._indent, self._marker = len(opening[1]), opening[2]
+            language = _LANGUAGE.match(opening[3])
+            self.language = language.group().lower() if language else ""
             self.count += 1
             return None
         closing = _CLOSES.fullmatch(line)
         if closing is not None and closing[1].startswith(self._marker):
             self._marker = ""
             return None
-        # A block within a list is indented with it.
+        # A block in a list is indented with its item.
         indent = len(line) - len(line.lstrip(" \t"))
         return line[min(indent, self._indent) :]
 
 
 def code_blocks(text: str) -> Iterator[tuple[str, str]]:
-    """Each block's language and code, in order; a last block that is not closed counts."""
-    fences = FencedLines()
+    """Yield each block's language and code, in order, including an unclosed last block."""
+    fences = FenceParser()
     blocks: list[tuple[str, list[str]]] = []
     for line in text.splitlines():
         code = fences.feed(line)
@@ -67,92 +67,92 @@ def code_blocks(text: str) -> Iterator[tuple[str, str]]:
 
 
 def python_code(text: str) -> str:
-    """The Python that an answer proposes: its blocks of Python or of no named language, an empty line between them."""
+    """Return the Python code in an answer: its blocks in Python or without a language, separated by empty lines."""
     return "\n\n".join(code for language, code in code_blocks(text) if language in PYTHON and code.strip())
 
 
-Shown: TypeAlias = tuple[str, str]
-"""A text, and the language that it is in, empty where it is none."""
+Fragment: TypeAlias = tuple[str, str]
+"""A text and its language, empty for none."""
 
 PROSE_LINES = 12
-"""Lines before a first code block that are taken for its introduction."""
+"""Lines before a first code block that count as its introduction."""
 
 
 class Formatter(Protocol):
-    """Takes the answer in pieces and gives what of it is to be shown."""
+    """Takes an answer in pieces and returns the parts to show."""
 
-    def feed(self, piece: str) -> Iterable[Shown]: ...
+    def feed(self, piece: str) -> Iterable[Fragment]: ...
 
-    def finish(self) -> Iterable[Shown]:
-        """The rest, once no more comes; however the answer ended."""
+    def finish(self) -> Iterable[Fragment]:
+        """Return the remaining text, after the stream has ended in any way."""
         ...
 
-    def instead(self) -> Shown | None:
-        """What takes the place of all that was shown, once no more comes; ``None`` where that can stay."""
+    def replacement(self) -> Fragment | None:
+        """Return what replaces everything shown, after the stream has ended; ``None`` to leave it."""
         ...
 
 
 class Verbatim:
-    """All of it."""
+    """Shows the whole answer."""
 
-    def feed(self, piece: str) -> Iterable[Shown]:
+    def feed(self, piece: str) -> Iterable[Fragment]:
         return ((piece, ""),)
 
-    def finish(self) -> Iterable[Shown]:
+    def finish(self) -> Iterable[Fragment]:
         return ()
 
-    def instead(self) -> Shown | None:
+    def replacement(self) -> Fragment | None:
         return None
 
 
-class FencedOnly:
-    """Only what stands in code blocks, of one language where it is named; all of it where there is none.
+class FencedCode:
+    """Shows only code blocks, of one language if it is named; the whole answer if there are none.
 
-    What has gone on for more than ``PROSE_LINES`` without a block is shown as it comes; should a block turn up after
-    all, it takes the place of everything in the end. Without ``early`` it is shown in the end only, for a place that
-    cannot take back what it shows.
+    After more than ``PROSE_LINES`` without a block, text is shown as it arrives; if a block follows after all, the code
+    replaces everything at the end. Without ``incremental``, text is shown at the end only, for outputs that cannot be
+    replaced.
     """
 
-    def __init__(self, language: str | None = None, early: bool = True) -> None:
+    def __init__(self, language: str | None = None, incremental: bool = True) -> None:
         self._language = language
-        self._early = early
-        self._fences = FencedLines()
+        self._incremental = incremental
+        self._fences = FenceParser()
         self._line = ""
         self._unshown: list[str] = []
         self._lines = 0
-        self._code: list[Shown] = []
+        self._code: list[Fragment] = []
         self._block = 0
 
-    def feed(self, piece: str) -> Iterable[Shown]:
-        *whole, self._line = (self._line + piece).split("\n")
-        shown = [shown for line in whole for shown in self._show(line)]
+    def feed(self, piece: str) -> Iterable[Fragment]:
+        *lines, self._line = (self._line + piece).split("\n")
+        shown = [shown for line in lines for shown in self._show(line)]
         if self._block:
             return shown
-        self._lines += len(whole)
+        self._lines += len(lines)
         self._unshown.append(piece)
         return self._rest() if self._without_fence else ()
 
-    def finish(self) -> Iterable[Shown]:
+    def finish(self) -> Iterable[Fragment]:
         shown = list(self._show(self._line)) if self._line else []
         self._line = ""
         return shown if self._block else self._rest()
 
-    def instead(self) -> Shown | None:
+    def replacement(self) -> Fragment | None:
         if not (self._block and self._without_fence):
             return None
         return "".join(code for code, _ in self._code), self._code[0][1]
 
     @property
     def _without_fence(self) -> bool:
-        """Whether it was taken for an answer without a block."""
-        return self._early and self._lines > PROSE_LINES
+        """Whether the answer is treated as one without a block."""
+        return self._incremental and self._lines > PROSE_LINES
 
-    def _rest(self) -> list[Shown]:
-        """What is not shown yet of an answer without a block."""
+    def _rest(self) -> list[Fragment]:
+        """Return the text not shown yet, of an answer without a block."""
         text, self._unshown = "".join(self._unshown), []
         return [(text, self._language or "")] if text else []
 
-    def _show(self, line: str) -> Iterator[Shown]:
+    def _show(self, line: str) -> Iterator[Fragment]:
         code = self._fences.feed(line.removesuffix("\r"))
         if code is None or self._language not in (None, self._fences.language):
             return
@@ -165,24 +165,24 @@ class FencedOnly:
 
 
 class IndentedJson:
-    """JSON as it comes, and with indentation in its place once it is whole; anything else stays as it came.
+    """Shows JSON as it arrives, and replaces it with indented JSON at the end; other text is left unchanged.
 
-    Without ``early`` nothing is shown before the end, for a place that cannot take back what it shows.
+    Without ``incremental`` nothing is shown before the end, for outputs that cannot be replaced.
     """
 
-    def __init__(self, early: bool = True) -> None:
-        self._early = early
+    def __init__(self, incremental: bool = True) -> None:
+        self._incremental = incremental
         self._pieces: list[str] = []
 
-    def feed(self, piece: str) -> Iterable[Shown]:
+    def feed(self, piece: str) -> Iterable[Fragment]:
         self._pieces.append(piece)
-        return ((piece, "json"),) if self._early else ()
+        return ((piece, "json"),) if self._incremental else ()
 
-    def finish(self) -> Iterable[Shown]:
-        return () if self._early else ((self._indented() or "".join(self._pieces), "json"),)
+    def finish(self) -> Iterable[Fragment]:
+        return () if self._incremental else ((self._indented() or "".join(self._pieces), "json"),)
 
-    def instead(self) -> Shown | None:
-        indented = self._indented() if self._early else None
+    def replacement(self) -> Fragment | None:
+        indented = self._indented() if self._incremental else None
         return (indented, "json") if indented is not None else None
 
     def _indented(self) -> str | None:
@@ -193,18 +193,19 @@ class IndentedJson:
 
 
 def unfenced(text: str) -> str:
-    """The text without the code fence that some models put around JSON."""
+    """Remove the code fence that some models put around JSON."""
     lines = text.strip().splitlines()
     fenced = len(lines) >= 2 and lines[0].startswith("```") and lines[-1].strip() == "```"
     return "\n".join(lines[1:-1]) if fenced else text
 
 
 def formatter_for(format: Format, mode: Mode = "live") -> Formatter:
+    """Return the formatter for a format; only ``live`` output can be replaced."""
     match format:
         case "code":
-            return FencedOnly(early=mode == "live")
+            return FencedCode(incremental=mode == "live")
         case "html-source":
-            return FencedOnly("html", early=mode == "live")
+            return FencedCode("html", incremental=mode == "live")
         case "json":
-            return IndentedJson(early=mode == "live")
+            return IndentedJson(incremental=mode == "live")
     return Verbatim()

@@ -1,4 +1,4 @@
-"""The magics: parse, do, show. Nothing here prints an error: a failed cell fails."""
+"""The magics: parse a line, run it, show the result. Errors are raised, never printed, so that a failed cell fails."""
 
 from __future__ import annotations
 
@@ -8,28 +8,32 @@ from typing import Any
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 from traitlets import Bool, Enum, Unicode
 
-from skytells_nb.magics.chat_arguments import Api, ask_help, parse_line
-from skytells_nb.magics.command_arguments import WordArgs, cache_help, parse_cache_line, parse_word_line, word_help
+from skytells_nb.magics.chat_arguments import Api, cell_help, parse_cell_line
+from skytells_nb.magics.command_arguments import (
+    CommandArguments,
+    cache_help,
+    command_help,
+    parse_cache_line,
+    parse_command_line,
+)
 
-SETTINGS = ("model", "system", "stream", "remote_images")
+SETTING_NAMES = ("model", "system", "stream", "remote_images")
 
 
 @magics_class
 class SkytellsMagics(Magics):
     """Defaults for the magics; ``%config SkytellsMagics.model = "…"`` sets one."""
 
-    model = Unicode("", help="Model of cells where -m names none; empty: the session's.").tag(config=True)
-    system = Unicode("", help="System message where -s gives none.").tag(config=True)
+    model = Unicode("", help="Model of cells without -m; empty for the session's model.").tag(config=True)
+    system = Unicode("", help="System message of cells without -s.").tag(config=True)
     stream = Enum(
-        ("auto", "live", "final", "plain"), "auto", help="How answers are shown; auto fits the place the code runs in."
+        ("auto", "live", "final", "plain"), "auto", help="How answers are shown; auto chooses by the front end."
     ).tag(config=True)
 
-    remote_images = Bool(False, help="Whether answers load the pictures that they link to from the web.").tag(
-        config=True
-    )
+    remote_images = Bool(False, help="Whether answers load the images that they link to from the web.").tag(config=True)
 
     on_unload: Callable[[], None]
-    """Gives the shell back as it was; set by ``load``."""
+    """Restores the shell; set by ``load``."""
 
     @no_var_expand
     @line_cell_magic
@@ -40,31 +44,31 @@ class SkytellsMagics(Magics):
     @no_var_expand
     @line_cell_magic
     def skytells_respond(self, line: str, cell: str | None = None) -> None:
-        """Ask a model over the Responses API, which keeps conversations and shows reasoning. -h lists the options."""
+        """Ask a model over the Responses API, which stores conversations and shows reasoning. -h lists the options."""
         self._ask("respond", line, cell)
 
     @no_var_expand
     @line_magic
     def skytells(self, line: str) -> None:
-        """The connection, models, conversations and what was used. ``%skytells help`` lists the words."""
-        args = parse_word_line(line)
-        if args.word == "cache":
+        """Show the connection, models, conversations and usage. ``%skytells help`` lists the commands."""
+        args = parse_command_line(line)
+        if args.command == "cache":
             self._cache(line.strip().removeprefix("cache"))
-        elif args.help or args.word == "help":
-            print(word_help(args.word))
+        elif args.help or args.command == "help":
+            print(command_help(args.command))
         else:
             self._show(self._tables(args))
 
     def _ask(self, api: Api, line: str, cell: str | None) -> None:
-        args = parse_line(api, line)
+        args = parse_cell_line(api, line)
         if args.help:
-            print(ask_help(api))
+            print(cell_help(api))
             return
         from skytells_nb.magics.cell import CellContext, run_cell
         from skytells_nb.widgets.display import display_mode
 
         shell = self._shell
-        place = CellContext(
+        context = CellContext(
             shell.user_ns,
             display_mode(self.stream),
             shell.set_next_input,
@@ -72,7 +76,7 @@ class SkytellsMagics(Magics):
             system=self.system,
             remote_images=self.remote_images,
         )
-        run_cell(args, cell, place)
+        run_cell(args, cell, context)
 
     def _cache(self, line: str) -> None:
         args = parse_cache_line(line)
@@ -83,20 +87,20 @@ class SkytellsMagics(Magics):
 
         self._show([run_cache_command(args)])
 
-    def _tables(self, args: WordArgs) -> Sequence[Any]:
-        from skytells_nb.magics import tables as status
+    def _tables(self, args: CommandArguments) -> Sequence[Any]:
         from skytells_nb.magics.commands import run_command
+        from skytells_nb.magics.tables import magics_table
 
-        if args.word != "config":
+        if args.command != "config":
             return run_command(args, self._shell.user_ns)
-        given = {name: str(getattr(self, name)) for name in SETTINGS}
-        changed = [name for name in SETTINGS if getattr(self, name) != self.traits()[name].default_value]
-        return [*run_command(args, self._shell.user_ns), status.magics_table(given, changed)]
+        values = {name: str(getattr(self, name)) for name in SETTING_NAMES}
+        changed = [name for name in SETTING_NAMES if getattr(self, name) != self.traits()[name].default_value]
+        return [*run_command(args, self._shell.user_ns), magics_table(values, changed)]
 
     def _show(self, tables: Sequence[Any]) -> None:
-        from skytells_nb.magics.tables import show
+        from skytells_nb.magics.tables import publish_tables
 
-        show(tables)
+        publish_tables(tables)
 
     @property
     def _shell(self) -> Any:

@@ -1,85 +1,85 @@
-"""What is said under an answer: how it ended where that was not its own end, what the safety filter found."""
+"""Notes under an answer: why it ended early, and what the safety filter found."""
 
 from __future__ import annotations
 
 from typing import Any, TypeVar
 
 from skytells_nb.errors import ContentPolicyError, NotFoundError, SkytellsError
-from skytells_nb.magics.ask import Answered
+from skytells_nb.magics.ask import AskOutcome
 from skytells_nb.magics.question import Answer
 from skytells_nb.types.responses import Response
 from skytells_nb.types.safety import Safety, findings
 from skytells_nb.widgets.messages import (
-    ENDINGS,
+    DESCRIBED_REASONS,
     NextSteps,
-    ending,
-    found_words,
-    kept,
-    looked_words,
+    covers_answer,
+    describe_checks,
+    describe_ending,
+    describe_findings,
     next_step,
-    speaks_of_answer,
+    partial_text_note,
 )
 
-_KEPT_USAGE = {"prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens"}
-_WAYS = {
-    "object": "The model takes no JSON schema here; it was asked for any JSON object.",
-    "words": "The model takes no JSON form here; it was asked in words.",
+_USAGE_FIELDS = {"prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens"}
+_JSON_MODE_NOTES = {
+    "object": "The model does not accept a JSON schema; any JSON object was requested.",
+    "words": "The model does not accept a JSON format; the prompt asked for JSON.",
 }
 
 
 def notes(
-    outcome: Answered, *, replaying: bool = False, verdict: bool = False, schema: bool = False
+    outcome: AskOutcome, *, replaying: bool = False, always_safety: bool = False, schema: bool = False
 ) -> tuple[str, ...]:
-    """What has to be said under an answer: why it ended early, what the safety filter found, that nothing was sent.
+    """Return the notes under an answer: why it ended early, what the safety filter found, that nothing was sent.
 
-    In replay mode nothing ever is, and the cell shows what it showed when it was recorded. ``verdict`` says the verdict
-    also where all is safe, ``schema`` tells that JSON was asked for by a schema.
+    In replay mode nothing is ever sent, and the cell shows what it showed when it was recorded. ``always_safety`` shows
+    the safety result even if everything is safe; ``schema`` is whether JSON was requested with a schema.
     """
-    answer, problem = outcome.answer, outcome.problem
+    answer, error = outcome.answer, outcome.error
     if answer is None:
         found = (
-            found_words(Safety(findings(problem.safety, "prompt")).flagged)
-            if isinstance(problem, ContentPolicyError)
+            describe_findings(Safety(findings(error.safety, "prompt")).flagged)
+            if isinstance(error, ContentPolicyError)
             else ""
         )
         return (f"Safety: the filter blocked the prompt ({found}).",) if found else ()
-    said = [_ending(answer), _refusal(answer)]
-    if outcome.way == "words" or (schema and outcome.way == "object"):
-        said.append(_WAYS[outcome.way])
-    said.append(safety_note(answer.safety, problem is None, verdict, answered=bool(str(answer))))
-    said.append("Shown from the cache; nothing was sent." if outcome.cached and not replaying else "")
-    return tuple(note for note in said if note)
+    parts = [_ending(answer), _refusal(answer)]
+    if outcome.json_mode == "words" or (schema and outcome.json_mode == "object"):
+        parts.append(_JSON_MODE_NOTES[outcome.json_mode])
+    parts.append(safety_note(answer.safety, error is None, always_safety, answered=bool(str(answer))))
+    parts.append("Shown from the cache; nothing was sent." if outcome.cached and not replaying else "")
+    return tuple(part for part in parts if part)
 
 
 def safety_note(safety: Safety, complete: bool = True, always: bool = False, *, answered: bool = True) -> str:
-    """The verdict in a sentence.
+    """Return the safety result in a sentence.
 
-    Empty where no verdict was due yet, and, unless ``always``, where everything was checked and safe. ``answered`` is
-    whether there is text that a verdict has to speak of.
+    Empty if no result is expected yet, and, unless ``always``, if everything was checked and safe. ``answered`` is
+    whether there is text that the result has to cover.
     """
-    said = []
-    found = found_words(safety.flagged)
+    parts = []
+    found = describe_findings(safety.flagged)
     if found:
-        said.append(found)
-    due = complete or always
-    if any(not f.checked for f in safety.findings) or (due and not safety.findings):
-        said.append("not checked: the filter gave no verdict" + (" on the rest" if found else ""))
-    elif due and answered and not speaks_of_answer(safety):
-        said.append("the answer is not checked: the filter gave no verdict on it")
-    elif always and not said:
-        said.append(f"safe; {looked_words(safety)}")
-    return f"Safety: {'; '.join(said)}." if said else ""
+        parts.append(found)
+    expected = complete or always
+    if any(not f.checked for f in safety.findings) or (expected and not safety.findings):
+        parts.append("not checked: the filter returned no result" + (" for the rest" if found else ""))
+    elif expected and answered and not covers_answer(safety):
+        parts.append("the answer is not checked: the filter returned no result for it")
+    elif always and not parts:
+        parts.append(f"safe; {describe_checks(safety)}")
+    return f"Safety: {'; '.join(parts)}." if parts else ""
 
 
 def metadata(answer: Answer, model: str) -> dict[str, Any]:
-    """What is kept with the output in the notebook: model, request id, tokens, verdict."""
+    """Return the metadata saved with the output in the notebook: model, request id, tokens, safety."""
     safety = answer.safety
     return {
         "model": answer.model or model,
         "request_id": answer.request_id,
         "finish_reason": answer.finish_reason,
-        # What the cache keeps of it, so that an answer out of the cache is saved like the one that went in.
-        "usage": answer.usage.model_dump(include=_KEPT_USAGE) if answer.usage else None,
+        # Only the fields that the cache stores, so that a cached answer is saved like the original.
+        "usage": answer.usage.model_dump(include=_USAGE_FIELDS) if answer.usage else None,
         "safety": {
             "severity": safety.severity,
             "filtered": safety.filtered,
@@ -91,20 +91,22 @@ def metadata(answer: Answer, model: str) -> dict[str, Any]:
 
 def _ending(answer: Answer) -> str:
     text, reason = bool(str(answer)), answer.finish_reason
-    said = ending(reason, text=text, tokens=answer.tokens[1] if answer.usage else None)
+    description = describe_ending(reason, text=text, tokens=answer.tokens[1] if answer.usage else None)
     match reason:
         case "length":
-            return f"{said}: raise --max-tokens{', or ask for a shorter answer' if text else ''}."
+            return f"{description}: raise --max-tokens{', or ask for a shorter answer' if text else ''}."
         case "tool_calls":
             where = "output" if isinstance(answer, Response) else "choices[0].message.tool_calls"
-            return f"{said}: see _sky.{where}."
-        case str() if isinstance(answer, Response) and answer.status == "incomplete" and reason not in ENDINGS:
-            return f"incomplete: the service ended this answer early ({reason}); {kept(text)}"
-    return said
+            return f"{description}: see _sky.{where}."
+        case str() if (
+            isinstance(answer, Response) and answer.status == "incomplete" and reason not in DESCRIBED_REASONS
+        ):
+            return f"incomplete: the service ended this answer early ({reason}); {partial_text_note(text)}"
+    return description
 
 
 def _refusal(answer: Answer) -> str:
-    """What a model says that will not answer; it stands beside the text, not in it."""
+    """Return the text of a model's refusal, which is a field beside the answer's text."""
     if isinstance(answer, Response):
         parts = [part.refusal for item in answer.output for part in item.content if part.refusal]
     else:
@@ -113,24 +115,24 @@ def _refusal(answer: Answer) -> str:
 
 
 CELL = NextSteps(
-    again="run the cell again",
+    retry="run the cell again",
     connect="Set SKYTELLS_API_KEY to a valid key, then %skytells connect.",
     another_model="%skytells models lists the models; choose one with -m.",
-    shorten="Shorten the prompt, send less of a table, or begin another conversation.",
+    shorten="Shorten the prompt, send less of a table, or start another conversation.",
 )
 
 E = TypeVar("E", bound=SkytellsError)
 
 
-def advise(problem: E) -> E:
-    """The same error, with a line that says what to do next where there is one to say."""
-    line = _advice(problem)
-    if line and line not in getattr(problem, "__notes__", ()):
-        problem.add_note(line)
-    return problem
+def add_advice(error: E) -> E:
+    """Add a note to the error that says what to do next, if there is such advice, and return the error."""
+    line = _advice(error)
+    if line and line not in getattr(error, "__notes__", ()):
+        error.add_note(line)
+    return error
 
 
-def _advice(problem: SkytellsError) -> str:
-    if isinstance(problem, NotFoundError) and problem.code == "previous_response_not_found":
-        return "The service no longer has this conversation: %skytells conversations reset NAME begins it anew."
-    return next_step(problem, CELL)
+def _advice(error: SkytellsError) -> str:
+    if isinstance(error, NotFoundError) and error.code == "previous_response_not_found":
+        return "The service no longer has this conversation: %skytells conversations reset NAME starts it over."
+    return next_step(error, CELL)

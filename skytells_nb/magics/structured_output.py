@@ -1,8 +1,8 @@
-"""A JSON object as the answer: how it is asked for, and how the answer is read.
+"""JSON objects as answers: how they are requested and parsed.
 
-Not every model takes a JSON schema, and some take no form at all. So there are three ways of asking, each weaker than
-the one before: a strict schema, any JSON object with the schema in words, words alone. What comes is checked against
-the class each time.
+Not every model accepts a JSON schema, and some accept no response format at all. So there are three modes, each weaker
+than the one before: a strict schema, any JSON object with the schema in the prompt, and the prompt alone. The answer is
+validated against the class in each mode.
 """
 
 from __future__ import annotations
@@ -14,93 +14,87 @@ from typing import Any, Literal
 
 import pydantic
 
-from skytells_nb.errors import BadRequestError, ContentPolicyError, ContextLengthError, SkytellsError
 from skytells_nb.magics.chat_arguments import MagicUsageError
 from skytells_nb.magics.formats import unfenced
 from skytells_nb.types.json_schema import named_json_schema, to_strict_json_schema
 
-Way = Literal["schema", "object", "words"]
+JsonMode = Literal["schema", "object", "words"]
 
-_WEAKER: dict[Way, Way] = {"schema": "object", "object": "words"}
-_MOST_FAULTS = 3
+_FALLBACK: dict[JsonMode, JsonMode] = {"schema": "object", "object": "words"}
+_MAX_ERRORS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class JsonForm:
-    """An object of a pydantic class, or any object where ``kind`` is ``None``, and the way it is asked for."""
+class JsonFormat:
+    """An object of a pydantic class, or any object if ``schema_class`` is ``None``, and the mode of requesting it."""
 
-    kind: type[pydantic.BaseModel] | None = None
-    way: Way = "schema"
+    schema_class: type[pydantic.BaseModel] | None = None
+    mode: JsonMode = "schema"
 
     @property
     def name(self) -> str:
-        return self.kind.__name__ if self.kind is not None else "JSON object"
+        return self.schema_class.__name__ if self.schema_class is not None else "JSON object"
 
-    def weaker(self) -> JsonForm | None:
-        """The same with the next weaker way; ``None`` where there is none."""
-        way = _WEAKER.get(self.way)
-        return replace(self, way=way) if way is not None else None
+    def fallback(self) -> JsonFormat | None:
+        """Return the same with the next weaker mode; ``None`` if there is none."""
+        mode = _FALLBACK.get(self.mode)
+        return replace(self, mode=mode) if mode is not None else None
 
     def for_chat(self) -> dict[str, Any] | None:
-        """``response_format`` of Chat Completions."""
-        if self.way == "schema" and self.kind is not None:
-            return {"type": "json_schema", "json_schema": named_json_schema(self.kind)}
-        return {"type": "json_object"} if self.way == "object" else None
+        """Return ``response_format`` of Chat Completions."""
+        if self.mode == "schema" and self.schema_class is not None:
+            return {"type": "json_schema", "json_schema": named_json_schema(self.schema_class)}
+        return {"type": "json_object"} if self.mode == "object" else None
 
     def for_responses(self) -> dict[str, Any] | None:
-        """``text.format`` of Responses, where the same is written flat."""
-        if self.way == "schema" and self.kind is not None:
-            return {"type": "json_schema", **named_json_schema(self.kind)}
-        return {"type": "json_object"} if self.way == "object" else None
+        """Return ``text.format`` of Responses, a flat form of the same."""
+        if self.mode == "schema" and self.schema_class is not None:
+            return {"type": "json_schema", **named_json_schema(self.schema_class)}
+        return {"type": "json_object"} if self.mode == "object" else None
 
     @property
-    def words(self) -> str:
-        """What the system message has to say; a JSON object is refused where no message names JSON."""
-        if self.kind is None:
+    def instruction(self) -> str:
+        """The text for the system message; services reject a JSON object unless a message mentions JSON."""
+        if self.schema_class is None:
             return "Answer with one JSON object and nothing else."
-        if self.way == "schema":
+        if self.mode == "schema":
             return ""
-        schema = json.dumps(to_strict_json_schema(self.kind), ensure_ascii=False)
+        schema = json.dumps(to_strict_json_schema(self.schema_class), ensure_ascii=False)
         return f"Answer with one JSON object and nothing else. It fits this JSON schema: {schema}"
 
-    def read(self, text: str) -> Any:
-        """The validated object, or a dict; raises ValueError, with what is wrong, where the answer is neither."""
+    def parse(self, text: str) -> Any:
+        """Return the validated object, or a dict; raises ValueError, with the reason, if the answer is neither."""
         text = unfenced(text)
-        if self.kind is None:
-            found = _json(text)
-            if not isinstance(found, dict):
-                raise ValueError(f"it is a JSON {type(found).__name__}")
-            return found
+        if self.schema_class is None:
+            parsed = _load_json(text)
+            if not isinstance(parsed, dict):
+                raise ValueError(f"it is a JSON {type(parsed).__name__}")
+            return parsed
         try:
-            return self.kind.model_validate_json(text)
-        except pydantic.ValidationError as problem:
-            faults = problem.errors(include_url=False, include_context=False, include_input=False)
-        said = [": ".join(filter(None, (".".join(map(str, f["loc"])), f["msg"]))) for f in faults[:_MOST_FAULTS]]
-        more = f"; and {len(faults) - _MOST_FAULTS} more" if len(faults) > _MOST_FAULTS else ""
-        raise ValueError("; ".join(said) + more)
+            return self.schema_class.model_validate_json(text)
+        except pydantic.ValidationError as invalid:
+            errors = invalid.errors(include_url=False, include_context=False, include_input=False)
+        reasons = [": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"]))) for e in errors[:_MAX_ERRORS]]
+        more = f"; and {len(errors) - _MAX_ERRORS} more" if len(errors) > _MAX_ERRORS else ""
+        raise ValueError("; ".join(reasons) + more)
 
 
-def json_form(schema: str | None, namespace: Mapping[str, Any]) -> JsonForm:
-    """The form for the class of this name, or for any object; raises MagicUsageError for what is no pydantic class."""
+def get_json_format(schema: str | None, variables: Mapping[str, Any]) -> JsonFormat:
+    """Return the format for the class of this name, or for any object.
+
+    Raises MagicUsageError for a variable that is not a pydantic class.
+    """
     if schema is None:
-        return JsonForm(way="object")
-    if schema not in namespace:
+        return JsonFormat(mode="object")
+    if schema not in variables:
         raise MagicUsageError(f"--schema {schema}: there is no variable of this name")
-    kind = namespace[schema]
-    if not (isinstance(kind, type) and issubclass(kind, pydantic.BaseModel)):
-        raise MagicUsageError(f"--schema {schema}: this is no pydantic class but a {type(kind).__name__}")
-    return JsonForm(kind)
+    schema_class = variables[schema]
+    if not (isinstance(schema_class, type) and issubclass(schema_class, pydantic.BaseModel)):
+        raise MagicUsageError(f"--schema {schema}: must be a pydantic class, got a {type(schema_class).__name__}")
+    return JsonFormat(schema_class)
 
 
-def refuses_form(problem: SkytellsError) -> bool:
-    """Whether a request was refused because of the form that was asked for."""
-    if not isinstance(problem, BadRequestError) or isinstance(problem, (ContentPolicyError, ContextLengthError)):
-        return False
-    said = f"{problem.param} {problem.message}".lower()
-    return any(word in said for word in ("response_format", "text.format", "schema", "json")) or problem.param == "text"
-
-
-def _json(text: str) -> Any:
+def _load_json(text: str) -> Any:
     try:
         return json.loads(text)
     except RecursionError:

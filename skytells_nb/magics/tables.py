@@ -1,4 +1,4 @@
-"""The tables of ``%skytells``: the connection, what was used, models, verdicts, conversations and settings."""
+"""The tables of ``%skytells``: connection, usage, models, safety, conversations and settings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skytells_nb.engine.report import dollars
+from skytells_nb.formatting import format_dollars
 from skytells_nb.types.models import Model, Price
 from skytells_nb.types.safety import SEVERITIES
 from skytells_nb.widgets.display import cell_publish, new_display_id
@@ -40,11 +40,11 @@ class Table:
     def text(self) -> str:
         lines = [[_one_line(cell) for cell in row] for row in (self.header, *self.rows)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        shown = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]
-        return "\n".join([_one_line(self.title), *shown])
+        padded = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines]
+        return "\n".join([_one_line(self.title), *padded])
 
 
-def show(tables: Sequence[Table]) -> None:
+def publish_tables(tables: Sequence[Table]) -> None:
     """Publish tables as one output of the cell."""
     data = {"text/html": "".join(t.html() for t in tables), "text/plain": "\n\n".join(t.text() for t in tables)}
     cell_publish()(data, {}, display_id=new_display_id(), update=False)
@@ -59,7 +59,7 @@ _SOURCES = {"prompt": "prompt", "completion": "answer"}
 
 
 def status_table(session: Session) -> Table:
-    """The connection and the defaults. The key itself never shows."""
+    """Return the table of the connection and the defaults, without the API key."""
     replaying = session.recording is not None
     rows = [
         ("origin", session.origin),
@@ -69,54 +69,65 @@ def status_table(session: Session) -> Table:
         ("cache", cache_name(session.cache)),
     ]
     if replaying:
-        rows += [("replay", "answers come from the cache only, nothing is sent"), ("to leave", how_to_leave(session))]
+        rows += [
+            ("replay", "answers come from the cache only; nothing is sent"),
+            ("to leave", how_to_leave_replay(session)),
+        ]
     return Table("Skytells connection", ("setting", "value"), tuple(rows))
 
 
 def disconnected_table(reason: str) -> Table:
+    """Return the table to show without an API key."""
     return Table("Skytells connection", ("setting", "value"), (("API key", "not found"), ("next", reason)))
 
 
-def how_to_leave(session: Session) -> str:
-    """What to do to be answered by models again."""
+def how_to_leave_replay(session: Session) -> str:
+    """Return how to leave replay mode."""
     from skytells_nb.cache.replay import is_replay
 
-    again = f"%skytells {'local' if session.is_local else 'connect'}, or a connect() of your own"
-    return f"%env SKYTELLS_CACHE=, then {again}" if is_replay(os.environ.get("SKYTELLS_CACHE")) else again
+    reconnect = f"%skytells {'local' if session.is_local else 'connect'}, or a call of connect()"
+    return f"%env SKYTELLS_CACHE=, then {reconnect}" if is_replay(os.environ.get("SKYTELLS_CACHE")) else reconnect
 
 
 def cache_name(store: CacheStore) -> str:
-    """A cache's file as people write it, else what it is: memory, off."""
+    """Return a cache's file as a short path, or its kind: memory, off."""
     path = store.stats().path
-    return path_text(Path(path)) if path else store.url.removesuffix("://")
+    return display_path(Path(path)) if path else store.url.removesuffix("://")
 
 
-def path_text(path: Path) -> str:
-    """A path from here or from home where it is below, else in full: a saved notebook should fit other machines."""
-    for base, start in ((Path.cwd(), ""), (Path.home(), "~/")):
+def display_path(path: Path) -> str:
+    """Return a path relative to the working directory or the home directory, so that a notebook fits other machines."""
+    for base, prefix in ((Path.cwd(), ""), (Path.home(), "~/")):
         if path.is_relative_to(base):
-            return start + path.relative_to(base).as_posix()
+            return prefix + path.relative_to(base).as_posix()
     return str(path)
 
 
 def usage_table(totals: UsageTotals) -> Table:
-    """Requests, tokens and cost, by model and together."""
-    named = [*sorted(totals.by_model.items()), ("all", totals)]
+    """Return the table of requests, tokens and cost, by model and in total."""
+    usages = [*sorted(totals.by_model.items()), ("all", totals)]
     rows = tuple(
-        (name, f"{t.requests:,}", f"{t.input_tokens:,}", f"{t.output_tokens:,}", _cost(t.cost)) for name, t in named
+        (
+            name,
+            f"{t.requests:,}",
+            f"{t.input_tokens:,}",
+            f"{t.output_tokens:,}",
+            format_dollars(t.cost, unknown=UNKNOWN),
+        )
+        for name, t in usages
     )
     counts = {"blocked": totals.blocked, "filtered": totals.filtered, "not checked": totals.unchecked}
-    safety = ", ".join(f"{count:,} {word}" for word, count in counts.items() if count)
+    safety = ", ".join(f"{count:,} {label}" for label, count in counts.items() if count)
     title = "Used in this session" + (f" (safety: {safety})" if safety else "")
     return Table(title, ("model", "requests", "tokens in", "tokens out", "cost"), rows)
 
 
 def models_table(models: Iterable[Model], origin: str, price_of: Callable[[str], Price | None]) -> Table:
-    """The catalogue with prices, in US dollars for a million tokens."""
+    """Return the table of the catalog with prices, in US dollars per million tokens."""
     rows = []
     for model in models:
         price = price_of(model.namespace)
-        prices = (dollars(price.input), dollars(price.output)) if price else (UNKNOWN, UNKNOWN)
+        prices = (format_dollars(price.input), format_dollars(price.output)) if price else (UNKNOWN, UNKNOWN)
         vendor = model.vendor.name
         rows.append((model.namespace or model.name, vendor, model.type or "", *prices))
     header = ("model", "vendor", "type", "$ per 1M tokens in", "$ per 1M tokens out")
@@ -124,64 +135,61 @@ def models_table(models: Iterable[Model], origin: str, price_of: Callable[[str],
 
 
 def safety_tables(session: Session) -> list[Table]:
-    """How many verdicts there were, and what they found above safe, by place, category and degree."""
+    """Return tables of the number of safety results and of their findings, by source, category and severity."""
     totals = session.totals
-    counts = (session.judged, totals.blocked, totals.filtered, totals.unchecked)
-    header = ("verdicts", "blocked", "filtered", "not checked")
-    found = []
-    for (source, category), degrees in sorted(_by_category(session).items()):
-        known = sorted(degrees, key=_order)
-        words = ", ".join(f"{degrees[degree]:,} {degree}" for degree in known)
-        found.append((_SOURCES.get(source, source), category.replace("_", " "), words))
-    nothing = ("", "nothing above safe", "")
+    counts = (session.safety_checked, totals.blocked, totals.filtered, totals.unchecked)
+    header = ("checked answers", "blocked", "filtered", "not checked")
+    rows = []
+    for (source, category), severities in sorted(_count_by_category(session).items()):
+        ordered = sorted(severities, key=_severity_order)
+        counted = ", ".join(f"{severities[severity]:,} {severity}" for severity in ordered)
+        rows.append((_SOURCES.get(source, source), category.replace("_", " "), counted))
+    empty = ("", "nothing above safe", "")
     return [
-        Table("Safety verdicts of this session", header, (tuple(f"{count:,}" for count in counts),)),
-        Table("Found", ("in the", "category", "how often"), tuple(found) or (nothing,)),
+        Table("Safety results of this session", header, (tuple(f"{count:,}" for count in counts),)),
+        Table("Findings", ("in the", "category", "count"), tuple(rows) or (empty,)),
     ]
 
 
-def _order(degree: str) -> int:
-    word = degree.partition(" ")[0]
-    return SEVERITIES.index(word) if word in SEVERITIES else -1
+def _severity_order(label: str) -> int:
+    severity = label.partition(" ")[0]
+    return SEVERITIES.index(severity) if severity in SEVERITIES else -1
 
 
-def _by_category(session: Session) -> dict[tuple[str, str], dict[str, int]]:
-    found: dict[tuple[str, str], dict[str, int]] = {}
-    for finding, count in session.flagged.items():
-        degree = finding.severity if finding.severity not in (None, "safe") else "detected" if finding.detected else ""
-        words = " ".join(filter(None, (degree, "filtered" if finding.filtered else "")))
-        degrees = found.setdefault((finding.source, finding.category), {})
-        degrees[words] = degrees.get(words, 0) + count
-    return found
+def _count_by_category(session: Session) -> dict[tuple[str, str], dict[str, int]]:
+    counts: dict[tuple[str, str], dict[str, int]] = {}
+    for finding, count in session.safety_findings.items():
+        graded = finding.severity if finding.severity not in (None, "safe") else ""
+        severity = graded or ("detected" if finding.detected else "")
+        label = " ".join(filter(None, (severity, "filtered" if finding.filtered else "")))
+        labels = counts.setdefault((finding.source, finding.category), {})
+        labels[label] = labels.get(label, 0) + count
+    return counts
 
 
-def conversations_table(talks: Iterable[Conversation]) -> Table:
-    """The conversations by name, with their turns and how they began."""
-    rows = tuple((t.name, f"%%skytells_{t.api}", t.model, f"{t.turns:,}", t.system or "") for t in talks)
+def conversations_table(conversations: Iterable[Conversation]) -> Table:
+    """Return the table of the conversations by name, with their turns and system messages."""
+    rows = tuple((c.name, f"%%skytells_{c.api}", c.model, f"{c.turns:,}", c.system or "") for c in conversations)
     header = ("name", "magic", "model", "turns", "system message")
-    nothing = ("none yet; --conversation NAME begins one", "", "", "", "")
-    return Table("Conversations of this session", header, rows or (nothing,))
+    empty = ("none yet; --conversation NAME starts one", "", "", "", "")
+    return Table("Conversations of this session", header, rows or (empty,))
 
 
 def settings_table(session: Session, sources: Mapping[str, str]) -> Table:
-    """The session's settings with where each comes from. The API key is none of them."""
-    given = session.settings.model_dump()
-    rows = tuple((name, _shown(given[name]), sources.get(name, UNKNOWN)) for name in given)
+    """Return the table of the session's settings and their sources, without the API key."""
+    settings = session.settings.model_dump()
+    rows = tuple((name, _display_value(value), sources.get(name, UNKNOWN)) for name, value in settings.items())
     return Table("Settings of this session", ("setting", "value", "from"), rows)
 
 
 def magics_table(values: Mapping[str, str], set_names: Iterable[str]) -> Table:
-    """The settings of the magics themselves."""
-    changed, given = set(set_names), "%config or a configuration file"
-    rows = tuple((name, value, given if name in changed else "default") for name, value in values.items())
+    """Return the table of the magics' own settings."""
+    changed, source = set(set_names), "%config or a configuration file"
+    rows = tuple((name, value, source if name in changed else "default") for name, value in values.items())
     return Table("%config SkytellsMagics", ("setting", "value", "from"), rows)
 
 
-def _shown(value: object) -> str:
+def _display_value(value: object) -> str:
     if isinstance(value, Path):
-        return path_text(value)
+        return display_path(value)
     return "not set" if value is None else str(value)
-
-
-def _cost(cost: float | None) -> str:
-    return UNKNOWN if cost is None else dollars(cost)

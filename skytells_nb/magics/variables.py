@@ -1,4 +1,4 @@
-"""Variables of the notebook as text for a prompt: short, and only of kinds whose text is what people expect."""
+"""Notebook variables as text for a prompt: short, and only of types with an obvious text form."""
 
 from __future__ import annotations
 
@@ -16,53 +16,51 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-ROWS = 20
-COLUMNS = 40
-CELL_CHARS = 200
+MAX_ROWS = 20
+MAX_COLUMNS = 40
+MAX_CELL_CHARS = 200
 
 
-def values_text(names: Iterable[str], namespace: Mapping[str, Any]) -> dict[str, str]:
-    """The named variables as text.
+def variables_as_text(names: Iterable[str], variables: Mapping[str, Any]) -> dict[str, str]:
+    """Return the named variables as text.
 
-    A DataFrame or a Series gives its shape, its types and its first ``ROWS`` rows. Raises MagicUsageError for a name
-    that does not exist and for a value of another kind.
+    A DataFrame or a Series becomes its shape, its types and its first ``MAX_ROWS`` rows. Raises MagicUsageError for a
+    name that does not exist and for a value of another type.
     """
-    values: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for name in names:
-        if name not in namespace:
+        if name not in variables:
             raise MagicUsageError(f"-v {name}: there is no variable of this name")
-        values[name] = _text(name, namespace[name])
-    return values
+        texts[name] = _text(name, variables[name])
+    return texts
 
 
 def _text(name: str, value: Any) -> str:
     if isinstance(value, (str, bool, numbers.Real)):
         return str(value)
-    # A DataFrame can only exist where pandas is imported already.
+    # A DataFrame can only exist if pandas is imported already.
     pandas = sys.modules.get("pandas")
     if pandas is not None and isinstance(value, pandas.Series):
         return frame_text(value.to_frame(name if value.name is None else value.name))
     if pandas is not None and isinstance(value, pandas.DataFrame):
         return frame_text(value)
-    raise MagicUsageError(
-        f"-v {name}: a {type(value).__name__} has no agreed text; pass a str, a number, a DataFrame or a Series"
-    )
+    raise MagicUsageError(f"-v {name}: must be a str, a number, a DataFrame or a Series, got a {type(value).__name__}")
 
 
 def frame_text(frame: pd.DataFrame) -> str:
-    """A DataFrame's shape, column types with counts of missing values, and first rows as CSV."""
-    shown = frame.iloc[:ROWS, :COLUMNS]
-    columns = shown.shape[1]
+    """Return a DataFrame's shape, its column types with counts of missing values, and its first rows as CSV."""
+    head = frame.iloc[:MAX_ROWS, :MAX_COLUMNS]
+    columns = head.shape[1]
     missing = [int(frame.iloc[:, position].isna().sum()) for position in range(columns)]
     schema = [
-        f"- {_short(label)}: {dtype}" + (f", {gaps:,} missing" if gaps else "")
-        for label, dtype, gaps in zip(shown.columns, shown.dtypes, missing, strict=True)
+        f"- {_truncate(label)}: {dtype}" + (f", {count:,} missing" if count else "")
+        for label, dtype, count in zip(head.columns, head.dtypes, missing, strict=True)
     ]
     if frame.shape[1] > columns:
-        schema.append(f"- and {frame.shape[1] - columns:,} columns more")
-    rows = "all rows" if len(shown) == len(frame) else f"first {len(shown)} rows"
-    cells = shown.map(_short)
-    cells.columns = [_short(label) for label in shown.columns]
+        schema.append(f"- and {frame.shape[1] - columns:,} more columns")
+    rows = "all rows" if len(head) == len(frame) else f"first {len(head)} rows"
+    cells = head.map(_truncate)
+    cells.columns = [_truncate(label) for label in head.columns]
     return (
         f"{len(frame):,} rows, {frame.shape[1]:,} columns\n"
         + "\n".join(schema)
@@ -70,13 +68,13 @@ def frame_text(frame: pd.DataFrame) -> str:
     )
 
 
-def _short(value: Any) -> str:
+def _truncate(value: Any) -> str:
     text = str(value)
-    return text if len(text) <= CELL_CHARS else text[: CELL_CHARS - 1] + "…"
+    return text if len(text) <= MAX_CELL_CHARS else text[: MAX_CELL_CHARS - 1] + "…"
 
 
 def placeholder(name: str) -> str:
-    """How the body names a variable.
+    """Return the placeholder of a variable in the body.
 
     >>> placeholder("city")
     '{{city}}'
@@ -84,13 +82,12 @@ def placeholder(name: str) -> str:
     return f"{{{{{name}}}}}"
 
 
-def fill(body: str, values: Mapping[str, str]) -> str:
-    """The body with ``{{name}}`` replaced for each name in ``values``, in one pass; all other braces stay.
+def fill_placeholders(body: str, values: Mapping[str, str]) -> str:
+    """Replace ``{{name}}`` in the body for each name in ``values``, in one pass; other braces are left as they are.
 
-    A value is text, never a template: what looks like a placeholder in it is not filled. Raises MagicUsageError where
-    the body does not use a value.
+    Placeholders inside a value are not replaced. Raises MagicUsageError if the body does not use a value.
 
-    >>> fill('{"a": {{x}}} {{y}}', {"x": "{{y}}"})
+    >>> fill_placeholders('{"a": {{x}}} {{y}}', {"x": "{{y}}"})
     '{"a": {{y}}} {{y}}'
     """
     unused = [name for name in values if placeholder(name) not in body]
@@ -99,18 +96,18 @@ def fill(body: str, values: Mapping[str, str]) -> str:
     if not values:
         return body
     pattern = re.compile("|".join(re.escape(placeholder(name)) for name in values))
-    return pattern.sub(lambda found: values[found.group()[2:-2]], body)
+    return pattern.sub(lambda match: values[match.group()[2:-2]], body)
 
 
-def image_url(word: str, namespace: Mapping[str, Any]) -> str:
-    """The picture that ``--image`` names: a web address as it is, everything else as a data URL.
+def image_url(reference: str, variables: Mapping[str, Any]) -> str:
+    """Return the URL of the image that ``--image`` names: a web address unchanged, everything else as a data URL.
 
-    A variable of that name comes before a file of that name. Raises MagicUsageError for what is no PNG, JPEG, GIF or
-    WebP, for what is too large, and for what cannot be read.
+    A variable of that name takes precedence over a file of that name. Raises MagicUsageError for an image that is not
+    PNG, JPEG, GIF or WebP, is too large, or cannot be read.
     """
     try:
-        found = load_image(namespace.get(word, word))
-        return found if isinstance(found, str) else found.url
-    except InputError as problem:
-        unknown = "no variable of this name, and " if word not in namespace else ""
-        raise MagicUsageError(f"--image {word}: {unknown}{problem}") from None
+        image = load_image(variables.get(reference, reference))
+        return image if isinstance(image, str) else image.url
+    except InputError as error:
+        unknown = "no variable of this name, and " if reference not in variables else ""
+        raise MagicUsageError(f"--image {reference}: {unknown}{error}") from None

@@ -1,6 +1,6 @@
-"""What cells show: sanitised Markdown, live answers, one line of progress, a chat panel, an explorer.
+"""Output of cells: sanitized Markdown, streamed answers, a progress line, a chat panel, an explorer.
 
-Importing this is light: ``ChatPanel``, ``Explorer`` and what they need load when they are first named.
+The import is fast: ``ChatPanel``, ``Explorer`` and their dependencies are loaded on first access.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["ChatPanel", "Explorer"]
 
 
-if not TYPE_CHECKING:  # so that a checker finds a misspelled name
+if not TYPE_CHECKING:  # so that type checkers report a misspelled name
 
     def __getattr__(name: str) -> Any:
         if name == "ChatPanel":

@@ -1,4 +1,4 @@
-"""Scripts and styles of widgets, from their parts."""
+"""Scripts and styles of the widgets."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from pathlib import Path
 _STATIC = Path(__file__).parent / "static"
 
 
-def joined(*names: str) -> str:
-    """These files as one: a page loads a widget's script as one module, which cannot import its neighbours."""
+def read_assets(*names: str) -> str:
+    """Concatenate these files: a page loads a widget's script as one module, which cannot import other files."""
     return "\n".join((_STATIC / name).read_text(encoding="utf-8") for name in names)

@@ -1,7 +1,7 @@
-"""Where output goes: which of three ways of showing fits the place the code runs in, and the way into a cell.
+"""Display modes: which of three fits the front end, and how to publish to a cell.
 
 ``live`` updates one output, ``final`` publishes once at the end, ``plain`` writes to a text stream. The environment
-variable ``SKYTELLS_NB_STREAM`` names one of them; ``auto`` (the default) looks around.
+variable ``SKYTELLS_NB_STREAM`` names one of them; ``auto`` (the default) chooses by the front end.
 """
 
 from __future__ import annotations
@@ -18,40 +18,40 @@ MODE_VARIABLE = "SKYTELLS_NB_STREAM"
 
 
 class Publish(Protocol):
-    """Sends one MIME bundle; with ``update`` it takes the place of the output with this display id."""
+    """Publishes one MIME bundle; with ``update`` it replaces the output with this display id."""
 
     def __call__(self, data: dict[str, str], metadata: dict[str, Any], *, display_id: str, update: bool) -> None: ...
 
 
-def display_mode(asked: str = "auto", environment: Mapping[str, str] = os.environ) -> Mode:
-    """The mode for output made here and now; ``asked`` comes before the environment.
+def display_mode(requested: str = "auto", environment: Mapping[str, str] = os.environ) -> Mode:
+    """Return the display mode; ``requested`` takes precedence over the environment.
 
-    Raises ConfigurationError for a word that is no mode.
+    Raises ConfigurationError for an unknown mode.
     """
-    asked = asked if asked != "auto" else environment.get(MODE_VARIABLE, "").strip().lower() or "auto"
-    if asked not in ("auto", *get_args(Mode)):
-        raise ConfigurationError(f"{MODE_VARIABLE} is {asked!r}; use auto, live, final or plain.")
+    requested = requested if requested != "auto" else environment.get(MODE_VARIABLE, "").strip().lower() or "auto"
+    if requested not in ("auto", *get_args(Mode)):
+        raise ConfigurationError(f"{MODE_VARIABLE} must be auto, live, final or plain, got {requested!r}.")
     shell = _shell()
-    if shell is None or asked == "plain":
+    if shell is None or requested == "plain":
         return "plain"
-    if asked == "live":
+    if requested == "live":
         return "live"
-    # A %%capture would keep every update as an output of its own, and nbval (whose kernel inherits pytest's variable)
+    # %%capture would record every update as a separate output, and nbval (whose kernel inherits pytest's variable)
     # ignores updates: both get one output.
     captured = type(shell.display_pub).__name__ == "CapturingDisplayPublisher"
-    if asked == "final" or captured or "PYTEST_CURRENT_TEST" in environment:
+    if requested == "final" or captured or "PYTEST_CURRENT_TEST" in environment:
         return "final"
     return "plain" if any(c.__name__ == "TerminalInteractiveShell" for c in type(shell).__mro__) else "live"
 
 
 def cell_publish() -> Publish:
-    """The way into the output of the running cell.
+    """Return a function that publishes to the output of the running cell.
 
-    Not ``IPython.display.Markdown`` or ``HTML``: those read the file or fetch the address that their text names.
+    ``IPython.display.Markdown`` and ``HTML`` are not used: they read a file or fetch a URL that their text names.
     """
     shell = _shell()
     if shell is None:
-        raise ConfigurationError("There is no IPython here to publish to; use the mode plain.")
+        raise ConfigurationError("IPython is not running, so nothing can be published; use the mode plain.")
     publisher = shell.display_pub
 
     def publish(data: dict[str, str], metadata: dict[str, Any], *, display_id: str, update: bool) -> None:
@@ -65,7 +65,7 @@ def new_display_id() -> str:
 
 
 def _shell() -> Any:
-    """The running IPython shell; asking does not import IPython where nobody else did."""
+    """Return the running IPython shell, without importing IPython if it is not imported yet."""
     if "IPython" not in sys.modules:
         return None
     from IPython.core.getipython import get_ipython

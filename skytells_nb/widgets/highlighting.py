@@ -1,4 +1,4 @@
-"""Code in the colours of its language."""
+"""Syntax highlighting of code."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ LANGUAGES = frozenset(
         *("scala", "sh", "shell", "sql", "swift", "toml", "ts", "typescript", "xml", "yaml", "yml", "zsh"),
     }
 )
-"""What is coloured: a name that a model makes up loads no plug-in."""
-_UNCOLOURED = frozenset({"", "err", "n", "o", "p", "w"})
-"""Operators are a third of what could be coloured, and say with their shape what they are."""
-_ALIKE = {
+"""The languages to highlight; a name that a model invents must not load a plug-in."""
+_UNSTYLED = frozenset({"", "err", "n", "o", "p", "w"})
+"""Operators are a third of the tokens, and recognizable without a color."""
+_SAME_STYLE = {
     **dict.fromkeys(("kc", "kd", "kn", "kp", "kr", "ow"), "k"),
     **dict.fromkeys(("s1", "s2", "sa", "se", "si"), "s"),
 }
-"""Kinds that look the same, or almost, so that neighbours are one element."""
+"""Token classes with the same or almost the same look, so that adjacent tokens become one element."""
 _COMMENTS = frozenset({"c", "c1", "ch", "cm", "cs"})
 
 
-def coloured(runs: Iterable[tuple[str, str]]) -> str:
-    """Pieces of code, each with the name of its language, as one ``<pre>``; line for line as they are.
+def highlight_code(runs: Iterable[tuple[str, str]]) -> str:
+    """Return pieces of code, each with its language, as one ``<pre>``, line by line.
 
-    The colours are classes of Pygments', which JupyterLab, Notebook and nbconvert style for the theme in use; elsewhere
-    keywords are bold and comments in italics. A language that is not known has no colours.
+    The classes are those of Pygments, which JupyterLab, Notebook and nbconvert style by their theme; elsewhere keywords
+    are bold and comments are in italics. Code in an unknown language is not highlighted.
 
-    >>> coloured([("x = None  # yet", "python")])
+    >>> highlight_code([("x = None  # yet", "python")])
     '<div class="highlight"><pre class="skytells-text">x = <b class=k>None  </b><i class=c1># yet</i></pre></div>'
     """
     body = "".join(_spans(plain(code), language) for code, language in runs)
@@ -46,27 +46,27 @@ def _spans(code: str, language: str) -> str:
     if language not in LANGUAGES:
         return html.escape(code)
     tokens = list(_lexer(language).get_tokens(code))
-    # Some lexers keep back a last line that is not whole yet.
+    # Some lexers drop a last line that is incomplete.
     if "".join(text for _, text in tokens) != code:
         return html.escape(code)
-    runs = groupby(_named(tokens), key=lambda token: token[0])
+    runs = groupby(_token_classes(tokens), key=lambda token: token[0])
     return "".join(_span("".join(text for _, text in run), name) for name, run in runs)
 
 
-def _named(tokens: Iterable[tuple[Any, str]]) -> Iterator[tuple[str, str]]:
-    """Each token by its class, empty for one without colour; blanks in a line are of the class before them."""
+def _token_classes(tokens: Iterable[tuple[Any, str]]) -> Iterator[tuple[str, str]]:
+    """Yield each token's class, empty for an unstyled one, with its text; spaces take the class before them."""
     from pygments.token import STANDARD_TYPES  # type: ignore[import-untyped]
 
     last = ""
     for kind, text in tokens:
         if text.strip(" "):
             name = STANDARD_TYPES.get(kind, "")
-            last = "" if name in _UNCOLOURED else _ALIKE.get(name, name)
+            last = "" if name in _UNSTYLED else _SAME_STYLE.get(name, name)
         yield last, text
 
 
 def _span(text: str, name: str) -> str:
-    # Most of a coloured page is markup, so it does without every sign that it can do without.
+    # Most of highlighted code is markup, so the markup is as short as possible.
     escaped = html.escape(text, quote=False)
     if not name:
         return escaped
@@ -74,9 +74,9 @@ def _span(text: str, name: str) -> str:
     return f"<{element} class={name}>{escaped}</{element}>"
 
 
-def ready() -> None:
-    """Load what colours Python, which takes some 30 ms, beside whatever the caller waits for."""
-    threading.Thread(target=coloured, args=([("0", "python")],), name="skytells-colours", daemon=True).start()
+def preload() -> None:
+    """Load the Python lexer, which takes about 30 ms, in a background thread."""
+    threading.Thread(target=highlight_code, args=([("0", "python")],), name="skytells-colors", daemon=True).start()
 
 
 @cache

@@ -1,8 +1,8 @@
-"""A streamed answer in a cell: shown while it grows, saved whole, and never faster than a front end can take.
+"""A streamed answer in a cell: shown while it grows, saved completely, and updated no faster than front ends accept.
 
 A notebook server drops messages above 1,000 a second, and updates that repeat the whole text cost the square of its
-length. So updates are spaced by what they weigh, what has grown long becomes an output of its own that is not sent
-again, and of the open part only the last block is rendered anew.
+length. So updates are spaced by their size, a long text is split into outputs that are not sent again, and in the open
+segment only the last block is rendered again.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ from skytells_nb.widgets.safe_html import escape, plain
 MIN_INTERVAL_S = 1 / 8
 MAX_INTERVAL_S = 1.0
 BYTES_PER_S = 12_000
-SEAL_CHARS = 8_000
-MOST_PARTS = 10
-"""Later parts are longer than this share of the text: JupyterLab shows 50 outputs of a cell, and hides the rest."""
+SEGMENT_CHARS = 8_000
+MAX_SEGMENTS = 10
+"""Later segments grow to this share of the text: JupyterLab shows 50 outputs of a cell and hides the rest."""
 STALL_CHECK_S = 0.2
 READ_PAUSE_S = 0.1
-MOST_READ_PAUSE_S = 0.25
-"""A reader that wakes for each token spends ten times what tokens cost that are read together: most of the time in
-waking. Between two updates there is nothing to be seen, so it sleeps up to the next, but for the end of the answer.
+MAX_READ_PAUSE_S = 0.25
+"""Waking for each token costs ten times as much as reading tokens together. Between two updates nothing is shown, so
+the reader sleeps until the next one, within this limit.
 """
-WAITED_S = 0.015
-"""A reader that waited so long for pieces has all that had come; less may be another thread's doing."""
+IDLE_THRESHOLD_S = 0.015
+"""A reader that waited this long for pieces has read everything that had arrived."""
 TRICKLE_CHARS_PER_S = 5_000
-"""A faster stream comes together as it is, and is not held up."""
+"""A faster stream is not paused."""
 
 _UNFINISHED_ESCAPE = re.compile(r"(?:\r|\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]{0,500})?)\Z")
 
 
 class StreamingOutput:
-    """Text that grows in the output of the running cell.
+    """A growing text in the output of the running cell.
 
     ``write`` takes the next piece, ``close`` shows the final state with ``notes`` under it; nothing is sent after that.
-    ``mode`` is how (``live``: an output that is updated, and another for every ``SEAL_CHARS`` or more; ``final``: one
-    output at the end; ``plain``: to ``out`` as it comes), chosen for the place by default. What is saved holds the text
-    as HTML that cannot act, with images from the web only by ``remote_images``, and as text/plain.
+    ``mode`` is ``live`` (an output that is updated, and a new one after ``SEGMENT_CHARS`` or more), ``final`` (one
+    output at the end) or ``plain`` (to ``out`` as it arrives); the default depends on the front end. The saved output
+    is sanitized HTML, with images from the web only with ``remote_images``, and text/plain.
 
-    >>> with Live(mode="plain") as live:
-    ...     live.write("Hello, ")
-    ...     live.write("world")
+    >>> with StreamingOutput(mode="plain") as output:
+    ...     output.write("Hello, ")
+    ...     output.write("world")
     Hello, world
     """
 
@@ -75,18 +75,18 @@ class StreamingOutput:
         self._watch_stalls = watch_stalls and self.mode == "live"
         self._watching = False
         self._lock = threading.RLock()
-        self._over = threading.Event()
-        self._parts: list[str] = []
-        self._tail = ""
-        self._part = TextSegment(format, remote_images=remote_images)
-        self._sealed: list[str] = []
+        self._closed = threading.Event()
+        self._pieces: list[str] = []
+        self._unfinished_escape = ""
+        self._segment = TextSegment(format, remote_images=remote_images)
+        self._finalized_ids: list[str] = []
         self._pending = False
         self._due = clock()
         self._display_id = new_display_id()
         self._shown = False
         self._line_open = False
         self._length = 0
-        self._told, self._held = 0, False
+        self._shown_length, self._postponed = 0, False
         self._waited, self._returned = 0.0, clock()
         self._counted, self._counted_from = 0, self._returned
 
@@ -99,24 +99,24 @@ class StreamingOutput:
     @property
     def text(self) -> str:
         """Everything written so far."""
-        return "".join(self._parts)
+        return "".join(self._pieces)
 
     def write(self, piece: str, language: str = "") -> None:
         """Add a piece, with the format ``code`` in this language; the first is shown at once.
 
-        Where pieces trickle in, this returns a little later than it could, so that the next ones are read together.
+        For a slow stream this returns with a delay, so that the next pieces are read together.
         """
         now = self._clock()
         self._waited += now - self._returned
         with self._lock:
-            if self._over.is_set() or not piece:
+            if self._closed.is_set() or not piece:
                 return
-            self._parts.append(piece)
+            self._pieces.append(piece)
             self._length += len(piece)
             if self.mode == "plain":
                 self._print(piece)
                 return
-            self._part.add(piece, language)
+            self._segment.add(piece, language)
             self._pending = True
             if self.mode == "live":
                 self.flush_due()
@@ -126,117 +126,117 @@ class StreamingOutput:
             context = contextvars.copy_context()
             threading.Thread(target=context.run, args=(self._watch,), name="skytells-live", daemon=True).start()
         since = now - self._counted_from
-        if self._waited >= WAITED_S and since >= READ_PAUSE_S and self.mode == "live":
+        if self._waited >= IDLE_THRESHOLD_S and since >= READ_PAUSE_S and self.mode == "live":
             trickles = self._length - self._counted < TRICKLE_CHARS_PER_S * since
             self._counted, self._counted_from = self._length, now
             if trickles:
-                self._pause(min(max(READ_PAUSE_S, self._due - now), MOST_READ_PAUSE_S))
+                self._pause(min(max(READ_PAUSE_S, self._due - now), MAX_READ_PAUSE_S))
                 self.flush_due()
             self._waited = 0.0
         self._returned = self._clock()
 
     def replace(self, text: str, language: str = "") -> None:
-        """Put ``text`` in the place of everything that was shown, in the same outputs; what is written next follows it.
+        """Replace everything shown with ``text``, in the same outputs; later pieces follow it.
 
-        A terminal cannot take back what it shows: there it comes after that.
+        In a terminal, whose text cannot be replaced, it is appended.
         """
         if self.mode == "plain":
             self.write(text, language)
             return
         with self._lock:
-            if self._over.is_set():
+            if self._closed.is_set():
                 return
-            self._parts, self._length = [text], len(text)
+            self._pieces, self._length = [text], len(text)
             open_id, open_shown = self._display_id, self._shown
-            *sealed, last = split_at_lines(text, len(self._sealed) + 1)
-            for display_id, piece in zip(self._sealed, sealed, strict=True):
-                self._part = self._part.new_segment()
-                self._part.add(piece, language)
+            *finalized, last = split_at_lines(text, len(self._finalized_ids) + 1)
+            for display_id, piece in zip(self._finalized_ids, finalized, strict=True):
+                self._segment = self._segment.new_segment()
+                self._segment.add(piece, language)
                 self._display_id, self._shown = display_id, True
                 self._send(final=True)
-            self._part = self._part.new_segment()
-            self._part.add(last, language)
+            self._segment = self._segment.new_segment()
+            self._segment.add(last, language)
             self._display_id, self._shown, self._pending = open_id, open_shown, True
 
     def flush_due(self, late: float = 0.0) -> None:
-        """Show what is pending, if an update has been due for so many seconds."""
+        """Show pending text, if an update has been due for ``late`` seconds."""
         with self._lock:
-            if self._over.is_set() or not self._pending or self._clock() < self._due + late:
+            if self._closed.is_set() or not self._pending or self._clock() < self._due + late:
                 return
-            weight = self._seal()
-            if not weight and self._soon_sealed():
+            weight = self._finalize()
+            if not weight and self._should_postpone():
                 return
             if not weight:
                 weight = self._send(final=False)
                 self._pending = False
-            self._told, self._held = self._length, False
-            # What is left after a cut waits for the next time: of a fast stream it would be sent for each part.
+            self._shown_length, self._postponed = self._length, False
+            # The rest after a split waits for the next update: in a fast stream it would be sent for each segment.
             self._due = self._clock() + min(max(MIN_INTERVAL_S, weight / BYTES_PER_S), MAX_INTERVAL_S)
 
     def close(self, *, notes: Sequence[str] = (), metadata: Mapping[str, Any] | None = None) -> None:
-        """Show the final state with ``notes`` under it, and ``metadata`` kept with the output under "skytells"."""
+        """Show the final state with ``notes`` under it; ``metadata`` is saved with the output under "skytells"."""
         with self._lock:
-            if self._over.is_set():
+            if self._closed.is_set():
                 return
             try:
                 if self.mode == "plain":
                     self._print_end(notes)
-                elif self._part.text or notes or self._shown:
+                elif self._segment.text or notes or self._shown:
                     if self.mode == "live":
-                        self._seal()
-                    kept = {"skytells": dict(metadata)} if metadata else {}
-                    self._send(final=True, notes=notes, metadata=kept)
+                        self._finalize()
+                    output_metadata = {"skytells": dict(metadata)} if metadata else {}
+                    self._send(final=True, notes=notes, metadata=output_metadata)
             finally:
-                self._over.set()
+                self._closed.set()
 
     def _watch(self) -> None:
-        """Shows what arrived before a stream fell silent; while pieces come, their reader does."""
-        while not self._over.wait(STALL_CHECK_S):
+        """Show the text that arrived before a stream paused; while pieces arrive, ``write`` does."""
+        while not self._closed.wait(STALL_CHECK_S):
             self.flush_due(late=READ_PAUSE_S)
 
-    def _soon_sealed(self) -> bool:
-        """Whether the open part is let grow until it can be cut, once: of a fast stream it would be sent twice."""
-        new = self._length - self._told
-        if self._held or not self._shown or len(self._part.text) + new <= self._seal_chars:
+    def _should_postpone(self) -> bool:
+        """Whether to postpone an update, once, until the segment can be split: a fast stream would send it twice."""
+        new = self._length - self._shown_length
+        if self._postponed or not self._shown or len(self._segment.text) + new <= self._segment_chars:
             return False
-        self._held, self._due = True, self._clock() + MIN_INTERVAL_S
+        self._postponed, self._due = True, self._clock() + MIN_INTERVAL_S
         return True
 
     @property
-    def _seal_chars(self) -> int:
-        return max(SEAL_CHARS, self._length // MOST_PARTS)
+    def _segment_chars(self) -> int:
+        return max(SEGMENT_CHARS, self._length // MAX_SEGMENTS)
 
-    def _seal(self) -> int:
-        """Show what stands by itself for the last time, giving its bytes; the rest goes on in an output of its own."""
+    def _finalize(self) -> int:
+        """Show complete segments for the last time and return their size in bytes; the rest gets a new output."""
         weight = 0
-        while parts := self._part.cut(self._seal_chars):
-            self._part, rest = parts
+        while split := self._segment.split_complete(self._segment_chars):
+            self._segment, rest = split
             weight += self._send(final=True)
-            self._sealed.append(self._display_id)
-            self._part, self._display_id, self._shown = rest, new_display_id(), False
+            self._finalized_ids.append(self._display_id)
+            self._segment, self._display_id, self._shown = rest, new_display_id(), False
         return weight
 
     def _send(self, *, final: bool, notes: Sequence[str] = (), metadata: dict[str, Any] | None = None) -> int:
-        """Publish the open part; gives the bytes of it."""
+        """Publish the open segment and return its size in bytes."""
         assert self._publish is not None
-        text = self._part.text
-        page = "" if not text else self._part.whole_page() if final else self._part.page()
+        text = self._segment.text
+        page = "" if not text else self._segment.to_final_html() if final else self._segment.to_html()
         page += "".join(f'<p class="skytells-note"><em>{escape(note)}</em></p>' for note in notes)
-        # Partial states leave the plain text out: it would double the traffic of states that nobody keeps.
-        words = [*([plain(text)] if text else []), *(f"[{plain(note)}]" for note in notes)] if final else []
-        bundle = {"text/html": page, "text/plain": "\n\n".join(words)}
+        # Partial states leave out the plain text: it would double the traffic of states that are not saved.
+        lines = [*([plain(text)] if text else []), *(f"[{plain(note)}]" for note in notes)] if final else []
+        bundle = {"text/html": page, "text/plain": "\n\n".join(lines)}
         self._publish(bundle, metadata or {}, display_id=self._display_id, update=self._shown)
         self._shown = True
         return sum(len(value.encode()) for value in bundle.values())
 
     def _print(self, piece: str) -> None:
-        piece = self._tail + piece
+        piece = self._unfinished_escape + piece
         unfinished = _UNFINISHED_ESCAPE.search(piece)
-        self._tail = unfinished.group() if unfinished else ""
-        self._emit(plain(piece[: len(piece) - len(self._tail)]))
+        self._unfinished_escape = unfinished.group() if unfinished else ""
+        self._emit(plain(piece[: len(piece) - len(self._unfinished_escape)]))
 
     def _print_end(self, notes: Sequence[str]) -> None:
-        self._emit(plain(self._tail))
+        self._emit(plain(self._unfinished_escape))
         if self._line_open:
             self._emit("\n")
         for note in notes:

@@ -1,4 +1,4 @@
-"""How an answer ended where that was not its own end, and what to do after an error: one wording for cell and panel."""
+"""Why an answer ended early and what to do after an error, in the same words for cells and the chat panel."""
 
 from __future__ import annotations
 
@@ -23,118 +23,119 @@ from skytells_nb.types.safety import Finding, Safety, severity_rank
 INTERRUPTED = "interrupted"
 TRUNCATED = "truncated"
 FAILED = "error"
-CUT = (INTERRUPTED, TRUNCATED, FAILED)
-"""Finish reasons that we give: the service gave none, because it was not asked on or not heard to its end."""
+INCOMPLETE = (INTERRUPTED, TRUNCATED, FAILED)
+"""Finish reasons set by this library, for answers that did not arrive completely."""
 
-_BEFORE_THE_END = {
+_ENDED_EARLY = {
     INTERRUPTED: "",
-    TRUNCATED: "the stream stopped before its end; ",
+    TRUNCATED: "the stream ended early; ",
     FAILED: "the stream failed; ",
-    "failed": "the service gave this answer up; ",
-    "cancelled": "the service gave this answer up; ",
+    "failed": "the service ended this answer; ",
+    "cancelled": "the service ended this answer; ",
 }
-ENDINGS = frozenset({*_BEFORE_THE_END, "content_filter", "length", "tool_calls"})
-"""The finish reasons that ``ending`` has words for."""
+DESCRIBED_REASONS = frozenset({*_ENDED_EARLY, "content_filter", "length", "tool_calls"})
+"""The finish reasons that ``describe_ending`` describes."""
 
 
 @dataclass(frozen=True, slots=True)
 class NextSteps:
-    """What doing something is called at one door; each a clause that goes on with "then" or ends."""
+    """The wording of each step in one front end; each is a clause that may follow "then"."""
 
-    again: str
+    retry: str
     connect: str
     another_model: str
     shorten: str
 
 
-def reason_for(problem: BaseException) -> str:
-    """The finish reason of an answer that this ended."""
-    if isinstance(problem, KeyboardInterrupt):
+def finish_reason_for(error: BaseException) -> str:
+    """Return the finish reason of an answer that this exception ended."""
+    if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
-    return TRUNCATED if isinstance(problem, TruncatedStreamError) else FAILED
+    return TRUNCATED if isinstance(error, TruncatedStreamError) else FAILED
 
 
-def ending(reason: str | None, *, text: bool, tokens: int | None = None) -> str:
-    """How an answer ended, in words; empty where it came to its own end.
+def describe_ending(reason: str | None, *, text: bool, tokens: int | None = None) -> str:
+    """Describe why an answer ended early; empty if it is complete.
 
-    ``text`` is whether any of it came, ``tokens`` how many were billed for it, where that is known.
+    ``text`` is whether any text arrived, ``tokens`` the number of billed tokens if it is known.
 
-    >>> ending("interrupted", text=True)
-    'interrupted: what came is above'
+    >>> describe_ending("interrupted", text=True)
+    'interrupted: what arrived is above'
     """
-    if reason in _BEFORE_THE_END:
-        return f"{reason}: {_BEFORE_THE_END[reason]}{kept(text)}"
-    used = f" after {tokens:,} tokens" if tokens is not None else ""
+    if reason in _ENDED_EARLY:
+        return f"{reason}: {_ENDED_EARLY[reason]}{partial_text_note(text)}"
+    after = f" after {tokens:,} tokens" if tokens is not None else ""
     match reason:
         case "content_filter" if text:
-            return "The safety filter ended this answer: what is above is not all of it."
+            return "The safety filter ended this answer early."
         case "content_filter":
             return "The safety filter withheld this answer."
         case "length" if text:
-            return f"Cut at the length limit{used}"
+            return f"Cut at the length limit{after}"
         case "length":
-            return f"The length limit was reached{used} before any text, by reasoning"
+            return f"The length limit was reached{after} by reasoning, before any text"
         case "tool_calls":
             return "The model asks for a tool call"
     return "" if text else "The answer has no text."
 
 
-def kept(text: bool) -> str:
-    return "what came is above" if text else "nothing had come"
+def partial_text_note(text: bool) -> str:
+    """Return a note on whether any text arrived."""
+    return "what arrived is above" if text else "nothing had arrived"
 
 
-def next_step(problem: Exception, steps: NextSteps) -> str:
-    """What to do after an error, in a line; empty where its message says it or nothing helps."""
-    match problem:
+def next_step(error: Exception, steps: NextSteps) -> str:
+    """Return one line on what to do after an error; empty if its message says it or nothing helps."""
+    match error:
         case ContentPolicyError():
-            return f"Change the prompt, then {steps.again}; the same prompt would be blocked again."
+            return f"Change the prompt, then {steps.retry}; the same prompt would be blocked again."
         case RateLimitError():
-            wait = f"{math.ceil(problem.retry_after):,} s" if problem.retry_after else "a little"
-            return f"Wait {wait}, then {steps.again}."
+            wait = f"{math.ceil(error.retry_after):,} s" if error.retry_after else "a moment"
+            return f"Wait {wait}, then {steps.retry}."
         case AuthenticationError():
             return steps.connect
         case PaymentRequiredError():
-            return f"Add credit to the account, then {steps.again}."
+            return f"Add credit to the account, then {steps.retry}."
         case ModelNotFoundError():
             return steps.another_model
         case ContextLengthError():
             return steps.shorten
         case TruncatedStreamError() | StreamError() | ConnectError() | Retryable():
-            return f"{steps.again[:1].upper()}{steps.again[1:]}; it may succeed."
+            return f"{steps.retry[:1].upper()}{steps.retry[1:]}; it may succeed."
     return ""
 
 
 _SOURCES = {"prompt": "the prompt", "completion": "the answer"}
 
 
-def found_words(flagged: Iterable[Finding], *, filtered: bool = True) -> str:
-    """Categories with what was found in them, and where; with ``filtered``, which of them were withheld.
+def describe_findings(flagged: Iterable[Finding], *, filtered: bool = True) -> str:
+    """Return the flagged categories with their severity and source; with ``filtered``, mark those that were withheld.
 
-    >>> found_words([Finding("prompt", 0, "self_harm", "high", filtered=True)])
+    >>> describe_findings([Finding("prompt", 0, "self_harm", "high", filtered=True)])
     'self harm high filtered in the prompt'
     """
 
-    def facts(finding: Finding) -> list[str]:
-        graded = finding.severity if severity_rank(finding.severity) > 0 else None
-        found = graded or ("detected" if finding.detected else "")
-        return [found, "filtered" if filtered and finding.filtered else ""]
+    def labels(finding: Finding) -> list[str]:
+        severity = finding.severity if severity_rank(finding.severity) > 0 else None
+        label = severity or ("detected" if finding.detected else "")
+        return [label, "filtered" if filtered and finding.filtered else ""]
 
-    return _placed(flagged, facts)
-
-
-def looked_words(safety: Safety) -> str:
-    """What the filter looked at, and where, whatever it found."""
-    return _placed(safety.findings, lambda finding: [])
+    return _group_by_source(flagged, labels)
 
 
-def speaks_of_answer(safety: Safety) -> bool:
-    """Whether there is any verdict on the answer: one on the prompt alone says nothing of it."""
+def describe_checks(safety: Safety) -> str:
+    """Return the categories that the filter checked, by source, whether flagged or not."""
+    return _group_by_source(safety.findings, lambda finding: [])
+
+
+def covers_answer(safety: Safety) -> bool:
+    """Whether any result covers the answer, rather than only the prompt."""
     return any(finding.source == "completion" for finding in safety.findings)
 
 
-def _placed(findings: Iterable[Finding], facts: Callable[[Finding], list[str]]) -> str:
-    said: dict[str, list[str]] = {}
+def _group_by_source(findings: Iterable[Finding], labels: Callable[[Finding], list[str]]) -> str:
+    by_source: dict[str, list[str]] = {}
     for finding in findings:
-        words = " ".join(filter(None, [finding.category.replace("_", " "), *facts(finding)]))
-        said.setdefault(_SOURCES[finding.source], []).append(words)
-    return "; ".join(f"{', '.join(dict.fromkeys(words))} in {place}" for place, words in said.items())
+        text = " ".join(filter(None, [finding.category.replace("_", " "), *labels(finding)]))
+        by_source.setdefault(_SOURCES[finding.source], []).append(text)
+    return "; ".join(f"{', '.join(dict.fromkeys(texts))} in {source}" for source, texts in by_source.items())

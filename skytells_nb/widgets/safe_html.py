@@ -1,7 +1,7 @@
-"""Untrusted text made fit for a page and for a terminal.
+"""Sanitize untrusted text for a page and for a terminal.
 
-Outputs of a running notebook are trusted by its front end: raw HTML in them runs as the user. So Markdown is rendered
-here, with HTML off, and what comes out passes an allow-list before it is published.
+A front end trusts the outputs of a running notebook: raw HTML in them runs as the user. So Markdown is rendered here,
+with HTML disabled, and the result passes an allow-list before it is published.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ TAGS = {
     *("strong", "s", "a", "table", "thead", "tbody", "tr", "th", "td"),
 }
 ATTRIBUTES = {"a": {"href"}, "code": {"class"}, "ol": {"start"}, **{tag: {"class"} for tag in HEADINGS}}
-_NOT_LISTED = "jp-toc-ignore"
-"""Keeps a heading out of JupyterLab's table of contents, which is the author's; making entries took most of the page's
-time after a long answer."""
+_TOC_IGNORE_CLASS = "jp-toc-ignore"
+"""Keeps headings of answers out of JupyterLab's table of contents; creating entries took most of the page's time after
+a long answer."""
 IMAGE_ATTRIBUTES = {"src", "alt", "referrerpolicy"}
 _NO_REFERRER = "no-referrer"
-"""An image's server does not learn which page shows it."""
-MATH_REACH = 2_000
-"""Characters searched for the end of a formula; longer ones stay plain text."""
+"""Hides from an image's server which page shows it."""
+MAX_FORMULA_CHARS = 2_000
+"""Characters searched for the end of a formula; longer formulas stay plain text."""
 
 _LINK = re.compile(r"(?:https?://|mailto:)", re.IGNORECASE)
 _CLASS = re.compile(r"language-[\w+#.-]{1,40}")
-# A host by its name. At an address or localhost an image would be a request to the notebook server, with its cookies.
-_LOADABLE = re.compile(
+# A host name; an IP address or localhost could be the notebook server, which would receive its cookies.
+_PUBLIC_IMAGE_URL = re.compile(
     r"https?://(?![^/?#:]*\.localhost(?![\w.-]))(?:[a-z0-9-]+\.)+[a-z][a-z0-9-]+(?::\d+)?(?:[/?#].*)?",
     re.IGNORECASE | re.ASCII,
 )
-# pandoc's rule, so that "$5 and $10" is money.
+# pandoc's rule, so that "$5 and $10" stays an amount of money.
 _INLINE_MATH = re.compile(r"\$(?![\s$])[^$]{0,500}?(?<![\s\\])\$(?!\d)")
 _MATH = {"$$": "$$", "\\[": "\\]", "\\(": "\\)"}
-# What a formula could do besides being one: links, styles and ids on the page, loading, and macros that would change
-# every later formula of the notebook. MathJax's safe mode stops some of these; not every front end switches it on.
-_TEX_REACHING_OUT = re.compile(
+# Commands with effects outside a formula: links, styles and ids on the page, loading, and macros that would change
+# every later formula of the notebook. MathJax's safe mode blocks some of these; not every front end enables it.
+_UNSAFE_TEX = re.compile(
     r"\\(?=(?:href|url|style|class|cssId|html\w*|data|bbox|enclose|require|unicode|mml\w*|includegraphics|csname|"
     r"[gex]?def|let|futurelet|(?:re|provide)?new(?:command|environment)|(?:re|provide)command|renewenvironment|"
     r"DeclareMathOperator|DeclarePairedDelimiters?\w*|Newextarrow|global|input|write|special|loadOOLib|texttip|"
@@ -56,40 +56,39 @@ _TEX_REACHING_OUT = re.compile(
 _WORD_JOINER = "\u2060"
 
 _ESCAPES = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor, clear
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colors, cursor, clear
     r"|\x1b\][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # OSC: window title, clipboard, links
     r"|\x1b[PX^_][^\x1b\x9c]*(?:\x1b\\|\x9c)?"  # DCS, SOS, PM, APC
     r"|\x1b[ -/]*[0-~]?"
     r"|\x9b[0-?]*[ -/]*[@-~]"
 )
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-# Embeddings, overrides and isolates show code and addresses in another order than they have. Right-to-left text does
-# without them.
+# Embeddings, overrides and isolates reorder the display of code and addresses. Right-to-left text does not need them.
 _REORDERING = re.compile("[\u202a-\u202e\u2066-\u2069]")
 _HOST = re.compile(r"(?:[\w-]+\.)+[^\W\d_]{2,}")
 
 
 def safe_html(markdown: str, *, remote_images: bool = False) -> str:
-    """The Markdown as HTML that cannot act on the page.
+    """Return the Markdown as sanitized HTML.
 
-    Raw HTML shows as text, images become plain links, links lead to http, https and mailto only, and one whose text
-    names another host than its own has that one beside it. Formulas stay text that the front end typesets, without
-    commands that reach beyond the formula. With ``remote_images`` images of named web hosts are loaded by whoever shows
-    the page, which tells their servers so, and whatever the model wrote into the address.
+    Raw HTML is shown as text, images become plain links, links lead to http, https and mailto only, and a link whose
+    text names another host is followed by its real host. Formulas stay text that the front end typesets, without
+    commands that have effects outside the formula. With ``remote_images`` the page loads images of named web hosts,
+    which tells their servers that it is shown, and what the model wrote into the address.
 
     >>> safe_html("*hi* <script>")
     '<div class="skytells-md"><p><em>hi</em> &lt;script&gt;</p>\\n</div>'
     """
-    return framed(safe_blocks(markdown, remote_images=remote_images))
+    return wrap_html(safe_blocks(markdown, remote_images=remote_images))
 
 
-def framed(page: str) -> str:
-    """Rendered blocks as one element."""
+def wrap_html(page: str) -> str:
+    """Wrap rendered blocks in one element."""
     return f'<div class="skytells-md">{page}</div>'
 
 
 def safe_blocks(markdown: str, *, remote_images: bool = False) -> str:
-    """What ``safe_html`` frames: renderings of blocks, one after the other, are a rendering of the whole."""
+    """Return sanitized HTML without a wrapper: the concatenated HTML of blocks is that of the whole text."""
     import nh3
 
     page: str = nh3.clean(
@@ -104,21 +103,21 @@ def safe_blocks(markdown: str, *, remote_images: bool = False) -> str:
 
 
 def escape(text: str) -> str:
-    """The text for an HTML page or attribute, shown as it is.
+    """Escape the text for an HTML page or attribute.
 
     >>> escape('<b a="1">')
     '&lt;b a=&quot;1&quot;&gt;'
     """
-    return _guarded(plain(text))
+    return _escape_text(plain(text))
 
 
 def preformatted(text: str) -> str:
-    """The text in a ``<pre>``, line for line as it is."""
+    """Return the text in a ``<pre>``, line by line."""
     return f'<pre class="skytells-text">{html.escape(plain(text), quote=True)}</pre>'
 
 
 def plain(text: str) -> str:
-    """The text for a terminal: no escape sequences, no control characters except newline and tab, none that reorder.
+    """Return the text without escape sequences, bidirectional controls, and control characters but newline and tab.
 
     >>> plain("\\x1b[31mred\\x1b[0m and \\x1b]0;title\\x07done")
     'red and done'
@@ -131,10 +130,10 @@ def _allowed(tag: str, name: str, value: str) -> str | None:
     if name == "href":
         return value if _LINK.match(value) else None
     if name == "class":
-        known = _CLASS.fullmatch(value) is not None if tag == "code" else value == _NOT_LISTED
+        known = _CLASS.fullmatch(value) is not None if tag == "code" else value == _TOC_IGNORE_CLASS
         return value if known else None
     if name == "src":
-        return value if _LOADABLE.fullmatch(value) else None
+        return value if _PUBLIC_IMAGE_URL.fullmatch(value) else None
     if name == "referrerpolicy":
         return value if value == _NO_REFERRER else None
     return value
@@ -150,7 +149,7 @@ def _markdown(remote_images: bool) -> MarkdownIt:
     markdown.core.ruler.push("images", _link_images)
     markdown.core.ruler.push("hosts", _show_hosts)
     markdown.core.ruler.push("headings", _keep_out_of_contents)
-    # A relative link would act on the notebook server itself.
+    # A relative link would lead to the notebook server itself.
     markdown.validateLink = _web_link  # type: ignore[method-assign]
     markdown.renderer.rules["text"] = _text  # type: ignore[attr-defined]
     return markdown
@@ -163,51 +162,51 @@ def _web_link(url: str) -> bool:
 def _keep_out_of_contents(state: StateCore) -> None:
     for block in state.tokens:
         if block.type == "heading_open":
-            block.attrSet("class", _NOT_LISTED)
+            block.attrSet("class", _TOC_IGNORE_CLASS)
 
 
 def _link_images(state: StateCore) -> None:
-    """Puts a link in the place of an image that is not loaded; within a link, its words."""
+    """Replace an image that is not loaded with a link; inside a link, with its alternative text."""
     for block in state.tokens:
-        shown: list[Token] = []
-        within = False
+        replaced: list[Token] = []
+        in_link = False
         for token in block.children or []:
-            within = token.type == "link_open" or (within and token.type != "link_close")
+            in_link = token.type == "link_open" or (in_link and token.type != "link_close")
             address = str(token.attrs.get("src", ""))
-            words = token.children or []
+            alt_tokens = token.children or []
             if token.type != "image":
-                shown.append(token)
-            elif _LOADABLE.fullmatch(address):
+                replaced.append(token)
+            elif _PUBLIC_IMAGE_URL.fullmatch(address):
                 token.attrs = {"src": address, "alt": "", "referrerpolicy": _NO_REFERRER}
-                shown.append(token)
-            elif within:
-                shown += words
+                replaced.append(token)
+            elif in_link:
+                replaced += alt_tokens
             else:
                 new = type(token)
                 opened = [new("text", "", 0, content="!"), new("link_open", "a", 1, attrs={"href": address})]
-                shown += [*opened, *words, new("link_close", "a", -1)]
+                replaced += [*opened, *alt_tokens, new("link_close", "a", -1)]
         if block.children:
-            block.children = shown
+            block.children = replaced
 
 
 def _show_hosts(state: StateCore) -> None:
-    """Sets the host of a link beside it where its text names another."""
+    """Add the host after a link whose text names another host."""
     for block in state.tokens:
-        children, shown = block.children or [], []
+        children, replaced = block.children or [], []
         text, opened = "", None
         for token in children:
-            shown.append(token)
+            replaced.append(token)
             if token.type == "link_open":
                 text, opened = "", token
             elif token.type == "link_close" and opened is not None:
                 host = _host(str(opened.attrs.get("href", "")))
                 named = _HOST.search(text)
                 if named and not f".{host}".endswith(f".{named.group().lower().removeprefix('www.')}"):
-                    shown.append(type(token)("text", "", 0, content=f" ({host})"))
+                    replaced.append(type(token)("text", "", 0, content=f" ({host})"))
             else:
                 text += token.content
         if children:
-            block.children = shown
+            block.children = replaced
 
 
 def _host(address: str) -> str:
@@ -219,14 +218,14 @@ def _host(address: str) -> str:
 
 
 def _math(state: StateInline, silent: bool) -> bool:
-    """Keeps a formula as one piece of text: ``_`` and ``*`` in it are not emphasis, and its backslashes stay."""
-    start, reach = state.pos, min(state.pos + MATH_REACH, state.posMax)
+    """Keep a formula as one piece of text: ``_`` and ``*`` in it are not emphasis, and its backslashes are kept."""
+    start, limit = state.pos, min(state.pos + MAX_FORMULA_CHARS, state.posMax)
     closing = _MATH.get(state.src[start : start + 2])
     if closing is not None:
-        end = state.src.find(closing, start + 2, reach) + 2
+        end = state.src.find(closing, start + 2, limit) + 2
     else:
-        found = _INLINE_MATH.match(state.src, start, reach)
-        end = found.end() if found else 0
+        match = _INLINE_MATH.match(state.src, start, limit)
+        end = match.end() if match else 0
     if end <= start + 1:
         return False
     if not silent:
@@ -236,9 +235,9 @@ def _math(state: StateInline, silent: bool) -> bool:
 
 
 def _text(tokens: Sequence[Token], index: int, options: object, env: object) -> str:
-    return _guarded(tokens[index].content)
+    return _escape_text(tokens[index].content)
 
 
-def _guarded(text: str) -> str:
-    """Escaped, and with TeX commands that reach out made unknown ones."""
-    return html.escape(_TEX_REACHING_OUT.sub(f"\\\\{_WORD_JOINER}", text), quote=True)
+def _escape_text(text: str) -> str:
+    """Escape the text, and disable TeX commands with effects outside their formula."""
+    return html.escape(_UNSAFE_TEX.sub(f"\\\\{_WORD_JOINER}", text), quote=True)

@@ -65,7 +65,7 @@ class Chat:
     def ask(self, text: str) -> None:
         """Write and send by keyboard, and wait for the whole answer."""
         before = self.turns().count()
-        self.input.fill_placeholders(text)
+        self.input.fill(text)
         self.input.press("Enter")
         expect(self.turns()).to_have_count(before + 2)
         expect(self.panel.locator(".skytells-send")).to_be_visible()
@@ -216,7 +216,7 @@ def test_a_hostile_answer_is_text_in_every_theme(tmp_path: Path, desk: Desk) -> 
 
         lab.turns().last.locator(".skytells-copy").click()
         expect(lab.turns().last.locator(".skytells-copy")).to_have_text("Copied")
-        lab.input.fill_placeholders("")
+        lab.input.fill("")
         lab.input.focus()
         lab.page.keyboard.press("Control+V")
         expect(lab.input).to_have_value("for another model")

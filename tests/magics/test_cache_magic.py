@@ -17,8 +17,8 @@ from skytells_nb.engine.operations.jobs import completion_job
 from skytells_nb.errors import CacheError
 from skytells_nb.local import LocalServer
 from skytells_nb.magics.chat_arguments import MagicUsageError
-from skytells_nb.magics.command_arguments import cache_words, parse_cache_line
-from skytells_nb.magics.completer import complete_word
+from skytells_nb.magics.command_arguments import cache_options, parse_cache_line
+from skytells_nb.magics.completer import complete_command
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_an_export_replaces_nothing_unless_it_is_told_to(cells: Notebook, here: 
 
     (here / "notes.txt").write_text("precious")
     for name in ("notes.txt", "answers.sqlite"):
-        assert "left alone" in str(cells.run(f"%skytells cache export {name} --force").error)
+        assert "was not changed" in str(cells.run(f"%skytells cache export {name} --force").error)
     assert (here / "notes.txt").read_text() == "precious"
     assert rows(cells.run("%skytells cache"))["answers.sqlite"][0] == "3"
 
@@ -117,19 +117,19 @@ def test_an_export_of_nothing_is_an_error_and_leaves_no_file(cells: Notebook, he
         cells.run("frame.skytells.embed('text', progress=False)")
     ran = cells.run("%skytells cache export tutorial.sqlite")
     assert isinstance(ran.error, CacheError)
-    assert ("connect with a normal cache" if used else "No answer was used yet") in str(ran.error)
+    assert ("connect with a normal cache" if used else "No response was used yet") in str(ran.error)
     assert not [file for file in here.iterdir() if "tutorial" in file.name]
 
 
 def test_answers_that_no_cache_kept_are_said_to_be_missing(cells: Notebook) -> None:
     """A recording that cannot answer the whole notebook does not look as if it could."""
     cells.run("frame.skytells.embed('text', progress=False)")
-    assert "not in it" not in rows(cells.run("%skytells cache export whole.sqlite"))
+    assert "not included" not in rows(cells.run("%skytells cache export whole.sqlite"))
     cells.run("%skytells cache prune --max-bytes 16")
-    assert rows(cells.run("%skytells cache export pruned.sqlite"))["not in it"][0].startswith("1 answers")
+    assert rows(cells.run("%skytells cache export pruned.sqlite"))["not included"][0].startswith("1 answers")
     cells.run("frame.skytells.complete('Say {text}', progress=False, cache='off')")
     cells.run("frame.skytells.embed('text', progress=False)")
-    assert "cache='off'" in rows(cells.run("%skytells cache export off.sqlite"))["not in it"][0]
+    assert "cache='off'" in rows(cells.run("%skytells cache export off.sqlite"))["not included"][0]
 
 
 @pytest.mark.parametrize("server", ["status=503"], indirect=True)
@@ -137,8 +137,8 @@ def test_rows_that_failed_are_said_beside_the_recording(cells: Notebook) -> None
     """Their answers are in no cache, so replay would stop there."""
     cells.run("frame.skytells.embed('text', progress=False, on_error='null')")
     kept = completion_job(sessions.current().settings.model)
-    sessions.current().engine.keep(kept, "Hello there", CachedCompletion("Hello").to_bytes())
-    assert rows(cells.run("%skytells cache export tutorial.sqlite"))["look at"][0].startswith("3 rows failed")
+    sessions.current().engine.store(kept, "Hello there", CachedCompletion("Hello").to_bytes())
+    assert rows(cells.run("%skytells cache export tutorial.sqlite"))["failed"][0].startswith("3 rows failed")
 
 
 def test_prune_removes_the_oldest_of_the_sessions_cache(cells: Notebook) -> None:
@@ -146,7 +146,7 @@ def test_prune_removes_the_oldest_of_the_sessions_cache(cells: Notebook) -> None
     cells.run("frame.skytells.embed('text', progress=False)")
     assert isinstance(cells.run("%skytells cache prune").error, MagicUsageError)
     assert rows(cells.run("%skytells cache prune --older-than 1"))["removed"] == ["0 answers"]
-    assert rows(cells.run("%skytells cache prune --max-bytes 16"))["kept"] == ["1 answers, 16 bytes"]
+    assert rows(cells.run("%skytells cache prune --max-bytes 16"))["left"] == ["1 answers, 16 bytes"]
 
 
 def test_a_path_with_a_space_is_quoted_like_in_a_shell(cells: Notebook, here: Path) -> None:
@@ -169,20 +169,20 @@ def test_a_line_that_cannot_be_read_says_so_in_one_line(line: str, cells: Notebo
     assert isinstance(cells.run(f"%skytells cache {line}").error, MagicUsageError)
 
 
-@pytest.mark.parametrize("word", ["", *cache_words()])
+@pytest.mark.parametrize("word", ["", *cache_options()])
 def test_every_word_explains_itself(word: str, cells: Notebook) -> None:
     """-h prints what it does and its options, and does nothing."""
     ran = cells.run(f"%skytells cache {word} -h")
     assert ran.error is None
     assert ran.outputs == []
-    for option in cache_words(word or "stats"):
+    for option in cache_options(word or "stats"):
         assert option in ran.stdout
 
 
 def candidates(line: str) -> list[str]:
     symbol = line.rpartition(" ")[2]
     event = SimpleNamespace(text_until_cursor=line, symbol=symbol, line=line, command="")
-    return [name for name in complete_word(None, event) if name.startswith(symbol)]
+    return [name for name in complete_command(None, event) if name.startswith(symbol)]
 
 
 def test_words_options_and_recordings_complete(here: Path) -> None:

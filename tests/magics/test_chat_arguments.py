@@ -12,7 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skytells_nb.magics.chat_arguments import Api, AskArgs, MagicUsageError, ask_help, option_names, parse_line
+from skytells_nb.magics.chat_arguments import (
+    Api,
+    CellArguments,
+    MagicUsageError,
+    cell_help,
+    option_names,
+    parse_cell_line,
+)
 
 APIS: tuple[Api, ...] = ("chat", "respond")
 
@@ -20,18 +27,18 @@ APIS: tuple[Api, ...] = ("chat", "respond")
 @pytest.mark.parametrize("api", APIS)
 def test_an_empty_line_leaves_everything_to_the_session(api: Api) -> None:
     """Without options nothing is decided here."""
-    assert parse_line(api, "") == AskArgs(api)
+    assert parse_cell_line(api, "") == CellArguments(api)
 
 
 def test_short_options_have_long_ones() -> None:
     """Long and short forms give the same value."""
-    short = parse_line("chat", "-m gpt-5 -o out -s 'a \"b\" c' -v x -v y -v x -t 0.5 -f text")
-    long = parse_line(
+    short = parse_cell_line("chat", "-m gpt-5 -o out -s 'a \"b\" c' -v x -v y -v x -t 0.5 -f text")
+    long = parse_cell_line(
         "chat",
         "--model gpt-5 --output=out --system 'a \"b\" c' --var x --var y --temperature 0.5 --format text",
     )
     assert short == long
-    expected = AskArgs(model="gpt-5", output="out", system='a "b" c', variables=("x", "y"), temperature=0.5)
+    expected = CellArguments(model="gpt-5", output="out", system='a "b" c', variables=("x", "y"), temperature=0.5)
     assert short == replace(expected, format="text")
 
 
@@ -40,7 +47,7 @@ def test_every_option_has_its_place() -> None:
     common = (
         "--max-tokens 9 --image a.png --image b --conversation talk --json --schema City --safety --code --no-stream"
     )
-    expected = AskArgs(
+    expected = CellArguments(
         max_tokens=9,
         images=("a.png", "b"),
         conversation="talk",
@@ -50,39 +57,39 @@ def test_every_option_has_its_place() -> None:
         code=True,
         stream=False,
     )
-    assert parse_line("chat", f"{common} --stop END --stop ' b' --cache") == replace(
+    assert parse_cell_line("chat", f"{common} --stop END --stop ' b' --cache") == replace(
         expected, stop=("END", " b"), cache=True
     )
-    assert parse_line("respond", f"{common} --effort low --store") == replace(
+    assert parse_cell_line("respond", f"{common} --effort low --store") == replace(
         expected, api="respond", effort="low", store=True
     )
-    assert parse_line("respond", "--no-store").store is False
+    assert parse_cell_line("respond", "--no-store").store is False
 
 
 def test_json_is_shown_as_json_unless_said_otherwise() -> None:
     """What is asked for as data is shown as data."""
-    assert parse_line("chat", "").shown_as == "markdown"
-    assert parse_line("chat", "--json").shown_as == "json"
-    assert parse_line("chat", "--schema City").shown_as == "json"
-    assert parse_line("chat", "--schema City -f text").shown_as == "text"
+    assert parse_cell_line("chat", "").display_format == "markdown"
+    assert parse_cell_line("chat", "--json").display_format == "json"
+    assert parse_cell_line("chat", "--schema City").display_format == "json"
+    assert parse_cell_line("chat", "--schema City -f text").display_format == "text"
 
 
 def test_a_conversation_cannot_go_on_from_what_is_not_stored() -> None:
     """Two options that contradict each other are refused."""
     with pytest.raises(MagicUsageError, match="leave out --no-store"):
-        parse_line("respond", "--conversation talk --no-store")
+        parse_cell_line("respond", "--conversation talk --no-store")
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("-t hot", "'hot' is not a number"),
-        ("--max-tokens 0", "'0' is not a whole number above 0"),
-        ("--max-tokens -5", "'-5' is not a whole number above 0"),
-        ("-o 'two words'", "'two words' is not a plain variable name"),
-        ("-o a.b", "'a.b' is not a plain variable name"),
-        ("-v class", "'class' is not a plain variable name"),
-        ("-v x[0]", "'x[0]' is not a plain variable name"),
+        ("-t hot", "must be a number, got 'hot'"),
+        ("--max-tokens 0", "must be a positive integer, got '0'"),
+        ("--max-tokens -5", "must be a positive integer, got '-5'"),
+        ("-o 'two words'", "must be a variable name, got 'two words'"),
+        ("-o a.b", "must be a variable name, got 'a.b'"),
+        ("-v class", "must be a variable name, got 'class'"),
+        ("-v x[0]", "must be a variable name, got 'x[0]'"),
         ("-f html", "invalid choice: 'html'"),
         ("--effort low", "'--effort' is not an option"),
         ("-m", "expected one argument"),
@@ -94,7 +101,7 @@ def test_a_conversation_cannot_go_on_from_what_is_not_stored() -> None:
 def test_a_mistake_is_one_line_that_names_it(line: str, message: str) -> None:
     """Errors say what was found; nothing exits or prints."""
     with pytest.raises(MagicUsageError) as raised:
-        parse_line("chat", line)
+        parse_cell_line("chat", line)
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -103,7 +110,7 @@ def test_a_mistake_is_one_line_that_names_it(line: str, message: str) -> None:
 def test_any_line_parses_or_is_a_usage_error(line: str) -> None:
     """No line ends in another kind of error, or in an exit."""
     with contextlib.suppress(MagicUsageError):
-        assert isinstance(parse_line("chat", line), AskArgs)
+        assert isinstance(parse_cell_line("chat", line), CellArguments)
 
 
 @pytest.mark.parametrize("api", APIS)
@@ -111,7 +118,7 @@ def test_help_names_every_option(api: Api) -> None:
     """What can be given is listed, and every option says what it is for."""
     names = option_names(api)
     assert {"-m", "--model", "-h", "--no-stream", "--schema"} <= set(names)
-    assert all(name in ask_help(api) for name in names)
+    assert all(name in cell_help(api) for name in names)
 
 
 @pytest.mark.parametrize("api", APIS)

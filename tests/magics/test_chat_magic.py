@@ -173,7 +173,7 @@ def test_a_withheld_answer_says_so(notebook: Notebook) -> None:
 def test_an_unchecked_answer_says_so(notebook: Notebook) -> None:
     """No verdict is not a pass."""
     text = bundle(notebook.run("%%skytells_chat\nHello there").outputs)["text/plain"]
-    assert text.endswith("[Safety: not checked: the filter gave no verdict.]")
+    assert text.endswith("[Safety: not checked: the filter returned no result.]")
 
 
 @pytest.mark.parametrize("server", ["block_prompt"], indirect=True)
@@ -194,7 +194,7 @@ def test_a_blocked_prompt_fails_with_its_reason(notebook: Notebook) -> None:
             "stream_cut_after=4",
             "one two ",
             "truncated",
-            "\n\n[truncated: the stream stopped before its end; what came is above]",
+            "\n\n[truncated: the stream ended early; what arrived is above]",
         ),
         ("no_done", "one two three four five six", "stop", ""),
     ],
@@ -219,7 +219,7 @@ def test_an_error_within_the_stream_keeps_its_text_and_fails(notebook: Notebook)
     assert notebook.shell.user_ns["part"].finish_reason == "error"
     text = bundle(ran.outputs)["text/plain"]
     assert text.startswith(ran.error.partial.rstrip())
-    assert "[error: the stream failed; what came is above]" in text
+    assert "[error: the stream failed; what arrived is above]" in text
 
 
 @pytest.mark.parametrize("server", ["status=429"], indirect=True)
@@ -250,7 +250,7 @@ def test_an_interrupt_keeps_the_text_and_fails_in_one_line(notebook: Notebook, e
     assert part.finish_reason == "interrupted"
     assert "one two three ".startswith(part.text)
     assert part.text
-    assert ran.outputs[-1].data["text/plain"] == f"{part.text}\n\n[interrupted: what came is above]"
+    assert ran.outputs[-1].data["text/plain"] == f"{part.text}\n\n[interrupted: what arrived is above]"
     assert "Interrupted" in ran.stdout + ran.stderr
     assert "Traceback" not in ran.stdout + ran.stderr
     assert echo.stopped.wait(30)
@@ -265,7 +265,7 @@ def test_an_interrupt_before_the_first_word_is_kept_too(notebook: Notebook, echo
     echo.released.set()
     assert isinstance(ran.error, Interrupted)
     assert notebook.shell.user_ns["_sky"].finish_reason == "interrupted"
-    assert bundle(ran.outputs)["text/plain"] == "[interrupted: nothing had come]"
+    assert bundle(ran.outputs)["text/plain"] == "[interrupted: nothing had arrived]"
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_an_interrupt_before_the_first_word_is_kept_too(notebook: Notebook, echo
         ("%%skytells_chat\n   \n", "the prompt is empty"),
         ("%%skytells_chat --colour red\nHi", "'--colour' is not an option"),
         ("%%skytells_chat what is this\nHi", "'what' is not an option"),
-        ("%%skytells_chat -t hot\nHi", "'hot' is not a number"),
+        ("%%skytells_chat -t hot\nHi", "must be a number, got 'hot'"),
         ("%%skytells_chat -v missing\n{{missing}}", "-v missing: there is no variable of this name"),
         ("%%skytells_chat -v there\nHi", "-v there: the prompt has no {{there}}"),
         ("%skytells_chat Hi", "'Hi' is not an option; the prompt goes below the line"),

@@ -6,7 +6,7 @@ import pytest
 from magic_service import KEY, Notebook, Ran
 
 import skytells_nb.session as sessions
-from skytells_nb.magics.command_arguments import WORDS, WordArgs, parse_word_line
+from skytells_nb.magics.command_arguments import COMMANDS, CommandArguments, parse_command_line
 
 
 def table(ran: Ran) -> list[str]:
@@ -18,7 +18,7 @@ def table(ran: Ran) -> list[str]:
 def test_every_word_has_help_in_the_cell(notebook: Notebook) -> None:
     """-h and --help print what the word does, and do nothing else."""
     before = sessions.current()
-    for word in WORDS:
+    for word in COMMANDS:
         for option in ("-h", "--help"):
             ran = notebook.run(f"%skytells {word} {option}")
             assert ran.error is None
@@ -31,16 +31,16 @@ def test_help_alone_lists_the_words(notebook: Notebook) -> None:
     """As a word and as an option."""
     listed = notebook.run("%skytells help").stdout
     assert notebook.run("%skytells --help").stdout == listed
-    assert all(f"%skytells {word}" in listed for word in WORDS)
+    assert all(f"%skytells {word}" in listed for word in COMMANDS)
     assert "%%skytells_respond -h" in listed
 
 
 def test_a_word_and_its_parts_are_read() -> None:
     """Quotes hold a name of several words together."""
-    expected = WordArgs("conversations", "export", "my talk", "talk.json", force=True)
-    assert parse_word_line("conversations export 'my talk' talk.json --force") == expected
-    assert parse_word_line("") == WordArgs("status")
-    assert parse_word_line("conversations") == WordArgs("conversations")
+    expected = CommandArguments("conversations", "export", "my talk", "talk.json", force=True)
+    assert parse_command_line("conversations export 'my talk' talk.json --force") == expected
+    assert parse_command_line("") == CommandArguments("status")
+    assert parse_command_line("conversations") == CommandArguments("conversations")
 
 
 @pytest.mark.parametrize(
@@ -48,10 +48,10 @@ def test_a_word_and_its_parts_are_read() -> None:
     [
         ("conversations forget", "use one of list, reset, export"),
         ("conversations reset", "name the conversation: %skytells conversations reset NAME"),
-        ("conversations list talk", "'talk' is too much"),
-        ("conversations reset a b", "'b' is too much"),
-        ("conversations export a b c", "'c' is too much"),
-        ("usage --all", "'--all' is too much"),
+        ("conversations list talk", "takes no argument 'talk'"),
+        ("conversations reset a b", "and no argument 'b'"),
+        ("conversations export a b c", "takes no argument 'c'"),
+        ("usage --all", "takes no argument '--all'"),
         ("usage 'open", "close the quote"),
     ],
 )

@@ -62,7 +62,7 @@ def test_conversations_do_not_mix(notebook: Notebook, echo: Echo) -> None:
     assert [len(messages) for messages in echo.messages] == [1, 1, 1]
     ran = notebook.run(f"%%skytells_respond {TALK}\nfour")
     assert isinstance(ran.error, MagicUsageError)
-    assert "%%skytells_chat; take another name" in str(ran.error)
+    assert "%%skytells_chat; choose another name" in str(ran.error)
 
 
 @MAGICS
@@ -75,7 +75,7 @@ def test_an_interrupted_turn_is_not_kept(notebook: Notebook, echo: Echo, magic: 
     interrupter.join(60)
     echo.released.set()
     assert isinstance(ran.error, Interrupted)
-    assert "The conversation talk goes on without this turn." in ran.outputs[-1].data["text/plain"]
+    assert "The conversation talk continues without this turn." in ran.outputs[-1].data["text/plain"]
     echo.hold_after = None
     notebook.run(f"{magic} {TALK}\nthree")
     assert [m["content"] for m in echo.messages[-1]] == ["one", "one", "three"]
@@ -107,7 +107,7 @@ def test_they_are_listed_reset_and_unknown_ones_named(notebook: Notebook, echo: 
     for line in ("reset nobody", "export nobody"):
         ran = notebook.run(f"%skytells conversations {line}")
         assert isinstance(ran.error, MagicUsageError)
-        assert "there is no conversation 'nobody'; there are: talk" in str(ran.error)
+        assert "there is no conversation 'nobody'; existing conversations: talk" in str(ran.error)
 
 
 @MAGICS

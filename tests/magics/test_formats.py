@@ -40,7 +40,7 @@ def runs(format: Format, *pieces: str) -> list[tuple[str, str]]:
     """What is shown in the end, with its languages."""
     shape = formatter_for(format)
     found = [run for piece in pieces for run in shape.feed(piece)] + list(shape.finish())
-    instead = shape.instead()
+    instead = shape.replacement()
     return found if instead is None else [instead]
 
 
@@ -72,7 +72,7 @@ def test_an_answer_that_goes_on_without_a_block_is_shown_as_it_comes() -> None:
         ("".join(lines[:13]), ""),
         *((line, "") for line in lines[13:]),
     ]
-    assert shape.instead() is None
+    assert shape.replacement() is None
 
 
 def test_a_late_block_takes_the_place_of_what_was_shown() -> None:
@@ -155,21 +155,21 @@ def test_without_code_the_next_cell_stays(notebook: Notebook) -> None:
     """An answer in words says that there was nothing to put there."""
     ran = notebook.run("%%skytells_chat --code\nJust words")
     assert getattr(notebook.shell, "rl_next_input", None) is None
-    assert "There is no Python code in this answer" in ran.outputs[0].data["text/plain"]
+    assert "The answer has no Python code" in ran.outputs[0].data["text/plain"]
 
 
 def test_code_comes_with_its_language() -> None:
-    """Each block with the one that it names, so that each is coloured as what it is."""
+    """Each block with the one that it names, so that each is highlighted in its own language."""
     text = "```python\na\n```\n```\nb\n```\n```SQL\nc"
     assert runs("code", text) == [("a\n", "python"), ("\nb\n", ""), ("\nc\n", "sql")]
 
 
 def test_json_is_readable_before_it_is_whole_and_indented_then() -> None:
     """In a cell the raw text streams; where output cannot be taken back, the indented text comes once."""
-    early, late = formatter_for("json", "live"), formatter_for("json", "plain")
-    assert list(early.feed('{"a":')) == [('{"a":', "json")]
+    incremental, late = formatter_for("json", "live"), formatter_for("json", "plain")
+    assert list(incremental.feed('{"a":')) == [('{"a":', "json")]
     assert list(late.feed('{"a":')) == []
-    assert [*early.feed("1}"), *early.finish()] == [("1}", "json")]
-    assert early.instead() == ('{\n  "a": 1\n}', "json")
+    assert [*incremental.feed("1}"), *incremental.finish()] == [("1}", "json")]
+    assert incremental.replacement() == ('{\n  "a": 1\n}', "json")
     assert [*late.feed("1}"), *late.finish()] == [('{\n  "a": 1\n}', "json")]
-    assert late.instead() is None
+    assert late.replacement() is None

@@ -13,7 +13,7 @@ import pytest
 from magic_service import Notebook, completion, scripted
 from serving import Exchange
 
-from skytells_nb.client.images import MOST_BYTES
+from skytells_nb.client.images import MAX_BYTES
 from skytells_nb.magics.chat_arguments import MagicUsageError
 from skytells_nb.magics.variables import image_url
 
@@ -95,13 +95,13 @@ def test_a_picture_that_pil_cannot_read_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (b"<svg onload=alert(1)>", "no PNG, JPEG, GIF or WebP"),
-        (b"", "no PNG"),
-        (PNG + bytes(MOST_BYTES), "20.0 MB is more than 20 MB"),
+        (b"<svg onload=alert(1)>", "must be PNG, JPEG, GIF or WebP"),
+        (b"", "must be PNG"),
+        (PNG + bytes(MAX_BYTES), "20.0 MB is more than 20 MB"),
         ("data:image/png;base64,@@@", "not valid base64"),
-        ("/no/such/file.png", "no file"),
-        (3, "a int is no picture"),
-        ("nul\0byte", "no file"),
+        ("/no/such/file.png", "cannot be read"),
+        (3, "must be a path, bytes, a URL or a PIL image, got int"),
+        ("nul\0byte", "cannot be read"),
     ],
 )
 def test_what_is_no_picture_is_named_before_anything_is_sent(value: Any, message: str) -> None:
@@ -115,7 +115,7 @@ def test_a_large_file_is_not_read(tmp_path: Path) -> None:
     """Its size is enough to say no."""
     path = tmp_path / "large.png"
     with path.open("wb") as file:
-        file.truncate(MOST_BYTES + 1)
+        file.truncate(MAX_BYTES + 1)
     with pytest.raises(MagicUsageError, match="more than 20 MB"):
         image_url(str(path), {})
 

@@ -102,7 +102,7 @@ def test_a_notebook_streams_interrupts_and_captures(echo: Echo, server: LocalSer
     assert outputs[4][0].data["text/plain"] == "(1, 'Hello there')"
 
     shown, failed = outputs[5]
-    assert shown.data["text/plain"].endswith("[interrupted: what came is above]")
+    assert shown.data["text/plain"].endswith("[interrupted: what arrived is above]")
     assert failed.output_type == "error"
     assert failed.ename == "Interrupted"
     assert len(failed.traceback) == 1

@@ -173,10 +173,10 @@ def test_conversations_complete_by_name(notebook: Notebook) -> None:
 def test_completing_a_model_does_not_connect(ip: InteractiveShell) -> None:
     """Tab starts no session and asks no service."""
     import skytells_nb.session as sessions
-    from skytells_nb.magics.completer import complete_ask
+    from skytells_nb.magics.completer import complete_cell_line
 
     event = SimpleNamespace(text_until_cursor="%%skytells_chat -m gp", symbol="gp", line="", command="")
-    assert "gpt-5" in complete_ask("chat", ip, event)
+    assert "gpt-5" in complete_cell_line("chat", ip, event)
     assert not sessions.has_current()
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from skytells_nb.magics.ask import Answered
+from skytells_nb.magics.ask import AskOutcome
 from skytells_nb.magics.messages import metadata, notes, safety_note
 from skytells_nb.types.chat import ChatCompletion
 from skytells_nb.types.safety import Finding, Safety
@@ -23,25 +23,25 @@ def answer(reason: str | None, text: str = "words") -> ChatCompletion:
     ("reason", "text", "note"),
     [
         ("length", "w", "Cut at the length limit after 1,200 tokens: raise --max-tokens, or ask for a shorter answer."),
-        ("content_filter", "w", "The safety filter ended this answer: what is above is not all of it."),
+        ("content_filter", "w", "The safety filter ended this answer early."),
         ("content_filter", "", "The safety filter withheld this answer."),
         ("tool_calls", "", "The model asks for a tool call: see _sky.choices[0].message.tool_calls."),
-        ("interrupted", "w", "interrupted: what came is above"),
-        ("interrupted", "", "interrupted: nothing had come"),
-        ("truncated", "w", "truncated: the stream stopped before its end; what came is above"),
-        ("error", "w", "error: the stream failed; what came is above"),
+        ("interrupted", "w", "interrupted: what arrived is above"),
+        ("interrupted", "", "interrupted: nothing had arrived"),
+        ("truncated", "w", "truncated: the stream ended early; what arrived is above"),
+        ("error", "w", "error: the stream failed; what arrived is above"),
         ("stop", "", "The answer has no text."),
         (None, "", "The answer has no text."),
     ],
 )
 def test_an_early_end_is_put_in_words(reason: str | None, text: str, note: str) -> None:
     """Every way of ending but the ordinary one has its sentence."""
-    assert notes(Answered(answer(reason, text)))[0] == note
+    assert notes(AskOutcome(answer(reason, text)))[0] == note
 
 
 def test_an_ordinary_safe_answer_has_no_note() -> None:
     """Nothing is said where there is nothing to say."""
-    assert notes(Answered(answer("stop"))) == ()
+    assert notes(AskOutcome(answer("stop"))) == ()
 
 
 def test_findings_are_named_by_place_and_degree() -> None:
@@ -69,7 +69,7 @@ def test_a_missing_verdict_is_said_where_one_was_due() -> None:
 def test_a_verdict_on_the_prompt_alone_is_none_on_the_answer() -> None:
     """Safe is said of what the filter spoke of, and of nothing else."""
     prompt = Safety((Finding("prompt", 0, "hate", "safe"),))
-    missing = "Safety: the answer is not checked: the filter gave no verdict on it."
+    missing = "Safety: the answer is not checked: the filter returned no result for it."
     assert safety_note(prompt) == safety_note(prompt, complete=False, always=True) == missing
     assert safety_note(prompt, complete=False) == safety_note(prompt, answered=False) == ""
     assert safety_note(prompt, always=True, answered=False) == "Safety: safe; hate in the prompt."

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skytells_nb.magics.chat_arguments import MagicUsageError
-from skytells_nb.magics.variables import fill, placeholder
+from skytells_nb.magics.variables import fill_placeholders, placeholder
 
 NAMES = st.from_regex(r"[a-z_][a-z0-9_]{0,5}", fullmatch=True)
 
@@ -19,21 +19,21 @@ def test_values_are_filled_in_one_pass(text: str, values: dict[str, str]) -> Non
     if any(placeholder(name) in text for name in values):
         return
     body = text + "\0" + "\0".join(map(placeholder, values))
-    assert fill(body, hostile) == text + "\0" + "\0".join(hostile.values())
+    assert fill_placeholders(body, hostile) == text + "\0" + "\0".join(hostile.values())
 
 
 @given(st.text())
 def test_a_body_without_variables_is_untouched(body: str) -> None:
     """Braces of any kind are text."""
-    assert fill(body, {}) == body
+    assert fill_placeholders(body, {}) == body
 
 
 def test_other_placeholders_stay() -> None:
     """Only names that were asked for are filled, written exactly so."""
-    assert fill("{{a}} {{b}} {{ a }} {a} {{a.b}} {{{a}}}", {"a": "1"}) == "1 {{b}} {{ a }} {a} {{a.b}} {1}"
+    assert fill_placeholders("{{a}} {{b}} {{ a }} {a} {{a.b}} {{{a}}}", {"a": "1"}) == "1 {{b}} {{ a }} {a} {{a.b}} {1}"
 
 
 def test_a_variable_that_the_body_does_not_use_is_an_error() -> None:
     """A forgotten or misspelt placeholder is not sent out silently."""
     with pytest.raises(MagicUsageError, match=r"-v b: the prompt has no \{\{b\}\}"):
-        fill("{{a}}", {"a": "1", "b": "2"})
+        fill_placeholders("{{a}}", {"a": "1", "b": "2"})

@@ -225,7 +225,7 @@ def test_a_recording_of_the_service_needs_no_key(shell: Notebook, tmp_path: Path
     """Without a setting but the recording, answers of the public address are found."""
     with sessions.connect(KEY, cache="memory") as session:
         job = completion_job(session.settings.model)
-        session.engine.keep(job, "Hello", CachedCompletion("From the service.").to_bytes())
+        session.engine.store(job, "Hello", CachedCompletion("From the service.").to_bytes())
         session.export(tmp_path / "service.sqlite")
     sessions.reset()
     sky.connect(cache=f"replay:{tmp_path / 'service.sqlite'}")
@@ -240,7 +240,7 @@ def replay(**how):
     with sky.connect(**how) as session:
         from skytells_nb.engine.operations.jobs import completion_job
         assert session.is_local, session
-        assert session.engine.recall(completion_job(session.settings.model), "Hello") == b"kept"
+        assert session.engine.load_cached(completion_job(session.settings.model), "Hello") == b"kept"
         print(session.origin, *sorted(name for name in sys.modules if name.startswith("skytells_nb.local")))
 
 if sys.argv[1] == "environment":
@@ -255,7 +255,7 @@ def test_a_recording_of_the_local_models_needs_neither_server_nor_models(way: st
     """Not one module of the local Skytells is loaded."""
     recording = tmp_path / "local.sqlite"
     with sky.connect(local=True, cache="memory") as session:
-        session.engine.keep(completion_job(session.settings.model), "Hello", b"kept")
+        session.engine.store(completion_job(session.settings.model), "Hello", b"kept")
         session.export(recording)
     replay = f"replay:{recording}"
     environment = {"SKYTELLS_BASE_URL": "local", "SKYTELLS_CACHE": replay} if way == "environment" else {}

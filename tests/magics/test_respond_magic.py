@@ -162,14 +162,14 @@ def test_an_answer_at_the_length_limit_is_incomplete(notebook: Notebook) -> None
 def test_a_limit_that_reasoning_used_up_says_so(notebook: Notebook) -> None:
     """No text is not the same as a short answer."""
     said = text_of(notebook, "%%skytells_respond --max-tokens 16\nHello")
-    assert "reached after 16 tokens before any text, by reasoning: raise --max-tokens" in said
+    assert "reached after 16 tokens by reasoning, before any text: raise --max-tokens" in said
 
 
 @pytest.mark.parametrize("server", ["filter_completion=default"], indirect=True)
 def test_a_filtered_answer_is_incomplete_for_that_reason(notebook: Notebook) -> None:
     """The filter is named, in words and in the finish_reason."""
     said = text_of(notebook, "%%skytells_respond\none two three four five six")
-    assert "The safety filter ended this answer: what is above is not all of it." in said
+    assert "The safety filter ended this answer early." in said
     assert notebook.shell.user_ns["_sky"].finish_reason == "content_filter"
 
 
@@ -191,8 +191,8 @@ def test_a_failed_answer_fails_the_cell(shell: Notebook, stream: bool) -> None:
     part = shell.shell.user_ns["part"]
     assert (part.finish_reason, str(part)) == ("failed", "Half" if stream else "")
     shown = ran.outputs[-1].data["text/plain"]
-    kept = "what came is above" if stream else "nothing had come"
-    assert f"[failed: the service gave this answer up; {kept}]" in shown
+    kept = "what arrived is above" if stream else "nothing had arrived"
+    assert f"[failed: the service ended this answer; {kept}]" in shown
 
 
 @pytest.mark.parametrize("server", ["stream_error=7"], indirect=True)
@@ -230,7 +230,7 @@ def test_an_interrupt_keeps_what_came(notebook: Notebook, echo: Echo) -> None:
     assert part.finish_reason == "interrupted"
     assert part.output_text
     assert "one two three ".startswith(part.output_text)
-    assert ran.outputs[-1].data["text/plain"].endswith("[interrupted: what came is above]")
+    assert ran.outputs[-1].data["text/plain"].endswith("[interrupted: what arrived is above]")
 
 
 def test_a_refusal_of_the_model_is_said(shell: Notebook) -> None:

@@ -10,7 +10,7 @@ from magic_service import KEY, Notebook, Ran
 import skytells_nb.session as sessions
 from skytells_nb.local import LocalServer
 from skytells_nb.magics.chat_arguments import MagicUsageError
-from skytells_nb.magics.command_arguments import WORDS
+from skytells_nb.magics.command_arguments import COMMANDS
 from skytells_nb.magics.tables import Table, models_table
 from skytells_nb.types.models import Model
 
@@ -40,7 +40,7 @@ def test_status_names_the_connection_and_what_was_used(notebook: Notebook, serve
 def test_the_key_never_shows(notebook: Notebook) -> None:
     """No word of %skytells, no setting and no error holds the key."""
     notebook.run("%%skytells_chat\nHello there")
-    quiet = [word for word in WORDS if word not in ("connect", "local")]
+    quiet = [word for word in COMMANDS if word not in ("connect", "local")]
     for source in (*(f"%skytells {word}" for word in quiet), "%config SkytellsMagics"):
         ran = notebook.run(source)
         assert KEY not in ran.stdout + ran.stderr + repr([o.data for o in ran.outputs])
@@ -81,14 +81,14 @@ def test_an_unknown_word_lists_the_words(notebook: Notebook) -> None:
     """A misspelt word is a usage error that names what can be said."""
     ran = notebook.run("%skytells modles")
     assert isinstance(ran.error, MagicUsageError)
-    assert all(word in str(ran.error) for word in WORDS)
+    assert all(word in str(ran.error) for word in COMMANDS)
     assert isinstance(notebook.run("%skytells status now").error, MagicUsageError)
 
 
 def test_help_names_every_word(notebook: Notebook) -> None:
     """%skytells help lists each word with what it does."""
     shown = notebook.run("%skytells help").stdout
-    assert all(f"%skytells {word}" in shown for word in WORDS if word != "status")
+    assert all(f"%skytells {word}" in shown for word in COMMANDS if word != "status")
 
 
 def test_connect_connects_again_from_the_environment(

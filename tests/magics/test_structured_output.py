@@ -15,9 +15,10 @@ from serving import Exchange
 
 from skytells_nb.accessor.structured.schema import response_format
 from skytells_nb.errors import BadRequestError, InputError, InvalidResponseError
+from skytells_nb.magics.ask import AskOutcome, _rejects_format
 from skytells_nb.magics.chat_arguments import MagicUsageError
-from skytells_nb.magics.structured_output import JsonForm, json_form, refuses_form
-from skytells_nb.types.json_schema import strict
+from skytells_nb.magics.structured_output import JsonFormat, get_json_format
+from skytells_nb.types.json_schema import apply_strict_mode
 
 CITY = """
 from pydantic import BaseModel
@@ -49,7 +50,7 @@ def test_a_strict_schema_closes_every_object() -> None:
         inner: Inner
         also: list[Inner] = []
 
-    schema = strict(Outer.model_json_schema())
+    schema = apply_strict_mode(Outer.model_json_schema())
     inner = schema["$defs"]["Inner"]
     assert (inner["required"], inner["additionalProperties"]) == (["default"], False)
     assert (schema["required"], schema["additionalProperties"]) == (["inner", "also"], False)
@@ -58,18 +59,18 @@ def test_a_strict_schema_closes_every_object() -> None:
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("missing", "there is no variable of this name"), ("text", "no pydantic class but a str")],
+    [("missing", "there is no variable of this name"), ("text", "must be a pydantic class, got a str")],
 )
 def test_a_schema_is_a_pydantic_class(name: str, message: str) -> None:
     """What is none is named."""
     with pytest.raises(MagicUsageError, match=f"--schema {name}: .*{message}"):
-        json_form(name, {"text": "{}"})
+        get_json_format(name, {"text": "{}"})
 
 
 @pytest.mark.parametrize("text", [OSLO, f"```json\n{OSLO}\n```", f"  {OSLO}\n"])
 def test_json_is_read_with_and_without_a_fence(text: str) -> None:
     """Models that are asked in words like to fence it."""
-    assert JsonForm(way="object").read(text)["size"] == 700000
+    assert JsonFormat(mode="object").parse(text)["size"] == 700000
 
 
 @pytest.mark.parametrize(
@@ -85,14 +86,16 @@ def test_json_is_read_with_and_without_a_fence(text: str) -> None:
 def test_what_is_no_object_is_a_value_error(text: str, message: str) -> None:
     """Whatever comes, there is one kind of error, which says what is wrong."""
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        JsonForm(way="object").read(text)
+        JsonFormat(mode="object").parse(text)
 
 
 def test_only_a_refused_form_is_asked_for_in_another_way() -> None:
     """Other mistakes in the request are not repeated."""
-    assert refuses_form(BadRequestError("no", status=400, param="response_format"))
-    assert refuses_form(BadRequestError("json_schema is not supported", status=400))
-    assert not refuses_form(BadRequestError("temperature is too high", status=400, param="temperature"))
+    assert _rejects_format(AskOutcome(None, BadRequestError("no", status=400, param="response_format")))
+    assert _rejects_format(AskOutcome(None, BadRequestError("json_schema is not supported", status=400)))
+    assert not _rejects_format(
+        AskOutcome(None, BadRequestError("temperature is too high", status=400, param="temperature"))
+    )
 
 
 def test_the_object_lands_in_its_name_and_the_answer_in_sky(cities: Notebook, echo: Echo) -> None:
@@ -156,8 +159,8 @@ def test_a_cut_object_says_that_it_was_cut(cities: Notebook) -> None:
 @pytest.mark.parametrize(
     ("takes", "asked", "note"),
     [
-        ("json_object", ["json_schema", "json_object"], "no JSON schema"),
-        (None, ["json_schema", "json_object", None], "no JSON form"),
+        ("json_object", ["json_schema", "json_object"], "does not accept a JSON schema"),
+        (None, ["json_schema", "json_object", None], "does not accept a JSON format"),
     ],
 )
 def test_a_service_that_refuses_the_form_is_asked_in_a_weaker_way(
@@ -224,8 +227,8 @@ class Order(BaseModel):
 @pytest.mark.parametrize("kind", [Place, Order])
 def test_cells_and_columns_ask_for_the_same_schema(kind: type[BaseModel]) -> None:
     asked = response_format(kind)
-    assert JsonForm(kind).for_chat() == asked
-    assert JsonForm(kind).for_responses() == {"type": "json_schema", **asked["json_schema"]}
+    assert JsonFormat(kind).for_chat() == asked
+    assert JsonFormat(kind).for_responses() == {"type": "json_schema", **asked["json_schema"]}
     assert "(?!" not in json.dumps(asked)
 
 
@@ -233,5 +236,5 @@ def test_a_class_with_a_type_that_json_has_not_is_refused_by_the_cell_too() -> N
     class Odd(BaseModel):
         call: Callable[[], int]
 
-    with pytest.raises(InputError, match="cannot be asked for as JSON"):
-        JsonForm(Odd).for_chat()
+    with pytest.raises(InputError, match="has a type that JSON cannot represent"):
+        JsonFormat(Odd).for_chat()

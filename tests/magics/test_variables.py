@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from skytells_nb.magics.chat_arguments import MagicUsageError
-from skytells_nb.magics.variables import CELL_CHARS, COLUMNS, ROWS, values_text
+from skytells_nb.magics.variables import MAX_CELL_CHARS, MAX_COLUMNS, MAX_ROWS, variables_as_text
 
 
 def text_of(value: Any) -> str:
-    return values_text(["x"], {"x": value})["x"]
+    return variables_as_text(["x"], {"x": value})["x"]
 
 
 @pytest.mark.parametrize(
@@ -28,14 +28,14 @@ def test_texts_and_numbers_are_themselves(value: Any, text: str) -> None:
 @pytest.mark.parametrize("value", [None, [1], {"a": 1}, object(), print, pd, b"x", 1j], ids=lambda v: type(v).__name__)
 def test_other_kinds_are_refused_by_name(value: Any) -> None:
     """Objects, which may hold keys or anything, do not get into a prompt by their repr."""
-    with pytest.raises(MagicUsageError, match=f"-v x: a {type(value).__name__} has no agreed text"):
+    with pytest.raises(MagicUsageError, match=f"-v x: must be a str, .*, got a {type(value).__name__}$"):
         text_of(value)
 
 
 def test_an_unknown_name_is_an_error() -> None:
     """A name that does not exist is named."""
     with pytest.raises(MagicUsageError, match="-v y: there is no variable of this name"):
-        values_text(["y"], {"x": 1})
+        variables_as_text(["y"], {"x": 1})
 
 
 def test_a_frame_gives_schema_and_rows() -> None:
@@ -56,10 +56,10 @@ def test_a_large_frame_is_bounded() -> None:
     frame = pd.DataFrame({f"c{i}": ["x" * 5_000] * 1_000 for i in range(100)})
     text = text_of(frame)
     assert "1,000 rows, 100 columns" in text
-    assert f"- and {100 - COLUMNS} columns more" in text
-    assert f"first {ROWS} rows:" in text
-    assert len(text) < (ROWS + 3) * COLUMNS * (CELL_CHARS + 20)
-    assert len(text.split("rows:\n")[1].splitlines()) == ROWS + 1
+    assert f"- and {100 - MAX_COLUMNS} more columns" in text
+    assert f"first {MAX_ROWS} rows:" in text
+    assert len(text) < (MAX_ROWS + 3) * MAX_COLUMNS * (MAX_CELL_CHARS + 20)
+    assert len(text.split("rows:\n")[1].splitlines()) == MAX_ROWS + 1
 
 
 def test_a_series_is_a_frame_of_one_column() -> None:

@@ -53,7 +53,7 @@ def test_the_variable_decides(shell: InteractiveShell, mode: str) -> None:
 
 def test_an_unknown_mode_is_an_error() -> None:
     """A misspelt variable is named instead of ignored."""
-    with pytest.raises(ConfigurationError, match="SKYTELLS_NB_STREAM is 'fast'; use auto, live, final or plain"):
+    with pytest.raises(ConfigurationError, match="SKYTELLS_NB_STREAM must be auto, live, final or plain, got 'fast'"):
         display_mode("auto", {"SKYTELLS_NB_STREAM": "fast"})
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skytells_nb.widgets.highlighting import LANGUAGES, coloured
+from skytells_nb.widgets.highlighting import LANGUAGES, highlight_code
 from skytells_nb.widgets.safe_html import plain
 
 
@@ -25,7 +25,7 @@ def letters(page: str) -> str:
 )
 def test_every_letter_is_kept_and_only_elements_with_a_class_are_made(runs: list[tuple[str, str]]) -> None:
     """Whatever a lexer makes of it, reading the page gives the code, and nothing in it is markup."""
-    page = coloured(runs)
+    page = highlight_code(runs)
     assert letters(page) == "".join(plain(code) for code, _ in runs)
     tags = set(re.findall(r"<[^>]*>", page))
     assert all(
@@ -36,10 +36,10 @@ def test_every_letter_is_kept_and_only_elements_with_a_class_are_made(runs: list
 @pytest.mark.parametrize("language", sorted(LANGUAGES))
 def test_each_language_that_is_listed_has_a_lexer(language: str) -> None:
     """A name without one would fail in the middle of an answer."""
-    assert letters(coloured([('x = "y"\n', language)])) == 'x = "y"\n'
+    assert letters(highlight_code([('x = "y"\n', language)])) == 'x = "y"\n'
 
 
 def test_each_block_has_the_colours_of_its_own_language() -> None:
     """A comment of Python is none in JavaScript."""
-    page = coloured([("# a\n", "python"), ("// b\n", "js"), ("# c\n", "unknown")])
+    page = highlight_code([("# a\n", "python"), ("// b\n", "js"), ("# c\n", "unknown")])
     assert re.findall(r"<i class=c1>([^<]*)</i>", page) == ["# a", "// b"]

@@ -17,15 +17,15 @@ from nbclient import NotebookClient
 
 from skytells_nb.widgets import live as live_module
 from skytells_nb.widgets.display import Publish
-from skytells_nb.widgets.growing_text import FORCED_SEAL, TextSegment, split_at_lines
+from skytells_nb.widgets.growing_text import FORCED_SPLIT_FACTOR, TextSegment, split_at_lines
 from skytells_nb.widgets.live import (
     BYTES_PER_S,
     MAX_INTERVAL_S,
+    MAX_READ_PAUSE_S,
+    MAX_SEGMENTS,
     MIN_INTERVAL_S,
-    MOST_PARTS,
-    MOST_READ_PAUSE_S,
     READ_PAUSE_S,
-    SEAL_CHARS,
+    SEGMENT_CHARS,
     StreamingOutput,
 )
 from skytells_nb.widgets.safe_html import plain
@@ -138,7 +138,7 @@ def test_traffic_is_bounded_by_the_budget_and_the_text(paragraphs: list[int], ra
     live = stream(cell, clock, pieces, 5 / rate)
     saved = sum(len(v.encode()) for data, _ in cell.outputs.values() for v in data.values())
     # The part that is open weighs at most a seal and a paragraph, so the cap of one second never outruns the budget.
-    unspaced = BYTES_PER_S * 0.125 + 2 * (max(SEAL_CHARS, len(text) // MOST_PARTS) + 4_000)
+    unspaced = BYTES_PER_S * 0.125 + 2 * (max(SEGMENT_CHARS, len(text) // MAX_SEGMENTS) + 4_000)
     assert sum(size for _, size, _ in cell.messages) <= BYTES_PER_S * (clock.now - start) + saved + unspaced
     assert "".join(cell.texts) == text == live.text
 
@@ -148,7 +148,7 @@ def test_a_long_answer_at_full_speed_takes_few_messages() -> None:
     cell, clock = timed_cell()
     text = "All work and no play.\n\n" * 4_700
     stream(cell, clock, [text[i : i + 5] for i in range(0, len(text), 5)], 0.0)
-    assert len(cell.messages) <= len(text) // SEAL_CHARS + 3
+    assert len(cell.messages) <= len(text) // SEGMENT_CHARS + 3
     assert sum(size for _, size, _ in cell.messages) < 3 * len(text)
 
 
@@ -182,7 +182,7 @@ def test_a_grown_part_is_sealed_at_a_blank_line() -> None:
     assert len(cell.texts) > 2
     assert "".join(cell.texts) == text
     assert all(part.endswith("\n\n") for part in cell.texts)
-    assert max(map(len, cell.texts)) < SEAL_CHARS + 4_000
+    assert max(map(len, cell.texts)) < SEGMENT_CHARS + 4_000
 
 
 def test_a_code_block_is_not_cut_at_its_blank_lines() -> None:
@@ -208,10 +208,10 @@ def test_a_code_block_without_end_is_cut_at_a_line_and_goes_on_as_code() -> None
 def test_text_without_any_line_end_is_cut_too() -> None:
     """One endless line does not grow past the forced seal."""
     cell, clock = timed_cell()
-    text = "x" * (2 * FORCED_SEAL * SEAL_CHARS)
+    text = "x" * (2 * FORCED_SPLIT_FACTOR * SEGMENT_CHARS)
     stream(cell, clock, [text[i : i + 1000] for i in range(0, len(text), 1000)], 0.5)
     assert "".join(cell.texts) == text
-    assert max(map(len, cell.texts)) <= FORCED_SEAL * max(SEAL_CHARS, len(text) // MOST_PARTS) + 4_000
+    assert max(map(len, cell.texts)) <= FORCED_SPLIT_FACTOR * max(SEGMENT_CHARS, len(text) // MAX_SEGMENTS) + 4_000
 
 
 def test_the_interval_never_passes_a_second() -> None:
@@ -329,7 +329,7 @@ def test_the_watching_thread_ends_with_the_stream() -> None:
 
 def test_limits_are_the_measured_ones() -> None:
     """Eight updates and 12 kB a second, sealed at 8 kB: what front ends and a kernel were measured to take."""
-    assert (live_module.MIN_INTERVAL_S, BYTES_PER_S, SEAL_CHARS) == (0.125, 12_000, 8_000)
+    assert (live_module.MIN_INTERVAL_S, BYTES_PER_S, SEGMENT_CHARS) == (0.125, 12_000, 8_000)
 
 
 @pytest.mark.parametrize("length", [100_000, 400_000, 1_500_000])
@@ -369,17 +369,17 @@ def test_a_part_rendered_while_it_grows_reads_like_the_whole(blocks: list[str], 
         size = cuts[position % len(cuts)]
         part.add(text[position : position + size])
         position += size
-        assert part.page() == part.whole_page()
+        assert part.to_html() == part.to_final_html()
 
 
 def test_a_long_list_is_cut_between_its_items() -> None:
     """Where no block begins for long, a blank line between two items is a border."""
     part = TextSegment()
     part.add("".join(f"- item {n}\n\n" for n in range(300)))
-    head, rest = part.cut(1_500) or (part, part)
+    head, rest = part.split_complete(1_500) or (part, part)
     assert head.text + rest.text == part.text
     assert head.text.endswith("\n\n")
-    assert part.cut(3_000) is None
+    assert part.split_complete(3_000) is None
 
 
 def test_pieces_that_trickle_in_are_read_together() -> None:
@@ -400,7 +400,7 @@ def test_pieces_that_trickle_in_are_read_together() -> None:
         live.write("word ")
     live.close()
     assert min(pauses) >= READ_PAUSE_S
-    assert max(pauses) == MOST_READ_PAUSE_S
+    assert max(pauses) == MAX_READ_PAUSE_S
     assert 36 <= len(pauses) <= 65
     assert cell.texts == ["word " * 900]
 
@@ -459,20 +459,20 @@ def test_a_text_cut_into_a_number_of_pieces_is_that_text(text: str, count: int) 
 
 
 def test_code_is_cut_and_keeps_its_languages() -> None:
-    """The rest of a part that was cut is coloured as before."""
+    """The rest of a split segment is highlighted as before."""
     part = TextSegment("code")
     part.add("# one\n\n" * 400, "python")
     part.add("// two\n\n" * 400, "js")
-    head, rest = part.cut(1_500) or (part, part)
+    head, rest = part.split_complete(1_500) or (part, part)
     assert head.text + rest.text == part.text
-    assert "<i class=c1># one</i>" in head.page()
-    assert "<i class=c1>// two</i>" in rest.page()
-    assert "<i class=c1># one</i>" in rest.page()
+    assert "<i class=c1># one</i>" in head.to_html()
+    assert "<i class=c1>// two</i>" in rest.to_html()
+    assert "<i class=c1># one</i>" in rest.to_html()
 
 
 LONG = "".join(f"## Part {n}\n\nSome *words* about number {n}, and then some more of them.\n\n" for n in range(600))
 WRITE = f"""from skytells_nb.widgets.live import StreamingOutput
-with Live() as live:
+with StreamingOutput() as live:
     for start in range(0, {len(LONG)}, 7):
         live.write(text[start : start + 7])"""
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from skytells_nb.engine.report import Progress, RunState, dollars
-from skytells_nb.widgets.progress import ProgressLine, compact, duration, progress_text
+from skytells_nb.engine.report import Progress, RunState
+from skytells_nb.formatting import format_compact, format_dollars, format_duration
+from skytells_nb.widgets.progress import ProgressLine, progress_text
 
 
 class Clock:
@@ -169,19 +170,19 @@ def test_a_log_file_gets_the_final_line_only() -> None:
 )
 def test_counts_are_short(number: float, text: str) -> None:
     """Tokens in few characters."""
-    assert compact(number) == text
+    assert format_compact(number) == text
 
 
 @pytest.mark.parametrize(
     ("amount", "text"),
-    [(0.0, "$0.00"), (0.02, "$0.02"), (1234.5, "$1,234.50"), (0.00042, "$0.00042"), (1e-9, "<$0.000001")],
+    [(0.0, "$0.00"), (0.02, "$0.02"), (1234.5, "$1,234.50"), (0.00042, "$0.00042"), (1e-9, "under $0.000001")],
 )
 def test_small_amounts_are_not_rounded_to_nothing(amount: float, text: str) -> None:
     """Below a cent the digits that matter are shown."""
-    assert dollars(amount) == text
+    assert format_dollars(amount) == text
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.42, "0.4 s"), (46, "46 s"), (200, "3 min"), (4_300, "1 h 12 min")])
 def test_times_are_in_words(seconds: float, text: str) -> None:
     """Seconds, minutes, hours."""
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text

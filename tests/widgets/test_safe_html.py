@@ -97,8 +97,8 @@ def test_an_attack_is_harmless_at_every_moment_of_its_growth(payload: str) -> No
     part = TextSegment()
     for piece in pieces(payload):
         part.add(piece)
-        assert_harmless(part.page())
-    assert_harmless(part.whole_page())
+        assert_harmless(part.to_html())
+    assert_harmless(part.to_final_html())
 
 
 @given(
@@ -107,7 +107,7 @@ def test_an_attack_is_harmless_at_every_moment_of_its_growth(payload: str) -> No
     )
 )
 def test_hostile_pieces_in_any_order_stay_harmless(pieces: list[str]) -> None:
-    """Payloads joined with Markdown's own marks do not get through either."""
+    """Payloads read_assets with Markdown's own marks do not get through either."""
     assert_harmless(safe_html("".join(pieces)))
 
 

@@ -14,7 +14,7 @@ from skytells_nb.types.chat import ChatCompletion, ChatMessage, Choice
 from skytells_nb.types.safety import Safety, findings
 from skytells_nb.widgets.chat_panel.transcript import advice
 from skytells_nb.widgets.chat_panel.turns import Turn, TurnError
-from skytells_nb.widgets.messages import FAILED, INTERRUPTED, reason_for
+from skytells_nb.widgets.messages import FAILED, INTERRUPTED, finish_reason_for
 
 if TYPE_CHECKING:
     from skytells_nb.client.chat import ChatStream
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from skytells_nb.session import Session
     from skytells_nb.types.models import Price
 
-LOOK_S = 0.1
+POLL_INTERVAL_S = 0.1
 
 
 class Exchange:
@@ -67,7 +67,7 @@ class Exchange:
         """Whether it was over within ``timeout`` seconds, its outcome handed on."""
         end = None if timeout is None else time.monotonic() + timeout
         while not self._over:
-            left = LOOK_S if end is None else min(LOOK_S, end - time.monotonic())
+            left = POLL_INTERVAL_S if end is None else min(POLL_INTERVAL_S, end - time.monotonic())
             if left <= 0:
                 break
             self._bell.wait(left)
@@ -112,7 +112,7 @@ class Exchange:
                     return (stream.partial(INTERRUPTED) if stream is not None else self._nothing()), None
                 if stream is None:
                     return None, problem
-                return stream.partial(reason_for(problem)), problem
+                return stream.partial(finish_reason_for(problem)), problem
 
     def _nothing(self) -> ChatCompletion:
         choice = Choice(finish_reason=INTERRUPTED, message=ChatMessage(content=""))

@@ -11,7 +11,7 @@ import skytells_nb.session as sessions
 from skytells_nb.errors import InputError, Interrupted, MissingExtraError
 from skytells_nb.types.models import LISTED_PRICES
 from skytells_nb.widgets.chat_panel.exchange import Exchange, answered
-from skytells_nb.widgets.chat_panel.transcript import Transcript, totals, view_states
+from skytells_nb.widgets.chat_panel.transcript import Transcript, totals, turns_for_page
 from skytells_nb.widgets.chat_panel.turns import COLUMNS, Turn, messages, read_messages
 from skytells_nb.widgets.display import Mode, cell_publish, display_mode, new_display_id
 from skytells_nb.widgets.live import StreamingOutput
@@ -98,7 +98,7 @@ class ChatPanel:
             models=list(dict.fromkeys([*([model] if model else []), *names])),
             model=model or names[0],
             system=(found or "") if system is None else system,
-            turns=view_states(self._turns, remote_images=remote_images),
+            turns=turns_for_page(self._turns, remote_images=remote_images),
             saved_class=f"skytells-saved-{self._display_id}",
         )
         self._view.on_msg(self._received)
@@ -248,7 +248,7 @@ class ChatPanel:
         >>> panel.messages
         []
         """
-        self._settle()
+        self._stop_and_wait()
         with self._lock:
             self._turns = []
         self._show()
@@ -302,7 +302,7 @@ class ChatPanel:
         if self._closed:
             return
         self._closed = True
-        self._settle()
+        self._stop_and_wait()
         layout = self._view.layout
         self._view.close()
         layout.close()
@@ -391,14 +391,14 @@ class ChatPanel:
                 # A page that was reloaded does not find the output by its display id any more.
                 self._view.send({"kind": "saved", "data": saved})
             with self._view.hold_sync():
-                self._view.turns = view_states(self._turns, remote_images=self._remote_images)
+                self._view.turns = turns_for_page(self._turns, remote_images=self._remote_images)
                 self._view.totals = totals(self._turns)
                 self._view.busy = self._busy
 
     def _saved(self) -> dict[str, str]:
         return self.freeze().bundle(str(self._view.saved_class))
 
-    def _settle(self) -> None:
+    def _stop_and_wait(self) -> None:
         """Stop what is under way and wait until it is put away."""
         exchange = self._exchange
         if exchange is not None:

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from skytells_nb.engine.report import dollars
 from skytells_nb.errors import APIError, ContentPolicyError
+from skytells_nb.formatting import format_dollars
 from skytells_nb.widgets.chat_panel.turns import Turn
-from skytells_nb.widgets.messages import CUT, NextSteps, found_words, next_step, speaks_of_answer
+from skytells_nb.widgets.messages import INCOMPLETE, NextSteps, covers_answer, describe_findings, next_step
 from skytells_nb.widgets.safe_html import escape, plain, safe_html
 
 PANEL = NextSteps(
-    again="send again",
+    retry="send again",
     connect="Connect again with a valid key: sky.connect(…) in a cell, then send again.",
     another_model="Choose another model, then send again.",
     shorten="Shorten the message, or start anew with panel.clear(), then send again.",
@@ -28,12 +28,12 @@ def badge(turn: Turn) -> tuple[str, str]:
     safety = turn.safety
     if safety is None:
         return "", ""
-    where = found_words(safety.flagged, filtered=False)
+    where = describe_findings(safety.flagged, filtered=False)
     if safety.filtered:
         what = "prompt blocked" if safety.blocked and turn.problem is not None else "filtered"
         return "filtered", f"Safety: {what}{f' ({where})' if where else ''}"
-    cut = turn.finish_reason in CUT
-    spoken_of = not turn.text or speaks_of_answer(safety)
+    cut = turn.finish_reason in INCOMPLETE
+    spoken_of = not turn.text or covers_answer(safety)
     checked = safety.checked and spoken_of and not cut
     if where:
         kind = next((s for s in ("high", "medium", "low") if s == safety.severity), "medium")
@@ -49,7 +49,7 @@ def totals(turns: Iterable[Turn]) -> str:
     if not used:
         return ""
     tokens_in, tokens_out = (sum(getattr(t, name) or 0 for t in used) for name in ("tokens_in", "tokens_out"))
-    cost = dollars(sum(turn.cost or 0 for turn in used))
+    cost = format_dollars(sum(turn.cost or 0 for turn in used))
     least = "at least " if any(turn.cost is None for turn in used) else ""
     return f"{least}{tokens_in:,} tokens in, {tokens_out:,} out · {cost}"
 
@@ -63,7 +63,7 @@ def advice(problem: Exception) -> str:
 
 
 # Without its kernel a front end shows "Loading widget..." for a panel, for ever.
-_HIDE_A_LOST_PANEL = (
+_HIDE_DISCONNECTED_PANEL = (
     "<style>.jp-OutputArea-child:has(+ .jp-OutputArea-child .{name}):not(:has(.skytells-panel))"
     "{{display: none !important}}</style>"
 )
@@ -106,7 +106,7 @@ class Transcript:
         """What is published: ``text/html`` and ``text/plain``. With ``name``, under a panel: the output above is hidden
         while no panel is in it.
         """
-        hide = _HIDE_A_LOST_PANEL.format(name=name) if name else ""
+        hide = _HIDE_DISCONNECTED_PANEL.format(name=name) if name else ""
         return {"text/html": self.html(name) + hide, "text/plain": self.text}
 
 
@@ -150,12 +150,12 @@ def _answer_html(turn: Turn, remote_images: bool) -> str:
     return safe_html(turn.text, remote_images=remote_images) if turn.role == "assistant" and turn.text else ""
 
 
-def view_states(turns: Sequence[Turn], *, remote_images: bool = False) -> list[dict[str, Any]]:
+def turns_for_page(turns: Sequence[Turn], *, remote_images: bool = False) -> list[dict[str, Any]]:
     """The turns as the page's script shows them: ``html`` is the only part that it takes as HTML."""
-    return [_view_state(turn, remote_images) for turn in turns]
+    return [_turn_for_page(turn, remote_images) for turn in turns]
 
 
-def _view_state(turn: Turn, remote_images: bool) -> dict[str, Any]:
+def _turn_for_page(turn: Turn, remote_images: bool) -> dict[str, Any]:
     kind, words = badge(turn)
     problem = turn.problem
     return {

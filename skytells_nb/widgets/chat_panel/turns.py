@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from skytells_nb.engine.report import dollars
 from skytells_nb.errors import InputError
+from skytells_nb.formatting import format_dollars
 from skytells_nb.types.safety import Safety
-from skytells_nb.widgets.messages import ending
+from skytells_nb.widgets.messages import describe_ending
 
 Role = Literal["user", "assistant"]
 
@@ -52,7 +52,7 @@ class Turn:
         """How the answer ended, where that was not its own end."""
         if self.role == "user" or (self.problem is not None and not self.text):
             return ""
-        return ending(self.finish_reason, text=bool(self.text), tokens=self.tokens_out)
+        return describe_ending(self.finish_reason, text=bool(self.text), tokens=self.tokens_out)
 
     @property
     def facts(self) -> str:
@@ -61,7 +61,7 @@ class Turn:
             return ""
         if self.tokens_in is None:
             return "tokens unknown"
-        cost = "cost unknown" if self.cost is None else dollars(self.cost)
+        cost = format_dollars(self.cost, unknown="cost unknown")
         return f"{self.tokens_in:,} tokens in, {self.tokens_out or 0:,} out · {cost}"
 
     def record(self, number: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anywidget
 from traitlets import Bool, Dict, List, Unicode
 
-from skytells_nb.widgets.assets import joined
+from skytells_nb.widgets.assets import read_assets
 
 
 class PanelView(anywidget.AnyWidget):
@@ -16,11 +16,11 @@ class PanelView(anywidget.AnyWidget):
     its id; ``saved`` is what the notebook's file should hold of the conversation. No trait ever holds a key.
     """
 
-    _esm = joined("page.js", "chat_panel.js")
-    _css = joined("page.css", "chat_panel.css")
+    _esm = read_assets("page.js", "chat_panel.js")
+    _css = read_assets("page.css", "chat_panel.css")
 
     title = Unicode(help="Heading of the panel.").tag(sync=True)
-    turns = List(Dict(), help="The turns as panel_transcript.view_states makes them.").tag(sync=True)
+    turns = List(Dict(), help="The turns as panel_transcript.turns_for_page makes them.").tag(sync=True)
     busy = Bool(False, help="Whether an answer is under way.").tag(sync=True)
     totals = Unicode(help="Tokens and cost so far, in words.").tag(sync=True)
     models = List(Unicode(), help="Names to choose from.").tag(sync=True)

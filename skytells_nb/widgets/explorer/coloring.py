@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from skytells_nb.plots.theme import CATEGORY_COLORS, GREY
+from skytells_nb.plots.theme import CATEGORY_COLORS, GRAY
 from skytells_nb.widgets.safe_html import plain
 
 NAME_CHARACTERS = 30
-MISSING = 255
+MISSING_CODE = 255
 # Ten steps of cividis, which reads the same with every kind of colour vision.
 _CIVIDIS = (
     "#00224e",
@@ -67,10 +67,10 @@ def _scale(values: pd.Series[Any], dates: bool) -> Coloring:
     else:
         numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
     known = np.isfinite(numbers)
-    codes = np.full(len(numbers), MISSING, dtype=np.uint8)
-    palette = [*_cividis(), GREY]
+    codes = np.full(len(numbers), MISSING_CODE, dtype=np.uint8)
+    palette = [*_cividis(), GRAY]
     missing = int((~known).sum())
-    entries = [_entry(MISSING, GREY, "no value", missing)] if missing else []
+    entries = [_entry(MISSING_CODE, GRAY, "no value", missing)] if missing else []
     if not known.any():
         return Coloring(codes, palette, {"kind": "categories", "entries": entries})
     low, high = float(numbers[known].min()), float(numbers[known].max())
@@ -98,8 +98,8 @@ def _categories(values: pd.Series[Any]) -> Coloring:
     ):
         if where.any():
             codes[where] = len(palette)
-            entries.append(_entry(len(palette), GREY, name, int(where.sum())))
-            palette.append(GREY)
+            entries.append(_entry(len(palette), GRAY, name, int(where.sum())))
+            palette.append(GRAY)
     return Coloring(codes.astype(np.uint8), palette, {"kind": "categories", "entries": entries})
 
 

@@ -13,9 +13,10 @@ import traitlets
 
 from skytells_nb.errors import InputError, MissingExtraError
 from skytells_nb.plots.maps.projection import Method
+from skytells_nb.vectors.arrays import Indices
 from skytells_nb.widgets.display import Mode, cell_publish, display_mode, new_display_id
 from skytells_nb.widgets.explorer.questions import Name, Questions
-from skytells_nb.widgets.explorer.rows import Positions, Rows, column_of, is_plain, laid_out
+from skytells_nb.widgets.explorer.rows import Rows, column_of, is_plain, layout_points
 from skytells_nb.widgets.explorer.sync import NONE, LinkedViews, PositionsTrait
 from skytells_nb.widgets.explorer.table import TableModel
 
@@ -107,10 +108,10 @@ class Explorer(LinkedViews):
         self._asking = Questions(session, model, dimensions, chat_model)
         self._places: tuple[tuple[Any, Any] | None, Method] = (coordinates, method)
         self._lock = threading.RLock()
-        self._points, how = laid_out(rows, coordinates, method)
+        self._points, how = layout_points(rows, coordinates, method)
         self._listing = TableModel(rows)
         self._names = pd.Series(None, index=rows.frame.index, dtype="string", name="name")
-        self._groups: list[tuple[Name, Positions]] = []
+        self._groups: list[tuple[Name, Indices]] = []
         self._display_ids = (new_display_id(), new_display_id())
         self._shown: Mode | None = None
         self._closed = False
@@ -253,7 +254,7 @@ class Explorer(LinkedViews):
         >>> explorer.name([0]).text == explorer.names[0]
         True
         """
-        at: Positions = self.selected if positions is None else self._rows.positions(positions)
+        at: Indices = self.selected if positions is None else self._rows.positions(positions)
         if not len(at):
             raise InputError("Nothing is selected, so there is nothing to name; draw around some points first.")
         self._check_open()
@@ -346,11 +347,11 @@ class Explorer(LinkedViews):
         >>> explorer.figure().data[0].selectedpoints
         (0, 2)
         """
-        from skytells_nb.widgets.explorer.snapshot import drawn_figure
+        from skytells_nb.widgets.explorer.snapshot import build_figure
 
         with self._lock:
             hidden = self._hidden()
-            return drawn_figure(
+            return build_figure(
                 self._rows,
                 color=self.color,
                 coordinates=self._places[0],
@@ -431,10 +432,10 @@ class Explorer(LinkedViews):
             self._view.status = f"{type(problem).__name__}: {problem}"
 
     def _in_background(self, what: str, work: Callable[[], object]) -> None:
-        from skytells_nb.widgets.explorer.sync import in_background
+        from skytells_nb.widgets.explorer.sync import run_in_background
 
         with self._lock:
-            in_background(self._view, what, work)
+            run_in_background(self._view, what, work)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -446,7 +447,7 @@ class Explorer(LinkedViews):
             self._view.question = self._view.status = ""
             self._show()
 
-    def _group(self, name: Name, at: Positions) -> dict[str, Any]:
+    def _group(self, name: Name, at: Indices) -> dict[str, Any]:
         points = self._points[self._numbers(at)]
         place = np.median(points, axis=0).tolist() if len(points) else None
         return {"name": name.text, "count": len(at), "facts": name.facts, "place": place}

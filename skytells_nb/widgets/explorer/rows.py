@@ -12,17 +12,16 @@ from numpy.typing import NDArray
 
 from skytells_nb.columns import to_matrix
 from skytells_nb.errors import InputError
-from skytells_nb.plots.maps.projection import Method, given_points, project
+from skytells_nb.plots.maps.projection import Method, points_from_columns, project
+from skytells_nb.vectors.arrays import Floats, Indices, unit_vectors
+from skytells_nb.vectors.neighbors import nearest_by_cosine
 from skytells_nb.widgets.safe_html import plain
 
 CELL_CHARACTERS = 160
-LOOKED_AT = 50
+SAMPLE_CELLS = 50
 """Cells of a column that tell what kind it is."""
-REPRESENTATIVES = 20
+MAX_REPRESENTATIVES = 20
 """Rows of a selection that stand for it where a model names it."""
-
-Positions = NDArray[np.int64]
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +34,7 @@ class Rows:
     matrix: Floats
     lengths: Floats
     """The Euclidean length of each vector, (n,)."""
-    drawn: Positions
+    drawn: Indices
 
     @classmethod
     def read(cls, frame: Any, embedding: Any, text: Any = None) -> Rows:
@@ -64,14 +63,14 @@ class Rows:
         others = [name for name in self.frame.columns if name != self.text and is_plain(self.frame[name])]
         return [*([self.text] if self.text is not None else []), *others]
 
-    def points(self, positions: Positions) -> Positions:
+    def points(self, positions: Indices) -> Indices:
         """The number of the point of each row, -1 where it has none."""
         at = np.searchsorted(self.drawn, positions)
         there = at < len(self.drawn)
         there[there] = self.drawn[at[there]] == positions[there]
         return np.where(there, at, -1)
 
-    def nearest(self, vector: Floats, k: int) -> tuple[Positions, Floats]:
+    def nearest(self, vector: Floats, k: int) -> tuple[Indices, Floats]:
         """The ``k`` rows whose vectors have the largest cosine with this one, and the cosines, largest first.
 
         Raises InputError where the vector has another length than the column's.
@@ -83,16 +82,10 @@ class Rows:
                 f"Column {self.embedding!r} has {self.matrix.shape[1]} dimensions and the question {vector.size}: they "
                 "were made by different models. Give Explorer(…, model=, dimensions=) what embedded the column."
             )
-        tiny = np.finfo(np.float32).tiny
-        scores = (self.matrix @ vector) / np.maximum(self.lengths * np.linalg.norm(vector), tiny)
-        k = min(k, len(scores))
-        # Every row that ties with the k-th stays in, so that the first of equal rows is always the one shown.
-        least = np.partition(scores, len(scores) - k)[len(scores) - k]
-        among = np.flatnonzero(scores >= least)
-        best = among[np.argsort(-scores[among], kind="stable")[:k]]
-        return self.drawn[best], scores[best].astype(np.float32)
+        found, scores = nearest_by_cosine(unit_vectors(vector[None]), self.matrix, k, lengths=self.lengths)
+        return self.drawn[found[0]], scores[0]
 
-    def matching(self, words: str) -> Positions:
+    def matching(self, words: str) -> Indices:
         """Rows whose text holds these words, whatever their case."""
         if self.text is None:
             raise InputError("There is no column of texts to search; name one with Explorer(…, text=).")
@@ -100,7 +93,7 @@ class Rows:
         held = texts.astype("string").str.contains(words, case=False, regex=False, na=False)
         return np.flatnonzero(held.to_numpy(dtype=np.bool_)).astype(np.int64)
 
-    def representatives(self, positions: Positions) -> list[str]:
+    def representatives(self, positions: Indices) -> list[str]:
         """Texts of the rows nearest to the middle of these, each once.
 
         Raises InputError where none of them has a text.
@@ -110,15 +103,15 @@ class Rows:
         where = self.points(positions)
         where = where[where >= 0]
         if len(where):
-            vectors = self.matrix[where] / np.maximum(self.lengths[where], np.finfo(np.float32).tiny)[:, None]
+            vectors = unit_vectors(self.matrix[where])
             positions = self.drawn[where][np.argsort(-(vectors @ vectors.mean(axis=0)), kind="stable")]
         texts = self.frame[self.text].iloc[positions].dropna().astype(str)
-        found = [text for text in texts.str.strip().drop_duplicates() if text][:REPRESENTATIVES]
+        found = [text for text in texts.str.strip().drop_duplicates() if text][:MAX_REPRESENTATIVES]
         if not found:
             raise InputError(f"The selected rows have no text in column {self.text!r}, so there is nothing to name.")
         return found
 
-    def positions(self, wanted: Any) -> Positions:
+    def positions(self, wanted: Any) -> Indices:
         """What a selection may be given as: positions, a mask, or a frame or index of labels. Sorted, each once.
 
         Raises InputError for positions and labels that do not exist and for a mask of another length.
@@ -142,13 +135,13 @@ class Rows:
                 "Rows are selected by positions from 0, by a mask of the frame's length, or by a part of the frame; "
                 f"found {repr(wanted)[:60]}."
             )
-        found: Positions = np.unique(given.astype(np.int64))
+        found: Indices = np.unique(given.astype(np.int64))
         if found[0] < 0 or found[-1] >= len(self):
             odd = found[0] if found[0] < 0 else found[-1]
             raise InputError(f"There is no row at position {odd}: the frame has {len(self):,} rows, counted from 0.")
         return found
 
-    def cells(self, positions: Positions, columns: Sequence[Any]) -> list[list[str]]:
+    def cells(self, positions: Indices, columns: Sequence[Any]) -> list[list[str]]:
         """For each row its label and these columns, as short lines of text."""
         view = self.frame.iloc[positions]
         lines = [[_cell(label)] for label in view.index]
@@ -157,7 +150,7 @@ class Rows:
                 line.append(_cell(value))
         return lines
 
-    def _labelled(self, labels: pd.Index[Any]) -> Positions:
+    def _labelled(self, labels: pd.Index[Any]) -> Indices:
         odd = labels[~labels.isin(self.frame.index)]
         if len(odd):
             named = ", ".join(repr(label)[:40] for label in odd[:3])
@@ -182,7 +175,7 @@ def is_plain(values: Any) -> bool:
     """Whether a column holds texts, numbers and the like rather than vectors, lists or objects of their own."""
     if not isinstance(values, pd.Series):
         return False
-    head = values.head(LOOKED_AT).dropna().tolist()
+    head = values.head(SAMPLE_CELLS).dropna().tolist()
     return all(pd.api.types.is_scalar(value) for value in head)
 
 
@@ -196,7 +189,7 @@ def _length(values: Any) -> int:
     """Characters in the first cells of a column of texts, 0 for one of something else."""
     if not isinstance(values, pd.Series):
         return 0
-    head = values.head(LOOKED_AT).dropna().tolist()
+    head = values.head(SAMPLE_CELLS).dropna().tolist()
     return sum(map(len, head)) if all(isinstance(value, str) for value in head) else 0
 
 
@@ -212,13 +205,13 @@ UNIT = 65_535
 """Points lie on a grid of this many steps each way; the y axis goes down, as on a page."""
 
 
-def laid_out(rows: Rows, coordinates: tuple[Any, Any] | None, method: Method) -> tuple[NDArray[np.uint16], str]:
+def layout_points(rows: Rows, coordinates: tuple[Any, Any] | None, method: Method) -> tuple[NDArray[np.uint16], str]:
     """Points on a grid of 65,536 steps, y downwards, one scale for both axes; and in words how they were made."""
     if coordinates is None:
         projection = project(rows.matrix, method=method)
-        found, how = projection.points.astype(np.float64), projection.how
+        found, how = projection.points.astype(np.float64), projection.description
     else:
-        found, how = given_points(rows.frame.iloc[rows.drawn], coordinates)
+        found, how = points_from_columns(rows.frame.iloc[rows.drawn], coordinates)
     if not len(found):
         return np.empty((0, 2), dtype=np.uint16), how
     low, high = found.min(axis=0), found.max(axis=0)

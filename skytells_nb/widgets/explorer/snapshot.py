@@ -13,11 +13,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skytells_nb.plots import semantic_map
-from skytells_nb.plots.maps.clusters import add_names
+from skytells_nb.plots.maps.clusters import add_labels
 from skytells_nb.plots.maps.projection import Method
 from skytells_nb.plots.theme import Theme
+from skytells_nb.vectors.arrays import Indices
 from skytells_nb.widgets.explorer.coloring import Coloring, rgb
-from skytells_nb.widgets.explorer.rows import Positions, Rows
+from skytells_nb.widgets.explorer.rows import Rows
 from skytells_nb.widgets.safe_html import escape, plain
 
 if TYPE_CHECKING:
@@ -146,14 +147,14 @@ UNSELECTED_OPACITY = 0.12
 """Opacity of points that are not selected, lit or found while others are."""
 
 
-def drawn_figure(
+def build_figure(
     rows: Rows,
     *,
     color: Any,
     coordinates: tuple[Any, Any] | None,
     method: Method,
-    bright: Positions | None,
-    hidden: Positions,
+    bright: Indices | None,
+    hidden: Indices,
     names: pd.Series[Any],
     theme: Theme | None,
     title: str,
@@ -183,5 +184,5 @@ def drawn_figure(
             trace.unselected = {"marker": {"opacity": UNSELECTED_OPACITY}}
     if at and names.notna().any():
         placed: NDArray[np.float32] = np.concatenate(points).astype(np.float32)
-        add_names(figure, placed, names.iloc[np.concatenate(at)], theme)
+        add_labels(figure, placed, names.iloc[np.concatenate(at)], theme)
     return figure

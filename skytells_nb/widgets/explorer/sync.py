@@ -12,10 +12,11 @@ import traitlets
 from numpy.typing import NDArray
 
 from skytells_nb.errors import InputError
+from skytells_nb.vectors.arrays import Indices
 from skytells_nb.widgets.display import Mode, cell_publish
 from skytells_nb.widgets.explorer.coloring import Coloring, coloring
 from skytells_nb.widgets.explorer.questions import Name
-from skytells_nb.widgets.explorer.rows import Positions, Rows
+from skytells_nb.widgets.explorer.rows import Rows
 from skytells_nb.widgets.explorer.snapshot import Snapshot
 from skytells_nb.widgets.explorer.table import TableModel
 from skytells_nb.widgets.explorer.view import ExplorerView
@@ -37,7 +38,7 @@ class LinkedViews(traitlets.HasTraits):
     _points: NDArray[np.uint16]
     _coloring: Coloring
     _named_columns: list[Any]
-    _groups: list[tuple[Name, Positions]]
+    _groups: list[tuple[Name, Indices]]
     _display_ids: tuple[str, str]
     _shown: Mode | None
 
@@ -117,7 +118,7 @@ class LinkedViews(traitlets.HasTraits):
         marks += [self._numbers(listing.matching)] if listing.matching is not None else []
         self._view.send({"kind": "marks", "filtered": filtered}, [numbers.tobytes() for numbers in marks])
 
-    def _numbers(self, positions: Positions) -> NDArray[np.uint32]:
+    def _numbers(self, positions: Indices) -> NDArray[np.uint32]:
         """Numbers of the points at these rows, in their order; rows without a point left out."""
         points = self._rows.points(positions)
         return points[points >= 0].astype("<u4")
@@ -141,13 +142,13 @@ class LinkedViews(traitlets.HasTraits):
         return self.freeze().bundles(str(self._view.saved_class))
 
 
-NONE: Positions = np.empty(0, dtype=np.int64)
+NONE: Indices = np.empty(0, dtype=np.int64)
 
 
-class PositionsTrait(traitlets.TraitType[Positions, Any]):
+class PositionsTrait(traitlets.TraitType[Indices, Any]):
     """Positions of rows. The same ones again are no change, which numpy's comparison could not tell."""
 
-    def validate(self, explorer: Any, value: Any) -> Positions:
+    def validate(self, explorer: Any, value: Any) -> Indices:
         return explorer._rows.positions(value)  # type: ignore[no-any-return]
 
     def set(self, explorer: Any, value: Any) -> None:
@@ -160,7 +161,7 @@ class PositionsTrait(traitlets.TraitType[Positions, Any]):
             explorer._notify_trait(name, before, found)
 
 
-def in_background(view: ExplorerView, what: str, work: Callable[[], object]) -> None:
+def run_in_background(view: ExplorerView, what: str, work: Callable[[], object]) -> None:
     """Do it in a thread: a kernel that waits for the service hears neither the page nor the user.
 
     ``view.busy`` says what is under way, ``view.status`` why it failed. Raises InputError while something else is.

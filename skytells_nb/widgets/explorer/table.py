@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from skytells_nb.widgets.explorer.rows import Floats, Positions, Rows
+from skytells_nb.vectors.arrays import Floats, Indices
+from skytells_nb.widgets.explorer.rows import Rows
 
 Kind = Literal["selection", "question", "search", "all"]
 
@@ -20,23 +21,23 @@ class TableModel:
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
         self._columns = rows.shown[:SHOWN_COLUMNS]
-        self.selected: Positions = np.empty(0, dtype=np.int64)
-        self.nearest: Positions = self.selected
+        self.selected: Indices = np.empty(0, dtype=np.int64)
+        self.nearest: Indices = self.selected
         self.scores: Floats = np.empty(0, dtype=np.float32)
-        self.matching: Positions | None = None
+        self.matching: Indices | None = None
         self._question = ""
         self._words = ""
         self._latest: list[Kind] = []
 
-    def select(self, positions: Positions) -> None:
+    def select(self, positions: Indices) -> None:
         self.selected = positions
         self._came("selection")
 
-    def highlight(self, question: str, positions: Positions, scores: Floats) -> None:
+    def highlight(self, question: str, positions: Indices, scores: Floats) -> None:
         self._question, self.nearest, self.scores = question, positions, scores
         self._came("question")
 
-    def filter(self, words: str, positions: Positions | None) -> None:
+    def filter(self, words: str, positions: Indices | None) -> None:
         self._words, self.matching = words, positions
         self._came("search")
 
@@ -46,17 +47,17 @@ class TableModel:
         return self._last("selection", "question", "search")
 
     @property
-    def listed(self) -> Positions:
+    def listed(self) -> Indices:
         """Positions in the order of the table."""
         return self._of(self.kind)
 
     @property
-    def shown(self) -> Positions:
+    def shown(self) -> Indices:
         """What the later of question and search leaves, whatever is selected, in the order of a table of it."""
         return self._of(self._last("question", "search"))
 
     @property
-    def bright(self) -> Positions | None:
+    def bright(self) -> Indices | None:
         """Positions that stand out on the map, ``None`` where all are alike."""
         return None if self.kind == "all" else self.listed
 
@@ -80,7 +81,7 @@ class TableModel:
                 row["cells"].insert(1, f"{score:.3f}")
         return {**table, "what": self.what, "kind": self.kind, "total": len(listed), "page": number, "pages": pages}
 
-    def of(self, positions: Positions) -> dict[str, Any]:
+    def of(self, positions: Indices) -> dict[str, Any]:
         """These rows: ``columns`` and ``rows`` as ``{point, cells}``, where point is -1 for a row without one."""
         points = self._rows.points(positions).tolist()
         cells = self._rows.cells(positions, self._columns)
@@ -94,7 +95,7 @@ class TableModel:
         there["search"] = self.matching is not None
         return next((kind for kind in self._latest if kind in kinds and there[kind]), "all")
 
-    def _of(self, kind: Kind) -> Positions:
+    def _of(self, kind: Kind) -> Indices:
         if kind == "selection":
             return self.selected
         if kind == "question":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anywidget
 from traitlets import Bool, Dict, Int, List, Unicode
 
-from skytells_nb.widgets.assets import joined
+from skytells_nb.widgets.assets import read_assets
 
 
 class ExplorerView(anywidget.AnyWidget):
@@ -18,8 +18,8 @@ class ExplorerView(anywidget.AnyWidget):
     numbers), ``hovered`` and ``saved``.
     """
 
-    _esm = joined("page.js", "explorer_raster.js", "explorer_map.js", "explorer.js")
-    _css = joined("page.css", "explorer.css")
+    _esm = read_assets("page.js", "explorer_raster.js", "explorer_map.js", "explorer.js")
+    _css = read_assets("page.css", "explorer.css")
 
     title = Unicode(help="Heading of the explorer.").tag(sync=True)
     caption = Unicode(help="How many rows, laid out how.").tag(sync=True)

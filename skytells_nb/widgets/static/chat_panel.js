@@ -1,14 +1,14 @@
-// The chat panel's page side. Model text is never parsed here: the kernel sends it as sanitised HTML, everything else is
-// set as text.
+// The chat panel's script. It never parses model text: the kernel sends sanitized HTML, and everything else is set as
+// text.
 
 const COPIED_MS = 1500;
 
 /**
- * Takes HTML that the kernel has sanitised. A link must not take the notebook's own page away.
+ * Set HTML that the kernel has sanitized. Links open a new tab, so that they do not replace the notebook's page.
  * @param {HTMLElement} node
  * @param {string} html
  */
-function fill(node, html) {
+function setHtml(node, html) {
   node.innerHTML = html;
   for (const link of node.querySelectorAll("a")) link.target = "_blank";
 }
@@ -16,14 +16,14 @@ function fill(node, html) {
 /** @param {string} text */
 async function copy(text) {
   if (navigator.clipboard && window.isSecureContext) return navigator.clipboard.writeText(text);
-  // Pages without TLS have no clipboard of their own.
+  // Pages without TLS cannot use the clipboard API.
   const field = element("textarea");
   field.value = text;
   document.body.append(field);
   field.select();
   const done = document.execCommand("copy");
   field.remove();
-  if (!done) throw new Error("copying was refused");
+  if (!done) throw new Error("the browser did not allow copying");
 }
 
 /** @param {Turn} turn */
@@ -34,7 +34,7 @@ function copyButton(turn) {
     node.focus();
     setTimeout(() => (node.textContent = "Copy"), COPIED_MS);
   });
-  node.setAttribute("aria-label", `Copy what ${turn.who === "You" ? "you" : turn.who} said`);
+  node.setAttribute("aria-label", turn.role === "user" ? "Copy your message" : `Copy the answer of ${turn.who}`);
   return node;
 }
 
@@ -51,7 +51,7 @@ function turnElement(turn) {
     node.append(element("div", "words", turn.text));
   } else if (turn.html) {
     const answer = element("div", "answer");
-    fill(answer, turn.html);
+    setHtml(answer, turn.html);
     node.append(answer);
   }
   if (turn.problem) {
@@ -73,13 +73,13 @@ function turnElement(turn) {
 }
 
 /**
- * In JupyterLab the notebook's own model is at hand: it keeps the transcript where a reload made the page forget which
- * output a display id belongs to. Elsewhere, and where nothing changed, this does nothing.
+ * Store the transcript in JupyterLab's notebook model: after a reload the page no longer knows which output a display
+ * id belongs to. In other front ends, and when nothing changed, this does nothing.
  * @param {NotebookManager | undefined} manager
  * @param {string} name
  * @param {MimeBundle} data
  */
-function keepSaved(manager, name, data) {
+function updateSavedOutput(manager, name, data) {
   const cells = manager?.context?.model?.cells;
   if (!cells) return;
   for (const cell of cells) {
@@ -106,10 +106,10 @@ function render({ model, el }) {
   modelLabel.append(models);
   const system = element("textarea", "system");
   system.rows = 2;
-  const systemBox = element("details", "details");
+  const systemDetails = element("details", "details");
   const systemLabel = element("label", "field", "Sent before every question");
   systemLabel.append(system);
-  systemBox.append(element("summary", "", "System text"), systemLabel);
+  systemDetails.append(element("summary", "", "System text"), systemLabel);
   const bar = element("div", "bar");
   const title = element("strong", "title");
   bar.append(title, modelLabel);
@@ -130,13 +130,13 @@ function render({ model, el }) {
   input.placeholder = "Enter sends, Shift+Enter starts a new line, Escape stops";
   input.setAttribute("aria-label", "Message");
   const send = button("Send", "send", submit);
-  const stop = button("Stop", "stop", halt);
+  const stop = button("Stop", "stop", stopAnswer);
   const composer = element("div", "composer");
   composer.append(input, send, stop);
   const status = element("div", "status");
   status.setAttribute("role", "status");
 
-  root.append(hide, bar, systemBox, log, composer, status);
+  root.append(hide, bar, systemDetails, log, composer, status);
   el.append(root);
 
   /** @type {string[]} */
@@ -146,15 +146,15 @@ function render({ model, el }) {
   /** @type {string | null} */
   let pending = null;
   /** @type {string | null} */
-  let asked = null;
+  let sentText = null;
 
   /** @param {string} [text] */
-  function say(text) {
+  function setStatus(text) {
     status.textContent = text || model.get("totals");
   }
 
   /** @param {() => void} change */
-  function following(change) {
+  function keepScrolledToEnd(change) {
     const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
     change();
     if (atEnd) log.scrollTop = log.scrollHeight;
@@ -162,7 +162,7 @@ function render({ model, el }) {
 
   function showTurns() {
     const turns = model.get("turns");
-    following(() => {
+    keepScrolledToEnd(() => {
       turns.forEach((turn, i) => {
         const key = JSON.stringify(turn);
         if (keys[i] === key) return;
@@ -182,7 +182,7 @@ function render({ model, el }) {
     const stopHadFocus = document.activeElement === stop;
     send.hidden = busy;
     stop.hidden = !busy;
-    following(() => {
+    keepScrolledToEnd(() => {
       parts.clear();
       liveParts.replaceChildren();
       liveName.textContent = `${model.get("model")} is answering`;
@@ -190,15 +190,15 @@ function render({ model, el }) {
       else live.remove();
     });
     if (stopHadFocus) input.focus();
-    if (!busy) giveBack();
-    say();
+    if (!busy) restoreQuestion();
+    setStatus();
   }
 
-  // A question that failed is put back, to be changed or sent again.
-  function giveBack() {
+  // Put a question that failed back into the input, to be changed or sent again.
+  function restoreQuestion() {
     const last = model.get("turns").at(-1);
-    if (asked !== null && last?.problem && !last.text && !input.value) input.value = asked;
-    asked = null;
+    if (sentText !== null && last?.problem && !last.text && !input.value) input.value = sentText;
+    sentText = null;
   }
 
   function showModels() {
@@ -208,7 +208,7 @@ function render({ model, el }) {
 
   function showSystem() {
     if (document.activeElement !== system) system.value = model.get("system");
-    if (model.get("system")) systemBox.open = true;
+    if (model.get("system")) systemDetails.open = true;
   }
 
   function showTitle() {
@@ -219,40 +219,40 @@ function render({ model, el }) {
     const text = input.value;
     input.focus();
     if (!text.trim()) return;
-    if (model.get("busy")) return say("An answer is under way; Escape stops it.");
+    if (model.get("busy")) return setStatus("An answer is in progress; Escape stops it.");
     pending = text;
-    say("Sent; waiting for the kernel. A cell that is running goes first.");
+    setStatus("Sent; waiting for the kernel, which finishes a running cell first.");
     model.send({ kind: "send", text });
   }
 
-  function halt() {
+  function stopAnswer() {
     if (!model.get("busy")) return;
-    say("Stopping.");
+    setStatus("Stopping.");
     model.send({ kind: "stop" });
     input.focus();
   }
 
   /** @param {PanelMessage} message */
-  function received(message) {
+  function onMessage(message) {
     if (message.kind === "part") {
-      following(() => {
+      keepScrolledToEnd(() => {
         const part = parts.get(message.id) ?? element("div");
         if (!parts.has(message.id)) {
           parts.set(message.id, part);
           liveParts.append(part);
         }
-        fill(part, message.html);
+        setHtml(part, message.html);
       });
     } else if (message.kind === "accepted") {
       if (pending !== null && input.value === pending) input.value = "";
-      asked = pending;
+      sentText = pending;
       pending = null;
-      say();
+      setStatus();
     } else if (message.kind === "refused") {
-      if (pending !== null) say(message.why);
+      if (pending !== null) setStatus(message.why);
       pending = null;
     } else if (message.kind === "saved") {
-      keepSaved(/** @type {any} */ (model.widget_manager), name, message.data);
+      updateSavedOutput(/** @type {any} */ (model.widget_manager), name, message.data);
     }
   }
 
@@ -263,11 +263,11 @@ function render({ model, el }) {
     }
   });
   root.addEventListener("keydown", (event) => {
-    // Notebook shortcuts are not for the panel: x would cut the cell, and JupyterLab takes line breaks from text fields.
+    // Keep notebook shortcuts out of the panel: x would cut the cell, and JupyterLab intercepts line breaks in text fields.
     if (!((event.ctrlKey || event.metaKey) && event.key === "s")) event.stopPropagation();
     if (event.key === "Escape") {
       event.preventDefault();
-      halt();
+      stopAnswer();
     }
   });
   models.addEventListener("change", () => {
@@ -287,8 +287,8 @@ function render({ model, el }) {
     "change:model": showModels,
     "change:system": showSystem,
     "change:title": showTitle,
-    "change:totals": () => say(),
-    "msg:custom": received,
+    "change:totals": () => setStatus(),
+    "msg:custom": onMessage,
   };
   for (const [event, handler] of Object.entries(handlers)) model.on(event, handler);
   showTitle();
@@ -296,7 +296,7 @@ function render({ model, el }) {
   showSystem();
   showTurns();
   showBusy();
-  // The page lays the log out only after this.
+  // The log has no layout before the next frame.
   requestAnimationFrame(() => (log.scrollTop = log.scrollHeight));
   return () => {
     for (const [event, handler] of Object.entries(handlers)) model.off(event, handler);

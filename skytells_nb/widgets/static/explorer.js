@@ -1,4 +1,4 @@
-// The explorer's page side. Nothing of the data is ever parsed: cells, names and questions are set as text.
+// The explorer's script. It never parses data: cells, names and questions are set as text.
 
 const MODES = { pan: "Move", box: "Box", lasso: "Lasso" };
 const HOVER_MS = 60;
@@ -18,38 +18,38 @@ function field(label, className) {
 }
 
 /** @param {number} number */
-function counted(number) {
+function formatCount(number) {
   return number.toLocaleString("en");
 }
 
 /**
- * #rrggbb as the pixels of an image hold it.
+ * Convert #rrggbb to 0x00bbggrr, the byte order of image data.
  * @param {string} color
  */
-function ink(color) {
+function packColor(color) {
   const value = parseInt(color.slice(1), 16);
   return ((value & 255) << 16) | (value & 0xff00) | (value >> 16);
 }
 
 /**
- * The numbers in a buffer, copied: its start need not be a multiple of their size.
+ * Copy the numbers out of a buffer, whose start may not be a multiple of their size.
  * @template Numbers
  * @param {DataView} view
  * @param {new (buffer: ArrayBuffer) => Numbers} kind
  */
-function bytes(view, kind) {
+function readNumbers(view, kind) {
   const copy = view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength);
   return new kind(/** @type {ArrayBuffer} */ (copy));
 }
 
 /**
- * In JupyterLab the notebook's own model is at hand: it keeps the saved form where a reload made the page forget which
- * output a display id belongs to. The picture is the output before the table. Elsewhere this does nothing.
+ * Store the static outputs in JupyterLab's notebook model: after a reload the page no longer knows which output a
+ * display id belongs to. The image is the output before the table. In other front ends this does nothing.
  * @param {NotebookManager | undefined} manager
  * @param {string} name
  * @param {SavedExplorer} saved
  */
-function keepSaved(manager, name, { picture, table }) {
+function updateSavedOutputs(manager, name, { picture, table }) {
   for (const cell of manager?.context?.model?.cells ?? []) {
     const outputs = cell.outputs;
     if (!outputs) continue;
@@ -68,14 +68,14 @@ function render({ model, el }) {
   const root = element("section", "explorer");
   root.setAttribute("aria-label", model.get("title"));
   const hide = element("style");
-  // The second hides the picture, the output before the table.
+  // The third selector hides the image, the output before the table.
   const child = ".jp-OutputArea-child";
   const hidden = `.${name}, ${child}:has(.${name}), ${child}:has(+ ${child} .${name})`;
   hide.textContent = `${hidden} { display: none !important; }`;
 
   const head = element("div", "explorer-bar");
   const colors = element("select", "color");
-  const colorLabel = element("label", "", "Colour ");
+  const colorLabel = element("label", "", "Color ");
   colorLabel.append(colors);
   const modes = element("div", "modes");
   modes.setAttribute("role", "group");
@@ -83,55 +83,55 @@ function render({ model, el }) {
   const modeButtons = Object.fromEntries(
     Object.entries(MODES).map(([mode, words]) => [mode, button(words, `mode-${mode}`, () => setMode(mode))]),
   );
-  modes.append(...Object.values(modeButtons), button("Whole map", "whole", () => map.whole()));
+  modes.append(...Object.values(modeButtons), button("Whole map", "whole", () => map.showAll()));
   head.append(element("strong", "", model.get("title")), colorLabel, modes);
 
   const question = field("Ask: which rows are nearest to …", "question");
-  const ask = button("Light up", "ask", submit);
-  const forget = button("Clear", "forget", () => model.send({ kind: "forget" }));
+  const ask = button("Highlight", "ask", submit);
+  const clearQuestion = button("Clear", "clear-question", () => model.send({ kind: "clear_question" }));
   const search = field("Search the text", "search");
-  const asking = element("div", "explorer-bar");
-  asking.append(question, ask, forget, search);
+  const questionBar = element("div", "explorer-bar");
+  questionBar.append(question, ask, clearQuestion, search);
 
-  const place = element("div", "map");
+  const mapElement = element("div", "map");
   const tip = element("div", "tip");
   tip.hidden = true;
   const legend = element("div", "legend");
   legend.setAttribute("role", "group");
   legend.setAttribute("aria-label", "Legend");
   const caption = element("div", "caption");
-  const map = new PointMap(place, { selected: select, hovered: hover, cleared: () => send([]) });
-  place.append(tip);
+  const map = new PointMap(mapElement, { selected: select, hovered: hover, cleared: () => send([]) });
+  mapElement.append(tip);
 
-  const doing = element("div", "explorer-bar");
-  const what = element("span", "what");
-  const take = button("Select all shown", "take", () => model.send({ kind: "take" }));
-  take.setAttribute("aria-keyshortcuts", "Control+A");
-  take.title = "What question, search and legend leave (Ctrl+A)";
+  const selectionBar = element("div", "explorer-bar");
+  const summary = element("span", "what");
+  const selectShown = button("Select all shown", "select-shown", () => model.send({ kind: "select_shown" }));
+  selectShown.setAttribute("aria-keyshortcuts", "Control+A");
+  selectShown.title = "Everything that question, search and legend leave (Ctrl+A)";
   const clear = button("Select nothing", "clear", () => send([]));
-  const giveName = button("Name the selection", "name", () => model.send({ kind: "name" }));
+  const nameButton = button("Name the selection", "name", () => model.send({ kind: "name" }));
   const groups = element("span", "groups");
-  doing.append(what, take, clear, giveName, groups);
+  selectionBar.append(summary, selectShown, clear, nameButton, groups);
   const table = element("table", "rows");
   const frame = element("div", "frame");
   frame.append(table);
   const pager = element("div", "explorer-bar");
-  const back = button("Previous", "back", () => turn(-1));
-  const on = button("Next", "next", () => turn(1));
-  const where = element("span", "where");
-  pager.append(back, where, on);
+  const previous = button("Previous", "back", () => changePage(-1));
+  const next = button("Next", "next", () => changePage(1));
+  const range = element("span", "where");
+  pager.append(previous, range, next);
   const status = element("div", "status");
   status.setAttribute("role", "status");
-  root.append(hide, head, asking, place, legend, caption, doing, frame, pager, status);
+  root.append(hide, head, questionBar, mapElement, legend, caption, selectionBar, frame, pager, status);
   el.append(root);
 
-  /** @type {{selected: Uint32Array, lit: Uint32Array, matching: Uint32Array | null}} */
-  let marks = { selected: new Uint32Array(0), lit: new Uint32Array(0), matching: null };
+  /** @type {{selected: Uint32Array, highlighted: Uint32Array, matching: Uint32Array | null}} */
+  let marks = { selected: new Uint32Array(0), highlighted: new Uint32Array(0), matching: null };
   /** @type {Point} */
-  let wanted = NOTHING;
-  let waiting = 0;
-  let typing = 0;
-  let asked = false;
+  let hovered = NO_POINT;
+  let hoverTimer = 0;
+  let searchTimer = 0;
+  let questionWaits = false;
 
   /** @param {Iterable<Point>} points */
   function send(points) {
@@ -144,11 +144,11 @@ function render({ model, el }) {
    */
   function select(points, adding) {
     if (!adding) return send(points);
-    const have = new Set(marks.selected);
-    // Ctrl+click on a selected point takes it out again.
-    if (points.length === 1 && have.has(points[0])) have.delete(points[0]);
-    else for (const point of points) have.add(point);
-    send(have);
+    const chosen = new Set(marks.selected);
+    // Ctrl+click removes a selected point from the selection.
+    if (points.length === 1 && chosen.has(points[0])) chosen.delete(points[0]);
+    else for (const point of points) chosen.add(point);
+    send(chosen);
   }
 
   /**
@@ -158,25 +158,25 @@ function render({ model, el }) {
    */
   function hover(point, x, y) {
     tip.hidden = true;
-    wanted = point;
-    clearTimeout(waiting);
-    if (point === NOTHING) return mark(NOTHING);
-    mark(point);
-    tip.style.left = `${Math.min(x + 12, Math.max(0, place.clientWidth - 280))}px`;
+    hovered = point;
+    clearTimeout(hoverTimer);
+    if (point === NO_POINT) return markRow(NO_POINT);
+    markRow(point);
+    tip.style.left = `${Math.min(x + 12, Math.max(0, mapElement.clientWidth - 280))}px`;
     tip.style.top = `${y + 14}px`;
-    waiting = setTimeout(() => model.send({ kind: "hover", point }), HOVER_MS);
+    hoverTimer = setTimeout(() => model.send({ kind: "hover", point }), HOVER_MS);
   }
 
   /** @param {Point} point */
-  function mark(point) {
+  function markRow(point) {
     for (const line of /** @type {NodeListOf<HTMLElement>} */ (table.querySelectorAll("tbody tr"))) {
       line.dataset.hovered = String(Number(line.dataset.point) === point);
     }
   }
 
-  /** @param {HoveredRow} hovered */
+  /** @param {HoveredRow} message */
   function showTip({ point, columns, row }) {
-    if (point !== wanted || map.drag) return;
+    if (point !== hovered || map.drag) return;
     tip.replaceChildren(
       ...row.cells.map((cell, i) => {
         const line = element("div", "tip-line");
@@ -187,17 +187,17 @@ function render({ model, el }) {
     tip.hidden = false;
   }
 
-  function levels() {
+  function updateLevels() {
     const hidden = new Set(model.get("hidden"));
     const count = map.codes.length;
-    const some = marks.selected.length || marks.lit.length || marks.matching;
-    const found = new Uint8Array(count).fill(some ? DIM : PLAIN);
-    for (const point of marks.matching ?? []) if (!marks.selected.length) found[point] = PLAIN;
-    for (const point of marks.selected) found[point] = PLAIN;
-    for (const point of marks.lit) found[point] = LIT;
-    if (hidden.size) for (let i = 0; i < count; i++) if (hidden.has(map.codes[i])) found[i] = HIDDEN;
-    map.levels = found;
-    map.over.setAttribute("aria-label", `${model.get("title")}: ${model.get("caption")}. ${model.get("table").what}`);
+    const anyMarked = marks.selected.length || marks.highlighted.length || marks.matching;
+    const levels = new Uint8Array(count).fill(anyMarked ? DIM : PLAIN);
+    for (const point of marks.matching ?? []) if (!marks.selected.length) levels[point] = PLAIN;
+    for (const point of marks.selected) levels[point] = PLAIN;
+    for (const point of marks.highlighted) levels[point] = EMPHASIZED;
+    if (hidden.size) for (let i = 0; i < count; i++) if (hidden.has(map.codes[i])) levels[i] = HIDDEN;
+    map.levels = levels;
+    map.overlay.setAttribute("aria-label", `${model.get("title")}: ${model.get("caption")}. ${model.get("table").what}`);
     root.dataset.points = String(count);
     map.redraw();
   }
@@ -207,13 +207,13 @@ function render({ model, el }) {
    * @param {DataView[]} buffers
    */
   function showMarks(filtered, buffers) {
-    const [selected, lit, matching] = buffers.map((buffer) => bytes(buffer, Uint32Array));
-    marks = { selected, lit, matching: filtered ? matching : null };
+    const [selected, highlighted, matching] = buffers.map((buffer) => readNumbers(buffer, Uint32Array));
+    marks = { selected, highlighted, matching: filtered ? matching : null };
     clear.hidden = !selected.length;
     root.dataset.selected = String(selected.length);
-    root.dataset.lit = String(lit.length);
-    enable();
-    levels();
+    root.dataset.highlighted = String(highlighted.length);
+    updateControls();
+    updateLevels();
   }
 
   function showLegend() {
@@ -226,15 +226,15 @@ function render({ model, el }) {
       legend.append(element("span", "", low), scale, element("span", "", high));
     }
     for (const { code, color, name: words, count } of entries) {
-      const entry = button(`${words} (${counted(count)})`, "entry", () => toggle(code));
+      const entry = button(`${words} (${formatCount(count)})`, "entry", () => toggle(code));
       entry.setAttribute("aria-pressed", String(!hidden.has(code)));
       const patch = element("span", "patch");
       patch.style.background = color;
       entry.prepend(patch);
       legend.append(entry);
     }
-    map.inks = model.get("palette").map(ink);
-    levels();
+    map.colors = model.get("palette").map(packColor);
+    updateLevels();
   }
 
   /** @param {number} code */
@@ -245,7 +245,7 @@ function render({ model, el }) {
   }
 
   function showTable() {
-    const { columns = [], rows = [], what: words = "", total = 0, page = 0, pages = 0 } = model.get("table");
+    const { columns = [], rows = [], what: listed = "", total = 0, page = 0, pages = 0 } = model.get("table");
     const line = element("tr");
     line.append(...columns.map((column) => Object.assign(element("th", "", column), { scope: "col" })));
     const top = element("thead");
@@ -257,8 +257,8 @@ function render({ model, el }) {
       row.append(...cells.map((cell) => element("td", "", cell)));
       if (point >= 0) {
         row.tabIndex = 0;
-        for (const kind of ["mouseenter", "focus"]) row.addEventListener(kind, () => ring(point));
-        for (const kind of ["mouseleave", "blur"]) row.addEventListener(kind, () => ring(NOTHING));
+        for (const kind of ["mouseenter", "focus"]) row.addEventListener(kind, () => highlightPoint(point));
+        for (const kind of ["mouseleave", "blur"]) row.addEventListener(kind, () => highlightPoint(NO_POINT));
         row.addEventListener("click", (event) => select(Uint32Array.of(point), event.ctrlKey || event.metaKey));
         row.addEventListener("keydown", (event) => {
           if (event.key === "Enter") select(Uint32Array.of(point), event.ctrlKey || event.metaKey);
@@ -267,69 +267,69 @@ function render({ model, el }) {
       body.append(row);
     }
     table.replaceChildren(top, body);
-    what.textContent = words;
+    summary.textContent = listed;
     const first = total ? page * 10 + 1 : 0;
     const last = total ? first + rows.length - 1 : 0;
-    where.textContent = `${counted(first)}–${counted(last)} of ${counted(total)}`;
-    back.disabled = page <= 0;
-    on.disabled = page + 1 >= pages;
+    range.textContent = `${formatCount(first)}–${formatCount(last)} of ${formatCount(total)}`;
+    previous.disabled = page <= 0;
+    next.disabled = page + 1 >= pages;
   }
 
   /** @param {Point} point */
-  function ring(point) {
+  function highlightPoint(point) {
     map.hover = point;
-    map.paintOver();
+    map.paintOverlay();
   }
 
   /** @param {number} by */
-  function turn(by) {
+  function changePage(by) {
     model.set("page", model.get("page") + by);
     model.save_changes();
   }
 
   function showColors() {
-    const options = [new Option("one colour", "-1")];
+    const options = [new Option("one color", "-1")];
     for (const { number, label } of model.get("columns")) options.push(new Option(label, String(number)));
     colors.replaceChildren(...options);
     colors.value = String(model.get("color"));
   }
 
   function showGroups() {
-    const found = model.get("groups");
+    const named = model.get("groups");
     groups.replaceChildren(
-      ...found.map(({ name: words, count, facts }, number) => {
-        const node = button(`${words} (${counted(count)})`, "group", () => model.send({ kind: "group", number }));
+      ...named.map(({ name: words, count, facts }, number) => {
+        const node = button(`${words} (${formatCount(count)})`, "group", () => model.send({ kind: "group", number }));
         node.title = facts;
         return node;
       }),
     );
-    map.labels = found;
+    map.labels = named;
     map.redraw();
   }
 
-  function enable() {
+  function updateControls() {
     const busy = Boolean(model.get("busy"));
     ask.disabled = busy;
-    giveName.disabled = busy || !marks.selected.length || !model.get("searchable");
+    nameButton.disabled = busy || !marks.selected.length || !model.get("searchable");
     search.disabled = !model.get("searchable");
-    forget.hidden = !model.get("question");
+    clearQuestion.hidden = !model.get("question");
     root.setAttribute("aria-busy", String(busy));
     status.textContent = busy ? `${model.get("busy")} …` : model.get("status");
-    if (asked && !busy) submit();
+    if (questionWaits && !busy) submit();
   }
 
   /** @param {string} mode */
   function setMode(mode) {
     map.mode = mode;
-    place.dataset.mode = mode;
+    mapElement.dataset.mode = mode;
     for (const [other, node] of Object.entries(modeButtons)) node.setAttribute("aria-pressed", String(other === mode));
   }
 
-  // What is entered while something else is under way is asked once that is over.
+  // A question entered while another request runs is sent when that has finished.
   function submit() {
-    asked = Boolean(question.value.trim());
-    if (!asked || model.get("busy")) return;
-    asked = false;
+    questionWaits = Boolean(question.value.trim());
+    if (!questionWaits || model.get("busy")) return;
+    questionWaits = false;
     model.send({ kind: "ask", text: question.value });
   }
 
@@ -337,26 +337,26 @@ function render({ model, el }) {
    * @param {ExplorerMessage} message
    * @param {DataView[]} buffers
    */
-  function received(message, buffers) {
+  function onMessage(message, buffers) {
     if (message.kind === "points") {
-      map.points = bytes(buffers[0], Uint16Array);
-      map.codes = bytes(buffers[1], Uint8Array);
-      levels();
+      map.points = readNumbers(buffers[0], Uint16Array);
+      map.codes = readNumbers(buffers[1], Uint8Array);
+      updateLevels();
     } else if (message.kind === "codes") {
-      map.codes = bytes(buffers[0], Uint8Array);
-      levels();
+      map.codes = readNumbers(buffers[0], Uint8Array);
+      updateLevels();
     } else if (message.kind === "marks") showMarks(message.filtered, buffers);
     else if (message.kind === "hovered") showTip(message);
-    else if (message.kind === "saved") keepSaved(/** @type {any} */ (model.widget_manager), name, message);
+    else if (message.kind === "saved") updateSavedOutputs(/** @type {any} */ (model.widget_manager), name, message);
   }
 
   root.addEventListener("keydown", (event) => {
-    // Notebook shortcuts are not for the explorer: x would cut the cell.
+    // Keep notebook shortcuts out of the explorer: x would cut the cell.
     if (!((event.ctrlKey || event.metaKey) && event.key === "s")) event.stopPropagation();
-    const typed = event.target === question || event.target === search;
-    if (!typed && (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "a") {
+    const inTextField = event.target === question || event.target === search;
+    if (!inTextField && (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "a") {
       event.preventDefault();
-      model.send({ kind: "take" });
+      model.send({ kind: "select_shown" });
     }
     if (event.key === "Escape") {
       event.preventDefault();
@@ -368,8 +368,8 @@ function render({ model, el }) {
     if (event.key === "Enter" && !event.isComposing) submit();
   });
   search.addEventListener("input", () => {
-    clearTimeout(typing);
-    typing = setTimeout(() => {
+    clearTimeout(searchTimer);
+    searchTimer = setTimeout(() => {
       model.set("search", search.value);
       model.save_changes();
     }, SEARCH_MS);
@@ -381,7 +381,7 @@ function render({ model, el }) {
 
   const showQuestion = () => {
     if (document.activeElement !== question || !question.value) question.value = model.get("question");
-    enable();
+    updateControls();
   };
   const showSearch = () => {
     if (document.activeElement !== search) search.value = model.get("search");
@@ -395,9 +395,9 @@ function render({ model, el }) {
     "change:groups": showGroups,
     "change:question": showQuestion,
     "change:search": showSearch,
-    "change:busy": enable,
-    "change:status": enable,
-    "msg:custom": received,
+    "change:busy": updateControls,
+    "change:status": updateControls,
+    "msg:custom": onMessage,
   };
   for (const [event, handler] of Object.entries(handlers)) model.on(event, handler);
   caption.textContent = model.get("caption");

@@ -1,18 +1,18 @@
-// The map: where the page looks at the points from, and what mouse and keys do to that.
+// The map: its view of the points, and how the mouse and the keyboard change it.
 
 const GRID = 65535;
 const MARGIN = 14;
-const MOST_ZOOM = 400;
+const MAX_ZOOM = 400;
 const CLICK_PX = 4;
-const REACH_PX = 6;
-const STEP_PX = 60;
+const HIT_RADIUS_PX = 6;
+const PAN_STEP_PX = 60;
 
 /**
- * The corners of what is being drawn: of a box from its first and its last point.
+ * Return the corners of the shape that is being drawn: for a box, from its first and last point.
  * @param {Pick<Drag, "line" | "shape">} drag
  * @returns {Pair[]}
  */
-function outline({ line, shape }) {
+function dragOutline({ line, shape }) {
   if (!line || shape !== "box") return line ?? [];
   const [left, top] = line[0];
   const [right, bottom] = line[line.length - 1];
@@ -22,16 +22,16 @@ function outline({ line, shape }) {
 class PointMap {
   /**
    * @param {HTMLElement} node
-   * @param {MapEvents} told
+   * @param {MapEvents} events
    */
-  constructor(node, told) {
+  constructor(node, events) {
     this.node = node;
-    this.told = told;
+    this.events = events;
     this.canvas = document.createElement("canvas");
-    this.over = document.createElement("canvas");
-    this.over.tabIndex = 0;
-    this.over.setAttribute("role", "img");
-    node.append(this.canvas, this.over);
+    this.overlay = document.createElement("canvas");
+    this.overlay.tabIndex = 0;
+    this.overlay.setAttribute("role", "img");
+    node.append(this.canvas, this.overlay);
     this.raster = new Raster(this.canvas);
     /** @type {Uint16Array} */
     this.points = new Uint16Array(0);
@@ -39,59 +39,59 @@ class PointMap {
     this.codes = new Uint8Array(0);
     /** @type {Uint8Array} */
     this.levels = new Uint8Array(0);
-    this.inks = [0x808080];
+    this.colors = [0x808080];
     /** @type {Group[]} */
     this.labels = [];
     this.mode = "pan";
     this.zoom = 1;
     /** @type {Pair} */
-    this.middle = [GRID / 2, GRID / 2];
+    this.center = [GRID / 2, GRID / 2];
     /** @type {Point} */
-    this.hover = NOTHING;
+    this.hover = NO_POINT;
     /** @type {Drag | null} */
     this.drag = null;
-    this.dense = 1;
+    this.pixelRatio = 1;
     /** @type {Pair} Zero until the map is laid out. */
     this.size = [0, 0];
-    this.frame = 0;
-    const heard = /** @type {const} */ ([
+    this.frameRequest = 0;
+    const eventTypes = /** @type {const} */ ([
       "pointerdown", "pointermove", "pointerup", "pointercancel", "pointerleave", "wheel", "keydown",
     ]);
-    for (const kind of heard) {
-      this.over.addEventListener(kind, (event) => this[kind](/** @type {any} */ (event)), { passive: false });
+    for (const kind of eventTypes) {
+      this.overlay.addEventListener(kind, (event) => this[kind](/** @type {any} */ (event)), { passive: false });
     }
-    this.watch = new ResizeObserver(() => this.fit());
-    this.watch.observe(node);
+    this.resizeObserver = new ResizeObserver(() => this.fit());
+    this.resizeObserver.observe(node);
   }
 
   close() {
-    this.watch.disconnect();
-    cancelAnimationFrame(this.frame);
+    this.resizeObserver.disconnect();
+    cancelAnimationFrame(this.frameRequest);
   }
 
   fit() {
     const { clientWidth: width, clientHeight: height } = this.node;
-    const dense = window.devicePixelRatio || 1;
+    const pixelRatio = window.devicePixelRatio || 1;
     if (!width || !height) return;
-    this.dense = dense;
+    this.pixelRatio = pixelRatio;
     this.size = [width, height];
-    this.over.width = Math.round(width * dense);
-    this.over.height = Math.round(height * dense);
-    this.raster.resize(this.over.width, this.over.height);
+    this.overlay.width = Math.round(width * pixelRatio);
+    this.overlay.height = Math.round(height * pixelRatio);
+    this.raster.resize(this.overlay.width, this.overlay.height);
     this.redraw();
   }
 
   /**
-   * Where a point of the grid lies, in pixels of the screen (dense) or of the page.
+   * Return the transform from grid units to pixels of the page, or with a pixel ratio of the screen.
    * @returns {View}
    */
-  view(dense = 1) {
+  view(pixelRatio = 1) {
     const [width, height] = this.size;
-    const scale = ((Math.min(width, height) - 2 * MARGIN) / GRID) * this.zoom * dense;
+    const scale = ((Math.min(width, height) - 2 * MARGIN) / GRID) * this.zoom * pixelRatio;
     return {
       scale,
-      x: (width / 2) * dense - this.middle[0] * scale,
-      y: (height / 2) * dense - this.middle[1] * scale,
+      x: (width / 2) * pixelRatio - this.center[0] * scale,
+      y: (height / 2) * pixelRatio - this.center[1] * scale,
     };
   }
 
@@ -100,42 +100,42 @@ class PointMap {
    * @param {number} y
    * @returns {Pair}
    */
-  onGrid(x, y) {
+  toGrid(x, y) {
     const view = this.view();
     return [(x - view.x) / view.scale, (y - view.y) / view.scale];
   }
 
   radius() {
     const count = this.codes.length;
-    const least = count <= 300 ? 5 : count <= 3000 ? 3.5 : count <= 20000 ? 2.2 : 1.3;
-    return Math.min(8, least * this.zoom ** 0.3) * this.dense;
+    const smallest = count <= 300 ? 5 : count <= 3000 ? 3.5 : count <= 20000 ? 2.2 : 1.3;
+    return Math.min(8, smallest * this.zoom ** 0.3) * this.pixelRatio;
   }
 
   redraw() {
-    if (!this.frame) this.frame = requestAnimationFrame(() => this.paint());
+    if (!this.frameRequest) this.frameRequest = requestAnimationFrame(() => this.paint());
   }
 
   paint() {
-    this.frame = 0;
+    this.frameRequest = 0;
     if (!this.size[0]) return;
-    const view = this.view(this.dense);
+    const view = this.view(this.pixelRatio);
     this.raster.draw({ ...this, view, radius: this.radius() });
-    this.paintOver();
+    this.paintOverlay();
   }
 
-  paintOver() {
-    const context = context2d(this.over);
+  paintOverlay() {
+    const context = context2d(this.overlay);
     const style = getComputedStyle(this.node);
     const view = this.view();
-    context.setTransform(this.dense, 0, 0, this.dense, 0, 0);
+    context.setTransform(this.pixelRatio, 0, 0, this.pixelRatio, 0, 0);
     context.clearRect(0, 0, ...this.size);
     context.strokeStyle = context.fillStyle = style.color;
     context.lineWidth = 2;
-    if (this.hover !== NOTHING && 2 * this.hover < this.points.length) {
+    if (this.hover !== NO_POINT && 2 * this.hover < this.points.length) {
       const x = view.x + view.scale * this.points[2 * this.hover];
       const y = view.y + view.scale * this.points[2 * this.hover + 1];
       context.beginPath();
-      context.arc(x, y, this.radius() / this.dense + 4, 0, 2 * Math.PI);
+      context.arc(x, y, this.radius() / this.pixelRatio + 4, 0, 2 * Math.PI);
       context.stroke();
     }
     context.font = `600 13px ${style.fontFamily}`;
@@ -154,7 +154,7 @@ class PointMap {
       context.lineWidth = 1.5;
       context.setLineDash([5, 4]);
       context.beginPath();
-      for (const at of outline(this.drag)) context.lineTo(...at);
+      for (const at of dragOutline(this.drag)) context.lineTo(...at);
       context.closePath();
       context.stroke();
       context.globalAlpha = 0.08;
@@ -165,17 +165,17 @@ class PointMap {
   }
 
   /** @param {Pair} at */
-  pointHere([x, y]) {
-    const reach = Math.max(REACH_PX * this.dense, this.radius());
-    return this.raster.pointAt(x * this.dense, y * this.dense, Math.round(reach));
+  pointAtPosition([x, y]) {
+    const reach = Math.max(HIT_RADIUS_PX * this.pixelRatio, this.radius());
+    return this.raster.nearestPoint(x * this.pixelRatio, y * this.pixelRatio, Math.round(reach));
   }
 
   /** @param {Point} point */
   setHover(point, x = 0, y = 0) {
     if (point === this.hover) return;
     this.hover = point;
-    this.told.hovered(point, x, y);
-    if (!this.frame) this.paintOver();
+    this.events.hovered(point, x, y);
+    if (!this.frameRequest) this.paintOverlay();
   }
 
   /**
@@ -184,10 +184,10 @@ class PointMap {
    * @param {number} y
    */
   zoomAt(factor, x, y) {
-    const before = this.onGrid(x, y);
-    this.zoom = Math.min(MOST_ZOOM, Math.max(0.5, this.zoom * factor));
-    const after = this.onGrid(x, y);
-    this.middle = [this.middle[0] + before[0] - after[0], this.middle[1] + before[1] - after[1]];
+    const before = this.toGrid(x, y);
+    this.zoom = Math.min(MAX_ZOOM, Math.max(0.5, this.zoom * factor));
+    const after = this.toGrid(x, y);
+    this.center = [this.center[0] + before[0] - after[0], this.center[1] + before[1] - after[1]];
     this.redraw();
   }
 
@@ -195,27 +195,27 @@ class PointMap {
    * @param {number} right
    * @param {number} down
    */
-  move(right, down) {
+  pan(right, down) {
     const { scale } = this.view();
-    this.middle = [this.middle[0] - right / scale, this.middle[1] - down / scale];
+    this.center = [this.center[0] - right / scale, this.center[1] - down / scale];
     this.redraw();
   }
 
-  whole() {
+  showAll() {
     this.zoom = 1;
-    this.middle = [GRID / 2, GRID / 2];
+    this.center = [GRID / 2, GRID / 2];
     this.redraw();
   }
 
   /** @param {PointerEvent} event */
   pointerdown(event) {
     if (event.button !== 0) return;
-    this.over.focus({ preventScroll: true });
-    this.over.setPointerCapture(event.pointerId);
+    this.overlay.focus({ preventScroll: true });
+    this.overlay.setPointerCapture(event.pointerId);
     /** @type {Pair} */
     const at = [event.offsetX, event.offsetY];
     const shape = event.shiftKey && this.mode === "pan" ? "lasso" : this.mode;
-    this.drag = { shape, from: at, last: at, far: false, line: null };
+    this.drag = { shape, from: at, last: at, moved: false, line: null };
   }
 
   /** @param {PointerEvent} event */
@@ -223,15 +223,15 @@ class PointMap {
     /** @type {Pair} */
     const at = [event.offsetX, event.offsetY];
     const drag = this.drag;
-    if (!drag) return this.setHover(this.pointHere(at), ...at);
-    drag.far ||= Math.hypot(at[0] - drag.from[0], at[1] - drag.from[1]) > CLICK_PX;
-    if (!drag.far) return;
-    this.setHover(NOTHING);
-    if (drag.shape === "pan") this.move(at[0] - drag.last[0], at[1] - drag.last[1]);
+    if (!drag) return this.setHover(this.pointAtPosition(at), ...at);
+    drag.moved ||= Math.hypot(at[0] - drag.from[0], at[1] - drag.from[1]) > CLICK_PX;
+    if (!drag.moved) return;
+    this.setHover(NO_POINT);
+    if (drag.shape === "pan") this.pan(at[0] - drag.last[0], at[1] - drag.last[1]);
     else {
       drag.line ??= [drag.from];
       drag.line.push(at);
-      this.paintOver();
+      this.paintOverlay();
     }
     drag.last = at;
   }
@@ -242,32 +242,32 @@ class PointMap {
     if (!drag) return;
     const adding = event.ctrlKey || event.metaKey;
     if (drag.line) {
-      const corners = outline(drag).map((at) => this.onGrid(...at));
-      this.told.selected(within(this.points, this.levels, corners), adding);
-    } else if (!drag.far) {
-      const point = this.pointHere(drag.from);
-      if (point !== NOTHING) this.told.selected(Uint32Array.of(point), adding);
-      else if (!adding) this.told.cleared();
+      const corners = dragOutline(drag).map((at) => this.toGrid(...at));
+      this.events.selected(pointsInPolygon(this.points, this.levels, corners), adding);
+    } else if (!drag.moved) {
+      const point = this.pointAtPosition(drag.from);
+      if (point !== NO_POINT) this.events.selected(Uint32Array.of(point), adding);
+      else if (!adding) this.events.cleared();
     }
     this.drag = null;
-    this.paintOver();
+    this.paintOverlay();
   }
 
   pointercancel() {
     this.drag = null;
-    this.paintOver();
+    this.paintOverlay();
   }
 
   pointerleave() {
-    if (!this.drag) this.setHover(NOTHING);
+    if (!this.drag) this.setHover(NO_POINT);
   }
 
   /**
-   * A page that is being scrolled is not caught: the wheel zooms once the map has been clicked, or with Ctrl.
+   * Zoom with the wheel once the map has been clicked, or with Ctrl; otherwise the page scrolls.
    * @param {WheelEvent} event
    */
   wheel(event) {
-    if (document.activeElement !== this.over && !event.ctrlKey && !event.metaKey) return;
+    if (document.activeElement !== this.overlay && !event.ctrlKey && !event.metaKey) return;
     event.preventDefault();
     const lines = event.deltaMode === 1 ? 20 : 1;
     this.zoomAt(Math.exp(-event.deltaY * lines * 0.002), event.offsetX, event.offsetY);
@@ -277,18 +277,18 @@ class PointMap {
   keydown(event) {
     const [width, height] = this.size;
     /** @type {Record<string, () => void>} */
-    const acts = {
-      ArrowLeft: () => this.move(STEP_PX, 0),
-      ArrowRight: () => this.move(-STEP_PX, 0),
-      ArrowUp: () => this.move(0, STEP_PX),
-      ArrowDown: () => this.move(0, -STEP_PX),
+    const actions = {
+      ArrowLeft: () => this.pan(PAN_STEP_PX, 0),
+      ArrowRight: () => this.pan(-PAN_STEP_PX, 0),
+      ArrowUp: () => this.pan(0, PAN_STEP_PX),
+      ArrowDown: () => this.pan(0, -PAN_STEP_PX),
       "+": () => this.zoomAt(1.4, width / 2, height / 2),
       "=": () => this.zoomAt(1.4, width / 2, height / 2),
       "-": () => this.zoomAt(1 / 1.4, width / 2, height / 2),
-      0: () => this.whole(),
+      0: () => this.showAll(),
     };
-    if (!acts[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (!actions[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
-    acts[event.key]();
+    actions[event.key]();
   }
 }

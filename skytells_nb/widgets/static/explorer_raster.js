@@ -1,19 +1,19 @@
-// Points to pixels. Drawn by hand into image data: 100,000 points take a few milliseconds without WebGL, of which a page
-// has 16 contexts at most and some machines none. Beside the colours it keeps whose middle each pixel is.
+// Draws points into image data: 100,000 points take a few milliseconds without WebGL, of which a page has at most 16
+// contexts and some machines none. Beside the colors it stores which point has its center at each pixel.
 
 const HIDDEN = 0;
 const DIM = 1;
 const PLAIN = 2;
-const LIT = 3;
+const EMPHASIZED = 3;
 const DIM_ALPHA = 0.22;
-const NOTHING = -1;
-// Above so many points a soft edge costs more than the eye can tell.
-const SOFT_UP_TO = 20000;
-// Coprime to every count of points: in the order of the rows the last category would lie on top of all others.
+const NO_POINT = -1;
+// With more points, antialiased edges cost time without a visible difference.
+const MAX_SOFT_POINTS = 20000;
+// Coprime to the number of points: drawn in row order, the last category would cover all others.
 const STRIDE = 2654435761;
 
 /**
- * A disc as offsets into an image of this width, with how much of each pixel it covers (0 to 255).
+ * Return a disc as offsets into an image of this width, with the coverage of each pixel (0 to 255).
  * @param {number} radius
  * @param {number} width
  * @returns {Disc}
@@ -21,46 +21,46 @@ const STRIDE = 2654435761;
 function disc(radius, width, { alpha = 1, soft = true } = {}) {
   const reach = Math.ceil(radius);
   const offsets = [];
-  const covers = [];
+  const coverage = [];
   for (let y = -reach; y <= reach; y++) {
     for (let x = -reach; x <= reach; x++) {
       const share = Math.min(1, Math.max(0, radius + 0.5 - Math.hypot(x, y)));
-      const cover = soft ? share : Math.round(share);
-      if (cover > 0.05) offsets.push(y * width + x), covers.push(Math.round(255 * cover * alpha));
+      const covered = soft ? share : Math.round(share);
+      if (covered > 0.05) offsets.push(y * width + x), coverage.push(Math.round(255 * covered * alpha));
     }
   }
-  return { reach, offsets: Int32Array.from(offsets), covers: Uint8Array.from(covers) };
+  return { reach, offsets: Int32Array.from(offsets), coverage: Uint8Array.from(coverage) };
 }
 
 /**
- * Pale points come first, so nothing lies below them that they could change; dense ones have no soft edge.
+ * Overwrite pixels: dimmed points are drawn first, and with many points no edge is antialiased.
  * @param {Uint32Array} pixels
  * @param {number} at
  * @param {Disc} disc
- * @param {number} ink
+ * @param {number} color
  */
-function cover(pixels, at, { offsets, covers }, ink) {
-  for (let s = 0; s < offsets.length; s++) pixels[at + offsets[s]] = (covers[s] << 24) | ink;
+function replacePixels(pixels, at, { offsets, coverage }, color) {
+  for (let s = 0; s < offsets.length; s++) pixels[at + offsets[s]] = (coverage[s] << 24) | color;
 }
 
 /**
  * @param {Uint32Array} pixels
  * @param {number} at
  * @param {Disc} disc
- * @param {number} ink
+ * @param {number} color
  */
-function blend(pixels, at, { offsets, covers }, ink) {
+function blendPixels(pixels, at, { offsets, coverage }, color) {
   for (let s = 0; s < offsets.length; s++) {
     const place = at + offsets[s];
-    const over = covers[s];
+    const over = coverage[s];
     const below = pixels[place];
     if (over === 255 || below === 0) {
-      pixels[place] = (over << 24) | ink;
+      pixels[place] = (over << 24) | color;
     } else {
-      const keep = 255 - over;
-      const red = ((below & 255) * keep + (ink & 255) * over) / 255;
-      const green = (((below >> 8) & 255) * keep + ((ink >> 8) & 255) * over) / 255;
-      const blue = (((below >> 16) & 255) * keep + ((ink >> 16) & 255) * over) / 255;
+      const rest = 255 - over;
+      const red = ((below & 255) * rest + (color & 255) * over) / 255;
+      const green = (((below >> 8) & 255) * rest + ((color >> 8) & 255) * over) / 255;
+      const blue = (((below >> 16) & 255) * rest + ((color >> 16) & 255) * over) / 255;
       pixels[place] = (Math.max(over, below >>> 24) << 24) | (blue << 16) | (green << 8) | red;
     }
   }
@@ -69,7 +69,7 @@ function blend(pixels, at, { offsets, covers }, ink) {
 /** @param {HTMLCanvasElement} canvas */
 function context2d(canvas) {
   const context = canvas.getContext("2d");
-  if (!context) throw new Error("this browser has no 2D canvas");
+  if (!context) throw new Error("the browser does not support a 2D canvas");
   return context;
 }
 
@@ -78,13 +78,13 @@ class Raster {
   constructor(canvas) {
     this.canvas = canvas;
     this.context = context2d(canvas);
-    this.pad = 40;
+    this.padding = 40;
     this.width = 0;
     this.height = 0;
     /** @type {ImageData | null} Null until the first `resize`. */
     this.image = null;
     this.pixels = new Uint32Array(0);
-    this.shown = new Int32Array(0);
+    this.pointAtPixel = new Int32Array(0);
   }
 
   /**
@@ -94,64 +94,64 @@ class Raster {
   resize(width, height) {
     this.canvas.width = width;
     this.canvas.height = height;
-    this.width = width + 2 * this.pad;
-    this.height = height + 2 * this.pad;
+    this.width = width + 2 * this.padding;
+    this.height = height + 2 * this.padding;
     this.image = new ImageData(this.width, this.height);
     this.pixels = new Uint32Array(this.image.data.buffer);
-    this.shown = new Int32Array(this.pixels.length);
+    this.pointAtPixel = new Int32Array(this.pixels.length);
   }
 
-  /** @param {Scene & {view: View, radius: number}} scene Its levels are the four above. */
-  draw({ points, codes, levels, inks, view, radius }) {
+  /** @param {Scene & {view: View, radius: number}} scene Its levels are the four constants above. */
+  draw({ points, codes, levels, colors, view, radius }) {
     if (!this.image) return;
     this.pixels.fill(0);
-    this.shown.fill(NOTHING);
+    this.pointAtPixel.fill(NO_POINT);
     const count = codes.length;
     const first = STRIDE % Math.max(count, 1);
-    const soft = count <= SOFT_UP_TO;
+    const soft = count <= MAX_SOFT_POINTS;
     const marks = {
       [DIM]: disc(radius, this.width, { alpha: DIM_ALPHA, soft }),
       [PLAIN]: disc(radius, this.width, { soft }),
-      [LIT]: disc(radius * 1.5 + 1, this.width),
+      [EMPHASIZED]: disc(radius * 1.5 + 1, this.width),
     };
     const ring = disc(radius * 1.5 + 2.5, this.width);
-    for (const level of /** @type {const} */ ([DIM, PLAIN, LIT])) {
+    for (const level of /** @type {const} */ ([DIM, PLAIN, EMPHASIZED])) {
       if (!levels.includes(level)) continue;
       const mark = marks[level];
-      const edge = Math.min(this.pad, (level === LIT ? ring : mark).reach);
+      const edge = Math.min(this.padding, (level === EMPHASIZED ? ring : mark).reach);
       for (let step = 0, i = 0; step < count; step++, i = (i + first) % count) {
         if (levels[i] !== level) continue;
-        const x = Math.round(view.x + view.scale * points[2 * i]) + this.pad;
-        const y = Math.round(view.y + view.scale * points[2 * i + 1]) + this.pad;
+        const x = Math.round(view.x + view.scale * points[2 * i]) + this.padding;
+        const y = Math.round(view.y + view.scale * points[2 * i + 1]) + this.padding;
         if (x < edge || y < edge || x >= this.width - edge || y >= this.height - edge) continue;
         const at = y * this.width + x;
-        if (level === LIT) blend(this.pixels, at, ring, 0x808080);
-        if (level !== DIM && (soft || level === LIT)) blend(this.pixels, at, mark, inks[codes[i]]);
-        else cover(this.pixels, at, mark, level === DIM ? 0x808080 : inks[codes[i]]);
-        this.shown[at] = i;
+        if (level === EMPHASIZED) blendPixels(this.pixels, at, ring, 0x808080);
+        if (level !== DIM && (soft || level === EMPHASIZED)) blendPixels(this.pixels, at, mark, colors[codes[i]]);
+        else replacePixels(this.pixels, at, mark, level === DIM ? 0x808080 : colors[codes[i]]);
+        this.pointAtPixel[at] = i;
       }
     }
-    this.context.putImageData(this.image, -this.pad, -this.pad);
+    this.context.putImageData(this.image, -this.padding, -this.padding);
   }
 
   /**
-   * The point whose middle is nearest to a pixel, NOTHING where there is none within reach.
+   * Return the point whose center is nearest to a pixel, NO_POINT if there is none in reach.
    * @param {number} x
    * @param {number} y
    * @param {number} reach
    * @returns {Point}
    */
-  pointAt(x, y, reach) {
-    let found = NOTHING;
-    let least = Infinity;
-    for (let down = -reach; down <= reach; down++) {
-      for (let right = -reach; right <= reach; right++) {
-        const column = Math.round(x) + this.pad + right;
-        const line = Math.round(y) + this.pad + down;
+  nearestPoint(x, y, reach) {
+    let found = NO_POINT;
+    let smallest = Infinity;
+    for (let dy = -reach; dy <= reach; dy++) {
+      for (let dx = -reach; dx <= reach; dx++) {
+        const column = Math.round(x) + this.padding + dx;
+        const line = Math.round(y) + this.padding + dy;
         if (column < 0 || line < 0 || column >= this.width || line >= this.height) continue;
-        const point = this.shown[line * this.width + column];
-        const apart = down * down + right * right;
-        if (point !== NOTHING && apart < least) [found, least] = [point, apart];
+        const point = this.pointAtPixel[line * this.width + column];
+        const distance = dy * dy + dx * dx;
+        if (point !== NO_POINT && distance < smallest) [found, smallest] = [point, distance];
       }
     }
     return found;
@@ -159,12 +159,12 @@ class Raster {
 }
 
 /**
- * The points that lie within a closed line of corners in the units of the points; hidden ones never do.
+ * Return the points inside a polygon, given in the units of the points; hidden points are left out.
  * @param {Uint16Array} points
  * @param {Uint8Array} levels
  * @param {Pair[]} corners
  */
-function within(points, levels, corners) {
+function pointsInPolygon(points, levels, corners) {
   /** @type {Point[]} */
   const found = [];
   const xs = corners.map(([x]) => x);

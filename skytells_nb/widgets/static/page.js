@@ -1,4 +1,4 @@
-// What the pages of all widgets are made of. Text is always set as text.
+// Elements that all widgets use. Text is always set as text, never parsed as HTML.
 
 /**
  * @template {keyof HTMLElementTagNameMap} Tag

@@ -44,7 +44,7 @@ type PanelMessage =
   | { kind: "refused"; why: string }
   | { kind: "saved"; data: MimeBundle };
 
-/** A point's number, or ``NOTHING``. */
+/** A point's number, or ``NO_POINT``. */
 type Point = number;
 type Pair = [x: number, y: number];
 
@@ -113,11 +113,11 @@ type ExplorerMessage =
   | ({ kind: "hovered" } & HoveredRow)
   | ({ kind: "saved" } & SavedExplorer);
 
-/** The pixels that a mark covers: offsets from its center, and a coverage of 0 to 255 for each. */
+/** The pixels of a mark: offsets from its center, with a coverage of 0 to 255 each. */
 interface Disc {
   reach: number;
   offsets: Int32Array;
-  covers: Uint8Array;
+  coverage: Uint8Array;
 }
 
 /** The transform from grid units to pixels. */
@@ -129,7 +129,7 @@ interface Scene {
   codes: Uint8Array;
   levels: Uint8Array;
   /** A color as 0x00bbggrr for each code. */
-  inks: number[];
+  colors: number[];
 }
 
 /** A pointer that is down: ``line`` is set once a box or a lasso is being drawn. */
@@ -137,7 +137,7 @@ interface Drag {
   shape: string;
   from: Pair;
   last: Pair;
-  far: boolean;
+  moved: boolean;
   line: Pair[] | null;
 }
 
