@@ -77,7 +77,7 @@ def _row_us(workload: str, phase: str | None) -> Figure:
 
 
 def _steepness(kind: str, phase: str | None) -> Figure:
-    """The dearest row over the cheapest one, of frames with 10^3 to 10^6 rows."""
+    """The most expensive row over the cheapest one, in frames with 10^3 to 10^6 rows."""
 
     def figure(results: Results, adapter: str) -> float | None:
         costs = [cost for k in (3, 4, 5, 6) if (cost := _row_us(f"{kind}{k}", phase)(results, adapter)) is not None]
@@ -87,7 +87,7 @@ def _steepness(kind: str, phase: str | None) -> Figure:
 
 
 def _growth(kind: str, phase: str | None) -> Figure:
-    """How much dearer a row is than in any smaller frame, at the most: 1 where no frame is too large."""
+    """The largest ratio of the cost of a row to that in any smaller frame: 1 if the size does not matter."""
 
     def figure(results: Results, adapter: str) -> float | None:
         costs = [cost for k in (3, 4, 5, 6) if (cost := _row_us(f"{kind}{k}", phase)(results, adapter)) is not None]
@@ -108,7 +108,7 @@ def _counted(name: str) -> Callable[[Result], float]:
 
 
 FLAT = 1.5
-"""Times dearer that still counts as flat: CPU times repeat within some 20 % on a shared machine."""
+"""The largest ratio that counts as flat: CPU times vary by about 20 % on a shared machine."""
 
 CLAIMS = [
     Claim("20,000 vectors of 1,536, no latency: client CPU ms a row", _of("W1", cpu_ms), 0.05, 3),
@@ -129,11 +129,11 @@ CLAIMS = [
     Claim("… over the ceiling's in this run", _over_ceiling("W5"), 2.5),
     Claim("2,000 completions at 100 ms, 256 in flight: wall over ideal", _of("W5X", ideal_ratio), None, compared=False),
     Claim("… client CPU ms a call", _of("W5X", cpu_ms), None, compared=False),
-    Claim("50 requests a second permitted, untold: wall over ideal", _of("W6", ideal_ratio), 1.05),
+    Claim("50 requests a second permitted, not reported: wall over ideal", _of("W6", ideal_ratio), 1.05),
     Claim("… requests answered 429", _of("W6", _counted("refused_429")), 60, 0),
     Claim("1 % answered 500, 0.5 % cut off, no row lost: wall s", _of("W7", wall_s), None),
     Claim("Killed at half, run again: rows answered twice", _of("W8", _counted("row_repeats"), "rerun"), 64, 0),
-    Claim("10^3 to 10^6 rows, no cache: dearer with the frame's size", _growth("S", None), FLAT, compared=False),
+    Claim("10^3 to 10^6 rows, no cache: cost of a row by the frame's size", _growth("S", None), FLAT, compared=False),
     Claim("… into the cache", _growth("C", "cold"), FLAT, compared=False),
     Claim("… out of the cache", _growth("C", "warm"), FLAT, compared=False),
     Claim("… to Parquet", _growth("P", None), FLAT, compared=False),

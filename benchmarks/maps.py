@@ -62,7 +62,7 @@ def by_hand(matrix: Any) -> dict[str, Any]:
 
 
 def by_library(matrix: Any) -> dict[str, Any]:
-    """The first figure of a process, and a second one in other colours."""
+    """The first figure of a process, and a second one in other colors."""
     import pandas as pd
 
     from skytells_nb.columns import from_matrix

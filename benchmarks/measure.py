@@ -61,7 +61,7 @@ def touch(megabytes: int) -> None:
     A virtual machine gives freed pages back to its host, and the next first touch waits for them: that belongs to no
     client's time.
     """
-    # Repeating a byte writes each page; a fresh bytearray would be zero pages that nobody has touched.
+    # Repeating a byte writes each page; a new bytearray would consist of untouched zero pages.
     block = b"\x01" * (megabytes * 1_000_000)
     del block
 

@@ -168,7 +168,7 @@ def work(base_url: str, api_key: str, number: int, rows: int) -> None:
 def row_of(cell: Cell) -> tuple[str, ...]:
     return (
         f"{cell.requests}/{cell.window_s:g} s",
-        cell.kind if cell.headers else f"{cell.kind}, untold",
+        cell.kind if cell.headers else f"{cell.kind}, no headers",
         str(cell.processes),
         f"{cell.share:.3f}",
         f"{cell.refused:.2%}",
@@ -185,7 +185,7 @@ def main() -> None:
     parser.add_argument("--limits", default=",".join(str(requests) for requests, _ in GRID))
     parser.add_argument("--processes", default=",".join(map(str, PROCESSES)))
     parser.add_argument("--kinds", default="fixed,bucket")
-    parser.add_argument("--untold", action="store_true", help="the server sends no rate headers")
+    parser.add_argument("--no-headers", action="store_true", help="the server sends no rate-limit headers")
     parser.add_argument("--work", nargs=4, metavar=("URL", "KEY", "NUMBER", "ROWS"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.work:
@@ -200,7 +200,7 @@ def main() -> None:
             for processes in map(int, given.processes.split(",")):
                 if requests not in wanted:
                     continue
-                cell = measure(requests, window, kind, processes, given.windows, headers=not given.untold)
+                cell = measure(requests, window, kind, processes, given.windows, headers=not given.no_headers)
                 print("  ".join(t.ljust(width) for t, width in zip(row_of(cell), widths, strict=True)), flush=True)
                 if given.out is not None:
                     with given.out.open("a") as out:

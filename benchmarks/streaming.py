@@ -4,7 +4,7 @@
 come at a set rate, and JupyterLab. ``wire`` runs ``%%skytells_chat`` in a kernel behind the server's rate limits and
 counts what a page would get; ``page`` runs it in Chromium, after an idle cell of the same length. Times to the first
 text are from the moment the service gives it away, so they hold the way to the kernel too. With the format ``code``
-the answer is a block of Python, shown in colours by ``-f code``.
+the answer is a block of Python, shown in color by ``-f code``.
 """
 
 from __future__ import annotations
@@ -258,7 +258,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="append a JSON line for each measurement to this file")
     parser.add_argument("--only", choices=("wire", "page"))
     parser.add_argument("--rates", default="0,400,100", help="tokens a second, 0: full")
-    parser.add_argument("--format", choices=get_args(Format), help="Markdown or coloured code, both by default")
+    parser.add_argument("--format", choices=get_args(Format), help="Markdown or colored code, both by default")
     given = parser.parse_args()
 
     def report(found: Wire | Shown) -> None:

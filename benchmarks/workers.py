@@ -133,7 +133,7 @@ def _limited(worker: subprocess.Popen[str], seconds: float) -> Iterator[threadin
 
 
 def _settled(port: int) -> dict[str, Any]:
-    """The counts once answers under way have found nobody to take them."""
+    """The counts after responses in flight were discarded."""
     told = control.counts(port)
     for _ in range(50):
         time.sleep(0.1)

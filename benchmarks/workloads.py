@@ -36,7 +36,7 @@ class Workload:
     distinct: int | None = None
     """Different texts among the rows; ``None`` is all of them."""
     server: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of the mock server; see ``mock/behaviour.py``."""
+    """Settings of the mock server; see ``mock/behavior.py``."""
     cached: bool = False
     dimensions: int = DIMENSIONS
     in_flight: int = 64

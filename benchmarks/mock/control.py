@@ -33,9 +33,9 @@ def running(python: str) -> Iterator[int]:
             process.kill()
 
 
-def behave(port: int, behaviour: Mapping[str, Any]) -> None:
+def behave(port: int, behavior: Mapping[str, Any]) -> None:
     """Start a run with zeroed counts."""
-    _ask(port, "/behaviour", dict(behaviour))
+    _ask(port, "/behavior", dict(behavior))
 
 
 def counts(port: int) -> dict[str, Any]:

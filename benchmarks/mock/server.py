@@ -3,7 +3,7 @@
     python -m benchmarks.mock.server --port 0
 
 Prints its port once it listens, and ends by itself after ``--seconds``. Routes: ``POST /v1/embeddings``,
-``/v1/chat/completions``, ``/v1/responses``; ``GET /v1/models``; ``POST /behaviour`` with fields of ``Behaviour`` starts
+``/v1/chat/completions``, ``/v1/responses``; ``GET /v1/models``; ``POST /behavior`` with fields of ``Behavior`` starts
 a run with zeroed counts, ``GET /counts`` tells them. Uses uvloop and orjson where they are installed.
 """
 
@@ -17,7 +17,7 @@ from dataclasses import fields
 from typing import Any, cast
 
 from benchmarks.mock.answers import MARK, Vectors, chat, response
-from benchmarks.mock.behaviour import Behaviour, Bucket, Counts, Faults
+from benchmarks.mock.behavior import Behavior, Bucket, Counts, Faults
 
 try:
     from orjson import loads
@@ -32,22 +32,22 @@ class Mock:
 
     def __init__(self) -> None:
         self._vectors = Vectors()
-        self.behave(Behaviour())
+        self.behave(Behavior())
 
-    def behave(self, behaviour: Behaviour) -> None:
-        """Begin anew, behaving so."""
-        self.behaviour = behaviour
+    def behave(self, behavior: Behavior) -> None:
+        """Reset the counts and behave as configured."""
+        self.behavior = behavior
         self.counts = Counts()
-        self._bucket = Bucket(behaviour)
-        self._faults = Faults(behaviour)
+        self._bucket = Bucket(behavior)
+        self._faults = Faults(behavior)
         for encoding in ("base64", "float"):
-            self._vectors.of(["ready"], dimensions=behaviour.dimensions, encoding=encoding, model="")
+            self._vectors.of(["ready"], dimensions=behavior.dimensions, encoding=encoding, model="")
 
     def take(self, connection: Connection, method: bytes, path: str, body: bytes) -> None:
         """Answer one request, now or after the latency."""
-        if path == "/behaviour":
-            known = {f.name for f in fields(Behaviour)}
-            self.behave(Behaviour(**{name: value for name, value in loads(body).items() if name in known}))
+        if path == "/behavior":
+            known = {f.name for f in fields(Behavior)}
+            self.behave(Behavior(**{name: value for name, value in loads(body).items() if name in known}))
             connection.send(200, b"{}")
         elif path == "/counts":
             connection.send(200, json.dumps(self.counts.told()).encode())
@@ -99,15 +99,15 @@ class Mock:
         given = asked["input"]
         one = isinstance(given, str) or (given and isinstance(given[0], int))
         listed = [given] if one else list(given)
-        if not 1 <= len(listed) <= self.behaviour.most_inputs:
-            raise ValueError(f"input holds 1 to {self.behaviour.most_inputs} texts; found {len(listed)}.")
+        if not 1 <= len(listed) <= self.behavior.most_inputs:
+            raise ValueError(f"input holds 1 to {self.behavior.most_inputs} texts; found {len(listed)}.")
         texts = [text if isinstance(text, str) else str(text) for text in listed]
         encoding = asked.get("encoding_format") or "float"
         self.counts.inputs += len(texts)
         self.counts.kinds[encoding if isinstance(listed[0], str) else f"{encoding}, tokens"] += 1
         answer = self._vectors.of(
             texts,
-            dimensions=asked.get("dimensions") or self.behaviour.dimensions,
+            dimensions=asked.get("dimensions") or self.behavior.dimensions,
             encoding=encoding,
             model=asked.get("model", ""),
         )
@@ -126,18 +126,18 @@ class Mock:
             else:
                 connection.cut()
 
-        if self.behaviour.latency_ms:
-            asyncio.get_running_loop().call_later(self.behaviour.latency_ms / 1000, finish)
+        if self.behavior.latency_ms:
+            asyncio.get_running_loop().call_later(self.behavior.latency_ms / 1000, finish)
         else:
             finish()
 
     def _limit_headers(self, *, refused: bool = False) -> str:
         """What OpenAI says of its limits; a client that was not told the rate may learn it here."""
-        limit = self.behaviour.requests_per_s
+        limit = self.behavior.requests_per_s
         if not limit:
             return ""
         told = f"x-ratelimit-limit-requests: {limit:g}\r\nx-ratelimit-remaining-requests: {int(self._bucket.left)}\r\n"
-        return f"{told}retry-after: {self.behaviour.retry_after_s:g}\r\n" if refused else told
+        return f"{told}retry-after: {self.behavior.retry_after_s:g}\r\n" if refused else told
 
 
 class Connection(asyncio.Protocol):

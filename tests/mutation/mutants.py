@@ -46,7 +46,7 @@ class _MutationCollector(libcst.CSTVisitor):
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: dict[str, list[tuple[libcst.CSTNode, libcst.CSTNode]]] = defaultdict(list)
+        self.mutations: dict[str, list[tuple[libcst.CSTNode, libcst.CSTNode]]] = defaultdict(list)
 
     def on_visit(self, node: libcst.CSTNode) -> bool:
         if isinstance(node, libcst.Annotation | libcst.Decorator | libcst.ImportFrom | libcst.Import):
@@ -55,7 +55,7 @@ class _MutationCollector(libcst.CSTVisitor):
             return False
         for kind, operator in mutation_operators:
             if isinstance(node, kind) and operator.__name__ not in SKIPPED:
-                self.found[operator.__name__].extend((node, mutated) for mutated in operator(node))
+                self.mutations[operator.__name__].extend((node, mutated) for mutated in operator(node))
         return True
 
 
@@ -66,8 +66,10 @@ def mutants_of(root: Path, path: str, rng: random.Random) -> Iterator[Mutant]:
     collector = _MutationCollector()
     module.visit(collector)
     # Sorted by name, so that a seed gives the same mutants everywhere.
-    by_operator = {name: rng.sample(found, len(found)) for name, found in sorted(collector.found.items())}
-    while by_operator := {name: found for name, found in by_operator.items() if found}:
+    by_operator = {
+        name: rng.sample(mutations, len(mutations)) for name, mutations in sorted(collector.mutations.items())
+    }
+    while by_operator := {name: mutations for name, mutations in by_operator.items() if mutations}:
         name = rng.choice(list(by_operator))
         node, mutated = by_operator[name].pop()
         changed = module.deep_replace(node, mutated)
@@ -86,7 +88,7 @@ def sample(root: Path, package: str, seed: int, count: int) -> list[Mutant]:
     paths = sorted(p for p in (root / package).rglob("*.py") if p.name not in EXCLUDED_FILES)
     lines = [len(path.read_text("utf-8").splitlines()) for path in paths]
     streams: dict[str, Iterator[Mutant]] = {}
-    drawn: list[Mutant] = []
+    mutants: list[Mutant] = []
     for _ in range(20 * count):
         (chosen,) = rng.choices(paths, lines)
         path = chosen.relative_to(root).as_posix()
@@ -94,7 +96,7 @@ def sample(root: Path, package: str, seed: int, count: int) -> list[Mutant]:
             streams[path] = mutants_of(root, path, random.Random(f"{seed} {path}"))
         mutant = next(streams[path], None)
         if mutant is not None:
-            drawn.append(mutant)
-        if len(drawn) == count:
+            mutants.append(mutant)
+        if len(mutants) == count:
             break
-    return drawn
+    return mutants

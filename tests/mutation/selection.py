@@ -36,11 +36,11 @@ def _text(file: Path) -> str:
 @cache
 def _imports(file: Path) -> frozenset[str]:
     """Modules that a file imports, and the names that it imports from them, as dotted names."""
-    found: set[str] = set()
+    names: set[str] = set()
     for node in ast.walk(ast.parse(_text(file))):
         if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
+            names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-            found.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return frozenset(found)
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return frozenset(names)

@@ -136,16 +136,16 @@ def category_groups(values: pd.Series[Any], column: str) -> list[CategoryGroup]:
     codes, categories = pd.factorize(names)
     codes[missing] = -1
     counts = np.bincount(codes[~missing], minlength=len(categories))
-    order = [at for at in np.argsort(-counts, kind="stable") if counts[at]]
+    order = [index for index in np.argsort(-counts, kind="stable") if counts[index]]
     shown = order[:MAX_CATEGORIES]
     groups = [
         CategoryGroup(
             str(categories[code]),
             codes == code,
-            CATEGORY_COLORS[at % len(CATEGORY_COLORS)],
-            CATEGORY_SYMBOLS[at // CATEGORIES_PER_SYMBOL],
+            CATEGORY_COLORS[index % len(CATEGORY_COLORS)],
+            CATEGORY_SYMBOLS[index // CATEGORIES_PER_SYMBOL],
         )
-        for at, code in enumerate(shown)
+        for index, code in enumerate(shown)
     ]
     if len(order) > len(shown):
         rest = ~np.isin(codes, shown) & ~missing

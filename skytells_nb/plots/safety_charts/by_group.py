@@ -109,10 +109,10 @@ def safety_by(
     name = plain_text(rows.name, 40)
     if not len(table):
         return empty_figure("No safety results to draw.", theme=theme, title=title)
-    for few in (False, True):
-        part = table[(table["checked"] > 0) & ((table["checked"] < FEW_ROWS) == few)]
+    for is_small in (False, True):
+        part = table[(table["checked"] > 0) & ((table["checked"] < FEW_ROWS) == is_small)]
         if len(part):
-            figure.add_trace(_group_points(part, few))
+            figure.add_trace(_group_points(part, is_small))
     hits, checked = int(table["flagged"].sum()), int(table["checked"].sum())
     if checked and len(table) > 1:
         figure.add_vline(x=hits / checked, line={"color": GRAY, "dash": "dot", "width": 1})

@@ -71,10 +71,10 @@ def filtered_rows(
         columns["text"] = _read_texts(frame, findings, text_column, rows, characters, escape)
     withheld, why = _describe_reasons(findings, escape)
     levels = pd.Categorical(
-        [LEVEL_NAMES[at] for at in findings.row_level[rows]], categories=list(LEVEL_NAMES), ordered=True
+        [LEVEL_NAMES[level] for level in findings.row_level[rows]], categories=list(LEVEL_NAMES), ordered=True
     )
     columns.update(
-        withheld=[withheld[at] for at in rows.tolist()], severity=levels, why=[why[at] for at in rows.tolist()]
+        withheld=[withheld[row] for row in rows.tolist()], severity=levels, why=[why[row] for row in rows.tolist()]
     )
     return pd.DataFrame(columns)
 
@@ -117,10 +117,10 @@ def _describe_reasons(findings: Findings, escape: bool) -> tuple[dict[int, str],
     """For each row the sources that were filtered, and a description of the reasons."""
     withheld: dict[int, list[str]] = {}
     why: dict[int, dict[str, list[str]]] = {}
-    for at in np.flatnonzero(findings.filtered).tolist():
-        row, source = int(findings.row[at]), SOURCES[findings.source[at]]
-        category = plain_text(findings.categories[findings.category[at]].replace("_", " "), 60)
-        level = int(findings.level[at])
+    for index in np.flatnonzero(findings.filtered).tolist():
+        row, source = int(findings.row[index]), SOURCES[findings.source[index]]
+        category = plain_text(findings.categories[findings.category[index]].replace("_", " "), 60)
+        level = int(findings.level[index])
         if category == ALL_CATEGORIES:
             reason = "no reason given"
         else:

@@ -126,8 +126,8 @@ class _Histogram:
 
     def percentile(self, percent: float) -> float:
         """A percentile in seconds: the middle of its bin."""
-        at = int(np.searchsorted(np.cumsum(self.counts), percent / 100 * self.counts.sum()))
-        return float(np.sqrt(self.edges[at] * self.edges[at + 1]))
+        bin_index = int(np.searchsorted(np.cumsum(self.counts), percent / 100 * self.counts.sum()))
+        return float(np.sqrt(self.edges[bin_index] * self.edges[bin_index + 1]))
 
     def describe(self) -> str:
         """The percentiles in words."""

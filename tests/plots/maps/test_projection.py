@@ -110,17 +110,19 @@ def test_cached_projections_do_not_hold_the_vectors() -> None:
 def test_nearest_vectors_are_those_of_all_distances(shape: tuple[int, int]) -> None:
     """They are ordered by distance, and each vector is its own first neighbor."""
     matrix = np.random.default_rng(3).normal(size=shape).astype(np.float32)
-    every = np.linalg.norm(matrix[:, None] - matrix[None], axis=2)
-    places, apart = nearest_by_distance(matrix, matrix, 5, self_first=True)
-    np.testing.assert_array_equal(places, np.argsort(every, axis=1)[:, :5])
-    np.testing.assert_allclose(apart, np.sort(every, axis=1)[:, :5], atol=1e-5)
+    all_distances = np.linalg.norm(matrix[:, None] - matrix[None], axis=2)
+    places, distances = nearest_by_distance(matrix, matrix, 5, self_first=True)
+    np.testing.assert_array_equal(places, np.argsort(all_distances, axis=1)[:, :5])
+    np.testing.assert_allclose(distances, np.sort(all_distances, axis=1)[:, :5], atol=1e-5)
 
 
 def test_a_vector_is_its_own_nearest_among_equal_ones() -> None:
     """With more equal vectors than requested neighbors, because UMAP needs each row in its own list."""
-    places, apart = nearest_by_distance(np.ones((40, 3), np.float32), np.ones((40, 3), np.float32), 4, self_first=True)
+    places, distances = nearest_by_distance(
+        np.ones((40, 3), np.float32), np.ones((40, 3), np.float32), 4, self_first=True
+    )
     np.testing.assert_array_equal(places[:, 0], np.arange(40))
-    assert not apart.any()
+    assert not distances.any()
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
@@ -211,7 +213,7 @@ def test_placed_rows_are_near_their_neighbors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "found"),
+    ("options", "message"),
     [
         ({"method": "tsne"}, '"umap" or "pca", got \'tsne\''),
         ({"metric": "hamming"}, "hamming"),
@@ -219,10 +221,10 @@ def test_placed_rows_are_near_their_neighbors() -> None:
         ({"min_dist": 3.0}, "between 0 and 1"),
     ],
 )
-def test_invalid_parameters_raise(wrong: dict[str, Any], found: str) -> None:
+def test_invalid_parameters_raise(options: dict[str, Any], message: str) -> None:
     """Before anything is computed."""
-    with pytest.raises(InputError, match=found):
-        project(clusters(10)[0], **wrong)
+    with pytest.raises(InputError, match=message):
+        project(clusters(10)[0], **options)
 
 
 @pytest.mark.xdist_group("umap")
@@ -294,8 +296,8 @@ def test_umap_keeps_clusters_together_and_is_reproducible(tmp_path: Path) -> Non
     matrix, label = clusters(200)
     matrix[4] = matrix[0]
     points = project(matrix).points
-    apart = np.linalg.norm(points[:, None] - points[None], axis=2) + np.eye(len(points)) * 1e9
-    assert (label[apart.argmin(axis=1)] == label).mean() > 0.98
+    distances = np.linalg.norm(points[:, None] - points[None], axis=2) + np.eye(len(points)) * 1e9
+    assert (label[distances.argmin(axis=1)] == label).mean() > 0.98
     np.testing.assert_array_equal(points[4], points[0])
     np.save(tmp_path / "matrix.npy", matrix)
     code = (

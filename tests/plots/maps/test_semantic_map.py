@@ -235,9 +235,9 @@ def test_other_colors_do_not_move_points() -> None:
 
 def test_the_summary_describes_the_map() -> None:
     """Rows, method, parameters and the colors with their counts."""
-    words = summary(draw(frame(), color="topic"))
-    assert words.startswith("Semantic map of embedding: 30 rows · PCA of unit vectors")
-    assert "topic 0 10, topic 1 10, topic 2 10" in words
+    text = summary(draw(frame(), color="topic"))
+    assert text.startswith("Semantic map of embedding: 30 rows · PCA of unit vectors")
+    assert "topic 0 10, topic 1 10, topic 2 10" in text
 
 
 def test_lists_and_arrow_columns_give_the_same_map() -> None:

@@ -30,11 +30,11 @@ def bars(figure: go.Figure) -> dict[str, list[float]]:
     return {trace.name: list(trace.x) for trace in figure.data}
 
 
-def timeline(latencies: list[float], refused: int = 0, permitted: float = math.inf) -> Timeline:
+def timeline(latencies: list[float], rejected: int = 0, permitted: float = math.inf) -> Timeline:
     recorded = Timeline()
-    for at, seconds in enumerate(latencies):
-        recorded.record_answer(float(at), seconds, permitted)
-    for _ in range(refused):
+    for second, seconds in enumerate(latencies):
+        recorded.record_answer(float(second), seconds, permitted)
+    for _ in range(rejected):
         recorded.record_rejection(0.0, permitted)
     return recorded
 
@@ -179,7 +179,7 @@ def test_latencies_of_a_model_are_added_up_over_its_calls() -> None:
 
 def test_the_rate_is_shown_with_the_limit() -> None:
     """Succeeded and rejected requests per second, and the limit as a step line."""
-    figure = rate(report(timeline=timeline([0.1, 0.1], refused=2, permitted=5.0), limit="25 requests per 5 s"))
+    figure = rate(report(timeline=timeline([0.1, 0.1], rejected=2, permitted=5.0), limit="25 requests per 5 s"))
     assert {trace.name: list(trace.y) for trace in figure.data} == {
         "succeeded": [1.0, 1.0],
         "rejected (429)": [2.0, 0.0],

@@ -10,7 +10,7 @@ from typing import Any
 
 
 @dataclass
-class Behaviour:
+class Behavior:
     """What a run asks of the server."""
 
     latency_ms: float = 0.0
@@ -87,9 +87,9 @@ class Counts:
 class Bucket:
     """The permitted rate: full at first, refilled evenly."""
 
-    def __init__(self, behaviour: Behaviour) -> None:
-        self._rate = behaviour.requests_per_s
-        self._size = behaviour.burst or behaviour.requests_per_s
+    def __init__(self, behavior: Behavior) -> None:
+        self._rate = behavior.requests_per_s
+        self._size = behavior.burst or behavior.requests_per_s
         self.left = self._size
         self._at = time.perf_counter()
 
@@ -107,11 +107,11 @@ class Bucket:
 
 
 class Faults:
-    """Which requests fail. The same body meets the same faults whoever sends it, and each attempt draws anew."""
+    """Which requests fail. The faults depend on the body and the attempt, not on the client."""
 
-    def __init__(self, behaviour: Behaviour) -> None:
-        self._share_500 = behaviour.share_500
-        self._share_any = behaviour.share_500 + behaviour.share_dropped
+    def __init__(self, behavior: Behavior) -> None:
+        self._share_500 = behavior.share_500
+        self._share_any = behavior.share_500 + behavior.share_dropped
         self._attempts: Counter[int] = Counter()
 
     def draw(self, body: bytes) -> str | None:
