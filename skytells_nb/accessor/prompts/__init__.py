@@ -1,1 +1,1 @@
-"""What is asked for each row: templates, row functions, few-shot examples and images."""
+"""Prompts of rows: templates, row functions, few-shot examples and images."""

@@ -1,4 +1,4 @@
-"""What is asked for each row: a template or a function, with examples, pictures and conversations."""
+"""Prompts of rows from a template or a function, with examples, images and conversations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from skytells_nb.accessor.prompts.few_shot import Examples, few_shot
 from skytells_nb.accessor.prompts.images import IMAGE_TOKENS, ImageStore, image_cells
 from skytells_nb.accessor.prompts.rows import RenderedPrompt, RowFunction, params_of_rows, render_rows
 from skytells_nb.accessor.prompts.template import Template
-from skytells_nb.accessor.text_columns import Texts, column_of
+from skytells_nb.accessor.text_columns import Texts, column_of, is_missing
 from skytells_nb.engine.operations.conversation import Api, Message, PromptOptions, check_messages, dump_messages
 from skytells_nb.engine.operations.endpoints import LIMITS, endpoint
 from skytells_nb.errors import InputError
@@ -56,14 +56,14 @@ class PromptArguments(ModelOptions, total=False):
 
 @dataclass(frozen=True)
 class Prompts:
-    """The inputs of a call, (n,), ``None`` for a row that is not sent, and what they are."""
+    """The inputs of a call, (n,), ``None`` for a row that is not sent, and their options."""
 
     texts: Texts
     options: PromptOptions
     sources: tuple[Any, ...]
-    """The columns that they are made of, as far as that is known."""
+    """The columns that the inputs come from, as far as they are known."""
     errors: Mapping[int, InputError] = field(default_factory=dict)
-    """Why a row that is no null is not sent."""
+    """Why a row is not sent although its values are not missing."""
 
 
 PROMPT_ARGUMENTS = tuple(name for name in PromptArguments.__annotations__ if name not in ModelOptions.__annotations__)
@@ -85,113 +85,121 @@ def build_prompts(
     row_params: Mapping[str, Any] | None = None,
     api: Api = "chat",
 ) -> Prompts:
-    """What is asked for each row. Raises InputError for what is wrong with the call; a bad picture concerns its row."""
+    """Return the prompts of all rows.
+
+    Raises InputError for invalid arguments; an image that cannot be sent is an error of its row.
+    """
     endpoint(api)
     sources: list[Any] = []
-    asked: Sequence[RenderedPrompt]
+    rendered: Sequence[RenderedPrompt]
     if callable(template):
-        asked = render_rows(frame, template)
+        rendered = render_rows(frame, template)
     else:
-        made = Template(template)
-        asked = made.fill(frame, constant=images is not None or conversation is not None).tolist()
-        sources += made.fields
-    shown = few_shot(template, examples, answer)
-    plain = images is None and conversation is None and not row_params
-    if plain and all(one is None or isinstance(one, str) for one in asked):
-        return Prompts(_array(asked), PromptOptions(api, shown), tuple(sources))
-    album = ImageStore()
-    problems = {
+        parsed = Template(template)
+        rendered = parsed.fill(frame, constant=images is not None or conversation is not None).tolist()
+        sources += parsed.fields
+    pairs = () if examples is None and answer is None else few_shot(template, examples, answer)
+    text_only = images is None and conversation is None and not row_params
+    if text_only and all(prompt is None or isinstance(prompt, str) for prompt in rendered):
+        return Prompts(_object_array(rendered), PromptOptions(api, pairs), tuple(sources))
+    store = ImageStore()
+    errors = {
         number: InputError("the text is empty; empty texts are not sent")
-        for number, one in enumerate(asked)
-        if isinstance(one, str) and not one.strip()
+        for number, prompt in enumerate(rendered)
+        if isinstance(prompt, str) and not prompt.strip()
     }
-    turns = [_turns(one) for one in asked]
+    messages = [_as_messages(prompt) for prompt in rendered]
     if images is not None:
-        names, cells = image_cells(frame, images)
+        names, images_of_rows = image_cells(frame, images)
         sources += names
-        turns = [
-            _illustrated(row, pictures, frame.index[number], number, album, problems)
-            for number, (row, pictures) in enumerate(zip(turns, cells, strict=True))
+        messages = [
+            _add_images(row, row_images, frame.index[number], number, store, errors)
+            for number, (row, row_images) in enumerate(zip(messages, images_of_rows, strict=True))
         ]
     if conversation is not None:
         sources.append(conversation)
-        before = column_of(frame, conversation)
-        turns = [_after(cell, row, label) for cell, row, label in zip(before, turns, frame.index, strict=True)]
-    own: Sequence[dict[str, Any]] = [{}] * len(frame)
+        earlier = column_of(frame, conversation)
+        messages = [
+            _add_to_conversation(cell, row, label)
+            for cell, row, label in zip(earlier, messages, frame.index, strict=True)
+        ]
+    params_by_row: Sequence[dict[str, Any]] = [{}] * len(frame)
     if row_params:
-        own = params_of_rows(frame, row_params, api)
+        params_by_row = params_of_rows(frame, row_params, api)
         sources += row_params.values()
     texts = [
-        _written(row, params, album, frame.index[number]) if row is not None and number not in problems else None
-        for number, (row, params) in enumerate(zip(turns, own, strict=True))
+        _serialize(row, params, store, frame.index[number]) if row is not None and number not in errors else None
+        for number, (row, params) in enumerate(zip(messages, params_by_row, strict=True))
     ]
-    sent = sum(text is not None for text in texts)
-    limits = [int(params[name]) for params in own for name in LIMITS if name in params]
-    form = PromptOptions(
+    n_sent = sum(text is not None for text in texts)
+    limits = [int(params[name]) for params in params_by_row for name in LIMITS if name in params]
+    options = PromptOptions(
         api,
-        shown,
+        pairs,
         conversations=True,
-        images=album.images,
-        image_tokens=round(IMAGE_TOKENS * album.count / max(1, sent)),
+        images=store.images,
+        image_tokens=round(IMAGE_TOKENS * store.count / max(1, n_sent)),
         max_tokens=max(limits, default=None),
     )
-    return Prompts(_array(texts), form, tuple(sources), problems)
+    return Prompts(_object_array(texts), options, tuple(sources), errors)
 
 
-def _array(values: Sequence[Any]) -> Texts:
-    made = np.empty(len(values), dtype=object)
-    made[:] = values
-    return made
+def _object_array(values: Sequence[Any]) -> Texts:
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
 
 
-def _turns(asked: RenderedPrompt) -> list[Message] | None:
-    return [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
+def _as_messages(prompt: RenderedPrompt) -> list[Message] | None:
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
 
 
-def _illustrated(
-    turns: list[Message] | None,
-    pictures: list[Any] | None,
+def _add_images(
+    messages: list[Message] | None,
+    images: list[Any] | None,
     label: Any,
     number: int,
-    album: ImageStore,
-    problems: dict[int, InputError],
+    store: ImageStore,
+    errors: dict[int, InputError],
 ) -> list[Message] | None:
-    """The row's turns with its pictures in the last one."""
-    if turns is None or pictures is None:
+    """Return the row's messages with its images in the last one."""
+    if messages is None or images is None:
         return None
-    *earlier, last = turns
+    *earlier, last = messages
     if last["role"] != "user":
-        raise InputError(f"images go into a user's message, and the last one at row {label!r} is the {last['role']}'s.")
+        raise InputError(
+            f"images need a last message of the role 'user', got {last['role']!r} at row {label!r}. Nothing was sent."
+        )
     try:
-        parts = [album.part(value) for value in pictures]
+        parts = [store.part(value) for value in images]
     except InputError as problem:
-        problems[number] = problem
-        return turns
+        errors[number] = problem
+        return messages
     content = last["content"]
-    words = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    return [*earlier, {**last, "content": [*words, *parts] if parts else content}]
+    text_parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    return [*earlier, {**last, "content": [*text_parts, *parts] if parts else content}]
 
 
-def _after(cell: Any, turns: list[Message] | None, label: Any) -> list[Message] | None:
-    """The row's conversation with its turns after it; ``None`` where it has none."""
-    if turns is None or cell is None or cell is pd.NA or cell is pd.NaT or (isinstance(cell, float) and cell != cell):
+def _add_to_conversation(cell: Any, messages: list[Message] | None, label: Any) -> list[Message] | None:
+    """Return the row's conversation followed by its messages; ``None`` if either is missing."""
+    if messages is None or is_missing(cell):
         return None
     try:
-        found = json.loads(cell) if isinstance(cell, str) else cell
+        conversation = json.loads(cell) if isinstance(cell, str) else cell
     except ValueError:
-        raise InputError(f"The conversation at row {label!r} is a text that is no JSON list of messages.") from None
-    if isinstance(found, np.ndarray):
-        found = found.tolist()
-    if isinstance(found, (list, tuple)) and not found:
-        return turns
+        raise InputError(f"The conversation at row {label!r} must be a list of messages or its JSON text.") from None
+    if isinstance(conversation, np.ndarray):
+        conversation = conversation.tolist()
+    if isinstance(conversation, (list, tuple)) and not conversation:
+        return messages
     try:
-        return [*check_messages(found), *turns]
+        return [*check_messages(conversation), *messages]
     except InputError as problem:
         raise InputError(f"The conversation at row {label!r} cannot be sent: {problem}") from None
 
 
-def _written(turns: list[Message], params: Mapping[str, Any], album: ImageStore, label: Any) -> str:
+def _serialize(messages: list[Message], params: Mapping[str, Any], store: ImageStore, label: Any) -> str:
     try:
-        return dump_messages(album.take(turns), params)
+        return dump_messages(store.replace_data(messages), params)
     except InputError as problem:
         raise InputError(f"Row {label!r} cannot be sent: {problem}") from None

@@ -1,4 +1,4 @@
-"""Prompts from a function of the row."""
+"""Prompts and parameters from a function of the row, or from columns."""
 
 from __future__ import annotations
 
@@ -8,115 +8,115 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-from skytells_nb.accessor.text_columns import column_of
+from skytells_nb.accessor.text_columns import column_of, is_missing
 from skytells_nb.engine.operations.conversation import Api, Message, check_messages
 from skytells_nb.engine.operations.endpoints import endpoint
 from skytells_nb.errors import InputError
 
-Asked: TypeAlias = str | list[Message] | None
-"""What is asked for a row: a prompt, messages, or nothing."""
+RenderedPrompt: TypeAlias = str | list[Message] | None
+"""The prompt of a row: a text, messages, or ``None``, which is not sent."""
 RowFunction: TypeAlias = Callable[[Any], Any]
 
 
 class Row(Mapping[str, Any]):
-    """One row: ``row["column"]`` or ``row.column``; ``label`` is its place in the index.
+    """One row: ``row["column"]`` or ``row.column``; ``label`` is its label in the index.
 
-    Values are those of the frame. It cannot be changed.
+    Values are those of the frame. Read-only.
     """
 
-    __slots__ = ("_places", "_values", "label")
+    __slots__ = ("_positions", "_values", "label")
 
-    def __init__(self, places: Mapping[Any, int], values: Sequence[Any], label: Any) -> None:
-        self._places = places
+    def __init__(self, positions: Mapping[Any, int], values: Sequence[Any], label: Any) -> None:
+        self._positions = positions
         self._values = values
         self.label = label
 
     def __getitem__(self, name: Any) -> Any:
-        return self._values[self._places[name]]
+        return self._values[self._positions[name]]
 
     def __getattr__(self, name: str) -> Any:
-        # Python asks this also for what a copy or a notebook looks for, so it raises what they expect.
-        if name.startswith("_") or name not in self._places:
-            raise AttributeError(f"There is no column {name!r}. The columns are: {', '.join(map(str, self._places))}.")
+        # copy and notebooks look for special methods with getattr, and expect AttributeError.
+        if name.startswith("_") or name not in self._positions:
+            raise AttributeError(
+                f"There is no column {name!r}. The columns are: {', '.join(map(str, self._positions))}."
+            )
         return self[name]
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._places)
+        return iter(self._positions)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._positions)
 
     def __repr__(self) -> str:
         return f"Row({dict(self)!r}, label={self.label!r})"
 
 
-def render_rows(frame: pd.DataFrame, function: RowFunction) -> list[Asked]:
-    """What ``function`` says for each row; raises InputError that names the first row where that is nothing to send."""
+def render_rows(frame: pd.DataFrame, function: RowFunction) -> list[RenderedPrompt]:
+    """Return the prompt of each row; raise InputError naming the first row whose prompt cannot be sent."""
     if not frame.columns.is_unique:
-        raise InputError("A function of rows needs columns whose names are all different; rename those that are not.")
-    places = {name: place for place, name in enumerate(frame.columns)}
-    columns = [list(frame.iloc[:, place]) for place in range(frame.shape[1])]
+        raise InputError("A function of rows needs columns with unique names; rename the duplicates.")
+    positions = {name: position for position, name in enumerate(frame.columns)}
+    columns = [list(frame.iloc[:, position]) for position in range(frame.shape[1])]
     values: Iterator[tuple[Any, ...]] = zip(*columns, strict=True) if columns else iter([()] * len(frame))
-    return [_ask(function, Row(places, row, label)) for label, row in zip(frame.index, values, strict=True)]
+    return [_render(function, Row(positions, row, label)) for label, row in zip(frame.index, values, strict=True)]
 
 
-def _ask(function: RowFunction, row: Row) -> Asked:
+def _render(function: RowFunction, row: Row) -> RenderedPrompt:
     try:
-        asked = function(row)
+        prompt = function(row)
     except Exception as problem:
-        what = f"there is no column {problem}" if isinstance(problem, KeyError) else str(problem).rstrip(".")
+        reason = f"there is no column {problem}" if isinstance(problem, KeyError) else str(problem).rstrip(".")
         raise InputError(
-            f"The function failed at row {row.label!r}: {type(problem).__name__}: {what}. Nothing was sent."
+            f"The function failed at row {row.label!r}: {type(problem).__name__}: {reason}. Nothing was sent."
         ) from problem
-    if isinstance(asked, str):
-        return asked
-    if asked is None or asked is pd.NA or asked is pd.NaT or (isinstance(asked, float) and asked != asked):
+    if isinstance(prompt, str):
+        return prompt
+    if is_missing(prompt):
         return None
-    if isinstance(asked, Mapping):
-        asked = [asked]
-    if not isinstance(asked, (list, tuple)):
+    if isinstance(prompt, Mapping):
+        prompt = [prompt]
+    if not isinstance(prompt, (list, tuple)):
         raise InputError(
-            f"The function gave {type(asked).__name__} {str(asked)[:60]!r} at row {row.label!r}, not a text, a list of "
-            "messages or None. Nothing was sent."
+            f"The function must return a string, a list of messages or None, got {type(prompt).__name__} "
+            f"{str(prompt)[:60]!r} at row {row.label!r}. Nothing was sent."
         )
     try:
-        return check_messages(asked)
+        return check_messages(prompt)
     except InputError as problem:
         raise InputError(f"The function's messages at row {row.label!r} cannot be sent: {problem}") from None
 
 
-def params_of_rows(frame: pd.DataFrame, named: Mapping[str, Any], api: Api) -> list[dict[str, Any]]:
-    """The parameters of each row, from the columns that ``named`` gives them; a null leaves a parameter out.
+def params_of_rows(frame: pd.DataFrame, columns_by_name: Mapping[str, Any], api: Api) -> list[dict[str, Any]]:
+    """Return the parameters of each row from their columns; a missing value leaves a parameter out.
 
-    Raises InputError that names the row for a value that cannot be sent.
+    Raises InputError naming the row of a value that cannot be sent.
     """
-    if not isinstance(named, Mapping) or not all(isinstance(name, str) for name in named):
-        raise InputError(f"row_params is a dict such as {{'temperature': 'a column'}}; found {named!r}.")
-    columns = {name: [_plain(cell) for cell in column_of(frame, column)] for name, column in named.items()}
-    made = [
+    if not isinstance(columns_by_name, Mapping) or not all(isinstance(name, str) for name in columns_by_name):
+        raise InputError(f"row_params must be a dict such as {{'temperature': 'a column'}}, got {columns_by_name!r}.")
+    columns = {name: [_to_json(cell) for cell in column_of(frame, column)] for name, column in columns_by_name.items()}
+    params_by_row = [
         {name: value for name, value in zip(columns, row, strict=True) if value is not None}
         for row in zip(*columns.values(), strict=True)
     ]
     checked: set[str] = set()
-    for label, params in zip(frame.index, made, strict=True):
-        # Few different ones in many rows is the rule.
-        known = repr(params)
-        if known in checked:
+    for label, params in zip(frame.index, params_by_row, strict=True):
+        # Most rows share few distinct parameters.
+        key = repr(params)
+        if key in checked:
             continue
-        checked.add(known)
+        checked.add(key)
         try:
             endpoint(api).check("model", params)
         except InputError as problem:
             raise InputError(f"row_params at row {label!r}: {problem}") from None
-    return made
+    return params_by_row
 
 
-def _plain(cell: Any) -> Any:
-    """A value as JSON has it; ``None`` for every null."""
+def _to_json(cell: Any) -> Any:
+    """Return a value as JSON represents it; ``None`` for every missing value."""
     if isinstance(cell, np.generic):
         cell = cell.item()
     if isinstance(cell, np.ndarray):
         return cell.tolist()
-    if cell is pd.NA or cell is pd.NaT or (isinstance(cell, float) and cell != cell):
-        return None
-    return cell
+    return None if is_missing(cell) else cell

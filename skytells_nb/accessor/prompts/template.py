@@ -23,7 +23,7 @@ class Template:
 
     def __init__(self, template: str) -> None:
         if not isinstance(template, str):
-            raise InputError(f"A template is a string with {{column}} fields, not {type(template).__name__}.")
+            raise InputError(f"A template must be a string with {{column}} fields, got {type(template).__name__}.")
         self.template = template
         self._literals: list[str] = []
         self.fields: list[str] = []
@@ -31,7 +31,7 @@ class Template:
             parts = list(Formatter().parse(template))
         except ValueError as problem:
             raise InputError(
-                f"The template cannot be read: {problem}. Write literal braces twice: {{{{ and }}}}."
+                f"The template cannot be parsed: {problem}. Double literal braces: {{{{ and }}}}."
             ) from None
         literal = ""
         for text, field, spec, conversion in parts:
@@ -40,8 +40,8 @@ class Template:
                 continue
             if spec or conversion:
                 raise InputError(
-                    f"The field {{{field}}} has a format or conversion; only {{column}} is allowed. Format the column "
-                    "before, or write literal braces twice."
+                    f"The field {{{field}}} must be the name of a column, without a format or conversion. "
+                    "Format the column first, or double literal braces."
                 )
             self._literals.append(literal)
             self.fields.append(field)
@@ -49,30 +49,30 @@ class Template:
         self._literals.append(literal)
 
     def fill(self, frame: pd.DataFrame, *, constant: bool = False) -> Texts:
-        """A text for each row, ``None`` where a field is null; ``constant`` lets it have no field."""
+        """Return a text for each row, ``None`` if a value is missing; ``constant`` allows a template without fields."""
         self.check(frame, constant=constant)
         columns = []
-        null = np.zeros(len(frame), dtype=bool)
+        missing = np.zeros(len(frame), dtype=bool)
         for field in self.fields:
             column = column_of(frame, field)
-            null |= column.isna().to_numpy(dtype=bool)
+            missing |= column.isna().to_numpy(dtype=bool)
             columns.append([v if isinstance(v, str) else str(v) for v in column.to_numpy(dtype=object)])
         first, *rest = self._literals
         texts = np.full(len(frame), first, dtype=object)
         for row, values in enumerate(zip(*columns, strict=True)):
             texts[row] = first + "".join([part for pair in zip(values, rest, strict=True) for part in pair])
-        texts[null] = None
+        texts[missing] = None
         return texts
 
     def check(self, frame: pd.DataFrame, *, constant: bool = False) -> None:
-        """Raises InputError where a field is no column, or there is no field and it may not be ``constant``."""
+        """Raise InputError if a field is not a column, or if there is no field and ``constant`` is False."""
         for field in self.fields:
             if field not in frame.columns:
                 what = f"The template names {{{field}}}" if field else "The template has an empty field {}"
                 raise InputError(
-                    f"{what}, which is no column. The columns are: {list_names(frame.columns)}. "
-                    "Write literal braces twice: {{ and }}."
+                    f"{what}, which is not a column. The columns are: {list_names(frame.columns)}. "
+                    "Double literal braces: {{ and }}."
                 )
         if not self.fields and not constant:
             hint = f" Did you mean '{{{self.template}}}'?" if self.template in frame.columns else ""
-            raise InputError(f"The template names no column, so every row would ask the same thing.{hint}")
+            raise InputError(f"The template must name a column: all rows would have the same prompt.{hint}")

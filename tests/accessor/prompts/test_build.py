@@ -1,4 +1,4 @@
-"""Functions of rows, examples, conversations, parameters of rows: what is asked is what was said."""
+"""Functions of rows, examples, conversations and parameters of rows reach the model unchanged."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from local_fakes import EchoGenerator, EchoPiece, RowsGenerator
 from served import connected, served
 
-from skytells_nb.accessor.prompts.build import prompts_of
+from skytells_nb.accessor.prompts.build import build_prompts
 from skytells_nb.accessor.prompts.rows import render_rows
 from skytells_nb.engine.operations.conversation import deserialize_messages
 from skytells_nb.errors import InputError, RowError, SkytellsWarning
@@ -23,7 +23,7 @@ from skytells_nb.local.server import LocalServer
 
 
 class Doubting(EchoGenerator):
-    """Answers well only when it is asked again."""
+    """Answers correctly only on a retry."""
 
     def stream(self, messages: list[dict[str, Any]], **sampling: Any) -> Iterator[EchoPiece]:
         self.messages.append(messages)
@@ -35,19 +35,19 @@ class Doubting(EchoGenerator):
 TALK = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
 
 
-def turns(frame: pd.DataFrame, template: Any, **more: Any) -> list[list[Any] | None]:
+def contents(frame: pd.DataFrame, template: Any, **more: Any) -> list[list[Any] | None]:
     """The contents of each row's messages."""
-    found = prompts_of(frame, template, **more)
-    assert found.form.dialogues
-    return [None if text is None else [m["content"] for m in deserialize_messages(text)[0]] for text in found.texts]
+    prompts = build_prompts(frame, template, **more)
+    assert prompts.options.conversations
+    return [None if text is None else [m["content"] for m in deserialize_messages(text)[0]] for text in prompts.texts]
 
 
 def never_sent(server: LocalServer) -> bool:
     return server.stats["chat"].requests == server.stats["responses"].requests == 0
 
 
-def test_a_function_of_the_row_says_what_is_asked(server: LocalServer, df: pd.DataFrame) -> None:
-    """By name or by attribute, with the label; None is null and is not sent."""
+def test_a_function_of_the_row_returns_the_prompt(server: LocalServer, df: pd.DataFrame) -> None:
+    """By name or by attribute, with the label; None is a missing value and is not sent."""
     out = df.skytells.complete(
         lambda row: None if pd.isna(row.text) else f"{row['text']} {row.n} {row.label}", progress=False
     )
@@ -56,13 +56,13 @@ def test_a_function_of_the_row_says_what_is_asked(server: LocalServer, df: pd.Da
     assert out["completion"].isna().tolist() == [False, False, False, True, False]
 
 
-def test_a_function_that_gives_texts_shares_answers_with_a_template(server: LocalServer, df: pd.DataFrame) -> None:
+def test_a_function_that_returns_texts_shares_answers_with_a_template(server: LocalServer, df: pd.DataFrame) -> None:
     df.skytells.complete("Say {n}", progress=False)
     out = df.skytells.complete(lambda row: f"Say {row.n}", progress=False)
     assert out.skytells.report.cached == 5
 
 
-def test_a_function_may_give_messages(server: LocalServer) -> None:
+def test_a_function_may_return_messages(server: LocalServer) -> None:
     frame = pd.DataFrame({"n": [1, 2]})
     out = frame.skytells.complete(lambda row: [*TALK, {"role": "user", "content": f"n {row.n}"}], progress=False)
     assert out["completion"].tolist() == ["n 1", "n 2"]
@@ -82,11 +82,14 @@ def test_a_row_holds_what_the_frame_holds(rows: list[tuple[str, Any]]) -> None:
         (lambda row: 1 / 0, "at row 'v': ZeroDivisionError"),
         (lambda row: row["txt"], "at row 'v': KeyError: there is no column 'txt'"),
         (lambda row: row.txt, "at row 'v': AttributeError: There is no column 'txt'"),
-        (lambda row: row.n, "gave int '0' at row 'v'"),
-        (lambda row: [{"role": "boss", "content": "x"}], "at row 'v' cannot be sent: Message 0 has the role 'boss'"),
+        (lambda row: row.n, "must return a string, a list of messages or None, got int '0' at row 'v'"),
+        (
+            lambda row: [{"role": "boss", "content": "x"}],
+            "at row 'v' cannot be sent: The role of message 0 must be .*, got 'boss'",
+        ),
     ],
 )
-def test_a_function_at_fault_names_the_row(
+def test_an_error_of_a_function_names_the_row(
     server: LocalServer, df: pd.DataFrame, function: Callable[[Any], Any], what: str
 ) -> None:
     with pytest.raises(InputError, match=what):
@@ -95,13 +98,13 @@ def test_a_function_at_fault_names_the_row(
 
 
 def test_columns_of_one_name_have_no_rows_for_a_function() -> None:
-    with pytest.raises(InputError, match="names are all different"):
+    with pytest.raises(InputError, match="columns with unique names"):
         render_rows(pd.DataFrame([[1, 2]], columns=["a", "a"]), str)
 
 
 def test_examples_of_a_frame_are_turns_before_every_prompt(df: pd.DataFrame) -> None:
     shown = pd.DataFrame({"text": ["it barked", "it fell"], "label": ["dog", "stocks"]})
-    found = prompts_of(df, "What is it: {text}", examples=shown).form.examples
+    found = build_prompts(df, "What is it: {text}", examples=shown).options.examples
     assert found == (("What is it: it barked", "dog"), ("What is it: it fell", "stocks"))
 
 
@@ -122,34 +125,40 @@ def test_examples_go_with_several_rows_in_a_request(tmp_path: Path, df: pd.DataF
 @pytest.mark.parametrize(
     ("more", "what"),
     [
-        ({"examples": "x"}, "found str"),
-        ({"examples": [("only one",)]}, "no pair"),
-        ({"examples": [("", "a")]}, "the prompt at place 0"),
-        ({"examples": [("q", None)]}, "the answer at place 0 is null"),
-        ({"examples": [("q", " ")]}, "the answer at place 0 is empty"),
+        ({"examples": "x"}, "pairs, got str"),
+        ({"examples": [("only one",)]}, "item 0 must be a pair"),
+        ({"examples": [("", "a")]}, "the prompt of item 0 must be a non-empty string, got ''"),
+        ({"examples": [("q", None)]}, "the answer of item 0 must not be missing"),
+        ({"examples": [("q", " ")]}, "the answer of item 0 must not be empty"),
         (
             {"examples": pd.DataFrame({"other": ["a"], "label": ["b"]}), "answer": "label"},
             "examples: The template names",
         ),
-        ({"examples": pd.DataFrame({"text": ["a"], "x": ["b"], "y": ["c"]})}, "answer=…"),
+        (
+            {"examples": pd.DataFrame({"text": ["a"], "x": ["b"], "y": ["c"]})},
+            "name the column of answers with answer=",
+        ),
         ({"examples": pd.DataFrame({"text": ["a"], "x": ["b"]}), "answer": "z"}, "There is no column 'z'"),
-        ({"examples": pd.DataFrame({"text": [None], "x": ["b"]})}, "row 0 has no prompt"),
-        ({"answer": "label"}, "there are no examples"),
+        (
+            {"examples": pd.DataFrame({"text": [None], "x": ["b"]})},
+            "the prompt of row 0 must be a string: a value is missing",
+        ),
+        ({"answer": "label"}, "a column of examples=, which is missing"),
         ({"conversation": "nope"}, "There is no column 'nope'"),
-        ({"conversation": "text"}, "at row 'v' is a text that is no JSON"),
-        ({"conversation": "n"}, "at row 'v' cannot be sent: Messages are a list"),
+        ({"conversation": "text"}, "at row 'v' must be a list of messages or its JSON text"),
+        ({"conversation": "n"}, "at row 'v' cannot be sent: Messages must be a list"),
         ({"row_params": {"temperature": "nope"}}, "There is no column 'nope'"),
         ({"row_params": {"temperature": "n"}}, "at row 'y': temperature cannot be 3"),
-        ({"row_params": {"model": "n"}}, "cannot hold 'model'"),
-        ({"row_params": "n"}, "row_params is a dict"),
-        ({"api": "both"}, "api is 'chat' or 'responses'"),
-        ({"reasoning_effort": 3}, "reasoning_effort is a word"),
-        ({"reasoning_effort": "low", "params": {"reasoning_effort": "low"}}, "given twice"),
+        ({"row_params": {"model": "n"}}, "cannot contain 'model'"),
+        ({"row_params": "n"}, "row_params must be a dict"),
+        ({"api": "both"}, "api must be 'chat' or 'responses'"),
+        ({"reasoning_effort": 3}, "reasoning_effort must be a word"),
+        ({"reasoning_effort": "low", "params": {"reasoning_effort": "low"}}, "reasoning_effort must be given once"),
         ({"row_params": {"seed": "n"}, "rows_per_request": 2}, "prompts that are texts"),
         ({"row_params": {"seed": "n"}, "into": "n"}, "would replace the column"),
     ],
 )
-def test_bad_input_is_told_before_anything_is_sent(
+def test_bad_input_is_rejected_before_anything_is_sent(
     server: LocalServer, df: pd.DataFrame, more: dict[str, Any], what: str
 ) -> None:
     with pytest.raises(InputError, match=what):
@@ -161,7 +170,7 @@ def test_the_prompt_is_the_next_turn_of_a_conversation() -> None:
     """Lists, arrays as Parquet gives them, JSON texts, and conversations that have not begun."""
     cells = [TALK, np.array(TALK, dtype=object), '[{"role": "user", "content": "q"}]', [], None]
     frame = pd.DataFrame({"talk": cells, "n": range(5)})
-    asked = turns(frame, "Next {n}", conversation="talk")
+    asked = contents(frame, "Next {n}", conversation="talk")
     assert asked == [["Hi", "Hello", "Next 0"], ["Hi", "Hello", "Next 1"], ["q", "Next 2"], ["Next 3"], None]
 
 
@@ -169,10 +178,10 @@ def test_a_conversation_that_came_through_parquet_is_the_same_one(tmp_path: Path
     frame = pd.DataFrame({"talk": [TALK, []]})
     frame.to_parquet(tmp_path / "talk.parquet")
     back = pd.read_parquet(tmp_path / "talk.parquet")
-    assert turns(back, "Go on", conversation="talk") == turns(frame, "Go on", conversation="talk")
+    assert contents(back, "Go on", conversation="talk") == contents(frame, "Go on", conversation="talk")
 
 
-def test_parameters_come_from_columns_and_nulls_leave_them_out(server: LocalServer) -> None:
+def test_parameters_come_from_columns_and_missing_values_leave_them_out(server: LocalServer) -> None:
     frame = pd.DataFrame({"text": ["one two three"] * 3, "most": pd.array([1, 2, None], dtype="Int64")})
     out = frame.skytells.complete("{text}", row_params={"max_tokens": "most"}, on_error="null", progress=False)
     assert [len(text.split()) for text in out["completion"]] == [1, 2, 3]
@@ -216,7 +225,7 @@ def test_several_rows_share_a_request_of_the_other_api(tmp_path: Path, df: pd.Da
 
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
-def test_an_answer_that_stays_empty_is_null_and_says_why(tmp_path: Path, api: Any) -> None:
+def test_an_answer_that_stays_empty_is_missing_with_a_reason(tmp_path: Path, api: Any) -> None:
     """Both requests are counted, and the next call finds the same for nothing."""
     frame = pd.DataFrame({"text": ["one", "two", "one"]})
     with served("empty_length") as server, connected(server, tmp_path / "c.sqlite"):
@@ -255,8 +264,8 @@ def test_examples_count_in_an_estimate(server: LocalServer, df: pd.DataFrame) ->
 
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
-def test_an_answer_that_does_not_fit_is_repaired_with_all_that_was_said(tmp_path: Path, api: Any) -> None:
-    """The examples, the conversation and the row's parameters stand in the second request too."""
+def test_an_answer_that_does_not_fit_is_retried_with_the_whole_conversation(tmp_path: Path, api: Any) -> None:
+    """The examples, the conversation and the row's parameters are in the second request too."""
 
     class Number(pydantic.BaseModel):
         n: int

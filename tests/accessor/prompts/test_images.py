@@ -1,4 +1,4 @@
-"""Pictures of rows: checked before anything is sent, sent whole, counted as pictures."""
+"""Images of rows: validated before anything is sent, sent whole, counted as images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from serving import Exchange, serving
 
 import skytells_nb as sky
-from skytells_nb.client.images import MOST_BYTES, Image, load_image
+from skytells_nb.client.images import MAX_BYTES, Image, load_image
 from skytells_nb.errors import InputError, SkytellsWarning
 from skytells_nb.local.server import LocalServer
 
@@ -28,7 +28,7 @@ def data_url(data: bytes, kind: str = "png") -> str:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "cat.png").write_bytes(PNG)
-    (tmp_path / "words.txt").write_text("no picture")
+    (tmp_path / "words.txt").write_text("not an image")
     return tmp_path
 
 
@@ -36,7 +36,7 @@ def urls(message: Any) -> list[str]:
     return [part["image_url"]["url"] for part in message["content"] if part["type"] == "image_url"]
 
 
-def test_every_kind_of_picture_is_a_part_of_its_rows_message(folder: Path, server: LocalServer) -> None:
+def test_every_kind_of_image_is_a_part_of_its_rows_message(folder: Path, server: LocalServer) -> None:
     cells = [str(folder / "cat.png"), folder / "cat.png", PNG, bytearray(GIF), data_url(PNG), WEB]
     preview = pd.DataFrame({"pic": cells}).skytells.preview("What is it?", 9, images="pic")
     found = [urls(message) for (message,) in preview]
@@ -44,7 +44,7 @@ def test_every_kind_of_picture_is_a_part_of_its_rows_message(folder: Path, serve
     assert found == [[data_url(PNG)], [data_url(GIF, "gif")], [WEB]]
 
 
-def test_what_is_sent_holds_the_picture(folder: Path) -> None:
+def test_what_is_sent_holds_the_image(folder: Path) -> None:
     def answer(exchange: Exchange) -> None:
         exchange.reply({"choices": [{"message": {"content": "a cat"}, "finish_reason": "stop"}]})
 
@@ -59,52 +59,52 @@ def test_what_is_sent_holds_the_picture(folder: Path) -> None:
     assert body["messages"][0]["content"][0] == {"type": "text", "text": "Which animal?"}
 
 
-def test_columns_and_lists_of_pictures_follow_each_other(server: LocalServer) -> None:
+def test_columns_and_lists_of_images_follow_each_other(server: LocalServer) -> None:
     frame = pd.DataFrame({"one": [PNG, PNG], "more": [[GIF, WEB], []]})
     preview = frame.skytells.preview("Compare.", images=["one", "more"])
     assert [urls(message) for (message,) in preview] == [[data_url(PNG), data_url(GIF, "gif"), WEB], [data_url(PNG)]]
 
 
-def test_a_null_picture_makes_the_row_null(server: LocalServer) -> None:
+def test_a_missing_image_makes_the_row_missing(server: LocalServer) -> None:
     frame = pd.DataFrame({"pic": [PNG, None, pd.NA]})
     out = frame.skytells.complete("What is it?", images="pic", progress=False)
     assert out["completion"].isna().tolist() == [False, True, True]
     assert out.skytells.report.nulls == 2
 
 
-def test_a_picture_that_cannot_be_sent_is_an_error_of_its_row(folder: Path, server: LocalServer) -> None:
+def test_an_image_that_cannot_be_sent_is_an_error_of_its_row(folder: Path, server: LocalServer) -> None:
     cells = [PNG, str(folder / "none.png"), str(folder / "words.txt"), 5, "data:image/png;base64,%%%"]
     frame = pd.DataFrame({"pic": cells}, dtype=object)
-    with pytest.warns(SkytellsWarning, match="4 of 5 rows have no answer"):
+    with pytest.warns(SkytellsWarning, match="4 of 5 rows failed and are missing"):
         out = frame.skytells.complete("What is it?", images="pic", details=True, progress=False)
     report = out.skytells.report
     assert (server.stats["chat"].requests, report.failed, report.nulls, report.answered) == (1, 4, 0, 1)
-    told = [str(report.errors[row]) for row in range(1, 5)]
-    assert "No such file" in told[0]
-    assert [text.split(";")[0] for text in told[1:]] == [
-        "this is no PNG, JPEG, GIF or WebP",
-        "a int is no picture",
+    messages = [str(report.errors[row]) for row in range(1, 5)]
+    assert "No such file" in messages[0]
+    assert [text.split(";")[0] for text in messages[1:]] == [
+        "an image must be PNG, JPEG, GIF or WebP, got something else",
+        "an image must be a path, bytes, a URL or a PIL image, got int",
         "the data URL is not valid base64",
     ]
     assert out["completion_error"].notna().tolist() == [False, True, True, True, True]
 
 
-def test_nothing_is_sent_for_a_bad_picture_where_errors_raise(server: LocalServer) -> None:
+def test_nothing_is_sent_for_a_bad_image_where_errors_raise(server: LocalServer) -> None:
     with pytest.raises(InputError, match="Row 1 cannot be sent"):
         pd.DataFrame({"p": [PNG, b"x"]}).skytells.complete("?", images="p", on_error="raise", progress=False)
     assert server.stats["chat"].requests == 0
 
 
-def test_a_picture_that_is_too_large_is_refused_unread(tmp_path: Path) -> None:
+def test_an_image_that_is_too_large_is_rejected_unread(tmp_path: Path) -> None:
     with (tmp_path / "large.png").open("wb") as file:
         file.write(PNG)
-        file.truncate(MOST_BYTES + 1)
+        file.truncate(MAX_BYTES + 1)
     with pytest.raises(InputError, match=r"20\.0 MB is more than 20 MB"):
         load_image(tmp_path / "large.png")
 
 
 def test_a_file_that_changed_before_it_was_sent_is_not_sent(folder: Path) -> None:
-    """Its answer would be kept under the key of another picture."""
+    """Its answer would be cached under the key of another image."""
     made = load_image(folder / "cat.png")
     assert isinstance(made, Image)
     (folder / "cat.png").write_bytes(GIF)
@@ -112,7 +112,7 @@ def test_a_file_that_changed_before_it_was_sent_is_not_sent(folder: Path) -> Non
         made.url  # noqa: B018
 
 
-def test_a_picture_of_a_file_holds_no_bytes(folder: Path) -> None:
+def test_an_image_of_a_file_holds_no_bytes(folder: Path) -> None:
     made = load_image(folder / "cat.png")
     assert isinstance(made, Image)
     assert made.source == folder / "cat.png"
@@ -126,7 +126,7 @@ def test_pil_images_are_sent_as_png(server: LocalServer) -> None:
 
 
 def test_a_pil_image_that_was_cut_is_an_error_of_its_row(tmp_path: Path, server: LocalServer) -> None:
-    """PIL reads late."""
+    """PIL reads lazily."""
     pil = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
     pil.effect_noise((200, 200), 90).save(tmp_path / "cut.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:9_000])
@@ -135,14 +135,14 @@ def test_a_pil_image_that_was_cut_is_an_error_of_its_row(tmp_path: Path, server:
     assert "PIL cannot read" in repr(preview)
 
 
-def test_an_estimate_counts_pictures_and_not_their_bytes(server: LocalServer) -> None:
+def test_an_estimate_counts_images_and_not_their_bytes(server: LocalServer) -> None:
     small, large = (pd.DataFrame({"pic": [PNG + bytes(size)]}) for size in (0, 1_000_000))
     tokens = [frame.skytells.estimate("What?", images="pic").tokens_in for frame in (small, large)]
     assert tokens[0] == tokens[1]
     assert 700 < tokens[0] < 1_000
 
 
-def test_data_in_messages_of_a_function_is_counted_as_a_picture(server: LocalServer) -> None:
+def test_data_in_messages_of_a_function_is_counted_as_an_image(server: LocalServer) -> None:
     url = data_url(PNG + bytes(1_000_000))
     frame = pd.DataFrame({"n": [1]})
 
@@ -154,14 +154,15 @@ def test_data_in_messages_of_a_function_is_counted_as_a_picture(server: LocalSer
 
 
 @pytest.mark.parametrize(
-    ("images", "what"), [("nope", "There is no column 'nope'"), ([], "images names a column"), (["p", "q"], "'q'")]
+    ("images", "what"),
+    [("nope", "There is no column 'nope'"), ([], "images must be a column of images"), (["p", "q"], "'q'")],
 )
-def test_columns_that_are_not_there_are_told(server: LocalServer, images: Any, what: str) -> None:
+def test_missing_columns_are_reported(server: LocalServer, images: Any, what: str) -> None:
     with pytest.raises(InputError, match=what):
         pd.DataFrame({"p": [PNG]}).skytells.complete("?", images=images, progress=False)
 
 
-def test_pictures_are_looked_for_without_loading_pil(folder: Path) -> None:
+def test_images_load_without_importing_pil(folder: Path) -> None:
     loaded = "PIL.Image" in sys.modules
     load_image(folder / "cat.png")
     assert ("PIL.Image" in sys.modules) == loaded
