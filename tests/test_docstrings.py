@@ -31,7 +31,7 @@ CHECKS = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_te
 UNEXPORTED = (Completions, Responses, Embeddings, Models, FrameAccessor, SeriesAccessor)
 """Classes whose instances users receive but do not create."""
 PARTS = ("plots", "widgets", "files", "columns", "errors")
-INTERNAL = ("ask_price", "engine_for", "new_client", "record", "record_run", "record_safety", "revise_report")
+INTERNAL = ("fetch_price", "engine_for", "new_client", "record", "record_run", "record_safety", "revise_report")
 """Methods of a session for the packages above it, not for users."""
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from judges import WordJudge
 
 from skytells_nb.accessor.frame import FrameAccessor
 from skytells_nb.accessor.series import SeriesAccessor
@@ -36,3 +37,13 @@ def test_keywords_that_the_table_names_exist(door: str, name: str) -> None:
     assert found is not None
     shown = {part.partition("=")[0].strip() for part in (found[2] or "").split(",") if part.strip()}
     assert shown <= set(inspect.signature(members(DOORS[door])[name]).parameters)
+
+
+def test_the_code_of_the_page_runs(judge: WordJudge) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    namespace: dict[str, Any] = {}
+    for block in blocks:
+        exec(block, namespace)
+    assert namespace["labels"]["label"].notna().all()
+    assert namespace["replies"]["completion"].notna().all()
+    assert namespace["typed"].notna().all()

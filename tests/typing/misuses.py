@@ -29,6 +29,20 @@ sky.series(df)  # E
 sky.frame(df).embed("text", dimensions="many")  # E
 sky.frame(df).complete("{text}", on_error="ignore")  # E
 print(sky.frame(df).estimate("{text}").price)  # E
+sky.frame(df).complete("{text}", temprature=0.2)  # E
+sky.frame(df).complete("{text}", temperature="warm")  # E
+sky.frame(df).classify("text", ["a", "b"], budgett=1.0)  # E
+sky.frame(df).embed("text", temperature=0.2)  # E
+sky.frame(df).translate("text", "French", max_tokens="many")  # E
+sky.frame(df).cluster("text", seed=0.5)  # E
+sky.series(df["text"]).classify("text", ["a", "b"])  # E
+sky.series(df["text"]).classify(["a", "b"], labls=1)  # E
+sky.series(df["text"]).classify(["a", "b"], via="magic")  # E
+sky.series(df["text"]).classify(["a", "b"], temperature="warm")  # E
+sky.series(df["text"]).filter("Is it a pet?", keep="column")  # E
+sky.series(df["text"]).dedupe(keep="groups")  # E
+sky.series(df["text"]).summarize(by="topic")  # E
+sky.series(df["text"]).extract()  # E
 sky.plots.semantic_map(df, method="tsne")  # E
 sky.widgets.Explorer(df, methods="pca")  # E
 sky.conect()  # E

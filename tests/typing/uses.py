@@ -161,26 +161,26 @@ def frame_accessor() -> None:
     embedded: pd.DataFrame = rows.embed("text", into="embedding", dimensions=256, on_error="raise", progress=False)
     path: Path = rows.embed("text", to="vectors.parquet", budget=1.0)
     completed: pd.DataFrame = rows.complete("Translate: {text}", system="Be brief.", details=True, cache="off")
-    typed: pd.DataFrame = rows.complete("{text}", schema=Animal, flatten=True, params={"temperature": 0})
+    typed: pd.DataFrame = rows.complete("{text}", schema=Animal, flatten=True, temperature=0, params={"user": "u"})
     frames: list[pd.DataFrame] = [
-        rows.classify("text", ["pet", "wild"], into="label"),
-        rows.extract("text", Animal),
-        rows.filter("text", "Is it a pet?"),
-        rows.translate("text", "French"),
-        rows.summarize("text", by="topic"),
-        rows.moderate("text"),
+        rows.classify("text", ["pet", "wild"], into="label", temperature=0.5, seed=7, budget=1.0),
+        rows.extract("text", Animal, max_tokens=100, stop=["END"]),
+        rows.filter("text", "Is it a pet?", top_p=0.9, tokens_per_minute=1e6),
+        rows.translate("text", "French", presence_penalty=0.5, frequency_penalty=0.5),
+        rows.summarize("text", by="topic", reasoning_effort="low"),
+        rows.moderate("text", max_tokens=None, max_completion_tokens=16),
     ]
     vectors = sky.frame(embedded)
     frames += [
         vectors.search("cat", k=1),
         vectors.similar(0, k=1),
-        vectors.cluster(n=2, name=False),
+        vectors.cluster(n=2, temperature=0.2, params={"user": "u"}),
         vectors.dedupe(threshold=0.95),
-        vectors.join(embedded, "embedding", k=1),
+        vectors.join(embedded, "embedding", k=1, confirm=True, max_tokens=20),
         sky.frame(frames[0]).topics(text="text"),
         sky.frame(completed).safety(),
     ]
-    estimate: Estimate = rows.estimate("{text}")
+    estimate: Estimate = rows.estimate("{text}", max_tokens=50, api="responses")
     report: Report | None = sky.frame(typed).report
     print(path, estimate.distinct, estimate.cost, report, rows.preview("{text}", n=1), vectors.style(), len(frames))
 
@@ -190,8 +190,13 @@ def series_accessor() -> None:
     embedded: pd.Series[Any] = column.embed(dimensions=256, max_in_flight=2)
     completed: pd.Series[Any] = column.complete("Translate to French.", model="gpt-5.4", session=sky.current())
     summary: str | None = column.summarize()
-    print(column.classify(["pet", "wild"]), column.extract(Animal), column.filter("Is it a pet?"), summary)
-    print(column.translate("French"), column.moderate(), column.cluster(n=2), column.dedupe(), completed)
+    labels: pd.Series[Any] | pd.DataFrame = column.classify(["pet", "wild"], other="none", temperature=0.5, budget=1)
+    fields: pd.DataFrame = column.extract(Animal, prefix="animal_", max_tokens=100, cache="off")
+    pets: pd.Series[Any] = column.filter("Is it a pet?", params={"user": "u"}, seed=7)
+    subjects: pd.Series[Any] = column.cluster(n=2, chat_model="gpt-5.4", on_error="raise")
+    distinct: pd.Series[Any] = column.dedupe(0.95, dimensions=256, progress=False)
+    print(labels, fields, pets, summary, column.translate("French", instructions="Be formal.", stop="END"))
+    print(column.moderate(details=True), subjects, distinct, completed)
     print(sky.series(embedded).report)
 
 
