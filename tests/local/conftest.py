@@ -1,4 +1,4 @@
-"""A server on stand-in models for each file of tests, and an HTTP client for it."""
+"""A server on stand-in models for each test module, and an HTTP client for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models that do their work in no time: real classes that keep the contracts of the real three."""
+"""Instant stand-ins for the three local models, and helpers that start a server on them and send requests."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class EchoPiece:
 
 
 class EchoGenerator:
-    """Says the last message again, a word a piece; a schema gets the smallest object that fits it.
+    """Repeats the last message, one word per piece; with a schema, generates a minimal valid object.
 
-    ``gate``: when given, every piece after the first waits for it, so that a test holds a decode where it wants it.
+    With ``gate``, every piece after the first waits until it is set, so that a test can hold a generation.
     """
 
     name = "local-echo"
@@ -77,13 +77,13 @@ class EchoGenerator:
             text = minimal(schema or {"type": "object"})
         words = [w + " " for w in text.split(" ")]
         words[-1] = words[-1].rstrip(" ")
-        shown = words[:max_tokens]
+        output = words[:max_tokens]
         try:
-            for count, word in enumerate(shown, 1):
+            for count, word in enumerate(output, 1):
                 if count > 1 and self.gate is not None:
                     self.gate.wait(20)
                 yield EchoPiece(word)
-            yield EchoPiece("", "length" if len(words) > len(shown) else "stop", tokens, len(shown))
+            yield EchoPiece("", "length" if len(words) > len(output) else "stop", tokens, len(output))
         finally:
             self.closed.set()
 
@@ -96,14 +96,14 @@ class NoGenerator(EchoGenerator):
 
 
 Pairs = list[tuple[str, Any]]
-"""Ids and answers, in the order in which they are written."""
+"""Pairs of id and answer, in output order."""
 
 
 class RowsGenerator(EchoGenerator):
-    """Answers a JSON array of prompts with the words of each under its id; any other message like its parent.
+    """Answers a JSON array of prompts with an object of id and prompt; other messages like EchoGenerator.
 
-    A schema's strings hold the prompt's words, so that it shows whose answer one is. ``spoil`` changes what is said to
-    several prompts; a string in the place of pairs is said as it is. ``most_words`` cuts it, with reason ``length``.
+    Strings of a schema contain the prompt, so that each answer can be assigned to its prompt. ``corrupt`` changes the
+    pairs of a batch, or returns the text to send in their place. ``most_words`` truncates it, with reason ``length``.
     """
 
     context = 4000
@@ -131,22 +131,23 @@ class RowsGenerator(EchoGenerator):
         if rows:
             self.batches.append(list(rows.values()))
             properties = (schema or {}).get("properties", {})
-            said = self.corrupt([(name, _said(properties.get(name, {}), schema, words)) for name, words in rows.items()])
-            text = said if isinstance(said, str) else written(said)
+            pairs = [(name, _answer(properties.get(name, {}), schema, words)) for name, words in rows.items()]
+            corrupted = self.corrupt(pairs)
+            text = corrupted if isinstance(corrupted, str) else written(corrupted)
             max_tokens = min(max_tokens, self.most_words)
         else:
             self.single_prompts.append(text)
-            text = text if schema is None else written(list(_said(schema, schema, text).items()))
+            text = text if schema is None else written(list(_answer(schema, schema, text).items()))
         return super().stream([{"role": "user", "content": text}], max_tokens=max_tokens, **sampling)
 
 
 def written(pairs: Pairs) -> str:
-    """An object as JSON text, which may hold a name twice."""
+    """Return an object as JSON text, which may contain a name twice."""
     return "{" + ", ".join(f"{json.dumps(name)}: {json.dumps(answer)}" for name, answer in pairs) + "}"
 
 
 def _rows(text: str) -> dict[str, str]:
-    """Prompts by id where the text is an array of them."""
+    """Return prompts by id if the text is an array of them."""
     try:
         rows = json.loads(text)
     except ValueError:
@@ -155,19 +156,19 @@ def _rows(text: str) -> dict[str, str]:
     return {row["id"]: row["message"] for row in rows} if is_rows else {}
 
 
-def _said(schema: Any, root: Any, words: str) -> Any:
-    """A value that fits the schema and shows these words."""
+def _answer(schema: Any, root: Any, words: str) -> Any:
+    """Return a value that is valid for the schema and contains these words."""
     while "$ref" in schema:
         schema = reduce(lambda part, step: part[step], schema["$ref"].removeprefix("#/").split("/"), root)
     if "enum" in schema:
         return next((value for value in schema["enum"] if str(value) in words), schema["enum"][0])
     if schema.get("type") == "object":
-        return {name: _said(part, root, words) for name, part in schema.get("properties", {}).items()}
+        return {name: _answer(part, root, words) for name, part in schema.get("properties", {}).items()}
     return words if schema.get("type", "string") == "string" else _value(schema)
 
 
 class HashEmbedder:
-    """A vector that follows from the words, so that texts with the same words are near each other."""
+    """Embeds texts by hashes of their words, so that texts with equal words are similar."""
 
     name = "local-hash-16"
     dimensions = 16
@@ -185,22 +186,22 @@ class HashEmbedder:
 
 
 class WordModerator:
-    """Finds a category by its own name: "violence:high" in a text is violence of that severity."""
+    """Scores by words in the text: "violence:high" is violence of that severity."""
 
     def score(self, texts: Sequence[str]) -> list[dict[str, str]]:
-        found = []
+        scores = []
         for text in texts:
-            verdict = dict.fromkeys(CATEGORIES, "safe")
+            severities = dict.fromkeys(CATEGORIES, "safe")
             for word in text.split():
                 category, _, severity = word.strip('".,').partition(":")
-                if category in verdict and severity in ("low", "medium", "high"):
-                    verdict[category] = severity
-            found.append(verdict)
-        return found
+                if category in severities and severity in ("low", "medium", "high"):
+                    severities[category] = severity
+            scores.append(severities)
+        return scores
 
 
 def minimal(schema: dict[str, Any]) -> str:
-    """A small JSON text that fits the schema."""
+    """Return a small JSON text that is valid for the schema."""
     return json.dumps(_value(schema))
 
 
@@ -214,21 +215,21 @@ def _value(schema: dict[str, Any]) -> Any:
 
 
 def fake_server(**settings: Any) -> LocalServer:
-    """A server on these models; start it or use it in a with statement."""
+    """Return a server on these models; start it or use it in a with statement."""
     models = {"embedder": HashEmbedder(), "moderator": WordModerator(), "generator": EchoGenerator()}
     return LocalServer(**{**models, **settings})
 
 
 def client_of(server: LocalServer, **headers: str) -> httpx.Client:
-    """An HTTP client with the server's key, that asks no proxy."""
+    """Return an HTTP client with the server's key that ignores proxy settings."""
     return httpx.Client(
         base_url=server.base_url, headers={"x-api-key": server.api_key, **headers}, timeout=20, trust_env=False
     )
 
 
 def events(text: str) -> list[tuple[str | None, Any]]:
-    """Name and JSON of every event in the text of a stream; ``[DONE]`` stays a string."""
-    found: list[tuple[str | None, Any]] = []
+    """Parse a stream into the name and JSON of every event; ``[DONE]`` remains a string."""
+    parsed: list[tuple[str | None, Any]] = []
     for block in text.replace("\r\n", "\n").split("\n\n"):
         name, data = None, None
         for line in block.split("\n"):
@@ -239,12 +240,12 @@ def events(text: str) -> list[tuple[str | None, Any]]:
             elif field == "data":
                 data = value if value == "[DONE]" else json.loads(value)
         if data is not None:
-            found.append((name, data))
-    return found
+            parsed.append((name, data))
+    return parsed
 
 
 def send_raw(server: LocalServer, path: str, body: dict[str, Any], fault: str = "") -> socket.socket:
-    """A bare socket on which this request was sent; nothing hides what comes back."""
+    """Send a request on a plain socket and return the socket."""
     payload = json.dumps(body).encode()
     head = (
         f"POST /v1{path} HTTP/1.1\r\nhost: 127.0.0.1:{server.port}\r\nx-api-key: {server.api_key}\r\n"
@@ -256,14 +257,14 @@ def send_raw(server: LocalServer, path: str, body: dict[str, Any], fault: str = 
 
 
 def raw_exchange(server: LocalServer, path: str, body: dict[str, Any], fault: str = "") -> list[bytes]:
-    """What a bare socket receives, a piece for each read, until the connection closes."""
-    pieces = []
+    """Send a request on a plain socket and return the data of each read until the connection closes."""
+    chunks = []
     with send_raw(server, path, body, fault) as sock:
-        while piece := sock.recv(65536):
-            pieces.append(piece)
-    return pieces
+        while chunk := sock.recv(65536):
+            chunks.append(chunk)
+    return chunks
 
 
-def chat_body(text: str, **more: Any) -> dict[str, Any]:
-    """The body of a chat with one user message."""
-    return {"model": "gpt-5", "messages": [{"role": "user", "content": text}], **more}
+def chat_body(text: str, **parameters: Any) -> dict[str, Any]:
+    """Return the body of a chat request with one user message."""
+    return {"model": "gpt-5", "messages": [{"role": "user", "content": text}], **parameters}

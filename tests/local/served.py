@@ -1,4 +1,4 @@
-"""A local Skytells on a real port with stand-in models, and sessions connected to it."""
+"""A local server on a real port with stand-in models, and sessions connected to it."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ KEY = "sk-served-key"
 
 
 def served(faults: str = "", *, limits: LimitOptions | None = None, **parts: Any) -> LocalServer:
-    """A server that is not started yet: a context manager."""
+    """Return a server that is not started yet; use it as a context manager."""
     return fake_server(api_key=KEY, faults=Faults.parse(faults), limits=limits, **parts)
 
 
 def connected(server: LocalServer, cache: Path | str, **settings: Any) -> Session:
-    """The default session, connected to this server by its address and key."""
+    """Connect the default session to a server by its URL and key."""
     return sky.connect(KEY, base_url=server.base_url, cache=cache, **settings)
 
 
 def wait_until_idle(server: LocalServer, endpoint: str) -> Counts:
-    """The counters once nothing is under way: a client has its answer a moment before the server has counted it."""
+    """Return the counters once no request is in flight: a client gets its response before the server counts it."""
     deadline = time.monotonic() + 10
     while server.stats[endpoint].in_flight and time.monotonic() < deadline:
         time.sleep(0.01)

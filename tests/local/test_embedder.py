@@ -1,4 +1,4 @@
-"""Real sentence vectors: of length 1, the same bytes for the same text whatever is sent with it."""
+"""Sentence vectors of the real model: of unit length, and independent of the batch."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ def embedder() -> Embedder:
     return Embedder()
 
 
-def test_rows_are_float32_of_length_one(embedder: Embedder) -> None:
-    """(n, 512), unit rows, for empty texts and other scripts too."""
+def test_vectors_are_float32_of_unit_length(embedder: Embedder) -> None:
+    """Shape (n, 512), including empty texts and other scripts."""
     vectors = embedder.encode(TEXTS)
     assert vectors.shape == (len(TEXTS), embedder.dimensions)
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-4)
 
 
-def test_no_texts_give_no_rows(embedder: Embedder) -> None:
-    """The shape stays."""
+def test_no_texts_have_no_vectors(embedder: Embedder) -> None:
+    """The result has shape (0, 512)."""
     assert embedder.encode([]).shape == (0, 512)
 
 
-def test_a_text_has_the_same_bytes_alone_and_among_others(embedder: Embedder) -> None:
-    """A cache may compare bytes."""
-    together = embedder.encode(TEXTS)
-    for text, row in zip(TEXTS, together, strict=True):
-        assert embedder.encode([text])[0].tobytes() == row.tobytes()
-    assert embedder.encode(TEXTS[::-1])[::-1].tobytes() == together.tobytes()
+def test_vectors_do_not_depend_on_the_batch(embedder: Embedder) -> None:
+    """To the last bit, since a cache compares bytes."""
+    batch = embedder.encode(TEXTS)
+    for text, vector in zip(TEXTS, batch, strict=True):
+        assert embedder.encode([text])[0].tobytes() == vector.tobytes()
+    assert embedder.encode(TEXTS[::-1])[::-1].tobytes() == batch.tobytes()
 
 
-def test_many_threads_get_the_vectors_of_one() -> None:
-    """A fresh embedder asked from many threads at once loads once and answers all alike."""
-    fresh = Embedder()
+def test_all_threads_get_the_same_vectors() -> None:
+    """A new embedder that is used by many threads loads once."""
+    shared = Embedder()
     with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(lambda _: fresh.encode(TEXTS).tobytes(), range(8)))
+        results = list(pool.map(lambda _: shared.encode(TEXTS).tobytes(), range(8)))
     assert len(set(results)) == 1
 
 
-def test_meaning_is_near_across_words_and_languages(embedder: Embedder) -> None:
-    """A paraphrase and a translation are nearer than another topic."""
+def test_similar_meanings_have_similar_vectors(embedder: Embedder) -> None:
+    """A paraphrase and a translation are more similar than another topic."""
     german, english, paraphrase, other = embedder.encode(
         ["Der Hund schläft auf dem Sofa.", "The dog sleeps on the couch.", "A dog is asleep on a sofa.", "Taxes rose."]
     )
@@ -55,14 +55,14 @@ def test_meaning_is_near_across_words_and_languages(embedder: Embedder) -> None:
     assert english @ german > 0.6
 
 
-def test_a_lone_surrogate_is_embedded_and_not_an_error(embedder: Embedder) -> None:
-    """JSON can carry what UTF-8 cannot."""
+def test_a_lone_surrogate_is_embedded(embedder: Embedder) -> None:
+    """JSON can carry lone surrogates, UTF-8 cannot."""
     assert np.isfinite(embedder.encode(["broken \ud800 text"])).all()
     assert embedder.count_tokens("broken \ud800 text") > 0
 
 
-def test_tokens_are_counted_by_the_models_tokenizer(embedder: Embedder) -> None:
-    """Nothing for an empty text, and the same word counts the same each time."""
+def test_tokens_are_counted_by_the_tokenizer_of_the_model(embedder: Embedder) -> None:
+    """An empty text has none, and counts are additive for repeated words."""
     assert embedder.count_tokens("") == 0
     assert embedder.count_tokens("hello") >= 1
     assert embedder.count_tokens("hello hello hello") == 3 * embedder.count_tokens("hello")

@@ -1,4 +1,4 @@
-"""Every fault, seen from the client's side of a real socket."""
+"""All faults, seen from the client's side of a real socket."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from local_fakes import client_of, events, fake_server, raw_exchange, chat_body
+from local_fakes import chat_body, client_of, events, fake_server, raw_exchange, send_raw
+from served import wait_until_idle
 
 from skytells_nb.errors import ContentPolicyError, InputError, RateLimitError, ServerError, api_error
 from skytells_nb.local import Faults, LocalServer
@@ -27,11 +28,11 @@ def with_fault(client: httpx.Client, path: str, body: dict[str, Any], fault: str
     return client.post(path, json=body, headers={"x-skytells-fault": fault})
 
 
-# -- reading
+# -- parsing
 
 
-def test_words_become_faults() -> None:
-    """Numbers, flags and names, by comma or semicolon, dashes as underscores."""
+def test_flags_are_parsed() -> None:
+    """Numbers, flags and names, separated by commas or semicolons, with dashes as underscores."""
     assert Faults.parse("latency=0.25, no-done, times=2") == Faults(latency=0.25, no_done=True, times=2)
     assert Faults.parse("cut=body; retry_after=Wed, 21 Oct 2026 07:28:00 GMT") == Faults(
         cut="body", retry_after="Wed, 21 Oct 2026 07:28:00 GMT"
@@ -44,8 +45,8 @@ def test_words_become_faults() -> None:
     "text",
     ["lateness=1", "latency=soon", "cut=sideways", "rate=2", "status=NO_SUCH", "no_done=perhaps", "block_status=418"],
 )
-def test_words_it_does_not_know_are_named(text: str) -> None:
-    """InputError, with what was found."""
+def test_invalid_flags_are_named(text: str) -> None:
+    """InputError with the name of the flag."""
     with pytest.raises(InputError, match=text.split("=", maxsplit=1)[0]):
         Faults.parse(text)
 
@@ -59,32 +60,32 @@ def test_words_it_does_not_know_are_named(text: str) -> None:
         ("no_done=perhaps", "no_done must be a valid boolean, unable to interpret input, got 'perhaps'."),
     ],
 )
-def test_what_a_field_takes_is_said(given: Any, message: str) -> None:
-    with pytest.raises(InputError) as problem:
+def test_the_message_names_the_expected_value(given: Any, message: str) -> None:
+    with pytest.raises(InputError) as raised:
         Faults.parse(given)
-    assert str(problem.value) == message
+    assert str(raised.value) == message
 
 
-def test_a_status_may_be_a_number_and_a_name_alone_is_set() -> None:
+def test_a_status_may_be_a_number_and_a_flag_without_a_value_is_true() -> None:
     assert Faults.parse({"status": 503, "times": None}) == Faults(status="503")
     assert Faults.parse("no-done, crlf=off, keepalive=ON") == Faults(no_done=True, keepalive=True)
 
 
 @settings(deadline=None)
 @given(st.binary(max_size=50), st.floats(0.05, 0.95))
-def test_the_rate_is_decided_the_same_each_time(body: bytes, rate: float) -> None:
-    """By body and attempt, and over many attempts it is about the share asked for."""
+def test_the_rate_is_reproducible(body: bytes, rate: float) -> None:
+    """By body and attempt; over many attempts the share is about the rate."""
     faults = Faults(status="500", rate=rate)
-    decided = [faults.for_attempt(body, attempt).status is not None for attempt in range(400)]
-    assert decided == [faults.for_attempt(body, attempt).status is not None for attempt in range(400)]
-    assert abs(sum(decided) / 400 - rate) < 0.15
+    outcomes = [faults.for_attempt(body, attempt).status is not None for attempt in range(400)]
+    assert outcomes == [faults.for_attempt(body, attempt).status is not None for attempt in range(400)]
+    assert abs(sum(outcomes) / 400 - rate) < 0.15
 
 
-# -- whole answers
+# -- full responses
 
 
 @pytest.mark.parametrize("error_id", sorted(ERROR_CATALOG))
-def test_every_error_of_the_catalogue_can_be_asked_for(client: httpx.Client, error_id: str) -> None:
+def test_every_error_of_the_catalog_can_be_requested(client: httpx.Client, error_id: str) -> None:
     """With its status, type, code and id; each 429 has a Retry-After."""
     answer = with_fault(client, "/embeddings", EMBED, f"status={error_id}")
     entry = ERROR_CATALOG[error_id]
@@ -94,8 +95,8 @@ def test_every_error_of_the_catalogue_can_be_asked_for(client: httpx.Client, err
     assert ("retry-after" in answer.headers) is (entry.status == 429)
 
 
-def test_a_bare_status_is_enough(client: httpx.Client) -> None:
-    """Also one that the catalogue does not have."""
+def test_an_error_can_be_requested_by_its_status(client: httpx.Client) -> None:
+    """Also by one that is not in the catalog."""
     for status in (400, 408, 429, 451, 500, 502, 503, 504, 529):
         answer = with_fault(client, "/chat/completions", chat_body("x"), f"status={status}")
         assert answer.status_code == status
@@ -111,22 +112,22 @@ def test_a_bare_status_is_enough(client: httpx.Client) -> None:
         ("huge_retry_after", "86400"),
     ],
 )
-def test_retry_after_is_what_was_asked(client: httpx.Client, fault: str, value: str | None) -> None:
-    """Seconds, a date, nothing at all, or a day."""
+def test_retry_after_can_be_set(client: httpx.Client, fault: str, value: str | None) -> None:
+    """Seconds, a date, none, or a day."""
     answer = with_fault(client, "/embeddings", EMBED, f"status=429; {fault}")
     assert answer.headers.get("retry-after") == value
     assert isinstance(api_error(429, answer.json()), RateLimitError)
 
 
-def test_times_spoils_only_the_first_attempts(client: httpx.Client) -> None:
-    """Of each body for itself."""
+def test_times_limits_the_faults_to_the_first_attempts(client: httpx.Client) -> None:
+    """Of each body separately."""
     bodies = [{**EMBED, "input": f"times {n}"} for n in range(2)]
     seen = [with_fault(client, "/embeddings", body, "status=503; times=2").status_code for body in bodies * 3]
     assert seen == [503, 503, 503, 503, 200, 200]
 
 
-def test_a_header_wins_over_the_server_s_own_faults() -> None:
-    """Named ones are replaced, the others stay."""
+def test_a_header_overrides_the_faults_of_the_server() -> None:
+    """Flags in the header are replaced, the others remain."""
     with fake_server(faults=Faults(status="500", retry_after="3")) as server, client_of(server) as client:
         assert client.post("/embeddings", json=EMBED).status_code == 500
         answer = with_fault(client, "/embeddings", EMBED, "status=429")
@@ -135,22 +136,22 @@ def test_a_header_wins_over_the_server_s_own_faults() -> None:
         assert answer.status_code == 200
 
 
-def test_a_fault_it_does_not_know_is_a_400(client: httpx.Client) -> None:
-    """So that a misspelt test does not pass."""
+def test_an_unknown_fault_is_status_400(client: httpx.Client) -> None:
+    """So that a misspelled test does not pass."""
     answer = with_fault(client, "/embeddings", EMBED, "explode=1")
     assert (answer.status_code, answer.json()["error"]["error_id"]) == (400, "INVALID_REQUEST")
     assert "explode" in answer.json()["error"]["message"]
 
 
-def test_latency_is_waited_for_and_grows_with_the_rows(client: httpx.Client) -> None:
-    """At least as long as asked for."""
-    begun = time.monotonic()
+def test_latency_grows_with_the_rows(client: httpx.Client) -> None:
+    """The delay is at least the requested one."""
+    started_at = time.monotonic()
     assert with_fault(client, "/embeddings", EMBED, "latency=0.1; latency_per_row=0.1").status_code == 200
-    assert time.monotonic() - begun >= 0.4
+    assert time.monotonic() - started_at >= 0.4
 
 
 def test_a_redirect_points_to_another_origin(client: httpx.Client) -> None:
-    """302; to the URL that was given, where one was."""
+    """Status 302; to the given URL, if there is one."""
     answer = with_fault(client, "/embeddings", EMBED, "redirect")
     assert answer.status_code == 302
     assert answer.headers["location"].startswith("https://elsewhere.invalid/")
@@ -158,31 +159,31 @@ def test_a_redirect_points_to_another_origin(client: httpx.Client) -> None:
     assert answer.headers["location"] == "http://127.0.0.1:9/x"
 
 
-def test_a_proxy_s_page_is_html(client: httpx.Client) -> None:
-    """502, not JSON."""
+def test_html_error_is_the_page_of_a_proxy(client: httpx.Client) -> None:
+    """Status 502, not JSON."""
     answer = with_fault(client, "/embeddings", EMBED, "html_error")
     assert (answer.status_code, answer.headers["content-type"].split(";")[0]) == (502, "text/html")
     assert isinstance(api_error(502, answer.text), ServerError)
 
 
-# -- cut connections, by a bare socket
+# -- cut connections, on a plain socket
 
 
 @pytest.mark.parametrize("path", ["/embeddings", "/chat/completions"])
-def test_cut_before_sends_not_a_byte(server: LocalServer, path: str) -> None:
-    """The connection opens, takes the request and closes."""
+def test_cut_before_sends_nothing(server: LocalServer, path: str) -> None:
+    """The connection accepts the request and closes."""
     assert raw_exchange(server, path, EMBED if path == "/embeddings" else STREAM, "cut=before") == []
 
 
 def test_cut_headers_stops_within_the_headers(server: LocalServer) -> None:
-    """A status line and no end of headers."""
+    """A status line without the end of the headers."""
     received = b"".join(raw_exchange(server, "/embeddings", EMBED, "cut=headers"))
     assert received.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"\r\n\r\n" not in received
 
 
 def test_cut_body_stops_within_the_body(server: LocalServer) -> None:
-    """Whole headers, fewer bytes than they declare; nothing counts as answered."""
+    """Complete headers, fewer bytes than they declare; nothing counts as answered."""
     before = server.stats["embeddings"].answered
     received = b"".join(raw_exchange(server, "/embeddings", EMBED, "cut=body"))
     head, _, body = received.partition(b"\r\n\r\n")
@@ -192,7 +193,7 @@ def test_cut_body_stops_within_the_body(server: LocalServer) -> None:
 
 
 def test_a_client_sees_each_cut_as_a_lost_connection(client: httpx.Client) -> None:
-    """And the next request is answered."""
+    """The next request succeeds."""
     for place in ("before", "headers", "body"):
         with pytest.raises(httpx.RemoteProtocolError):
             with_fault(client, "/embeddings", EMBED, f"cut={place}")
@@ -203,21 +204,21 @@ def test_a_client_sees_each_cut_as_a_lost_connection(client: httpx.Client) -> No
 
 
 def test_a_stream_is_cut_after_its_chunks(server: LocalServer) -> None:
-    """Exactly that many events, then the connection closes without the end of the chunked body."""
+    """After exactly that many events the connection closes, without the end of the chunked body."""
     received = b"".join(raw_exchange(server, "/chat/completions", STREAM, "stream_cut_after=4"))
     assert received.count(b"data: {") == 4
     assert b"[DONE]" not in received
     assert not received.endswith(b"0\r\n\r\n")
 
 
-def test_a_cut_beyond_the_end_still_loses_the_terminator(server: LocalServer) -> None:
-    """A stream that is cut is never whole."""
+def test_a_cut_after_the_last_chunk_drops_the_terminator(server: LocalServer) -> None:
+    """A stream that is cut is never complete."""
     received = b"".join(raw_exchange(server, "/chat/completions", STREAM, "stream_cut_after=100"))
     assert b"[DONE]" not in received
 
 
-def test_a_stalled_stream_is_silent_and_then_goes_on(client: httpx.Client) -> None:
-    """A client that waits shorter times out; one that waits gets the rest."""
+def test_a_stalled_stream_pauses_and_then_continues(client: httpx.Client) -> None:
+    """A client with a shorter timeout fails; one that waits gets the rest."""
     headers = {"x-skytells-fault": "stream_stall_after=3; stall=30"}
     with (
         pytest.raises(httpx.ReadTimeout),
@@ -230,7 +231,7 @@ def test_a_stalled_stream_is_silent_and_then_goes_on(client: httpx.Client) -> No
 
 
 def test_no_done_ends_without_the_terminator(client: httpx.Client) -> None:
-    """Chat without [DONE], responses without the last snapshot; the HTTP body itself is whole."""
+    """Chat without [DONE], responses without the last snapshot; the HTTP body itself is complete."""
     chat = events(with_fault(client, "/chat/completions", STREAM, "no_done").text)
     assert chat[-1][1]["choices"][0]["finish_reason"] == "stop"
     request = {"model": "gpt-5", "input": "hi", "stream": True}
@@ -239,7 +240,7 @@ def test_no_done_ends_without_the_terminator(client: httpx.Client) -> None:
 
 
 def test_a_malformed_chunk_is_not_json(client: httpx.Client) -> None:
-    """After as many good ones as were asked for."""
+    """After the requested number of valid ones."""
     lines = [
         line.removeprefix("data: ")
         for line in with_fault(client, "/chat/completions", STREAM, "malformed_chunk=2").text.splitlines()
@@ -260,8 +261,8 @@ def test_an_error_within_a_stream_ends_it(client: httpx.Client) -> None:
     assert (name, data["type"], data["code"]) == ("error", "error", "service_error")
 
 
-def test_the_framing_can_be_another(client: httpx.Client) -> None:
-    """No space, CRLF, comments between, no prompt chunk, content as a list: the events are the same."""
+def test_the_framing_can_vary(client: httpx.Client) -> None:
+    """No space, CRLF, comments, no prompt chunk, content as a list: the events are the same."""
     plain = with_fault(client, "/chat/completions", STREAM, "no_prompt_chunk")
     assert plain.text.startswith('data: {"id":"chatcmpl-')
     tight = with_fault(client, "/chat/completions", STREAM, "no_space")
@@ -280,7 +281,7 @@ def test_the_framing_can_be_another(client: httpx.Client) -> None:
 
 
 def test_a_character_is_split_between_two_reads(server: LocalServer) -> None:
-    """Some read of a bare socket ends within a character, and the whole is UTF-8 all the same."""
+    """Some read of a plain socket ends within a character."""
     pieces = raw_exchange(server, "/chat/completions", STREAM, "split_utf8")
 
     def is_whole(piece: bytes) -> bool:
@@ -298,7 +299,7 @@ def test_a_character_is_split_between_two_reads(server: LocalServer) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_prompt_can_be_blocked_in_both_ways(client: httpx.Client, stream: bool) -> None:
-    """451 as documented, or 400 as the upstream words it; JSON also for a stream; one error class for both."""
+    """451 as documented, or 400 as the upstream responds; JSON also for a stream; one error class for both."""
     documented = with_fault(client, "/chat/completions", chat_body("x", stream=stream), "block_prompt")
     assert (documented.status_code, documented.json()["error"]["param"]) == (451, "messages")
     upstream = with_fault(client, "/chat/completions", chat_body("x", stream=stream), "block_prompt; block_status=400")
@@ -306,17 +307,17 @@ def test_a_prompt_can_be_blocked_in_both_ways(client: httpx.Client, stream: bool
     assert (upstream.status_code, error["code"], error["param"]) == (400, "content_filter", "prompt")
     assert error["innererror"]["code"] == "ResponsibleAIPolicyViolation"
     for answer in (documented, upstream):
-        problem = api_error(answer.status_code, answer.json())
-        assert isinstance(problem, ContentPolicyError)
-        assert problem.safety["violence"]["filtered"] is True
+        blocked = api_error(answer.status_code, answer.json())
+        assert isinstance(blocked, ContentPolicyError)
+        assert blocked.safety["violence"]["filtered"] is True
     request = {"model": "gpt-5", "input": "x"}
     error = with_fault(client, "/responses", request, "block_prompt; block_status=400").json()["error"]
     assert error["content_filters"][0]["blocked"] is True
     assert "innererror" not in error
 
 
-def test_a_completion_can_be_withheld(client: httpx.Client) -> None:
-    """Some text, then finish_reason content_filter with the verdict, and no usage chunk though it was asked for."""
+def test_a_completion_can_be_filtered(client: httpx.Client) -> None:
+    """Some text, then finish_reason content_filter with the results, and no usage chunk although it was requested."""
     body = {**STREAM, "stream_options": {"include_usage": True}}
     chunks = [
         data for _, data in events(with_fault(client, "/chat/completions", body, "filter_completion=default").text)
@@ -337,7 +338,7 @@ def test_a_completion_can_be_withheld(client: httpx.Client) -> None:
         assert snapshot["content_filters"][1]["blocked"] is True
 
 
-def test_an_async_filter_speaks_after_the_end(client: httpx.Client) -> None:
+def test_an_async_filter_annotates_after_the_end(client: httpx.Client) -> None:
     """All of the text and a normal stop; then annotations without delta, one of them filtered."""
     found = events(with_fault(client, "/chat/completions", STREAM, "filter_completion=async").text)
     chunks = [data for _, data in found[:-1]]
@@ -347,25 +348,25 @@ def test_an_async_filter_speaks_after_the_end(client: httpx.Client) -> None:
     assert late
     assert all(chunk["id"] == "" and "delta" not in chunk["choices"][0] for chunk in late)
     assert all("content_filter_offsets" in chunk["choices"][0] for chunk in late)
-    verdicts = [v for chunk in late for v in chunk["choices"][0]["content_filter_results"].values()]
-    assert sum(verdict["filtered"] for verdict in verdicts) == 1
+    results = [v for chunk in late for v in chunk["choices"][0]["content_filter_results"].values()]
+    assert sum(result["filtered"] for result in results) == 1
     before = [c["content_filter_results"] for chunk in chunks[:finish] for c in chunk["choices"]]
     assert not any(v.get("filtered") for results in before for v in results.values())
 
 
-def test_a_filter_that_is_down_says_so(client: httpx.Client) -> None:
-    """An ``error`` in the place of every verdict."""
+def test_an_unavailable_filter_reports_an_error(client: httpx.Client) -> None:
+    """An ``error`` in place of all filter results."""
     body = with_fault(client, "/chat/completions", chat_body("x"), "filter_down").json()
-    verdicts = [body["prompt_filter_results"][0], body["choices"][0]]
-    assert [v["content_filter_results"]["error"]["code"] for v in verdicts] == ["content_filter_error"] * 2
+    filters = [body["prompt_filter_results"][0], body["choices"][0]]
+    assert [v["content_filter_results"]["error"]["code"] for v in filters] == ["content_filter_error"] * 2
     body = with_fault(client, "/responses", {"model": "gpt-5", "input": "x"}, "filter_down").json()
-    verdicts = [(f["source_type"], f["content_filter_results"]["error"]["code"]) for f in body["content_filters"]]
-    assert verdicts == [("prompt", "content_filter_error"), ("completion", "content_filter_error")]
+    sources = [(f["source_type"], f["content_filter_results"]["error"]["code"]) for f in body["content_filters"]]
+    assert sources == [("prompt", "content_filter_error"), ("completion", "content_filter_error")]
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_answer_can_be_all_reasoning(client: httpx.Client, stream: bool) -> None:
-    """Empty text, finish_reason length, the whole budget in reasoning tokens."""
+def test_a_completion_can_be_all_reasoning(client: httpx.Client, stream: bool) -> None:
+    """Empty text, finish_reason length, the whole token limit in reasoning tokens."""
     body = chat_body("x", max_tokens=40, stream=stream, stream_options={"include_usage": True})
     answer = with_fault(client, "/chat/completions", body, "empty_length")
     if stream:
@@ -385,11 +386,11 @@ def test_an_answer_can_be_all_reasoning(client: httpx.Client, stream: bool) -> N
 # -- vectors
 
 
-def test_vectors_can_be_wrong(client: httpx.Client) -> None:
-    """In number, in length, in value, in index."""
+def test_vectors_can_be_invalid(client: httpx.Client) -> None:
+    """In number, length, value and index."""
 
-    def vectors(fault: str, **more: Any) -> list[dict[str, Any]]:
-        answer = with_fault(client, "/embeddings", {**EMBED, **more}, fault)
+    def vectors(fault: str, **parameters: Any) -> list[dict[str, Any]]:
+        answer = with_fault(client, "/embeddings", {**EMBED, **parameters}, fault)
         assert answer.status_code == 200
         return json.loads(answer.text)["data"]  # type: ignore[no-any-return]
 
@@ -403,26 +404,19 @@ def test_vectors_can_be_wrong(client: httpx.Client) -> None:
         base64.b64decode(vectors("bad_base64", encoding_format="base64")[0]["embedding"], validate=True)
 
 
-def test_base64_can_be_refused(client: httpx.Client) -> None:
-    """400 with the parameter; floats pass."""
-    refused = with_fault(client, "/embeddings", {**EMBED, "encoding_format": "base64"}, "float_only")
-    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "encoding_format")
+def test_base64_can_be_rejected(client: httpx.Client) -> None:
+    """Status 400 with the parameter; floats are accepted."""
+    rejected = with_fault(client, "/embeddings", {**EMBED, "encoding_format": "base64"}, "float_only")
+    assert (rejected.status_code, rejected.json()["error"]["param"]) == (400, "encoding_format")
     assert with_fault(client, "/embeddings", EMBED, "float_only").status_code == 200
 
 
-def test_faults_do_not_hold_other_requests(server: LocalServer, client: httpx.Client) -> None:
-    """While one waits for its latency another is answered."""
-    waiting = threading.Thread(
-        target=lambda: httpx.post(
-            f"{server.base_url}/embeddings",
-            json=EMBED,
-            headers={"x-api-key": server.api_key, "x-skytells-fault": "latency=2"},
-            trust_env=False,
-        )
-    )
-    waiting.start()
-    while not server.stats["embeddings"].in_flight:
-        threading.Event().wait(0.005)
-    assert client.post("/embeddings", json=EMBED).status_code == 200
-    assert waiting.is_alive()
-    waiting.join(20)
+def test_faults_do_not_delay_other_requests(server: LocalServer, client: httpx.Client) -> None:
+    """While one request waits for its latency, another gets its response."""
+    wait_until_idle(server, "embeddings")
+    with send_raw(server, "/embeddings", EMBED, "latency=100"):
+        while not server.stats["embeddings"].in_flight:
+            threading.Event().wait(0.005)
+        assert client.post("/embeddings", json=EMBED).status_code == 200
+        assert [record.faults for record in server.stats.records[-2:]] == ["latency=100.0", ""]
+        assert server.stats.records[-2].status == 0

@@ -1,4 +1,4 @@
-"""The official ``openai`` package against the local Skytells, on the real models."""
+"""The official ``openai`` package with the local server, on the real models."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def client(server: LocalServer) -> Iterator[openai.OpenAI]:
         yield client
 
 
-def spoilt(client: openai.OpenAI, fault: str) -> openai.OpenAI:
+def with_fault(client: openai.OpenAI, fault: str) -> openai.OpenAI:
     return client.with_options(default_headers={"x-skytells-fault": fault})
 
 
-def test_chat_answers_with_real_text(client: openai.OpenAI) -> None:
-    """Text, a reason, counts, the local model's name, and the safety fields beside the standard ones."""
+def test_chat_returns_real_text(client: openai.OpenAI) -> None:
+    """Text, finish reason, usage, the local model's name, and the safety fields beside the standard ones."""
     answer = client.chat.completions.create(
         model="deepbrain-router",
         messages=[{"role": "user", "content": "Say hello."}],
@@ -63,11 +63,11 @@ def test_chat_answers_with_real_text(client: openai.OpenAI) -> None:
     assert "prompt_filter_results" in (answer.model_extra or {})
 
 
-def test_chat_streams_to_its_usage(client: openai.OpenAI) -> None:
-    """Pieces that make up the text of the same request unstreamed, then the counts."""
+def test_chat_streams_with_usage(client: openai.OpenAI) -> None:
+    """The pieces add up to the text of the same request without streaming, then usage."""
     request: dict[str, Any] = {
         "model": "gpt-5",
-        "messages": [{"role": "user", "content": "Name three colours."}],
+        "messages": [{"role": "user", "content": "Name three colors."}],
         "max_tokens": 20,
         "temperature": 0,
     }
@@ -94,8 +94,8 @@ def test_chat_parses_into_a_pydantic_model(client: openai.OpenAI) -> None:
     assert isinstance(answer.choices[0].message.parsed, Review)
 
 
-def test_a_required_tool_is_called_in_both_forms(client: openai.OpenAI) -> None:
-    """Arguments that keep the schema."""
+def test_a_required_tool_is_called_full_and_streamed(client: openai.OpenAI) -> None:
+    """The arguments are valid for the schema."""
     request: dict[str, Any] = {
         "model": "gpt-5",
         "messages": [{"role": "user", "content": "What is the weather in Oslo, in celsius?"}],
@@ -117,8 +117,8 @@ def test_a_required_tool_is_called_in_both_forms(client: openai.OpenAI) -> None:
     assert json.loads(streamed[0].function.arguments) == arguments
 
 
-def test_auto_tells_a_question_for_the_tool_from_another(client: openai.OpenAI) -> None:
-    """The weather calls the weather tool; a poem does not."""
+def test_auto_calls_a_tool_only_for_related_questions(client: openai.OpenAI) -> None:
+    """A question about the weather calls the weather tool; a poem does not."""
     tool = {"name": "get_weather", "description": "Get the current weather of a city", "parameters": WEATHER}
     tools: Any = [{"type": "function", "function": tool}]
 
@@ -133,7 +133,7 @@ def test_auto_tells_a_question_for_the_tool_from_another(client: openai.OpenAI) 
     assert reason("Write a short poem about love.") != "tool_calls"
 
 
-def test_responses_answer_stream_and_parse(client: openai.OpenAI) -> None:
+def test_responses_are_created_streamed_and_parsed(client: openai.OpenAI) -> None:
     """The same text in both forms, and ``responses.parse``."""
     request: dict[str, Any] = {
         "model": "gpt-5.3-codex",
@@ -153,8 +153,8 @@ def test_responses_answer_stream_and_parse(client: openai.OpenAI) -> None:
     assert isinstance(parsed.output_parsed, Review)
 
 
-def test_a_response_tool_call_goes_round(client: openai.OpenAI) -> None:
-    """Call, output by call_id on the stored response, answer in words."""
+def test_a_tool_output_continues_a_response(client: openai.OpenAI) -> None:
+    """Call, output by call_id on the stored response, then text."""
     tools: Any = [{"type": "function", "name": "get_weather", "parameters": WEATHER, "strict": True}]
     first = client.responses.create(
         model="gpt-5", input="Weather in Oslo?", tools=tools, tool_choice="required", store=True, temperature=0
@@ -185,8 +185,8 @@ def test_previous_response_id_carries_the_context(client: openai.OpenAI) -> None
         client.responses.create(model="gpt-5", input="x", previous_response_id=alone.id)
 
 
-def test_embeddings_are_near_where_meanings_are(client: openai.OpenAI) -> None:
-    """The package asks for base64 by itself; unit vectors; related sentences nearer than unrelated."""
+def test_embeddings_reflect_the_meaning(client: openai.OpenAI) -> None:
+    """The package requests base64 by default; unit vectors; related sentences are more similar than unrelated ones."""
     texts = ["A cat sleeps on the sofa.", "The kitten naps on the couch.", "Interest rates rose again."]
     answer = client.embeddings.create(model="text-embedding-3-small", input=texts)
     matrix = np.array([item.embedding for item in answer.data])
@@ -197,12 +197,12 @@ def test_embeddings_are_near_where_meanings_are(client: openai.OpenAI) -> None:
     assert len(small.data[0].embedding) == 64
 
 
-def test_its_errors_are_its_own_classes(client: openai.OpenAI) -> None:
+def test_errors_have_the_classes_of_the_package(client: openai.OpenAI) -> None:
     """401, 404, 400, 429, 5xx and the blocked prompt."""
     messages: Any = [{"role": "user", "content": "hi"}]
 
-    def ask(client: openai.OpenAI, **more: Any) -> Any:
-        return client.chat.completions.create(**{"model": "gpt-5", "messages": messages, "max_tokens": 4} | more)
+    def ask(client: openai.OpenAI, **parameters: Any) -> Any:
+        return client.chat.completions.create(**{"model": "gpt-5", "messages": messages, "max_tokens": 4} | parameters)
 
     with pytest.raises(openai.AuthenticationError):
         ask(client.with_options(api_key="sk-wrong"))
@@ -213,18 +213,18 @@ def test_its_errors_are_its_own_classes(client: openai.OpenAI) -> None:
         ask(client, temperature=9)
     assert bad.value.param == "temperature"
     with pytest.raises(openai.RateLimitError):
-        ask(spoilt(client, "status=429"))
+        ask(with_fault(client, "status=429"))
     with pytest.raises(openai.InternalServerError):
-        ask(spoilt(client, "status=503"))
+        ask(with_fault(client, "status=503"))
     with pytest.raises(openai.APIStatusError) as blocked:
-        ask(spoilt(client, "block_prompt"))
+        ask(with_fault(client, "block_prompt"))
     assert blocked.value.status_code == 451
     with pytest.raises(openai.APIConnectionError):
-        ask(spoilt(client, "cut=before"))
+        ask(with_fault(client, "cut=before"))
 
 
-def test_its_retries_pass_a_limit(server: LocalServer) -> None:
-    """With a limit of two a second, five requests all come through on Retry-After."""
+def test_retries_of_the_package_respect_a_limit(server: LocalServer) -> None:
+    """With a limit of two per second, five requests all succeed by Retry-After."""
     with (
         LocalServer(limits=LimitOptions(requests=2, window=1, retry_after_ms=True), faults=Faults()) as limited,
         openai.OpenAI(api_key=limited.api_key, base_url=limited.base_url, max_retries=8, timeout=60) as client,

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from local_fakes import EchoGenerator, EchoPiece, NoGenerator, client_of, events, fake_server, send_raw, chat_body
+from local_fakes import EchoGenerator, EchoPiece, NoGenerator, chat_body, client_of, events, fake_server, send_raw
 from served import wait_until_idle
 
 from skytells_nb.local import LocalServer
@@ -21,14 +21,14 @@ def stream_of(client: httpx.Client, body: dict[str, Any]) -> list[dict[str, Any]
     answer = client.post("/chat/completions", json={**body, "stream": True})
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"].startswith("text/event-stream")
-    found = events(answer.text)
-    assert found[-1] == (None, "[DONE]")
-    assert {name for name, _ in found} == {None}
-    return [data for _, data in found[:-1]]
+    parsed = events(answer.text)
+    assert parsed[-1] == (None, "[DONE]")
+    assert {name for name, _ in parsed} == {None}
+    return [data for _, data in parsed[:-1]]
 
 
-def test_an_answer_has_text_usage_and_both_verdicts(client: httpx.Client) -> None:
-    """The whole answer reads as the shared model, with counts and with safety on the prompt and on the choice."""
+def test_a_completion_has_text_usage_and_both_filter_results(client: httpx.Client) -> None:
+    """It is valid for the shared model, with usage and with safety fields for the prompt and for the choice."""
     body = client.post("/chat/completions", json=chat_body("one two three")).json()
     answer = ChatCompletion.model_validate(body)
     assert answer.text == "one two three"
@@ -43,8 +43,8 @@ def test_an_answer_has_text_usage_and_both_verdicts(client: httpx.Client) -> Non
     assert body["usage"]["total_tokens"] == 6
 
 
-def test_a_stream_opens_with_the_prompt_verdict_and_the_role(client: httpx.Client) -> None:
-    """Prompt chunk with empty ids, role chunk, content, finish chunk; no usage where nobody asked."""
+def test_a_stream_starts_with_the_prompt_results_and_the_role(client: httpx.Client) -> None:
+    """Prompt chunk with empty ids, role chunk, content, finish chunk; no usage unless requested."""
     chunks = stream_of(client, chat_body("one two three"))
     first, role, *content, finish = chunks
     assert (first["id"], first["object"], first["created"], first["model"]) == ("", "", 0, "")
@@ -64,7 +64,7 @@ def test_a_stream_opens_with_the_prompt_verdict_and_the_role(client: httpx.Clien
     assert not any("usage" in chunk for chunk in chunks)
 
 
-def test_usage_comes_last_and_only_when_asked(client: httpx.Client) -> None:
+def test_usage_is_the_last_chunk_if_requested(client: httpx.Client) -> None:
     """``include_usage`` adds a chunk without choices; every chunk between the first and it has usage null."""
     chunks = stream_of(client, chat_body("one two", stream_options={"include_usage": True}))
     assert chunks[-1]["choices"] == []
@@ -72,15 +72,15 @@ def test_usage_comes_last_and_only_when_asked(client: httpx.Client) -> None:
     assert [chunk["usage"] for chunk in chunks[1:-1]] == [None] * (len(chunks) - 2)
 
 
-def test_the_query_streams_too(client: httpx.Client) -> None:
-    """``?stream=true`` is the same as the body's."""
+def test_the_query_can_request_a_stream(client: httpx.Client) -> None:
+    """``?stream=true`` has the effect of the body's."""
     answer = client.post("/chat/completions?stream=true", json=chat_body("hello"))
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert answer.text.rstrip().endswith("data: [DONE]")
 
 
-def test_the_same_request_has_the_same_answer(client: httpx.Client) -> None:
-    """Everything but the ids and the time repeats."""
+def test_equal_requests_have_equal_completions(client: httpx.Client) -> None:
+    """Everything but the ids and the time is equal."""
     first, second = (client.post("/chat/completions", json=chat_body("again and again")).json() for _ in range(2))
     for answer in (first, second):
         del answer["id"], answer["created"]
@@ -88,16 +88,16 @@ def test_the_same_request_has_the_same_answer(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
-def test_a_limit_ends_the_answer_with_length(client: httpx.Client, name: str) -> None:
-    """Both names of the limit count."""
+def test_a_token_limit_ends_with_length(client: httpx.Client, name: str) -> None:
+    """Both names of the limit are accepted."""
     choice = client.post("/chat/completions", json=chat_body("a b c d e", **{name: 2})).json()["choices"][0]
     assert choice["finish_reason"] == "length"
     assert choice["message"]["content"].split() == ["a", "b"]
 
 
 @pytest.mark.parametrize("stop", ["c d", ["x", "c d"]])
-def test_a_stop_sequence_is_never_shown(client: httpx.Client, stop: object) -> None:
-    """Also where two pieces hold a half of it each."""
+def test_a_stop_sequence_is_never_sent(client: httpx.Client, stop: object) -> None:
+    """Even if it is split between two pieces."""
     body = chat_body("a b c d e", stop=stop)
     choice = client.post("/chat/completions", json=body).json()["choices"][0]
     assert (choice["message"]["content"], choice["finish_reason"]) == ("a b ", "stop")
@@ -105,8 +105,8 @@ def test_a_stop_sequence_is_never_shown(client: httpx.Client, stop: object) -> N
     assert "".join(texts) == "a b "
 
 
-def test_choices_have_seeds_of_their_own() -> None:
-    """``n`` answers come with as many different seeds, the same each time, and a chunk says whose it is."""
+def test_choices_have_different_seeds() -> None:
+    """``n`` choices have ``n`` reproducible seeds, and each chunk has the index of its choice."""
     generator = EchoGenerator()
     with fake_server(generator=generator) as server, client_of(server) as client:
         body = client.post("/chat/completions", json=chat_body("hello you", n=3)).json()
@@ -120,8 +120,8 @@ def test_choices_have_seeds_of_their_own() -> None:
         assert {choice["index"] for chunk in chunks for choice in chunk["choices"]} == {0, 1, 2}
 
 
-def test_a_schema_gives_json(client: httpx.Client) -> None:
-    """``json_schema`` and ``json_object`` reach the model; text is the default."""
+def test_a_schema_results_in_json(client: httpx.Client) -> None:
+    """``json_schema`` and ``json_object`` are passed to the model; text is the default."""
     schema = {"type": "object", "properties": {"mood": {"enum": ["good", "bad"]}}}
     form = {"type": "json_schema", "json_schema": {"name": "m", "schema": schema}}
     answer = client.post("/chat/completions", json=chat_body("hi", response_format=form)).json()
@@ -131,8 +131,8 @@ def test_a_schema_gives_json(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_schema_that_cannot_be_kept_is_refused(client: httpx.Client, stream: bool) -> None:
-    """A 400 before the first byte, also for a stream."""
+def test_an_unsupported_schema_is_rejected(client: httpx.Client, stream: bool) -> None:
+    """Status 400 before the first byte, also for a stream."""
     form = {"type": "json_schema", "json_schema": {"name": "m", "schema": {"not": {}}}}
     answer = client.post("/chat/completions", json=chat_body("hi", response_format=form, stream=stream))
     error = answer.json()["error"]
@@ -140,8 +140,8 @@ def test_a_schema_that_cannot_be_kept_is_refused(client: httpx.Client, stream: b
     assert "'not'" in error["message"]
 
 
-def test_every_role_and_part_is_read(client: httpx.Client) -> None:
-    """Developer, tool results, earlier tool calls, text parts and images are all taken."""
+def test_all_roles_and_parts_are_accepted(client: httpx.Client) -> None:
+    """Developer, tool results, earlier tool calls, text parts and images."""
     messages = [
         {"role": "developer", "content": "Be brief."},
         {"role": "user", "content": [{"type": "text", "text": "weather?"}]},
@@ -160,8 +160,8 @@ def test_every_role_and_part_is_read(client: httpx.Client) -> None:
     assert answer.json()["choices"][0]["message"]["content"] == "and\n[image]"
 
 
-def test_a_prompt_too_long_names_both_numbers(client: httpx.Client) -> None:
-    """``context_length_exceeded`` in lower case, 400, before any stream begins."""
+def test_the_error_for_a_long_prompt_has_both_numbers(client: httpx.Client) -> None:
+    """``context_length_exceeded`` in lower case, 400, before any stream starts."""
     answer = client.post("/chat/completions", json=chat_body("word " * 300, stream=True))
     error = answer.json()["error"]
     assert answer.status_code == 400
@@ -175,34 +175,34 @@ def test_a_prompt_too_long_names_both_numbers(client: httpx.Client) -> None:
 
 
 def test_a_violent_prompt_is_blocked(client: httpx.Client) -> None:
-    """Severity high on the last user text or a system text: 451, JSON also for a stream; medium only annotates."""
+    """Severity high in the last user text or a system text: 451, JSON also for a stream; medium only annotates."""
     answer = client.post("/chat/completions", json=chat_body("violence:high", stream=True))
     error = answer.json()["error"]
     assert answer.status_code == 451
     assert (error["error_id"], error["code"]) == ("CONTENT_POLICY_VIOLATION", "content_policy_violation")
     assert error["content_filters"][0]["content_filter_results"]["violence"] == {"filtered": True, "severity": "high"}
-    mild = client.post("/chat/completions", json=chat_body("violence:medium"))
-    verdict = mild.json()["prompt_filter_results"][0]["content_filter_results"]["violence"]
-    assert verdict == {"filtered": False, "severity": "medium"}
+    medium = client.post("/chat/completions", json=chat_body("violence:medium"))
+    results = medium.json()["prompt_filter_results"][0]["content_filter_results"]["violence"]
+    assert results == {"filtered": False, "severity": "medium"}
 
 
-def test_a_jailbreak_is_detected_before_it_is_blocked(client: httpx.Client) -> None:
-    """Medium is detected and passes."""
+def test_a_jailbreak_of_severity_medium_is_detected(client: httpx.Client) -> None:
+    """It is not blocked."""
     answer = client.post("/chat/completions", json=chat_body("jailbreak:medium hello"))
-    verdict = answer.json()["prompt_filter_results"][0]["content_filter_results"]["jailbreak"]
-    assert verdict == {"filtered": False, "detected": True}
+    results = answer.json()["prompt_filter_results"][0]["content_filter_results"]["jailbreak"]
+    assert results == {"filtered": False, "detected": True}
 
 
-class RudeGenerator(EchoGenerator):
-    """Says something that the completion filter withholds."""
+class HatefulGenerator(EchoGenerator):
+    """Generates a text that the completion filter blocks."""
 
     def stream(self, messages: list[dict[str, Any]], **options: Any) -> Iterator[EchoPiece]:
         return super().stream([{"role": "user", "content": "first this then hate:high end"}], **options)
 
 
-def test_a_completion_of_severity_high_is_withheld() -> None:
+def test_a_completion_of_severity_high_is_filtered() -> None:
     """finish_reason content_filter, the category filtered, and no usage chunk in a stream."""
-    with fake_server(generator=RudeGenerator()) as server, client_of(server) as client:
+    with fake_server(generator=HatefulGenerator()) as server, client_of(server) as client:
         choice = client.post("/chat/completions", json=chat_body("hi")).json()["choices"][0]
         assert choice["finish_reason"] == "content_filter"
         assert choice["content_filter_results"]["hate"] == {"filtered": True, "severity": "high"}
@@ -211,8 +211,8 @@ def test_a_completion_of_severity_high_is_withheld() -> None:
         assert chunks[-1]["choices"][0]["content_filter_results"]["hate"]["filtered"] is True
 
 
-def test_without_weights_the_way_out_is_named() -> None:
-    """503 with the generator's own words; embeddings still answer."""
+def test_without_weights_the_error_names_the_command() -> None:
+    """503 with the generator's reason; embeddings still work."""
     with fake_server(generator=NoGenerator()) as server, client_of(server) as client:
         answer = client.post("/chat/completions", json=chat_body("hi"))
         assert answer.status_code == 503
@@ -223,29 +223,29 @@ def test_without_weights_the_way_out_is_named() -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_leaves_ends_its_decoding(stream: bool) -> None:
-    """The generator's iterator is closed although it had more to say, and nothing counts as answered."""
-    hold = threading.Event()
-    generator = EchoGenerator(gate=hold)
+def test_a_disconnect_stops_the_generation(stream: bool) -> None:
+    """The generator's iterator is closed before its end, and nothing counts as answered."""
+    gate = threading.Event()
+    generator = EchoGenerator(gate=gate)
     with fake_server(generator=generator) as server:
-        leave = send_raw(server, "/chat/completions", chat_body("a b c d e f", stream=stream))
+        connection = send_raw(server, "/chat/completions", chat_body("a b c d e f", stream=stream))
         while not generator.messages:
             threading.Event().wait(0.01)
-        leave.close()
+        connection.close()
         while server.stats["chat"].in_flight:
             threading.Event().wait(0.01)
-        hold.set()
+        gate.set()
         assert generator.closed.wait(10)
         assert not server.stats.records[-1].complete
         assert server.stats["chat"].answered == 0
 
 
-def test_several_chats_answer_at_once() -> None:
-    """One held answer does not hold the others, nor the embeddings."""
-    hold = threading.Event()
+def test_chats_run_concurrently() -> None:
+    """A held chat delays neither other chats nor embeddings."""
+    gate = threading.Event()
     body = chat_body("a b", stream=True)
     with (
-        fake_server(generator=EchoGenerator(gate=hold)) as server,
+        fake_server(generator=EchoGenerator(gate=gate)) as server,
         client_of(server) as client,
         client.stream("POST", "/chat/completions", json=body) as held,
     ):
@@ -253,12 +253,12 @@ def test_several_chats_answer_at_once() -> None:
         next(lines)
         assert client.post("/chat/completions", json=chat_body("alone")).json()["choices"][0]["finish_reason"] == "stop"
         assert client.post("/embeddings", json={"model": "text-embedding-3-small", "input": "x"}).status_code == 200
-        hold.set()
+        gate.set()
         assert list(lines)[-2] == "data: [DONE]"
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_answer_that_came_whole_counts_as_answered(client: httpx.Client, server: LocalServer, stream: bool) -> None:
+def test_a_complete_response_counts_as_answered(client: httpx.Client, server: LocalServer, stream: bool) -> None:
     before = wait_until_idle(server, "chat")
     requests, answered = before.requests, before.answered
     assert client.post("/chat/completions", json=chat_body("one two", stream=stream)).status_code == 200

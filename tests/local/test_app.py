@@ -1,4 +1,4 @@
-"""Whatever is sent, the server answers with an envelope of its own and goes on."""
+"""Unknown endpoints and arbitrary bodies: the server always responds with an envelope of its own."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def client() -> Iterator[httpx.Client]:
 
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(["/chat/completions", "/responses", "/embeddings"]), BODIES | VALUES)
-def test_no_body_is_answered_with_a_server_error(client: httpx.Client, path: str, body: Any) -> None:
-    """200, or an error of the 4xx kind whose envelope repeats status and request id."""
+def test_no_body_causes_a_server_error(client: httpx.Client, path: str, body: Any) -> None:
+    """Status 200, or an error of the 4xx kind whose envelope repeats status and request id."""
     answer = client.post(path, content=json.dumps(body).encode())
     assert answer.status_code < 500, (body, answer.text)
     if answer.status_code != 200:
@@ -78,3 +78,21 @@ def test_no_body_is_answered_with_a_server_error(client: httpx.Client, path: str
         assert error["status"] == answer.status_code
         assert error["request_id"] == answer.headers["x-request-id"]
         assert error["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/batches"),
+        ("POST", "/moderations"),
+        ("GET", "/responses/resp_1"),
+        ("GET", "/chat/completions"),
+        ("POST", "/models"),
+        ("GET", "/models/"),
+    ],
+)
+def test_an_unknown_endpoint_is_not_found(client: httpx.Client, method: str, path: str) -> None:
+    """404 ENDPOINT_NOT_FOUND with the inference envelope."""
+    answer = client.request(method, path)
+    assert (answer.status_code, answer.json()["error"]["error_id"]) == (404, "ENDPOINT_NOT_FOUND")
+    assert answer.headers["x-request-id"] == answer.json()["error"]["request_id"]

