@@ -11,15 +11,13 @@ import pandas as pd
 
 from skytells_nb.accessor.call import VectorizedCall, completions, take, text_column, vector_column, warn_truncated
 from skytells_nb.accessor.structured.columns import typed_columns
-from skytells_nb.accessor.structured.repair import REPAIRS, check_repair, parse_with_repair
+from skytells_nb.accessor.structured.repair import DEFAULT_REPAIRS, check_repair, parse_with_repair
 from skytells_nb.accessor.structured.schema import Record, Schema, answer_parser, response_format, schema_field_types
 from skytells_nb.accessor.text_columns import STRING_DTYPE, Texts
 from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.conversation import PromptOptions
 from skytells_nb.engine.operations.jobs import Job, completion_job, embedding_job
-from skytells_nb.engine.operations.response_format import with_format_fallback
-from skytells_nb.engine.operations.row_packing import batch_rows, check_rows
 from skytells_nb.engine.report import Report
 from skytells_nb.engine.results import RunResult
 from skytells_nb.errors import ContentPolicyError, InputError, InvalidResponseError, RowError
@@ -56,18 +54,24 @@ def build_job(
     params: Mapping[str, Any] | None,
     operation: str = "complete",
     rows_per_request: int | None = None,
-    form: PromptOptions | None = None,
+    options: PromptOptions | None = None,
 ) -> Job:
     """The job that completes prompts with these settings."""
-    rows = check_rows(rows_per_request)
     extra = {"response_format": response_format(schema)} if schema is not None else {}
     if params is not None and not isinstance(params, Mapping):
         raise InputError(f"params is a dict of parameters such as {{'max_tokens': 100}}; found {params!r}.")
     named = model or call.session.settings.model
-    job = completion_job(named, system=system, params={**(params or {}), **extra}, operation=operation, form=form)
-    if rows > 1:
-        job = batch_rows(job, rows, None if schema is None else answer_parser(schema))
-    return job if schema is None else with_format_fallback(job, call.session.origin)
+    job = completion_job(named, system=system, params={**(params or {}), **extra}, operation=operation, options=options)
+    if rows_per_request is not None:
+        from skytells_nb.engine.operations.row_packing import batch_rows, check_rows
+
+        rows = check_rows(rows_per_request)
+        job = job if rows == 1 else batch_rows(job, rows, None if schema is None else answer_parser(schema))
+    if schema is not None:
+        from skytells_nb.engine.operations.response_format import with_format_fallback
+
+        job = with_format_fallback(job, call.session.origin)
+    return job
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class CompletionColumns:
     report: Report
     schema: Schema | None
     price: Price | None
-    packed: bool = False
+    batched: bool = False
     """Whether several rows could share a request."""
     records: Sequence[Record | None] = ()
     """What a schema's answers say, by row."""
@@ -88,7 +92,7 @@ class CompletionColumns:
         """One column for each field of the schema, under its name after ``prefix``."""
         if self.schema is None:
             return {}
-        cells = [None if record is None else record.cells for record in self.records]
+        cells = [None if record is None else record.values for record in self.records]
         made = typed_columns(schema_field_types(self.schema), cells, self.column.index)
         return {f"{prefix}{name}": series for name, series in made.items()}
 
@@ -100,10 +104,10 @@ def complete_texts(
     index: pd.Index[Any],
     name: Any,
     schema: Schema | None,
-    repair: int = REPAIRS,
+    repair: int = DEFAULT_REPAIRS,
 ) -> CompletionColumns:
     """The model's answers to these prompts; those that do not fit the schema are asked for again ``repair`` times."""
-    rounds = check_repair(repair)
+    rounds = 0 if schema is None else check_repair(repair)
     read = None if schema is None else answer_parser(schema)
 
     def column(outcome: RunResult) -> pd.Series[Any]:
@@ -122,7 +126,7 @@ def complete_texts(
     rows: list[CachedCompletion | None] = list(take(list(kept), outcome.result_index))
     for row, problem in outcome.report.errors.items():
         if isinstance(problem, ContentPolicyError):
-            rows[row] = CachedCompletion.of_blocked(problem)
+            rows[row] = CachedCompletion.from_error(problem)
     price, shared = call.session.price(job.model), job.max_items > 1
     if schema is None:
         return CompletionColumns(text_column(kept, outcome, index, name=name), rows, report, None, price, shared)
@@ -135,7 +139,7 @@ def complete_texts(
 def _given(outcome: RunResult, kept: Sequence[CachedCompletion | None]) -> list[CachedCompletion]:
     """The completions of each row, those of blocked prompts among them."""
     blocked = [
-        CachedCompletion.of_blocked(p) for p in outcome.report.errors.values() if isinstance(p, ContentPolicyError)
+        CachedCompletion.from_error(p) for p in outcome.report.errors.values() if isinstance(p, ContentPolicyError)
     ]
     return [c for c in take(list(kept), outcome.result_index) if c is not None] + blocked
 
@@ -173,7 +177,7 @@ def details_frame(into: Any, answers: CompletionColumns) -> dict[str, pd.Series[
         "request_id": made([c and c.request_id for c in rows], STRING_DTYPE),
         "safety": made([None if c is None else json.dumps(list(c.findings)) for c in rows], STRING_DTYPE),
     }
-    if answers.packed:
+    if answers.batched:
         columns_by_suffix["rows_in_request"] = made([c and c.rows for c in known], "Int64")
     return {f"{into}_{suffix}": series for suffix, series in columns_by_suffix.items()}
 

@@ -77,7 +77,10 @@ def _prompt(args: CellArguments, body: str | None, context: CellContext) -> str:
         raise MagicUsageError(f"the prompt goes below the line, in a cell that begins with {magic}")
     if not body.strip():
         raise MagicUsageError(f"{magic}: the prompt is empty; write it below the line")
-    return fill_placeholders(body.removesuffix("\n"), variables_as_text(args.variables, context.variables))
+    prompt = body.removesuffix("\n")
+    if not args.variables:
+        return prompt
+    return fill_placeholders(prompt, variables_as_text(args.variables, context.variables))
 
 
 def _question(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 
-from skytells_nb.engine.retry import FAILURE_THRESHOLD, MIN_PAUSE_S, FREE_RETRIES, RETRIES_PER_SUCCESS, CircuitBreaker
+from skytells_nb.engine.retry import FAILURE_THRESHOLD, FREE_RETRIES, MIN_PAUSE_S, RETRIES_PER_SUCCESS, CircuitBreaker
 from skytells_nb.errors import (
     BadRequestError,
     ConnectError,

@@ -10,7 +10,7 @@ import pytest
 from served import connected, served, wait_until_idle
 
 from skytells_nb.engine.operations.jobs import RateOptions, completion_job, embedding_job
-from skytells_nb.engine.planning import MIN_FACTOR, MAX_FACTOR, TokenCalibration
+from skytells_nb.engine.planning import MAX_FACTOR, MIN_FACTOR, TokenCalibration
 from skytells_nb.errors import InputError
 from skytells_nb.local.api.rate_limits import LimitOptions
 from skytells_nb.types.models import LISTED_PRICES
@@ -93,7 +93,7 @@ def test_a_pace_that_is_none_is_refused(given: Any) -> None:
         RateOptions(**given)
 
 
-def test_the_catalogue_prices_an_estimate(tmp_path: Path) -> None:
+def test_the_catalog_prices_an_estimate(tmp_path: Path) -> None:
     with served() as server, connected(server, tmp_path / "c.sqlite") as session:
         session.engine.run(JOB, ["say 1"])
         assert session._models is None
@@ -101,7 +101,7 @@ def test_the_catalogue_prices_an_estimate(tmp_path: Path) -> None:
         assert session._models
 
 
-def test_the_listed_price_stands_in_for_a_catalogue_that_cannot_be_had(
+def test_the_listed_price_stands_in_for_a_catalog_that_cannot_be_had(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with served() as server:
@@ -110,7 +110,7 @@ def test_the_listed_price_stands_in_for_a_catalogue_that_cannot_be_had(
         assert session.fetch_price("gpt-5") == LISTED_PRICES["gpt-5"]
         assert session._models is None
     (line,) = [record.getMessage() for record in caplog.records]
-    assert line == "The catalogue of models could not be read (ConnectError); listed prices are used."
+    assert line == "The catalog of models could not be read (ConnectError); list prices are used."
 
 
 def test_used_keys_are_those_read_or_stored(tmp_path: Path) -> None:

@@ -24,7 +24,6 @@ from skytells_nb.accessor.options import (
 from skytells_nb.accessor.results import CompletionColumns, build_job, complete_texts
 from skytells_nb.accessor.text_columns import Texts, resolve_texts
 from skytells_nb.engine.engine import OnError
-from skytells_nb.engine.operations.row_packing import check_rows
 from skytells_nb.engine.report import ProgressCallback
 from skytells_nb.errors import InputError, warn
 from skytells_nb.vectors.arrays import Floats, Indices, check_dimensions
@@ -194,7 +193,10 @@ class JoinMethod(SimilarityMethods):
         most = check_count("k", k)
         floor = None if threshold is None else check_threshold(threshold)
         question = _question(confirm)
-        check_rows(rows_per_request)
+        if rows_per_request is not None:
+            from skytells_nb.engine.operations.row_packing import check_rows
+
+            check_rows(rows_per_request)
         chat_only = given_parameters(options) + (["params"] if params is not None else [])
         if chat_only and question is None:
             raise InputError(f"{chat_only[0]} is for a chat model, and only confirm= asks one. Leave it out.")

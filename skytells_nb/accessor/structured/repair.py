@@ -14,7 +14,6 @@ from skytells_nb.accessor.multi_call import replace_reports, sum_reports
 from skytells_nb.accessor.structured.schema import Record
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import Job, follow_up_input, follow_up_job
-from skytells_nb.engine.operations.response_format import with_format_fallback
 from skytells_nb.engine.report import Report
 from skytells_nb.engine.results import RunResult
 from skytells_nb.errors import (
@@ -136,6 +135,8 @@ def repair(
     Each retry is a conversation of its own: the prompt, the answer that does not fit, and the reason. Raises what any
     run raises; ``call.reports`` then holds the reports of all runs so far.
     """
+    from skytells_nb.engine.operations.response_format import with_format_fallback
+
     follow_up = replace(with_format_fallback(follow_up_job(job), call.session.origin), operation="repair")
     for _ in range(rounds):
         invalid = [n for n, attempt in attempts.items() if attempt.record is None and not attempt.final]
