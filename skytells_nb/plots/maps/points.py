@@ -45,23 +45,6 @@ def hover_texts(view: pd.DataFrame, shown: list[str]) -> NDArray[Any]:
     return texts
 
 
-def longest_text_columns(frame: pd.DataFrame, exclude: set[str | None]) -> list[str]:
-    """A list with the column of the longest texts; empty if no column holds text."""
-    lengths = {name: _text_length(frame[name]) for name in frame.columns if name not in exclude}
-    longest = max(lengths, key=lambda name: lengths[name], default=None)
-    return [longest] if longest is not None and lengths[longest] else []
-
-
-def _text_length(values: Any) -> int:
-    """Number of characters in the first rows of a column of text; 0 for any other column."""
-    import pandas as pd
-
-    if not isinstance(values, pd.Series) or pd.api.types.is_numeric_dtype(values.dtype):
-        return 0
-    first_rows = values.head(TEXT_SAMPLE_ROWS).dropna().tolist()
-    return sum(map(len, first_rows)) if all(isinstance(value, str) for value in first_rows) else 0
-
-
 def _is_missing(value: Any) -> bool:
     import pandas as pd
 

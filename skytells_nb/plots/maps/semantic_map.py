@@ -17,7 +17,6 @@ from skytells_nb.plots.maps.points import (
     category_colors,
     hover_texts,
     is_numeric,
-    longest_text_columns,
     marker_sizes,
 )
 from skytells_nb.plots.maps.progress import StageCallback, progress_line
@@ -228,21 +227,19 @@ def _check_columns(
     """Check all named columns and return those for hover texts."""
     import pandas as pd
 
+    from skytells_nb.columns import column_of, longest_text_column
+
     if not isinstance(frame, pd.DataFrame):
         raise InputError(f"A semantic map needs a DataFrame, got {type(frame).__name__}.")
     if hover is None:
-        shown = longest_text_columns(frame, {embedding, color, label})
+        text = longest_text_column(frame, exclude=(embedding, color, label))
+        shown = [] if text is None else [text]
     else:
         shown = [hover] if isinstance(hover, str) else list(hover)
     for name in [embedding, color, label, size, *shown]:
         if name is None:
             continue
-        if name not in frame.columns:
-            available = ", ".join(str(c) for c in frame.columns)[:200] or "no columns"
-            hint = " Create one with frame.skytells.embed(...)." if name == embedding else ""
-            raise InputError(f"There is no column {name!r}; the frame has {available}.{hint}")
-        if isinstance(frame[name], pd.DataFrame):
-            raise InputError(f"There is more than one column {name!r}. Rename them first.")
+        column_of(frame, name, hint=" Create one with frame.skytells.embed(...)." if name == embedding else "")
     if size is not None and not is_numeric(frame[size]):
         raise InputError(f"size must be a numeric column, got {size!r} of dtype {frame[size].dtype}.")
     return shown

@@ -35,7 +35,7 @@ TILE_TOP = 0.46
 MIN_OPACITY = 0.25
 """Opacity of a tile for almost no rows, whose color must still be visible."""
 COLUMN_GAP = 0.05
-NOT_CHECKED_NOTE = "not checked: no result, which does not mean safe"
+NOT_CHECKED_NOTE = "not checked does not mean safe"
 
 
 def safety(

@@ -81,17 +81,15 @@ def filtered_rows(
 
 def _longest_text_column(frame: pd.DataFrame, findings: Findings, into: Hashable | None) -> Hashable | None:
     """The column with the longest texts that is neither a completion nor its metadata."""
+    from skytells_nb.columns import longest_text_column
+
     if not _has_same_rows(frame, findings):
         return None
-    names = [name for name in frame.columns if f"{name}_safety" not in frame.columns and name != into]
-    metadata_prefixes = [f"{name}_" for name in frame.columns if f"{name}_safety" in frame.columns]
-    lengths: dict[Hashable, float] = {}
-    for name in names:
-        first_rows = frame[name].head(50).dropna().tolist()
-        is_metadata = str(name).startswith(tuple(metadata_prefixes))
-        if first_rows and all(isinstance(cell, str) for cell in first_rows) and not is_metadata:
-            lengths[name] = sum(map(len, first_rows)) / len(first_rows)
-    return max(lengths, key=lambda name: lengths[name], default=None)
+    completions = [name for name in frame.columns if f"{name}_safety" in frame.columns]
+    metadata_prefixes = tuple(f"{name}_" for name in completions)
+    metadata = [name for name in frame.columns if str(name).startswith(metadata_prefixes)]
+    column: Hashable | None = longest_text_column(frame, exclude=[*completions, *metadata, into], average=True)
+    return column
 
 
 def _has_same_rows(frame: pd.DataFrame, findings: Findings) -> bool:
