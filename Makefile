@@ -1,14 +1,14 @@
-# The verbs of the project; CI calls the same ones. All that is needed: Python 3.11 or newer, make and git.
+# The commands of the project; CI runs the same ones. Requirements: Python 3.11 or newer, make and git.
 #   make demo     run the quickstart notebook on the local Skytells, without a key
 #   make lab      open the notebooks in JupyterLab
 #   make test     every test
-#   make check    lint, types, contracts, docstrings
-#   make coverage     the tests with coverage, and whether it is above its floor
+#   make check    lint, types, import contracts, spelling, docstrings
+#   make coverage     the tests with coverage; fails below the minimum
 #   make test-lowest  a quick part of the tests with the lowest declared versions
-#   make docs         the examples in docstrings, docs and the read-me
-#   make mutants  change the package in N places, drawn by SEED, and see whether the tests notice; an hour for N=40
-#   make bench    measure against the peers, half an hour; QUICK=1 under three minutes, beside one of them
-#   make clean    remove what the verbs made
+#   make docs         the examples in docstrings, docs and README
+#   make mutants  change the package in N places, chosen by SEED, and check that the tests fail; an hour for N=40
+#   make bench    compare with other libraries, half an hour; QUICK=1 with one of them, under three minutes
+#   make clean    remove everything that these commands created
 
 PYTHON ?= python3
 VENV := .venv
@@ -28,7 +28,7 @@ demo: $(VENV)/.demo
 lab: $(VENV)/.lab
 	@$(models)
 	@if [ -z "$$SKYTELLS_API_KEY$$SKYTELLS_BASE_URL" ]; then \
-	  echo "No SKYTELLS_API_KEY: answers come from the small models on this machine."; \
+	  echo "No SKYTELLS_API_KEY: responses come from the small models on this machine."; \
 	  export SKYTELLS_BASE_URL=local; \
 	fi; \
 	exec $(BIN)/jupyter lab --notebook-dir=notebooks $$([ "$$(id -u)" = 0 ] && echo --allow-root)
@@ -37,7 +37,7 @@ test: $(VENV)/.dev
 	@$(models)
 	$(BIN)/python -m pytest
 
-# Import times say nothing while coverage watches the children; browsers are driven by `make test` alone.
+# Import times are not meaningful under coverage of child processes; only `make test` runs browser tests.
 coverage: $(VENV)/.dev
 	@$(models)
 	@$(BIN)/coverage erase
@@ -45,8 +45,8 @@ coverage: $(VENV)/.dev
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered
 
-# What depends on the versions of others most: frames, files, figures, cells, the client. Left out: engine, cache, transport and
-# the local models, which stand on the standard library and numpy; kernels and browsers.
+# The parts that depend most on versions of dependencies: frames, files, figures, cells, the client. Left out: engine, cache,
+# transport and local models, which use the standard library and numpy; kernels and browsers.
 LOWEST := .venv-lowest
 test-lowest: $(LOWEST)/.installed
 	$(LOWEST)/bin/python -m pytest -q -m "not slow and not browser" tests/test_columns.py tests/test_files.py tests/test_config.py \
@@ -89,7 +89,7 @@ clean:
 	rm -rf benchmarks/.venvs benchmarks/.scratch tests/page/node_modules
 	find skytells_nb tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A stamp for each set of packages: newer than pyproject.toml means that there is nothing to do.
+# A stamp for each set of packages; if it is newer than pyproject.toml, the packages are installed.
 $(VENV)/.demo: pyproject.toml | $(VENV)/.pip
 	@echo "Installing what the demo needs (once)"
 	@$(PIP) install --editable '.[demo]'
@@ -122,14 +122,14 @@ $(VENV)/.pip:
 	@$(PIP) install --upgrade 'pip>=25.1'
 	@touch $@
 
-# Without the chat model embeddings and moderation still work, so this never stops a verb; the next run tries again.
+# Without the chat model embeddings and moderation still work, so this never stops a command; the next run tries again.
 define models
 [ -e $(VENV)/.models ] || { \
   if $(BIN)/python -m skytells_nb local install; then touch $(VENV)/.models; \
   else echo "The chat model could not be fetched: the local Skytells embeds and moderates, but does not chat."; fi; }
 endef
 
-# The page scripts' types, by TypeScript in versions that the lock file pins. CI must have npm, another machine may.
+# The page scripts' types, checked by the TypeScript version of the lock file. CI must have npm; other machines may.
 PAGE := tests/page
 define page_types
 if command -v npm >/dev/null; then \

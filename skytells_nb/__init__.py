@@ -1,6 +1,6 @@
-"""Skytells language models inside notebooks: magics that stream, a pandas accessor that pays once, maps and charts.
+"""Skytells language models in notebooks: magics that stream, a pandas accessor that pays once, maps and charts.
 
-``df.skytells`` and ``series.skytells`` are there as soon as this is imported; everything heavy loads where it is used.
+Importing the package registers ``df.skytells`` and ``series.skytells``; heavy dependencies are imported on first use.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = [
     "widgets",
 ]
 
-_PLACES = {"Session": "session", "Skytells": "client.client", "connect": "session", "current": "session"}
+_LAZY_NAMES = {"Session": "session", "Skytells": "client.client", "connect": "session", "current": "session"}
 
 
 if not TYPE_CHECKING:  # so that a checker finds a misspelled name
@@ -51,8 +51,8 @@ if not TYPE_CHECKING:  # so that a checker finds a misspelled name
     def __getattr__(name: str) -> Any:
         if name in ("plots", "widgets"):
             return importlib.import_module(f"skytells_nb.{name}")
-        if name in _PLACES:
-            return getattr(importlib.import_module(f"skytells_nb.{_PLACES[name]}"), name)
+        if name in _LAZY_NAMES:
+            return getattr(importlib.import_module(f"skytells_nb.{_LAZY_NAMES[name]}"), name)
         raise AttributeError(f"module 'skytells_nb' has no attribute {name!r}")
 
 

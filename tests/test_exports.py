@@ -53,7 +53,7 @@ def test_the_typed_accessor_is_the_accessor(session: Session) -> None:
 
 @pytest.mark.parametrize("name", ["frame", "series"])
 def test_the_examples_of_the_typed_accessor_run(session: Session, name: str) -> None:
-    """Each with the result that stands in its docstring."""
+    """Each with the result in its docstring."""
     (found,) = doctest.DocTestFinder(recurse=False).find(getattr(sky, name), name, globs=dict(vars(sky)))
 
     assert doctest.DocTestRunner().run(found) == doctest.TestResults(0, 2)
@@ -90,7 +90,7 @@ def test_star_import_gives_the_public_names() -> None:
 
 
 def test_every_module_can_be_imported() -> None:
-    """With all extras installed there is no module that cannot be loaded."""
+    """With all extras installed every module can be imported."""
     found = [m.name for m in pkgutil.walk_packages(sky.__path__, "skytells_nb.") if not m.name.endswith("__main__")]
 
     for name in found:

@@ -127,7 +127,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
 
 
 def test_the_sdist_holds_what_the_wheel_is_built_from(built: Path) -> None:
-    """Source, licence and read-me; no tests, no environment, no caches."""
+    """Source, license and README; no tests, no environment, no caches."""
     with tarfile.open(next(built.glob("*.tar.gz"))) as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
 

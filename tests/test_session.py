@@ -196,7 +196,7 @@ def test_local_costs_nothing() -> None:
     assert sky.connect(local=True).price("anything") == Price(0.0, 0.0)
 
 
-class Catalogue(http.server.BaseHTTPRequestHandler):
+class Catalog(http.server.BaseHTTPRequestHandler):
     """Two models at other prices than the listed ones."""
 
     PRICES: ClassVar = {"gpt-5.4": (2.0, 4.0), "own-model": (1.0, 1.0)}
@@ -224,30 +224,30 @@ def _pricing(tokens_in: float, tokens_out: float) -> dict[str, Any]:
 
 
 @pytest.fixture
-def catalogue_url() -> Iterator[str]:
-    Catalogue.asked.clear()
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Catalogue) as server:
+def catalog_url() -> Iterator[str]:
+    Catalog.asked.clear()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Catalog) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}/v1"
         server.shutdown()
 
 
-def test_the_catalogue_is_asked_once_and_its_prices_win(catalogue_url: str) -> None:
-    session = connect(base_url=catalogue_url)
+def test_the_catalog_is_asked_once_and_its_prices_win(catalog_url: str) -> None:
+    session = connect(base_url=catalog_url)
     assert session.price("gpt-5.4") == Price(0.5, 1.25)
     assert [m.namespace for m in session.models()] == ["gpt-5.4", "own-model"]
     session.models()
-    assert Catalogue.asked == ["/v1/models"]
+    assert Catalog.asked == ["/v1/models"]
     assert session.price("gpt-5.4") == Price(2.0, 4.0)
     assert session.price("own-model") == Price(1.0, 1.0)
     assert session.price("gpt-5") == Price(0.5, 1.25)
 
 
-def test_names_of_models_are_known_without_asking_and_better_after_it(catalogue_url: str) -> None:
-    session = connect(base_url=catalogue_url)
+def test_names_of_models_are_known_without_asking_and_better_after_it(catalog_url: str) -> None:
+    session = connect(base_url=catalog_url)
     assert session.known_models()[:2] == ["deepbrain-router", "skytells-embed-3-small"]
     assert "gpt-5.3-codex" in session.known_models()
-    assert Catalogue.asked == []
+    assert Catalog.asked == []
     session.models()
     assert "own-model" in session.known_models()
 

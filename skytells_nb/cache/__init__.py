@@ -1,4 +1,4 @@
-"""Paid answers, kept: bytes by key, in a file that several processes may share."""
+"""The cache of paid responses: bytes by key, in a file that several processes may share."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ FILE_NAME = "answers.sqlite"
 
 
 def open_store(spec: str | Path | None, *, default_dir: Path) -> CacheStore:
-    """The store that a setting names.
+    """Return the store that a setting names.
 
     ``None`` is ``answers.sqlite`` in ``default_dir``; a path is that file, or ``answers.sqlite`` in that folder;
-    ``"off"`` holds nothing, ``"memory"`` lasts as long as the process, ``"replay:<path>"`` answers from a recording
-    only. Raises CacheError for anything else. A file is made on first use.
+    ``"off"`` stores nothing, ``"memory"`` lasts as long as the process, ``"replay:<path>"`` reads a recording only.
+    Raises CacheError for anything else. A file is created on first use.
 
     >>> open_store("memory", default_dir=Path()).url
     'memory://'
@@ -50,12 +50,12 @@ def open_store(spec: str | Path | None, *, default_dir: Path) -> CacheStore:
     if text.startswith("sqlite:///"):
         text = _path_of(text)
     elif not text or scheme == "replay" or re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
-        raise CacheError(f"No cache can be opened at {text!r}; use a path, 'off', 'memory' or 'replay:<path>'.")
+        raise CacheError(f"cache must be a path, 'off', 'memory' or 'replay:<path>', got {text!r}.")
     path = Path(text).expanduser()
     return SqliteStore(path / FILE_NAME if path.is_dir() else path)
 
 
 def _path_of(url: str) -> str:
-    # sqlite:///C:/… names a drive; every other path begins at the root.
+    # sqlite:///C:/… names a drive; every other path is absolute.
     rest = url.removeprefix("sqlite:///")
     return rest if re.match(r"[A-Za-z]:", rest) else f"/{rest}"

@@ -1,4 +1,4 @@
-"""The cache key: one SHA-256 over everything that changes an answer, and over nothing else."""
+"""The cache key: a SHA-256 over everything that changes a response, and over nothing else."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any
 from skytells_nb.errors import InputError
 
 KEY_VERSION = 1
-"""Part of every key: raised when the same key would have to mean another answer."""
+"""Part of every key: incremented when the same key would have to mean another response."""
 
-_LONGEST_INTEGER_BITS = 8_192  # Python refuses to write integers of more than 4,300 digits
+_MAX_INTEGER_BITS = 8_192  # Python refuses to write integers of more than 4,300 digits
 
 
 class KeyMaker:
     """Keys for the inputs of one kind of call.
 
-    ``params`` holds every parameter that changes the answer; those that are ``None`` count as absent, and 1 and 1.0 as
-    equal. The API key has no place here: two accounts get the same answer. Raises InputError for a parameter that is
-    not JSON, and names it.
+    ``params`` holds every parameter that changes the response; those that are ``None`` count as absent, and 1 and 1.0
+    as equal. The API key is not part of it: two accounts share a response. Raises InputError, which names the
+    parameter, if one is not JSON.
 
     >>> keys = KeyMaker(endpoint="embeddings", model="m", origin="https://api.skytells.ai", params={"dimensions": 256})
     >>> [len(key) for key in keys.keys(["a text", "another"])]
@@ -44,21 +44,21 @@ class KeyMaker:
 
     def _start(self, prefix: bytes) -> None:
         self._prefix = prefix
-        # The length goes first, so that no end of a prefix can pass for the start of a text.
+        # The length comes first, so that the end of a prefix cannot be taken for the start of a text.
         self._state = hashlib.sha256(len(prefix).to_bytes(8, "big") + prefix)
 
     def keys(self, inputs: Sequence[str] | Sequence[bytes]) -> list[bytes]:
-        """One key of 32 bytes for each input, in order; bytes are taken as text already in UTF-8."""
+        """Return one key of 32 bytes for each input, in order; bytes are text that is already UTF-8."""
         copy = self._state.copy
-        found = []
+        digests = []
         for text in inputs:
             digest = copy()
             try:
                 digest.update(text.encode() if isinstance(text, str) else text)
             except UnicodeEncodeError:
                 digest.update(_utf8(text))  # type: ignore[arg-type]
-            found.append(digest.digest())
-        return found
+            digests.append(digest.digest())
+        return digests
 
     def __repr__(self) -> str:
         return f"KeyMaker({self._label})"
@@ -83,7 +83,7 @@ def _encode(form: Mapping[str, Any]) -> bytes:
 
 
 def _utf8(text: str) -> bytes:
-    """UTF-8, with lone surrogates let through: they occur in real data and must still have a key."""
+    """Encode as UTF-8, lone surrogates included: they occur in real data and need a key too."""
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -93,35 +93,33 @@ def _utf8(text: str) -> bytes:
 def _name(name: object) -> str:
     if isinstance(name, str):
         return name
-    raise InputError(f"A parameter's name must be text; found {name!r}.")
+    raise InputError(f"The name of a parameter must be a string, got {name!r}.")
 
 
 def _plain(value: Any, param: str, depth: int = 0) -> Any:
-    """The value as plain JSON types, equal numbers written alike."""
+    """Return the value as plain JSON types, with equal numbers written alike."""
     if depth > 100:
-        raise InputError(f"The parameter {param} is nested more than 100 deep, or contains itself; make it plain JSON.")
+        raise InputError(f"{param} must be nested at most 100 levels deep, got more, or a value that contains itself.")
     if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, Integral):
         whole = int(value)
-        if whole.bit_length() > _LONGEST_INTEGER_BITS:
-            raise InputError(
-                f"The parameter {param} contains an integer of {whole.bit_length()} bits; use a smaller one."
-            )
+        if whole.bit_length() > _MAX_INTEGER_BITS:
+            bits = whole.bit_length()
+            raise InputError(f"The integers in {param} must have at most {_MAX_INTEGER_BITS:,} bits, got {bits:,}.")
         return whole
     if isinstance(value, Real):
         number = float(value)
         if not math.isfinite(number):
-            raise InputError(f"The parameter {param} contains {number}, which JSON cannot hold; use a finite number.")
+            raise InputError(f"The numbers in {param} must be finite, got {number}; JSON has no form for it.")
         return int(number) if number.is_integer() else number
     if isinstance(value, Mapping):
         for name in value:
             if not isinstance(name, str):
-                raise InputError(f"The parameter {param} has a key that is not text: {name!r}.")
+                raise InputError(f"The keys in {param} must be strings, got {name!r}.")
         return {name: _plain(item, param, depth + 1) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item, param, depth + 1) for item in value]
     raise InputError(
-        f"The parameter {param} contains a {type(value).__name__}, which cannot be sent; "
-        "use text, numbers, booleans, lists and dictionaries."
+        f"The values in {param} must be strings, numbers, booleans, lists or dictionaries, got {type(value).__name__}."
     )

@@ -1,4 +1,4 @@
-"""Replay: answers from a recorded file only, so that a notebook runs again offline, for free, to the same outputs."""
+"""Replay: responses from a recorded file only, so that a notebook runs again offline, for free, to the same outputs."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ REMEDIES = (
     "Either record it: connect with a normal cache (a path), run the notebook, then %skytells cache export FILE. "
     "Or leave replay mode: connect without cache='replay:…', and without it in SKYTELLS_CACHE."
 )
-"""What to do about an answer that a recording does not have."""
+"""What to do about a response that a recording does not have."""
 
-_DAMAGED = "is damaged, or is none; restore it, or export it again"
+_DAMAGED = "is damaged or not a recording; restore it, or export it again"
 _ROWS_AT_ONCE = 4_096
 
 T = TypeVar("T")
 
 
 def is_replay(spec: str | None) -> bool:
-    """Whether a setting of the cache asks for replay.
+    """Whether a ``cache`` setting turns replay on.
 
     >>> is_replay("replay:answers.sqlite"), is_replay("answers.sqlite"), is_replay(None)
     (True, False, False)
@@ -43,10 +43,10 @@ def is_replay(spec: str | None) -> bool:
 
 
 class ReplayStore:
-    """The answers recorded in the file at ``path``, which is never changed.
+    """The responses recorded in the file at ``path``, which is never changed.
 
-    Any cache file can be replayed; ``export`` writes a small one. Raises CacheError where the file is missing, damaged
-    or not a recording.
+    Any cache file can be replayed; ``export`` writes a small one. Raises CacheError if the file is missing, damaged or
+    not a recording.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -58,10 +58,10 @@ class ReplayStore:
                 f"There is no recording at {self.path}; run the notebook with a normal cache, then write one with "
                 "%skytells cache export FILE."
             )
-        self._connections = ConnectionPool(self.path, partial(connect_read_only, self.path), self._forget_threads)
+        self._connections = ConnectionPool(self.path, partial(connect_read_only, self.path), self._reset_after_fork)
         self._hits = self._misses = self._damaged = 0
         self._lock = threading.Lock()
-        if not self._read(self._is_whole):
+        if not self._read(self._is_complete):
             raise CacheError(f"The recording {self.path} {_DAMAGED}.")
         self.stats()
 
@@ -71,44 +71,44 @@ class ReplayStore:
 
     @property
     def is_export(self) -> bool:
-        """Whether the file is as ``export`` wrote it, and not a cache that answers are added to."""
+        """Whether ``export`` wrote the file, and it is not a cache that responses are added to."""
         used = "select exists (select 1 from answers where stored_at <> 0)"
         return not self._read(lambda connection: connection.execute(used).fetchone()[0])
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """The answers in the order of ``keys``. Raises ReplayMissError where any of them was not recorded."""
+        """Return the responses in the order of ``keys``; raises ReplayMissError if any was not recorded."""
         wanted = list(dict.fromkeys(keys))
-        answers = self._find(wanted)
-        damaged = sum(answer is None for answer in answers.values())
-        missing = sum(answers.get(key) is None for key in wanted)
+        responses = self._find(wanted)
+        damaged = sum(response is None for response in responses.values())
+        missing = sum(responses.get(key) is None for key in wanted)
         with self._lock:
             self._damaged += damaged
             self._misses += missing
             self._hits += len(wanted) - missing
         if missing:
             raise ReplayMissError(
-                f"{missing} of {len(wanted)} answers are not in the recording {self.path}"
+                f"{missing} of {len(wanted)} responses are not in the recording {self.path}"
                 + (f" ({damaged} of them are damaged there)" if damaged else "")
                 + ". Model, parameters, texts and address (a URL, or local=True) must be those that were recorded. "
                 + REMEDIES
             )
-        return [answers[key] for key in keys]
+        return [responses[key] for key in keys]
 
     def peek_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """The answers in the order of ``keys``, ``None`` where one is missing or damaged. Counts nothing."""
-        answers = self._find(list(dict.fromkeys(keys)))
-        return [answers.get(key) for key in keys]
+        """Return the responses in the order of ``keys``, ``None`` for a missing or damaged one. Counts nothing."""
+        responses = self._find(list(dict.fromkeys(keys)))
+        return [responses.get(key) for key in keys]
 
     def put_many(self, items: Sequence[tuple[bytes, bytes | memoryview]]) -> None:
-        """Raises CacheError: a recording is not written to."""
+        """Raise CacheError: a recording is read-only."""
         if items:
             raise self._read_only()
 
     def emit_warnings(self) -> None:
-        """There is nothing to warn of."""
+        """Do nothing: there are no warnings."""
 
     def delete_many(self, keys: Sequence[bytes]) -> int:
-        """Raises CacheError: a recording is not written to."""
+        """Raise CacheError: a recording is read-only."""
         raise self._read_only()
 
     def stats(self) -> CacheStats:
@@ -125,7 +125,7 @@ class ReplayStore:
             )
 
     def prune(self, *, max_bytes: int | None = None, older_than_days: float | None = None) -> int:
-        """Raises CacheError: a recording is not written to."""
+        """Raise CacheError: a recording is read-only."""
         raise self._read_only()
 
     def close(self) -> None:
@@ -138,7 +138,7 @@ class ReplayStore:
         return f"ReplayStore({str(self.path)!r})"
 
     def _find(self, keys: Sequence[bytes]) -> dict[bytes, bytes | None]:
-        """What is there, by key; ``None`` for an answer that is damaged."""
+        """Return the recorded responses by key; ``None`` for a damaged one."""
         values = self._read(lambda connection: select(connection, keys))
         return {key: decode_record(key, value) for key, value in values.items()}
 
@@ -153,51 +153,51 @@ class ReplayStore:
                 why = f"cannot be read: {describe_error(problem)}"
             raise CacheError(f"The recording {self.path} {why}.") from problem
 
-    def _is_whole(self, connection: sqlite3.Connection) -> bool:
-        # SQLite takes a last page that was cut short for one that ends in zeros. What lies in a log is not in the file.
+    def _is_complete(self, connection: sqlite3.Connection) -> bool:
+        # SQLite reads a truncated last page as one that ends in zeros. Pages in a log are not in the file.
         pages, page_bytes = (connection.execute(f"pragma {name}").fetchone()[0] for name in ("page_count", "page_size"))
         return bool(self.path.stat().st_size >= pages * page_bytes or Path(f"{self.path}-wal").exists())
 
-    def _forget_threads(self) -> None:
+    def _reset_after_fork(self) -> None:
         self._lock = threading.Lock()
 
     def _read_only(self) -> CacheError:
         return CacheError(
-            f"The recording {self.path} is only read; use a normal cache (a path, or the user's own) to write."
+            f"The recording {self.path} is read-only; use a normal cache (a path, or the user's own) to write."
         )
 
 
 def unrecorded_message(recording: Path) -> str:
-    """Why a call that is not in the recording gets no answer."""
+    """Return the message for a call that is not in the recording."""
     return (
-        f"Nothing is sent in replay mode, and what this call asks for is not in the recording {recording}: "
+        f"Nothing is sent in replay mode, and this call is not in the recording {recording}: "
         f"only df.skytells calls and %%skytells_chat --cache cells are recorded. {REMEDIES}"
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What an export wrote."""
+    """Summary of an export."""
 
     path: Path
     answers: int
     bytes: int
     """Size of the file."""
     missing: int
-    """Answers used that no store holds any more."""
+    """Responses that were used and are no longer in any store."""
 
 
 def export(store: CacheStore, keys: Sequence[bytes], path: str | Path) -> int:
-    """Write a recording with these answers, for ``cache="replay:<path>"``; how many it holds.
+    """Write a recording with these responses, for ``cache="replay:<path>"``, and return how many it holds.
 
-    An earlier recording at ``path`` is replaced. Raises CacheError where an answer is not in ``store``, and as
-    ``export_all`` does.
+    An earlier recording at ``path`` is replaced. Raises CacheError if a response is not in ``store``, and in the cases
+    of ``export_all``.
     """
     wanted = list(dict.fromkeys(keys))
-    missing = sum(answer is None for rows in _batches(wanted) for answer in _held(store, rows))
+    missing = sum(response is None for rows in _batches(wanted) for response in _load(store, rows))
     if missing:
         raise CacheError(
-            f"{missing} of {len(wanted)} answers are not in {store.url}, so there is nothing to record for them; "
+            f"{missing} of {len(wanted)} responses are not in {store.url}, so there is nothing to record for them; "
             "run those calls once, then export."
         )
     return export_all([(store, wanted)], path, replace=True).answers
@@ -206,34 +206,34 @@ def export(store: CacheStore, keys: Sequence[bytes], path: str | Path) -> int:
 def export_all(
     sources: Iterable[tuple[CacheStore, Iterable[bytes]]], path: str | Path, *, replace: bool = False
 ) -> Recording:
-    """Write a recording with those of these answers that their stores hold.
+    """Write a recording with those of these responses that their stores hold.
 
-    The same answers give the same file, byte for byte, in whatever order they come. It appears whole or not at all.
-    Raises CacheError where there is none to write, where the file cannot be written, and where ``path`` exists; with
-    ``replace``, only where what exists was not written by an export.
+    The same responses give the same file, byte for byte, in any order. The file is written atomically. Raises
+    CacheError if there is nothing to write, the file cannot be written or ``path`` exists; with ``replace``, only if
+    the existing file was not written by an export.
     """
     target = Path(path).expanduser().absolute()
     _check_target(target, replace=replace)
     wanted = [(store, sorted(set(keys))) for store, keys in sources]
     distinct = len({key for _, keys in wanted for key in keys})
     if not distinct:
-        raise CacheError(_nothing_used([store for store, _ in wanted]))
+        raise CacheError(_no_keys_message([store for store, _ in wanted]))
     draft = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         draft.unlink(missing_ok=True)
-        # One plain file, without a log beside it: it is meant to be copied and committed.
+        # A single file without a log beside it: it is meant to be copied and committed.
         connection = connect(draft, wal=False)
         try:
             for store, keys in wanted:
-                for some in _batches(keys):
-                    # Not the time of recording: the same answers are to give the same file.
-                    insert(connection, _rows(store, some), stored_at=0)
+                for batch in _batches(keys):
+                    # Not the time of recording: the same responses must give the same file.
+                    insert(connection, _rows(store, batch), stored_at=0)
             answers, _ = totals(connection)
         finally:
             connection.close()
         if not answers:
             raise CacheError(
-                f"None of the {distinct:,} answers used is still in {' or '.join(store.url for store, _ in wanted)}, "
+                f"None of the {distinct:,} responses used is still in {' or '.join(store.url for store, _ in wanted)}, "
                 "so there is nothing to record: run the notebook again, then export."
             )
         size = draft.stat().st_size
@@ -252,21 +252,21 @@ def _check_target(target: Path, *, replace: bool) -> None:
     if not target.exists():
         return
     if not replace:
-        raise CacheError(f"{target} exists already; choose another name, or say --force to replace a recording.")
+        raise CacheError(f"{target} exists already; choose another name, or pass --force to replace a recording.")
     with contextlib.suppress(CacheError), contextlib.closing(ReplayStore(target)) as existing:
         if existing.is_export:
             return
-    # A cache with paid answers, or something else altogether.
-    raise CacheError(f"{target} is not a recording that an export wrote, and was left alone; choose another name.")
+    # A cache with paid responses, or an unrelated file.
+    raise CacheError(f"{target} was not written by an export and was not changed; choose another name.")
 
 
-def _nothing_used(stores: Sequence[CacheStore]) -> str:
+def _no_keys_message(stores: Sequence[CacheStore]) -> str:
     if any(store.url == OffStore.url for store in stores):
         return (
-            "The cache is off, so no answer was kept and there is nothing to record: connect with a normal cache (a "
-            "path), run the notebook, then export."
+            "The cache is off, so no response was stored and there is nothing to record: connect with a normal cache "
+            "(a path), run the notebook, then export."
         )
-    return "No answer was used yet, so there is nothing to record: run the notebook, then export."
+    return "No response was used yet, so there is nothing to record: run the notebook, then export."
 
 
 def _batches(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
@@ -274,10 +274,10 @@ def _batches(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
         yield keys[start : start + _ROWS_AT_ONCE]
 
 
-def _held(store: CacheStore, keys: Sequence[bytes]) -> list[bytes | None]:
+def _load(store: CacheStore, keys: Sequence[bytes]) -> list[bytes | None]:
     return store.peek_many(keys) if isinstance(store, ReplayStore) else store.get_many(keys)
 
 
 def _rows(store: CacheStore, keys: Sequence[bytes]) -> list[Row]:
-    held = zip(keys, _held(store, keys), strict=True)
-    return [(key, answer) for key, answer in held if answer is not None]
+    pairs = zip(keys, _load(store, keys), strict=True)
+    return [(key, response) for key, response in pairs if response is not None]

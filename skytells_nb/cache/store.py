@@ -1,4 +1,4 @@
-"""What every cache of paid answers offers: keys of 32 bytes to answers as bytes."""
+"""The protocol of a cache of paid responses: keys of 32 bytes to responses as bytes."""
 
 from __future__ import annotations
 
@@ -9,59 +9,59 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class CacheStats:
-    """What a store holds, and what this process did with it."""
+    """The contents of a store, and what this process read and wrote."""
 
     entries: int
     bytes: int
-    """Bytes of the answers alone; the file around them is a little larger."""
+    """Bytes of the responses alone; the file is slightly larger."""
     hits: int
     misses: int
     stored: int
-    """Answers added by this process."""
+    """Responses added by this process."""
     damaged: int
-    """Answers this process found damaged; each counts as a miss too."""
+    """Damaged responses that this process read; each counts as a miss too."""
     path: str | None
-    """The file, where there is one."""
+    """The file, or ``None`` for a store without one."""
 
 
 class CacheStore(Protocol):
-    """Answers by key. Safe to use from several threads; stores with a file are safe between processes as well."""
+    """Responses by key. Safe for several threads; stores with a file are safe for several processes too."""
 
     @property
     def url(self) -> str:
-        """Which store this is, such as ``sqlite:///home/me/answers.sqlite``; safe to print."""
+        """Name of the store, such as ``sqlite:///home/me/answers.sqlite``; safe to print."""
         ...
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """The answers in the order of ``keys``; ``None`` where there is none. A damaged answer is one there is not."""
+        """Return the responses in the order of ``keys``; ``None`` for one that is missing or damaged."""
         ...
 
     def put_many(self, items: Sequence[tuple[bytes, bytes | memoryview]]) -> None:
-        """Store all of them or none; what is there already stays. On return they survive a killed process.
+        """Store all items or none; existing responses stay. On return they survive a killed process.
 
-        A store that cannot write (disk full, folder read-only) warns once and keeps the answers in memory.
+        A store that cannot write (disk full, folder read-only) warns once and holds the responses in memory.
         """
         ...
 
     def emit_warnings(self) -> None:
-        """Warn of what went wrong since, at the line of the caller.
+        """Emit pending warnings, attributed to the caller's line.
 
-        ``put_many`` leaves that to others: workers call it, whose warnings nobody could place.
+        ``put_many`` does not emit them: worker threads call it, whose lines mean nothing to the user.
         """
         ...
 
     def delete_many(self, keys: Sequence[bytes]) -> int:
-        """Remove these; how many were there."""
+        """Remove the responses of these keys and return how many there were."""
         ...
 
     def stats(self) -> CacheStats:
-        """What is held now, and what this process has read and written."""
+        """Return the contents, and what this process has read and written."""
         ...
 
     def prune(self, *, max_bytes: int | None = None, older_than_days: float | None = None) -> int:
-        """Remove the oldest answers until at most ``max_bytes`` are left and none is older; how many went."""
+        """Remove the oldest responses until at most ``max_bytes`` are left and none is older; return how many."""
         ...
 
     def close(self) -> None:
-        """Finish what is being written and let go of the file. A second call does nothing."""
+        """Finish pending writes and release the file. Idempotent."""
         ...

@@ -1,4 +1,4 @@
-"""Run the quickstart notebook on the local Skytells, without a browser, and say what it did."""
+"""Run the quickstart notebook on the local Skytells, without a browser, and summarize the run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ print(json.dumps({
 
 @dataclass(frozen=True, slots=True)
 class Demo:
-    """What a run of the notebook did, over all of its calls, and where its two files are."""
+    """Totals of a run of the notebook, over all of its calls, and the paths of its two files."""
 
     rows: int
     distinct: int
@@ -60,20 +60,22 @@ class Demo:
 
 
 def quickstart() -> Path:
-    """The quickstart notebook: the one in the package, else the one of the source checkout."""
+    """Return the path of the quickstart notebook: in the package, else in the source checkout."""
     packaged = Path(str(files("skytells_nb"))) / "quickstart.ipynb"
     source = Path(__file__).parents[2] / "notebooks" / "01_quickstart.ipynb"
     for place in (packaged, source):
         if place.exists():
             return place
-    raise ConfigurationError("The quickstart notebook is not installed; name one: python -m skytells_nb demo NOTEBOOK")
+    raise ConfigurationError(
+        "The quickstart notebook is not installed; pass another one: python -m skytells_nb demo NOTEBOOK"
+    )
 
 
 def run(notebook: Path | None = None, out_dir: Path = Path("build/demo")) -> Demo:
     """Execute the notebook and write it and an HTML page to ``out_dir``.
 
-    Raises MissingExtraError without nbclient and nbconvert, InputError for a file that is no notebook, SkytellsError
-    where a cell fails.
+    Raises MissingExtraError without nbclient and nbconvert, InputError for a file that is not a notebook, SkytellsError
+    if a cell fails.
     """
     try:
         import nbclient
@@ -86,15 +88,15 @@ def run(notebook: Path | None = None, out_dir: Path = Path("build/demo")) -> Dem
     try:
         document = nbformat.read(source, as_version=4)
     except (OSError, ValueError, AttributeError) as problem:
-        why = " ".join(str(problem).split())[:200]
-        raise InputError(f"{source} cannot be read as a notebook: {why}") from None
+        reason = " ".join(str(problem).split())[:200]
+        raise InputError(f"{source} cannot be read as a notebook: {reason}") from None
     summary = nbformat.v4.new_code_cell(_SUMMARY)
     document.cells.append(summary)
     started = time.monotonic()
     with _environment({"SKYTELLS_BASE_URL": "local", "SKYTELLS_NB_STREAM": "final"}):
         client = nbclient.NotebookClient(
             document,
-            # The kernel warns of its transport, which stays on this machine.
+            # The kernel warns about its transport, which does not leave this machine.
             extra_arguments=["--log-level=ERROR"],
             timeout=CELL_TIMEOUT_S,
             kernel_name="python3",
@@ -105,7 +107,7 @@ def run(notebook: Path | None = None, out_dir: Path = Path("build/demo")) -> Dem
         except nbclient.exceptions.CellExecutionError as failure:
             raise SkytellsError(f"A cell of {source.name} failed: {failure}") from None
         except (nbclient.exceptions.CellTimeoutError, nbclient.exceptions.DeadKernelError) as failure:
-            raise SkytellsError(f"{source.name} did not run to its end: {failure}") from None
+            raise SkytellsError(f"{source.name} did not run to completion: {failure}") from None
     seconds = time.monotonic() - started
     document.cells.remove(summary)
     figures = json.loads("".join(output.get("text", "") for output in summary.outputs))
@@ -113,14 +115,14 @@ def run(notebook: Path | None = None, out_dir: Path = Path("build/demo")) -> Dem
     out_dir.mkdir(parents=True, exist_ok=True)
     executed, page = out_dir / source.name, out_dir / f"{source.stem}.html"
     nbformat.write(document, executed)
-    _draw_figures(document)
+    _embed_figures(document)
     body, _ = HTMLExporter(exclude_input_prompt=True, exclude_output_prompt=True).from_notebook_node(document)
     page.write_text(body, encoding="utf-8")
     return Demo(**figures, seconds=seconds, notebook=executed.resolve(), page=page.resolve())
 
 
-def _draw_figures(document: Any) -> None:
-    """Give each plotly output an HTML form that needs no network: the script once, in the first figure."""
+def _embed_figures(document: Any) -> None:
+    """Replace each plotly output by HTML that needs no network; the first figure includes the script."""
     import plotly.graph_objects as go
 
     script: bool | str = True
@@ -129,15 +131,15 @@ def _draw_figures(document: Any) -> None:
             data = output.get("data", {})
             figure = data.get("application/vnd.plotly.v1+json")
             if figure is not None:
-                shown = go.Figure(data=figure["data"], layout=figure["layout"])
+                chart = go.Figure(data=figure["data"], layout=figure["layout"])
                 data.clear()
-                data["text/html"] = shown.to_html(full_html=False, include_plotlyjs=script)
+                data["text/html"] = chart.to_html(full_html=False, include_plotlyjs=script)
                 script = False
 
 
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """These variables for the kernel, which inherits them; as they were afterwards."""
+    """Set these variables for the kernel, which inherits them, and restore them afterwards."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

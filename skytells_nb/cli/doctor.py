@@ -1,4 +1,4 @@
-"""What is installed, set and found on this machine, and whether a first call could work."""
+"""Report what is installed and configured on this machine, and whether a first call could work."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ MEGABYTE = 1_000_000
 
 @dataclass(slots=True)
 class Diagnosis:
-    """What was found, in sections of names and words. Holds no key."""
+    """The report, in sections of names and descriptions. Contains no key."""
 
     sections: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
-    """Each says why a first call would fail and what to do."""
+    """Reasons why a first call would fail, with what to do."""
 
     @property
     def ready(self) -> bool:
@@ -40,77 +40,77 @@ class Diagnosis:
         blocks = []
         for title, lines in self.sections.items():
             width = max(len(name) for name, _ in lines)
-            blocks.append("\n".join([title, *(f"  {name:<{width}}  {words}".rstrip() for name, words in lines)]))
+            blocks.append("\n".join([title, *(f"  {name:<{width}}  {text}".rstrip() for name, text in lines)]))
         end = "Ready." if self.ready else "\n".join(f"Not ready: {problem}" for problem in self.problems)
         return "\n\n".join([*blocks, end])
 
 
 def examine() -> Diagnosis:
-    """Look at the installation, the settings, the cache and the local models; asks nothing of the network.
+    """Examine the installation, the settings, the cache and the local models; makes no request.
 
     >>> examine().ready  # doctest: +SKIP
     True
     """
-    found = Diagnosis()
-    _installation(found)
+    diagnosis = Diagnosis()
+    _installation(diagnosis)
     try:
         settings = session.settings()
     except ConfigurationError as problem:
-        found.problems.append(str(problem))
-        return found
+        diagnosis.problems.append(str(problem))
+        return diagnosis
     local = (settings.base_url or "").lower() == LOCAL
-    _connection(found, settings.base_url, local=local, recorded=is_replay(settings.cache))
-    found.sections["default models"] = [("text", settings.model), ("embeddings", settings.embedding_model)]
-    _cache(found, settings.cache, settings.cache_dir)
-    _local_models(found, needed=local and not is_replay(settings.cache))
-    return found
+    _connection(diagnosis, settings.base_url, local=local, recorded=is_replay(settings.cache))
+    diagnosis.sections["default models"] = [("text", settings.model), ("embeddings", settings.embedding_model)]
+    _cache(diagnosis, settings.cache, settings.cache_dir)
+    _local_models(diagnosis, needed=local and not is_replay(settings.cache))
+    return diagnosis
 
 
-def _installation(found: Diagnosis) -> None:
+def _installation(diagnosis: Diagnosis) -> None:
     python = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     needed = [(name, _version(name) or "missing") for name in _requirements().get("", ())]
-    found.sections[f"{DISTRIBUTION} {__version__}"] = [("python", python), *needed]
-    found.sections["extras"] = list(_extras())
+    diagnosis.sections[f"{DISTRIBUTION} {__version__}"] = [("python", python), *needed]
+    diagnosis.sections["extras"] = list(_extras())
 
 
-def _connection(found: Diagnosis, base_url: str | None, *, local: bool, recorded: bool) -> None:
+def _connection(diagnosis: Diagnosis, base_url: str | None, *, local: bool, recorded: bool) -> None:
     if recorded:
-        address, key = "none: answers come from a recording", f"{_key_place()} (not needed)"
+        address, key = "none: responses come from a recording", f"{_key_source()} (not needed)"
     elif local:
-        address, key = "local: small models on this machine", f"{_key_place()} (not needed)"
+        address, key = "local: small models on this machine", f"{_key_source()} (not needed)"
     else:
-        address, key = "cannot be used", _key_place()
+        address, key = "cannot be used", _key_source()
         try:
             address = resolve_base_url(base_url)
             resolve_api_key(None)
         except ConfigurationError as problem:
-            found.problems.append(str(problem))
-    found.sections["connection"] = [("address", address), ("key", key)]
+            diagnosis.problems.append(str(problem))
+    diagnosis.sections["connection"] = [("address", address), ("key", key)]
 
 
-def _cache(found: Diagnosis, spec: str | None, default_dir: Path) -> None:
+def _cache(diagnosis: Diagnosis, spec: str | None, default_dir: Path) -> None:
     try:
         with closing(open_store(spec, default_dir=default_dir)) as store:
             stats = store.stats()
-            words = f"{stats.entries:,} answers, {stats.bytes / MEGABYTE:,.1f} MB"
-            found.sections["cache"] = [(store.url, words)]
+            contents = f"{stats.entries:,} responses, {stats.bytes / MEGABYTE:,.1f} MB"
+            diagnosis.sections["cache"] = [(store.url, contents)]
     except SkytellsError as problem:
-        found.sections["cache"] = [("cannot be used", "")]
-        found.problems.append(str(problem))
+        diagnosis.sections["cache"] = [("cannot be used", "")]
+        diagnosis.problems.append(str(problem))
 
 
-def _local_models(found: Diagnosis, *, needed: bool) -> None:
+def _local_models(diagnosis: Diagnosis, *, needed: bool) -> None:
     try:
         models = session.local_models()
     except MissingExtraError as problem:
         models = {"none": str(problem)}
         if needed:
-            found.problems.append(str(problem))
-    found.sections["local models"] = [(name, missing or "ready") for name, missing in models.items()]
+            diagnosis.problems.append(str(problem))
+    diagnosis.sections["local models"] = [(name, missing or "ready") for name, missing in models.items()]
 
 
-def _key_place() -> str:
-    """Where the key comes from, never what it is."""
+def _key_source() -> str:
+    """Return where the key comes from, without the key."""
     if os.environ.get(KEY_VARIABLE):
         return f"from the environment ({KEY_VARIABLE})"
     try:
@@ -121,10 +121,10 @@ def _key_place() -> str:
 
 
 def _extras() -> Iterator[tuple[str, str]]:
-    asked = {extra: set(names) for extra, names in _requirements().items() if extra}
-    for extra, names in asked.items():
-        # An extra that is made of others, such as "all", is told by those.
-        own = names.difference(*(others for others in asked.values() if others < names))
+    needed = {extra: set(names) for extra, names in _requirements().items() if extra}
+    for extra, names in needed.items():
+        # An extra that consists of others, such as "all", is reported by those.
+        own = names.difference(*(others for others in needed.values() if others < names))
         versions = {name: _version(name) for name in sorted(own)}
         missing = [name for name, version in versions.items() if version is None]
         if missing:
@@ -134,15 +134,15 @@ def _extras() -> Iterator[tuple[str, str]]:
 
 
 def _requirements() -> dict[str, list[str]]:
-    """Distributions by the extra that asks for them, ``""`` for those always needed."""
-    found: dict[str, list[str]] = {}
+    """Return the required distributions by extra, ``""`` for those that are always needed."""
+    required: dict[str, list[str]] = {}
     for line in metadata.requires(DISTRIBUTION) or ():
         requirement, _, marker = line.partition(";")
         name = re.match(r"[\w.-]+", requirement)
         extra = re.search(r"""extra\s*==\s*['"]([\w-]+)['"]""", marker)
         if name and name[0] != DISTRIBUTION:
-            found.setdefault(extra[1] if extra else "", []).append(name[0])
-    return found
+            required.setdefault(extra[1] if extra else "", []).append(name[0])
+    return required
 
 
 def _version(distribution: str) -> str | None:

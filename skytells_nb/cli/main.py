@@ -22,7 +22,7 @@ Command = Callable[[argparse.Namespace], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0 when it did what was asked, 1 when it could not, 2 for a line that cannot be read.
+    """Run one command and return its exit status: 0 for success, 1 for failure, 2 for invalid arguments.
 
     >>> main(["cache", "stats"])  # doctest: +SKIP
     0
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{type(problem).__name__}: {problem}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        # The shell's own number for a program that Ctrl-C ended.
+        # The status that shells use for a program that Ctrl-C ended.
         return 130
 
 
@@ -50,33 +50,37 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--api-key", metavar="KEY", help="the key it accepts (default: a random one, shown at the start)"
     )
-    serve.add_argument("--faults", metavar="NAME=VALUE,…", help="what to do wrong, such as status=503,rate=0.1")
+    serve.add_argument("--faults", metavar="NAME=VALUE,…", help="faults to simulate, such as status=503,rate=0.1")
     serve.add_argument("--limits", metavar="NAME=VALUE,…", help="the account's limits, such as requests=25,window=60")
     serve.set_defaults(command=_serve)
 
     local = commands.add_parser("local", help="the models of the local Skytells")
     local_commands = local.add_subparsers(required=True, metavar="COMMAND")
-    install = local_commands.add_parser("install", help="fetch the chat model (98 MB), once, into the user's cache")
+    install = local_commands.add_parser("install", help="download the chat model (98 MB), once, into the user's cache")
     install.set_defaults(command=_install)
 
     demo = commands.add_parser("demo", help="run the quickstart notebook on the local Skytells")
     demo.add_argument("notebook", nargs="?", type=Path, help="another notebook")
-    demo.add_argument("--out", type=Path, default=Path("build/demo"), help="where it goes (default: %(default)s)")
+    demo.add_argument(
+        "--out", type=Path, default=Path("build/demo"), help="folder of the results (default: %(default)s)"
+    )
     demo.set_defaults(command=_demo)
 
-    doctor = commands.add_parser("doctor", help="what is installed, set and found; 1 when a first call would fail")
+    doctor = commands.add_parser(
+        "doctor", help="show what is installed and configured; status 1 if a first call would fail"
+    )
     doctor.set_defaults(command=_doctor)
 
-    cache = commands.add_parser("cache", help="the cache of paid answers")
+    cache = commands.add_parser("cache", help="the cache of paid responses")
     cache_commands = cache.add_subparsers(metavar="COMMAND")
     cache.set_defaults(command=_cache_stats)
-    cache_commands.add_parser("stats", help="what it holds (the default)")
-    prune = cache_commands.add_parser("prune", help="remove the oldest answers")
-    prune.add_argument("--max-mb", type=_amount, metavar="MB", help="until at most this much is left")
-    prune.add_argument("--older-than-days", type=_amount, metavar="DAYS", help="those older than this")
+    cache_commands.add_parser("stats", help="show its contents (the default)")
+    prune = cache_commands.add_parser("prune", help="remove the oldest responses")
+    prune.add_argument("--max-mb", type=_amount, metavar="MB", help="remove until at most this many megabytes are left")
+    prune.add_argument("--older-than-days", type=_amount, metavar="DAYS", help="remove responses older than this")
     prune.set_defaults(command=_cache_prune)
-    clear = cache_commands.add_parser("clear", help="remove every answer")
-    clear.add_argument("--yes", action="store_true", help="do not ask")
+    clear = cache_commands.add_parser("clear", help="remove every response")
+    clear.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     clear.set_defaults(command=_cache_clear)
     return parser
 
@@ -91,7 +95,7 @@ def _serve(options: argparse.Namespace) -> int:
 def _install(options: argparse.Namespace) -> int:
     from skytells_nb import session
 
-    # It says each step, and where the file is, by itself.
+    # It prints each step and the path of the file.
     session.install_local()
     return 0
 
@@ -106,34 +110,34 @@ def _demo(options: argparse.Namespace) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     from skytells_nb.cli import doctor
 
-    found = doctor.examine()
-    print(found)
-    return 0 if found.ready else 1
+    diagnosis = doctor.examine()
+    print(diagnosis)
+    return 0 if diagnosis.ready else 1
 
 
 def _cache_stats(options: argparse.Namespace) -> int:
     with _user_cache() as store:
         stats = store.stats()
-        print(f"{store.url}\n{stats.entries:,} answers, {stats.bytes / MEGABYTE:,.1f} MB")
+        print(f"{store.url}\n{stats.entries:,} responses, {stats.bytes / MEGABYTE:,.1f} MB")
     return 0
 
 
 def _cache_prune(options: argparse.Namespace) -> int:
     if options.max_mb is None and options.older_than_days is None:
-        raise InputError("Say what to remove: --max-mb MB, --older-than-days DAYS, or both.")
-    most = None if options.max_mb is None else int(options.max_mb * MEGABYTE)
+        raise InputError("prune needs a limit: pass --max-mb MB, --older-than-days DAYS, or both.")
+    max_bytes = None if options.max_mb is None else int(options.max_mb * MEGABYTE)
     with _user_cache() as store:
-        gone = store.prune(max_bytes=most, older_than_days=options.older_than_days)
-        print(f"{gone:,} answers removed, {store.stats().entries:,} kept")
+        removed = store.prune(max_bytes=max_bytes, older_than_days=options.older_than_days)
+        print(f"{removed:,} responses removed, {store.stats().entries:,} left")
     return 0
 
 
 def _cache_clear(options: argparse.Namespace) -> int:
     with _user_cache() as store:
-        if not options.yes and not _confirmed(f"Remove {store.stats().entries:,} paid answers from {store.url}?"):
+        if not options.yes and not _confirmed(f"Remove {store.stats().entries:,} paid responses from {store.url}?"):
             print("Nothing was removed.")
             return 1
-        print(f"{store.prune(max_bytes=0):,} answers removed")
+        print(f"{store.prune(max_bytes=0):,} responses removed")
     return 0
 
 
@@ -147,7 +151,7 @@ def _user_cache() -> closing[CacheStore]:
 
 def _confirmed(question: str) -> bool:
     if not sys.stdin.isatty():
-        print(f"{question} Say so with --yes.")
+        print(f"{question} Confirm with --yes.")
         return False
     return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
 
@@ -158,5 +162,5 @@ def _amount(text: str) -> float:
     except ValueError:
         number = -1.0
     if not 0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
+        raise argparse.ArgumentTypeError(f"must be a number of at least 0, got {text!r}")
     return number

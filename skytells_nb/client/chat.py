@@ -186,7 +186,7 @@ class _ChoiceBuilder:
     def build(self, index: int, finish_reason: str | None) -> Choice:
         text = "".join(self.text)
         tools = [call for _, call in sorted(self._tools.items())]
-        # Only received fields are set: a message that is sent back has the fields that it came with.
+        # Only received fields are set: a message that is sent back has the same fields.
         received: dict[str, Any] = {"content": text} if text or not tools else {}
         if tools:
             received["tool_calls"] = tools

@@ -20,8 +20,8 @@ class Skytells:
     """The typed client of the Skytells Inference API.
 
     Its endpoints are ``chat.completions``, ``responses``, ``embeddings`` and ``models``. The client neither retries nor
-    caches; the pandas accessor does both. Only a request that met the end of a kept connection is sent once more, on
-    a new one. It is a context manager that closes its connections at the end.
+    caches; the pandas accessor does both. Only a request on a reused connection that the server had closed is sent once
+    more, on a new one. It is a context manager that closes its connections at the end.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ class Skytells:
 
     @property
     def resent(self) -> int:
-        """Requests that were sent a second time, because a kept connection had ended before their answer began."""
+        """Requests that were sent a second time, because the server had closed their reused connection."""
         return self._transport.resent
 
     @property
@@ -94,7 +94,7 @@ class Skytells:
         self._transport.abort()
 
     def close(self) -> None:
-        """Close the connections that are kept open."""
+        """Close the idle connections."""
         self._transport.close()
 
     def __enter__(self) -> Self:

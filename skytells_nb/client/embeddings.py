@@ -122,7 +122,9 @@ class Embeddings:
         single = isinstance(request.input, str) or isinstance(request.input[0], int)
         expected = 1 if single else len(request.input)
         started = self._transport.begin("POST", "/embeddings", dump_json(request))
-        return _checked(started, expected) if isinstance(started, ResponseBody) else PendingEmbeddings(started, expected)
+        return (
+            _checked(started, expected) if isinstance(started, ResponseBody) else PendingEmbeddings(started, expected)
+        )
 
 
 class PendingEmbeddings:
@@ -170,7 +172,7 @@ def _as_list(values: Any) -> Any:
         values = values.tolist()
     if isinstance(values, (bytes, Mapping)) or not isinstance(values, Iterable):
         return values
-    # Strings first: an isinstance check of 2,048 of them against an abstract class costs as much as parsing the response.
+    # Strings first: checking 2,048 of them against an abstract class costs as much as parsing the response.
     return [
         v if type(v) is str else list(v) if isinstance(v, Sequence) and not isinstance(v, (str, bytes)) else v
         for v in values

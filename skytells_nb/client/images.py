@@ -1,4 +1,4 @@
-"""Pictures for a prompt: checked before anything is sent, and sent as the URL that both APIs take."""
+"""Images for a prompt: checked before anything is sent, and sent as the URL that both APIs accept."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from typing import Any
 from skytells_nb.errors import InputError
 
 MAX_BYTES = 20_000_000
-"""The upstream service's own limit for one picture (20 MB)."""
+"""The upstream service's limit for one image (20 MB)."""
 
-_STARTS = {
+_SIGNATURES = {
     "image/png": re.compile(rb"\x89PNG\r\n\x1a\n"),
     "image/jpeg": re.compile(rb"\xff\xd8\xff"),
     "image/gif": re.compile(rb"GIF8[79]a"),
     "image/webp": re.compile(rb"RIFF....WEBP", re.DOTALL),
 }
 _PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA"})
-"""Of PIL's; what others hold, such as the CMYK of a JPEG, a PNG cannot or few read."""
-_WEB = re.compile(r"https?://[^\s/]", re.IGNORECASE)
-_DATA = re.compile(r"data:[^,;]*;base64,", re.IGNORECASE)
+"""Modes of PIL that a PNG can hold and that readers support; others, such as the CMYK of a JPEG, are converted."""
+_WEB_URL = re.compile(r"https?://[^\s/]", re.IGNORECASE)
+_DATA_URL = re.compile(r"data:[^,;]*;base64,", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One picture by its content. That of a file is read again when it is sent, so that many need no memory."""
+    """An image by its content. A file is read again when it is sent, so that many images need no memory."""
 
     kind: str
     digest: str
@@ -40,7 +40,7 @@ class Image:
 
     @property
     def url(self) -> str:
-        """The data URL. Raises InputError where the file is gone, or is another one by now."""
+        """The data URL. Raises InputError if the file was removed or changed."""
         source = self.source
         data = source if isinstance(source, bytes) else _read(source)
         if isinstance(source, Path) and hashlib.sha256(data).hexdigest() != self.digest:
@@ -49,56 +49,56 @@ class Image:
 
 
 def load_image(value: Any) -> Image | str:
-    """The picture that a path, bytes, a data URL or a PIL image is; a web address stays as it is.
+    """Return the image of a path, bytes, a data URL or a PIL image; a web address is returned unchanged.
 
-    Raises InputError for what is no PNG, JPEG, GIF or WebP, for more than ``MOST_BYTES``, and for what cannot be read.
+    Raises InputError if it is not a PNG, JPEG, GIF or WebP, is larger than ``MAX_BYTES`` or cannot be read.
 
-    >>> picture("https://example.com/cat.png")
+    >>> load_image("https://example.com/cat.png")
     'https://example.com/cat.png'
     """
     if isinstance(value, str):
-        return _of_text(value)
+        return _from_text(value)
     if isinstance(value, Path):
-        return _of_file(value)
+        return _from_file(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
         data = bytes(value)
-        return _made(data, data)
-    # A picture of PIL can only exist where PIL is imported already.
+        return _image(data, data)
+    # A PIL image can exist only if PIL is imported already.
     pil = sys.modules.get("PIL.Image")
     if pil is not None and isinstance(value, pil.Image):
         data = _png(value)
-        return _made(data, data)
-    raise InputError(f"a {type(value).__name__} is no picture; pass a path, bytes, a URL or a PIL image")
+        return _image(data, data)
+    raise InputError(f"an image must be a path, bytes, a URL or a PIL image, got {type(value).__name__}")
 
 
 def _png(image: Any) -> bytes:
-    written = io.BytesIO()
+    buffer = io.BytesIO()
     try:
-        (image if image.mode in _PNG_MODES else image.convert("RGB")).save(written, format="PNG")
+        (image if image.mode in _PNG_MODES else image.convert("RGB")).save(buffer, format="PNG")
     except (OSError, ValueError) as problem:
-        raise InputError(f"PIL cannot read or write this picture: {problem}") from None
-    return written.getvalue()
+        raise InputError(f"PIL cannot read or write this image: {problem}") from None
+    return buffer.getvalue()
 
 
-def _of_text(text: str) -> Image | str:
-    if _WEB.match(text):
+def _from_text(text: str) -> Image | str:
+    if _WEB_URL.match(text):
         return text
-    start = _DATA.match(text)
+    start = _DATA_URL.match(text)
     if start is None:
-        return _of_file(Path(text))
+        return _from_file(Path(text))
     try:
         data = base64.b64decode(text[start.end() :], validate=True)
     except binascii.Error:
         raise InputError("the data URL is not valid base64") from None
-    return _made(data, data)
+    return _image(data, data)
 
 
-def _of_file(path: Path) -> Image:
+def _from_file(path: Path) -> Image:
     try:
-        found = path.expanduser().absolute()
+        resolved = path.expanduser().absolute()
     except RuntimeError as problem:
         raise InputError(str(problem)) from None
-    return _made(_read(found), found)
+    return _image(_read(resolved), resolved)
 
 
 def _read(path: Path) -> bytes:
@@ -111,17 +111,17 @@ def _read(path: Path) -> bytes:
         raise
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or str(problem)
-        raise InputError(f"there is no file {path}: {reason}") from None
+        raise InputError(f"the file {path} cannot be read: {reason}") from None
 
 
-def _made(data: bytes, source: bytes | Path) -> Image:
+def _image(data: bytes, source: bytes | Path) -> Image:
     if len(data) > MAX_BYTES:
         raise InputError(_too_large(len(data)))
-    kind = next((kind for kind, start in _STARTS.items() if start.match(data)), None)
+    kind = next((kind for kind, start in _SIGNATURES.items() if start.match(data)), None)
     if kind is None:
-        raise InputError("this is no PNG, JPEG, GIF or WebP")
+        raise InputError("an image must be PNG, JPEG, GIF or WebP, got something else; convert it first")
     return Image(kind, hashlib.sha256(data).hexdigest(), source)
 
 
 def _too_large(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB is more than {MAX_BYTES / 1e6:,.0f} MB; make the picture smaller"
+    return f"{size / 1e6:,.1f} MB is more than {MAX_BYTES / 1e6:,.0f} MB; make the image smaller"

@@ -1,4 +1,4 @@
-"""The model catalogue."""
+"""The model catalog."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Models:
         body = parse_json(reply)
         entries = body.get("data") if isinstance(body, dict) else body
         if not isinstance(entries, list):
-            raise InvalidResponseError("The catalogue is not a list of models.", request_id=reply.request_id)
+            raise InvalidResponseError("The catalog is not a list of models.", request_id=reply.request_id)
         return [validate(Model, entry, request_id=reply.request_id) for entry in entries]
 
     def retrieve(self, id: str) -> Model:
@@ -72,5 +72,5 @@ class Models:
         'gpt-5.4'
         """
         if not isinstance(id, str) or not id:
-            raise InputError(f"id must be a model's name; found {id!r}.")
+            raise InputError(f"id must be the name of a model, got {id!r}.")
         return parse(Model, self._transport.send("GET", f"/models/{quote(id, safe='')}"))

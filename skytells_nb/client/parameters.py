@@ -88,7 +88,7 @@ def request_fields(kind: type, required: Mapping[str, Any], params: Mapping[str,
     """All fields of a request: the required ones, ``params``, and the entries of ``params["extra_body"]``.
 
     Raises InputError for a parameter whose name is close to a known one, and for an entry of ``extra_body`` that is
-    given as a parameter too. Other unknown parameters are sent as they are: the API may know them.
+    passed as a parameter too. Other unknown parameters are sent as they are: the API may know them.
     """
     fields = {**required, **params}
     extra = fields.pop("extra_body", None)

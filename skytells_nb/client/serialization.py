@@ -1,4 +1,4 @@
-"""Typed request to bytes, bytes to typed answer."""
+"""Typed requests to bytes, bytes to typed responses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ R = TypeVar("R", bound=RequestModel)
 
 
 def validate_request(kind: type[R], **fields: Any) -> R:
-    """The request, or an InputError that says which parameter is wrong; parameters that are ``None`` are left out."""
+    """Return the request without parameters that are ``None``; raises InputError, which names a wrong parameter."""
     try:
         return kind(**{name: value for name, value in fields.items() if value is not None})
     except pydantic.ValidationError as problem:
@@ -27,21 +27,21 @@ def validate_request(kind: type[R], **fields: Any) -> R:
 
 
 def describe(problem: pydantic.ValidationError) -> str:
-    """What a validation found, one clause a parameter."""
+    """Describe a validation error, one clause for each parameter."""
     clauses: dict[str, tuple[int, str]] = {}
     for error in problem.errors(include_url=False, include_context=False):
         name, *path = error["loc"] or ("the request",)
         where = f"{name}{''.join(f'[{step}]' for step in path if isinstance(step, int))}"
-        # Of the kinds that a parameter may have, the one that fits furthest says best what is wrong.
+        # Of the types that a parameter may have, the one that matches deepest describes the problem best.
         if len(path) > clauses.get(str(name), (-1, ""))[0]:
             missing = error["type"] == "missing"
-            found = "is missing" if missing else f"cannot be {_short(error.get('input'))}: {error['msg']}"
-            clauses[str(name)] = (len(path), f"{where} {found}")
+            fault = "is missing" if missing else f"cannot be {_short(error.get('input'))}: {error['msg']}"
+            clauses[str(name)] = (len(path), f"{where} {fault}")
     return "; ".join(clause for _, clause in clauses.values()) + "."
 
 
 def to_plain(items: Any) -> Any:
-    """Messages as dicts where they are mappings or answers' own models; the rest as it is, for ``build`` to refuse."""
+    """Return messages as dicts if they are mappings or models; others unchanged, for ``validate_request`` to reject."""
     if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable):
         return items
     return [_plain(item) for item in items]
@@ -56,17 +56,17 @@ def _plain(item: Any) -> Any:
 
 
 def _received(value: Any) -> Any:
-    """A part of an answer as the service sent it: without the empty defaults that stand for missing fields."""
+    """Return a part of a response as the service sent it: without the defaults of missing fields."""
     if isinstance(value, list):
         return [_received(part) for part in value]
     if not isinstance(value, ResponseModel):
         return value
-    there = value.model_fields_set
-    return {name: _received(part) for name, part in value if part is not None and (part or name in there)}
+    sent = value.model_fields_set
+    return {name: _received(part) for name, part in value if part is not None and (part or name in sent)}
 
 
 def dump_json(request: RequestModel) -> bytes:
-    """The request as JSON bytes, without the fields nobody set."""
+    """Return the request as JSON bytes, without fields that were not set."""
     try:
         return pydantic_core.to_json(request.model_dump(exclude_unset=True))
     except (pydantic_core.PydanticSerializationError, UnicodeEncodeError) as problem:
@@ -74,38 +74,38 @@ def dump_json(request: RequestModel) -> bytes:
 
 
 def parse_json(reply: ResponseBody) -> Any:
-    """The JSON of an answer; an error that came with status 200 is raised as one."""
+    """Return the JSON of a response; an error in a body with status 200 is raised."""
     try:
         body = pydantic_core.from_json(reply.content)
     except ValueError:
         body = None
     if body is None:
         start = reply.content[:80].decode("utf-8", "replace")
-        raise InvalidResponseError(f"The answer is not JSON: {start!r}", request_id=reply.request_id)
-    refusal = error_in_success_body(body, reply.request_id)
-    if refusal is not None:
-        raise refusal
+        raise InvalidResponseError(f"The response is not JSON: {start!r}", request_id=reply.request_id)
+    error = error_in_success_body(body, reply.request_id)
+    if error is not None:
+        raise error
     return body
 
 
 def parse(kind: type[A], reply: ResponseBody) -> A:
-    """The answer as its type; InvalidResponseError where it is something else."""
+    """Return the response as its type; raises InvalidResponseError if it has another form."""
     return validate(kind, parse_json(reply), request_id=reply.request_id)
 
 
 def validate(kind: type[A], body: Any, *, request_id: str | None) -> A:
-    """``body`` as its type; InvalidResponseError where it is something else. A null counts as missing."""
+    """Return ``body`` as its type; raises InvalidResponseError if it has another form. A null counts as missing."""
     try:
         return kind.model_validate(body)
     except pydantic.ValidationError as problem:
         failure = problem
     if _drop_nulls(body, failure):
         return validate(kind, body, request_id=request_id)
-    raise InvalidResponseError(f"The answer is not a {kind.__name__}: {describe(failure)}", request_id=request_id)
+    raise InvalidResponseError(f"The response is not a {kind.__name__}: {describe(failure)}", request_id=request_id)
 
 
 def _drop_nulls(body: Any, problem: pydantic.ValidationError) -> bool:
-    """Take the nulls that a validation stumbled over out of ``body``; whether there was any."""
+    """Remove the nulls that failed validation from ``body``; return whether there were any."""
     dropped = False
     for error in problem.errors(include_url=False, include_context=False):
         place = body

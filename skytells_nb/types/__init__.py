@@ -1,1 +1,1 @@
-"""What travels: requests, answers and safety verdicts, as pydantic models shared by client and local server."""
+"""Requests, responses and safety results, as pydantic models shared by client and local server."""

@@ -1,4 +1,4 @@
-"""The two bases of everything that travels: strict requests, tolerant answers."""
+"""The base classes of requests (strict) and responses (tolerant)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pydantic import BaseModel, ConfigDict
 
 
 class RequestModel(BaseModel):
-    """What we send: types are checked before anything leaves; parameters we do not know pass through unchanged."""
+    """Base of requests: types are checked before anything is sent; unknown parameters pass through unchanged."""
 
     model_config = ConfigDict(extra="allow", strict=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 class ResponseModel(BaseModel):
-    """What comes back: unknown fields are kept, missing ones tolerated."""
+    """Base of responses: unknown fields are stored, missing ones tolerated."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=(), populate_by_name=True)

@@ -1,4 +1,4 @@
-"""Chat Completions: what is sent, what comes back whole, what comes back in chunks."""
+"""Chat Completions: requests, whole responses and chunks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ChatRequest(RequestModel):
 
 
 def content_text(content: Any) -> Any:
-    """The text of a ``content`` field that is a list of parts, as some routers send; anything else as it is."""
+    """Return the text of a ``content`` field that is a list of parts, as some routers send; others unchanged."""
     if isinstance(content, list) and all(isinstance(part, dict) for part in content):
         return "".join(part["text"] for part in content if isinstance(part.get("text"), str))
     return content
@@ -59,7 +59,7 @@ class ToolCall(ResponseModel):
 
 
 class ChatMessage(ResponseModel):
-    """What the model said: ``content`` is its text, empty where it only calls tools."""
+    """A message of the model: ``content`` is its text, empty if it only calls tools."""
 
     role: str = "assistant"
     content: Content = ""
@@ -91,7 +91,7 @@ class Choice(ResponseModel):
 
 
 class ChatCompletion(ResponseModel):
-    """A whole answer. ``str(answer)`` is the text of its first choice."""
+    """A whole completion. ``str(completion)`` is the text of its first choice."""
 
     id: str = ""
     object: str = "chat.completion"
@@ -107,17 +107,17 @@ class ChatCompletion(ResponseModel):
 
     @property
     def text(self) -> str:
-        """Text of the first choice; empty where there is none."""
+        """Text of the first choice; empty without one."""
         return self.choices[0].message.text if self.choices else ""
 
     @property
     def finish_reason(self) -> str | None:
-        """Why the first choice ended: stop, length, tool_calls, content_filter or, from here, interrupted."""
+        """Why the first choice ended: stop, length, tool_calls, content_filter, or interrupted (set by this client)."""
         return self.choices[0].finish_reason if self.choices else None
 
     @property
     def tokens(self) -> tuple[int, int]:
-        """Tokens in and out; zeros where the service did not say."""
+        """Tokens in and out; zeros if the service did not report them."""
         return (self.usage.prompt_tokens, self.usage.completion_tokens) if self.usage else (0, 0)
 
     @property
@@ -127,11 +127,11 @@ class ChatCompletion(ResponseModel):
 
     @property
     def safety(self) -> Safety:
-        """Verdicts on the prompt and on every choice."""
-        found = prompt_findings(self.prompt_filter_results)
+        """Safety results of the prompt and of every choice."""
+        results = prompt_findings(self.prompt_filter_results)
         for choice in self.choices:
-            found += findings(choice.content_filter_results, "completion", choice.index)
-        safety = Safety(found, any(c.finish_reason == "content_filter" for c in self.choices))
+            results += findings(choice.content_filter_results, "completion", choice.index)
+        safety = Safety(results, any(c.finish_reason == "content_filter" for c in self.choices))
         return safety if self._streamed_safety is None else self._streamed_safety.merge(safety)
 
     def __str__(self) -> str:
@@ -139,7 +139,7 @@ class ChatCompletion(ResponseModel):
 
 
 class Delta(ResponseModel):
-    """What one chunk adds to a message; what it does not add is empty."""
+    """The additions of one chunk to a message; other fields are empty."""
 
     role: str = ""
     content: Content = ""
@@ -157,7 +157,7 @@ class ChunkChoice(ResponseModel):
 
 
 class ChatCompletionChunk(ResponseModel):
-    """One piece of a streamed answer. ``choices`` is empty in prompt-filter and usage chunks, and ids may be ""."""
+    """One piece of a streamed completion. ``choices`` is empty in prompt-filter and usage chunks, and ids may be ""."""
 
     id: str = ""
     object: str = ""
@@ -170,5 +170,5 @@ class ChatCompletionChunk(ResponseModel):
 
     @property
     def text(self) -> str:
-        """What this chunk adds to the first choice."""
+        """The text that this chunk adds to the first choice."""
         return "".join(choice.delta.content for choice in self.choices if choice.index == 0)

@@ -1,4 +1,4 @@
-"""Embeddings: what is sent, and vectors that become one float32 matrix without a Python float existing."""
+"""Embeddings: requests, and responses whose vectors become one float32 matrix without Python floats."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_INPUTS = 2048
-"""Inputs in one request that the service's upstream takes."""
+"""Inputs in one request that the upstream service accepts."""
 MAX_INPUT_TOKENS = 8192
-"""Tokens in one input that the service's upstream takes."""
+"""Tokens in one input that the upstream service accepts."""
 MAX_REQUEST_TOKENS = 300_000
-"""Tokens in one request that the service's upstream takes."""
+"""Tokens in one request that the upstream service accepts."""
 
 
 class EmbeddingRequest(RequestModel):
@@ -42,13 +42,13 @@ class EmbeddingUsage(ResponseModel):
 
 
 Vector: TypeAlias = Annotated[Annotated[bytes, Strict()] | str | list[float], Field(union_mode="left_to_right")]
-"""The decoded bytes; the text as it came where it was not read from JSON, or is not base64; or the numbers."""
+"""The decoded bytes; the original text if it was not parsed from JSON or is not base64; or the numbers."""
 
 
 class EmbeddingRow(TypedDict):
-    """One entry of ``data`` as it is read: plain values, which the garbage collector does not follow."""
+    """One entry of ``data`` as parsed: plain values, which the garbage collector does not track."""
 
-    # The JSON parser decodes base64 as it reads: a third of the time, and the text is never made.
+    # The JSON parser decodes base64 as it parses: a third of the time, and the text is never created.
     __pydantic_config__ = ConfigDict(val_json_bytes="base64", extra="allow")  # type: ignore[misc]
 
     embedding: Vector
@@ -65,17 +65,17 @@ class Embedding(ResponseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def embedding(self) -> str | list[float]:
-        """The vector as it travelled."""
+        """The vector as sent."""
         return base64.b64encode(self.vector).decode("ascii") if isinstance(self.vector, bytes) else self.vector
 
 
 class EmbeddingResponse(ResponseModel):
-    """A whole answer; ``matrix`` holds its vectors."""
+    """A whole response; ``matrix`` holds its vectors."""
 
     object: str = "list"
     model: str = ""
     rows: list[EmbeddingRow] = Field(default_factory=list, validation_alias="data", exclude=True, repr=False)
-    """``data`` as it was read: four times as fast, and nobody who wants the matrix needs more."""
+    """``data`` as parsed: four times as fast, and sufficient for the matrix."""
     usage: EmbeddingUsage = Field(default_factory=EmbeddingUsage)
 
     _request_id: str | None = PrivateAttr(default=None)
@@ -88,24 +88,24 @@ class EmbeddingResponse(ResponseModel):
     @computed_field  # type: ignore[prop-decorator]
     @cached_property
     def data(self) -> list[Embedding]:
-        """One entry for each input, in the order they came."""
+        """One entry for each input, in the order of the response."""
         return [Embedding.model_validate(row) for row in self.rows]
 
     @cached_property
     def matrix(self) -> NDArray[np.float32]:
         """The vectors in the order of the input, float32 (n, d).
 
-        Raises InvalidResponseError where the answer cannot be trusted: an index missing, repeated or out of range,
+        Raises InvalidResponseError if the response is not valid: an index missing, repeated or out of range,
         vectors of different lengths, bytes that are not float32, values that are not finite.
         """
         matrix, finite = self.checked
         if not finite.all():
-            raise self._distrust(f"the vector at index {int(finite.argmin())} holds values that are not finite")
+            raise self._invalid(f"the vector at index {int(finite.argmin())} contains values that are not finite")
         return matrix
 
     @cached_property
     def checked(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """``matrix``, and which of its rows are finite, (n,); raises InvalidResponseError for every other fault."""
+        """``matrix``, and which of its rows are finite, (n,); raises InvalidResponseError for every other problem."""
         import numpy as np
 
         n = len(self.rows)
@@ -114,56 +114,56 @@ class EmbeddingResponse(ResponseModel):
         order = [row.get("index", 0) for row in self.rows]
         vectors: list[Any] = [row["embedding"] for row in self.rows]
         if order != list(range(n)):
-            vectors = [vectors[place] for place in self._places(order)]
+            vectors = [vectors[place] for place in self._positions(order)]
         if set(map(type, vectors)) != {bytes}:
             vectors = [self._bytes(vector, index) for index, vector in enumerate(vectors)]
         sizes = set(map(len, vectors))
         if any(size % 4 for size in sizes):
             index, size = next((i, len(vector)) for i, vector in enumerate(vectors) if len(vector) % 4)
-            raise self._distrust(f"the vector at index {index} has {size} bytes, not a multiple of 4")
+            raise self._invalid(f"the vector at index {index} has {size} bytes, not a multiple of 4")
         if len(sizes) != 1 or 0 in sizes:
-            raise self._distrust(
-                f"the vectors of one answer have different lengths: {sorted(size // 4 for size in sizes)}"
+            raise self._invalid(
+                f"the vectors of one response have different lengths: {sorted(size // 4 for size in sizes)}"
             )
-        # The one copy; of a bytearray, so that the matrix can be written to.
+        # The only copy; a bytearray, so that the matrix is writable.
         joined = bytearray().join(vectors)
         matrix = np.frombuffer(joined, dtype="<f4").reshape(n, -1).astype(np.float32, copy=False)
         return matrix, np.asarray(np.isfinite(matrix).all(axis=1))
 
-    def _places(self, order: list[int]) -> list[int]:
-        """Where the vector of each input stands, when ``order`` names the input of each vector."""
+    def _positions(self, order: list[int]) -> list[int]:
+        """Return the position of each input's vector, where ``order`` holds the input of each vector."""
         places = dict(zip(order, range(len(order)), strict=True))
-        odd = next((i for at, i in enumerate(order) if not 0 <= i < len(order) or places[i] != at), None)
-        if odd is not None:
-            raise self._distrust(f"{len(order)} vectors came with index {odd} out of range or twice")
+        invalid = next((i for at, i in enumerate(order) if not 0 <= i < len(order) or places[i] != at), None)
+        if invalid is not None:
+            raise self._invalid(f"{len(order)} vectors came with index {invalid} out of range or twice")
         return [places[index] for index in range(len(order))]
 
     def _bytes(self, vector: bytes | str | list[float], index: int) -> bytes:
-        """A vector as the bytes of little-endian float32."""
+        """Return a vector as the bytes of little-endian float32."""
         if isinstance(vector, bytes):
             return vector
         if isinstance(vector, list):
             import numpy as np
 
-            with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which ``matrix`` refuses
+            with np.errstate(over="ignore"):  # values too large for float32 become infinite, which ``matrix`` rejects
                 return np.asarray(vector, dtype="<f4").tobytes()
         try:
             return base64.b64decode(vector, validate=True)
         except (binascii.Error, ValueError):
-            raise self._distrust(f"the vector at index {index} is not base64") from None
+            raise self._invalid(f"the vector at index {index} is not base64") from None
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        # Not the vectors: a cell that ends with an answer would show megabytes of base64.
+        # Without the vectors: a cell that ends with a response would show megabytes of base64.
         yield "model", self.model
         yield "data", f"{len(self.rows)} vectors"
         yield "usage", self.usage
 
-    def _distrust(self, what: str) -> InvalidResponseError:
+    def _invalid(self, what: str) -> InvalidResponseError:
         return InvalidResponseError(f"The embeddings cannot be used: {what}.", request_id=self._request_id)
 
 
 def answer_count_error(expected: int, got: int, request_id: str | None) -> InvalidResponseError:
-    """The error for an answer with more or fewer vectors than inputs."""
+    """Return the error for a response with more or fewer vectors than inputs."""
     return InvalidResponseError(
         f"The embeddings cannot be used: {expected} inputs were sent and {got} vectors came back.",
         request_id=request_id,
@@ -171,7 +171,7 @@ def answer_count_error(expected: int, got: int, request_id: str | None) -> Inval
 
 
 def embedding_item(index: int, vector: Any, encoding_format: str) -> dict[str, Any]:
-    """One entry of ``data`` for a float32 vector, in either encoding."""
+    """Return one entry of ``data`` for a float32 vector, in either encoding."""
     if encoding_format == "base64":
         value: Any = base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
     else:

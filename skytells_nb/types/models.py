@@ -1,4 +1,4 @@
-"""The model catalogue and its prices."""
+"""The model catalog and its prices."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Pricing(ResponseModel):
 
 
 class Model(ResponseModel):
-    """One entry of the catalogue; ``namespace`` is the name to pass as ``model``."""
+    """One entry of the catalog; ``namespace`` is the name to pass as ``model``."""
 
     name: str = ""
     namespace: str = ""
@@ -70,19 +70,19 @@ class Model(ResponseModel):
 
     @property
     def openai_compatible(self) -> bool:
-        """Whether this API serves the model (the catalogue lists image and audio models too)."""
+        """Whether this API serves the model (the catalog lists image and audio models too)."""
         return bool(self.metadata.get("openai_compatible"))
 
     @property
     def price(self) -> Price | None:
-        """US dollars for a million tokens, where the catalogue says so."""
+        """US dollars for a million tokens, ``None`` if the catalog has no price in them."""
         if self.pricing is None or (self.pricing.currency or "USD").upper() != "USD":
             return None
-        found: dict[str, float] = {}
+        prices: dict[str, float] = {}
         for criterion in self.pricing.criterias or ():
             scale = {"million_token": 1.0, "token": 1e6}.get(criterion.unit or self.pricing.unit or "")
             if scale is not None and criterion.billable_price is not None:
-                found[criterion.field] = criterion.billable_price * scale
-        if "input_tokens" not in found:
+                prices[criterion.field] = criterion.billable_price * scale
+        if "input_tokens" not in prices:
             return None
-        return Price(found["input_tokens"], found.get("output_tokens", 0.0))
+        return Price(prices["input_tokens"], prices.get("output_tokens", 0.0))

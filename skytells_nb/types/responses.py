@@ -1,4 +1,4 @@
-"""Responses: what is sent, what comes back whole, and the events of a stream."""
+"""Responses: requests, whole responses and the events of a stream."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class ContentPart(ResponseModel):
 
 
 class OutputItem(ResponseModel):
-    """One item of ``output``: a message, reasoning (no content), a function call, or a kind we do not know.
+    """One item of ``output``: a message, reasoning (no content), a function call, or an unknown type.
 
-    Fields that its kind does not have are empty.
+    Fields that its type does not have are empty.
     """
 
     type: str = "message"
@@ -74,7 +74,7 @@ class ResponsesUsage(ResponseModel):
 
 
 class Response(ResponseModel):
-    """A whole answer. ``str(answer)`` is its text."""
+    """A whole response. ``str(response)`` is its text."""
 
     id: str = ""
     object: str = "response"
@@ -94,7 +94,7 @@ class Response(ResponseModel):
 
     @property
     def output_text(self) -> str:
-        """Every text part of every message, joined; reasoning items are passed over."""
+        """Every text part of every message, joined; reasoning items are skipped."""
         return "".join(
             part.text
             for item in self.output
@@ -105,7 +105,7 @@ class Response(ResponseModel):
 
     @property
     def finish_reason(self) -> str | None:
-        """In chat's words: stop, length, content_filter, tool_calls, or the status where none of these fits."""
+        """As in chat: stop, length, content_filter, tool_calls, or the status if none of these applies."""
         if self.status == "completed":
             return "tool_calls" if any(item.type == "function_call" for item in self.output) else "stop"
         if self.status == "incomplete":
@@ -115,7 +115,7 @@ class Response(ResponseModel):
 
     @property
     def tokens(self) -> tuple[int, int]:
-        """Tokens in and out; zeros where the service did not say."""
+        """Tokens in and out; zeros if the service did not report them."""
         return (self.usage.input_tokens, self.usage.output_tokens) if self.usage else (0, 0)
 
     @property
@@ -125,22 +125,22 @@ class Response(ResponseModel):
 
     @property
     def safety(self) -> Safety:
-        """Verdicts on the prompt and on the completion."""
-        found: tuple[Finding, ...] = ()
+        """Safety results of the prompt and of the completion."""
+        results: tuple[Finding, ...] = ()
         blocked = (self.incomplete_details or {}).get("reason") == "content_filter"
         for entry in self.content_filters or ():
             source: Source = "prompt" if entry.source_type == "prompt" else "completion"
-            found += findings(entry.content_filter_results, source)
+            results += findings(entry.content_filter_results, source)
             blocked = blocked or entry.blocked
-        # Several entries may speak of one category; the worst of them counts.
-        return Safety().merge(Safety(found, blocked))
+        # Several entries may have the same category; the worst of them counts.
+        return Safety().merge(Safety(results, blocked))
 
     def __str__(self) -> str:
         return self.output_text
 
 
 class ResponseEvent(ResponseModel):
-    """One event of a stream, known or not: ``type`` says which, the fields that it does not have are ``None``."""
+    """One event of a stream, known or not: ``type`` is its type, and fields that it does not have are ``None``."""
 
     type: str = ""
     sequence_number: int | None = None
@@ -153,5 +153,5 @@ class ResponseEvent(ResponseModel):
 
     @property
     def text(self) -> str:
-        """What this event adds to the answer's text."""
+        """The text that this event adds to the response."""
         return self.delta if self.type == "response.output_text.delta" and isinstance(self.delta, str) else ""

@@ -1,4 +1,4 @@
-"""Safety verdicts: from the three places the service puts them to one flat list of findings."""
+"""Safety results: from the three fields of the service to one flat list of findings."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from skytells_nb.types.base import ResponseModel
 Source = Literal["prompt", "completion"]
 
 SEVERITIES = ("safe", "low", "medium", "high")
-"""Severity levels, least first; an answer may name others, which rank above ``safe`` and below ``low``."""
+"""Severity levels, least first; a response may contain others, which rank above ``safe`` and below ``low``."""
 
 UNCHECKED = "all"
-"""Category of the finding that stands for a verdict the filter could not give."""
+"""Category of the finding for a check that the filter could not run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What the filter says of one category, in the prompt or in one completion."""
+    """The filter's result for one category, in the prompt or in one completion."""
 
     source: Source
     index: int
@@ -36,8 +36,8 @@ class Finding:
 class Safety:
     """Every finding of one exchange.
 
-    ``filtered`` is true when something was withheld, ``severity`` is the highest found (``None`` where nothing was
-    graded), and ``checked`` is false where the filter gave no verdict: absence of a verdict is not a pass.
+    ``filtered`` is true if something was withheld, ``severity`` is the highest one (``None`` if nothing was graded),
+    and ``checked`` is false if the filter returned no result: a missing result is not a pass.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -62,7 +62,7 @@ class Safety:
         return tuple(f for f in self.findings if f.filtered or f.detected or severity_rank(f.severity) > 0)
 
     def merge(self, other: Safety) -> Safety:
-        """Both verdicts as one: OR on filtered and detected, the higher severity, never less than either."""
+        """Merge two results: OR of filtered and detected, the higher severity."""
         merged: dict[tuple[Source, int, str], Finding] = {}
         for new in (*self.findings, *other.findings):
             key = (new.source, new.index, new.category)
@@ -71,8 +71,8 @@ class Safety:
         return Safety(tuple(merged.values()), self.blocked or other.blocked)
 
     def records(self) -> list[dict[str, Any]]:
-        """One dict a finding: source, index, category, severity, filtered, detected, checked."""
-        # Written out: a loop over the names takes twice as long, on every completion.
+        """Return one dict for each finding: source, index, category, severity, filtered, detected, checked."""
+        # Without a loop over the names, which takes twice as long, for every completion.
         return [
             {
                 "source": f.source,
@@ -92,15 +92,15 @@ class Safety:
 
 
 def severity_rank(severity: str | None) -> float:
-    """Place on the severity scale: 0 safe, 1 low, 2 medium, 3 high; an unknown word is 0.5, ``None`` 0."""
+    """Return the rank of a severity: 0 safe, 1 low, 2 medium, 3 high; an unknown name is 0.5, ``None`` 0."""
     if severity is None:
         return 0.0
-    word = severity.lower()
-    return float(SEVERITIES.index(word)) if word in SEVERITIES else 0.5
+    name = severity.lower()
+    return float(SEVERITIES.index(name)) if name in SEVERITIES else 0.5
 
 
 def _severity_order(severity: str) -> tuple[float, str]:
-    """By rank; words of one rank by spelling, so that the order of merging does not show."""
+    """By rank, names of one rank alphabetically, so that the result does not depend on the order of merging."""
     return severity_rank(severity), severity
 
 
@@ -117,24 +117,24 @@ def _worst(old: Finding, new: Finding) -> Finding:
 
 
 def findings(results: Any, source: Source, index: int = 0) -> tuple[Finding, ...]:
-    """The findings in one ``content_filter_results`` mapping; anything else gives none.
+    """Return the findings in one ``content_filter_results`` mapping; none for other values.
 
-    A blocklist comes in three shapes (a verdict, a verdict with details, a list of entries) and is filtered when any of
-    it is. An ``error`` entry means that the filter did not run: whatever it does not flag counts as unchecked.
+    A blocklist has one of three forms (a result, a result with details, a list of entries) and is filtered if any part
+    of it is. An ``error`` entry means that the filter did not run: categories that are not flagged are unchecked.
     """
     if not _is_mapping(results):
         return ()
-    down = results.get("error") is not None
-    found: list[Finding] = []
-    for category, verdict in results.items():
+    failed = results.get("error") is not None
+    parsed: list[Finding] = []
+    for category, result in results.items():
         if category == "error":
             continue
-        if _is_mapping(verdict):
-            filtered = bool(verdict.get("filtered")) or _any_filtered(verdict.get("details"))
-            severity = verdict.get("severity")
-            detected = verdict.get("detected")
-        elif isinstance(verdict, list):
-            filtered, severity, detected = _any_filtered(verdict), None, None
+        if _is_mapping(result):
+            filtered = bool(result.get("filtered")) or _any_filtered(result.get("details"))
+            severity = result.get("severity")
+            detected = result.get("detected")
+        elif isinstance(result, list):
+            filtered, severity, detected = _any_filtered(result), None, None
         else:
             continue
         finding = Finding(
@@ -145,16 +145,16 @@ def findings(results: Any, source: Source, index: int = 0) -> tuple[Finding, ...
             filtered,
             bool(detected) if detected is not None else None,
         )
-        if down and not (finding.filtered or finding.detected or severity_rank(finding.severity) > 0):
+        if failed and not (finding.filtered or finding.detected or severity_rank(finding.severity) > 0):
             finding = replace(finding, checked=False, severity=None)
-        found.append(finding)
-    if down:
-        found.append(Finding(source=source, index=index, category=UNCHECKED, checked=False))
-    return tuple(found)
+        parsed.append(finding)
+    if failed:
+        parsed.append(Finding(source=source, index=index, category=UNCHECKED, checked=False))
+    return tuple(parsed)
 
 
 def _is_mapping(value: Any) -> TypeGuard[Mapping[str, Any]]:
-    # Asked of the abstract class alone it takes five times as long, a dozen times a completion.
+    # The abstract class alone takes five times as long, a dozen times for each completion.
     return type(value) is dict or isinstance(value, Mapping)
 
 
@@ -163,14 +163,14 @@ def _any_filtered(entries: Any) -> bool:
 
 
 class PromptFilterResult(ResponseModel):
-    """Chat: the verdict on one prompt, at the root of the answer."""
+    """Chat: the result for one prompt, at the root of the response."""
 
     prompt_index: int = 0
     content_filter_results: dict[str, Any] | None = None
 
 
 class ContentFilter(ResponseModel):
-    """Responses: one verdict, on the prompt or on the completion."""
+    """Responses: one result, of the prompt or of the completion."""
 
     blocked: bool = False
     source_type: str = "completion"
@@ -180,7 +180,7 @@ class ContentFilter(ResponseModel):
 
 
 def prompt_findings(results: Iterable[PromptFilterResult] | None) -> tuple[Finding, ...]:
-    """The findings of chat's root ``prompt_filter_results``."""
+    """Return the findings of chat's root ``prompt_filter_results``."""
     return tuple(
         finding for r in results or () for finding in findings(r.content_filter_results, "prompt", r.prompt_index)
     )

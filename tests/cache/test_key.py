@@ -46,7 +46,7 @@ def respelled(value: Any) -> Any:
 
 
 def as_json(value: Any) -> Any:
-    """Python's own idea of which values are equal, with true and 1 told apart."""
+    """Values are equal as in Python, except that true and 1 differ."""
     if isinstance(value, dict):
         return ("dict", frozenset((name, as_json(item)) for name, item in value.items()))
     if isinstance(value, list):
@@ -136,7 +136,7 @@ def test_a_parameter_may_be_nested_a_hundred_deep() -> None:
     for _ in range(100):
         value = [value]
     assert KeyMaker(endpoint="chat", model="m", origin="o", params={"deep": value}).keys(["a"])
-    with pytest.raises(InputError, match="deep is nested more than 100 deep"):
+    with pytest.raises(InputError, match="deep must be nested at most 100 levels deep"):
         KeyMaker(endpoint="chat", model="m", origin="o", params={"deep": [value]})
 
 

@@ -49,10 +49,10 @@ def test_a_recording_answers_what_was_recorded(recording: Path) -> None:
 def test_a_miss_says_how_many_are_missing(recording: Path) -> None:
     """Instead of asking the service, which replay never does."""
     store = ReplayStore(recording)
-    with pytest.raises(ReplayMissError, match="2 of 3 answers are not in the recording") as caught:
+    with pytest.raises(ReplayMissError, match="2 of 3 responses are not in the recording") as caught:
         store.get_many([key(1), key(8), key(9)])
-    for said in (str(recording), "%skytells cache export", "leave replay mode"):
-        assert said in str(caught.value)
+    for part in (str(recording), "%skytells cache export", "leave replay mode"):
+        assert part in str(caught.value)
     assert "damaged" not in str(caught.value)
     store.close()
 
@@ -96,7 +96,7 @@ def test_a_recording_is_not_written_to(recording: Path) -> None:
         lambda: store.delete_many([key(1)]),
         lambda: store.prune(max_bytes=0),
     ):
-        with pytest.raises(CacheError, match="only read"):
+        with pytest.raises(CacheError, match="read-only"):
             change()
     store.close()
     assert recording.read_bytes() == before
@@ -110,7 +110,7 @@ def test_the_same_answers_give_the_same_file(memory: MemoryStore, recording: Pat
 
 
 def test_an_earlier_recording_is_replaced(memory: MemoryStore, recording: Path) -> None:
-    """Whole: what was only in the old one is gone."""
+    """As a whole: responses that only the old one had are removed."""
     export(memory, [key(7)], recording)
     store = ReplayStore(recording)
     assert store.stats().entries == 1
@@ -120,7 +120,7 @@ def test_an_earlier_recording_is_replaced(memory: MemoryStore, recording: Path) 
 
 def test_export_refuses_answers_it_does_not_have(memory: MemoryStore, tmp_path: Path) -> None:
     """And leaves no file."""
-    with pytest.raises(CacheError, match="1 of 2 answers"):
+    with pytest.raises(CacheError, match="1 of 2 responses"):
         export(memory, [key(1), key(99)], tmp_path / "part.sqlite")
     assert list(tmp_path.iterdir()) == []
 
@@ -137,7 +137,7 @@ def test_export_does_not_overwrite_other_files(memory: MemoryStore, tmp_path: Pa
 
 @pytest.mark.parametrize("sort", ["cache", "database of something else", "folder"])
 def test_export_replaces_nothing_but_recordings(sort: str, memory: MemoryStore, tmp_path: Path) -> None:
-    """A cache holds answers that were paid for, and a recording of some of them is no substitute."""
+    """A cache holds paid responses, and a recording of some of them is not a substitute."""
     path = tmp_path / "taken.sqlite"
     if sort == "folder":
         path.mkdir()
@@ -148,7 +148,7 @@ def test_export_replaces_nothing_but_recordings(sort: str, memory: MemoryStore, 
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("create table mine (x)")
     before = None if sort == "folder" else path.read_bytes()
-    with pytest.raises(CacheError, match=r"taken\.sqlite is"):
+    with pytest.raises(CacheError, match=r"taken\.sqlite (is a folder|was not written by an export)"):
         export(memory, [key(1)], path)
     assert (None if path.is_dir() else path.read_bytes()) == before
     assert [file.name for file in tmp_path.iterdir()] == ["taken.sqlite"]
@@ -184,17 +184,19 @@ def test_a_recording_of_more_answers_than_are_read_at_once_is_whole(tmp_path: Pa
 
 
 def test_an_export_onto_the_recording_that_is_replayed_narrows_it(recording: Path) -> None:
-    """Read first, then replaced: who reads it goes on with the new one."""
+    """Read first, then replaced: a reader continues with the new one."""
     with closing(ReplayStore(recording)) as store:
         assert export_all([(store, [key(1)])], recording, replace=True).answers == 1
         assert store.get_many([key(1)]) == [b"answer 1"]
         assert store.peek_many([key(2)]) == [None]
 
 
-@pytest.mark.parametrize(("stores", "said"), [([OffStore()], "cache is off"), ([MemoryStore()], "No answer was used")])
-def test_an_export_of_nothing_says_why(stores: list[OffStore | MemoryStore], said: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("stores", "message"), [([OffStore()], "cache is off"), ([MemoryStore()], "No response was used")]
+)
+def test_an_export_of_nothing_says_why(stores: list[OffStore | MemoryStore], message: str, tmp_path: Path) -> None:
     """And leaves no file."""
-    with pytest.raises(CacheError, match=said):
+    with pytest.raises(CacheError, match=message):
         export_all([(store, []) for store in stores], tmp_path / "none.sqlite")
     assert list(tmp_path.iterdir()) == []
 

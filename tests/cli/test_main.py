@@ -26,7 +26,7 @@ KEY = "sk-of-nobody-0123456789"
 
 @pytest.fixture
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The user's cache, with three answers of 100 bytes."""
+    """The user's cache, with three responses of 100 bytes."""
     path = tmp_path / "answers.sqlite"
     store = SqliteStore(path)
     store.put_many([(bytes([n]) * 32, b"x" * 100) for n in range(3)])
@@ -109,7 +109,7 @@ def serving(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_serve_answers_until_interrupted(serving: subprocess.Popen[str]) -> None:
-    """The banner names an address that answers to the key; Ctrl-C ends it without a traceback."""
+    """The banner names an address that accepts the key; Ctrl-C ends it without a traceback."""
     assert serving.stdout is not None
     address = next(found[0] for line in serving.stdout if (found := re.search(r"http://127\.0\.0\.1:\d+/v1", line)))
 
@@ -131,15 +131,15 @@ def test_cache_stats_says_where_and_how_much(cache: Path, capsys: pytest.Capture
 
     assert capsys.readouterr().out == alone
     assert str(cache) in alone
-    assert "3 answers" in alone
+    assert "3 responses" in alone
 
 
 def test_prune_leaves_what_fits(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """``--max-mb`` keeps the newest answers up to that size."""
+    """``--max-mb`` leaves the newest responses up to that size."""
     assert cli.main(["cache", "prune", "--max-mb", "0.00015"]) == 0
 
     assert entries(cache) == 1
-    assert capsys.readouterr().out == "2 answers removed, 1 kept\n"
+    assert capsys.readouterr().out == "2 responses removed, 1 left\n"
 
 
 def test_prune_by_age_keeps_what_is_young(cache: Path) -> None:
@@ -150,7 +150,7 @@ def test_prune_by_age_keeps_what_is_young(cache: Path) -> None:
 
 
 def test_prune_without_a_limit_removes_nothing(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A limit must be named: paid answers do not go by accident."""
+    """A limit is required: paid responses are not removed by accident."""
     assert cli.main(["cache", "prune"]) == 1
 
     assert "--max-mb" in capsys.readouterr().err
@@ -158,7 +158,7 @@ def test_prune_without_a_limit_removes_nothing(cache: Path, capsys: pytest.Captu
 
 
 def test_clear_asks_first(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where nobody can be asked, nothing goes."""
+    """Without a terminal to ask on, nothing is removed."""
     assert cli.main(["cache", "clear"]) == 1
 
     assert "--yes" in capsys.readouterr().out
@@ -238,7 +238,7 @@ def test_doctor_lists_the_extras_of_the_package() -> None:
 
 
 def test_doctor_leaves_the_network_alone(monkeypatch: pytest.MonkeyPatch, blocked_connections: list[str]) -> None:
-    """It can be run anywhere: nothing is asked of the service."""
+    """It can be run anywhere: it makes no request."""
     monkeypatch.setenv("SKYTELLS_API_KEY", KEY)
 
     doctor.examine()
@@ -248,7 +248,7 @@ def test_doctor_leaves_the_network_alone(monkeypatch: pytest.MonkeyPatch, blocke
 
 @pytest.mark.slow
 def test_local_install_says_where_the_model_is(chat_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A second time nothing is fetched."""
+    """A second call downloads nothing."""
     assert cli.main(["local", "install"]) == 0
 
     assert str(chat_weights) in capsys.readouterr().out

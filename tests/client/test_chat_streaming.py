@@ -219,7 +219,10 @@ def test_nulls_count_as_missing() -> None:
 
 
 def test_a_stream_without_its_terminator_is_truncated_and_keeps_the_text() -> None:
-    with streaming(lines(*TWO)) as (client, _), pytest.raises(TruncatedStreamError, match="may be cut") as caught:
+    with (
+        streaming(lines(*TWO)) as (client, _),
+        pytest.raises(TruncatedStreamError, match="may be incomplete") as caught,
+    ):
         _ = chat_stream(client).final
     assert caught.value.partial == "1, 2"
 
@@ -246,7 +249,7 @@ def test_a_connection_cut_within_a_stream_is_a_truncated_stream(reset: bool) -> 
         stream = chat_stream(Skytells(KEY, base_url=server.url))
         assert next(stream).text == "1, "
         read.set()
-        with pytest.raises(TruncatedStreamError, match="broke") as caught:
+        with pytest.raises(TruncatedStreamError, match="was lost") as caught:
             next(stream)
     assert caught.value.partial == "1, "
 

@@ -94,7 +94,7 @@ def test_embeddings(client: Skytells, form: Any) -> None:
     np.testing.assert_allclose(answer.matrix, HashEmbedder().encode(texts), atol=1e-6)
 
 
-def test_the_catalogue_and_its_models(client: Skytells) -> None:
+def test_the_catalog_and_its_models(client: Skytells) -> None:
     names = [m.namespace for m in client.models.list() if m.openai_compatible]
     assert names
     assert client.models.retrieve(names[0]).namespace == names[0]
@@ -103,7 +103,7 @@ def test_the_catalogue_and_its_models(client: Skytells) -> None:
 
 
 @pytest.mark.parametrize("error_id", sorted(ERROR_CATALOG))
-def test_every_error_of_the_catalogue_has_the_class_its_id_says(error_id: str, served: LocalServer) -> None:
+def test_every_error_of_the_catalog_has_the_class_its_id_says(error_id: str, served: LocalServer) -> None:
     expected = errors.api_error(ERROR_CATALOG[error_id].status, {"error": {"error_id": error_id}})
     with spoilt(f"status={error_id}") as server:
         client = client_of(server)

@@ -126,10 +126,10 @@ def test_dimensions_are_a_whole_number_above_zero(dimensions: Any) -> None:
         (body((0, encoded([1])), (1, encoded([1])), (2, "AAAAA")), "index 2 is not base64"),
         (body((0, encoded([1])), (1, encoded([1])), (2, "größe")), "index 2 is not base64"),
         (body((0, encoded([1])), (1, "AAAAAAA="), (2, encoded([1]))), "index 1 has 5 bytes"),
-        (body((0, encoded([1])), (1, encoded([np.nan])), (2, encoded([1]))), "index 1 holds values"),
-        (body((0, encoded([1])), (1, encoded([np.inf])), (2, encoded([1]))), "index 1 holds values"),
-        (body((0, [1.0]), (1, [1.0]), (2, [1e300])), "index 2 holds values"),
-        (body((0, [1.0]), (1, [float("nan")]), (2, [1.0])), "index 1 holds values"),
+        (body((0, encoded([1])), (1, encoded([np.nan])), (2, encoded([1]))), "index 1 contains values"),
+        (body((0, encoded([1])), (1, encoded([np.inf])), (2, encoded([1]))), "index 1 contains values"),
+        (body((0, [1.0]), (1, [1.0]), (2, [1e300])), "index 2 contains values"),
+        (body((0, [1.0]), (1, [float("nan")]), (2, [1.0])), "index 1 contains values"),
     ],
 )
 def test_vectors_that_cannot_be_right_are_not_given(answer: dict[str, Any], why: str) -> None:

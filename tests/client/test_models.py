@@ -1,4 +1,4 @@
-"""The catalogue and its prices."""
+"""The catalog and its prices."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ IMAGES = {"name": "Pictures", "namespace": "pictures", "type": "image", "metadat
 
 
 @pytest.mark.parametrize("body", [[ROUTER, IMAGES], {"object": "list", "data": [ROUTER, IMAGES]}])
-def test_the_catalogue_is_a_bare_array_or_a_list_object(body: Any) -> None:
+def test_the_catalog_is_a_bare_array_or_a_list_object(body: Any) -> None:
     with replying(body) as (client, server):
         models = client.models.list()
         (exchange,) = server.exchanges
@@ -55,12 +55,12 @@ def test_fields_that_are_null_or_missing_count_as_missing() -> None:
 
 
 @pytest.mark.parametrize("body", [{}, {"data": None}, {"data": 5}, 5, ["text"], [[]]])
-def test_what_is_no_catalogue_is_not_trusted(body: Any) -> None:
+def test_what_is_no_catalog_is_not_trusted(body: Any) -> None:
     with replying(body) as (client, _), pytest.raises(InvalidResponseError):
         client.models.list()
 
 
-def test_the_unified_envelope_of_the_catalogue_is_read() -> None:
+def test_the_unified_envelope_of_the_catalog_is_read() -> None:
     body = {
         "status": False,
         "response": "No.",

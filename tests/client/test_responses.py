@@ -240,7 +240,7 @@ def test_what_cannot_be_sent_is_refused_by_name(wrong: dict[str, Any], name: str
 
 
 def test_the_text_before_a_failure_is_not_lost() -> None:
-    """The terminal snapshot of a failed answer may have no output; what was streamed stands in it then."""
+    """The terminal snapshot of a failed response may have no output; it then contains the streamed text."""
     failed = snapshot("failed", REASONING, error={"code": "server_error", "message": "It broke."})
     with streaming(ended("failed", failed)) as (client, _), response_stream(client) as stream:
         answer = stream.final

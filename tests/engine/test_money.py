@@ -58,9 +58,9 @@ def test_an_estimate_takes_the_length_of_answers_from_those_it_has(tmp_path: Pat
     with served() as server, connected(server, tmp_path / "c.sqlite") as session:
         guessed = session.engine.estimate(JOB, prompts)
         mean = session.engine.run(JOB, prompts[:10]).report.tokens_out / 10
-        learnt = session.engine.estimate(completion_job("gpt-5"), prompts)
+        learned = session.engine.estimate(completion_job("gpt-5"), prompts)
     assert guessed.tokens_out == 20 * 256
-    assert learnt.tokens_out == round(10 * mean)
+    assert learned.tokens_out == round(10 * mean)
 
 
 def test_an_estimate_says_how_long_it_takes_at_the_known_limit(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_an_estimate_says_how_long_it_takes_at_the_known_limit(tmp_path: Path) -
     assert estimate.limit in str(estimate)
 
 
-def test_a_cap_of_requests_a_minute_is_kept(tmp_path: Path) -> None:
+def test_a_cap_of_requests_a_minute_is_stored(tmp_path: Path) -> None:
     with served() as server, connected(server, tmp_path / "c.sqlite") as session:
         pace = RateOptions(requests_per_minute=600)
         report = session.engine.run(JOB, [f"say {n}" for n in range(16)], rate_options=pace).report
@@ -88,7 +88,7 @@ def test_a_cap_of_requests_a_minute_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "given", [{"requests_per_minute": 0}, {"tokens_per_minute": -1}, {"max_in_flight": 0}, {"requests_per_minute": "9"}]
 )
-def test_a_pace_that_is_none_is_refused(given: Any) -> None:
+def test_a_pace_that_is_none_is_rejected(given: Any) -> None:
     with pytest.raises(InputError, match=next(iter(given))):
         RateOptions(**given)
 

@@ -75,7 +75,7 @@ def test_a_file_damaged_before_the_run_is_set_aside_and_the_run_goes_on(
 
 
 @pytest.mark.parametrize("damage", [cut, overwrite_with_noise])
-def test_a_file_damaged_under_way_is_set_aside_and_the_run_goes_on(
+def test_a_file_damaged_in_flight_is_set_aside_and_the_run_goes_on(
     tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     """No row is lost or sent twice; the damage is said at the latest by the next run, and a third one sends nothing."""
@@ -145,7 +145,7 @@ SPACE = "resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, reso
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit on file sizes to stand in for a full disk")
 @pytest.mark.parametrize("space_again", [True, False])
-def test_a_disk_that_fills_up_under_way_costs_no_row(tmp_path: Path, space_again: bool) -> None:
+def test_a_disk_that_fills_up_in_flight_costs_no_row(tmp_path: Path, space_again: bool) -> None:
     """One warning that says so; where there is space again in the end, nothing has to be paid for twice."""
     program = FULL_DISK.replace("SPACE", SPACE if space_again else "")
     cache = tmp_path / "c.sqlite"
@@ -158,10 +158,10 @@ def test_a_disk_that_fills_up_under_way_costs_no_row(tmp_path: Path, space_again
             check=False,
         )
         assert child.returncode == 0, child.stderr
-        told = json.loads(child.stdout)
-        assert told["completions"] == TEXTS
-        assert 100 <= told["full_at"] < ROWS
-        (warning,) = told["warnings"]
+        figures = json.loads(child.stdout)
+        assert figures["completions"] == TEXTS
+        assert 100 <= figures["full_at"] < ROWS
+        (warning,) = figures["warnings"]
         assert warning.startswith("SkytellsWarning")
         assert str(cache) in warning
         counts = wait_until_idle(server, "chat")
@@ -187,7 +187,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_a_folder_nobody_can_write_to_costs_no_row(disk: Path) -> None:
+def test_a_read_only_folder_costs_no_row(disk: Path) -> None:
     """What it holds is not sent again; what is new stays in memory for as long as the session lives."""
     cache = disk / "c.sqlite"
     with served() as server:

@@ -36,12 +36,12 @@ def prompts(count: int) -> list[str]:
     return [f"say {n}" for n in range(count)]
 
 
-def said(outcome: Any) -> list[str | None]:
+def texts_of(outcome: Any) -> list[str | None]:
     texts = [None if v is None else CachedCompletion.from_bytes(v).text for v in outcome.values]
     return [None if code < 0 else texts[code] for code in outcome.result_index]
 
 
-def test_outputs_stand_in_the_order_of_the_inputs(tmp_path: Path) -> None:
+def test_outputs_are_in_the_order_of_the_inputs(tmp_path: Path) -> None:
     with served() as server, connected(server, tmp_path / "c.sqlite", inputs_per_request=7) as session:
         outcome = session.engine.run(EMBED, WORDS)
         assert np.array_equal(outcome.matrix[outcome.result_index], HashEmbedder().encode(WORDS))
@@ -54,7 +54,7 @@ def test_each_distinct_input_is_sent_once(tmp_path: Path) -> None:
         assert outcome.result_index.tolist() == [0, 1, 0, -1, 1, 0]
 
 
-def test_a_recording_that_lacks_answers_says_how_many_of_the_whole_call(tmp_path: Path) -> None:
+def test_an_incomplete_recording_reports_how_many_of_the_whole_call_are_missing(tmp_path: Path) -> None:
     """Also where they are looked up a part at a time."""
     path, texts = tmp_path / "c.sqlite", [f"word{n}" for n in range(1_200)]
     with served() as server, connected(server, path) as session:
@@ -103,7 +103,7 @@ def test_a_half_cached_run_sends_only_what_is_missing(tmp_path: Path) -> None:
         "bad_base64, times=1",
     ],
 )
-def test_a_passing_fault_changes_no_result(tmp_path: Path, faults: str) -> None:
+def test_a_transient_fault_changes_no_result(tmp_path: Path, faults: str) -> None:
     with served(faults) as server, connected(server, tmp_path / "c.sqlite", inputs_per_request=40) as session:
         outcome = session.engine.run(EMBED, WORDS)
         assert np.array_equal(outcome.matrix[outcome.result_index], HashEmbedder().encode(WORDS))
@@ -117,11 +117,11 @@ def test_scattered_faults_lose_no_row(tmp_path: Path) -> None:
     """One answer in ten is an error; every row still gets its own answer."""
     with served("status=500, rate=0.1") as server, connected(server, tmp_path / "c.sqlite") as session:
         outcome = session.engine.run(completion_job("gpt-5"), prompts(200))
-        assert said(outcome) == prompts(200)
+        assert texts_of(outcome) == prompts(200)
 
 
-def test_one_refused_text_does_not_take_its_neighbours_with_it(tmp_path: Path) -> None:
-    """The stand-in counts words as tokens, so this text passes our estimate and is refused by the service."""
+def test_one_rejected_text_does_not_fail_its_neighbors(tmp_path: Path) -> None:
+    """The stand-in counts words as tokens, so this text passes our estimate and is rejected by the service."""
     texts = [*WORDS[:20], "a " * 9000, *WORDS[20:40]]
     with served() as server, connected(server, tmp_path / "c.sqlite") as session:
         outcome = session.engine.run(EMBED, texts)
@@ -130,15 +130,15 @@ def test_one_refused_text_does_not_take_its_neighbours_with_it(tmp_path: Path) -
         assert (np.delete(outcome.result_index, 20) >= 0).all()
 
 
-def test_rows_that_fail_are_null_and_named_in_the_report(tmp_path: Path) -> None:
+def test_failed_rows_are_missing_and_named_in_the_report(tmp_path: Path) -> None:
     with served("block_prompt") as server, connected(server, tmp_path / "c.sqlite") as session:
         outcome = session.engine.run(completion_job("gpt-5"), prompts(3))
-        assert said(outcome) == [None] * 3
+        assert texts_of(outcome) == [None] * 3
         assert outcome.report.failed == 3
         assert "content policy" in outcome.report.reasons()[0]
 
 
-def test_raise_ends_the_run_and_keeps_what_was_paid(tmp_path: Path) -> None:
+def test_raise_ends_the_run_and_stores_what_was_paid(tmp_path: Path) -> None:
     faults, settings = "status=500, rate=0.2", {"max_retries": 0, "max_in_flight": 4}
     with served(faults) as server, connected(server, tmp_path / "c.sqlite", **settings) as session:
         with pytest.raises(RowError, match="in the cache") as failure:
@@ -152,21 +152,21 @@ def test_raise_ends_the_run_and_keeps_what_was_paid(tmp_path: Path) -> None:
     ("faults", "error"),
     [("status=401", AuthenticationError), ("status=MODEL_NOT_FOUND", ModelNotFoundError)],
 )
-def test_what_concerns_the_account_ends_the_run_at_once(tmp_path: Path, faults: str, error: type[Exception]) -> None:
+def test_an_error_of_the_account_ends_the_run_at_once(tmp_path: Path, faults: str, error: type[Exception]) -> None:
     with served(faults) as server, connected(server, tmp_path / "c.sqlite", max_in_flight=4) as session:
         with pytest.raises(error):
             session.engine.run(completion_job("gpt-5"), prompts(200))
         assert server.stats["chat"].requests <= 8
 
 
-def test_a_dead_service_ends_the_run_early_with_one_error(tmp_path: Path) -> None:
+def test_a_service_that_is_down_ends_the_run_early_with_one_error(tmp_path: Path) -> None:
     with served("status=500") as server, connected(server, tmp_path / "c.sqlite", max_retries=0) as session:
         with pytest.raises(ServerError):
             session.engine.run(completion_job("gpt-5"), prompts(500))
         assert server.stats["chat"].requests < 60
 
 
-def test_an_unreachable_host_is_one_error_and_not_n_null_rows(tmp_path: Path) -> None:
+def test_an_unreachable_host_is_one_error_and_not_n_missing_rows(tmp_path: Path) -> None:
     session = connect("sk-x", base_url="http://127.0.0.1:9/v1", cache=tmp_path / "c.sqlite")
     with session, pytest.raises(ConnectError, match=r"127\.0\.0\.1:9 could not be reached"):
         session.engine.run(EMBED, WORDS)
@@ -183,21 +183,21 @@ def test_a_budget_stops_before_it_is_exceeded(tmp_path: Path) -> None:
         assert session.cache.stats().entries == answered
 
 
-def test_a_budget_with_no_known_price_is_refused_unsent(tmp_path: Path) -> None:
+def test_a_budget_with_no_known_price_is_rejected_skipped(tmp_path: Path) -> None:
     with served() as server, connected(server, tmp_path / "c.sqlite") as session:
         with pytest.raises(InputError, match="no price is known"):
             session.engine.run(EMBED, WORDS, budget=1.0)
         assert server.stats["embeddings"].requests == 0
 
 
-def test_raise_with_a_bad_row_sends_nothing(tmp_path: Path) -> None:
+def test_raise_with_an_invalid_row_sends_nothing(tmp_path: Path) -> None:
     with served() as server, connected(server, tmp_path / "c.sqlite") as session:
         with pytest.raises(InputError, match="Row 1 cannot be sent: the text is empty"):
             session.engine.run(EMBED, ["a", "", "b"], on_error="raise")
         assert server.stats["embeddings"].requests == 0
 
 
-def test_no_more_requests_are_under_way_than_allowed(tmp_path: Path) -> None:
+def test_no_more_requests_are_in_flight_than_allowed(tmp_path: Path) -> None:
     with served("latency=0.03") as server, connected(server, tmp_path / "c.sqlite", max_in_flight=3) as session:
         session.engine.run(completion_job("gpt-5"), prompts(30))
         assert server.stats["chat"].most_in_flight <= 3
@@ -207,7 +207,7 @@ def test_an_account_limit_slows_the_run_and_loses_nothing(tmp_path: Path) -> Non
     limits = LimitOptions(requests=10, window=1.0)
     with served(limits=limits) as server, connected(server, tmp_path / "c.sqlite", max_in_flight=8) as session:
         outcome = session.engine.run(completion_job("gpt-5"), prompts(25))
-        assert said(outcome) == prompts(25)
+        assert texts_of(outcome) == prompts(25)
         assert server.stats["chat"].statuses.get(429, 0) <= 3
 
 
@@ -226,7 +226,7 @@ def test_two_threads_share_one_engine(tmp_path: Path) -> None:
         found: dict[int, Any] = {}
 
         def work(start: int) -> None:
-            found[start] = said(session.engine.run(completion_job("gpt-5"), prompts(40)[start::2]))
+            found[start] = texts_of(session.engine.run(completion_job("gpt-5"), prompts(40)[start::2]))
 
         threads = [threading.Thread(target=work, args=(start,)) for start in (0, 1)]
         for thread in threads:
@@ -260,14 +260,14 @@ def test_what_changes_the_answer_changes_the_key(tmp_path: Path) -> None:
         assert server.stats["chat"].requests == 4
 
 
-def test_usage_is_the_services_own_count(tmp_path: Path) -> None:
+def test_usage_is_the_count_of_the_service(tmp_path: Path) -> None:
     with served() as server, connected(server, tmp_path / "c.sqlite") as session:
         report = session.engine.run(completion_job("gpt-5"), ["say one two"]).report
         assert (report.tokens_in, report.tokens_out) == (3, 3)
         assert report.cost == pytest.approx((3 * 0.5 + 3 * 1.25) / 1e6)
 
 
-def test_a_held_answer_is_cut_within_a_second_of_an_interrupt(tmp_path: Path) -> None:
+def test_a_pending_answer_is_aborted_within_a_second_of_an_interrupt(tmp_path: Path) -> None:
     """The run is in a child process that gets a real SIGINT; see the script."""
     import signal
     import subprocess

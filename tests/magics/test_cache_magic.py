@@ -138,7 +138,7 @@ def test_rows_that_failed_are_said_beside_the_recording(cells: Notebook) -> None
     cells.run("frame.skytells.embed('text', progress=False, on_error='null')")
     kept = completion_job(sessions.current().settings.model)
     sessions.current().engine.store(kept, "Hello there", CachedCompletion("Hello").to_bytes())
-    assert rows(cells.run("%skytells cache export tutorial.sqlite"))["failed"][0].startswith("3 rows failed")
+    assert rows(cells.run("%skytells cache export tutorial.sqlite"))["failed"][0].startswith("3 rows; ")
 
 
 def test_prune_removes_the_oldest_of_the_sessions_cache(cells: Notebook) -> None:

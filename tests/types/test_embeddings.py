@@ -61,10 +61,10 @@ def test_bytes_that_are_no_whole_numbers_are_refused_with_their_place(size: int)
         answer.checked  # noqa: B018
 
 
-@pytest.mark.parametrize(("lengths", "told"), [((1, 2), r"\[1, 2\]"), ((0, 0), r"\[0\]"), ((0, 3), r"\[0, 3\]")])
-def test_vectors_have_one_length_that_is_not_zero(lengths: tuple[int, int], told: str) -> None:
+@pytest.mark.parametrize(("lengths", "listed"), [((1, 2), r"\[1, 2\]"), ((0, 0), r"\[0\]"), ((0, 3), r"\[0, 3\]")])
+def test_vectors_have_one_length_that_is_not_zero(lengths: tuple[int, int], listed: str) -> None:
     answer = read([{"index": n, "embedding": [0.5] * length} for n, length in enumerate(lengths)])
-    with pytest.raises(InvalidResponseError, match=f"different lengths: {told}"):
+    with pytest.raises(InvalidResponseError, match=f"different lengths: {listed}"):
         answer.checked  # noqa: B018
 
 
@@ -76,7 +76,7 @@ def test_a_row_that_is_not_finite_is_named_and_the_others_can_be_had(odd: float)
     matrix, finite = answer.checked
     assert finite.tolist() == [True, False]
     assert matrix[0].tolist() == [1.0, 2.0]
-    with pytest.raises(InvalidResponseError, match="the vector at index 1 holds values that are not finite"):
+    with pytest.raises(InvalidResponseError, match="the vector at index 1 contains values that are not finite"):
         answer.matrix  # noqa: B018
 
 

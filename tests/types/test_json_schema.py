@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from skytells_nb.errors import InputError
 from skytells_nb.types.json_schema import (
     MAX_NAME_LENGTH,
+    apply_strict_mode,
+    inline_root,
     named_json_schema,
     resolve_reference,
-    apply_strict_mode,
     to_strict_json_schema,
-    inline_root,
 )
 
 NAMES = st.sampled_from(["a", "b", "default", "oneOf", "format"])
@@ -163,7 +163,7 @@ def test_a_type_that_json_lacks_is_refused_with_the_name_of_the_class() -> None:
     class Odd(pydantic.BaseModel):
         call: Callable[[], int]
 
-    with pytest.raises(InputError, match=r"The schema Odd has a type that cannot be asked for as JSON: .*[^.]\. Use"):
+    with pytest.raises(InputError, match=r"The schema Odd has a type that JSON cannot represent: .*[^.]\. Use"):
         to_strict_json_schema(Odd)
 
 

@@ -78,8 +78,8 @@ def test_tokens_are_those_in_and_those_out(tokens_in: int, tokens_out: int) -> N
 
 @pytest.mark.parametrize(("type", "source"), [("prompt", "prompt"), ("completion", "completion"), ("x", "completion")])
 def test_a_verdict_is_on_the_prompt_or_else_on_the_completion(type: str, source: str) -> None:
-    verdict = {"hate": {"filtered": False, "severity": "low"}}
-    answer = Response.model_validate({"content_filters": [{"source_type": type, "content_filter_results": verdict}]})
+    result = {"hate": {"filtered": False, "severity": "low"}}
+    answer = Response.model_validate({"content_filters": [{"source_type": type, "content_filter_results": result}]})
     assert [(f.source, f.category, f.severity) for f in answer.safety.findings] == [(source, "hate", "low")]
     assert not answer.safety.filtered
 

@@ -58,25 +58,25 @@ def test_a_detected_category(kind: str) -> None:
 
 
 def test_a_citation_on_protected_code_changes_nothing() -> None:
-    verdict = {"filtered": False, "detected": True, "citation": {"URL": "https://example.org", "license": "MIT"}}
-    assert one({"protected_material_code": verdict}).detected is True
+    result = {"filtered": False, "detected": True, "citation": {"URL": "https://example.org", "license": "MIT"}}
+    assert one({"protected_material_code": result}).detected is True
 
 
 @pytest.mark.parametrize(
-    "verdict",
+    "result",
     [
         {"filtered": True},
         {"filtered": False, "details": [{"id": "a", "filtered": False}, {"id": "b", "filtered": True}]},
         [{"id": "a", "filtered": False}, {"id": "b", "filtered": True}],
     ],
 )
-def test_a_blocklist_in_each_of_its_shapes_is_filtered(verdict: Any) -> None:
-    assert one({"custom_blocklists": verdict}).filtered is True
+def test_a_blocklist_in_each_of_its_shapes_is_filtered(result: Any) -> None:
+    assert one({"custom_blocklists": result}).filtered is True
 
 
-@pytest.mark.parametrize("verdict", [{"filtered": False}, {"filtered": False, "details": []}, [], [None, "odd"]])
-def test_a_blocklist_that_found_nothing_is_not_filtered(verdict: Any) -> None:
-    found = one({"custom_blocklists": verdict})
+@pytest.mark.parametrize("result", [{"filtered": False}, {"filtered": False, "details": []}, [], [None, "odd"]])
+def test_a_blocklist_that_found_nothing_is_not_filtered(result: Any) -> None:
+    found = one({"custom_blocklists": result})
     assert (found.filtered, found.checked) == (False, True)
 
 
@@ -91,9 +91,9 @@ def test_no_results_give_no_findings_and_no_pass(results: Any) -> None:
     assert Safety(findings(results, "prompt")).checked is False
 
 
-@pytest.mark.parametrize("verdict", [None, "safe", 5])
-def test_a_verdict_that_is_none_is_passed_over(verdict: Any) -> None:
-    assert findings({"hate": verdict}, "prompt") == ()
+@pytest.mark.parametrize("result", [None, "safe", 5])
+def test_a_result_that_is_not_one_is_ignored(result: Any) -> None:
+    assert findings({"hate": result}, "prompt") == ()
 
 
 def test_an_error_entry_means_not_checked() -> None:
@@ -175,10 +175,10 @@ def test_a_merged_verdict_is_never_less_than_either(a: Safety, b: Safety) -> Non
     assert severity_rank(both.severity) == max(severity_rank(a.severity), severity_rank(b.severity))
     merged = by_category(both)
     for f in (*a.findings, *b.findings):
-        kept = merged[(f.source, f.index, f.category)]
-        assert kept.filtered >= f.filtered
-        assert bool(kept.detected) >= bool(f.detected)
-        assert kept.checked <= f.checked
+        worst = merged[(f.source, f.index, f.category)]
+        assert worst.filtered >= f.filtered
+        assert bool(worst.detected) >= bool(f.detected)
+        assert worst.checked <= f.checked
 
 
 @given(SAFETY)

@@ -1,4 +1,4 @@
-"""How an answer lies in a file: one byte of version, one of kind, a CRC-32, then the answer."""
+"""The record of a response in a file: a byte of version, a byte of kind, a CRC-32, then the response."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ _VERSION = 1
 _KIND_PLAIN = 0
 
 
-def encode_record(key: bytes, answer: bytes | memoryview) -> bytes:
-    """The answer with its header, in one copy; the checksum covers the key too, so that it fits under no other.
+def encode_record(key: bytes, response: bytes | memoryview) -> bytes:
+    """Return the response with its header, in one copy; the checksum covers the key too, so it is valid under no other.
 
-    Raises TypeError for what is no bytes, BufferError for a view whose bytes do not lie together.
+    Raises TypeError for a value that is not bytes, BufferError for a view that is not contiguous.
     """
-    return b"".join((_HEADER.pack(_VERSION, _KIND_PLAIN, _checksum(key, answer)), answer))
+    return b"".join((_HEADER.pack(_VERSION, _KIND_PLAIN, _checksum(key, response)), response))
 
 
 def decode_record(key: bytes, value: object) -> bytes | None:
-    """The answer inside, or ``None`` where the value is damaged or of a version unknown here."""
+    """Return the response in a record, or ``None`` if it is damaged or of an unknown version."""
     if not isinstance(value, bytes) or len(value) < HEADER_BYTES:
         return None
     version, kind, checksum = _HEADER.unpack_from(value)
-    answer = value[HEADER_BYTES:]
-    if version != _VERSION or kind != _KIND_PLAIN or checksum != _checksum(key, answer):
+    response = value[HEADER_BYTES:]
+    if version != _VERSION or kind != _KIND_PLAIN or checksum != _checksum(key, response):
         return None
-    return answer
+    return response
 
 
-def _checksum(key: bytes, answer: bytes | memoryview) -> int:
-    return zlib.crc32(answer, zlib.crc32(key))
+def _checksum(key: bytes, response: bytes | memoryview) -> int:
+    return zlib.crc32(response, zlib.crc32(key))

@@ -1,4 +1,4 @@
-"""Connections to one database file: one for each thread that is inside it, none across a fork."""
+"""A pool of connections to one database file, one for each thread that uses it; none survives a fork."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pathlib import Path
 from skytells_nb.cache.sqlite.database import BUSY_TIMEOUT_S, Identity, identity, is_damage
 from skytells_nb.errors import CacheError
 
-_PATIENCE_S = BUSY_TIMEOUT_S + 10  # nobody can be inside for longer, and an exit must not hang on a lost count
+_EXCLUSIVE_TIMEOUT_S = BUSY_TIMEOUT_S + 10  # no use takes longer, and an exit must not hang on a lost count
 
 
 class DamagedFile(Exception):
-    """The file turned out to be damaged; ``identity`` says which file that was."""
+    """The file is damaged; ``identity`` says which file it was."""
 
     def __init__(self, identity: Identity | None) -> None:
         super().__init__("the file is damaged")
@@ -25,9 +25,9 @@ class DamagedFile(Exception):
 
 
 class ConnectionPool:
-    """Lends connections, opened as needed and kept for the next one who asks.
+    """Connections that are opened as needed and reused.
 
-    A file that was removed or replaced since is noticed, and opened anew. SQLite's locks do not survive a fork, so all
+    A file that was removed or replaced is noticed and opened again. SQLite's locks do not survive a fork, so all
     connections are closed before one; ``after_fork`` is called in the child.
     """
 
@@ -37,92 +37,92 @@ class ConnectionPool:
         self._path = path
         self._open = opener
         self._after_fork = after_fork
-        self._forget()
+        self._reset()
         with _forks.lock:
-            _forks.every.add(self)
+            _forks.pools.add(self)
 
-    def _forget(self) -> None:
-        self._gate = threading.Condition(threading.RLock())
+    def _reset(self) -> None:
+        self._condition = threading.Condition(threading.RLock())
         self._idle: list[tuple[Identity | None, sqlite3.Connection]] = []
-        self._lent = 0
-        self._barred = False
+        self._in_use = 0
+        self._blocked = False
         self._closed = False
 
     @contextlib.contextmanager
     def acquire(self) -> Iterator[sqlite3.Connection]:
-        """A connection for the block, which must end its transaction; one that saw an error is not used again.
+        """Return a connection for the block, which must end its transaction; after an error it is not reused.
 
-        Raises DamagedFile in the place of SQLite's errors that mean damage.
+        Raises DamagedFile in place of those errors of SQLite that mean damage.
         """
-        with self._gate:
-            self._gate.wait_for(lambda: not self._barred)
+        with self._condition:
+            self._condition.wait_for(lambda: not self._blocked)
             if self._closed:
                 raise CacheError(f"The cache {self._path} is closed; open it again to use it.")
-            self._lent += 1
-        which: Identity | None = None
+            self._in_use += 1
+        current: Identity | None = None
         connection: sqlite3.Connection | None = None
         try:
-            which = identity(self._path)
-            connection = self._take(which)
-            which = which or identity(self._path)
+            current = identity(self._path)
+            connection = self._take(current)
+            current = current or identity(self._path)
             yield connection
         except BaseException as problem:
             if connection is not None:
                 _close(connection)
-            self._give_back(which, None)
+            self._release(current, None)
             if is_damage(problem):
-                raise DamagedFile(which) from problem
+                raise DamagedFile(current) from problem
             raise
         else:
-            self._give_back(which, connection)
+            self._release(current, connection)
 
-    def _take(self, which: Identity | None) -> sqlite3.Connection:
+    def _take(self, current: Identity | None) -> sqlite3.Connection:
         while True:
-            with self._gate:
+            with self._condition:
                 if not self._idle:
                     break
-                was, connection = self._idle.pop()
-            if was == which:
+                opened_for, connection = self._idle.pop()
+            if opened_for == current:
                 return connection
             _close(connection)
         return self._open()
 
-    def _give_back(self, which: Identity | None, connection: sqlite3.Connection | None) -> None:
-        with self._gate:
-            self._lent -= 1
+    def _release(self, current: Identity | None, connection: sqlite3.Connection | None) -> None:
+        with self._condition:
+            self._in_use -= 1
             if connection is not None:
-                self._idle.append((which, connection))
-            self._gate.notify_all()
+                self._idle.append((current, connection))
+            self._condition.notify_all()
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Wait until nobody is inside, close every connection, and let nobody in during the block."""
-        self._bar()
+        """Wait until no connection is in use, close all of them, and block new ones during the block."""
+        self._block()
         try:
             yield
         finally:
-            self._unbar()
+            self._unblock()
 
-    def _bar(self) -> None:
-        with self._gate:
-            self._gate.wait_for(lambda: not self._barred)
-            self._barred = True
+    def _block(self) -> None:
+        with self._condition:
+            self._condition.wait_for(lambda: not self._blocked)
+            self._blocked = True
             try:
-                self._gate.wait_for(lambda: self._lent == 0, timeout=_PATIENCE_S)
+                self._condition.wait_for(lambda: self._in_use == 0, timeout=_EXCLUSIVE_TIMEOUT_S)
             except BaseException:
-                self._unbar()
+                self._unblock()
                 raise
             idle, self._idle = self._idle, []
         for _, connection in idle:
             _close(connection)
 
-    def _unbar(self) -> None:
-        with self._gate:
-            self._barred = False
-            self._gate.notify_all()
+    def _unblock(self) -> None:
+        with self._condition:
+            self._blocked = False
+            self._condition.notify_all()
 
     def close(self) -> None:
-        """Close every connection for good; the last one to a file leaves no log beside it."""
+        """Close every connection for good; the last one to a file removes the log beside it."""
         with self.exclusive():
             self._closed = True
 
@@ -130,39 +130,39 @@ class ConnectionPool:
         for _, connection in getattr(self, "_idle", ()):
             _close(connection)
 
-    def _in_child(self) -> None:
+    def _reset_after_fork(self) -> None:
         closed = self._closed
-        self._forget()
+        self._reset()
         self._closed = closed
         if self._after_fork is not None:
             self._after_fork()
 
 
 class _Forks:
-    """All connections of this process, closed around every fork."""
+    """All pools of this process, whose connections are closed before every fork."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.every: weakref.WeakSet[ConnectionPool] = weakref.WeakSet()
-        self._barred: list[ConnectionPool] = []
+        self.pools: weakref.WeakSet[ConnectionPool] = weakref.WeakSet()
+        self._blocked: list[ConnectionPool] = []
 
     def before(self) -> None:
         self.lock.acquire()
-        for connections in list(self.every):
-            connections._bar()
-            self._barred.append(connections)
+        for pool in list(self.pools):
+            pool._block()
+            self._blocked.append(pool)
 
     def in_parent(self) -> None:
-        while self._barred:
-            self._barred.pop()._unbar()
+        while self._blocked:
+            self._blocked.pop()._unblock()
         self.lock.release()
 
     def in_child(self) -> None:
-        # Only the forking thread is here, so a lock that another one held would stay held: all are made anew.
+        # Only the forking thread exists here, so a lock that another one held would stay locked: all are replaced.
         self.lock = threading.Lock()
-        self._barred.clear()
-        for connections in list(self.every):
-            connections._in_child()
+        self._blocked.clear()
+        for pool in list(self.pools):
+            pool._reset_after_fork()
 
 
 def _close(connection: sqlite3.Connection) -> None:

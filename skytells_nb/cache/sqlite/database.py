@@ -1,4 +1,4 @@
-"""One SQLite file of answers: how it is made, opened, searched and, when damaged, set aside."""
+"""A SQLite file of responses: creating it, opening it, and moving it away when it is damaged."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from skytells_nb.errors import CacheError
 
 SCHEMA_VERSION = 2
 BUSY_TIMEOUT_S = 60.0
-_APPLICATION_ID = 0x536B_794E  # "SkyN" in the file's header: tells our files from other people's
+_APPLICATION_ID = 0x536B_794E  # "SkyN" in the file's header: marks the file as one of ours
 _PAGE_BYTES = 32_768  # a fifth more rows/s written than with 4 kB pages, in a smaller file
-_WAL_KEPT_BYTES = 64 << 20
-_PAGES_KEPT_BYTES = 64 << 20  # the index of a million keys; with SQLite's 2 MB each row of a large file reads a page
+_WAL_LIMIT_BYTES = 64 << 20
+_PAGE_CACHE_BYTES = 64 << 20  # the index of a million keys; with SQLite's 2 MB each row of a large file reads a page
 _SIBLINGS = ("-wal", "-shm")
 _NETWORK_DISKS = frozenset(
     ["9p", "afs", "beegfs", "ceph", "cifs", "davfs", "glusterfs", "gpfs", "lustre", "ncpfs", "nfs", "nfs4"]
     + ["orangefs", "pvfs2", "smb3", "smbfs"]
     + [f"fuse.{name}" for name in ("ceph", "davfs2", "gcsfuse", "glusterfs", "rclone", "s3fs", "sshfs")]
 )
-# A rowid table: as WITHOUT ROWID the same answers were written three times slower and read nine times slower.
+# A rowid table: WITHOUT ROWID wrote the same responses three times slower and read them nine times slower.
 _SCHEMA = (
     "create table answers (id integer primary key, key blob not null, stored_at integer not null, value blob not null)",
     *index.SCHEMA,
@@ -39,46 +39,46 @@ Identity = tuple[int, int]
 
 
 def identity(path: Path) -> Identity | None:
-    """Which file the path names now: device and inode, ``None`` where it names nothing."""
+    """Return the device and inode of the file at ``path``, ``None`` if there is none."""
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def is_damage(problem: BaseException) -> bool:
-    """Whether SQLite says that the file is malformed or no database at all."""
-    # Where names in it, or SQLite's own words on them, are noise, Python cannot read them.
+    """Whether SQLite reports that the file is malformed or not a database."""
+    # Python cannot decode corrupted names in the file, nor SQLite's messages about them.
     return isinstance(problem, UnicodeDecodeError) or _code(problem) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 class FileMonitor:
-    """Notices that a file in use was cut by someone else: an open connection would write on into what is left.
+    """Detects that another process truncated a file in use: an open connection would continue to write into the rest.
 
-    It looks at the file's size alone. To open the file beside SQLite, and close it, would drop SQLite's locks on it.
+    It checks the size of the file only. Opening the file beside SQLite and closing it would drop SQLite's locks.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._which: Identity | None = None
+        self._identity: Identity | None = None
         self._size = 0
 
     def damaged(self) -> Identity | None:
-        """Which file it is where it is damaged, else ``None``; costs a look at the folder as long as the file grows."""
+        """Return the identity of the file if it is damaged, else ``None``; one ``stat`` while the file grows."""
         try:
-            state = os.stat(self._path)
+            status = os.stat(self._path)
         except OSError:
             return None
-        which, before = (state.st_dev, state.st_ino), self._size
-        if which != self._which:
-            self._which, before = which, 0
-        self._size = state.st_size
+        current, before = (status.st_dev, status.st_ino), self._size
+        if current != self._identity:
+            self._identity, before = current, 0
+        self._size = status.st_size
         # Pruning shrinks it too.
-        return which if state.st_size < before and not _is_whole(self._path) else None
+        return current if status.st_size < before and not _is_complete(self._path) else None
 
 
-def _is_whole(path: Path) -> bool:
+def _is_complete(path: Path) -> bool:
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
             return bool(connection.execute("pragma quick_check(1)").fetchone()[0] == "ok")
@@ -87,24 +87,24 @@ def _is_whole(path: Path) -> bool:
 
 
 def describe_error(problem: BaseException) -> str:
-    """A failure to read or write the file, in words, with what helps."""
+    """Describe a failure to read or write the file, and what to do."""
     match _code(problem):
         case sqlite3.SQLITE_FULL:
             return "the disk is full; free some space"
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return f"another process kept it locked for {BUSY_TIMEOUT_S:.0f} s; close that one, or use another file"
+            return f"another process locked it for {BUSY_TIMEOUT_S:.0f} s; close that one, or use another file"
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
-            return "the file or its folder is missing or closed to you; choose another place"
+            return "the file or its folder is missing, or you may not write to it; choose another path"
     if isinstance(problem, OSError):
-        return f"{problem.strerror or problem}; choose another place"
-    return f"{problem}; choose another place"
+        return f"{problem.strerror or problem}; choose another path"
+    return f"{problem}; choose another path"
 
 
 def connect(path: Path, *, wal: bool | None = None) -> sqlite3.Connection:
-    """A connection to the file, made with its folder where there is none, for this user's eyes only.
+    """Open the file; create it, and its folder, readable by this user only.
 
-    ``wal=False`` does without the write-ahead log, which needs memory that all its users share; the default looks
-    whether the disk has it. Raises CacheError for a file that is not ours to write, sqlite3.Error and OSError.
+    ``wal=False`` does without the write-ahead log, which needs memory shared between processes; by default it is used
+    where the disk supports that. Raises CacheError for a file that is not a cache, sqlite3.Error and OSError.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
@@ -113,7 +113,7 @@ def connect(path: Path, *, wal: bool | None = None) -> sqlite3.Connection:
         wal = not on_network_disk(path)
     deadline = time.monotonic() + BUSY_TIMEOUT_S
     while True:
-        # No memory map: it read a fifth faster, but a file cut by someone else then kills the process with SIGBUS.
+        # No memory map: it read a fifth faster, but a file truncated elsewhere then ends this process with SIGBUS.
         connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         try:
             _prepare(connection, path, wal)
@@ -124,12 +124,12 @@ def connect(path: Path, *, wal: bool | None = None) -> sqlite3.Connection:
                 raise
             time.sleep(0.02)
         else:
-            connection.text_factory = bytes  # noise can turn a blob into text that is no UTF-8
+            connection.text_factory = bytes  # damage can turn a blob into text that is not UTF-8
             return connection
 
 
 def connect_as_allowed(path: Path) -> sqlite3.Connection:
-    """A connection for reading and writing; where the folder is closed to writers, one for reading what is there."""
+    """Open the file for reading and writing, or for reading only if the folder is not writable."""
     try:
         return connect(path)
     except (sqlite3.OperationalError, OSError):
@@ -139,16 +139,16 @@ def connect_as_allowed(path: Path) -> sqlite3.Connection:
 
 
 def connect_read_only(path: Path) -> sqlite3.Connection:
-    """A connection that cannot change the file, which may lie in a folder nobody can write to."""
+    """Open the file for reading only; its folder may be read-only too."""
     log = Path(f"{path}-wal")
-    # Without a log nobody is writing, and "immutable" needs no lock file beside the database.
+    # Without a log no process is writing, and "immutable" needs no lock file beside the database.
     mode = "mode=ro" if log.exists() and log.stat().st_size else "mode=ro&immutable=1"
     connection = sqlite3.connect(
         f"{path.as_uri()}?{mode}", uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
     )
     try:
-        if not _is_ours(connection, path):
-            raise CacheError(f"{path} is empty: no answers were recorded in it.")
+        if not _is_cache(connection, path):
+            raise CacheError(f"{path} is empty: no responses were recorded in it.")
     except BaseException:
         connection.close()
         raise
@@ -157,8 +157,8 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
 
 
 def quarantine(path: Path, damaged: Identity | None) -> Path | None:
-    """Rename the damaged file and its siblings; the new name, or ``None`` where another process has done it."""
-    with _only_process(path):
+    """Rename the damaged file and its log; return the new name, or ``None`` if another process has done it."""
+    with _file_lock(path):
         if damaged is None or identity(path) != damaged:
             return None
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
@@ -167,7 +167,7 @@ def quarantine(path: Path, damaged: Identity | None) -> Path | None:
         while target.exists():
             number += 1
             target = first.with_name(f"{first.name}-{number}")
-        # The log first: beside a new database of the same name it would be played into that one.
+        # The log first: beside a new database of the same name it would be replayed into that one.
         for suffix in _SIBLINGS:
             with contextlib.suppress(FileNotFoundError):
                 os.rename(f"{path}{suffix}", f"{target}{suffix}")
@@ -176,7 +176,7 @@ def quarantine(path: Path, damaged: Identity | None) -> Path | None:
 
 
 def on_network_disk(path: Path, mounts: str | None = None) -> bool:
-    """Whether the path is on a disk shared between machines; ``mounts`` as in Linux's ``/proc/self/mountinfo``."""
+    """Whether the path is on a network disk; ``mounts`` has the form of Linux's ``/proc/self/mountinfo``."""
     where = os.path.realpath(path)
     if where.startswith("\\\\"):
         return True
@@ -197,33 +197,35 @@ def on_network_disk(path: Path, mounts: str | None = None) -> bool:
 
 
 def _code(problem: BaseException) -> int:
-    """SQLite's primary result code, 0 where there is none."""
+    """SQLite's primary result code, 0 if the exception has none."""
     return (getattr(problem, "sqlite_errorcode", None) or 0) & 0xFF
 
 
-def _is_ours(connection: sqlite3.Connection, path: Path) -> bool:
-    """Whether the file holds answers already, ``False`` where it is empty; CacheError where it holds something else."""
-    with _one_view(connection):
+def _is_cache(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether the file is a cache, ``False`` if it is empty; raises CacheError if it is something else."""
+    with _snapshot(connection):
         (application,) = connection.execute("pragma application_id").fetchone()
         (version,) = connection.execute("pragma user_version").fetchone()
         tables = {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
     if not application and not version and not tables:
         return False
     if application != _APPLICATION_ID:
-        raise CacheError(f"{path} is a database of something else, and was left alone; choose another path for cache=.")
+        raise CacheError(
+            f"{path} is a database of another program and was not changed; choose another path for cache=."
+        )
     if version > SCHEMA_VERSION:
         raise CacheError(
-            f"{path} was written by a newer skytells-nb (format {version}; this one knows {SCHEMA_VERSION}), and was "
-            "left alone; upgrade with pip install -U skytells-nb, or choose another path for cache=."
+            f"{path} was written by a newer skytells-nb (format {version}; this one reads up to {SCHEMA_VERSION}) "
+            "and was not changed; upgrade with pip install -U skytells-nb, or choose another path for cache=."
         )
     if not {"answers", "totals", *(index.PARTS if version > 1 else ())} <= tables:
-        raise CacheError(f"{path} has lost its tables, and was left alone; choose another path for cache=.")
+        raise CacheError(f"{path} has lost its tables and was not changed; choose another path for cache=.")
     return True
 
 
 @contextlib.contextmanager
-def _one_view(connection: sqlite3.Connection) -> Iterator[None]:
-    """What is read within is of one moment: another connection may be making the tables just now."""
+def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """Read from one snapshot: another connection may be creating the tables at this moment."""
     if connection.in_transaction:
         yield
         return
@@ -237,18 +239,18 @@ def _one_view(connection: sqlite3.Connection) -> Iterator[None]:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, wal: bool) -> None:
-    ours = _is_ours(connection, path)
+    ours = _is_cache(connection, path)
     if not ours:
         connection.execute(f"pragma page_size = {_PAGE_BYTES}")
     logged = wal and _turn_on_log(connection)
     if not logged:
         connection.execute("pragma journal_mode = delete")
     connection.execute(f"pragma synchronous = {'normal' if logged else 'full'}")
-    connection.execute(f"pragma journal_size_limit = {_WAL_KEPT_BYTES}")
-    connection.execute(f"pragma cache_size = -{_PAGES_KEPT_BYTES >> 10}")
+    connection.execute(f"pragma journal_size_limit = {_WAL_LIMIT_BYTES}")
+    connection.execute(f"pragma cache_size = -{_PAGE_CACHE_BYTES >> 10}")
     if not ours:
         connection.execute("begin immediate")
-        if not _is_ours(connection, path):
+        if not _is_cache(connection, path):
             for statement in _SCHEMA:
                 connection.execute(statement)
         connection.execute("commit")
@@ -257,7 +259,7 @@ def _prepare(connection: sqlite3.Connection, path: Path, wal: bool) -> None:
 
 
 def _upgrade(connection: sqlite3.Connection) -> None:
-    """Copy the answers of the first format, whose table had the index of all keys in it."""
+    """Copy the responses of format 1, whose table contained the index of all keys."""
     connection.execute("begin immediate")
     if connection.execute("pragma user_version").fetchone()[0] == 1:
         entries, size = connection.execute("select total(entries), total(bytes) from totals").fetchone()
@@ -283,8 +285,8 @@ def _turn_on_log(connection: sqlite3.Connection) -> bool:
 
 
 @contextlib.contextmanager
-def _only_process(path: Path) -> Iterator[None]:
-    """Keep other processes from renaming the same damaged file; where that cannot be asked for, go on without."""
+def _file_lock(path: Path) -> Iterator[None]:
+    """Keep other processes from renaming the same damaged file; does nothing where locks are not supported."""
     try:
         import fcntl
     except ImportError:

@@ -1,4 +1,4 @@
-"""Writing in groups: whoever comes first writes for all who wait."""
+"""Group commit: the first waiting thread writes the rows of all others."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from skytells_nb.cache.sqlite.queries import Row
 
 
-class _Job:
-    """The rows of one caller. Its turn ends the waiting: they are written, or the caller is to write."""
+class _Write:
+    """The rows of one caller. Its ``turn`` is released once they are written, or once the caller must write."""
 
     __slots__ = ("problem", "rows", "turn", "written")
 
@@ -22,10 +22,10 @@ class _Job:
 
 
 class GroupCommit:
-    """Gives rows to ``save``, one group at a time; everything that arrives during one call goes into the next.
+    """Pass rows to ``save``, one group at a time; rows that arrive during one call form the next group.
 
-    So nothing waits longer than the group before it takes, and a caller alone writes without waiting for a thread.
-    Ctrl-C, which only ever reaches the main thread, cannot break a group: that one's rows go through another thread.
+    A caller thus waits for one group at most, and a single caller does not wait for a thread. Ctrl-C, which reaches
+    the main thread only, cannot interrupt a group: the main thread's rows are written by another thread.
     """
 
     def __init__(self, save: Callable[[list[Row]], None]) -> None:
@@ -33,53 +33,53 @@ class GroupCommit:
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
-        """Start afresh, as a forked child must: its parent's threads and their locks are not here."""
+        """Discard pending rows and locks in a forked child, which has none of its parent's threads."""
         self._lock = threading.Lock()
-        self._jobs: list[_Job] = []
+        self._pending: list[_Write] = []
         self._busy = False
 
     def write(self, rows: Sequence[Row]) -> None:
-        """Return when the rows are saved; what ``save`` raises is raised here."""
-        job = _Job(rows)
+        """Return when the rows are saved; an exception of ``save`` is raised here."""
+        write = _Write(rows)
         if threading.current_thread() is not threading.main_thread():
-            self._write(job)
+            self._write(write)
         else:
-            thread = threading.Thread(target=self._write, args=(job,), name="skytells-cache", daemon=True)
+            thread = threading.Thread(target=self._write, args=(write,), name="skytells-cache", daemon=True)
             try:
                 thread.start()
             except RuntimeError:
-                # No thread starts while the interpreter shuts down, and rows may still come.
-                self._write(job)
+                # No thread can start while the interpreter shuts down, and rows may still arrive.
+                self._write(write)
             else:
                 thread.join()
-        if job.problem is not None:
-            raise job.problem
+        if write.problem is not None:
+            raise write.problem
 
-    def _write(self, job: _Job) -> None:
+    def _write(self, write: _Write) -> None:
         with self._lock:
-            self._jobs.append(job)
+            self._pending.append(write)
             first = not self._busy
             self._busy = True
         if not first:
-            job.turn.acquire()
-        if not job.written:
+            write.turn.acquire()
+        if not write.written:
             self._write_group()
 
     def _write_group(self) -> None:
-        """Write all that waits, the caller's own rows among it; then whoever came meanwhile does the same."""
+        """Write all pending rows, the caller's among them; then release the first caller that arrived meanwhile."""
         with self._lock:
-            group, self._jobs = self._jobs, []
+            group, self._pending = self._pending, []
         problem: BaseException | None = None
         try:
-            self._save([row for job in group for row in job.rows])
-        except BaseException as found:
-            problem = found
-        for job in group:
-            job.problem = problem
-            job.written = True
-            job.turn.release()
+            self._save([row for write in group for row in write.rows])
+        except BaseException as error:
+            problem = error
+        for write in group:
+            write.problem = problem
+            write.written = True
+            write.turn.release()
         with self._lock:
-            self._busy = bool(self._jobs)
-            following = self._jobs[0] if self._jobs else None
+            self._busy = bool(self._pending)
+            following = self._pending[0] if self._pending else None
         if following is not None:
             following.turn.release()

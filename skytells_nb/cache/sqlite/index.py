@@ -1,9 +1,10 @@
-"""Which row an answer is in: an index of two parts, so that to write a batch touches few pages.
+"""The index from keys to rows, in two parts, so that writing a batch touches few pages.
 
 Keys are spread evenly, so a batch of 2,048 of them touches nearly every page of one large index, and each of those is
-written anew: for a million answers of 64 dimensions 16 GB went to the disk for a file of 0.35. The newest answers have
-an index of their own, which is small, and goes into the large one from time to time; it takes 1.5 GB, and half the
-time. The last eight bytes of a key find it, and the row says which key it has.
+rewritten: for a million vectors of 64 dimensions, 16 GB were written to the disk for a file of 0.35 GB. The newest
+responses therefore have a small index of their own (``recent``), which is merged into the large one (``settled``) from
+time to time: 1.5 GB, in half the time. An entry (``place``) is the fingerprint of a key, its last eight bytes; the row
+holds the whole key.
 """
 
 from __future__ import annotations
@@ -13,28 +14,28 @@ from collections.abc import Iterable, Iterator, Sequence
 
 KEYS_PER_STATEMENT = 1_000
 MAX_RECENT = 65_536
-"""Answers in the small part at most: a megabyte of it. Moving them takes a tenth of a second."""
+"""Entries in the small part at most: one megabyte. Merging them takes a tenth of a second."""
 PARTS = ("recent", "settled")
 SCHEMA = (
-    # One key at a place, so that adding tells whether it is new; the rare two of one place are settled at once.
+    # One key for each fingerprint, so that adding shows whether it is new; the rare collisions go to the large part.
     "create table recent (place integer primary key, id integer not null)",
     "create table settled (place integer not null, id integer not null, primary key (place, id)) without rowid",
 )
 
 
 def fingerprint(key: object) -> int | None:
-    """The number that finds a key, ``None`` for what noise in a file has made of one.
+    """Return the number that a key is indexed by, ``None`` for a corrupted key.
 
-    >>> place(bytes(31) + b"!")
+    >>> fingerprint(bytes(31) + b"!")
     33
     """
     return int.from_bytes(key[-8:], "big", signed=True) if isinstance(key, bytes) else None
 
 
 def rows(connection: sqlite3.Connection, keys: Sequence[bytes], columns: str) -> Iterator[tuple[object, ...]]:
-    """The key of each answer that is there, and these columns of it ("value, id")."""
+    """Yield the key of each stored response, followed by these columns of it ("value, id")."""
     yield from rows_in_part(connection, "recent", keys, columns)
-    # Only now: another process may settle meanwhile, and what was not recent any more is there then.
+    # Only now: another process may merge meanwhile, and the entries that left the small part are there then.
     if merged_to(connection):
         yield from rows_in_part(connection, "settled", keys, columns)
 
@@ -42,45 +43,45 @@ def rows(connection: sqlite3.Connection, keys: Sequence[bytes], columns: str) ->
 def rows_in_part(
     connection: sqlite3.Connection, part: str, keys: Sequence[bytes], columns: str
 ) -> Iterator[tuple[object, ...]]:
-    """``rows`` of one part."""
+    """Yield ``rows`` of one part."""
     for start in range(0, len(keys), KEYS_PER_STATEMENT):
-        some = keys[start : start + KEYS_PER_STATEMENT]
-        wanted = set(some)
-        places = [fingerprint(key) for key in some]
+        batch = keys[start : start + KEYS_PER_STATEMENT]
+        wanted = set(batch)
+        places = [fingerprint(key) for key in batch]
         marks = ",".join("?" * len(places))
-        # The part first, whatever SQLite thinks of their sizes.
-        found = connection.execute(
+        # A cross join reads the part first, whatever SQLite estimates of the sizes.
+        candidates = connection.execute(
             f"select key, {columns} from {part} cross join answers using (id) where place in ({marks})", places
         )
-        yield from (row for row in found if row[0] in wanted)
+        yield from (row for row in candidates if row[0] in wanted)
 
 
 def merged_to(connection: sqlite3.Connection) -> int:
-    """The highest id that may be in the settled part, 0 where none is."""
+    """Return the highest id that may be in the large part, 0 if it is empty."""
     (last,) = connection.execute("select cast(total(settled_to) as int) from totals").fetchone()
     return int(last)
 
 
 def add(connection: sqlite3.Connection, keys: Sequence[bytes], last: int) -> bool:
-    """Add new answers, with the ids that follow ``last``; whether the recent part had room at all their places."""
+    """Add new responses, with the ids after ``last``, to the small part; return False if fingerprints collide."""
     entries = zip(map(fingerprint, keys), range(last + 1, last + 1 + len(keys)), strict=True)
     added = connection.executemany("insert or ignore into recent values (?, ?)", entries).rowcount
     if added < len(keys):
         connection.execute("delete from recent where id > ?", (last,))
         return False
     if last + len(keys) - merged_to(connection) >= MAX_RECENT:
-        _settle(connection, last + len(keys))
+        _merge(connection, last + len(keys))
     return True
 
 
 def add_colliding(connection: sqlite3.Connection, keys: Sequence[bytes], last: int) -> None:
-    """``add`` for keys of which some have the place of another."""
-    _settle(connection, last + len(keys))
+    """``add`` for keys of which some have the same fingerprint."""
+    _merge(connection, last + len(keys))
     entries = zip(map(fingerprint, keys), range(last + 1, last + 1 + len(keys)), strict=True)
     connection.executemany("insert or ignore into settled values (?, ?)", entries)
 
 
-def _settle(connection: sqlite3.Connection, last: int) -> None:
+def _merge(connection: sqlite3.Connection, last: int) -> None:
     # In order, so that every page is written once.
     connection.execute("insert or ignore into settled select place, id from recent order by place")
     connection.execute("delete from recent")
@@ -88,7 +89,7 @@ def _settle(connection: sqlite3.Connection, last: int) -> None:
 
 
 def check_contains(connection: sqlite3.Connection, keys: Iterable[bytes]) -> None:
-    """Raises the error of a damaged file where not every key is found."""
+    """Raise the error of a damaged file unless every key is indexed."""
     wanted = set(keys)
     if wanted - {row[0] for row in rows(connection, list(wanted), "id")}:
         problem = sqlite3.DatabaseError("the index does not hold what was put into it")
@@ -97,14 +98,14 @@ def check_contains(connection: sqlite3.Connection, keys: Iterable[bytes]) -> Non
 
 
 def remove(connection: sqlite3.Connection, entries: Sequence[tuple[int | None, int]]) -> None:
-    """Take out (place, id) of answers that are gone."""
+    """Remove entries, as (fingerprint, id), of responses that were deleted."""
     for part in PARTS:
         connection.executemany(f"delete from {part} where place = ? and id = ?", entries)
     connection.execute("update totals set settled_to = min(settled_to, (select coalesce(max(id), 0) from answers))")
 
 
 def rebuild(connection: sqlite3.Connection) -> None:
-    """Put all answers into the settled part."""
+    """Index all responses in the large part."""
     connection.create_function("place_of", 1, fingerprint, deterministic=True)
     connection.execute(
         "insert or ignore into settled select place_of(key), id from answers where typeof(key) = 'blob' order by 1, 2"

@@ -1,4 +1,4 @@
-"""Answers that no file took: kept while the process lives, for whoever opens that file next."""
+"""Responses that could not be written to the file: held in memory for every store of that file in this process."""
 
 from __future__ import annotations
 
@@ -8,55 +8,55 @@ from pathlib import Path
 
 
 class MemoryOverflow:
-    """Paid answers by their keys; there is one of these for a file, see ``held_for``. Safe for several threads."""
+    """Paid responses by key; one instance for each file, see ``overflow_for``. Safe for several threads."""
 
     def __init__(self) -> None:
-        self._answers: dict[bytes, bytes] = {}
+        self._responses: dict[bytes, bytes] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._answers)
+        return len(self._responses)
 
     @property
     def size(self) -> int:
-        """Bytes of all of them."""
+        """Bytes of all responses."""
         with self._lock:
-            return sum(map(len, self._answers.values()))
+            return sum(map(len, self._responses.values()))
 
     def items(self) -> list[tuple[bytes, bytes]]:
         with self._lock:
-            return list(self._answers.items())
+            return list(self._responses.items())
 
     def get_many(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-        """Those of ``keys`` that are here."""
-        if not self._answers:
+        """Return the responses of those of ``keys`` that are held."""
+        if not self._responses:
             return {}
         with self._lock:
-            return {key: self._answers[key] for key in keys if key in self._answers}
+            return {key: self._responses[key] for key in keys if key in self._responses}
 
     def add(self, items: Iterable[tuple[bytes, bytes | memoryview]]) -> None:
-        """Keep these; the first answer to a key stays."""
+        """Add responses; the first one of a key stays."""
         with self._lock:
             for key, value in items:
-                self._answers.setdefault(key, bytes(value))
+                self._responses.setdefault(key, bytes(value))
 
     def discard(self, keys: Iterable[bytes]) -> int:
-        """Forget these; how many were here."""
+        """Remove the responses of these keys and return how many there were."""
         with self._lock:
-            return sum(self._answers.pop(key, None) is not None for key in keys)
+            return sum(self._responses.pop(key, None) is not None for key in keys)
 
     def reset_after_fork(self) -> None:
         self._lock = threading.Lock()
 
 
-_every: dict[str, MemoryOverflow] = {}
+_overflows: dict[str, MemoryOverflow] = {}
 
 
 def overflow_for(path: Path) -> MemoryOverflow:
-    """What is held for the file at ``path``.
+    """Return the overflow of the file at ``path``.
 
-    >>> held_for(Path("answers.sqlite")) is held_for(Path("answers.sqlite"))
+    >>> overflow_for(Path("answers.sqlite")) is overflow_for(Path("answers.sqlite"))
     True
     """
-    # One step for the interpreter, as the key is a string: no lock, which a fork could leave locked.
-    return _every.setdefault(str(path), MemoryOverflow())
+    # Atomic in CPython, as the key is a string: a lock could be left locked by a fork.
+    return _overflows.setdefault(str(path), MemoryOverflow())

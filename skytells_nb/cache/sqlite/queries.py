@@ -1,4 +1,4 @@
-"""The table of answers: what is read, added and removed, as SQL."""
+"""The table of responses: reading, adding and removing rows, as SQL."""
 
 from __future__ import annotations
 
@@ -13,86 +13,86 @@ from skytells_nb.cache.sqlite.checksum import HEADER_BYTES, decode_record, encod
 from skytells_nb.cache.sqlite.index import KEYS_PER_STATEMENT
 
 _ROWS_PER_DELETE = 2_000
-_VACUUM_BYTES = 1 << 30  # about 25 s of work; more would keep other processes waiting past their time limit
+_VACUUM_BYTES = 1 << 30  # about 25 s of work; more would block other processes past their time limit
 
 Row = tuple[bytes, bytes | memoryview]
 T = TypeVar("T")
 
 
 def select(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-    """The wrapped values found, by key."""
+    """Return the stored records by key."""
     return dict(_selected(connection, keys))
 
 
 def select_answers(connection: sqlite3.Connection, keys: Sequence[bytes]) -> tuple[dict[bytes, bytes], list[bytes]]:
-    """The answers found, by key, and the keys of those that are damaged; unwrapped as they come, never all twice."""
-    found: dict[bytes, bytes] = {}
+    """Return the stored responses by key, and the keys of damaged ones; never all in memory twice."""
+    responses: dict[bytes, bytes] = {}
     damaged = []
     for key, value in _selected(connection, keys):
-        answer = decode_record(key, value)
-        if answer is None:
+        response = decode_record(key, value)
+        if response is None:
             damaged.append(key)
         else:
-            found[key] = answer
-    return found, damaged
+            responses[key] = response
+    return responses, damaged
 
 
 def insert(
     connection: sqlite3.Connection, rows: Sequence[Row], *, stored_at: int, replacing: Sequence[bytes] = ()
 ) -> int:
-    """Add the answers whose keys are new, after dropping those of ``replacing``; how many were added.
+    """Add the responses whose keys are new, after removing those of ``replacing``; return how many were added.
 
-    Each answer is copied once, when its turn comes. Raises sqlite3.DatabaseError where the file proves damaged.
+    Each response is copied once, when it is written. Raises sqlite3.DatabaseError if the file is damaged.
     """
 
     def work() -> int:
         _delete(connection, replacing)
         (last,) = connection.execute("select coalesce(max(id), 0) from answers").fetchone()
-        fresh = rows
+        new = rows
         if index.merged_to(connection):
             settled = {row[0] for row in index.rows_in_part(connection, "settled", [key for key, _ in rows], "id")}
-            fresh = [row for row in rows if row[0] not in settled]
-        if not index.add(connection, [key for key, _ in fresh], last):
-            # Some are there, or one is among them twice: the first is the one that counts.
-            known = {row[0] for row in index.rows(connection, [key for key, _ in fresh], "id")}
+            new = [row for row in rows if row[0] not in settled]
+        if not index.add(connection, [key for key, _ in new], last):
+            # Some are stored already, or a key occurs twice: the first one counts.
+            known = {row[0] for row in index.rows(connection, [key for key, _ in new], "id")}
             firsts: dict[bytes, Row] = {}
-            for row in fresh:
+            for row in new:
                 if row[0] not in known:
                     firsts.setdefault(row[0], row)
-            fresh = list(firsts.values())
-            if not index.add(connection, [key for key, _ in fresh], last):
-                index.add_colliding(connection, [key for key, _ in fresh], last)
+            new = list(firsts.values())
+            if not index.add(connection, [key for key, _ in new], last):
+                index.add_colliding(connection, [key for key, _ in new], last)
         size = 0
 
         def values() -> Iterator[tuple[int, bytes, int, bytes]]:
             nonlocal size
-            for number, (key, answer) in enumerate(fresh, last + 1):
-                value = encode_record(key, answer)
+            for number, (key, response) in enumerate(new, last + 1):
+                value = encode_record(key, response)
                 size += len(value)
                 yield number, key, stored_at, value
 
         connection.executemany("insert into answers (id, key, stored_at, value) values (?, ?, ?, ?)", values())
         if replacing:
-            # Where answers are damaged the index may be, too: each of these must be found again.
+            # If responses are damaged the index may be too: each of these must be found again.
             index.check_contains(connection, [key for key, _ in rows])
-        return _add(connection, len(fresh), size, sign=1)
+        return _add_to_totals(connection, len(new), size, sign=1)
 
     return _in_transaction(connection, work)
 
 
 def delete(connection: sqlite3.Connection, keys: Sequence[bytes]) -> int:
-    """Remove these; how many were there."""
+    """Remove the responses of these keys and return how many there were."""
     return _in_transaction(connection, partial(_delete, connection, keys))
 
 
 def prune(connection: sqlite3.Connection, max_bytes: int | None, oldest: float | None) -> int:
-    """Ids grow with time, so the oldest answers are the first rows, and finding them reads only what goes."""
+    """Remove the oldest responses and return how many: ids grow with time, so these are the first rows."""
     last = 0
     if oldest is not None:
         newer = "select id from answers where stored_at >= ? order by id limit 1"
         everything = "select coalesce(max(id), 0) + 1 from answers"
-        first_kept = connection.execute(newer, (oldest,)).fetchone() or connection.execute(everything).fetchone()
-        last = first_kept[0] - 1
+        first = connection.execute(newer, (oldest,)).fetchone() or connection.execute(everything).fetchone()
+        last = first[0] - 1
     if max_bytes is not None:
         _, size = totals(connection)
         for number, length in connection.execute("select id, coalesce(length(value), 0) from answers order by id"):
@@ -113,8 +113,8 @@ def prune(connection: sqlite3.Connection, max_bytes: int | None, oldest: float |
 
 
 def totals(connection: sqlite3.Connection) -> tuple[int, int]:
-    """How many answers there are, and their bytes."""
-    # Sums and casts, because noise in the file may have left no row, or text in the place of a number.
+    """Return the number of responses and their bytes."""
+    # Sums and casts, because damage may have left no row, or text in place of a number.
     entries, size = connection.execute(
         "select cast(total(entries) as int), cast(total(bytes) as int) from totals"
     ).fetchone()
@@ -122,15 +122,15 @@ def totals(connection: sqlite3.Connection) -> tuple[int, int]:
 
 
 def _in_transaction(connection: sqlite3.Connection, work: Callable[[], T]) -> T:
-    # What fails is rolled back by closing: a connection that saw an error is not used again.
+    # Closing the connection rolls a failure back: after an error it is not reused.
     connection.execute("begin immediate")
     result = work()
     connection.execute("commit")
     return result
 
 
-def _add(connection: sqlite3.Connection, count: int, size: int, *, sign: int) -> int:
-    """Put so many answers, and their bytes with the headers, on the totals or take them off; how many they are."""
+def _add_to_totals(connection: sqlite3.Connection, count: int, size: int, *, sign: int) -> int:
+    """Add to the totals, or subtract from them, so many responses and their bytes with headers; return the number."""
     if count:
         connection.execute(
             "update totals set entries = entries + ?, bytes = bytes + ?",
@@ -142,30 +142,32 @@ def _add(connection: sqlite3.Connection, count: int, size: int, *, sign: int) ->
 def _delete(connection: sqlite3.Connection, keys: Sequence[bytes]) -> int:
     if not keys:
         return 0
-    return _drop(connection, list(index.rows(connection, list(dict.fromkeys(keys)), "id, coalesce(length(value), 0)")))
+    return _remove_rows(
+        connection, list(index.rows(connection, list(dict.fromkeys(keys)), "id, coalesce(length(value), 0)"))
+    )
 
 
 def _delete_up_to(connection: sqlite3.Connection, end: int) -> int:
     every = "select key, id, coalesce(length(value), 0) from answers where id <= ?"
-    return _drop(connection, connection.execute(every, (end,)).fetchall())
+    return _remove_rows(connection, connection.execute(every, (end,)).fetchall())
 
 
-def _drop(connection: sqlite3.Connection, gone: Sequence[tuple[Any, ...]]) -> int:
-    """Take these out, each as its key, its id and its length; how many they are."""
-    connection.executemany("delete from answers where id = ?", [(number,) for _, number, _ in gone])
-    index.remove(connection, [(index.fingerprint(key), number) for key, number, _ in gone])
-    return _add(connection, len(gone), sum(length for *_, length in gone), sign=-1)
+def _remove_rows(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
+    """Remove rows, each as (key, id, length), and return how many there were."""
+    connection.executemany("delete from answers where id = ?", [(number,) for _, number, _ in rows])
+    index.remove(connection, [(index.fingerprint(key), number) for key, number, _ in rows])
+    return _add_to_totals(connection, len(rows), sum(length for *_, length in rows), sign=-1)
 
 
 def _selected(connection: sqlite3.Connection, keys: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
     if connection.execute("pragma user_version").fetchone()[0] > 1:
         yield from index.rows(connection, keys, "value")
         return
-    # A recording of the first format, which had no index beside the table.
+    # A recording of format 1, which has no separate index.
     for start in range(0, len(keys), KEYS_PER_STATEMENT):
-        some = keys[start : start + KEYS_PER_STATEMENT]
+        batch = keys[start : start + KEYS_PER_STATEMENT]
         yield from connection.execute(
-            f"select key, value from answers where key in ({','.join('?' * len(some))})", some
+            f"select key, value from answers where key in ({','.join('?' * len(batch))})", batch
         )
 
 

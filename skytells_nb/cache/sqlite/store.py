@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from skytells_nb.cache.sqlite import queries as answers
+from skytells_nb.cache.sqlite import queries
 from skytells_nb.cache.sqlite.connection_pool import ConnectionPool, DamagedFile
 from skytells_nb.cache.sqlite.database import FileMonitor, connect_as_allowed, describe_error, quarantine
 from skytells_nb.cache.sqlite.group_commit import GroupCommit
@@ -31,29 +31,29 @@ T = TypeVar("T")
 
 
 class SqliteStore:
-    """Answers in the file at ``path``, made on first use.
+    """Responses in the file at ``path``, which is created on first use.
 
-    Nothing here stops a run. A damaged file is renamed and a new one begun, a damaged answer is a miss and is replaced
-    when it was paid for again, and what cannot be written is kept in memory, for every store of that file in this
-    process: each is said once, as a SkytellsWarning. ``delete_many`` and ``prune`` raise CacheError where the file
-    cannot be used, and every method does once the store is closed. A pickled copy opens the same file in its own
-    process.
+    A failing file does not stop a run. A damaged file is renamed and a new one created, a damaged response is a miss
+    and is replaced once it was paid for again, and responses that cannot be written are held in memory, for every store
+    of that file in this process: each problem is reported once, as a SkytellsWarning. ``delete_many`` and ``prune``
+    raise CacheError if the file cannot be used, and every method does once the store is closed. A pickled copy opens
+    the same file in its own process.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser().absolute()
         self._connections = ConnectionPool(
-            self.path, partial(connect_as_allowed, self.path), after_fork=self._forget_threads
+            self.path, partial(connect_as_allowed, self.path), after_fork=self._reset_after_fork
         )
         self._writer = GroupCommit(self._save)
-        self._watch = FileMonitor(self.path)
+        self._monitor = FileMonitor(self.path)
         self._closed = False
         self._hits = self._misses = self._stored = self._damaged = 0
-        self._held = overflow_for(self.path)
+        self._overflow = overflow_for(self.path)
         self._to_replace: set[bytes] = set()
-        self._read_again_at = self._write_again_at = self._look_at = 0.0
-        self._notices: deque[str] = deque()
-        self._told: set[str] = set()
+        self._read_again_at = self._write_again_at = self._check_file_at = 0.0
+        self._warnings: deque[str] = deque()
+        self._reported: set[str] = set()
         self._log_checked = False
         self._lock = threading.Lock()
         _open.add(self)
@@ -64,46 +64,46 @@ class SqliteStore:
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         self._check_open()
-        found, damaged = self._load(list(dict.fromkeys(keys)))
-        found.update(self._held.get_many(keys))
+        responses, damaged = self._load(list(dict.fromkeys(keys)))
+        responses.update(self._overflow.get_many(keys))
         with self._lock:
-            missing = sum(key not in found for key in keys)
+            missing = sum(key not in responses for key in keys)
             self._misses += missing
             self._hits += len(keys) - missing
             self._damaged += len(damaged)
             self._to_replace.update(damaged)
         if damaged:
-            self._note(
+            self._queue_warning(
                 "answers",
-                f"The cache {self.path} holds damaged answers; they count as missing, and the next ones paid for take "
-                "their place. The disk may be failing.",
+                f"The cache {self.path} contains damaged responses; they count as missing and are replaced when they "
+                "are paid for again. The disk may be failing.",
             )
         self.emit_warnings()
-        return [found.get(key) for key in keys]
+        return [responses.get(key) for key in keys]
 
     def put_many(self, items: Sequence[tuple[bytes, bytes | memoryview]]) -> None:
         self._check_open()
-        # What is no bytes fails here, for its caller alone, and not in the group with the answers of others.
-        rows = [(bytes(key), _readable(value)) for key, value in items]
+        # Non-bytes fail here, for this caller only, and not in a group with the rows of others.
+        rows = [(bytes(key), _contiguous(value)) for key, value in items]
         if rows:
             self._writer.write(rows)
 
     def delete_many(self, keys: Sequence[bytes]) -> int:
         self._check_open()
-        return self._held.discard(keys) + self._manage(lambda connection: answers.delete(connection, keys))
+        return self._overflow.discard(keys) + self._manage(lambda connection: queries.delete(connection, keys))
 
     def stats(self) -> CacheStats:
         self._check_open()
         try:
-            entries, size = self._with_file(answers.totals)
+            entries, size = self._run(queries.totals)
         except (sqlite3.Error, OSError, CacheError) as problem:
             self._fall_back(problem)
             entries, size = 0, 0
         self.emit_warnings()
         with self._lock:
             return CacheStats(
-                entries=entries + len(self._held),
-                bytes=size + self._held.size,
+                entries=entries + len(self._overflow),
+                bytes=size + self._overflow.size,
                 hits=self._hits,
                 misses=self._misses,
                 stored=self._stored,
@@ -112,12 +112,12 @@ class SqliteStore:
             )
 
     def prune(self, *, max_bytes: int | None = None, older_than_days: float | None = None) -> int:
-        """Remove the oldest answers; the file shrinks once more than half of it is free."""
+        """Remove the oldest responses; the file shrinks once more than half of it is free."""
         oldest = None if older_than_days is None else time.time() - older_than_days * DAY_S
-        return self._manage(lambda connection: answers.prune(connection, max_bytes, oldest))
+        return self._manage(lambda connection: queries.prune(connection, max_bytes, oldest))
 
     def close(self) -> None:
-        """Finish what is being written and let go of the file; what was only in memory is tried once more."""
+        """Finish pending writes and release the file; responses held in memory are written if possible."""
         with self._lock:
             if self._closed:
                 return
@@ -138,45 +138,45 @@ class SqliteStore:
         if self._closed:
             raise CacheError(f"The cache {self.path} is closed; open it again to use it.")
 
-    def _forget_threads(self) -> None:
+    def _reset_after_fork(self) -> None:
         self._lock = threading.Lock()
-        self._held.reset_after_fork()
+        self._overflow.reset_after_fork()
         self._writer.reset_after_fork()
 
     def _load(self, keys: Sequence[bytes]) -> tuple[dict[bytes, bytes], list[bytes]]:
         if not keys or time.monotonic() < self._read_again_at:
             return {}, []
         try:
-            return self._with_file(lambda connection: answers.select_answers(connection, keys))
+            return self._run(lambda connection: queries.select_answers(connection, keys))
         except (sqlite3.Error, OSError, CacheError) as problem:
             self._read_again_at = self._fall_back(problem)
             return {}, []
 
     def _save(self, rows: list[Row]) -> None:
-        """What is done with a group: to the file, or else into memory."""
-        held = self._held.items()
-        waiting = [*held, *rows] if time.monotonic() >= self._write_again_at else []
-        if waiting:
+        """Write a group to the file, or hold it in memory if that fails."""
+        in_memory = self._overflow.items()
+        pending = [*in_memory, *rows] if time.monotonic() >= self._write_again_at else []
+        if pending:
             try:
-                added = self._with_file(lambda connection: self._insert(connection, waiting))
+                added = self._run(lambda connection: self._insert(connection, pending))
             except (sqlite3.Error, OSError, CacheError) as problem:
                 self._write_again_at = self._fall_back(problem)
             else:
                 with self._lock:
                     self._stored += added
-                self._held.discard(key for key, _ in held)
+                self._overflow.discard(key for key, _ in in_memory)
                 return
-        self._held.add(rows)
+        self._overflow.add(rows)
 
     def _insert(self, connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
-        if time.monotonic() > self._look_at:
-            which = self._watch.damaged()
-            if which is not None:
-                raise DamagedFile(which)
-            self._look_at = time.monotonic() + CHECK_FILE_EVERY_S
+        if time.monotonic() > self._check_file_at:
+            damaged_file = self._monitor.damaged()
+            if damaged_file is not None:
+                raise DamagedFile(damaged_file)
+            self._check_file_at = time.monotonic() + CHECK_FILE_EVERY_S
         with self._lock:
             damaged = [key for key, _ in rows if key in self._to_replace]
-        added = answers.insert(connection, rows, stored_at=int(time.time()), replacing=damaged)
+        added = queries.insert(connection, rows, stored_at=int(time.time()), replacing=damaged)
         self._check_log(connection)
         with self._lock:
             self._to_replace.difference_update(damaged)
@@ -185,14 +185,14 @@ class SqliteStore:
     def _manage(self, work: Callable[[sqlite3.Connection], T]) -> T:
         self._check_open()
         try:
-            return self._with_file(work)
+            return self._run(work)
         except (sqlite3.Error, OSError) as problem:
             raise CacheError(f"The cache {self.path} cannot be used: {describe_error(problem)}.") from problem
         finally:
             self.emit_warnings()
 
-    def _with_file(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do it; where the file turns out to be damaged, set that aside and do it with a new one."""
+    def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run ``work`` on a connection; a damaged file is renamed, and ``work`` run again with a new file."""
         for _ in range(3):
             try:
                 with self._connections.acquire() as connection:
@@ -201,12 +201,12 @@ class SqliteStore:
                 with self._connections.exclusive():
                     moved = quarantine(self.path, problem.identity)
                 if moved is not None:
-                    self._note(
+                    self._queue_warning(
                         str(moved),
-                        f"The cache {self.path} is damaged. It was renamed to {moved}, and a new one begun at "
-                        f"{self.path}: answers in the old one are paid for again.",
+                        f"The cache {self.path} is damaged. It was renamed to {moved}, and a new one was created at "
+                        f"{self.path}: responses in the old one must be paid for again.",
                     )
-        raise CacheError(f"The cache {self.path} was found damaged again and again; choose another place with cache=.")
+        raise CacheError(f"The cache {self.path} was damaged three times in a row; choose another path for cache=.")
 
     def _check_log(self, connection: sqlite3.Connection) -> None:
         if self._log_checked:
@@ -214,44 +214,44 @@ class SqliteStore:
         self._log_checked = True
         (mode,) = connection.execute("pragma journal_mode").fetchone()
         if mode != b"wal":
-            self._note(
+            self._queue_warning(
                 "log",
                 f"The cache {self.path} is on a disk without shared memory (a network disk?): it works, but slowly, "
                 "and for one machine at a time. A path on a local disk is better.",
             )
 
     def _fall_back(self, problem: Exception) -> float:
-        """Say that memory has to do, and when to try the file again."""
-        # Nobody touches a file that is not ours again: that will not change while this process lives.
+        """Warn that responses are held in memory, and return when to try the file again."""
+        # A file that is not a cache is not opened again: that will not change while this process lives.
         if isinstance(problem, CacheError):
-            self._note("memory", f"{problem} Until this process ends, answers are kept in memory.")
+            self._queue_warning("memory", f"{problem} Until this process ends, responses are held in memory.")
             return float("inf")
-        self._note(
+        self._queue_warning(
             "memory",
-            f"The cache {self.path} cannot be used: {describe_error(problem)}. Until it can be, answers are "
-            "kept in memory only, and are lost when this process ends.",
+            f"The cache {self.path} cannot be used: {describe_error(problem)}. Until it can, responses are "
+            "held in memory only, and are lost when this process ends.",
         )
         return time.monotonic() + RETRY_S
 
-    def _note(self, topic: str, text: str) -> None:
+    def _queue_warning(self, topic: str, text: str) -> None:
         with self._lock:
-            if topic not in self._told:
-                self._told.add(topic)
-                self._notices.append(text)
+            if topic not in self._reported:
+                self._reported.add(topic)
+                self._warnings.append(text)
 
     def emit_warnings(self) -> None:
         while True:
             try:
-                text = self._notices.popleft()
+                text = self._warnings.popleft()
             except IndexError:
                 return
             warn(text)
 
 
-def _readable(value: bytes | memoryview) -> bytes | memoryview:
-    """The value where its bytes can be read as they lie; TypeError where it has none, BufferError where they do not."""
+def _contiguous(value: bytes | memoryview) -> bytes | memoryview:
+    """Return the value; raises TypeError if it is not bytes, BufferError if its bytes are not contiguous."""
     if not isinstance(value, bytes) and not memoryview(value).c_contiguous:
-        raise BufferError("the bytes of a value must lie together; copy it first")
+        raise BufferError("the bytes of a value must be contiguous; copy it first")
     return value
 
 

@@ -1,1 +1,1 @@
-"""One exchange over HTTP: addresses, the key, time limits, status to error, server-sent events."""
+"""The HTTP exchange: addresses, the API key, timeouts, statuses to errors, server-sent events."""

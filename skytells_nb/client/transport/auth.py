@@ -1,4 +1,4 @@
-"""The API key: found in one place, shown in none."""
+"""The API key: where it is looked up, and how it is kept out of outputs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ KEY_VARIABLE = "SKYTELLS_API_KEY"
 KEYRING_SERVICE = "skytells"
 KEYRING_USER = "api_key"
 REDACTED_FROM = 8
-"""Keys of fewer characters are left in error texts: they are placeholders, and parts of ordinary words."""
+"""Keys with fewer characters are not redacted: they are placeholders, and occur in ordinary words."""
 
 
 class APIKey:
-    """An API key that shows in no repr, string, format or pickle.
+    """An API key that does not appear in a repr, string, format or pickle.
 
-    Where a text may be a key it becomes one at once: the frames of a traceback show what their arguments hold.
+    A string that may be a key is wrapped at once: the frames of a traceback show the values of their arguments.
     """
 
     __slots__ = ("__value",)
@@ -34,30 +34,30 @@ class APIKey:
 
     @property
     def sendable(self) -> bool:
-        """Whether it may stand in a header: printable ASCII, no space."""
+        """Whether it can be a header's value: printable ASCII without spaces."""
         return self.__value.isascii() and self.__value.isprintable() and " " not in self.__value
 
     def account(self) -> str:
-        """A name for the account behind the key, from which the key cannot be found."""
+        """Return a name for the account of the key, from which the key cannot be derived."""
         return hashlib.sha256(b"skytells-nb account\0" + self.__value.encode()).hexdigest()[:12]
 
     def __repr__(self) -> str:
-        return "Key(…)"
+        return "APIKey(…)"
 
     __str__ = __repr__
 
     def __reduce__(self) -> str | tuple[object, ...]:
-        raise TypeError("An API key is not pickled; each process finds its own (SKYTELLS_API_KEY).")
+        raise TypeError("An API key cannot be pickled; set SKYTELLS_API_KEY for each process.")
 
 
 class KeyAuth(httpx.Auth):
-    """Puts the key on a request at the moment it leaves, so that no stored header holds it."""
+    """Adds the key to a request when it is sent, so that no stored header contains it."""
 
     def __init__(self, key: APIKey) -> None:
         self._key = key
 
     def redact(self, content: bytes) -> bytes:
-        """``content`` without the key: a proxy's error page may show the request it refused."""
+        """Return ``content`` without the key: a proxy's error page may show the request that it rejected."""
         value = self._key.reveal().encode()
         return content.replace(value, b"[API key]") if len(value) >= REDACTED_FROM else content
 
@@ -69,19 +69,19 @@ class KeyAuth(httpx.Auth):
             request.headers.pop("x-api-key", None)
 
 
-def as_api_key(given: str | APIKey | None) -> APIKey | None:
-    """What was given as a key, out of sight; ``find_key`` says whether it can be one."""
-    if given is None or isinstance(given, APIKey):
-        return given
-    return APIKey(given.strip() if isinstance(given, str) else "")
+def as_api_key(value: str | APIKey | None) -> APIKey | None:
+    """Wrap a value that was passed as a key; ``resolve_api_key`` checks it."""
+    if value is None or isinstance(value, APIKey):
+        return value
+    return APIKey(value.strip() if isinstance(value, str) else "")
 
 
-def resolve_api_key(given: str | APIKey | None) -> APIKey:
-    """The key to use: the one given, else ``SKYTELLS_API_KEY``, else the system keyring (service "skytells").
+def resolve_api_key(value: str | APIKey | None) -> APIKey:
+    """Return the key to use: the argument, else ``SKYTELLS_API_KEY``, else the system keyring (service "skytells").
 
-    Raises MissingKeyError where there is none, ConfigurationError where it cannot be a key. Neither quotes it.
+    Raises MissingKeyError if there is none, ConfigurationError if it cannot be a key. Neither quotes it.
     """
-    key = given = as_api_key(given)
+    key = value = as_api_key(value)
     if key is None:
         key = as_api_key(os.environ.get(KEY_VARIABLE) or _from_keyring())
     if key is None or not key.reveal():
@@ -92,25 +92,25 @@ def resolve_api_key(given: str | APIKey | None) -> APIKey:
         )
     if not key.sendable:
         raise ConfigurationError(
-            "The API key holds a space, a line break or a character that no key has; copy it again from the console."
+            "The API key must be printable ASCII without spaces, got other characters; copy it again from the console."
         )
     return key
 
 
 def _from_keyring() -> str | None:
-    """The keyring's answer; ``None`` without the keyring package or without a usable backend."""
-    if "keyring" not in sys.modules and _absent("keyring"):
+    """Return the key in the system keyring; ``None`` without the keyring package or a usable backend."""
+    if "keyring" not in sys.modules and _is_missing("keyring"):
         return None
     try:
         import keyring
 
         return keyring.get_password(KEYRING_SERVICE, KEYRING_USER)
     except Exception:
-        # Each system's keyring fails in its own way (no bus, locked, refused); all of them mean: no key here.
+        # Each system's keyring fails in its own way (no bus, locked, access denied): all mean that there is no key.
         return None
 
 
-def _absent(module: str) -> bool:
+def _is_missing(module: str) -> bool:
     from importlib.util import find_spec
 
     return find_spec(module) is None

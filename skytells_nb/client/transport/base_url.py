@@ -1,4 +1,4 @@
-"""Where requests may go: https anywhere, plain http to this machine only."""
+"""The base URL: https to any host, plain http to this machine only."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from skytells_nb.errors import ConfigurationError
 DEFAULT_BASE_URL = "https://api.skytells.ai/v1"
 
 
-def resolve_base_url(given: str | None) -> str:
-    """The base URL to use: the one given, else ``SKYTELLS_BASE_URL``, else the public gateway.
+def resolve_base_url(value: str | None) -> str:
+    """Return the base URL to use: the argument, else ``SKYTELLS_BASE_URL``, else the public gateway.
 
-    Raises ConfigurationError for an address that the key must not be sent to. It does not quote the address: what
-    stands in the wrong place may be a key.
+    Raises ConfigurationError for an address that the key must not be sent to. It does not quote the address, which may
+    be a key in the wrong place.
     """
-    url = (given or os.environ.get("SKYTELLS_BASE_URL") or DEFAULT_BASE_URL).strip().rstrip("/")
+    url = (value or os.environ.get("SKYTELLS_BASE_URL") or DEFAULT_BASE_URL).strip().rstrip("/")
     if url.lower() == "local":
         raise ConfigurationError(
             "base_url is 'local': the embedded local Skytells is started by skytells_nb.connect(local=True), "
@@ -25,11 +25,13 @@ def resolve_base_url(given: str | None) -> str:
         )
     parts = _split(url)
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigurationError(f"The base URL is not one; it must look like {DEFAULT_BASE_URL}.")
+        raise ConfigurationError(f"The base URL must be a URL such as {DEFAULT_BASE_URL}, got something else.")
     if "@" in parts.netloc:
-        raise ConfigurationError("The base URL holds a user name or password; pass the key as api_key instead.")
+        raise ConfigurationError("The base URL must not contain a user name or password; pass the key as api_key.")
     if parts.query or parts.fragment:
-        raise ConfigurationError(f"The base URL must have no query or fragment; it must look like {DEFAULT_BASE_URL}.")
+        raise ConfigurationError(
+            f"The base URL must not have a query or fragment; use a URL such as {DEFAULT_BASE_URL}."
+        )
     if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ConfigurationError(
             f"Plain http to {parts.hostname} would show your key and data to the network; use https. "
@@ -41,20 +43,20 @@ def resolve_base_url(given: str | None) -> str:
 def _split(url: str) -> SplitResult | None:
     try:
         parts = urlsplit(url)
-        _ = parts.port  # raises for a port that is none
+        _ = parts.port  # raises for an invalid port
     except ValueError:
         return None
     return parts if url.isprintable() and " " not in url else None
 
 
 def origin_of(url: str) -> str:
-    """Scheme, host and port of a URL."""
+    """Return scheme, host and port of a URL."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address means this machine, without asking a name server."""
+    """Whether a host name or address is this machine; makes no DNS query."""
     if host.lower() == "localhost":
         return True
     try:

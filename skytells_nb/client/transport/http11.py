@@ -1,4 +1,4 @@
-"""One connection to a server: requests out, answers in, by the standard library."""
+"""HTTP/1.1 connections and their pool, over the standard library's sockets."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ import httpx
 from skytells_nb.client.transport.auth import APIKey
 
 _LINE_BYTES = 65_536
-_MOST_FIELDS = 100
+_MAX_FIELDS = 100
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _FRAMING = frozenset(("content-length", "transfer-encoding"))
-"""Fields that say where a body ends: two that differ would be two ends."""
+"""Header fields that define where a body ends: two different values would be ambiguous."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseHead:
-    """Fields are by their names in lower case; several of one name are joined by commas."""
+    """The status line and header fields, by lower-case names; repeated fields are joined by commas."""
 
     minor: int
-    """Of the version: 1 for HTTP/1.1."""
+    """Minor version: 1 for HTTP/1.1."""
     status: int
     fields: dict[str, str]
 
@@ -44,45 +44,45 @@ class ResponseHead:
 
     @property
     def length(self) -> int | None:
-        """Bytes of the body, ``None`` where only its own end, or the connection's, tells."""
+        """Bytes of the body, ``None`` if the last chunk or the connection's end delimits it."""
         if self.is_informational or self.status in (204, 304):
             return 0
-        told = self.fields.get("content-length", "")
-        return int(told) if told.isascii() and told.isdigit() and not self.chunked else None
+        length = self.fields.get("content-length", "")
+        return int(length) if length.isascii() and length.isdigit() and not self.chunked else None
 
     @property
     def connection_close(self) -> bool:
-        """Whether the connection ends with this answer."""
-        wanted = self.fields.get("connection", "").lower()
-        if "close" in wanted or (self.minor == 0 and "keep-alive" not in wanted):
+        """Whether the server closes the connection after this response."""
+        options = self.fields.get("connection", "").lower()
+        if "close" in options or (self.minor == 0 and "keep-alive" not in options):
             return True
         return not self.chunked and self.length is None
 
 
 def read_head(stream: io.BufferedIOBase) -> ResponseHead:
-    """The next head of this stream; HTTPException where it is none, RemoteDisconnected where it was cut."""
+    """Read the next head; raises HTTPException if it is invalid, RemoteDisconnected if it is incomplete."""
     minor, status = _status(_line(stream))
     fields: dict[str, str] = {}
     name = ""
-    for _ in range(_MOST_FIELDS + 1):
+    for _ in range(_MAX_FIELDS + 1):
         line = _line(stream)
         if line in ("\r\n", "\n"):
             return ResponseHead(minor, status, fields)
         if line[0] in " \t" and name:
-            # An old way to go on with the line before.
+            # Obsolete line folding: the line continues the one before.
             fields[name] = f"{fields[name]} {line.strip()}".strip()
             continue
         name, colon, value = line.partition(":")
         name, value = name.lower(), value.strip()
         if not colon or not _NAME(name):
-            raise http.client.HTTPException("the answer's head is no HTTP")
+            raise http.client.HTTPException("the head of the response is not valid HTTP")
         if name not in fields:
             fields[name] = value
         elif name not in _FRAMING:
             fields[name] += f", {value}"
         elif fields[name] != value:
-            raise http.client.HTTPException(f"the answer has two {name} fields that differ")
-    raise http.client.HTTPException(f"the answer has more than {_MOST_FIELDS} header fields")
+            raise http.client.HTTPException(f"the response has two different {name} fields")
+    raise http.client.HTTPException(f"the response has more than {_MAX_FIELDS} header fields")
 
 
 def _status(line: str) -> tuple[int, int]:
@@ -99,22 +99,22 @@ def _line(stream: io.BufferedIOBase) -> str:
     if len(line) > _LINE_BYTES:
         raise http.client.LineTooLong("header line")
     if not line.endswith(b"\n"):
-        raise http.client.RemoteDisconnected("the server closed the connection within its answer's head")
+        raise http.client.RemoteDisconnected("the server closed the connection within the head of its response")
     return line.decode("latin-1")
 
 
 _READ_BYTES = 16_384
-# TLS has an error of its own for a connection that ended without a goodbye, and one for writing after a goodbye.
-_HUNG_UP = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+# TLS has its own errors for a connection that ended without close_notify, and for writing after close_notify.
+_CLOSED_BY_PEER = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 LARGE_BYTES = 1 << 20
 """Bodies of this size are large."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RawResponse:
-    """What came: the body as it travelled, and the headers by their names in lower case.
+    """A response with its body as sent, and its headers by lower-case names.
 
-    It has no repr of its own: a proxy's page may show the key.
+    It has no repr of its own: a proxy's page may contain the key.
     """
 
     status: int
@@ -123,15 +123,15 @@ class RawResponse:
 
     @property
     def is_plain_json(self) -> bool:
-        """Whether it is whole JSON with status 200, as nearly every answer."""
+        """Whether it is complete, unencoded JSON with status 200, as nearly every response."""
         headers = self.headers
         known_length = "content-length" in headers or "transfer-encoding" in headers
         encoded = "content-encoding" in headers
         return self.status == 200 and known_length and not encoded and "json" in headers.get("content-type", "")
 
     def to_httpx(self, method: str, url: str) -> httpx.Response:
-        """The answer as httpx would have given it, decoded."""
-        # As a stream: given as content it would get a length that nobody sent.
+        """Return the response as httpx would, decoded."""
+        # As a stream: httpx would add a content-length to plain content.
         body = httpx.ByteStream(self.content)
         response = httpx.Response(
             self.status, headers=dict(self.headers), stream=body, request=httpx.Request(method, url)
@@ -141,11 +141,11 @@ class RawResponse:
 
 
 class UnansweredError(ConnectionError):
-    """The connection ended before any byte of an answer came, by no time limit of ours."""
+    """The server closed the connection before the first byte of a response."""
 
 
 class _Response(http.client.HTTPResponse):
-    """The standard library's reading of a body, after a head of ours; every interim answer is passed over."""
+    """The standard library's reader of bodies with our reader of heads; informational responses are skipped."""
 
     fp: io.BufferedReader
 
@@ -163,25 +163,25 @@ class _Response(http.client.HTTPResponse):
 
 
 class BodyStream:
-    """An answer whose head is there and whose body is not: read as it comes or whole. ``close`` ends it early."""
+    """A response whose head was read: its body can be read as it arrives, or whole. ``close`` ends it early."""
 
-    def __init__(self, connection: Connection, response: _Response, begun: bytes = b"") -> None:
+    def __init__(self, connection: Connection, response: _Response, received: bytes = b"") -> None:
         self.connection = connection
         self._response = response
-        self._begun = begun
+        self._received = received
         self.status = response.status
         self.headers: Mapping[str, str] = response.head.fields
 
     @property
     def is_event_stream(self) -> bool:
-        """Whether it is a stream of events, as it travelled."""
+        """Whether it is an unencoded stream of events."""
         kind = self.headers.get("content-type", "").lower()
         return 200 <= self.status < 300 and "text/event-stream" in kind and "content-encoding" not in self.headers
 
     def iter_bytes(self) -> Iterator[bytes]:
-        """What comes, as soon as it comes; raises like ``Direct.begin``."""
+        """Yield bytes as they arrive; raises like ``HTTPConnectionPool.request``."""
         try:
-            # With nothing asked for in particular the standard library gives what one read of the socket brings.
+            # Without a size, read1 returns what one read of the socket returns.
             while piece := self._response.read1():
                 yield piece
         except TimeoutError:
@@ -190,19 +190,19 @@ class BodyStream:
             self.close()
 
     def read_rest(self) -> RawResponse:
-        """The rest in one piece, for an answer that is no stream of events."""
+        """Read the rest of a response that is not a stream of events."""
         return RawResponse(self.status, self.headers, b"".join(self.iter_bytes()))
 
     def read(self) -> RawResponse:
-        """All of it, with the connection left open for the next; raises like ``Direct.begin``."""
+        """Read the whole response and leave the connection open; raises like ``HTTPConnectionPool.request``."""
         try:
             content = self._response.read()
-            if self._begun:
-                content = self._begun + content
+            if self._received:
+                content = self._received + content
         except BaseException as problem:
             self.connection.close()
             if isinstance(problem, TimeoutError):
-                raise httpx.ReadTimeout("no answer in time") from None
+                raise httpx.ReadTimeout("no response in time") from None
             raise
         finally:
             self._response.close()
@@ -215,28 +215,28 @@ class BodyStream:
         self.connection.close()
 
 
-def _whole(begun: bytes) -> tuple[ResponseHead, bytes] | None:
-    """The head and the body of an answer that came in one piece, as a short one does; ``None`` where there is more.
+def _parse_complete(received: bytes) -> tuple[ResponseHead, bytes] | None:
+    """Parse a response that arrived in one piece, as short ones do; ``None`` if more follows.
 
-    The standard library makes a file and a response for each answer: a tenth of what a completion costs.
+    The standard library creates a file and a response object for each: a tenth of the cost of a completion.
     """
-    end = begun.find(b"\r\n\r\n")
+    end = received.find(b"\r\n\r\n")
     if end < 0:
         return None
-    lines = io.BytesIO(begun[: end + 4])
+    lines = io.BytesIO(received[: end + 4])
     head = read_head(lines)
-    body = begun[lines.tell() :]
+    body = received[lines.tell() :]
     if head.is_informational or head.length is None or len(body) < head.length:
         return None
     return head, body
 
 
 class _PrefixedSocket(io.RawIOBase):
-    """A socket of which something was read already, in the form that the standard library takes."""
+    """A socket of which some bytes were read already, in the form that the standard library expects."""
 
-    def __init__(self, sock: socket.socket, begun: bytes) -> None:
+    def __init__(self, sock: socket.socket, received: bytes) -> None:
         self._sock = sock
-        self._begun = begun
+        self._received = received
 
     def makefile(self, mode: str) -> io.BufferedReader:
         return io.BufferedReader(self)
@@ -245,23 +245,23 @@ class _PrefixedSocket(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        size = min(len(self._begun), len(buffer))
+        size = min(len(self._received), len(buffer))
         if not size:
             return self._sock.recv_into(buffer)
-        buffer[:size], self._begun = self._begun[:size], self._begun[size:]
+        buffer[:size], self._received = self._received[:size], self._received[size:]
         return size
 
 
 class Connection:
-    """One connection; it is closed, and ``sock`` is ``None``, where the server wants no more requests on it.
+    """One connection; after a response that ends it, it is closed and ``sock`` is ``None``.
 
-    The standard library reads the bodies of answers. Requests are a few lines that never differ, which it would check
-    one by one at a fifth of an exchange's cost.
+    The standard library reads the bodies of responses. Requests have the same few header lines each time; the standard
+    library would check them one by one, at a fifth of the cost of an exchange.
     """
 
     def __init__(self) -> None:
         self.sock: socket.socket | None = None
-        self._limit: float | None = None
+        self._timeout: float | None = None
         self._method = ""
 
     def open(
@@ -272,12 +272,12 @@ class Connection:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         opened(sock)
         if tls is not None:
-            # Known before its handshake, which a silent server would hold as long as any other wait.
+            # Reported before its handshake, so that a handshake with a silent server can be aborted too.
             secured = tls.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
             self.sock = secured
             opened(secured)
             secured.do_handshake()
-        self._limit = timeout
+        self._timeout = timeout
 
     def close(self) -> None:
         sock, self.sock = self.sock, None
@@ -285,7 +285,7 @@ class Connection:
             sock.close()
 
     def is_readable(self) -> bool:
-        """Whether the server has closed, or said something nobody asked for."""
+        """Whether the server has closed the connection or sent unexpected bytes."""
         if not hasattr(select, "poll"):
             return bool(select.select([self._open_socket()], [], [], 0)[0])
         poll = select.poll()
@@ -293,7 +293,7 @@ class Connection:
         return bool(poll.poll(0))
 
     def send(self, method: str, head: bytes, key: APIKey, body: bytes | None, together: bool) -> None:
-        """Send a request: ``head`` is all of its head up to the key."""
+        """Send a request; ``head`` is its head up to the value of the key."""
         self._method = method
         if body is None:
             body, end = b"", b"\r\n\r\n"
@@ -301,74 +301,73 @@ class Connection:
             end = b"\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
         sock = self._open_socket()
         try:
-            # No name for what holds the key: a traceback shows what names hold.
+            # Without a variable for bytes that contain the key: a traceback shows the values of variables.
             if together:
-                # Each sending hands the interpreter to another thread.
+                # Each call of sendall releases the interpreter lock.
                 sock.sendall(b"".join((head, key.reveal().encode("ascii"), end, body)))
             else:
                 sock.sendall(b"".join((head, key.reveal().encode("ascii"), end)))
                 sock.sendall(body)
         except TimeoutError:
-            raise httpx.WriteTimeout("the request was not taken in time") from None
-        except _HUNG_UP:
-            # A server may answer before the request is whole, and close: its answer says why.
+            raise httpx.WriteTimeout("the request was not accepted in time") from None
+        except _CLOSED_BY_PEER:
+            # A server may respond before the request is complete, and close: its response says why.
             pass
 
     def read_head(self) -> BodyStream:
-        """The answer as far as its head; raises like ``read_answer``."""
+        """Read the head of the response; raises like ``read_response``."""
         response = _Response(_PrefixedSocket(self._open_socket(), self._first_bytes()), method=self._method)
         try:
             response.begin()
         except BaseException as problem:
             response.close()
             if isinstance(problem, TimeoutError):
-                raise httpx.ReadTimeout("no answer in time") from None
+                raise httpx.ReadTimeout("no response in time") from None
             raise
         return BodyStream(self, response)
 
-    def read_answer(self) -> RawResponse | BodyStream:
-        """The answer; a large one as far as its body begins to come. Raises UnansweredError where no byte comes."""
+    def read_response(self) -> RawResponse | BodyStream:
+        """Read the response, a large one up to the start of its body; raises UnansweredError if no byte arrives."""
         first = self._first_bytes()
-        found = _whole(first)
-        if found is not None:
-            head, content = found
+        complete = _parse_complete(first)
+        if complete is not None:
+            head, content = complete
             if head.connection_close or len(content) > (head.length or 0):
                 self.close()
             return RawResponse(head.status, head.fields, content[: head.length])
         response = _Response(_PrefixedSocket(self._open_socket(), first), method=self._method)
-        begun = b""
+        received = b""
         try:
             response.begin()
             if response.length is None:
-                begun = response.read(LARGE_BYTES)
+                received = response.read(LARGE_BYTES)
             elif response.length >= LARGE_BYTES:
-                # Some gateways send the head while the answer is still made.
+                # Some gateways send the head while the body is still being generated.
                 response.fp.peek(1)
         except BaseException as problem:
             response.close()
             if isinstance(problem, TimeoutError):
-                raise httpx.ReadTimeout("no answer in time") from None
+                raise httpx.ReadTimeout("no response in time") from None
             raise
-        incoming = BodyStream(self, response, begun)
-        return (
-            incoming if (response.length or len(begun)) >= LARGE_BYTES and response.status == 200 else incoming.read()
-        )
+        body = BodyStream(self, response, received)
+        large = (response.length or len(received)) >= LARGE_BYTES and response.status == 200
+        return body if large else body.read()
 
     def set_timeout(self, seconds: float) -> None:
-        if seconds != self._limit:
+        if seconds != self._timeout:
             self._open_socket().settimeout(seconds)
-            self._limit = seconds
+            self._timeout = seconds
 
     def _first_bytes(self) -> bytes:
-        """What comes first of an answer."""
+        """Receive the first bytes of a response."""
         try:
             first = self._open_socket().recv(_READ_BYTES)
         except TimeoutError:
-            raise httpx.ReadTimeout("no answer in time") from None
-        except _HUNG_UP as problem:
+            raise httpx.ReadTimeout("no response in time") from None
+        except _CLOSED_BY_PEER as problem:
             raise UnansweredError(str(problem)) from None
         if not first:
-            raise UnansweredError("the server closed the connection without an answer")
+            raise UnansweredError("the server closed the connection without a response")
         return first
 
     def _open_socket(self) -> socket.socket:
@@ -381,19 +380,19 @@ T = TypeVar("T")
 
 _EVENTS = "text/event-stream"
 KEEP_ALIVE_S = 5.0
-"""Time that an unused connection is kept, as httpx does: gateways close theirs after a minute, some after 5 s."""
-_SENT_AT_ONCE_BYTES = 8_192
-"""What the kernel takes without waiting: every system's send buffer holds as much."""
+"""Seconds that an idle connection is reusable, as in httpx: gateways close them after a minute, some after 5 s."""
+_SEND_BUFFER_BYTES = 8_192
+"""Bytes that the kernel accepts without waiting: every system's send buffer is at least that large."""
 
 
 class HTTPConnectionPool:
-    """Connections to one origin, each kept for the next exchange. Safe to use from several threads.
+    """Reusable connections to one origin. Safe for several threads.
 
-    A server may close a kept connection just as a request goes out on it. A request on a reused connection that got not
-    one byte of an answer is therefore sent once more, on a new connection. ``resend`` is called before, and may raise.
-    Nothing else is sent twice.
+    A server may close an idle connection just as a request is sent on it. A request on a reused connection without a
+    single byte of a response is therefore sent once more, on a new connection. ``resend`` is called before that, and
+    may raise. Nothing else is sent twice.
 
-    ``opened`` gets every socket as soon as there is one. Raises httpx's errors, OSError and HTTPException.
+    ``opened`` is called with every new socket. Raises httpx's errors, OSError and HTTPException.
     """
 
     def __init__(
@@ -422,36 +421,35 @@ class HTTPConnectionPool:
     def request(
         self, method: str, path: str, body: bytes | None, *, write_s: float, read_s: float
     ) -> RawResponse | BodyStream:
-        """Send one request and read its answer, a large one as far as its body begins; the limits are of silence.
+        """Send a request and read its response, a large one up to the start of its body; timeouts are of inactivity.
 
-        What is incoming is for ``finish``.
+        A BodyStream must be passed to ``read_body``.
         """
 
         def exchange(connection: Connection) -> RawResponse | BodyStream:
-            together = body is None or len(body) <= _SENT_AT_ONCE_BYTES
+            together = body is None or len(body) <= _SEND_BUFFER_BYTES
             connection.set_timeout(read_s if together else write_s)
             connection.send(method, self._head(method, path), self._key, body, together)
             connection.set_timeout(read_s)
-            answer = connection.read_answer()
-            if isinstance(answer, RawResponse):
-                self._give_back(connection)
-            return answer
+            response = connection.read_response()
+            if isinstance(response, RawResponse):
+                self._release(connection)
+            return response
 
         return self._exchange(exchange, method, path)
 
-    def read_body(self, incoming: BodyStream) -> RawResponse:
-        answer = incoming.read()
-        self._give_back(incoming.connection)
-        return answer
+    def read_body(self, body: BodyStream) -> RawResponse:
+        """Read the rest of a large response and release its connection."""
+        response = body.read()
+        self._release(body.connection)
+        return response
 
     def stream(self, path: str, body: bytes, *, write_s: float, idle_s: float) -> BodyStream:
-        """Send one request and read the head of its answer; the connection is the stream's own, and ends with it."""
+        """Send a request and read the head of its response; the connection belongs to the stream and closes with it."""
 
         def exchange(connection: Connection) -> BodyStream:
             connection.set_timeout(write_s)
-            connection.send(
-                "POST", self._head("POST", path, _EVENTS), self._key, body, len(body) <= _SENT_AT_ONCE_BYTES
-            )
+            connection.send("POST", self._head("POST", path, _EVENTS), self._key, body, len(body) <= _SEND_BUFFER_BYTES)
             connection.set_timeout(idle_s)
             return connection.read_head()
 
@@ -465,14 +463,14 @@ class HTTPConnectionPool:
             connection.close()
 
     def reset_after_fork(self) -> None:
-        """Let go of every kept connection, as a forked child must: the parent uses them."""
+        """Drop all idle connections in a forked child: the parent uses them."""
         self._lock = threading.Lock()
         idle, self._idle = self._idle, []
         for _, connection in idle:
             connection.close()
 
     def _exchange(self, exchange: Callable[[Connection], T], method: str, path: str) -> T:
-        """Make an exchange on a kept connection or a new one, and once more on a new one where a kept one had ended."""
+        """Make an exchange on an idle or new connection, and again on a new one if the idle one was closed."""
         connection, reused = self._take()
         while True:
             try:
@@ -485,7 +483,7 @@ class HTTPConnectionPool:
             connection, reused = self._open(), False
 
     def _head(self, method: str, path: str, accept: str = "*/*") -> bytes:
-        """The request line and the headers that every request has, up to where the key follows."""
+        """Return the request line and the headers that every request has, up to the value of the key."""
         known = self._heads.get((method, path, accept))
         if known is None:
             url = httpx.URL(self._base_url + path)
@@ -497,7 +495,7 @@ class HTTPConnectionPool:
         return known
 
     def _take(self) -> tuple[Connection, bool]:
-        """A connection, and whether it was used before."""
+        """Return a connection, and whether it is a reused one."""
         while True:
             with self._lock:
                 if not self._idle:
@@ -521,7 +519,7 @@ class HTTPConnectionPool:
             raise
         return connection
 
-    def _give_back(self, connection: Connection) -> None:
+    def _release(self, connection: Connection) -> None:
         if connection.sock is None:
             return
         with self._lock:

@@ -1,4 +1,4 @@
-"""What an answer's headers say of the account's limits and of how long to wait."""
+"""Parse the rate-limit headers and ``Retry-After`` of a response."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 
 @dataclass(frozen=True, slots=True)
 class RateLimits:
-    """The account's limits for one model as the service last told them; ``None`` is "not said"."""
+    """The account's limits for one model as last reported by the service; ``None`` if not reported."""
 
     limit_requests: int | None = None
     remaining_requests: int | None = None
@@ -37,30 +37,30 @@ _NAMES = {
 
 
 def read_limits(headers: Mapping[str, str]) -> RateLimits | None:
-    """The limits in these headers, ``None`` where they name none. A value of "-" means not configured."""
-    # One pass: each look-up in httpx's headers goes through all of them.
+    """Return the limits in these headers, ``None`` if there are none. A value of "-" means not configured."""
+    # One pass: each look-up in httpx's headers is a linear search.
     headers = {name: value for key, value in headers.items() if "ratelimit" in (name := key.lower())}
     if not headers:
         return None
-    found: dict[str, int] = {}
+    limits: dict[str, int] = {}
     for name, keys in _NAMES.items():
         for key in keys:
             number = _number(headers.get(key))
             if number is not None:
-                found[name] = int(number)
+                limits[name] = int(number)
                 break
     window = _number(headers.get("x-skytells-ratelimit-window"))
     if window == 0:
         window = None
     if window is None and "x-ratelimit-limit-rpm" in headers:
         window = 60.0
-    if not found and window is None:
+    if not limits and window is None:
         return None
-    return RateLimits(window=window, **found)
+    return RateLimits(window=window, **limits)
 
 
 def read_retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, from ``retry-after-ms``, or ``Retry-After`` in seconds or as a date; never negative."""
+    """Return the seconds to wait, of ``retry-after-ms`` or ``Retry-After`` (seconds or a date); never negative."""
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000

@@ -1,4 +1,4 @@
-"""Server-sent events: bytes in, events out. Pure, so that every way of cutting the bytes gives the same events."""
+"""Server-sent events: bytes in, events out. The result does not depend on how the bytes are split."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True, slots=True)
 class ServerSentEvent:
-    """One event: its data lines joined by line feeds, and its name where it had one."""
+    """One event: its data lines joined by line feeds, and its name if it has one."""
 
     data: str
     event: str | None = None
     complete: bool = True
-    """False for an event that the end of the stream cut before its blank line."""
+    """False for an event that the stream's end cut off before its blank line."""
 
 
 class EventDecoder:
-    """Turns pieces of a byte stream into events.
+    """Decodes a byte stream into events.
 
-    Takes LF, CRLF and CR line ends, a byte-order mark, comments, and ``data:`` with or without the space. Text is
-    decoded line by line, so a character cut in two by the network comes out whole.
+    Accepts LF, CRLF and CR line ends, a byte-order mark, comments, and ``data:`` with or without the space. Text is
+    decoded line by line, so a character that is split between pieces is decoded whole.
 
     >>> decoder = EventDecoder()
     >>> decoder.feed(b"data: {\\"a\\"") + decoder.feed(b": 1}\\n\\n")
@@ -34,14 +34,14 @@ class EventDecoder:
         self._after_cr = False
 
     def feed(self, piece: bytes) -> list[ServerSentEvent]:
-        """The events that this piece completes."""
+        """Return the events that this piece completes."""
         if self._after_cr and piece:
-            # A CR ended the last piece: an LF right after it belongs to the same line end.
+            # The last piece ended with CR: an LF right after it belongs to the same line end.
             self._after_cr = False
             if piece[:1] == b"\n":
                 piece = piece[1:]
         if self._started and b"\n" not in piece and b"\r" not in piece:
-            # Joined once, at the end of the line: an event of a megabyte comes in hundreds of pieces.
+            # Joined once, at the end of the line: an event of a megabyte arrives in hundreds of pieces.
             self._tail.append(piece)
             return []
         buffer = b"".join((*self._tail, piece))
@@ -62,7 +62,7 @@ class EventDecoder:
         return events
 
     def close(self) -> list[ServerSentEvent]:
-        """The event left over when the stream ended without a last blank line."""
+        """Return the remaining events of a stream that ended without a last blank line."""
         self._started = True
         events = self.feed(b"\n") if any(self._tail) else []
         last = self._line(b"")

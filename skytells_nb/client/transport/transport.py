@@ -1,4 +1,4 @@
-"""Send one request, get one answer or one stream of events, or one error of ours."""
+"""Send a request and return a response, an event stream, or a library error."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _HEADERS = {"user-agent": "skytells-nb", "accept-encoding": "identity"}
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds. There is no limit on a whole stream, only on its silence (``idle``)."""
+    """Seconds. A whole stream has no time limit, only its inactivity (``idle``)."""
 
     connect: float = 10.0
     read: float = 600.0
@@ -57,31 +57,33 @@ class Timeouts:
     def __post_init__(self) -> None:
         for field in fields(self):
             if not getattr(self, field.name) > 0:
-                raise ConfigurationError(f"The {field.name} timeout must be more than 0 seconds.")
+                raise ConfigurationError(
+                    f"The {field.name} timeout must be more than 0 seconds, got {getattr(self, field.name)!r}."
+                )
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseBody:
-    """A whole answer with status 2xx."""
+    """A whole response with status 2xx."""
 
     content: bytes
     request_id: str | None
 
 
 class PendingResponse:
-    """A large answer that begins to come: ``read`` it once, from any thread."""
+    """A large response whose body begins to arrive: ``read`` it once, from any thread."""
 
     def __init__(self, transport: Transport, read: Callable[[], ResponseBody]) -> None:
         self._transport = transport
         self._read = read
 
     def read(self) -> ResponseBody:
-        """The whole answer; raises like ``Transport.send``."""
-        return self._transport._guarded(self._read, self._transport.timeouts.read)
+        """Read the whole response; raises like ``Transport.send``."""
+        return self._transport._map_exceptions(self._read, self._transport.timeouts.read)
 
 
 class Transport:
-    """One address, one key, a few connections. Safe to use from several threads; fastest with one each.
+    """HTTP to one address with one key. Safe for several threads; fastest with one transport for each.
 
     ``http`` replaces the network, for example with ``httpx.MockTransport``.
     """
@@ -99,9 +101,9 @@ class Transport:
         self.origin = origin_of(self.base_url)
         self.timeouts = timeouts or Timeouts()
         self.limits: RateLimits | None = None
-        """The account's limits as the last answer told them."""
+        """The account's rate limits as the last response reported them."""
         self.resent = 0
-        """Requests that were sent a second time, because a kept connection had ended before their answer began."""
+        """Requests that were sent a second time, because the server had closed their reused connection."""
         self.aborted = False
         self._sockets: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -109,10 +111,10 @@ class Transport:
         key = resolve_api_key(api_key)
         self._auth = KeyAuth(key)
         self._network = http
-        _every.add(self)
+        _transports.add(self)
         parts = urlsplit(self.base_url)
-        self._tls = _certificates() if http is None and parts.scheme == "https" else None
-        # A proxy from the environment must never see what is meant for this machine.
+        self._tls = _tls_context() if http is None and parts.scheme == "https" else None
+        # A proxy from the environment must never see requests to this machine.
         self._trust_env = not is_loopback(parts.hostname or "")
         self._direct: HTTPConnectionPool | None = None
         if http is None and not (self._trust_env and {"http", "https", "all"} & getproxies().keys()):
@@ -122,7 +124,7 @@ class Transport:
                 _HEADERS,
                 tls=self._tls,
                 connect_s=self.timeouts.connect,
-                opened=self._remember,
+                opened=self._track_socket,
                 resend=self._count_resend,
             )
 
@@ -130,26 +132,26 @@ class Transport:
         return f"Transport({self.base_url!r})"
 
     def send(self, method: str, path: str, body: bytes | None = None) -> ResponseBody:
-        """One exchange; raises an APIError for any status but 2xx, a TransportError where no answer came."""
-        begun = self.begin(method, path, body)
-        return begun if isinstance(begun, ResponseBody) else begun.read()
+        """Make one exchange; raises APIError for a status other than 2xx, TransportError if no response arrives."""
+        started = self.begin(method, path, body)
+        return started if isinstance(started, ResponseBody) else started.read()
 
     def begin(self, method: str, path: str, body: bytes | None = None) -> ResponseBody | PendingResponse:
-        """``send`` up to where the body of a large answer begins; whoever has room for it reads it."""
-        return self._guarded(lambda: self._begin(method, path, body), self.timeouts.read)
+        """Start ``send``; of a large response, the caller reads the body when it has memory for it."""
+        return self._map_exceptions(lambda: self._begin(method, path, body), self.timeouts.read)
 
     def stream(self, path: str, body: bytes) -> EventStream:
-        """A stream of events; raises like ``send`` before the first one. Close it to end the exchange."""
-        return self._guarded(lambda: self._stream(path, body), self.timeouts.idle)
+        """Open a stream of events; raises like ``send`` before the first one. Close it to end the exchange."""
+        return self._map_exceptions(lambda: self._stream(path, body), self.timeouts.idle)
 
     def abort(self) -> None:
-        """Cut every open connection now, from any thread; calls under way end with RequestCancelledError."""
+        """Close every open connection now, from any thread; calls in flight end with RequestCancelledError."""
         self.aborted = True
         with self._lock:
             sockets, self._sockets = self._sockets, set()
         for sock in sockets:
             with contextlib.suppress(OSError):
-                # The plain socket's method: a TLS socket's own would drop its cipher under the thread that reads.
+                # The plain socket's method: that of a TLS socket would drop its cipher while another thread reads.
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def close(self) -> None:
@@ -159,8 +161,8 @@ class Transport:
         if "_http" in vars(self):
             self._http.close()
 
-    def _in_child(self) -> None:
-        # A kept connection is the parent's, too: two processes would read each other's answers from it.
+    def _reset_after_fork(self) -> None:
+        # The parent uses the idle connections too: two processes would read each other's responses.
         self._lock = threading.Lock()
         self._sockets = set()
         vars(self).pop("_http", None)
@@ -173,7 +175,7 @@ class Transport:
         return httpx.Client(
             auth=self._auth,
             transport=self._network,
-            verify=self._tls or _no_certificates(),
+            verify=self._tls or _empty_tls_context(),
             trust_env=self._trust_env,
             follow_redirects=False,
             headers=_HEADERS,
@@ -186,25 +188,24 @@ class Transport:
             response = self._http.send(self._request(method, path, body, self.timeouts.read), stream=True)
             length = response.headers.get("content-length", "")
             if response.is_success and length.isdigit() and int(length) >= LARGE_BYTES:
-                return PendingResponse(self, lambda: self._reply(_whole(response)))
-            return self._reply(_whole(response))
-        answer = direct.request(method, path, body, write_s=self.timeouts.write, read_s=self.timeouts.read)
-        if isinstance(answer, RawResponse):
-            return self._answer(answer, method, path)
-        incoming = answer
-        return PendingResponse(self, lambda: self._answer(direct.read_body(incoming), method, path))
+                return PendingResponse(self, lambda: self._checked(_read(response)))
+            return self._checked(_read(response))
+        started = direct.request(method, path, body, write_s=self.timeouts.write, read_s=self.timeouts.read)
+        if isinstance(started, RawResponse):
+            return self._checked_raw(started, method, path)
+        return PendingResponse(self, lambda: self._checked_raw(direct.read_body(started), method, path))
 
-    def _answer(self, answer: RawResponse, method: str, path: str) -> ResponseBody:
-        if not answer.is_plain_json:
-            return self._reply(answer.to_httpx(method, self.base_url + path))
-        self.limits = read_limits(answer.headers) or self.limits
-        return ResponseBody(answer.content, answer.headers.get("x-request-id") or None)
+    def _checked_raw(self, raw: RawResponse, method: str, path: str) -> ResponseBody:
+        if not raw.is_plain_json:
+            return self._checked(raw.to_httpx(method, self.base_url + path))
+        self.limits = read_limits(raw.headers) or self.limits
+        return ResponseBody(raw.content, raw.headers.get("x-request-id") or None)
 
-    def _reply(self, response: httpx.Response) -> ResponseBody:
+    def _checked(self, response: httpx.Response) -> ResponseBody:
         content = self._content(response)
         self._check(response, content)
         if self.aborted and not {"content-length", "transfer-encoding"} & set(response.headers):
-            # The end of the connection is the end of this body, and we may have made it.
+            # The connection's end delimits this body, and ``abort`` may have ended it.
             raise RequestCancelledError("The call was stopped.")
         return ResponseBody(content, request_id(response))
 
@@ -214,14 +215,14 @@ class Transport:
             return self._events(
                 self._http.send(self._request("POST", path, body, self.timeouts.idle, _EVENTS), stream=True)
             )
-        incoming = self._direct.stream(path, body, write_s=self.timeouts.write, idle_s=self.timeouts.idle)
-        if not incoming.is_event_stream:
-            return self._events(incoming.read_rest().to_httpx("POST", self.base_url + path))
-        self.limits = read_limits(incoming.headers) or self.limits
-        return EventStream(self, incoming.iter_bytes(), incoming.close, incoming.headers.get("x-request-id") or None)
+        opened = self._direct.stream(path, body, write_s=self.timeouts.write, idle_s=self.timeouts.idle)
+        if not opened.is_event_stream:
+            return self._events(opened.read_rest().to_httpx("POST", self.base_url + path))
+        self.limits = read_limits(opened.headers) or self.limits
+        return EventStream(self, opened.iter_bytes(), opened.close, opened.headers.get("x-request-id") or None)
 
     def _events(self, response: httpx.Response) -> EventStream:
-        """The events of this answer, or what it says in their place as an error."""
+        """Return the events of the response; raises its error if it contains one instead."""
         try:
             kind = response.headers.get("content-type", "no content type")
             if response.is_success and _EVENTS in kind.lower():
@@ -231,10 +232,12 @@ class Transport:
             content = self._content(response)
             self._check(response, content)
             with contextlib.suppress(ValueError):
-                refused = error_in_success_body(json.loads(content), request_id(response))
-                if refused is not None:
-                    raise refused
-            raise InvalidResponseError(f"A stream was asked for and {kind} came.", request_id=request_id(response))
+                error = error_in_success_body(json.loads(content), request_id(response))
+                if error is not None:
+                    raise error
+            raise InvalidResponseError(
+                f"The response must be a stream of events, got {kind}.", request_id=request_id(response)
+            )
         except BaseException:
             response.close()
             raise
@@ -243,14 +246,14 @@ class Transport:
         if self.aborted:
             raise RequestCancelledError("The call was stopped.")
         if self._closed:
-            raise TransportError("This client is closed; connect again, or make another.")
+            raise TransportError("This client is closed; connect again, or create another one.")
 
     def _count_resend(self, method: str, path: str) -> None:
         if self.aborted:
             raise RequestCancelledError("The call was stopped.")
         with self._lock:
             self.resent += 1
-        _log.debug("%s %s: the kept connection had ended; sent again on a new one", method, path)
+        _log.debug("%s %s: the server had closed the reused connection; sent again on a new one", method, path)
 
     def _request(
         self, method: str, path: str, body: bytes | None, read_timeout: float, accept: str = "*/*"
@@ -266,12 +269,12 @@ class Transport:
         )
 
     def _trace(self, event: str, info: dict[str, Any]) -> None:
-        # TLS takes a plain socket over and leaves it empty; through a proxy the events have another first word.
+        # TLS takes over the plain socket and leaves it empty; events of a proxy have another prefix.
         if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
-            self._remember(info["return_value"].get_extra_info("socket"))
+            self._track_socket(info["return_value"].get_extra_info("socket"))
 
-    def _remember(self, sock: socket.socket) -> None:
-        """Keep a socket at hand from its opening: a blocked read ends only when its socket is shut down."""
+    def _track_socket(self, sock: socket.socket) -> None:
+        """Track an open socket for ``abort``: a blocked read ends only when its socket is shut down."""
         with self._lock:
             self._sockets = {s for s in self._sockets if s.fileno() >= 0}
             self._sockets.add(sock)
@@ -284,16 +287,16 @@ class Transport:
             raise error_from_response(response, content)
 
     def _content(self, response: httpx.Response) -> bytes:
-        """The body; where it is no answer of the service, without the key that a proxy may have put in it."""
+        """Return the body; if the service did not make it, without the key that a proxy may have put in it."""
         if response.is_success and "json" in response.headers.get("content-type", ""):
             return response.content
         return self._auth.redact(response.content)
 
-    def _guarded(self, action: Callable[[], T], silence: float) -> T:
-        """What ``action`` returns, or its failure as one of ours; ``silence`` is the time limit it was under.
+    def _map_exceptions(self, action: Callable[[], T], silence: float) -> T:
+        """Return what ``action`` returns; raises its failure as a library error. ``silence`` is its timeout in seconds.
 
-        Errors are raised again outside their handler and an interrupt loses its frames: neither the frames of the
-        library below nor its requests, which carry the key, hang on what the caller gets.
+        Errors are raised outside their handler and an interrupt loses its frames: the exception that the caller gets
+        references neither frames of the libraries below nor their requests, which contain the key.
         """
         try:
             return action()
@@ -315,21 +318,21 @@ class Transport:
         if isinstance(error, httpx.ConnectError):
             return ConnectError(f"{host} could not be reached: {error}. Check base_url and the network.")
         if isinstance(error, httpx.WriteTimeout):
-            return RequestTimeoutError(f"{host} took none of the request for {self.timeouts.write:g} s.")
+            return RequestTimeoutError(f"{host} accepted none of the request for {self.timeouts.write:g} s.")
         if isinstance(error, httpx.TimeoutException):
-            return RequestTimeoutError(f"{host} was silent for {silence:g} s.")
+            return RequestTimeoutError(f"{host} sent nothing for {silence:g} s.")
         if isinstance(error, (httpx.NetworkError, httpx.RemoteProtocolError, http.client.HTTPException, OSError)):
-            what = str(error) or type(error).__name__
-            return ConnectionLostError(f"The connection to {host} broke before the answer was there: {what}")
+            reason = str(error) or type(error).__name__
+            return ConnectionLostError(f"The connection to {host} was lost before the response was complete: {reason}")
         return TransportError(f"The exchange with {host} failed: {error}")
 
 
-_every: weakref.WeakSet[Transport] = weakref.WeakSet()
+_transports: weakref.WeakSet[Transport] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    for transport in list(_every):
-        transport._in_child()
+    for transport in list(_transports):
+        transport._reset_after_fork()
 
 
 if hasattr(os, "register_at_fork"):
@@ -337,7 +340,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class EventStream:
-    """The events of one answer, as they arrive. Iterate it, then close it; closing early ends the exchange."""
+    """The events of one response, as they arrive. Iterate it, then close it; closing early ends the exchange."""
 
     def __init__(
         self, transport: Transport, pieces: Iterator[bytes], end: Callable[[], None], request_id: str | None
@@ -351,7 +354,7 @@ class EventStream:
     def __iter__(self) -> Iterator[ServerSentEvent]:
         transport, decoder, pieces = self._transport, EventDecoder(), self._pieces
         while not self._closed:
-            piece = transport._guarded(lambda: next(pieces, None), transport.timeouts.idle)
+            piece = transport._map_exceptions(lambda: next(pieces, None), transport.timeouts.idle)
             if piece is None:
                 break
             yield from decoder.feed(piece)
@@ -364,12 +367,12 @@ class EventStream:
         self._end()
 
     def __del__(self) -> None:
-        # A stream that was dropped unread would go on, and be paid for, until the collector finds it.
+        # An unreferenced stream would continue, and be paid for, until it is collected.
         with contextlib.suppress(Exception):
             self.close()
 
 
-def _whole(response: httpx.Response) -> httpx.Response:
+def _read(response: httpx.Response) -> httpx.Response:
     try:
         response.read()
     except BaseException:
@@ -379,16 +382,16 @@ def _whole(response: httpx.Response) -> httpx.Response:
 
 
 @functools.cache
-def _certificates() -> ssl.SSLContext:
-    """One for the process: loading the certificates again for each worker's client costs tens of milliseconds."""
+def _tls_context() -> ssl.SSLContext:
+    """One context for the process: loading the certificates for each worker's client takes tens of milliseconds."""
     context = httpx.create_ssl_context()
     context.set_alpn_protocols(["http/1.1"])
     return context
 
 
 @functools.cache
-def _no_certificates() -> ssl.SSLContext:
-    """For plain http, which needs none; it would trust nobody."""
+def _empty_tls_context() -> ssl.SSLContext:
+    """A context without certificates, for plain http: it trusts no host."""
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 

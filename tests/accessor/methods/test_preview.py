@@ -75,7 +75,7 @@ def test_a_row_that_cannot_be_sent_is_named(server: LocalServer) -> None:
     frame = pd.DataFrame({"pic": [PNG, b"x"]}, index=["good", "bad"])
     shown = repr(frame.skytells.preview("What?", images="pic"))
     assert "Row 'good' to deepbrain-router\n  user: What?\n    [image/png, 60 bytes]" in shown
-    assert "Row 'bad' cannot be sent: this is no PNG" in shown
+    assert "Row 'bad' cannot be sent: an image must be PNG" in shown
 
 
 def test_a_column_cannot_speak_to_the_terminal(server: LocalServer) -> None:

@@ -25,10 +25,10 @@ def test_any_changed_byte_is_noticed(answer: bytes, data: st.DataObject) -> None
 
 
 @given(st.binary(max_size=100), st.integers(0, 100))
-def test_a_cut_answer_is_noticed(answer: bytes, kept: int) -> None:
+def test_a_cut_answer_is_noticed(answer: bytes, size: int) -> None:
     """Wherever it is cut."""
     value = encode_record(b"key", answer)
-    assert decode_record(b"key", value[: min(kept, len(value) - 1)]) is None
+    assert decode_record(b"key", value[: min(size, len(value) - 1)]) is None
 
 
 def test_an_answer_fits_under_its_own_key_only() -> None:

@@ -61,7 +61,7 @@ def replace_by_text(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [cut, zero_the_header, replace_by_text])
-def test_a_damaged_file_is_set_aside_and_begun_again(damage: Callable[[Path], None], path: Path) -> None:
+def test_a_damaged_file_is_renamed_and_a_new_one_created(damage: Callable[[Path], None], path: Path) -> None:
     """Renamed as it is, with one warning that gives both names; the new one works."""
     damage(path)
     damaged = path.read_bytes()
@@ -75,7 +75,7 @@ def test_a_damaged_file_is_set_aside_and_begun_again(damage: Callable[[Path], No
     assert aside.read_bytes() == damaged
     assert [warning.category for warning in caught] == [SkytellsWarning]
     assert str(aside) in str(caught[0].message)
-    assert f"begun at {path}:" in str(caught[0].message)
+    assert f"a new one was created at {path}:" in str(caught[0].message)
 
 
 def test_a_file_damaged_under_way_is_set_aside(path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_file_damaged_under_way_is_set_aside(path: Path) -> None:
     later.close()
 
 
-def test_a_file_cut_under_way_is_noticed_by_the_next_write(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_truncated_during_use_is_noticed_by_the_next_write(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An open connection would write on into what is left of it."""
     monkeypatch.setattr(sqlite_store, "CHECK_FILE_EVERY_S", 0.0)
     store = SqliteStore(path)
@@ -186,7 +186,7 @@ def test_noise_never_changes_an_answer(seed: int, path: Path) -> None:
 
 
 def test_a_damaged_answer_is_replaced_when_paid_for_again(path: Path) -> None:
-    """It is counted, said once, and no reason to pay a third time."""
+    """It is counted and reported once, and the response is not paid for a third time."""
     content = path.read_bytes()
     assert content.count(answer(7)) == 1
     path.write_bytes(content.replace(answer(7), answer(7)[:-1] + b"!"))
@@ -194,7 +194,7 @@ def test_a_damaged_answer_is_replaced_when_paid_for_again(path: Path) -> None:
     with every_warning() as caught:
         assert store.get_many([key(6), key(7)]) == [answer(6), None]
         assert store.get_many([key(7)]) == [None]
-    assert ["damaged answers" in str(warning.message) for warning in caught] == [True]
+    assert ["damaged responses" in str(warning.message) for warning in caught] == [True]
     assert store.stats().damaged == 2
     store.put_many([(key(7), b"paid again"), (key(6), b"ignored")])
     assert store.get_many([key(6), key(7)]) == [answer(6), b"paid again"]

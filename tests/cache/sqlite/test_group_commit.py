@@ -1,4 +1,4 @@
-"""What waits is written in groups, and every caller is told the truth."""
+"""Pending rows are written in groups, and every caller gets the result of its own."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SlowDisk:
 
 
 def test_what_waits_is_written_as_one_group() -> None:
-    """Nobody returns before their rows are saved."""
+    """No caller returns before its rows are saved."""
     disk = SlowDisk()
     writer = GroupCommit(disk.save)
     rows = [(b"%d" % n, b"") for n in range(5)]
@@ -40,7 +40,7 @@ def test_what_waits_is_written_as_one_group() -> None:
     assert disk.busy.wait(30)
     for thread in threads[1:]:
         thread.start()
-    while len(writer._jobs) < 4:
+    while len(writer._pending) < 4:
         time.sleep(0.001)
     disk.free.set()
     for thread in threads:
@@ -61,7 +61,7 @@ def test_a_failed_group_is_raised_where_it_was_asked_for() -> None:
 
 
 def test_whoever_waits_first_writes_for_those_who_came_after() -> None:
-    """A group for each one who had to wait at most, and nobody is forgotten."""
+    """At most one group for each waiting caller, and no caller is forgotten."""
     disk = SlowDisk()
     disk.free.set()
     writer = GroupCommit(disk.save)

@@ -31,7 +31,7 @@ NUMBERS = st.lists(st.integers(0, 59), max_size=12)
 
 
 class Model(RuleBasedStateMachine):
-    """A store whose newest answers are at most five, beside a dictionary."""
+    """A store whose small index holds at most five entries, beside a dictionary."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,13 +63,13 @@ class Model(RuleBasedStateMachine):
         for name in there:
             del self.known[name]
 
-    @rule(kept=st.integers(0, 20))
-    def prune(self, kept: int) -> None:
+    @rule(remaining=st.integers(0, 20))
+    def prune(self, remaining: int) -> None:
         """The oldest go; dictionaries remember what came first."""
         sizes = [len(value) for value in self.known.values()]
-        gone = max(0, len(sizes) - kept)
-        removed = self.store.prune(max_bytes=sum(sizes[gone:]))
-        assert removed == gone
+        surplus = max(0, len(sizes) - remaining)
+        removed = self.store.prune(max_bytes=sum(sizes[surplus:]))
+        assert removed == surplus
         self.known = dict(list(self.known.items())[removed:])
 
     @rule()

@@ -43,12 +43,12 @@ store.close()
 
 
 OFTEN = "import skytells_nb.cache.sqlite.index as index\nindex.MAX_RECENT = 50\n"
-"""The newest answers go into the large index again and again."""
+"""The small index is merged into the large one often."""
 
 
 @pytest.mark.parametrize("first", ["", OFTEN])
 def test_four_processes_share_one_file(tmp_path: Path, first: str) -> None:
-    """All answers are there, once, though all four begin with no file at all."""
+    """Every response is stored once, though all four start without a file."""
     path = tmp_path / "answers.sqlite"
     processes = [start(first + SHARE, path, me) for me in range(1, 5)]
     outputs = [process.communicate(timeout=120) for process in processes]
@@ -145,7 +145,7 @@ def test_a_fork_amid_writing_threads_harms_neither_side(tmp_path: Path) -> None:
 
 
 def test_threads_that_make_the_file_at_the_same_moment_share_it(tmp_path: Path) -> None:
-    """None of them takes the half-made file for another program's; all of their answers are in it."""
+    """None of them mistakes the half-created file for another program's; all of their responses are in it."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for turn in range(40):

@@ -131,7 +131,7 @@ def test_pruning_gives_the_disk_its_space_back(store: SqliteStore, path: Path) -
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_child_reads_and_writes_on_its_own(store: SqliteStore) -> None:
-    """And the parent goes on with its own connections."""
+    """And the parent continues with its own connections."""
     store.put_many([(key(1), b"parent")])
     child = os.fork()
     if child == 0:
@@ -148,7 +148,7 @@ def test_a_forked_child_reads_and_writes_on_its_own(store: SqliteStore) -> None:
 
 @pytest.mark.parametrize("place", ["below a file", "a folder"])
 def test_a_place_that_cannot_be_written_falls_back_to_memory(place: str, tmp_path: Path) -> None:
-    """One warning that names the place; the run goes on, and keeps what it paid for."""
+    """One warning that names the path; the run continues, and holds what it paid for."""
     (tmp_path / "file").write_text("in the way")
     store = SqliteStore(tmp_path / "file" / "answers.sqlite" if place == "below a file" else tmp_path)
     with every_warning() as caught:
@@ -177,7 +177,7 @@ def mounted(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_read_only_disk_still_gives_its_answers(mounted: Path) -> None:
-    """Only what is new has to stay in memory, and that is said when there is something new."""
+    """Only new responses have to stay in memory, and the warning comes with the first one."""
     path = mounted / "answers.sqlite"
     store = SqliteStore(path)
     store.put_many([(key(1), b"x")])
@@ -189,12 +189,12 @@ def test_a_read_only_disk_still_gives_its_answers(mounted: Path) -> None:
         assert caught == []
         later.put_many([(key(2), b"y")])
         assert later.get_many([key(1), key(2)]) == [b"x", b"y"]
-    assert ["kept in memory" in str(warning.message) for warning in caught] == [True]
+    assert ["held in memory" in str(warning.message) for warning in caught] == [True]
     later.close()
 
 
 def test_a_disk_that_fills_up_keeps_its_answers(mounted: Path) -> None:
-    """What no longer fits stays in memory, also for the next store of that file, which says so again at its end."""
+    """Responses without space stay in memory, also for the next store of that file, which warns when it closes."""
     store = SqliteStore(mounted / "answers.sqlite")
     groups = [[(key(100 * group + n), os.urandom(6_000)) for n in range(50)] for group in range(20)]
     with every_warning() as caught:
@@ -277,7 +277,7 @@ def test_a_file_of_someone_else_is_left_alone(change: str, store: SqliteStore, p
         later.put_many([(key(1), b"y")])
         assert later.get_many([key(1)]) == [b"y"]
         later.close()
-    assert ["left alone" in str(warning.message) for warning in caught] == [True]
+    assert ["was not changed" in str(warning.message) for warning in caught] == [True]
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == ["answers.sqlite"]
 
@@ -328,7 +328,7 @@ print(*modes, *(str(warning.message) for warning in caught))
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit on file sizes to stand in for such a disk")
 def test_a_disk_that_refuses_the_log_is_used_without_it(path: Path) -> None:
-    """Its answers are read and written with the rollback journal, each written through, and that is reported once."""
+    """Responses are read and written with the rollback journal, each synced, and that is reported once."""
     connection = connect(path, wal=False)
     answers.insert(connection, [(key(1), b"before")], stored_at=0, replacing=[])
     connection.close()
@@ -369,7 +369,7 @@ def locked(path: Path) -> Iterator[subprocess.Popen[str]]:
 def test_a_file_locked_by_another_process_is_waited_for_and_gets_its_log(
     path: Path, locked: subprocess.Popen[str]
 ) -> None:
-    """A lock is no reason to do without the log."""
+    """A lock is not a reason to do without the log."""
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(connect, path, wal=True)
         with pytest.raises(TimeoutError):
@@ -390,12 +390,12 @@ def test_a_file_that_stays_locked_is_an_error_that_says_so(
         connect(path, wal=True)
     assert 0.3 <= time.monotonic() - began < 20
     assert caught.value.sqlite_errorcode == sqlite3.SQLITE_BUSY
-    assert "another process kept it locked" in database.describe_error(caught.value)
-    with pytest.raises(CacheError, match="another process kept it locked"):
+    assert "another process locked it" in database.describe_error(caught.value)
+    with pytest.raises(CacheError, match="another process locked it"):
         SqliteStore(path).prune(max_bytes=0)
 
 
-def test_a_failure_without_advice_of_its_own_is_told_in_the_words_of_sqlite(store: SqliteStore, path: Path) -> None:
+def test_a_failure_without_advice_of_its_own_is_described_by_sqlites_message(store: SqliteStore, path: Path) -> None:
     store.put_many([(key(1), b"x")])
     store.close()
     with contextlib.closing(sqlite3.connect(path)) as connection:
@@ -404,7 +404,7 @@ def test_a_failure_without_advice_of_its_own_is_told_in_the_words_of_sqlite(stor
     with pytest.warns(SkytellsWarning) as caught:
         assert later.get_many([key(1)]) == [None]
     later.close()
-    assert f"The cache {path} cannot be used: no such column: value; choose another place. As long" in str(
+    assert f"The cache {path} cannot be used: no such column: value; choose another path. Until it can" in str(
         caught[0].message
     )
 

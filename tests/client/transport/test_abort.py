@@ -1,4 +1,4 @@
-"""Stopping what is under way: from another thread, and by Ctrl-C."""
+"""Aborting calls in flight: from another thread, and by Ctrl-C."""
 
 from __future__ import annotations
 

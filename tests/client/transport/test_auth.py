@@ -10,7 +10,7 @@ import keyring
 import keyring.backend
 import pytest
 
-from skytells_nb.client.transport.auth import KEY_VARIABLE, APIKey, KeyAuth, redacted, resolve_api_key
+from skytells_nb.client.transport.auth import KEY_VARIABLE, APIKey, KeyAuth, as_api_key, resolve_api_key
 from skytells_nb.errors import ConfigurationError, MissingKeyError
 
 SECRET = "sk-of-a-test-0123456789"
@@ -85,7 +85,7 @@ def test_what_cannot_stand_in_a_header_is_refused_without_being_quoted(key: str)
         resolve_api_key(key)
     assert "sk-" not in str(caught.value)
     with pytest.raises(ConfigurationError):
-        resolve_api_key(redacted(key))
+        resolve_api_key(as_api_key(key))
 
 
 def test_a_key_shows_in_no_text() -> None:
@@ -95,7 +95,7 @@ def test_a_key_shows_in_no_text() -> None:
 
 
 def test_a_key_is_not_pickled() -> None:
-    with pytest.raises(TypeError, match="not pickled"):
+    with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(APIKey(SECRET))
 
 

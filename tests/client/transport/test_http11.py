@@ -15,7 +15,7 @@ from serving import KEY, Exchange, holding, serving
 from test_abort import InThread, assert_abort_ends, certificates, half_a_body, send, silent
 
 from skytells_nb.client.transport import http11 as direct
-from skytells_nb.client.transport.transport import Transport, _certificates
+from skytells_nb.client.transport.transport import Transport, _tls_context
 from skytells_nb.errors import ConnectError, ConnectionLostError, RequestCancelledError, TransportError
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n"
@@ -50,7 +50,7 @@ class InTwo(socket.socket):
 
 
 def test_an_answer_that_comes_in_any_two_pieces_is_the_same_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where the first piece is all of it, which has a short way of its own."""
+    """Also if the first piece is the whole response, which has a fast path."""
     whole = HEAD + b"{}"
     sock = InTwo(socket.AF_INET, socket.SOCK_STREAM)
     sock.received = []
@@ -220,9 +220,9 @@ def tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ssl.SSLCont
     """For a server whose certificate is in the file that the environment names."""
     serving_side, _ = certificates(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
-    _certificates.cache_clear()
+    _tls_context.cache_clear()
     yield serving_side
-    _certificates.cache_clear()
+    _tls_context.cache_clear()
 
 
 def test_one_connection_serves_many_calls_over_tls(tls: ssl.SSLContext) -> None:

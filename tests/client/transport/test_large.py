@@ -25,7 +25,7 @@ Make = Callable[..., Transport]
 
 @pytest.fixture(params=["direct", "httpx"])
 def transport(request: pytest.FixtureRequest) -> Iterator[Make]:
-    """By either way: over direct connections, and as it is through proxies."""
+    """Both ways: over our own connections, and over httpx, as through proxies."""
     with contextlib.ExitStack() as open_ones:
 
         def make(url: str, timeouts: Timeouts | None = None) -> Transport:
@@ -93,7 +93,7 @@ def test_an_answer_of_unknown_length_comes_whole(transport: Make, size: int, chu
 
 
 def test_the_body_of_a_head_that_comes_early_is_awaited_before_it_is_begun() -> None:
-    """Some gateways send the head while the model still works: nobody's turn to read has come then."""
+    """Some gateways send the head while the model still generates: the body is not read before it arrives."""
     gate, sent = threading.Event(), threading.Event()
 
     def early(exchange: Exchange) -> None:

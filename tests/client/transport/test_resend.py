@@ -1,4 +1,4 @@
-"""A kept connection that has ended when the next request goes out on it: what is sent once more, and what never is."""
+"""A reused connection that the server closes as a request is sent: what is sent again, and what never is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from serving import KEY, PATIENCE_S, Exchange, ScriptedServer, serving
 from test_abort import Call, InThread, certificates
 
-from skytells_nb.client.transport.transport import Timeouts, Transport, _certificates
+from skytells_nb.client.transport.transport import Timeouts, Transport, _tls_context
 from skytells_nb.errors import (
     ConnectError,
     ConnectionLostError,
@@ -131,7 +131,7 @@ def test_a_request_that_met_the_end_of_a_kept_connection_is_sent_on_a_new_one(
     assert first.path == "/v1/first"
     assert (again.method, again.path, again.headers, again.body) == ("POST", "/v1/x", lost.headers, b'{"a": 1}')
     (line,) = [record.getMessage() for record in caplog.records]
-    assert line == "POST /x: the kept connection had ended; sent again on a new one"
+    assert line == "POST /x: the server had closed the reused connection; sent again on a new one"
 
 
 @ways
@@ -261,7 +261,7 @@ def test_a_kept_connection_that_ended_over_tls_is_replaced_too(
     """With no goodbye, as a server that was killed."""
     serving_side, _ = certificates(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
-    _certificates.cache_clear()
+    _tls_context.cache_clear()
     try:
         with keeping(ending, read_second=read_second, tls=serving_side) as (kept, client):
             body = b"{}" if read_second else LARGE
@@ -269,4 +269,4 @@ def test_a_kept_connection_that_ended_over_tls_is_replaced_too(
             assert kept.requests[-1].body == body
             assert (kept.connections, client.resent) == (2, 1)
     finally:
-        _certificates.cache_clear()
+        _tls_context.cache_clear()
