@@ -1,4 +1,4 @@
-"""One question under way: a thread reads the stream, and anyone may end it."""
+"""One question in flight: a thread reads the stream, and any thread may stop it."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ POLL_INTERVAL_S = 0.1
 
 
 class Exchange:
-    """Asks in a thread of its own. ``write`` gets the text as it comes, ``ended`` the outcome, once, at the end.
+    """A request in its own thread. ``on_text`` receives the text as it arrives, ``on_end`` the outcome, once.
 
     ``find_session`` is called in the thread: finding a key or starting the local Skytells may take a moment. The
-    outcome is the session, the answer as far as it came (``None`` where nothing did) and what went wrong.
+    outcome is the session, the answer as far as it arrived (``None`` if nothing did) and the error.
     """
 
     def __init__(
         self,
         find_session: Callable[[], Session],
         parameters: dict[str, Any],
-        write: Callable[[str], None],
-        ended: Callable[[Session | None, ChatCompletion | None, Exception | None], None],
+        on_text: Callable[[str], None],
+        on_end: Callable[[Session | None, ChatCompletion | None, Exception | None], None],
     ) -> None:
         self._find_session = find_session
         self._parameters = parameters
-        self._write = write
-        self._ended = ended
+        self._on_text = on_text
+        self._on_end = on_end
         self._lock = threading.Lock()
         self._client: Skytells | None = None
         self._stopped = False
-        self._over = False
-        self._bell = WakeEvent()
+        self._finished = False
+        self._done = WakeEvent()
         # The copied context tells the kernel which cell the thread's output belongs to.
         context = contextvars.copy_context()
         self._thread = threading.Thread(target=context.run, args=(self._run,), name="skytells-panel", daemon=True)
@@ -56,7 +56,7 @@ class Exchange:
         self._thread.start()
 
     def stop(self) -> None:
-        """Close the connection now; the outcome is what had come."""
+        """Close the connection now; the outcome is what had arrived."""
         with self._lock:
             self._stopped = True
             client = self._client
@@ -64,40 +64,40 @@ class Exchange:
             client.abort()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Whether it was over within ``timeout`` seconds, its outcome handed on."""
+        """Wait for the end; return whether ``on_end`` was called within ``timeout`` seconds."""
         end = None if timeout is None else time.monotonic() + timeout
-        while not self._over:
+        while not self._finished:
             left = POLL_INTERVAL_S if end is None else min(POLL_INTERVAL_S, end - time.monotonic())
             if left <= 0:
                 break
-            self._bell.wait(left)
-        return self._over
+            self._done.wait(left)
+        return self._finished
 
     def join(self, timeout: float) -> None:
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout)
 
     def _run(self) -> None:
-        session = answer = problem = None
+        session = answer = error = None
         try:
             try:
                 session = self._find_session()
-                answer, problem = self._ask(session)
-            except Exception as found:  # the panel must come back to its user whatever happened in here
-                problem = found
-            self._ended(session, answer, problem)
+                answer, error = self._ask(session)
+            except Exception as failure:  # the panel must stay usable after any error
+                error = failure
+            self._on_end(session, answer, error)
         finally:
-            self._over = True
-            self._bell.set()
+            self._finished = True
+            self._done.set()
 
     def _ask(self, session: Session) -> tuple[ChatCompletion | None, Exception | None]:
-        # A client of its own: only its abort ends a read that waits for the service.
+        # A separate client, because only aborting it ends a read that waits for the service.
         with session.new_client() as client:
             with self._lock:
                 self._client = client
                 stopped = self._stopped
             if stopped:
-                return self._nothing(), None
+                return self._empty_answer(), None
             stream: ChatStream | None = None
             try:
                 stream = client.chat.completions.create(
@@ -105,39 +105,39 @@ class Exchange:
                 )
                 with stream:
                     for piece in stream.text:
-                        self._write(piece)
+                        self._on_text(piece)
                 return stream.partial(finish_reason=None), None
-            except Exception as problem:  # a fault in showing it must not lose what came either
+            except Exception as error:  # an error in showing the text must not lose what arrived
                 if self._stopped:
-                    return (stream.partial(INTERRUPTED) if stream is not None else self._nothing()), None
+                    return (stream.partial(INTERRUPTED) if stream is not None else self._empty_answer()), None
                 if stream is None:
-                    return None, problem
-                return stream.partial(finish_reason_for(problem)), problem
+                    return None, error
+                return stream.partial(finish_reason_for(error)), error
 
-    def _nothing(self) -> ChatCompletion:
+    def _empty_answer(self) -> ChatCompletion:
         choice = Choice(finish_reason=INTERRUPTED, message=ChatMessage(content=""))
         return ChatCompletion(model=self._parameters["model"], choices=[choice])
 
 
-def answered(answer: ChatCompletion | None, model: str, price: Price | None, problem: Exception | None) -> Turn:
-    """The assistant's turn: the answer as far as it came, and what stopped it."""
-    told = None if problem is None else TurnError(type(problem).__name__, str(problem), advice(problem))
+def assistant_turn(answer: ChatCompletion | None, model: str, price: Price | None, problem: Exception | None) -> Turn:
+    """Return the assistant's turn: the answer as far as it arrived, and what stopped it."""
+    turn_error = None if problem is None else TurnError(type(problem).__name__, str(problem), advice(problem))
     if answer is None:
         safety = None
         if isinstance(problem, ContentPolicyError):
             safety = Safety(findings(problem.safety, "prompt"), blocked=True)
         request_id = getattr(problem, "request_id", None)
-        return Turn("assistant", "", model, FAILED, safety=safety, request_id=request_id, problem=told)
-    used = answer.usage
+        return Turn("assistant", "", model, FAILED, safety=safety, request_id=request_id, problem=turn_error)
+    usage = answer.usage
     return Turn(
         "assistant",
         answer.text,
         answer.model or model,
         answer.finish_reason,
-        used.prompt_tokens if used else None,
-        used.completion_tokens if used else None,
-        price.cost(*answer.tokens) if used and price is not None else None,
+        usage.prompt_tokens if usage else None,
+        usage.completion_tokens if usage else None,
+        price.cost(*answer.tokens) if usage and price is not None else None,
         answer.safety,
         answer.request_id,
-        told,
+        turn_error,
     )

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 import skytells_nb.session as sessions
 from skytells_nb.errors import InputError, Interrupted, MissingExtraError
 from skytells_nb.types.models import LISTED_PRICES
-from skytells_nb.widgets.chat_panel.exchange import Exchange, answered
-from skytells_nb.widgets.chat_panel.transcript import Transcript, totals, turns_for_page
+from skytells_nb.widgets.chat_panel.exchange import Exchange, assistant_turn
+from skytells_nb.widgets.chat_panel.transcript import Transcript, describe_usage, turns_for_page
 from skytells_nb.widgets.chat_panel.turns import COLUMNS, Turn, messages, read_messages
 from skytells_nb.widgets.display import Mode, cell_publish, display_mode, new_display_id
 from skytells_nb.widgets.live import StreamingOutput
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from skytells_nb.types.chat import ChatCompletion
 
 CLOSE_WAIT_S = 5.0
-"""How long ``close`` and an interrupt wait for a stopped answer to be put away."""
+"""How long ``close`` and an interrupt wait for a stopped answer."""
 
 
 class ChatPanel:
@@ -81,7 +81,7 @@ class ChatPanel:
                 raise MissingExtraError(f"The chat panel ({module} is missing)", "notebook")
         from skytells_nb.widgets.chat_panel.view import PanelView
 
-        found, self._turns = read_messages(messages or ())
+        found_system, self._turns = read_messages(messages or ())
         self._session = session
         self._remote_images = remote_images
         self._lock = threading.RLock()
@@ -90,18 +90,18 @@ class ChatPanel:
         self._busy = False
         self._failure: Exception | None = None
         self._display_id = new_display_id()
-        self._shown: Mode | None = None
+        self._display_mode: Mode | None = None
         self._closed = False
         names = self._known_models()
         self._view = PanelView(
             title=title,
             models=list(dict.fromkeys([*([model] if model else []), *names])),
             model=model or names[0],
-            system=(found or "") if system is None else system,
+            system=(found_system or "") if system is None else system,
             turns=turns_for_page(self._turns, remote_images=remote_images),
             saved_class=f"skytells-saved-{self._display_id}",
         )
-        self._view.on_msg(self._received)
+        self._view.on_msg(self._on_message)
 
     @property
     def model(self) -> str:
@@ -217,7 +217,7 @@ class ChatPanel:
         except KeyboardInterrupt:
             exchange.stop()
             exchange.wait(CLOSE_WAIT_S)
-            raise Interrupted("The answer was stopped; what had come is in the panel.") from None
+            raise Interrupted("The answer was stopped; what had arrived is in the panel.") from None
         if not over:
             return None
         with self._lock:
@@ -251,7 +251,7 @@ class ChatPanel:
         self._stop_and_wait()
         with self._lock:
             self._turns = []
-        self._show()
+        self._update()
 
     def to_frame(self) -> pd.DataFrame:
         """Return the conversation as a frame.
@@ -317,89 +317,89 @@ class ChatPanel:
         return f"ChatPanel(model={self.model!r}, turns={len(self._turns)})"
 
     def _ipython_display_(self) -> None:
-        """Two outputs: the panel, and the transcript that stays when the panel's kernel is gone.
+        """Publish two outputs: the panel, and the transcript that remains without a kernel.
 
-        In one output the transcript would never show: JupyterLab prefers a widget, also one that is gone.
+        In a single output the transcript would never be shown: JupyterLab prefers a widget, even without a kernel.
         """
-        self._shown = display_mode()
+        self._display_mode = display_mode()
         publish = cell_publish()
-        if self._shown != "plain":
+        if self._display_mode != "plain":
             data, metadata = self._view._repr_mimebundle_() or ({}, {})
             publish({**data, "text/plain": repr(self)}, metadata, display_id=new_display_id(), update=False)
-        publish(self._saved(), {}, display_id=self._display_id, update=False)
+        publish(self._static_bundle(), {}, display_id=self._display_id, update=False)
 
-    def _received(self, view: object, content: Any, buffers: object) -> None:
-        """A message from the page."""
+    def _on_message(self, view: object, content: Any, buffers: object) -> None:
+        """Handle a message from the page."""
         kind = content.get("kind") if isinstance(content, dict) else None
         if kind == "stop":
             self.stop()
         elif kind == "send":
             try:
                 self._ask(content.get("text"))
-            except InputError as refused:
-                self._view.send({"kind": "refused", "why": str(refused)})
+            except InputError as error:
+                self._view.send({"kind": "refused", "why": str(error)})
             else:
                 self._view.send({"kind": "accepted"})
 
     def _ask(self, text: Any) -> None:
         if not isinstance(text, str) or not text.strip():
-            raise InputError("There is nothing to send; write a message first.")
+            raise InputError("The message must be a non-empty text; write one first.")
         with self._lock:
             if self._closed:
-                raise InputError("This panel is closed; make another with messages=panel.messages.")
+                raise InputError("This panel is closed; create another with messages=panel.messages.")
             if self.busy:
-                raise InputError("An answer is still under way; wait for it, or stop() it first.")
+                raise InputError("An answer is still in flight; wait for it, or stop() it first.")
             self._failure = None
             self._turns.append(Turn("user", text))
             model = self.model
-            asked = {"model": model, "messages": messages(self._turns, self.system)}
-            live = self._live = StreamingOutput(publish=self._publish_part, remote_images=self._remote_images)
+            parameters = {"model": model, "messages": messages(self._turns, self.system)}
+            live = self._live = StreamingOutput(publish=self._send_part, remote_images=self._remote_images)
 
-            def ended(session: Session | None, answer: ChatCompletion | None, problem: Exception | None) -> None:
+            def on_end(session: Session | None, answer: ChatCompletion | None, error: Exception | None) -> None:
                 try:
                     live.close()
                 finally:
-                    self._ended(model, session, answer, problem)
+                    self._finish_exchange(model, session, answer, error)
 
-            self._exchange = Exchange(self._find_session, asked, live.write, ended)
+            self._exchange = Exchange(self._find_session, parameters, live.write, on_end)
             self._busy = True
-            self._show()
+            self._update()
             self._exchange.start()
 
-    def _publish_part(self, data: dict[str, str], metadata: dict[str, Any], *, display_id: str, update: bool) -> None:
+    def _send_part(self, data: dict[str, str], metadata: dict[str, Any], *, display_id: str, update: bool) -> None:
         self._view.send({"kind": "part", "id": display_id, "html": data["text/html"]})
 
-    def _ended(
-        self, model: str, session: Session | None, answer: ChatCompletion | None, problem: Exception | None
+    def _finish_exchange(
+        self, model: str, session: Session | None, answer: ChatCompletion | None, error: Exception | None
     ) -> None:
         price = session.price(model) if session is not None else None
         if session is not None and answer is not None:
             session.record(answer, model=model)
         with self._lock:
-            self._failure = problem
-            self._turns.append(answered(answer, model, price, problem))
+            self._failure = error
+            self._turns.append(assistant_turn(answer, model, price, error))
             self._busy = False
-            self._show()
+            self._update()
 
-    def _show(self) -> None:
-        """Bring the page and the saved transcript up to date."""
+    def _update(self) -> None:
+        """Update the page and the saved transcript."""
         with self._lock:
-            # First what is kept: who sees the answer complete can save it.
-            if self._shown == "live" and not self._busy:
-                saved = self._saved()
+            # The transcript comes first, so that it is up to date once the page shows a complete answer.
+            if self._display_mode == "live" and not self._busy:
+                saved = self._static_bundle()
                 cell_publish()(saved, {}, display_id=self._display_id, update=True)
-                # A page that was reloaded does not find the output by its display id any more.
+                # After a reload the page no longer finds the output by its display id.
                 self._view.send({"kind": "saved", "data": saved})
             with self._view.hold_sync():
                 self._view.turns = turns_for_page(self._turns, remote_images=self._remote_images)
-                self._view.totals = totals(self._turns)
+                self._view.totals = describe_usage(self._turns)
                 self._view.busy = self._busy
 
-    def _saved(self) -> dict[str, str]:
-        return self.freeze().bundle(str(self._view.saved_class))
+    def _static_bundle(self) -> dict[str, str]:
+        return self.freeze().mime_bundle(str(self._view.saved_class))
 
     def _stop_and_wait(self) -> None:
-        """Stop what is under way and wait until it is put away."""
+        """Stop an answer in flight and wait until its turn is stored."""
         exchange = self._exchange
         if exchange is not None:
             exchange.stop()
@@ -409,7 +409,7 @@ class ChatPanel:
         return self._session if self._session is not None else sessions.current()
 
     def _known_models(self) -> list[str]:
-        """Names of chat models, the default first; asks nobody and connects nowhere."""
+        """Return the names of chat models, the default first, without a request."""
         session = self._session or (sessions.current() if sessions.has_current() else None)
         if session is None:
             return list(dict.fromkeys([sessions.settings().model, *LISTED_PRICES]))

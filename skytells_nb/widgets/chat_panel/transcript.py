@@ -1,4 +1,4 @@
-"""A conversation as a page that needs no kernel: HTML that cannot act, and text."""
+"""A conversation that needs no kernel: sanitized HTML and plain text."""
 
 from __future__ import annotations
 
@@ -16,53 +16,53 @@ PANEL = NextSteps(
     retry="send again",
     connect="Connect again with a valid key: sky.connect(…) in a cell, then send again.",
     another_model="Choose another model, then send again.",
-    shorten="Shorten the message, or start anew with panel.clear(), then send again.",
+    shorten="Shorten the message, or start over with panel.clear(), then send again.",
 )
 
 
-def badge(turn: Turn) -> tuple[str, str]:
-    """The verdict as a kind (safe, low, medium, high, filtered, unchecked) and in words; empty where none was due.
+def safety_badge(turn: Turn) -> tuple[str, str]:
+    """Return the safety result as a kind (safe, low, medium, high, filtered, unchecked) and as text; empty if not due.
 
-    No verdict is not a pass: an answer that was cut, or whose text the filter did not speak of, is not checked.
+    A missing result is not a pass: an incomplete answer, or one that the filter did not cover, is "not checked".
     """
     safety = turn.safety
     if safety is None:
         return "", ""
-    where = describe_findings(safety.flagged, filtered=False)
+    found = describe_findings(safety.flagged, filtered=False)
     if safety.filtered:
         what = "prompt blocked" if safety.blocked and turn.problem is not None else "filtered"
-        return "filtered", f"Safety: {what}{f' ({where})' if where else ''}"
-    cut = turn.finish_reason in INCOMPLETE
-    spoken_of = not turn.text or covers_answer(safety)
-    checked = safety.checked and spoken_of and not cut
-    if where:
+        return "filtered", f"Safety: {what}{f' ({found})' if found else ''}"
+    incomplete = turn.finish_reason in INCOMPLETE
+    covered = not turn.text or covers_answer(safety)
+    checked = safety.checked and covered and not incomplete
+    if found:
         kind = next((s for s in ("high", "medium", "low") if s == safety.severity), "medium")
-        return kind, f"Safety: {where}{'' if checked else '; the rest is not checked'}"
+        return kind, f"Safety: {found}{'' if checked else '; the rest is not checked'}"
     if checked:
         return "safe", "Safety: safe"
-    return "unchecked", "Safety: not checked to its end" if cut and safety.findings else "Safety: not checked"
+    return "unchecked", "Safety: not checked completely" if incomplete and safety.findings else "Safety: not checked"
 
 
-def totals(turns: Iterable[Turn]) -> str:
-    """What the conversation used, in words."""
-    used = [turn for turn in turns if turn.role == "assistant" and turn.facts]
-    if not used:
+def describe_usage(turns: Iterable[Turn]) -> str:
+    """Return the tokens and cost of the conversation as text."""
+    answers = [turn for turn in turns if turn.role == "assistant" and turn.facts]
+    if not answers:
         return ""
-    tokens_in, tokens_out = (sum(getattr(t, name) or 0 for t in used) for name in ("tokens_in", "tokens_out"))
-    cost = format_dollars(sum(turn.cost or 0 for turn in used))
-    least = "at least " if any(turn.cost is None for turn in used) else ""
-    return f"{least}{tokens_in:,} tokens in, {tokens_out:,} out · {cost}"
+    tokens_in, tokens_out = (sum(getattr(t, name) or 0 for t in answers) for name in ("tokens_in", "tokens_out"))
+    cost = format_dollars(sum(turn.cost or 0 for turn in answers))
+    prefix = "at least " if any(turn.cost is None for turn in answers) else ""
+    return f"{prefix}{tokens_in:,} tokens in, {tokens_out:,} out · {cost}"
 
 
-def advice(problem: Exception) -> str:
-    """What to do next, where the message itself does not say."""
-    if isinstance(problem, ContentPolicyError):
+def advice(error: Exception) -> str:
+    """Return what to do next, if the message itself does not say."""
+    if isinstance(error, ContentPolicyError):
         return "The safety filter blocked this prompt. It is not sent again with the next one: change it and send."
-    step = next_step(problem, PANEL)
-    return step or ("Change what the message names, then send again." if isinstance(problem, APIError) else "")
+    step = next_step(error, PANEL)
+    return step or ("Change what the message names, then send again." if isinstance(error, APIError) else "")
 
 
-# Without its kernel a front end shows "Loading widget..." for a panel, for ever.
+# Without a kernel a front end shows "Loading widget..." for a panel permanently.
 _HIDE_DISCONNECTED_PANEL = (
     "<style>.jp-OutputArea-child:has(+ .jp-OutputArea-child .{name}):not(:has(.skytells-panel))"
     "{{display: none !important}}</style>"
@@ -71,7 +71,7 @@ _HIDE_DISCONNECTED_PANEL = (
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """The turns as they stood. As the last line of a cell it shows itself, and is saved with the notebook."""
+    """The turns at one moment. As the last line of a cell it is shown and saved with the notebook."""
 
     title: str
     system: str
@@ -79,13 +79,14 @@ class Transcript:
     remote_images: bool = False
 
     def html(self, name: str = "") -> str:
-        """One ``<div>`` without scripts or styles, and without images unless the panel loads them; ``name`` is one more
-        class of it.
+        """Return one ``<div>`` without scripts or styles, and without images unless the panel loads them.
+
+        ``name`` is an additional class.
         """
         heading = f"<p><strong>{escape(self.title)}</strong></p>"
-        system = f"<p><em>System: {_lines(self.system)}</em></p>" if self.system else ""
+        system = f"<p><em>System: {_escape_lines(self.system)}</em></p>" if self.system else ""
         body = "".join(_turn_html(turn, self.remote_images) for turn in self.turns) or "<p>No turns yet.</p>"
-        used = totals(self.turns)
+        used = describe_usage(self.turns)
         foot = f"<p><small>{escape(used)}</small></p>" if used else ""
         return f'<div class="skytells-chat{f" {name}" if name else ""}">{heading}{system}{body}{foot}</div>'
 
@@ -100,11 +101,11 @@ class Transcript:
         return self.text
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return self.bundle()
+        return self.mime_bundle()
 
-    def bundle(self, name: str = "") -> dict[str, str]:
-        """What is published: ``text/html`` and ``text/plain``. With ``name``, under a panel: the output above is hidden
-        while no panel is in it.
+    def mime_bundle(self, name: str = "") -> dict[str, str]:
+        """Return the MIME bundle to publish: ``text/html`` and ``text/plain``. With ``name`` it hides the output above
+        while that has no panel.
         """
         hide = _HIDE_DISCONNECTED_PANEL.format(name=name) if name else ""
         return {"text/html": self.html(name) + hide, "text/plain": self.text}
@@ -115,22 +116,22 @@ def speaker(turn: Turn) -> str:
 
 
 def notes(turn: Turn) -> list[str]:
-    """What stands under a turn: how it ended, what it used, the verdict."""
-    return [note for note in (turn.ending, turn.facts, badge(turn)[1]) if note]
+    """Return the notes under a turn: how it ended, its usage, its safety result."""
+    return [note for note in (turn.ending, turn.facts, safety_badge(turn)[1]) if note]
 
 
 def _turn_html(turn: Turn, remote_images: bool) -> str:
-    words = _answer_html(turn, remote_images)
+    content = _answer_html(turn, remote_images)
     if turn.role == "user" and turn.text:
-        words = f"<p>{_lines(turn.text)}</p>"
+        content = f"<p>{_escape_lines(turn.text)}</p>"
     problem = turn.problem
     if problem is not None:
-        said = escape(" ".join(filter(None, [problem.message, problem.advice])))
-        words += f"<p><strong>{escape(problem.name)}</strong>: {said}</p>"
-    under = " · ".join(map(escape, notes(turn)))
+        message = escape(" ".join(filter(None, [problem.message, problem.advice])))
+        content += f"<p><strong>{escape(problem.name)}</strong>: {message}</p>"
+    footer = " · ".join(map(escape, notes(turn)))
     return (
-        f'<div class="skytells-said"><p><strong>{escape(speaker(turn))}</strong></p>{words}'
-        f"{f'<p><small>{under}</small></p>' if under else ''}</div>"
+        f'<div class="skytells-said"><p><strong>{escape(speaker(turn))}</strong></p>{content}'
+        f"{f'<p><small>{footer}</small></p>' if footer else ''}</div>"
     )
 
 
@@ -138,11 +139,11 @@ def _turn_text(turn: Turn) -> str:
     lines = [f"{plain(speaker(turn))}:", *([plain(turn.text)] if turn.text else [])]
     if turn.problem is not None:
         lines.append(plain(f"{turn.problem.name}: {turn.problem.message} {turn.problem.advice}".rstrip()))
-    under = notes(turn)
-    return "\n".join([*lines, *([f"[{plain(' · '.join(under))}]"] if under else [])])
+    footer = notes(turn)
+    return "\n".join([*lines, *([f"[{plain(' · '.join(footer))}]"] if footer else [])])
 
 
-def _lines(text: str) -> str:
+def _escape_lines(text: str) -> str:
     return escape(text).replace("\n", "<br>")
 
 
@@ -151,12 +152,12 @@ def _answer_html(turn: Turn, remote_images: bool) -> str:
 
 
 def turns_for_page(turns: Sequence[Turn], *, remote_images: bool = False) -> list[dict[str, Any]]:
-    """The turns as the page's script shows them: ``html`` is the only part that it takes as HTML."""
+    """Return the turns for the page's script; ``html`` is the only field that it sets as HTML."""
     return [_turn_for_page(turn, remote_images) for turn in turns]
 
 
 def _turn_for_page(turn: Turn, remote_images: bool) -> dict[str, Any]:
-    kind, words = badge(turn)
+    kind, label = safety_badge(turn)
     problem = turn.problem
     return {
         "role": turn.role,
@@ -165,7 +166,7 @@ def _turn_for_page(turn: Turn, remote_images: bool) -> dict[str, Any]:
         "html": _answer_html(turn, remote_images),
         "ending": plain(turn.ending),
         "facts": turn.facts,
-        "badge": {"kind": kind, "text": plain(words)},
+        "badge": {"kind": kind, "text": plain(label)},
         "problem": None
         if problem is None
         else {"name": problem.name, "message": plain(problem.message), "advice": problem.advice},

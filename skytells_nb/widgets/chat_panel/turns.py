@@ -1,4 +1,4 @@
-"""What a conversation consists of: turns, how each ended, and what of them is sent with the next one."""
+"""The turns of a conversation, how each ended, and which are sent with the next question."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class TurnError:
-    """What went wrong, as one readable block."""
+    """An error, for one block of the panel."""
 
     name: str
     message: str
@@ -31,9 +31,9 @@ class TurnError:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One side's words. The facts are ``None`` where they do not apply or the service did not say.
+    """One message of a conversation. Fields are ``None`` if they do not apply or the service did not send them.
 
-    ``tokens_in`` and ``tokens_out`` are tokens, ``cost`` US dollars; ``problem`` says why an answer is missing or cut.
+    ``cost`` is in US dollars; ``problem`` is the error of a missing or incomplete answer.
     """
 
     role: Role
@@ -49,14 +49,14 @@ class Turn:
 
     @property
     def ending(self) -> str:
-        """How the answer ended, where that was not its own end."""
+        """Why the answer ended early; empty if it is complete."""
         if self.role == "user" or (self.problem is not None and not self.text):
             return ""
         return describe_ending(self.finish_reason, text=bool(self.text), tokens=self.tokens_out)
 
     @property
     def facts(self) -> str:
-        """Tokens and cost in words; empty where nothing was billed that is known of."""
+        """Tokens and cost as text; empty if no usage is known."""
         if self.role == "user" or self.finish_reason is None or (self.problem is not None and self.tokens_in is None):
             return ""
         if self.tokens_in is None:
@@ -65,28 +65,28 @@ class Turn:
         return f"{self.tokens_in:,} tokens in, {self.tokens_out or 0:,} out · {cost}"
 
     def record(self, number: int) -> dict[str, Any]:
-        """The turn as one row, by column name."""
+        """Return the turn as one row, by column name."""
         safety = self.safety
-        found = {
+        computed = {
             "turn": number,
             "filtered": safety.filtered if safety is not None else None,
             "severity": safety.severity if safety is not None else None,
         }
-        return {name: found[name] if name in found else getattr(self, name) for name in COLUMNS}
+        return {name: computed[name] if name in computed else getattr(self, name) for name in COLUMNS}
 
 
 def messages(turns: Sequence[Turn], system: str = "") -> list[dict[str, str]]:
-    """The conversation as it is sent. A question that no text came for is left out: it would be refused again."""
-    kept = [{"role": "system", "content": system}] if system else []
+    """Return the conversation to send. A question without any answer text is left out: it would be rejected again."""
+    sent = [{"role": "system", "content": system}] if system else []
     for turn, following in itertools.zip_longest(turns, turns[1:]):
         unanswered = turn.role == "user" and following is not None and not following.text
         if turn.text and not unanswered:
-            kept.append({"role": turn.role, "content": turn.text})
-    return kept
+            sent.append({"role": turn.role, "content": turn.text})
+    return sent
 
 
 def read_messages(given: Iterable[Mapping[str, Any]]) -> tuple[str | None, list[Turn]]:
-    """System text and turns of a list of messages; raises InputError for what a panel cannot show."""
+    """Return the system text and the turns of a list of messages; raises InputError for invalid messages."""
     system, turns = None, []
     for position, message in enumerate(given):
         role, text = message.get("role"), message.get("content")

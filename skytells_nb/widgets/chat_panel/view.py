@@ -9,23 +9,21 @@ from skytells_nb.widgets.assets import read_assets
 
 
 class PanelView(anywidget.AnyWidget):
-    """Traits down, messages both ways.
+    """State as traits, events as messages in both directions.
 
     From the page: ``{"kind": "send", "text": …}``, answered by ``accepted`` or ``refused``, and ``{"kind": "stop"}``.
-    To the page: ``{"kind": "part", "id": …, "html": …}`` is a part of the growing answer, in the place of the one with
-    its id; ``saved`` is what the notebook's file should hold of the conversation. No trait ever holds a key.
+    To the page: ``{"kind": "part", "id": …, "html": …}`` replaces the segment of the growing answer with this id;
+    ``saved`` is the transcript to save in the notebook. No trait ever holds an API key.
     """
 
     _esm = read_assets("page.js", "chat_panel.js")
     _css = read_assets("page.css", "chat_panel.css")
 
     title = Unicode(help="Heading of the panel.").tag(sync=True)
-    turns = List(Dict(), help="The turns as panel_transcript.turns_for_page makes them.").tag(sync=True)
-    busy = Bool(False, help="Whether an answer is under way.").tag(sync=True)
-    totals = Unicode(help="Tokens and cost so far, in words.").tag(sync=True)
-    models = List(Unicode(), help="Names to choose from.").tag(sync=True)
+    turns = List(Dict(), help="The turns as transcript.turns_for_page returns them.").tag(sync=True)
+    busy = Bool(False, help="Whether an answer is in flight.").tag(sync=True)
+    totals = Unicode(help="Tokens and cost so far, as text.").tag(sync=True)
+    models = List(Unicode(), help="Names of the models to choose from.").tag(sync=True)
     model = Unicode(help="The model that the next question goes to.").tag(sync=True)
     system = Unicode(help="The system text of the conversation.").tag(sync=True)
-    saved_class = Unicode(help="Class of the saved transcript, which a page with this view does not show.").tag(
-        sync=True
-    )
+    saved_class = Unicode(help="Class of the saved transcript, which a page with this view hides.").tag(sync=True)

@@ -1,4 +1,4 @@
-"""Colours for the points of a map: one code a point, one colour a code, and what a legend says of them."""
+"""Colors for the points of a map: one code a point, one color a code, and the legend."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from skytells_nb.widgets.safe_html import plain
 
 NAME_CHARACTERS = 30
 MISSING_CODE = 255
-# Ten steps of cividis, which reads the same with every kind of colour vision.
+# Ten steps of cividis, which looks the same with every kind of color vision.
 _CIVIDIS = (
     "#00224e",
     "#123570",
@@ -32,45 +32,47 @@ _STEPS = 255
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Coloring:
-    """``codes`` (n) is one uint8 a point, ``palette`` a ``#rrggbb`` for each code from 0."""
+    """``codes`` (n,) holds one uint8 for each point, ``palette`` one ``#rrggbb`` for each code from 0."""
 
     codes: NDArray[np.uint8]
     palette: list[str]
     legend: dict[str, Any] = field(default_factory=lambda: {"kind": "none"})
-    """What a legend shows: entries of categories with their counts, or the ends of a scale."""
+    """The legend: entries of categories with their counts, or the ends of a scale."""
 
     @property
-    def words(self) -> list[tuple[str, str]]:
-        """The legend as pairs of colour and words."""
-        said = [(entry["color"], f"{entry['name']} ({entry['count']:,})") for entry in self.legend.get("entries", ())]
+    def legend_items(self) -> list[tuple[str, str]]:
+        """The legend as pairs of color and text."""
+        entries = [
+            (entry["color"], f"{entry['name']} ({entry['count']:,})") for entry in self.legend.get("entries", ())
+        ]
         if self.legend["kind"] == "numbers":
             ends = [(self.palette[0], self.legend["low"]), (self.palette[_STEPS - 1], self.legend["high"])]
-            return [*ends, *said]
-        return said
+            return [*ends, *entries]
+        return entries
 
 
-def coloring(values: pd.Series[Any] | None, n: int) -> Coloring:
-    """Colours for ``n`` points by a column: a scale for numbers and dates, else a colour for each frequent value."""
+def color_points(values: pd.Series[Any] | None, n: int) -> Coloring:
+    """Color ``n`` points by a column: a scale for numbers and dates, otherwise a color for each frequent value."""
     if values is None:
         return Coloring(np.zeros(n, dtype=np.uint8), [CATEGORY_COLORS[0]])
-    kinds = pd.api.types
-    dates = kinds.is_datetime64_any_dtype(values.dtype)
-    if dates or (kinds.is_numeric_dtype(values.dtype) and not kinds.is_bool_dtype(values.dtype)):
+    types = pd.api.types
+    dates = types.is_datetime64_any_dtype(values.dtype)
+    if dates or (types.is_numeric_dtype(values.dtype) and not types.is_bool_dtype(values.dtype)):
         return _scale(values, dates)
     return _categories(values)
 
 
 def _scale(values: pd.Series[Any], dates: bool) -> Coloring:
     if dates:
-        moments = values.astype("int64").to_numpy(dtype=np.float64)
-        numbers = np.where(values.isna().to_numpy(), np.nan, moments)
+        timestamps = values.astype("int64").to_numpy(dtype=np.float64)
+        numbers = np.where(values.isna().to_numpy(), np.nan, timestamps)
     else:
         numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
     known = np.isfinite(numbers)
     codes = np.full(len(numbers), MISSING_CODE, dtype=np.uint8)
     palette = [*_cividis(), GRAY]
     missing = int((~known).sum())
-    entries = [_entry(MISSING_CODE, GRAY, "no value", missing)] if missing else []
+    entries = [_legend_entry(MISSING_CODE, GRAY, "no value", missing)] if missing else []
     if not known.any():
         return Coloring(codes, palette, {"kind": "categories", "entries": entries})
     low, high = float(numbers[known].min()), float(numbers[known].max())
@@ -82,39 +84,39 @@ def _scale(values: pd.Series[Any], dates: bool) -> Coloring:
 
 
 def _categories(values: pd.Series[Any]) -> Coloring:
-    null = values.isna().to_numpy()
+    missing = values.isna().to_numpy()
     names = pd.Series([str(value) for value in values.tolist()], dtype=object)
-    counts = names[~null].value_counts()
-    kept = counts.index[: len(CATEGORY_COLORS)]
-    codes = kept.get_indexer_for(pd.Index(names)).astype(np.int64)
-    palette = [*CATEGORY_COLORS[: len(kept)]]
+    counts = names[~missing].value_counts()
+    frequent = counts.index[: len(CATEGORY_COLORS)]
+    codes = frequent.get_indexer_for(pd.Index(names)).astype(np.int64)
+    palette = [*CATEGORY_COLORS[: len(frequent)]]
     entries = [
-        _entry(code, palette[code], " ".join(plain(str(name)).split()), int(counts[name]))
-        for code, name in enumerate(kept)
+        _legend_entry(code, palette[code], " ".join(plain(str(name)).split()), int(counts[name]))
+        for code, name in enumerate(frequent)
     ]
     for name, where in (
-        (f"other, {len(counts) - len(kept):,} values", (codes < 0) & ~null),
-        ("no value", null),
+        (f"other, {len(counts) - len(frequent):,} values", (codes < 0) & ~missing),
+        ("no value", missing),
     ):
         if where.any():
             codes[where] = len(palette)
-            entries.append(_entry(len(palette), GRAY, name, int(where.sum())))
+            entries.append(_legend_entry(len(palette), GRAY, name, int(where.sum())))
             palette.append(GRAY)
     return Coloring(codes.astype(np.uint8), palette, {"kind": "categories", "entries": entries})
 
 
-def _entry(code: int, color: str, name: str, count: int) -> dict[str, Any]:
+def _legend_entry(code: int, color: str, name: str, count: int) -> dict[str, Any]:
     short = name if len(name) <= NAME_CHARACTERS else name[: NAME_CHARACTERS - 1] + "…"
     return {"code": code, "color": color, "name": short, "count": count}
 
 
 def _cividis() -> list[str]:
-    anchors = np.array([rgb(color) for color in _CIVIDIS], dtype=np.float64)
+    anchors = np.array([parse_hex_color(color) for color in _CIVIDIS], dtype=np.float64)
     at = np.linspace(0, len(anchors) - 1, _STEPS)
     channels = [np.interp(at, np.arange(len(anchors)), anchors[:, channel]).round() for channel in range(3)]
     return [f"#{int(r):02x}{int(g):02x}{int(b):02x}" for r, g, b in zip(*channels, strict=True)]
 
 
-def rgb(color: str) -> tuple[int, int, int]:
-    """The three channels of ``#rrggbb``, 0 to 255."""
+def parse_hex_color(color: str) -> tuple[int, int, int]:
+    """Return the three channels of ``#rrggbb``, 0 to 255."""
     return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)

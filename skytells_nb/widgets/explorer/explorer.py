@@ -1,4 +1,4 @@
-"""A map of a frame's rows beside a table of them: select, colour, ask, name."""
+"""A map of a frame's rows beside a table of them: select, color, search by meaning, name."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 import traitlets
 
+from skytells_nb.columns import column_of
 from skytells_nb.errors import InputError, MissingExtraError
 from skytells_nb.plots.maps.projection import Method
 from skytells_nb.vectors.arrays import Indices
 from skytells_nb.widgets.display import Mode, cell_publish, display_mode, new_display_id
 from skytells_nb.widgets.explorer.questions import Name, Questions
-from skytells_nb.widgets.explorer.rows import Rows, column_of, is_plain, layout_points
-from skytells_nb.widgets.explorer.sync import NONE, LinkedViews, PositionsTrait
+from skytells_nb.widgets.explorer.rows import Rows, is_plain, layout_points
+from skytells_nb.widgets.explorer.sync import NO_POSITIONS, LinkedViews, PositionsTrait
 from skytells_nb.widgets.explorer.table import TableModel
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Explorer(LinkedViews):
     """
 
     selected = PositionsTrait(
-        NONE, help="Positions of the selected rows, int64, sorted; settable as positions or as a mask."
+        NO_POSITIONS, help="Positions of the selected rows, int64, sorted; settable as positions or as a mask."
     )
 
     def __init__(
@@ -104,34 +105,34 @@ class Explorer(LinkedViews):
         from skytells_nb.widgets.explorer.view import ExplorerView
 
         self._rows = rows = Rows.read(frame, embedding, text)
-        self._named_columns = [n for n in rows.frame.columns if n != embedding and is_plain(rows.frame[n])]
-        self._asking = Questions(session, model, dimensions, chat_model)
-        self._places: tuple[tuple[Any, Any] | None, Method] = (coordinates, method)
+        self._color_columns = [n for n in rows.frame.columns if n != embedding and is_plain(rows.frame[n])]
+        self._questions = Questions(session, model, dimensions, chat_model)
+        self._layout: tuple[tuple[Any, Any] | None, Method] = (coordinates, method)
         self._lock = threading.RLock()
         self._points, how = layout_points(rows, coordinates, method)
-        self._listing = TableModel(rows)
+        self._table = TableModel(rows)
         self._names = pd.Series(None, index=rows.frame.index, dtype="string", name="name")
         self._groups: list[tuple[Name, Indices]] = []
         self._display_ids = (new_display_id(), new_display_id())
-        self._shown: Mode | None = None
+        self._display_mode: Mode | None = None
         self._closed = False
-        without = len(rows) - len(rows.drawn)
+        without = len(rows) - len(rows.plotted)
         left_out = f" · {without:,} without an embedding have no point" if without else ""
         self._view = ExplorerView(
             title=title,
             caption=f"{len(rows):,} row{'' if len(rows) == 1 else 's'} · {how}{left_out}",
-            columns=[{"number": at, "label": str(name)} for at, name in enumerate(self._named_columns)],
+            columns=[{"number": at, "label": str(name)} for at, name in enumerate(self._color_columns)],
             searchable=rows.text is not None,
             saved_class=f"skytells-saved-{self._display_ids[1]}",
         )
         super().__init__()
-        self._view.observe(self._recolor, "color")
-        self._recolor(None)
+        self._view.observe(self._update_colors, "color")
+        self._update_colors(None)
         self.color = color
-        self._show()
-        self._view.on_msg(self._received)
+        self._update()
+        self._view.on_msg(self._on_message)
         self._view.observe(self._filter, "search")
-        self._view.observe(self._turn, "page")
+        self._view.observe(self._update_page, "page")
 
     @property
     def selection(self) -> pd.DataFrame:
@@ -146,8 +147,8 @@ class Explorer(LinkedViews):
     @property
     def color(self) -> Any:
         """The column that colors the points, ``None`` for one color."""
-        at = int(self._view.color)
-        return None if at < 0 else self._named_columns[at]
+        number = int(self._view.color)
+        return None if number < 0 else self._color_columns[number]
 
     @color.setter
     def color(self, name: Any) -> None:
@@ -155,16 +156,16 @@ class Explorer(LinkedViews):
             self._view.color = -1
         else:
             column_of(self._rows.frame, name)
-            if name not in self._named_columns:
-                raise InputError(f"Column {name!r} holds lists or vectors; colour by texts, numbers or dates.")
-            self._view.color = self._named_columns.index(name)
+            if name not in self._color_columns:
+                raise InputError(f"Column {name!r} holds lists or vectors; color by texts, numbers or dates.")
+            self._view.color = self._color_columns.index(name)
 
     @property
     def nearest(self) -> pd.DataFrame:
         """The rows that the last question found, nearest first, with a column ``score`` (cosine similarity)."""
-        listing = self._listing
-        found = self._rows.frame.iloc[listing.nearest].copy()
-        found["score"] = listing.scores
+        table = self._table
+        found = self._rows.frame.iloc[table.nearest].copy()
+        found["score"] = table.scores
         return found
 
     @property
@@ -175,7 +176,7 @@ class Explorer(LinkedViews):
     @property
     def cost(self) -> float | None:
         """US dollars spent on questions and names of this explorer; ``None`` if a price was not known."""
-        return self._asking.cost
+        return self._questions.cost
 
     @property
     def widget(self) -> Any:
@@ -212,17 +213,17 @@ class Explorer(LinkedViews):
         ['red cat']
         """
         if not isinstance(question, str) or not question.strip():
-            raise InputError("There is no question; write some words.")
+            raise InputError("The question must be a non-empty text; write some words.")
         if not isinstance(k, int) or isinstance(k, bool) or k < 1:
-            raise InputError(f"k is a whole number, 1 or more; found {k!r}.")
+            raise InputError(f"k must be a positive integer, got {k!r}.")
         self._check_open()
-        vector, used = self._asking.vector(question)
+        vector, used = self._questions.embed(question)
         found, scores = self._rows.nearest(vector, k)
         with self._lock:
-            self._listing.highlight(question, found, scores)
+            self._table.highlight(question, found, scores)
             self._view.question = question
             self._view.status = f"{len(found):,} nearest rows · {used}"
-            self._show()
+            self._update()
         return self.nearest
 
     def name(self, positions: Any = None) -> Name:
@@ -256,15 +257,15 @@ class Explorer(LinkedViews):
         """
         at: Indices = self.selected if positions is None else self._rows.positions(positions)
         if not len(at):
-            raise InputError("Nothing is selected, so there is nothing to name; draw around some points first.")
+            raise InputError("Nothing is selected to name; select some points first.")
         self._check_open()
-        found = self._asking.name(self._rows.representatives(at), len(at))
+        found = self._questions.name(self._rows.representatives(at), len(at))
         with self._lock:
             self._names.iloc[at] = found.text
             self._groups = [*(g for g in self._groups if g[0].text != found.text), (found, at)]
-            self._view.groups = [self._group(*group) for group in self._groups]
+            self._view.groups = [self._group_state(*group) for group in self._groups]
             self._view.status = f"Named {len(at):,} rows “{found}” · {found.facts}"
-            self._publish_saved()
+            self._publish_static()
         return found
 
     def search(self, words: str) -> pd.DataFrame:
@@ -288,7 +289,7 @@ class Explorer(LinkedViews):
         ['a']
         """
         self._view.search = words
-        found = self._listing.matching
+        found = self._table.matching
         return self._rows.frame.iloc[np.arange(len(self._rows)) if found is None else found]
 
     def select_shown(self) -> pd.DataFrame:
@@ -310,9 +311,9 @@ class Explorer(LinkedViews):
         (3, 2, 2)
         """
         with self._lock:
-            shown, hidden = np.sort(self._listing.shown), self._hidden()
+            shown, hidden = np.sort(self._table.shown), self._hidden_points()
             if hidden is not None:
-                shown = shown[np.isin(shown, self._rows.drawn[~hidden])]
+                shown = shown[np.isin(shown, self._rows.plotted[~hidden])]
             self.selected = shown
         return self.selection
 
@@ -350,14 +351,14 @@ class Explorer(LinkedViews):
         from skytells_nb.widgets.explorer.snapshot import build_figure
 
         with self._lock:
-            hidden = self._hidden()
+            hidden = self._hidden_points()
             return build_figure(
                 self._rows,
                 color=self.color,
-                coordinates=self._places[0],
-                method=self._places[1],
-                bright=self._listing.bright,
-                hidden=NONE if hidden is None else self._rows.drawn[hidden],
+                coordinates=self._layout[0],
+                method=self._layout[1],
+                emphasized=self._table.emphasized,
+                hidden=NO_POSITIONS if hidden is None else self._rows.plotted[hidden],
                 names=self._names,
                 theme=theme,
                 title=str(self._view.title),
@@ -394,41 +395,41 @@ class Explorer(LinkedViews):
     @traitlets.observe("selected")
     def _selected_changed(self, change: Any) -> None:
         with self._lock:
-            self._listing.select(self.selected)
-            self._show()
+            self._table.select(self.selected)
+            self._update()
 
     def _ipython_display_(self) -> None:
-        """Three outputs: the widget, and the picture and the table that stay when its kernel is gone."""
-        self._shown = display_mode()
+        """Publish three outputs: the widget, and the image and the table that remain without a kernel."""
+        self._display_mode = display_mode()
         publish = cell_publish()
-        if self._shown != "plain":
+        if self._display_mode != "plain":
             data, metadata = self._view._repr_mimebundle_() or ({}, {})
             publish({**data, "text/plain": repr(self)}, metadata, display_id=new_display_id(), update=False)
-        for bundle, display_id in zip(self._saved(), self._display_ids, strict=True):
+        for bundle, display_id in zip(self._static_bundles(), self._display_ids, strict=True):
             publish(bundle, {}, display_id=display_id, update=False)
 
-    def _received(self, view: object, content: Any, buffers: Any) -> None:
-        """A message from the page."""
+    def _on_message(self, view: object, content: Any, buffers: Any) -> None:
+        """Handle a message from the page."""
         kind = content.get("kind") if isinstance(content, dict) else None
         try:
             if kind == "ready":
                 self._send_all()
             elif kind == "select":
                 points = np.frombuffer(buffers[0], dtype="<u4")
-                self.selected = self._rows.drawn[points[points < len(self._rows.drawn)]]
-            elif kind == "take":
+                self.selected = self._rows.plotted[points[points < len(self._rows.plotted)]]
+            elif kind == "select_shown":
                 self.select_shown()
             elif kind == "group":
                 self.selected = self._groups[content["number"]][1]
             elif kind == "hover":
-                self._hovered(int(content["point"]))
+                self._send_hovered(int(content["point"]))
             elif kind == "ask":
-                self._in_background("Looking for the nearest rows", lambda: self.ask(content["text"]))
-            elif kind == "forget":
-                self._forget()
+                self._in_background("Searching for the nearest rows", lambda: self.ask(content["text"]))
+            elif kind == "clear_question":
+                self._clear_question()
             elif kind == "name":
-                self._in_background("Asking for a name", self.name)
-        except Exception as problem:  # every message is answered, also one that failed
+                self._in_background("Requesting a name", self.name)
+        except Exception as problem:  # an error is shown on the page
             self._view.status = f"{type(problem).__name__}: {problem}"
 
     def _in_background(self, what: str, work: Callable[[], object]) -> None:
@@ -439,15 +440,15 @@ class Explorer(LinkedViews):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise InputError("This explorer is closed; make another.")
+            raise InputError("This explorer is closed; create another.")
 
-    def _forget(self) -> None:
+    def _clear_question(self) -> None:
         with self._lock:
-            self._listing.highlight("", NONE, np.empty(0, dtype=np.float32))
+            self._table.highlight("", NO_POSITIONS, np.empty(0, dtype=np.float32))
             self._view.question = self._view.status = ""
-            self._show()
+            self._update()
 
-    def _group(self, name: Name, at: Indices) -> dict[str, Any]:
-        points = self._points[self._numbers(at)]
+    def _group_state(self, name: Name, at: Indices) -> dict[str, Any]:
+        points = self._points[self._point_numbers(at)]
         place = np.median(points, axis=0).tolist() if len(points) else None
         return {"name": name.text, "count": len(at), "facts": name.facts, "place": place}

@@ -1,4 +1,4 @@
-"""Single questions to the service, and what they cost together."""
+"""Requests of an explorer to the service, and their total cost."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MAX_TOKENS = 300
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """What a selection was named, and what that took."""
+    """The name of a selection, and its usage."""
 
     text: str
     rows: int
@@ -40,7 +40,7 @@ class Name:
     tokens_in: int
     tokens_out: int
     cost: float | None
-    """US dollars; 0 for an answer from the cache, ``None`` where no price is known."""
+    """US dollars; 0 for an answer from the cache, ``None`` if no price is known."""
     cached: bool
 
     def __str__(self) -> str:
@@ -48,12 +48,13 @@ class Name:
 
     @property
     def facts(self) -> str:
-        """The model, tokens and cost, in words."""
+        """The model, tokens and cost as text."""
         used = "from the cache" if self.cached else f"{self.tokens_in:,} tokens in, {self.tokens_out:,} out"
         return f"{self.model} · {used} · {format_dollars(self.cost)}"
 
 
 def naming_job(model: str) -> Job:
+    """Return the job that asks a chat model for a name."""
     return completion_job(model, system=SINGLE_SYSTEM, params={"max_tokens": MAX_TOKENS}, operation="name")
 
 
@@ -61,9 +62,7 @@ def _name_from(answer: str, rows: int, report: Report) -> Name:
     """Return the name in an answer; raises InvalidResponseError if there is none."""
     name = read_name(plain(answer))
     if not name:
-        raise InvalidResponseError(
-            "The model returned no name for these rows. Try again or choose another chat_model."
-        )
+        raise InvalidResponseError("The model returned no name for these rows. Try again or choose another chat_model.")
     return Name(
         name,
         rows,
@@ -76,7 +75,7 @@ def _name_from(answer: str, rows: int, report: Report) -> Name:
 
 
 class Questions:
-    """Asks through the session's engine, so that the cache answers what was asked before."""
+    """Sends requests through the session's engine, so that repeated ones are answered from the cache."""
 
     def __init__(
         self, session: Session | None, model: str | None, dimensions: int | None, chat_model: str | None
@@ -85,17 +84,17 @@ class Questions:
         self._model, self._dimensions, self._chat_model = model, dimensions, chat_model
         self._lock = threading.Lock()
         self.cost: float | None = 0.0
-        """US dollars so far; ``None`` once a price was not known."""
+        """US dollars so far; ``None`` after a request without a known price."""
 
-    def vector(self, question: str) -> tuple[Floats, str]:
-        """The question's embedding (d,), and in words what it took."""
+    def embed(self, question: str) -> tuple[Floats, str]:
+        """Return the question's embedding (d,), and its usage as text."""
         session = self._find_session()
         model = self._model or session.settings.embedding_model
         outcome = self._run(session, embedding_job(model, self._dimensions), question)
-        return outcome.matrix[0], _used(outcome.report)
+        return outcome.matrix[0], _describe_usage(outcome.report)
 
     def name(self, texts: Sequence[str], rows: int) -> Name:
-        """A name for so many rows, from these texts of theirs."""
+        """Return a name for ``rows`` rows, from some of their texts."""
         session = self._find_session()
         job = naming_job(self._chat_model or session.settings.model)
         outcome = self._run(session, job, single_prompt(texts))
@@ -116,7 +115,7 @@ class Questions:
         return self._session if self._session is not None else sessions.current()
 
 
-def _used(report: Report) -> str:
+def _describe_usage(report: Report) -> str:
     if not report.requests:
         return "from the cache · $0.00"
     return f"{report.model} · {report.tokens_in:,} tokens · {format_dollars(report.cost)}"

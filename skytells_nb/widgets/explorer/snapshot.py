@@ -1,4 +1,4 @@
-"""An explorer as it stood, without a kernel: a picture of the map, and a table as HTML that cannot act."""
+"""An explorer without a kernel: an image of the map, and a table as sanitized HTML."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from skytells_nb.plots.maps.clusters import add_labels
 from skytells_nb.plots.maps.projection import Method
 from skytells_nb.plots.theme import Theme
 from skytells_nb.vectors.arrays import Indices
-from skytells_nb.widgets.explorer.coloring import Coloring, rgb
+from skytells_nb.widgets.explorer.coloring import Coloring, parse_hex_color
 from skytells_nb.widgets.explorer.rows import Rows
 from skytells_nb.widgets.safe_html import escape, plain
 
@@ -26,33 +26,33 @@ if TYPE_CHECKING:
 
 
 WIDTH, HEIGHT, MARGIN = 720, 440, 10
-PALE = (128, 128, 128, 56)
+DIMMED = (128, 128, 128, 56)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
-    """The map and the table as they stood. As the last line of a cell it shows itself, and is saved with the notebook.
+    """The map and the table at one moment. As the last line of a cell it is shown and saved with the notebook.
 
-    ``png`` is the picture of the map, ``text`` the table in plain text.
+    ``png`` is the image of the map, ``text`` the table as plain text.
     """
 
     title: str
     caption: str
     points: NDArray[np.uint16]
     coloring: Coloring
-    bright: NDArray[np.bool_] | None
+    emphasized: NDArray[np.bool_] | None
     table: dict[str, Any]
     groups: tuple[str, ...] = ()
 
     @property
     def png(self) -> bytes:
-        """The map as a PNG on a transparent ground; rows that are not selected or lit are pale."""
-        return _png(_picture(self.points, self.coloring, self.bright))
+        """The map as a PNG with a transparent background; rows that are not selected or highlighted are dimmed."""
+        return _encode_png(_draw_map(self.points, self.coloring, self.emphasized))
 
     def html(self, name: str = "") -> str:
-        """One ``<div>`` with caption, legend and table, without scripts or images; ``name`` is one more class of it."""
+        """One ``<div>`` with caption, legend and table, without scripts or images; ``name`` is an additional class."""
         legend = " &nbsp; ".join(
-            f'<span style="color: {color}">●</span> {escape(words)}' for color, words in self.coloring.words
+            f'<span style="color: {color}">●</span> {escape(words)}' for color, words in self.coloring.legend_items
         )
         groups = " · ".join(map(escape, self.groups))
         head = "".join(f"<th>{escape(cell)}</th>" for cell in self.table["columns"])
@@ -63,7 +63,7 @@ class Snapshot:
             f"<p><strong>{escape(self.title)}</strong></p><p><small>{escape(self.caption)}</small></p>",
             f"<p>{legend}</p>" if legend else "",
             f"<p>Named: {groups}</p>" if groups else "",
-            f"<p>{escape(self.table['what'])}{escape(self._left)}</p>",
+            f"<p>{escape(self.table['what'])}{escape(self._remainder_note)}</p>",
             f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>",
         ]
         return f'<div class="skytells-explored{f" {name}" if name else ""}">{"".join(parts)}</div>'
@@ -73,7 +73,9 @@ class Snapshot:
         """The same as plain text."""
         rows = [" | ".join(row["cells"]) for row in self.table["rows"]]
         head = " | ".join(self.table["columns"])
-        return plain("\n".join([f"{self.title}: {self.caption}", f"{self.table['what']}{self._left}", head, *rows]))
+        return plain(
+            "\n".join([f"{self.title}: {self.caption}", f"{self.table['what']}{self._remainder_note}", head, *rows])
+        )
 
     def __repr__(self) -> str:
         return self.text
@@ -81,22 +83,22 @@ class Snapshot:
     def _ipython_display_(self) -> None:
         from skytells_nb.widgets.display import cell_publish, new_display_id
 
-        for bundle in self.bundles():
+        for bundle in self.mime_bundles():
             cell_publish()(bundle, {}, display_id=new_display_id(), update=False)
 
-    def bundles(self, name: str = "") -> tuple[dict[str, str], dict[str, str]]:
-        """What is published: the picture, then the table."""
-        picture = {"image/png": base64.b64encode(self.png).decode(), "text/plain": f"{self.title}: {self.caption}"}
-        return picture, {"text/html": self.html(name), "text/plain": self.text}
+    def mime_bundles(self, name: str = "") -> tuple[dict[str, str], dict[str, str]]:
+        """Return the MIME bundles to publish: the image, then the table."""
+        image = {"image/png": base64.b64encode(self.png).decode(), "text/plain": f"{self.title}: {self.caption}"}
+        return image, {"text/html": self.html(name), "text/plain": self.text}
 
     @property
-    def _left(self) -> str:
+    def _remainder_note(self) -> str:
         more = self.table["total"] - len(self.table["rows"])
         return f", the first {len(self.table['rows'])} of them:" if more > 0 else ":"
 
 
-def _picture(points: NDArray[np.uint16], colors: Coloring, bright: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
-    """Pixels (height, width, 4): every point a small disc, those that are bright on top."""
+def _draw_map(points: NDArray[np.uint16], colors: Coloring, emphasized: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
+    """Return pixels (height, width, 4): every point as a small disc, emphasized ones on top."""
     image = np.zeros((HEIGHT, WIDTH, 4), dtype=np.uint8)
     if not len(points):
         return image
@@ -104,31 +106,31 @@ def _picture(points: NDArray[np.uint16], colors: Coloring, bright: NDArray[np.bo
     span = np.maximum(high - low, 1)
     scale = min((WIDTH - 2 * MARGIN) / span[0], (HEIGHT - 2 * MARGIN) / span[1])
     at = ((points - (low + high) / 2) * scale + (WIDTH / 2, HEIGHT / 2)).astype(np.int64)
-    palette = np.array([(*rgb(color), 255) for color in colors.palette], dtype=np.uint8)
-    # In the order of the rows the last category would lie on top of all others.
+    palette = np.array([(*parse_hex_color(color), 255) for color in colors.palette], dtype=np.uint8)
+    # In row order the last category would cover all others.
     order = np.random.default_rng(0).permutation(len(points))
-    if bright is None:
-        _dot(image, at[order], palette[colors.codes[order]], len(points))
+    if emphasized is None:
+        _draw_discs(image, at[order], palette[colors.codes[order]], len(points))
     else:
-        pale, lit = order[~bright[order]], order[bright[order]]
-        _dot(image, at[pale], PALE, len(points))
-        _dot(image, at[lit], palette[colors.codes[lit]], len(lit))
+        dimmed, on_top = order[~emphasized[order]], order[emphasized[order]]
+        _draw_discs(image, at[dimmed], DIMMED, len(points))
+        _draw_discs(image, at[on_top], palette[colors.codes[on_top]], len(on_top))
     return image
 
 
-def _dot(image: NDArray[np.uint8], at: NDArray[np.int64], ink: Any, count: int) -> None:
-    """A disc at each place, the smaller the more there are."""
-    for down, right in _disc(4 if count <= 50 else 3 if count <= 500 else 2 if count <= 20_000 else 1):
-        image[np.clip(at[:, 1] + down, 0, HEIGHT - 1), np.clip(at[:, 0] + right, 0, WIDTH - 1)] = ink
+def _draw_discs(image: NDArray[np.uint8], at: NDArray[np.int64], color: Any, count: int) -> None:
+    """Draw a disc at each position, smaller for more points."""
+    for down, right in _disc_offsets(4 if count <= 50 else 3 if count <= 500 else 2 if count <= 20_000 else 1):
+        image[np.clip(at[:, 1] + down, 0, HEIGHT - 1), np.clip(at[:, 0] + right, 0, WIDTH - 1)] = color
 
 
-def _disc(radius: int) -> list[tuple[int, int]]:
+def _disc_offsets(radius: int) -> list[tuple[int, int]]:
     reach = range(-radius, radius + 1)
     return [(y, x) for y in reach for x in reach if x * x + y * y <= radius * radius]
 
 
-def _png(pixels: NDArray[np.uint8]) -> bytes:
-    """PNG, truecolour with alpha, no filter (RFC 2083)."""
+def _encode_png(pixels: NDArray[np.uint8]) -> bytes:
+    """Encode as PNG, truecolor with alpha, no filter (RFC 2083)."""
     height, width, _ = pixels.shape
     lines = np.zeros((height, 1 + width * 4), dtype=np.uint8)
     lines[:, 1:] = pixels.reshape(height, -1)
@@ -144,7 +146,7 @@ def _png(pixels: NDArray[np.uint8]) -> bytes:
 
 
 UNSELECTED_OPACITY = 0.12
-"""Opacity of points that are not selected, lit or found while others are."""
+"""Opacity of points that are not emphasized while others are."""
 
 
 def build_figure(
@@ -153,13 +155,13 @@ def build_figure(
     color: Any,
     coordinates: tuple[Any, Any] | None,
     method: Method,
-    bright: Indices | None,
+    emphasized: Indices | None,
     hidden: Indices,
     names: pd.Series[Any],
     theme: Theme | None,
     title: str,
 ) -> Figure:
-    """The map of the rows: those outside of ``bright`` pale, categories whose rows are all ``hidden`` switched off."""
+    """Draw the map: rows outside of ``emphasized`` dimmed, categories whose rows are all ``hidden`` switched off."""
     figure = semantic_map(
         rows.frame,
         rows.embedding,
@@ -179,8 +181,8 @@ def build_figure(
         points.append(np.column_stack([trace.x, trace.y]))
         if np.isin(where, hidden).all():
             trace.visible = "legendonly"
-        if bright is not None:
-            trace.selectedpoints = np.flatnonzero(np.isin(where, bright)).tolist()
+        if emphasized is not None:
+            trace.selectedpoints = np.flatnonzero(np.isin(where, emphasized)).tolist()
             trace.unselected = {"marker": {"opacity": UNSELECTED_OPACITY}}
     if at and names.notna().any():
         placed: NDArray[np.float32] = np.concatenate(points).astype(np.float32)

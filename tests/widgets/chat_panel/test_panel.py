@@ -263,7 +263,7 @@ def test_a_stream_that_breaks_keeps_what_came(tap: Tap) -> None:
 
         assert turn.finish_reason == "truncated"
         assert turn.text.startswith("one ")
-        assert "truncated: the stream stopped" in turn.ending
+        assert "truncated: the stream ended early" in turn.ending
         assert panel.widget.turns[-1]["badge"]["kind"] == "unchecked"
 
 
@@ -283,7 +283,7 @@ def test_one_answer_at_a_time(panel: ChatPanel, tap: Tap) -> None:
     tap.shut()
     panel.send(COUNT, wait=False)
 
-    with pytest.raises(InputError, match="still under way"):
+    with pytest.raises(InputError, match="still in flight"):
         panel.send("three")
     tap.flow()
     panel.wait(PATIENCE_S)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skytells_nb.types.safety import Finding, Safety
-from skytells_nb.widgets.chat_panel.transcript import Transcript, badge, totals
+from skytells_nb.widgets.chat_panel.transcript import Transcript, describe_usage, safety_badge
 from skytells_nb.widgets.chat_panel.turns import Turn, TurnError, messages, read_messages
 
 QUESTION = Turn("user", "Why\nso?")
@@ -49,11 +49,11 @@ def test_a_turn_without_a_text_has_no_line_for_it() -> None:
 
 
 def test_the_name_of_a_transcript_is_a_class_and_hides_the_lost_panel() -> None:
-    bundle = Transcript("Chat", "", (QUESTION,)).bundle("mine")
+    bundle = Transcript("Chat", "", (QUESTION,)).mime_bundle("mine")
     assert bundle["text/html"].startswith('<div class="skytells-chat mine">')
     assert "<style>" in bundle["text/html"]
     assert ".mine)" in bundle["text/html"]
-    plain = Transcript("Chat", "", (QUESTION,)).bundle()
+    plain = Transcript("Chat", "", (QUESTION,)).mime_bundle()
     assert plain["text/html"].startswith('<div class="skytells-chat">')
     assert "<style>" not in plain["text/html"]
 
@@ -78,9 +78,9 @@ def test_a_conversation_without_turns_is_its_system_text_alone() -> None:
 
 def test_what_was_used_is_the_sum_and_a_cost_that_is_not_known_makes_it_a_least() -> None:
     unknown = Turn("assistant", "b", finish_reason="stop", tokens_in=10, tokens_out=None)
-    assert totals([QUESTION, ANSWER, ANSWER]) == "2,400 tokens in, 10 out · $0.50"
-    assert totals([ANSWER, unknown]) == "at least 1,210 tokens in, 5 out · $0.25"
-    assert totals([QUESTION, Turn("assistant", "c")]) == ""
+    assert describe_usage([QUESTION, ANSWER, ANSWER]) == "2,400 tokens in, 10 out · $0.50"
+    assert describe_usage([ANSWER, unknown]) == "at least 1,210 tokens in, 5 out · $0.25"
+    assert describe_usage([QUESTION, Turn("assistant", "c")]) == ""
     assert unknown.facts == "10 tokens in, 0 out · cost unknown"
     assert Turn("assistant", "b", finish_reason="stop").facts == "tokens unknown"
     assert Turn("assistant", "b", finish_reason="stop", problem=TurnError("Oh", "No.")).facts == ""
@@ -106,4 +106,4 @@ def found(severity: str | None, source: str = "completion", *, checked: bool = T
     ],
 )
 def test_the_kind_of_a_verdict(safety: Safety | None, reason: str, kind: str) -> None:
-    assert badge(Turn("assistant", "a", finish_reason=reason, safety=safety))[0] == kind
+    assert safety_badge(Turn("assistant", "a", finish_reason=reason, safety=safety))[0] == kind

@@ -28,7 +28,7 @@ from served import connected, served, wait_until_idle
 from skytells_nb.errors import InputError
 from skytells_nb.local.server import LocalServer
 from skytells_nb.session import Session
-from skytells_nb.widgets.explorer.coloring import coloring
+from skytells_nb.widgets.explorer.coloring import color_points
 from skytells_nb.widgets.explorer.explorer import Explorer
 from skytells_nb.widgets.explorer.rows import Rows
 from skytells_nb.widgets.explorer.snapshot import HEIGHT, WIDTH
@@ -110,7 +110,7 @@ def pixels(png: bytes) -> Any:
 def points_selected(explorer: Explorer, *points: int) -> None:
     """What the page sends when these points were drawn around."""
     data = memoryview(np.array(points, dtype="<u4").tobytes())
-    explorer._received(None, {"kind": "select"}, [data])
+    explorer._on_message(None, {"kind": "select"}, [data])
 
 
 @pytest.mark.parametrize(
@@ -161,12 +161,12 @@ def test_points_of_the_page_are_rows_that_have_a_vector(frame: pd.DataFrame) -> 
 @pytest.mark.parametrize(
     ("wanted", "said"),
     [
-        ([6], "no row at position 6: the frame has 6 rows"),
-        ([-1], "no row at position -1"),
-        ([True], "mask has 1 values and the frame 6 rows"),
-        ([0.5], r"found \[0.5\]"),
-        ("uv", "found 'uv'"),
-        ([[1], [2, 3]], "Rows are selected by positions"),
+        ([6], "must be from 0 to 5, got 6"),
+        ([-1], "must be from 0 to 5, got -1"),
+        ([True], "mask must have a value for each of 6 rows, got 1"),
+        ([0.5], r"got \[0.5\]"),
+        ("uv", "got 'uv'"),
+        ([[1], [2, 3]], "A selection must be positions"),
         (pd.Index(["u", "no"]), "not in the frame's index: 'no'"),
         (pd.Series([True] * 6), "the index of the frame"),
     ],
@@ -291,7 +291,7 @@ def test_what_search_question_and_legend_leave_is_selected(explorer: Explorer, s
         if how == "python":
             explorer.select_shown()
         else:
-            explorer._received(None, {"kind": "take"}, None)
+            explorer._on_message(None, {"kind": "select_shown"}, None)
         return explorer.selected.tolist()
 
     assert shown() == list(range(6))
@@ -303,7 +303,7 @@ def test_what_search_question_and_legend_leave_is_selected(explorer: Explorer, s
     nearest = explorer.ask("a tax form", k=3).index
     assert shown() == sorted(at for at in range(1, 6) if "uvwxyz"[at] in nearest and at != 1)
     explorer.search("")
-    explorer._received(None, {"kind": "forget"}, None)
+    explorer._on_message(None, {"kind": "clear_question"}, None)
     assert shown() == [2, 3, 4]
     explorer.widget.hidden = []
     assert shown() == list(range(6))
@@ -321,7 +321,7 @@ def test_a_question_of_the_page_that_fails_is_told_there(explorer: Explorer, tmp
     """No cell could fail, so the error is the status; the explorer is free for the next question."""
     with served("rate=1,status=402") as server:
         connected(server, tmp_path / "other.sqlite")
-        explorer._received(None, {"kind": "ask", "text": "red"}, [])
+        explorer._on_message(None, {"kind": "ask", "text": "red"}, [])
         until(lambda: not explorer.widget.busy)
     assert str(explorer.widget.status).startswith("PaymentRequiredError: ")
     assert explorer.nearest.empty
@@ -329,7 +329,7 @@ def test_a_question_of_the_page_that_fails_is_told_there(explorer: Explorer, tmp
 
 def test_a_message_that_makes_no_sense_is_answered(explorer: Explorer) -> None:
     """By an error in the status; points that do not exist are left out of a selection."""
-    explorer._received(None, {"kind": "hover", "point": "x"}, [])
+    explorer._on_message(None, {"kind": "hover", "point": "x"}, [])
     assert "ValueError" in str(explorer.widget.status)
     points_selected(explorer, 0, 99)
     assert explorer.selected.tolist() == [0]
@@ -343,7 +343,7 @@ def test_a_message_that_makes_no_sense_is_answered(explorer: Explorer) -> None:
         ({"text": "words"}, "no column 'words'"),
         ({"color": "hue"}, "no column 'hue'"),
         ({"color": "embedding"}, "lists or vectors"),
-        ({"coordinates": ("size", "kind")}, "are to hold numbers"),
+        ({"coordinates": ("size", "kind")}, "must be numeric"),
         ({"coordinates": ("size", "size"), "text": "text"}, "1 rows have no finite coordinates"),
         ({"coordinates": "size"}, "two columns"),
         ({"method": "tsne"}, "tsne"),
@@ -356,7 +356,7 @@ def test_columns_that_cannot_be_used_are_refused(frame: pd.DataFrame, arguments:
 
 
 def test_something_else_than_a_frame_is_refused() -> None:
-    with pytest.raises(InputError, match="not a list"):
+    with pytest.raises(InputError, match="must be a DataFrame, got a list"):
         Explorer([1, 2])  # type: ignore[arg-type]
 
 
@@ -380,11 +380,11 @@ def test_a_column_that_changes_later_changes_nothing_here(frame: pd.DataFrame) -
 
 def test_numbers_get_a_scale_and_words_get_a_colour_each() -> None:
     """The largest number has the last step of the scale, missing ones the grey after it; rare words share one."""
-    scale = coloring(pd.Series([0.0, 5.0, 10.0, np.nan, np.inf]), 5)
+    scale = color_points(pd.Series([0.0, 5.0, 10.0, np.nan, np.inf]), 5)
     assert scale.codes.tolist() == [0, 127, 254, 255, 255]
     assert (scale.legend["low"], scale.legend["high"]) == ("0", "10")
 
-    words = coloring(pd.Series([f"w{n}" for n in range(20)] + ["w3", None]), 22)
+    words = color_points(pd.Series([f"w{n}" for n in range(20)] + ["w3", None]), 22)
     assert words.legend["entries"][0]["name"] == "w3"
     assert [entry["count"] for entry in words.legend["entries"][-2:]] == [8, 1]
     assert len(words.palette) == max(words.codes.tolist()) + 1
@@ -392,10 +392,10 @@ def test_numbers_get_a_scale_and_words_get_a_colour_each() -> None:
 
 def test_dates_and_constant_numbers_get_a_scale() -> None:
     """From the first date to the last; equal numbers are one colour."""
-    dates = coloring(pd.Series(pd.to_datetime(["2024-01-01", "2024-01-03", None])), 3)
+    dates = color_points(pd.Series(pd.to_datetime(["2024-01-01", "2024-01-03", None])), 3)
     assert dates.codes.tolist() == [0, 254, 255]
     assert dates.legend["low"].startswith("2024-01-01")
-    assert len(set(coloring(pd.Series([7, 7, 7]), 3).codes.tolist())) == 1
+    assert len(set(color_points(pd.Series([7, 7, 7]), 3).codes.tolist())) == 1
 
 
 def test_what_is_saved_is_a_picture_and_a_table(explorer: Explorer) -> None:
