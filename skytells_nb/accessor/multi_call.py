@@ -1,4 +1,4 @@
-"""The runs that a verb turns out to need: none for vectors that are there, else several with one report."""
+"""Methods with several runs and one report: a shared budget, and the sum of what the runs used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from skytells_nb.engine.report import Report
 
 
 def sum_reports(first: Report, *others: Report) -> Report:
-    """The first report, with what all of them used: requests, retries, tokens, dollars, seconds.
+    """Return the first report with the sums of all: requests, retries, tokens, dollars, seconds.
 
     Rows, answers and errors are those of ``first``, whose rows the caller sees.
     """
@@ -31,113 +31,115 @@ def sum_reports(first: Report, *others: Report) -> Report:
     )
 
 
-def replace_reports(call: VectorizedCall, whole: Report, parts: Sequence[Report]) -> Report:
-    """Put the report of the whole call in the place of its parts, for the session and for what was asked."""
+def replace_reports(call: VectorizedCall, total: Report, parts: Sequence[Report]) -> Report:
+    """Replace the reports of the parts of a call by that of the whole, for the session and the owner of the call."""
     *others, newest = parts
-    call.session.revise_report(newest, whole, *others)
+    call.session.revise_report(newest, total, *others)
     if call.owner is not None:
-        attach_report(call.owner, whole)
-    return whole
+        attach_report(call.owner, total)
+    return total
 
 
 class CallTotals:
-    """The runs of one verb, as a context: each may spend what the ones before left of the budget.
+    """Context of the runs of one method: each may spend what the earlier ones left of the budget.
 
-    However the verb ends, the frame it was asked of has the total as its report.
+    However the method ends, the frame that it was called on has the total as its report.
     """
 
     def __init__(self, call: VectorizedCall) -> None:
         self._call = call
         self._reports: list[Report] = []
-        self._before: Report | None = None
+        self._previous: Report | None = None
 
     def __enter__(self) -> Self:
-        self._before = self._known()
+        self._previous = self._attached_report()
         return self
 
     def call(self) -> VectorizedCall:
-        """The call for the next run."""
+        """Return the call for the next run."""
         budget = self._call.budget
         if budget is None:
             return self._call
-        # A limit that is no number goes on to the engine, which says so.
+        # The engine rejects a budget that is not a number.
         spent = sum(report.cost or 0.0 for report in self._reports)
         return replace(self._call, budget=max(0.0, budget - spent)) if spent else self._call
 
     def add(self, report: Report) -> None:
-        """A run that came to its end."""
+        """Add the report of a run that ended."""
         self._reports.append(report)
 
     def total(self) -> Report:
-        """Rows, errors and ending of the last run, with what all of them sent and spent."""
+        """Return rows, errors and state of the last run, with the sums of all runs."""
         *others, last = self._reports
         return replace(sum_reports(last, *others), state=last.state)
 
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
-        last = self._known()
-        # A run that raised has left its report with the frame and not here.
-        if problem is not None and last is not None and all(last is not r for r in (*self._reports, self._before)):
+        last = self._attached_report()
+        # A run that raised attached its report to the frame without add().
+        if problem is not None and last is not None and all(last is not r for r in (*self._reports, self._previous)):
             self.add(last)
         if self._reports:
             replace_reports(self._call, self.total(), self._reports)
 
-    def _known(self) -> Report | None:
+    def _attached_report(self) -> Report | None:
         return None if self._call.owner is None else get_report(self._call.owner)[0]
 
 
 NO_MODEL = "no model"
-"""What a report names where nothing had to be asked."""
+"""The model in the report of a method that sent nothing."""
 
 
-class _RowsOfOne(CallTotals):
-    """A tally whose rows and errors are those of one run, however that one ended."""
+class _MainRunTotals(CallTotals):
+    """Totals whose rows and errors are those of one run, the main one, however it ended."""
 
     main: Report | None = None
-    of_rows = False
-    """Whether the next run is the one."""
+    next_is_main = False
+    """Whether the next run is the main one."""
 
-    def __init__(self, call: VectorizedCall, nothing: Report) -> None:
+    def __init__(self, call: VectorizedCall, empty_report: Report) -> None:
         super().__init__(call)
-        self._nothing = nothing
+        self._empty_report = empty_report
 
     def add(self, report: Report) -> None:
         super().add(report)
-        if self.of_rows:
+        if self.next_is_main:
             self.main = report
 
-    def shown(self) -> Report:
-        """The run of the rows; before there is one, the last run with rows that had to ask nothing."""
-        rows, last = self._nothing.rows, self._reports[-1]
+    def main_report(self) -> Report:
+        """Return the report of the main run; without one, that of the last run with all rows answered."""
+        rows, last = self._empty_report.rows, self._reports[-1]
         answered = rows if last.state == "done" else 0
         return self.main or replace(last, rows=rows, nulls=0, answered=answered, failed=0, errors={}, partial=None)
 
-    def put_main(self, report: Report) -> None:
-        """Put this in the place of the run of the rows, else of the last."""
+    def replace_main(self, report: Report) -> None:
+        """Replace the report of the main run; without one, that of the last run."""
         old = self.main or self._reports[-1]
         self._reports = [report if known is old else known for known in self._reports]
         self.main = report
 
     def total(self) -> Report:
-        main, last = self.shown(), self._reports[-1]
+        main, last = self.main_report(), self._reports[-1]
         others = [report for report in self._reports if report is not (self.main or last)]
         models = ", ".join(dict.fromkeys(report.model for report in self._reports))
-        return replace(sum_reports(main, *others), operation=self._nothing.operation, model=models, state=last.state)
+        return replace(
+            sum_reports(main, *others), operation=self._empty_report.operation, model=models, state=last.state
+        )
 
 
 class MultiRun:
-    """The runs of one verb, as a context. The session is asked for with the first: without one, no key is needed.
+    """Context of the runs of one method. The first run opens the session: without a run, no API key is needed.
 
-    ``rows`` are the rows that the verb is about, for the report of a verb that had to ask nothing.
+    ``rows`` is the number of rows of the method, for the report if it sends nothing.
     """
 
     def __init__(self, operation: str, rows: int, open_call: Callable[[], VectorizedCall]) -> None:
-        self._nothing = Report(operation, NO_MODEL, "done", rows=rows, answered=rows, cost=0.0)
+        self._empty_report = Report(operation, NO_MODEL, "done", rows=rows, answered=rows, cost=0.0)
         self._open = open_call
         self._stack = ExitStack()
-        self._tally: _RowsOfOne | None = None
-        self._asked = False
+        self._totals: _MainRunTotals | None = None
+        self._has_runs = False
 
     def __enter__(self) -> Self:
         return self
@@ -147,45 +149,45 @@ class MultiRun:
     ) -> None:
         self._stack.__exit__(kind, problem, trace)
 
-    def call(self, *, of_rows: bool = False) -> VectorizedCall:
-        """The call for the next run, with what is left of the budget.
+    def call(self, *, main: bool = False) -> VectorizedCall:
+        """Return the call for the next run, with the remaining budget.
 
-        Rows and errors of the whole are those of the run ``of_rows``, also where it is interrupted.
+        The total has the rows and errors of the ``main`` run, even if it is interrupted.
         """
-        tally = self._begun()
-        tally.of_rows = of_rows
-        return tally.call()
+        totals = self._open_totals()
+        totals.next_is_main = main
+        return totals.call()
 
     def check_budget_for(self, model: str | None) -> None:
-        """A later run asks this chat model; raises InputError now where the budget cannot be kept for it."""
-        call = self._begun().call()
+        """Raise InputError if the budget cannot be enforced for this chat model, before earlier runs are paid."""
+        call = self._open_totals().call()
         call.check_budget(model or call.session.settings.model)
 
     def add(self, report: Report) -> None:
-        """A run that ended."""
-        self._begun().add(report)
-        self._asked = True
+        """Add the report of a run that ended."""
+        self._open_totals().add(report)
+        self._has_runs = True
 
     def add_errors(self, errors: Mapping[int, Exception]) -> None:
-        """Rows of the main run, or of the verb, that failed in the last run."""
-        tally = self._begun()
-        base = tally.shown()
-        fresh = {row: problem for row, problem in errors.items() if row not in base.errors}
-        tally.put_main(
+        """Add errors of the last run to the rows of the main run, or of the method."""
+        totals = self._open_totals()
+        base = totals.main_report()
+        new_errors = {row: problem for row, problem in errors.items() if row not in base.errors}
+        totals.replace_main(
             replace(
                 base,
-                errors=dict(sorted({**base.errors, **fresh}.items())),
-                failed=base.failed + len(fresh),
-                answered=base.answered - len(fresh),
+                errors=dict(sorted({**base.errors, **new_errors}.items())),
+                failed=base.failed + len(new_errors),
+                answered=base.answered - len(new_errors),
             )
         )
 
     @property
     def report(self) -> Report:
-        """All runs so far in one."""
-        return self._begun().total() if self._asked else self._nothing
+        """The total of all runs so far."""
+        return self._open_totals().total() if self._has_runs else self._empty_report
 
-    def _begun(self) -> _RowsOfOne:
-        if self._tally is None:
-            self._tally = self._stack.enter_context(_RowsOfOne(self._open(), self._nothing))
-        return self._tally
+    def _open_totals(self) -> _MainRunTotals:
+        if self._totals is None:
+            self._totals = self._stack.enter_context(_MainRunTotals(self._open(), self._empty_report))
+        return self._totals

@@ -1,4 +1,4 @@
-"""Texts in, columns out: what embed, complete and classify do behind both accessors."""
+"""Columns of results: the vectors and completions of texts, for both accessors."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def embed_texts(
     dtype: Literal["numpy", "arrow"] = "numpy",
     name: Any = "vector",
 ) -> tuple[pd.Series[Any], Report]:
-    """A column of vectors for these texts."""
+    """Return a column of the vectors of these texts, and the report."""
     if dtype not in ("numpy", "arrow"):
-        raise InputError(f"dtype is 'numpy' or 'arrow'; found {dtype!r}.")
+        raise InputError(f"dtype must be 'numpy' or 'arrow', got {dtype!r}.")
     job = embedding_job(model or call.session.settings.embedding_model, dimensions)
 
     def column(outcome: RunResult) -> pd.Series[Any]:
@@ -56,12 +56,14 @@ def build_job(
     rows_per_request: int | None = None,
     options: PromptOptions | None = None,
 ) -> Job:
-    """The job that completes prompts with these settings."""
-    extra = {"response_format": response_format(schema)} if schema is not None else {}
+    """Return the job that completes prompts with these settings."""
+    schema_params = {"response_format": response_format(schema)} if schema is not None else {}
     if params is not None and not isinstance(params, Mapping):
-        raise InputError(f"params is a dict of parameters such as {{'max_tokens': 100}}; found {params!r}.")
-    named = model or call.session.settings.model
-    job = completion_job(named, system=system, params={**(params or {}), **extra}, operation=operation, options=options)
+        raise InputError(f"params must be a dict of parameters such as {{'max_tokens': 100}}, got {params!r}.")
+    name = model or call.session.settings.model
+    job = completion_job(
+        name, system=system, params={**(params or {}), **schema_params}, operation=operation, options=options
+    )
     if rows_per_request is not None:
         from skytells_nb.engine.operations.row_packing import batch_rows, check_rows
 
@@ -76,7 +78,7 @@ def build_job(
 
 @dataclass(frozen=True)
 class CompletionColumns:
-    """The completions of a call: ``column`` holds texts, or dicts where a schema was asked for."""
+    """The completions of a call: ``column`` holds texts, or dicts with a schema."""
 
     column: pd.Series[Any]
     rows: list[CachedCompletion | None]
@@ -86,15 +88,15 @@ class CompletionColumns:
     batched: bool = False
     """Whether several rows could share a request."""
     records: Sequence[Record | None] = ()
-    """What a schema's answers say, by row."""
+    """The parsed answers to a schema, by row."""
 
     def fields(self, prefix: str = "") -> dict[Any, pd.Series[Any]]:
-        """One column for each field of the schema, under its name after ``prefix``."""
+        """Return a column for each field of the schema, named ``prefix`` and the field."""
         if self.schema is None:
             return {}
-        cells = [None if record is None else record.values for record in self.records]
-        made = typed_columns(schema_field_types(self.schema), cells, self.column.index)
-        return {f"{prefix}{name}": series for name, series in made.items()}
+        values = [None if record is None else record.values for record in self.records]
+        columns = typed_columns(schema_field_types(self.schema), values, self.column.index)
+        return {f"{prefix}{name}": series for name, series in columns.items()}
 
 
 def complete_texts(
@@ -106,56 +108,57 @@ def complete_texts(
     schema: Schema | None,
     repair: int = DEFAULT_REPAIRS,
 ) -> CompletionColumns:
-    """The model's answers to these prompts; those that do not fit the schema are asked for again ``repair`` times."""
+    """Return the completions of these prompts; answers that do not fit the schema are retried ``repair`` times."""
     rounds = 0 if schema is None else check_repair(repair)
-    read = None if schema is None else answer_parser(schema)
+    parser = None if schema is None else answer_parser(schema)
 
     def column(outcome: RunResult) -> pd.Series[Any]:
         return text_column(completions(outcome), outcome, index, name=name)
 
     outcome = call.run(job, texts, column=column)
-    kept = completions(outcome)
+    answers = completions(outcome)
     if call.on_error == "warn":
-        warn_truncated(kept, outcome)
-    call.session.record_safety([c.safety for c in {_exchange(c): c for c in _given(outcome, kept)}.values()])
+        warn_truncated(answers, outcome)
+    by_request = {_request_key(answer): answer for answer in _answers_of_rows(outcome, answers)}
+    call.session.record_safety([answer.safety for answer in by_request.values()])
     records: list[Record | None] = []
     report = outcome.report
-    if read is not None:
-        fitted = parse_with_repair(call, job, outcome, kept, read, rounds)
-        kept, records, report = fitted.completions, fitted.records, fitted.report
-    rows: list[CachedCompletion | None] = list(take(list(kept), outcome.result_index))
+    if parser is not None:
+        parsed = parse_with_repair(call, job, outcome, answers, parser, rounds)
+        answers, records, report = parsed.completions, parsed.records, parsed.report
+    rows: list[CachedCompletion | None] = list(take(list(answers), outcome.result_index))
     for row, problem in outcome.report.errors.items():
         if isinstance(problem, ContentPolicyError):
             rows[row] = CachedCompletion.from_error(problem)
-    price, shared = call.session.price(job.model), job.max_items > 1
+    price, batched = call.session.price(job.model), job.max_items > 1
     if schema is None:
-        return CompletionColumns(text_column(kept, outcome, index, name=name), rows, report, None, price, shared)
-    by_row = list(take(list(records), outcome.result_index))
+        return CompletionColumns(text_column(answers, outcome, index, name=name), rows, report, None, price, batched)
+    records_by_row = list(take(list(records), outcome.result_index))
     values = take([None if record is None else record.fields for record in records], outcome.result_index)
-    made: pd.Series[Any] = pd.Series(values, index=index, dtype=object, name=name)
-    return CompletionColumns(made, rows, report, schema, price, shared, by_row)
+    objects: pd.Series[Any] = pd.Series(values, index=index, dtype=object, name=name)
+    return CompletionColumns(objects, rows, report, schema, price, batched, records_by_row)
 
 
-def _given(outcome: RunResult, kept: Sequence[CachedCompletion | None]) -> list[CachedCompletion]:
-    """The completions of each row, those of blocked prompts among them."""
+def _answers_of_rows(outcome: RunResult, answers: Sequence[CachedCompletion | None]) -> list[CachedCompletion]:
+    """Return the completion of each row that has one, and those of blocked prompts."""
     blocked = [
         CachedCompletion.from_error(p) for p in outcome.report.errors.values() if isinstance(p, ContentPolicyError)
     ]
-    return [c for c in take(list(kept), outcome.result_index) if c is not None] + blocked
+    return [c for c in take(list(answers), outcome.result_index) if c is not None] + blocked
 
 
-def _exchange(completed: CachedCompletion) -> object:
-    """What tells the request behind an answer: rows that shared one have the same verdict, which counts once."""
-    shared = completed.rows > 1 and completed.request_id
-    return shared or id(completed)
+def _request_key(completed: CachedCompletion) -> object:
+    """Return a key of the answer's request: rows that share one have the same safety result, which counts once."""
+    shared_request = completed.rows > 1 and completed.request_id
+    return shared_request or id(completed)
 
 
 def details_frame(into: Any, answers: CompletionColumns) -> dict[str, pd.Series[Any]]:
-    """What is known of each answer, as columns named after ``into``."""
+    """Return the details of each answer as columns, named ``into`` and the detail."""
     rows, index = answers.rows, answers.column.index
-    verdicts = [None if c is None else c.safety for c in rows]
+    safety = [None if c is None else c.safety for c in rows]
 
-    def made(values: list[Any], dtype: Any) -> pd.Series[Any]:
+    def column(values: list[Any], dtype: Any) -> pd.Series[Any]:
         series: pd.Series[Any] = pd.Series(values, index=index, dtype=dtype)
         return series
 
@@ -163,77 +166,79 @@ def details_frame(into: Any, answers: CompletionColumns) -> dict[str, pd.Series[
         return None if c is None or answers.price is None else answers.price.cost(c.tokens_in, c.tokens_out)
 
     errors = [answers.report.errors.get(row) for row in range(len(rows))]
-    # A blocked prompt has a verdict, and no answer whose tokens are known.
-    known = [None if c is None or isinstance(e, ContentPolicyError) else c for c, e in zip(rows, errors, strict=True)]
+    # A blocked prompt has a safety result, and no answer whose tokens are known.
+    answered = [
+        None if c is None or isinstance(e, ContentPolicyError) else c for c, e in zip(rows, errors, strict=True)
+    ]
     columns_by_suffix = {
-        "finish_reason": made([c and c.finish_reason for c in rows], STRING_DTYPE),
-        "filtered": made([None if v is None else v.filtered for v in verdicts], "boolean"),
-        "severity": made([_severity(v) for v in verdicts], STRING_DTYPE),
-        "tokens_in": made([None if c is None else c.tokens_in for c in known], "Int64"),
-        "tokens_out": made([None if c is None else c.tokens_out for c in known], "Int64"),
-        "cost": made([cost(c) for c in known], "Float64"),
-        "error": made([None if e is None else f"{type(e).__name__}: {e}" for e in errors], STRING_DTYPE),
-        "model": made([c and c.model for c in known], STRING_DTYPE),
-        "request_id": made([c and c.request_id for c in rows], STRING_DTYPE),
-        "safety": made([None if c is None else json.dumps(list(c.findings)) for c in rows], STRING_DTYPE),
+        "finish_reason": column([c and c.finish_reason for c in rows], STRING_DTYPE),
+        "filtered": column([None if v is None else v.filtered for v in safety], "boolean"),
+        "severity": column([_severity(v) for v in safety], STRING_DTYPE),
+        "tokens_in": column([None if c is None else c.tokens_in for c in answered], "Int64"),
+        "tokens_out": column([None if c is None else c.tokens_out for c in answered], "Int64"),
+        "cost": column([cost(c) for c in answered], "Float64"),
+        "error": column([None if e is None else f"{type(e).__name__}: {e}" for e in errors], STRING_DTYPE),
+        "model": column([c and c.model for c in answered], STRING_DTYPE),
+        "request_id": column([c and c.request_id for c in rows], STRING_DTYPE),
+        "safety": column([None if c is None else json.dumps(list(c.findings)) for c in rows], STRING_DTYPE),
     }
     if answers.batched:
-        columns_by_suffix["rows_in_request"] = made([c and c.rows for c in known], "Int64")
+        columns_by_suffix["rows_in_request"] = column([c and c.rows for c in answered], "Int64")
     return {f"{into}_{suffix}": series for suffix, series in columns_by_suffix.items()}
 
 
-def _severity(verdict: Safety | None) -> str | None:
-    if verdict is None:
+def _severity(safety: Safety | None) -> str | None:
+    if safety is None:
         return None
-    return "not checked" if not verdict.checked and verdict.severity in (None, "safe") else verdict.severity
+    return "not checked" if not safety.checked and safety.severity in (None, "safe") else safety.severity
 
 
-def check_prompts(problems: Mapping[int, InputError], on_error: OnError) -> None:
-    """Raises InputError where rows cannot be sent and ``on_error`` is "raise"."""
-    if problems and on_error == "raise":
-        row, reason = min(problems.items())
-        raise InputError(f"Row {row} cannot be sent: {reason}. Nothing was sent ({len(problems):,} such rows).")
+def check_prompts(errors: Mapping[int, InputError], on_error: OnError) -> None:
+    """Raise InputError if rows cannot be sent and ``on_error`` is "raise"."""
+    if errors and on_error == "raise":
+        row, reason = min(errors.items())
+        raise InputError(f"Row {row} cannot be sent: {reason}. Nothing was sent ({len(errors):,} such rows).")
 
 
 def merge_row_errors(
-    call: VectorizedCall, answers: CompletionColumns, problems: Mapping[int, InputError]
+    call: VectorizedCall, answers: CompletionColumns, prompt_errors: Mapping[int, InputError]
 ) -> CompletionColumns:
-    """The answers with an error for each row that could not be sent, and for each whose answer is empty.
+    """Return the answers with an error for each row that could not be sent, and for each empty answer.
 
-    Raises RowError for an empty one under ``on_error="raise"``.
+    Raises RowError for an empty answer under ``on_error="raise"``.
     """
-    known = answers.report.errors
-    unsaid: dict[int, Exception] = {
-        row: _empty(completed)
+    run_errors = answers.report.errors
+    empty: dict[int, Exception] = {
+        row: _empty_error(completed)
         for row, completed in enumerate(answers.rows)
         if completed is not None and completed.is_empty_reasoning
     }
-    fresh: dict[int, Exception] = {row: why for row, why in unsaid.items() if row not in known}
-    if not problems and not unsaid:
+    new_empty: dict[int, Exception] = {row: error for row, error in empty.items() if row not in run_errors}
+    if not prompt_errors and not empty:
         return answers
-    new: dict[int, Exception] = {**problems, **fresh}
-    errors = dict(sorted({**known, **unsaid, **problems}.items()))
+    new: dict[int, Exception] = {**prompt_errors, **new_empty}
+    errors = dict(sorted({**run_errors, **empty, **prompt_errors}.items()))
     report = call.amend(
         answers.report,
         errors=errors,
-        nulls=answers.report.nulls - len(problems),
-        answered=answers.report.answered - len(fresh),
+        nulls=answers.report.nulls - len(prompt_errors),
+        answered=answers.report.answered - len(new_empty),
         failed=answers.report.failed + len(new),
     )
-    if fresh and call.on_error == "raise":
-        raise RowError(f"{len(fresh):,} answers are empty: {next(iter(fresh.values()))}", report=report)
+    if new_empty and call.on_error == "raise":
+        raise RowError(f"{len(new_empty):,} answers are empty: {next(iter(new_empty.values()))}", report=report)
     if new:
         call.warn_of_failures(replace(report, errors=new, failed=len(new)))
     column = answers.column
-    if fresh:
+    if new_empty:
         column = column.copy()
-        column.iloc[list(fresh)] = None
+        column.iloc[list(new_empty)] = None
     return replace(answers, column=column, report=report)
 
 
-def _empty(completed: CachedCompletion) -> InvalidResponseError:
+def _empty_error(completed: CachedCompletion) -> InvalidResponseError:
     return InvalidResponseError(
-        f"The answer is empty: all its {completed.tokens_out:,} tokens went to reasoning, and more room was no help. "
+        f"The answer is empty: all its {completed.tokens_out:,} tokens went to reasoning, also with a higher limit. "
         "Raise max_tokens, or lower reasoning_effort",
         request_id=completed.request_id,
     )

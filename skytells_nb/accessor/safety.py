@@ -1,4 +1,4 @@
-"""Safety policies: which verdicts an answer may have to be shown."""
+"""Safety policies: which answers are masked or rejected because of their safety result."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from skytells_nb.types.safety import SEVERITIES, Finding, Safety, severity_rank
 Action = Literal["keep", "mask", "raise"]
 
 ANY = "*"
-"""In the place of a category: every category that is not named."""
+"""As a category: every category that the policy does not name."""
 DETECTED = "medium"
-"""The severity of what is only detected and not graded, such as a jailbreak or protected material."""
+"""The severity of findings without one, such as a detected jailbreak or protected material."""
 LEVELS = SEVERITIES[1:]
 CATEGORIES = (
     "hate",
@@ -38,7 +38,7 @@ CATEGORIES = (
     "custom_blocklists",
     "ungrounded_material",
 )
-"""Categories that the service is known to name; others may come."""
+"""Known categories of the service; it may add others."""
 
 
 def _rank(finding: Finding) -> float:
@@ -49,25 +49,25 @@ def _rank(finding: Finding) -> float:
 
 def _check(category: Any, threshold: Any) -> None:
     if not isinstance(category, str) or not category:
-        raise InputError(f"A safety category is a name such as 'violence'; found {category!r}.")
-    # A misspelt category would silently let everything through; one that resembles none may be the service's own.
+        raise InputError(f"A safety category must be a name such as 'violence', got {category!r}.")
+    # A misspelled category would silently match nothing; one that resembles no known category may be a new one.
     near = difflib.get_close_matches(category, CATEGORIES, n=1, cutoff=0.75)
     if category != ANY and category not in CATEGORIES and near:
         raise InputError(f"There is no safety category {category!r}. Did you mean {near[0]!r}?")
     if threshold is not None and threshold not in LEVELS:
         raise InputError(
-            f"The threshold of {category!r} is {', '.join(map(repr, LEVELS))} or None; found {threshold!r}."
+            f"The threshold of {category!r} must be {', '.join(map(repr, LEVELS))} or None, got {threshold!r}."
         )
 
 
 @dataclass(frozen=True)
 class SafetyPolicy:
-    """From which severity on an answer is withheld, by category, and what happens then.
+    """The severity from which answers are filtered, by category, and the action for filtered answers.
 
-    ``thresholds`` maps categories to "low", "medium" or "high"; ``"*"`` stands for every category not named, ``None``
-    leaves a category out. What is only detected counts as "medium", a severity that nobody knows as "low". An answer or
-    prompt that the service itself filtered is withheld under every policy. ``unchecked=True`` withholds as well what
-    the service gave no verdict on. ``action`` is "mask" (null in the place of the answer) or "raise".
+    ``thresholds`` maps categories to "low", "medium" or "high"; ``"*"`` stands for every other category, ``None``
+    excludes a category. Findings without a severity count as "medium", an unknown severity as "low". Every policy
+    filters what the service itself filtered; ``unchecked=True`` filters answers without a safety result too.
+    ``action`` is "mask" (a missing value instead of the answer) or "raise".
 
     >>> policy = SafetyPolicy({"violence": "low", "*": "high"})
     >>> policy.reason(Safety((Finding("completion", 0, "violence", "medium"),)))
@@ -80,19 +80,19 @@ class SafetyPolicy:
 
     def __post_init__(self) -> None:
         if self.action not in ("keep", "mask", "raise"):
-            raise InputError(f"The action of a safety policy is 'mask' or 'raise'; found {self.action!r}.")
+            raise InputError(f"The action of a safety policy must be 'mask' or 'raise', got {self.action!r}.")
         if not isinstance(self.thresholds, Mapping) or (not self.thresholds and self.action != "keep"):
-            raise InputError(f"Thresholds are a dict such as {{'violence': 'low'}}; found {self.thresholds!r}.")
+            raise InputError(f"thresholds must be a dict such as {{'violence': 'low'}}, got {self.thresholds!r}.")
         for category, threshold in self.thresholds.items():
             _check(category, threshold)
 
     @classmethod
     def preset(cls, name: str, action: Action = "mask") -> SafetyPolicy:
-        """A policy of ``PRESETS``, with another action: ``SafetyPolicy.preset("STRICT", "raise")``."""
-        found = PRESETS.get(name) if isinstance(name, str) else None
-        if found is None:
+        """Return a policy of ``PRESETS`` with another action: ``SafetyPolicy.preset("STRICT", "raise")``."""
+        policy = PRESETS.get(name) if isinstance(name, str) else None
+        if policy is None:
             raise InputError(f"There is no safety policy {name!r}. The presets are: {', '.join(PRESETS)}.")
-        return cls(found.thresholds, action, found.unchecked)
+        return cls(policy.thresholds, action, policy.unchecked)
 
     @classmethod
     def of(cls, given: Any) -> SafetyPolicy:
@@ -111,35 +111,35 @@ class SafetyPolicy:
         if isinstance(given, str) and given in PRESETS:
             return PRESETS[given]
         raise InputError(
-            f"safety is 'keep', 'mask', 'raise', one of {', '.join(PRESETS)}, or a dict of thresholds such as "
-            f"{{'violence': 'low'}}; found {given!r}."
+            f"safety must be 'keep', 'mask', 'raise', one of {', '.join(PRESETS)}, or a dict of thresholds such as "
+            f"{{'violence': 'low'}}, got {given!r}."
         )
 
     @property
     def acts(self) -> bool:
-        """Whether this policy withholds anything."""
+        """Whether this policy filters anything."""
         return self.action != "keep"
 
-    def reason(self, verdict: Safety | None) -> str | None:
-        """Why an answer with this verdict is withheld, in a few words; ``None`` where it is not."""
-        if not self.acts or verdict is None:
+    def reason(self, safety: Safety | None) -> str | None:
+        """Return why an answer with this safety result is filtered, ``None`` if it is not."""
+        if not self.acts or safety is None:
             return None
-        against = [finding for finding in verdict.findings if self._forbids(finding)]
-        if against:
-            worst = max(against, key=lambda finding: (finding.filtered, _rank(finding)))
-            how = worst.severity if severity_rank(worst.severity) else "filtered" if worst.filtered else "detected"
-            return f"{worst.category} ({how})"
-        if verdict.blocked:
+        exceeding = [finding for finding in safety.findings if self._filters(finding)]
+        if exceeding:
+            worst = max(exceeding, key=lambda finding: (finding.filtered, _rank(finding)))
+            grade = worst.severity if severity_rank(worst.severity) else "filtered" if worst.filtered else "detected"
+            return f"{worst.category} ({grade})"
+        if safety.blocked:
             return "blocked"
-        return "not checked" if self.unchecked and not verdict.checked else None
+        return "not checked" if self.unchecked and not safety.checked else None
 
-    def _forbids(self, finding: Finding) -> bool:
+    def _filters(self, finding: Finding) -> bool:
         threshold = self.thresholds.get(finding.category, self.thresholds.get(ANY))
         return finding.filtered or (threshold is not None and _rank(finding) >= severity_rank(threshold))
 
 
 KEEP = SafetyPolicy(MappingProxyType({}), "keep")
-"""Everything is shown; verdicts are in the details."""
+"""Nothing is filtered; the details hold the safety results."""
 
 PRESETS: Mapping[str, SafetyPolicy] = MappingProxyType(
     {
@@ -160,66 +160,65 @@ SafetyChoice: TypeAlias = (
 """What ``safety=`` takes."""
 
 
-def is_filtered(policy: SafetyPolicy, verdicts: Sequence[Safety | None]) -> NDArray[np.bool_]:
-    """Which of these answers the policy withholds, bool (n,); ``None`` is a row without an answer, never withheld."""
-    return np.fromiter(
-        (policy.reason(verdict) is not None for verdict in verdicts), dtype=np.bool_, count=len(verdicts)
-    )
+def is_filtered(policy: SafetyPolicy, results: Sequence[Safety | None]) -> NDArray[np.bool_]:
+    """Return which answers the policy filters, bool (n,); a row without an answer (``None``) is never filtered."""
+    return np.fromiter((policy.reason(safety) is not None for safety in results), dtype=np.bool_, count=len(results))
 
 
-NAMED = 5
+MAX_NAMED = 5
 """Rows and reasons that a message names."""
 
 
 def apply_policy(
-    policy: SafetyPolicy, answers: CompletionColumns, made: Mapping[Any, pd.Series[Any]], call: VectorizedCall
+    policy: SafetyPolicy, answers: CompletionColumns, columns: Mapping[Any, pd.Series[Any]], call: VectorizedCall
 ) -> dict[Any, pd.Series[Any]]:
-    """These columns, null in the rows whose answers the policy withholds; one warning says how many and why.
+    """Return the columns with missing values for filtered answers; one warning has their number and the reasons.
 
-    Raises RowError where the policy's action is "raise" and a row is withheld; every answer is in the cache by then.
+    Raises RowError if the policy's action is "raise" and an answer is filtered; all answers are in the cache then.
     """
     reasons = _reasons(policy, answers)
     if policy.action == "mask":
-        # A blocked prompt is null and told of already.
+        # A blocked prompt is missing and reported already.
         reasons = {row: reason for row, reason in reasons.items() if row not in answers.report.errors}
     if not reasons:
-        return dict(made)
-    ranked = Counter(reasons.values()).most_common(NAMED)
-    why = ", ".join(f"{reason} in {count:,}" for reason, count in ranked)
-    message = f"The safety policy withholds {len(reasons):,} of {len(answers.rows):,} answers: {why}."
+        return dict(columns)
+    counts = Counter(reasons.values()).most_common(MAX_NAMED)
+    summary = ", ".join(f"{reason} in {count:,}" for reason, count in counts)
+    message = f"The safety policy filters {len(reasons):,} of {len(answers.rows):,} answers: {summary}."
     if policy.action == "raise":
         index = answers.column.index
-        shown = ", ".join(repr(index[row]) for row in list(reasons)[:NAMED])
-        more = f", and {len(reasons) - NAMED:,} more" if len(reasons) > NAMED else ""
+        shown = ", ".join(repr(index[row]) for row in list(reasons)[:MAX_NAMED])
+        more = f", and {len(reasons) - MAX_NAMED:,} more" if len(reasons) > MAX_NAMED else ""
         raise RowError(
-            f"{message} Rows: {shown}{more}. Pass safety='mask' to have null in their place.", report=answers.report
+            f"{message} Rows: {shown}{more}. Pass safety='mask' to get missing values instead.",
+            report=answers.report,
         )
     if call.on_error == "warn":
-        warn(f"{message} They are null; details=True shows the verdicts.")
-    hidden = np.zeros(len(answers.rows), dtype=np.bool_)
-    hidden[list(reasons)] = True
-    return {name: _masked(series, hidden) for name, series in made.items()}
+        warn(f"{message} They are missing; details=True shows the safety results.")
+    is_masked = np.zeros(len(answers.rows), dtype=np.bool_)
+    is_masked[list(reasons)] = True
+    return {name: _mask(series, is_masked) for name, series in columns.items()}
 
 
-def _masked(series: pd.Series[Any], hidden: NDArray[np.bool_]) -> pd.Series[Any]:
-    """The column, null in these rows; ``None`` in a column of objects, as where there is no answer."""
-    return series.mask(hidden, None) if series.dtype == object else series.mask(hidden)
+def _mask(series: pd.Series[Any], is_masked: NDArray[np.bool_]) -> pd.Series[Any]:
+    """Return the column with missing values in these rows; ``None`` in a column of objects, as without an answer."""
+    return series.mask(is_masked, None) if series.dtype == object else series.mask(is_masked)
 
 
 def _reasons(policy: SafetyPolicy, answers: CompletionColumns) -> dict[int, str]:
-    """Why a row is withheld, by position."""
+    """Return why rows are filtered, by position."""
     if not policy.acts:
         return {}
-    # Most verdicts of a column are the same one, and judging it takes ten times as long as knowing it again.
-    judged: dict[tuple[Any, ...], str | None] = {}
+    # Most safety results of a column are equal, and evaluating one takes ten times as long as a look-up.
+    known: dict[tuple[Any, ...], str | None] = {}
     reasons: dict[int, str] = {}
     for row, completed in enumerate(answers.rows):
         if completed is None:
             continue
         key = (completed.blocked, *(tuple(finding.items()) for finding in completed.findings))
-        if key not in judged:
-            judged[key] = policy.reason(completed.safety)
-        reason = judged[key]
+        if key not in known:
+            known[key] = policy.reason(completed.safety)
+        reason = known[key]
         if reason is not None:
             reasons[row] = reason
     return reasons

@@ -81,10 +81,10 @@ def test_rows_that_fail_are_null(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("to", "into", "reason"),
     [
-        ("nowhere/v.parquet", "v", "no folder"),
-        (".", "v", "is a folder"),
+        ("nowhere/v.parquet", "v", "must be in a folder that exists"),
+        (".", "v", "must be the path of a file, got the folder"),
         (7, "v", "path of a Parquet"),
-        ("a", 3, "name"),
+        ("a", 3, "into must be a string"),
     ],
 )
 def test_a_file_that_cannot_be_written_is_refused_before_anything_is_sent(
@@ -110,6 +110,6 @@ def test_a_frame_that_parquet_cannot_hold_is_refused_before_anything_is_sent(
     tmp_path: Path, frame: pd.DataFrame
 ) -> None:
     with served() as server, connected(server, "memory"):
-        with pytest.raises(InputError, match=r"Parquet cannot hold|names are texts"):
+        with pytest.raises(InputError, match=r"Parquet cannot store|string column names"):
             frame.skytells.embed("text", to=tmp_path / "v.parquet", progress=False)
         assert server.stats["embeddings"].requests == 0

@@ -99,17 +99,17 @@ def test_what_is_only_detected_counts_as_medium() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("loud", "safety is 'keep', 'mask', 'raise', one of STRICT"),
-        ("strict", "safety is 'keep'"),
-        (None, "safety is 'keep'"),
-        (True, "safety is 'keep'"),
-        (["STRICT"], "safety is 'keep'"),
-        ({}, "Thresholds are a dict"),
+        ("loud", "safety must be 'keep', 'mask', 'raise', one of STRICT"),
+        ("strict", "safety must be 'keep'"),
+        (None, "safety must be 'keep'"),
+        (True, "safety must be 'keep'"),
+        (["STRICT"], "safety must be 'keep'"),
+        ({}, "thresholds must be a dict"),
         ({"violance": "low"}, "Did you mean 'violence'"),
         ({"self-harm": "low"}, "Did you mean 'self_harm'"),
-        ({"violence": "safe"}, "'low', 'medium', 'high' or None; found 'safe'"),
-        ({"violence": 2}, "found 2"),
-        ({5: "low"}, "category is a name"),
+        ({"violence": "safe"}, "'low', 'medium', 'high' or None, got 'safe'"),
+        ({"violence": 2}, "or None, got 2"),
+        ({5: "low"}, "category must be a name"),
     ],
 )
 def test_what_is_no_policy_is_refused(given: Any, message: str) -> None:
@@ -145,7 +145,7 @@ def test_mask_puts_nulls_and_says_how_many_and_why(judge: WordJudge, df: pd.Data
     assert out["translation_severity"].tolist()[1] == "medium"
     said = [str(warning.message) for warning in caught]
     assert said[0].startswith("1 of 5 rows failed and are missing")
-    assert said[1].startswith("The safety policy withholds 1 of 5 answers: violence (medium) in 1.")
+    assert said[1].startswith("The safety policy filters 1 of 5 answers: violence (medium) in 1.")
     assert {warning.filename for warning in caught} == {__file__}
 
 
@@ -163,7 +163,7 @@ def test_a_masked_column_keeps_its_dtype(judge: WordJudge, df: pd.DataFrame) -> 
 
 
 def test_raise_names_the_rows_and_the_answers_are_kept(judge: WordJudge, df: pd.DataFrame) -> None:
-    with pytest.raises(RowError, match=r"withholds 2 of 5 answers.*Rows: 'b', 'd'\.") as failure:
+    with pytest.raises(RowError, match=r"filters 2 of 5 answers.*Rows: 'b', 'd'\.") as failure:
         df.skytells.translate("text", "French", safety="raise", on_error="null", progress=False)
     assert failure.value.report.answered == 3
     again = df.skytells.translate("text", "French", on_error="null", progress=False)
