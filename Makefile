@@ -52,7 +52,7 @@ test-lowest: $(LOWEST)/.installed
 	$(LOWEST)/bin/python -m pytest -q -m "not slow and not browser" tests/test_columns.py tests/test_files.py tests/test_config.py \
 	  tests/accessor/test_frame.py tests/accessor/structured/test_columns.py tests/accessor/test_parquet.py \
 	  tests/accessor/methods/test_search.py tests/plots/test_plots.py tests/plots/safety_charts/test_heatmap.py \
-	  tests/magics/test_load.py tests/magics/test_chat_magic.py tests/client/test_chat.py tests/client/test_embeddings.py
+	  tests/magics/test_loading.py tests/magics/test_cell.py tests/client/test_chat.py tests/client/test_embeddings.py
 
 docs: $(VENV)/.dev
 	@$(models)

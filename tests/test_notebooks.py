@@ -90,7 +90,7 @@ def test_there_is_a_tutorial_with_a_recording() -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("notebook", TUTORIALS, ids=NAMES)
 def test_a_tutorial_shows_the_same_on_a_bare_machine_each_time(notebook: Path, tmp_path: Path) -> None:
-    """No key, no network, no models: two fresh kernels give what is saved, and try to reach nobody."""
+    """Without key, network or models, two fresh kernels produce the saved outputs and open no connection."""
     saved = outputs(read(notebook))
     assert sum(bool(found) for _, found in saved) >= 5
 
@@ -113,7 +113,7 @@ def test_a_tutorial_is_small_and_names_no_place_of_a_machine(notebook: Path) -> 
 
 @pytest.mark.parametrize("notebook", TUTORIALS, ids=NAMES)
 def test_a_tutorial_runs_live_with_one_argument_less(notebook: Path) -> None:
-    """It says so itself: one cell connects to the recording, and the text names it and how to write it anew."""
+    """One cell connects to the recording, and the text names it and how to record it again."""
     document = read(notebook)
     recording = recording_of(notebook).name
     text = "".join(cell.source for cell in document.cells if cell.cell_type == "markdown")
@@ -132,7 +132,7 @@ class Roomy(EchoGenerator):
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_notebook_to_look_at_runs_with_a_key(tmp_path: Path) -> None:
-    """With its first line changed as it says, and saved without outputs: figures, a table of what was withheld, and an
+    """With its first line changed as it says, and saved without outputs: figures, a table of filtered answers, and an
     explorer from which rows come back."""
     document = read(NOTEBOOKS / "03_see_it.ipynb")
     code = [cell for cell in document.cells if cell.cell_type == "code"]

@@ -1,4 +1,4 @@
-"""Answers that attack whoever shows them, a model that gives them, and a watch over the page that shows them."""
+"""Hostile answers, a model that returns them, and a monitor of the page that shows them."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ TERMINAL_PAYLOADS = {
     "nested": f"{ESC}[{ESC}[31mred{ESC}{ESC}]0;a{ESC}]0;b\x07 {ESC}\n[2J nested",
     "reordering": "if user != \u202e\u2066'nimda'\u2069 \u2066:\u2069 \u202d\u202a\u202b\u202c reordering",
 }
-"""By name. Written to a terminal as they are, they act on it, or say what is not there."""
+"""By name. Written to a terminal unchanged, they control it or misrepresent text."""
 
 PAYLOADS = {**PAGE_PAYLOADS, **{f"terminal {name}": text for name, text in TERMINAL_PAYLOADS.items()}}
 EVERYTHING = "everything"

@@ -60,7 +60,7 @@ class Lab:
 
 @contextlib.contextmanager
 def jupyter_lab(folder: Path) -> Iterator[Lab]:
-    """Both applications on one server, with a configuration that is nobody's and without a setting of a test."""
+    """Both applications on one server, with a neutral configuration and without settings of a test."""
     port, token = _free_port(), secrets.token_hex(16)
     folders = {
         "JUPYTER_CONFIG_DIR": "config",
@@ -205,7 +205,7 @@ def choose_theme(page: Page, name: str) -> None:
 
 
 def _default_settings(lab: Lab) -> None:
-    """What a test before has chosen, such as a theme, is gone; the next page that loads has these settings."""
+    """Reset what an earlier test has chosen, such as a theme; the next page that loads has these settings."""
     for chosen in ("settings", "workspaces"):
         shutil.rmtree(lab.folder / chosen, ignore_errors=True)
     for plugin, values in LAB_SETTINGS.items():

@@ -1,4 +1,4 @@
-"""A model whose answers a test lets out piece by piece, for the chat panel."""
+"""A model whose answers a test releases piece by piece, for the chat panel."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from local_fakes import EchoGenerator, EchoPiece
 PATIENCE_S = 60
 """How long a held answer waits for its test, at most."""
 FREE = 3
-"""Pieces that always come: the service keeps the newest to itself until its verdict is there."""
+"""Pieces that are always released: the service holds back the newest until it is checked."""
 
 
 class Tap(EchoGenerator):
-    """Says the last message again; once ``shut`` was called, a piece after the third needs a ``let`` to come out."""
+    """Repeats the last message; after ``shut``, each piece after the third needs a ``let``."""
 
     context = 100_000
 

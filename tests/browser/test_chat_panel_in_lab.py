@@ -224,11 +224,11 @@ def test_a_hostile_answer_is_text_in_every_theme(tmp_path: Path, desk: Desk) -> 
         for theme in ("JupyterLab Light", "JupyterLab Dark"):
             choose_theme(lab.page, theme)
             lab.shot(theme.split()[-1].lower())
-            colour, ground = lab.panel.evaluate(
+            color, ground = lab.panel.evaluate(
                 "(node) => [getComputedStyle(node).color, getComputedStyle(document.querySelector('.jp-Notebook'))"
                 ".backgroundColor]"
             )
-            assert contrast(colour, ground) > 7
+            assert contrast(color, ground) > 7
         lab.page.set_viewport_size({"width": 420, "height": 900})
         expect(lab.panel).to_be_visible()
         assert lab.panel.evaluate("(node) => node.scrollWidth <= node.clientWidth")
@@ -238,10 +238,10 @@ def test_a_hostile_answer_is_text_in_every_theme(tmp_path: Path, desk: Desk) -> 
         assert lab.outside == []
 
 
-def contrast(colour: str, ground: str) -> float:
-    """The ratio of WCAG 2 between two opaque or almost opaque CSS colours."""
+def contrast(color: str, ground: str) -> float:
+    """The ratio of WCAG 2 between two opaque or almost opaque CSS colors."""
     light = []
-    for css in (colour, ground):
+    for css in (color, ground):
         parts = [float(part) / 255 for part in css[css.index("(") + 1 : -1].split(",")[:3]]
         linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
         light.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])

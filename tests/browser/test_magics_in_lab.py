@@ -25,7 +25,7 @@ expect.set_options(timeout=60_000)
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAEElEQVR4nGN4Np8BiBggFAAuMgYV3opjMQAAAABJRU5ErkJggg=="
 )
-_COLOUR = "(node) => getComputedStyle(node).color"
+_COLOR = "(node) => getComputedStyle(node).color"
 THOUGHT = {"id": "rs_1", "type": "reasoning", "summary": [{"type": "summary_text", "text": "Weigh **both** sides"}]}
 
 
@@ -82,7 +82,7 @@ def think(exchange: Exchange) -> None:
 @pytest.mark.browser
 @pytest.mark.timeout(300)
 def test_what_the_options_show_can_be_read_and_used(tmp_path: Path, desk: Desk) -> None:
-    """Code in colours, an object, a verdict, reasoning that opens with a click, code in a new cell; and saved."""
+    """Highlighted code, an object, a safety note, reasoning that opens with a click, code in a new cell; and saved."""
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(served(generator=Tap()))
         thinker = stack.enter_context(serving(think))
@@ -99,11 +99,11 @@ def test_what_the_options_show_can_be_read_and_used(tmp_path: Path, desk: Desk) 
         code = cell_of(page, 1).locator(".highlight pre")
         expect(code).to_have_text("def area(r):  # of a circle\n    return 3.14 * r**2\n", use_inner_text=True)
         keyword = code.locator(".k").first
-        colours = {code.evaluate(_COLOUR)}
+        colors = {code.evaluate(_COLOR)}
         for theme in ("JupyterLab Dark", "JupyterLab Light"):
             choose_theme(page, theme)
-            colours.add(keyword.evaluate(_COLOUR))
-        assert len(colours) == 3, "keywords have a colour of their own in each theme"
+            colors.add(keyword.evaluate(_COLOR))
+        assert len(colors) == 3, "keywords have a color of their own in each theme"
 
         expect(cell_of(page, 3).locator(".jp-OutputArea-output")).to_contain_text("City")
         expect(cell_of(page, 4).locator(".skytells-note")).to_contain_text("violence low in the answer")
@@ -123,7 +123,7 @@ def test_what_the_options_show_can_be_read_and_used(tmp_path: Path, desk: Desk) 
 
 
 class Pictures:
-    """A web server that gives one picture for every address, and knows who asked for what."""
+    """A web server that returns one image for every path and records the requests."""
 
     def __init__(self) -> None:
         asked = self.asked = []  # type: list[tuple[str, str | None]]

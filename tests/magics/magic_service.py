@@ -152,7 +152,7 @@ def interrupt_when(held: threading.Event, shown: Callable[[], object] = lambda: 
 
 @contextmanager
 def scripted(script: Script) -> Iterator[ScriptedServer]:
-    """A server that says what the test says, and the default session connected to it."""
+    """A scripted server, and the default session connected to it."""
     with serving(script) as server:
         sessions.connect(KEY, base_url=server.url, cache="memory", max_retries=0)
         try:

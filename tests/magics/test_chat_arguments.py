@@ -99,7 +99,7 @@ def test_a_conversation_cannot_go_on_from_what_is_not_stored() -> None:
     ],
 )
 def test_a_mistake_is_one_line_that_names_it(line: str, message: str) -> None:
-    """Errors say what was found; nothing exits or prints."""
+    """Errors contain the wrong value; nothing exits or prints."""
     with pytest.raises(MagicUsageError) as raised:
         parse_cell_line("chat", line)
     assert message in str(raised.value)
@@ -115,7 +115,7 @@ def test_any_line_parses_or_is_a_usage_error(line: str) -> None:
 
 @pytest.mark.parametrize("api", APIS)
 def test_help_names_every_option(api: Api) -> None:
-    """What can be given is listed, and every option says what it is for."""
+    """The help lists and explains every option."""
     names = option_names(api)
     assert {"-m", "--model", "-h", "--no-stream", "--schema"} <= set(names)
     assert all(name in cell_help(api) for name in names)

@@ -1,4 +1,4 @@
-"""The words of %skytells that tell of this session: safety, config, and the help of each."""
+"""The commands of %skytells about this session: safety, config, and the help of each."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_verdicts_of_the_session_are_counted(notebook: Notebook) -> None:
 
 @pytest.mark.parametrize("server", ["block_prompt"], indirect=True)
 def test_a_blocked_prompt_is_counted(notebook: Notebook) -> None:
-    """It has a verdict though it has no answer."""
+    """A blocked prompt has a safety result without an answer."""
     notebook.run("%%skytells_chat\nHello")
     _, _, counts, _, _, _, *rows = table(notebook.run("%skytells safety"))
     assert counts.split() == ["1", "1", "1", "0"]
@@ -84,7 +84,7 @@ def test_a_blocked_prompt_is_counted(notebook: Notebook) -> None:
 
 @pytest.mark.parametrize("magic", ["%%skytells_chat", "%%skytells_respond"])
 def test_the_verdict_is_said_where_it_is_asked_for(notebook: Notebook, magic: str) -> None:
-    """--safety says also that all is safe, and what was looked at."""
+    """--safety also reports that everything is safe, and what was checked."""
     plain = notebook.run(f"{magic}\nHello").outputs[-1].data["text/plain"]
     asked = notebook.run(f"{magic} --safety\nHello").outputs[-1].data["text/plain"]
     assert "Safety" not in plain
@@ -96,7 +96,7 @@ def test_the_verdict_is_said_where_it_is_asked_for(notebook: Notebook, magic: st
 def test_config_shows_values_and_where_they_come_from(
     notebook: Notebook, monkeypatch: pytest.MonkeyPatch, server: object
 ) -> None:
-    """connect(), an environment variable, %config and the defaults are told apart; the key is nowhere."""
+    """connect(), an environment variable, %config and the defaults are distinguished; the key is never shown."""
     monkeypatch.setenv("SKYTELLS_MODEL", "gpt-5")
     base_url = sessions.current().client.base_url
     sessions.connect(KEY, base_url=base_url, max_retries=3)
@@ -115,7 +115,7 @@ def test_config_shows_values_and_where_they_come_from(
 def test_config_names_the_settings_file(
     notebook: Notebook, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """A value of the file is told from one of the environment."""
+    """A value of the file is distinguished from one of the environment."""
     file = tmp_path_factory.mktemp("settings") / "config.toml"
     file.write_text("max_in_flight = 7\n")
     monkeypatch.setenv("SKYTELLS_CONFIG", str(file))

@@ -55,7 +55,7 @@ def test_a_conversation_keeps_its_model(notebook: Notebook) -> None:
 
 
 def test_conversations_do_not_mix(notebook: Notebook, echo: Echo) -> None:
-    """A name is one conversation of one API; a cell without a name has none."""
+    """A name is one conversation of one API; a cell without a name is not part of one."""
     notebook.run(f"%%skytells_chat {TALK}\none")
     notebook.run("%%skytells_chat --conversation other\ntwo")
     notebook.run("%%skytells_chat\nthree")
@@ -96,7 +96,7 @@ def test_an_object_that_does_not_fit_is_no_turn(notebook: Notebook) -> None:
 
 
 def test_they_are_listed_reset_and_unknown_ones_named(notebook: Notebook, echo: Echo) -> None:
-    """Name, magic, model, turns and system message; a reset begins anew."""
+    """Name, magic, model, turns and system message; a reset removes it."""
     notebook.run(f"%%skytells_chat {TALK} -s 'Be brief.'\none")
     notebook.run(f"%%skytells_chat {TALK}\ntwo")
     row = shown(notebook.run("%skytells conversations")).splitlines()[-1]
@@ -104,10 +104,10 @@ def test_they_are_listed_reset_and_unknown_ones_named(notebook: Notebook, echo: 
     assert "none yet" in shown(notebook.run("%skytells conversations reset talk"))
     notebook.run(f"%%skytells_chat {TALK}\nthree")
     assert [m["content"] for m in echo.messages[-1]] == ["three"]
-    for line in ("reset nobody", "export nobody"):
+    for line in ("reset other", "export other"):
         ran = notebook.run(f"%skytells conversations {line}")
         assert isinstance(ran.error, MagicUsageError)
-        assert "there is no conversation 'nobody'; existing conversations: talk" in str(ran.error)
+        assert "there is no conversation 'other'; existing conversations: talk" in str(ran.error)
 
 
 @MAGICS
@@ -159,7 +159,7 @@ def test_a_kept_answer_is_of_the_whole_conversation(notebook: Notebook, echo: Ec
 
 
 def test_conversations_are_the_sessions_own(notebook: Notebook) -> None:
-    """Connecting again begins with none: the ids belong to the account that was left."""
+    """A new session has no conversations: their ids belong to the previous account."""
     notebook.run(f"%%skytells_chat {TALK}\none")
     session = sessions.current()
     with sessions.connect("sk-other", base_url="http://127.0.0.1:9/v1", cache="off"):
@@ -180,7 +180,7 @@ def test_what_a_chat_sends_again_is_the_answer_that_was_shown(shell: Notebook) -
 
 
 def test_a_conversation_that_the_service_forgot_says_what_to_do(shell: Notebook) -> None:
-    """The id of a stored answer may be gone; the way out is named."""
+    """If the service has deleted a stored answer, the error says what to do."""
     body = {"error": {"message": "not found", "code": "previous_response_not_found", "error_id": "ENDPOINT_NOT_FOUND"}}
     part = {"type": "output_text", "text": "one"}
     whole = {"id": "resp_1", "status": "completed", "output": [{"type": "message", "content": [part]}]}

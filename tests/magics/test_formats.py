@@ -56,12 +56,12 @@ def test_html_source_is_the_html_that_is_fenced() -> None:
 
 @pytest.mark.parametrize("format", ["code", "html-source"])
 def test_an_answer_without_such_a_block_is_shown_whole(format: Format) -> None:
-    """Nothing of it is lost because nobody fenced it."""
+    """Text without a fence is shown completely."""
     assert shown(format, "<p>", "no fence\n", "at all") == "<p>no fence\nat all"
 
 
 def test_an_answer_that_goes_on_without_a_block_is_shown_as_it_comes() -> None:
-    """After a dozen lines nobody waits for a fence; the dozen is shown too, each letter once."""
+    """After a dozen lines the text is shown without waiting for a fence, each letter once."""
     lines = [f"line {number}\n" for number in range(40)]
     shape = formatter_for("code")
     before = [shape.feed(line) for line in lines[:12]]
@@ -92,7 +92,7 @@ def test_what_cannot_be_taken_back_waits_for_the_end() -> None:
 
 
 def test_json_is_indented_and_anything_else_is_left() -> None:
-    """Half an object, as an interrupt leaves it, is shown as it came."""
+    """Half an object, as after an interrupt, is shown unchanged."""
     assert shown("json", '{"a":', '["é"]}') == '{\n  "a": [\n    "é"\n  ]\n}'
     assert shown("json", '{"a":') == '{"a":'
 
@@ -143,7 +143,7 @@ def test_the_formats_in_a_cell(notebook: Notebook) -> None:
 
 
 def test_proposed_code_waits_in_the_next_cell(notebook: Notebook) -> None:
-    """--code fills the next input and runs nothing; escape sequences do not come with it."""
+    """--code fills the next input and runs nothing; escape sequences are removed."""
     ran = notebook.run("%%skytells_chat --code\nTry\n```python\nran = '\x1b[31m'\n```")
     assert ran.error is None
     assert notebook.shell.rl_next_input == "ran = ''"
@@ -152,7 +152,7 @@ def test_proposed_code_waits_in_the_next_cell(notebook: Notebook) -> None:
 
 
 def test_without_code_the_next_cell_stays(notebook: Notebook) -> None:
-    """An answer in words says that there was nothing to put there."""
+    """Without code a note says so."""
     ran = notebook.run("%%skytells_chat --code\nJust words")
     assert getattr(notebook.shell, "rl_next_input", None) is None
     assert "The answer has no Python code" in ran.outputs[0].data["text/plain"]

@@ -36,14 +36,14 @@ CELLS = (
 
 @dataclass
 class Recorded:
-    """A recording, and the address that its answers came from, where somebody listens who says nothing."""
+    """A recording, and the address of its service, where a listener never answers."""
 
     path: Path
     base_url: str
     listener: socket.socket
     shown: list[Any]
 
-    def nobody_called(self) -> bool:
+    def received_no_request(self) -> bool:
         with contextlib.suppress(BlockingIOError):
             self.listener.accept()
             return False
@@ -91,7 +91,7 @@ def test_a_notebook_gives_what_was_recorded_without_key_and_network(recorded: Re
     """Columns, cells, and calls that named a cache of their own: the same outputs as when they were recorded."""
     assert [shown(replayed.run(cell)) for cell in CELLS] == recorded.shown
     assert sky.current().totals.requests == 0
-    assert recorded.nobody_called()
+    assert recorded.received_no_request()
     assert not Path("other.sqlite").exists()
 
 
@@ -99,7 +99,7 @@ def test_a_chat_cell_needs_no_option_to_be_answered(recorded: Recorded, replayed
     """What was recorded with --cache is found without it."""
     assert shown(replayed.run("%%skytells_chat -o reply\nHello **there**")).startswith("Hello **there**")
     assert replayed.shell.user_ns["reply"].text == "Hello **there**"
-    assert recorded.nobody_called()
+    assert recorded.received_no_request()
 
 
 def test_a_chat_cell_that_was_not_recorded_fails_and_says_why(recorded: Recorded, replayed: Notebook) -> None:
@@ -110,7 +110,7 @@ def test_a_chat_cell_that_was_not_recorded_fails_and_says_why(recorded: Recorded
     text = "\n".join(ran.error._render_traceback_())
     for said in (str(recorded.path), "%skytells cache export", "leave replay mode", "--cache"):
         assert said in text
-    assert recorded.nobody_called()
+    assert recorded.received_no_request()
 
 
 def test_a_respond_cell_is_never_recorded_and_says_why(recorded: Recorded, replayed: Notebook) -> None:
@@ -118,7 +118,7 @@ def test_a_respond_cell_is_never_recorded_and_says_why(recorded: Recorded, repla
     ran = replayed.run("%%skytells_respond\nHello **there**")
     assert isinstance(ran.error, ReplayMissError)
     assert "%%skytells_chat --cache cells" in str(ran.error)
-    assert recorded.nobody_called()
+    assert recorded.received_no_request()
 
 
 CALLS: list[Callable[[Session], object]] = [
@@ -146,7 +146,7 @@ def test_what_would_send_is_an_error_before_any_socket(
     for said in (str(recorded.path), "%skytells cache export", "leave replay mode"):
         assert said in str(caught.value)
     assert KEY not in repr(caught.value)
-    assert recorded.nobody_called()
+    assert recorded.received_no_request()
 
 
 def test_an_estimate_works_in_replay(recorded: Recorded, replayed: Notebook) -> None:
@@ -154,11 +154,11 @@ def test_an_estimate_works_in_replay(recorded: Recorded, replayed: Notebook) -> 
     replayed.run("known = frame.skytells.estimate('Say {text}').cached")
     replayed.run("new = frame.skytells.estimate('Sing {text}').cached")
     assert (replayed.shell.user_ns["known"], replayed.shell.user_ns["new"]) == (2, 0)
-    assert recorded.nobody_called()
+    assert recorded.received_no_request()
 
 
 def test_the_status_says_that_it_is_replay_and_how_to_leave(recorded: Recorded, replayed: Notebook) -> None:
-    """Connection, file and way out; no key is missed."""
+    """Connection, file and how to leave replay; no key is requested."""
     text = shown(replayed.run("%skytells"))
     assert "tutorial.sqlite" in text
     assert "nothing is sent" in text
@@ -175,7 +175,7 @@ def test_the_way_out_leads_out(replayed: Notebook) -> None:
 
 
 def test_cache_replay_connects_the_session_of_now_to_the_recording(recorded: Recorded, shell: Notebook) -> None:
-    """Address and models stay as they were connected; the answer says where answers come from and how to leave."""
+    """Address and models stay the same; the table names the source of answers and how to leave."""
     with sessions.connect(KEY, base_url=recorded.base_url, model="gpt-5", cache="memory", max_in_flight=3):
         text = shown(shell.run("%skytells cache replay tutorial.sqlite"))
         session = sky.current()
@@ -184,7 +184,7 @@ def test_cache_replay_connects_the_session_of_now_to_the_recording(recorded: Rec
     assert session.recording == recorded.path
     assert (session.settings.model, session.settings.max_in_flight) == ("gpt-5", 3)
     assert shown(shell.run(CELLS[0])) == recorded.shown[0]
-    assert recorded.nobody_called()
+    assert recorded.received_no_request()
 
 
 @pytest.mark.parametrize("name", ["missing.sqlite", ".", "notes.txt", "cut.sqlite", "stranger.sqlite"])

@@ -62,7 +62,7 @@ def test_a_strict_schema_closes_every_object() -> None:
     [("missing", "there is no variable of this name"), ("text", "must be a pydantic class, got a str")],
 )
 def test_a_schema_is_a_pydantic_class(name: str, message: str) -> None:
-    """What is none is named."""
+    """Another value is reported by its type."""
     with pytest.raises(MagicUsageError, match=f"--schema {name}: .*{message}"):
         get_json_format(name, {"text": "{}"})
 
@@ -84,7 +84,7 @@ def test_json_is_read_with_and_without_a_fence(text: str) -> None:
     ],
 )
 def test_what_is_no_object_is_a_value_error(text: str, message: str) -> None:
-    """Whatever comes, there is one kind of error, which says what is wrong."""
+    """Any other answer raises ValueError with the reason."""
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         JsonFormat(mode="object").parse(text)
 

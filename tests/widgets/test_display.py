@@ -1,4 +1,4 @@
-"""Which way of showing fits the place."""
+"""The display mode for each front end."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_the_variable_decides(shell: InteractiveShell, mode: str) -> None:
 
 
 def test_an_unknown_mode_is_an_error() -> None:
-    """A misspelt variable is named instead of ignored."""
+    """A misspelled variable is named instead of ignored."""
     with pytest.raises(ConfigurationError, match="SKYTELLS_NB_STREAM must be auto, live, final or plain, got 'fast'"):
         display_mode("auto", {"SKYTELLS_NB_STREAM": "fast"})
 
@@ -66,7 +66,7 @@ def test_output_reaches_the_running_cell(shell: InteractiveShell) -> None:
 
 
 def test_importing_the_widgets_stays_light() -> None:
-    """Markdown, the sanitiser and IPython load when something is shown."""
+    """Markdown, the sanitizer and IPython load when something is shown."""
     code = (
         "import sys, skytells_nb.widgets.live, skytells_nb.widgets.progress;"
         "print([m for m in ('markdown_it', 'nh3', 'IPython', 'ipywidgets', 'plotly', 'umap') if m in sys.modules])"

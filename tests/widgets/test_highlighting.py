@@ -1,4 +1,4 @@
-"""Code in colours: the same letters, no markup of the model's."""
+"""Code in colors: the same letters, no markup of the model's."""
 
 from __future__ import annotations
 
@@ -40,6 +40,6 @@ def test_each_language_that_is_listed_has_a_lexer(language: str) -> None:
 
 
 def test_each_block_has_the_colours_of_its_own_language() -> None:
-    """A comment of Python is none in JavaScript."""
+    """A Python comment is not a comment in JavaScript."""
     page = highlight_code([("# a\n", "python"), ("// b\n", "js"), ("# c\n", "unknown")])
     assert re.findall(r"<i class=c1>([^<]*)</i>", page) == ["# a", "// b"]

@@ -82,7 +82,7 @@ def stream(cell: Publish, clock: Clock, pieces: list[str], seconds_each: float, 
 
 
 def test_the_first_piece_is_shown_at_once() -> None:
-    """Nobody waits for an interval to see the first word."""
+    """The first word is shown without waiting for an interval."""
     cell = Cell()
     with StreamingOutput(publish=cell, clock=Clock(), watch_stalls=False) as live:
         live.write("Hello")
@@ -153,7 +153,7 @@ def test_a_long_answer_at_full_speed_takes_few_messages() -> None:
 
 
 def test_a_fast_stream_sends_each_part_once() -> None:
-    """What would be cut before the next update is not shown unfinished first: of 60,000 letters none is sent twice."""
+    """A segment about to be split is not shown before: of 60,000 letters none is sent twice."""
     cell, clock = timed_cell()
     text = "".join(f"paragraph {n} of many\n\n" for n in range(2_600))
     stream(cell, clock, [text[i : i + 50] for i in range(0, len(text), 50)], 50 / 60_000)
@@ -162,7 +162,7 @@ def test_a_fast_stream_sends_each_part_once() -> None:
 
 
 def test_a_fast_stream_that_falls_silent_shows_what_it_held_back() -> None:
-    """An eighth of a second is all that text is kept back for, whatever comes."""
+    """Text is held back for at most an eighth of a second."""
     cell, clock = timed_cell()
     live = StreamingOutput(publish=cell, clock=clock, watch_stalls=False)
     for _ in range(72):
@@ -227,7 +227,7 @@ def test_the_interval_never_passes_a_second() -> None:
 
 
 def test_a_stalled_stream_shows_what_arrived() -> None:
-    """Text that came before the stream fell silent is shown without another write."""
+    """Text that arrived before a pause is shown without another write."""
     cell = Cell()
     with StreamingOutput(publish=cell) as live:
         live.write("first ")
@@ -267,7 +267,7 @@ def test_an_answer_without_text_and_notes_leaves_no_output(mode: Any) -> None:
 
 
 def test_notes_and_metadata_come_with_the_final_state() -> None:
-    """Notes are set under the text, escaped; facts are kept with the output."""
+    """Notes are set under the text, escaped; metadata is saved with the output."""
     cell = Cell()
     live = StreamingOutput(publish=cell, clock=Clock(), watch_stalls=False)
     live.write("text")

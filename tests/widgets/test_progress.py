@@ -1,4 +1,4 @@
-"""The progress line: what it says, how often, and what is left of it."""
+"""The progress line: its text, its updates, and its final state."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_the_line_names_what_is_under_way_and_what_holds_it_back() -> None:
 
 @pytest.mark.parametrize("state", ["interrupted", "failed"])
 def test_an_early_end_is_named(state: RunState) -> None:
-    """A run that was stopped says so and no longer promises an end."""
+    """A stopped run is reported as such, without a remaining time."""
     line = progress_text(event(5, state))
     assert line.startswith(f"embed · {state} · 5/20,000 rows")
     assert "left" not in line
@@ -103,7 +103,7 @@ def test_a_short_run_shows_its_final_line_only() -> None:
 
 
 def test_closing_shows_the_last_event_once() -> None:
-    """A run that ended without a last word still leaves its line, and a second close adds none."""
+    """A run without a final event still leaves its line, and a second close adds nothing."""
     cell = Cell()
     with ProgressLine("rows", publish=cell, clock=Clock()) as listener:
         listener(event(7))
@@ -120,7 +120,7 @@ def test_a_run_without_events_shows_nothing() -> None:
 
 
 def test_final_mode_is_silent_until_the_end() -> None:
-    """Where updates are not kept there is one message."""
+    """Without support for updates there is one message."""
     clock, cell = Clock(), Cell()
     listener = ProgressLine(mode="final", publish=cell, clock=clock)
     for done in range(10):

@@ -42,7 +42,7 @@ HOSTILE = {
 
 
 class Page(HTMLParser):
-    """Collects what a browser would be told to make."""
+    """Collects the elements that a browser would create."""
 
     def __init__(self, page: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -260,12 +260,12 @@ def test_escaped_text_has_no_elements(text: str) -> None:
 
 @given(st.text(alphabet=st.sampled_from("\x1b[]0;1m\x07\\\x9b\x9c\x08\x00\x7f\r\nPX^_a?c ")))
 def test_plain_text_holds_no_control_character(text: str) -> None:
-    """No escape, bell, backspace or C1 character is left, whatever the order they came in."""
+    """No escape, bell, backspace or C1 character is left, in any order."""
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", plain(text))
 
 
 def test_plain_text_loses_escape_sequences_whole() -> None:
-    """Colours, titles, links and clipboard writes go with their arguments; words and layout stay."""
+    """Colors, titles, links and clipboard writes go with their arguments; words and layout stay."""
     hostile = (
         "\x1b[1;31mred\x1b[0m\x1b]52;c;ZXZpbA==\x07 a\tb\r\nc \x1b]8;;http://evil.test\x1b\\link\x1b]8;;\x1b\\\x9b2J"
     )

@@ -25,7 +25,7 @@ class ExplorerView(anywidget.AnyWidget):
     caption = Unicode(help="Number of rows, and the layout.").tag(sync=True)
     columns = List(Dict(), help="Columns to color by: number and label.").tag(sync=True)
     color = Int(-1, help="The number of the column that colors the points, -1 for none.").tag(sync=True)
-    palette = List(Unicode(), help="One colour for each code.").tag(sync=True)
+    palette = List(Unicode(), help="One color for each code.").tag(sync=True)
     legend = Dict(help="The legend as coloring.Coloring holds it.").tag(sync=True)
     hidden = List(Int(), help="Codes that the legend has switched off.").tag(sync=True)
     question = Unicode(help="The question whose nearest rows are highlighted.").tag(sync=True)

@@ -1,4 +1,4 @@
-"""The chat panel from Python: what is sent, what is kept, how it ends."""
+"""The chat panel from Python: what is sent, what is stored, how it ends."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Tags(HTMLParser):
 
 
 def until(fact: Callable[[], object]) -> None:
-    """Wait for it; a fact that does not come fails."""
+    """Wait for a condition; fail if it does not become true."""
     deadline = time.monotonic() + PATIENCE_S
     while not fact():
         assert time.monotonic() < deadline
@@ -89,7 +89,7 @@ def asked(panel: ChatPanel, text: str) -> Turn:
 
 
 def test_an_answer_is_a_turn_with_its_facts(panel: ChatPanel) -> None:
-    """Text, model, tokens, dollars, verdict and request id of the answer."""
+    """Text, model, tokens, dollars, safety and request id of the answer."""
     turn = asked(panel, "one two three")
 
     assert (turn.role, turn.text, turn.finish_reason) == ("assistant", "one two three", "stop")
@@ -149,7 +149,7 @@ def test_a_chosen_model_is_asked(panel: ChatPanel, server: LocalServer) -> None:
 
 
 def test_sending_without_waiting_returns_at_once(panel: ChatPanel, tap: Tap) -> None:
-    """The answer comes in a thread; ``wait`` gets it, and gives up when it was told to."""
+    """The answer arrives in a thread; ``wait`` returns it, or ``None`` after its timeout."""
     tap.shut()
 
     assert panel.send(COUNT, wait=False) is None
@@ -202,7 +202,7 @@ def test_stop_before_the_first_word_leaves_the_question_out(tap: Tap) -> None:
 
 
 def test_ctrl_c_stops_a_waiting_call(panel: ChatPanel, tap: Tap, server: LocalServer) -> None:
-    """The cell fails in one line, what came is kept and the connection is closed."""
+    """The cell fails with one line, what arrived is stored and the connection is closed."""
     tap.shut()
     main = threading.get_ident()
 
@@ -244,7 +244,7 @@ def test_an_error_is_shown_and_the_panel_goes_on(tap: Tap, fault: str, kind: typ
 
 
 def test_a_blocked_prompt_shows_its_verdict(tap: Tap) -> None:
-    """The turn that stands for the answer says what the filter found."""
+    """The turn in place of the answer reports what the filter found."""
     with served("block_prompt", generator=tap) as server, ChatPanel(connected(server, "off")) as panel:
         with pytest.raises(ContentPolicyError):
             panel.send("one")
@@ -255,7 +255,7 @@ def test_a_blocked_prompt_shows_its_verdict(tap: Tap) -> None:
 
 
 def test_a_stream_that_breaks_keeps_what_came(tap: Tap) -> None:
-    """The text stays, the turn says that it is cut, and its safety was not checked to the end."""
+    """The text stays, and the turn is marked as incomplete and not checked completely."""
     with served("stream_cut_after=4", generator=tap) as server, ChatPanel(connected(server, "off")) as panel:
         with pytest.raises(TruncatedStreamError):
             panel.send("one two three four five six seven eight nine ten")
@@ -287,12 +287,12 @@ def test_one_answer_at_a_time(panel: ChatPanel, tap: Tap) -> None:
         panel.send("three")
     tap.flow()
     panel.wait(PATIENCE_S)
-    with pytest.raises(InputError, match="nothing to send"):
+    with pytest.raises(InputError, match="must be a non-empty text"):
         panel.send(" \n")
 
 
 def test_verdicts_are_words(panel: ChatPanel) -> None:
-    """Safe, graded and not checked are told apart without colour."""
+    """Safe, graded and not checked are distinguished without color."""
     panel.send("a quiet word")
     panel.send("violence:low here")
     with ChatPanel(messages=panel.messages) as other:
@@ -312,7 +312,7 @@ def test_verdicts_are_words(panel: ChatPanel) -> None:
     ],
 )
 def test_a_badge_and_an_ending_say_what_happened(tap: Tap, fault: str, kind: str, words: str, ending: str) -> None:
-    """No verdict is its own state, a withheld answer and one without text say why."""
+    """A missing result is a separate state; a withheld answer and one without text say why."""
     with served(fault, generator=tap) as server, ChatPanel(connected(server, "off")) as panel:
         panel.send(COUNT)
         shown = panel.widget.turns[-1]
@@ -375,7 +375,7 @@ def test_messages_that_cannot_be_shown_are_refused(message: dict[str, object]) -
 
 
 def test_clear_forgets_the_turns(panel: ChatPanel, tap: Tap) -> None:
-    """The next question starts a conversation; the system text stays. An answer under way is stopped first."""
+    """The next question starts a conversation; the system text stays. An answer in flight is stopped first."""
     panel.system = "Be brief."
     tap.shut()
     panel.send(COUNT, wait=False)

@@ -84,7 +84,7 @@ class Tags(HTMLParser):
 
 
 def until(fact: Callable[[], object]) -> None:
-    """Wait for it; a fact that does not come fails."""
+    """Wait for a condition; fail if it does not become true."""
     deadline = time.monotonic() + 60
     while not fact():
         assert time.monotonic() < deadline
@@ -136,7 +136,7 @@ def test_a_part_of_the_frame_selects_its_rows(explorer: Explorer, frame: pd.Data
 
 
 def test_observers_hear_each_change_once(explorer: Explorer) -> None:
-    """Also a change that comes from the page, and none where the same rows are selected again."""
+    """Also for a change from the page, and not if the same rows are selected again."""
     heard: list[list[int]] = []
     explorer.observe(lambda change: heard.append(change["new"].tolist()), "selected")
 
@@ -172,7 +172,7 @@ def test_points_of_the_page_are_rows_that_have_a_vector(frame: pd.DataFrame) -> 
     ],
 )
 def test_what_selects_nothing_is_refused_and_changes_nothing(explorer: Explorer, wanted: Any, said: str) -> None:
-    """The error says what was found."""
+    """The error contains the wrong value."""
     explorer.selected = [0]
     with pytest.raises(InputError, match=said):
         explorer.selected = wanted
@@ -249,7 +249,7 @@ def test_a_question_without_words_or_rows_is_refused(
 
 
 def test_a_name_comes_from_the_texts_of_the_selection(explorer: Explorer, session: Session, generator: Wide) -> None:
-    """The model sees the selected texts and no other; rows, tokens and cost are told, and the name is kept."""
+    """The model receives only the selected texts; rows, tokens and cost are reported, and the name is stored."""
     explorer.selected = [2, 3]
     name = explorer.name()
 
@@ -379,7 +379,7 @@ def test_a_column_that_changes_later_changes_nothing_here(frame: pd.DataFrame) -
 
 
 def test_numbers_get_a_scale_and_words_get_a_colour_each() -> None:
-    """The largest number has the last step of the scale, missing ones the grey after it; rare words share one."""
+    """The largest number has the last step of the scale, missing ones the gray after it; rare words share one."""
     scale = color_points(pd.Series([0.0, 5.0, 10.0, np.nan, np.inf]), 5)
     assert scale.codes.tolist() == [0, 127, 254, 255, 255]
     assert (scale.legend["low"], scale.legend["high"]) == ("0", "10")
@@ -391,7 +391,7 @@ def test_numbers_get_a_scale_and_words_get_a_colour_each() -> None:
 
 
 def test_dates_and_constant_numbers_get_a_scale() -> None:
-    """From the first date to the last; equal numbers are one colour."""
+    """From the first date to the last; equal numbers are one color."""
     dates = color_points(pd.Series(pd.to_datetime(["2024-01-01", "2024-01-03", None])), 3)
     assert dates.codes.tolist() == [0, 254, 255]
     assert dates.legend["low"].startswith("2024-01-01")
@@ -399,7 +399,7 @@ def test_dates_and_constant_numbers_get_a_scale() -> None:
 
 
 def test_what_is_saved_is_a_picture_and_a_table(explorer: Explorer) -> None:
-    """The picture has the colours of the selected rows, the table the selected rows."""
+    """The image has the colors of the selected rows, the table the selected rows."""
     explorer.color = "kind"
     explorer.selected = [0, 4]
     saved = explorer.freeze()
@@ -476,7 +476,7 @@ def drawn(figure: Any) -> dict[int, Any]:
 
 
 def test_a_figure_is_the_view(explorer: Explorer, frame: pd.DataFrame, session: Session) -> None:
-    """A plain figure with the points, colours, selection, legend and names of now; without all that, none of it."""
+    """A plain figure with the current points, colors, selection, legend and names."""
     plain = explorer.figure(theme="dark")
     assert type(plain).__name__ == "Figure"
     assert [trace.selectedpoints for trace in plain.data] == [None]

@@ -100,7 +100,7 @@ def test_settings_come_from_the_configuration_file(ip: InteractiveShell) -> None
 
 
 def test_no_setting_holds_a_key(ip: InteractiveShell) -> None:
-    """%config prints values into the notebook, so a key is none of them."""
+    """%config prints values into the notebook, so a key must not be one of them."""
     magics.load(ip)
     settings = set(ip.magics_manager.registry["SkytellsMagics"].trait_names(config=True))
     assert settings == {"model", "system", "stream", "remote_images"}
@@ -124,7 +124,7 @@ def test_options_complete(ip: InteractiveShell) -> None:
 
 
 def test_models_variables_formats_and_words_complete(ip: InteractiveShell) -> None:
-    """After -m come models, after -v and -o variables, after -f formats, after %skytells its words."""
+    """Models follow -m, variables -v and -o, formats -f, and commands %skytells."""
     magics.load(ip)
     ip.user_ns["my_question"] = 1
     assert "deepbrain-router" in completions(ip, "%%skytells_chat -m deep")
@@ -141,7 +141,7 @@ def test_models_variables_formats_and_words_complete(ip: InteractiveShell) -> No
 def test_every_option_with_choices_or_names_completes(
     ip: InteractiveShell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Classes after --schema, pictures and names after --image, effort, formats; words have their options."""
+    """Classes follow --schema, images and variables --image; commands have their options."""
     magics.load(ip)
     monkeypatch.chdir(tmp_path)
 

@@ -1,4 +1,4 @@
-"""The magics in notebooks that papermill runs: a schedule, a pipeline, nobody watching."""
+"""The magics in notebooks that papermill runs, as in a schedule or a pipeline."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_good_notebook_ends_well_and_keeps_the_answer(server: LocalServer, tmp
 
 @pytest.mark.slow
 def test_a_mistake_ends_the_run_and_is_one_block(server: LocalServer, tmp_path: Path) -> None:
-    cells = [LOAD, "%%skytells_chat --colour red\nHi", "print('went on')"]
+    cells = [LOAD, "%%skytells_chat --color red\nHi", "print('went on')"]
 
     done, saved = papermill(tmp_path, server, cells)
 
@@ -67,7 +67,7 @@ def test_a_mistake_ends_the_run_and_is_one_block(server: LocalServer, tmp_path: 
     (failed,) = saved[1].outputs
     assert (failed.output_type, failed.ename) == ("error", "MagicUsageError")
     (block,) = failed.traceback
-    assert "--colour" in block
+    assert "--color" in block
     assert "Traceback" not in block
     assert 'File "' not in block
     assert saved[2].outputs == []

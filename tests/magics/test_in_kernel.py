@@ -38,7 +38,7 @@ GOOD = {
     "chained": "second.previous_response_id is not None, str(second)",
 }
 BAD = {
-    "a wrong option": ("%%skytells_chat --colour red\nHi", "MagicUsageError"),
+    "a wrong option": ("%%skytells_chat --color red\nHi", "MagicUsageError"),
     "a wrong word": ("%skytells modles", "MagicUsageError"),
     "a missing variable": ("%%skytells_respond -v nothing\n{{nothing}}", "MagicUsageError"),
     "no object": ("%%skytells_chat --json\nno object", "InvalidResponseError"),

@@ -111,7 +111,7 @@ def test_an_export_replaces_nothing_unless_it_is_told_to(cells: Notebook, here: 
 
 @pytest.mark.parametrize("used", [False, True])
 def test_an_export_of_nothing_is_an_error_and_leaves_no_file(cells: Notebook, here: Path, used: bool) -> None:
-    """Nothing was used yet, or the cache is off: the message says which, and what to do."""
+    """The message distinguishes an unused cache from one that is off, and says what to do."""
     if used:
         sessions.connect(KEY, base_url=sessions.current().client.base_url, cache="off")
         cells.run("frame.skytells.embed('text', progress=False)")
@@ -150,7 +150,7 @@ def test_prune_removes_the_oldest_of_the_sessions_cache(cells: Notebook) -> None
 
 
 def test_a_path_with_a_space_is_quoted_like_in_a_shell(cells: Notebook, here: Path) -> None:
-    """And what is said about how to replay it can be copied as it stands."""
+    """The command to replay it can be copied unchanged."""
     cells.run("frame.skytells.embed('text', progress=False)")
     shown = rows(cells.run("%skytells cache export 'my tutorial.sqlite'"))
     assert (here / "my tutorial.sqlite").is_file()

@@ -18,7 +18,7 @@ FIRST = {
 
 @pytest.mark.parametrize("magic", ["chat", "respond"])
 def test_an_interrupted_stream_is_left_and_its_text_kept(shell: Notebook, magic: str) -> None:
-    """The server sees its client go without having sent another byte; -o holds what came."""
+    """The server sees the disconnect without having sent another byte; -o holds what arrived."""
 
     def script(exchange: Exchange) -> None:
         exchange.begin()
@@ -39,7 +39,7 @@ def test_an_interrupted_stream_is_left_and_its_text_kept(shell: Notebook, magic:
 
 @pytest.mark.parametrize("magic", ["chat", "respond"])
 def test_an_interrupted_whole_answer_is_left_too(shell: Notebook, magic: str) -> None:
-    """Nothing had come, and the name says so."""
+    """Nothing had arrived, and the answer in the variable says so."""
     with scripted(lambda exchange: server.hold(exchange)) as server:
         interrupter = interrupt_when(server.asked)
         ran = shell.run(f"%%skytells_{magic} --no-stream -o part\nHello")

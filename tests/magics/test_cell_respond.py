@@ -58,7 +58,7 @@ def test_the_answer_is_shown_and_kept(notebook: Notebook, option: str) -> None:
 
 
 def test_options_reach_the_service(shell: Notebook) -> None:
-    """Each under the name that this API has for it; store is always said."""
+    """Each under its name in this API; store is always sent."""
     with scripted(lambda e: e.reply(whole("completed", message("Yes")))) as server:
         options = "-m gpt-5 -s 'Be brief.' -t 0.5 --max-tokens 9 --effort low --no-stream"
         shell.run(f"%%skytells_respond {options}\nIs it?")
@@ -140,7 +140,7 @@ def test_reasoning_is_shown_a_paragraph_at_a_time(shell: Notebook) -> None:
 
 
 def test_reasoning_that_was_interrupted_is_not_lost(shell: Notebook) -> None:
-    """What had come of it is shown when the stream ends early."""
+    """The reasoning that arrived is shown when the stream ends early."""
 
     def script(exchange: Exchange) -> None:
         events(exchange, {"type": "response.reasoning_summary_text.delta", "delta": "Weigh"})
@@ -152,7 +152,7 @@ def test_reasoning_that_was_interrupted_is_not_lost(shell: Notebook) -> None:
 
 
 def test_an_answer_at_the_length_limit_is_incomplete(notebook: Notebook) -> None:
-    """It says why and what to do, and the cell succeeds."""
+    """A note says why and what to do, and the cell succeeds."""
     said = text_of(notebook, "%%skytells_respond --max-tokens 2\none two three")
     assert "[Cut at the length limit after 2 tokens: raise --max-tokens, or ask for a shorter answer.]" in said
     assert notebook.shell.user_ns["_sky"].status == "incomplete"
@@ -175,7 +175,7 @@ def test_a_filtered_answer_is_incomplete_for_that_reason(notebook: Notebook) -> 
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_failed_answer_fails_the_cell(shell: Notebook, stream: bool) -> None:
-    """Failed is not incomplete: the reason is in the error, what came is kept and shown."""
+    """The reason is in the error; what arrived is stored and shown."""
     failed = whole("failed", error={"code": "server_error", "message": "The model broke."})
 
     def script(exchange: Exchange) -> None:
@@ -197,7 +197,7 @@ def test_a_failed_answer_fails_the_cell(shell: Notebook, stream: bool) -> None:
 
 @pytest.mark.parametrize("server", ["stream_error=7"], indirect=True)
 def test_an_error_within_the_stream_keeps_its_text(notebook: Notebook) -> None:
-    """As in a chat: marked, kept, and the cell fails."""
+    """As in a chat: marked, stored, and the cell fails."""
     ran = notebook.run("%%skytells_respond -o part\none two three four five six")
     assert isinstance(ran.error, StreamError)
     part = notebook.shell.user_ns["part"]
@@ -242,7 +242,7 @@ def test_a_refusal_of_the_model_is_said(shell: Notebook) -> None:
 
 
 def test_the_output_carries_model_and_tokens(notebook: Notebook) -> None:
-    """Metadata for whoever reads the notebook later, as under a chat."""
+    """The same metadata as under a chat."""
     facts = notebook.run("%%skytells_respond\nHello there").outputs[-1].metadata["skytells"]
     assert facts["usage"]["output_tokens"] == 2
     assert facts["safety"]["checked"] is True

@@ -70,7 +70,7 @@ def test_usage_counts_by_model(notebook: Notebook) -> None:
 
 
 def test_models_are_listed_with_prices(notebook: Notebook) -> None:
-    """The catalogue as a table, a price or the word unknown in each row."""
+    """The catalog as a table, a price or the word unknown in each row."""
     lines = text(notebook.run("%skytells models")).splitlines()
     assert lines[1].startswith("model")
     assert len(lines) > 2
@@ -78,7 +78,7 @@ def test_models_are_listed_with_prices(notebook: Notebook) -> None:
 
 
 def test_an_unknown_word_lists_the_words(notebook: Notebook) -> None:
-    """A misspelt word is a usage error that names what can be said."""
+    """A misspelled command is a usage error that lists the commands."""
     ran = notebook.run("%skytells modles")
     assert isinstance(ran.error, MagicUsageError)
     assert all(word in str(ran.error) for word in COMMANDS)
@@ -116,7 +116,7 @@ class Cells(HTMLParser):
 
 
 def test_a_table_escapes_what_it_shows() -> None:
-    """A catalogue cannot bring HTML or escape sequences onto the page or the terminal."""
+    """A catalog cannot bring HTML or escape sequences onto the page or the terminal."""
     hostile = Model(name="x", namespace="<script>\x1b[31mx</script>", type='"><img src=x onerror=y>')
     table = models_table([hostile], "<b>origin", lambda name: None)
     assert set(Cells(table.html()).tags) == {"table", "caption", "thead", "tbody", "tr", "th", "td"}

@@ -28,7 +28,7 @@ def bundle(outputs: list[Any]) -> dict[str, str]:
 
 
 def test_the_answer_is_one_output_as_html_and_text(notebook: Notebook) -> None:
-    """The cell shows the sanitised Markdown and its text, and returns nothing."""
+    """The cell shows the sanitized Markdown and its text, and returns nothing."""
     ran = notebook.run("%%skytells_chat\nSay **hi** <img src=x onerror=alert(1)>")
     assert ran.error is None
     data = bundle(ran.outputs)
@@ -89,7 +89,7 @@ def test_an_answer_ends_before_a_stop_text(notebook: Notebook) -> None:
 
 
 def test_config_sets_defaults_and_the_line_wins(notebook: Notebook, echo: Echo) -> None:
-    """%config SkytellsMagics sets model and system for the cells that name none."""
+    """%config SkytellsMagics sets model and system for cells without -m and -s."""
     notebook.run("%config SkytellsMagics.model = 'gpt-5'")
     notebook.run("%config SkytellsMagics.system = 'In French.'")
     notebook.run("%%skytells_chat\nHi")
@@ -120,7 +120,7 @@ def test_text_format_shows_the_letters(notebook: Notebook) -> None:
 
 
 def test_the_output_carries_model_tokens_and_verdict(notebook: Notebook) -> None:
-    """Model, request id, usage and safety are in the output's metadata, for whoever reads the notebook later."""
+    """Model, request id, usage and safety are in the output's metadata."""
     facts = notebook.run("%%skytells_chat\nHello there").outputs[0].metadata["skytells"]
     assert facts["finish_reason"] == "stop"
     assert facts["usage"]["completion_tokens"] == 2
@@ -155,7 +155,7 @@ def test_a_cut_answer_says_so(notebook: Notebook) -> None:
 
 
 def test_a_finding_is_noted_under_the_answer(notebook: Notebook) -> None:
-    """What the filter graded above safe is said in words, for prompt and answer."""
+    """Findings above safe are reported for prompt and answer."""
     text = bundle(notebook.run("%%skytells_chat\nviolence:low fight").outputs)["text/plain"]
     assert text == "violence:low fight\n\n[Safety: violence low in the prompt; violence low in the answer.]"
 
@@ -171,7 +171,7 @@ def test_a_withheld_answer_says_so(notebook: Notebook) -> None:
 
 @pytest.mark.parametrize("server", ["filter_down"], indirect=True)
 def test_an_unchecked_answer_says_so(notebook: Notebook) -> None:
-    """No verdict is not a pass."""
+    """A missing safety result is not a pass."""
     text = bundle(notebook.run("%%skytells_chat\nHello there").outputs)["text/plain"]
     assert text.endswith("[Safety: not checked: the filter returned no result.]")
 
@@ -203,7 +203,7 @@ def test_a_blocked_prompt_fails_with_its_reason(notebook: Notebook) -> None:
 def test_a_truncated_stream_keeps_its_text_and_fails(
     notebook: Notebook, text: str, finish_reason: str, note: str
 ) -> None:
-    """What came stays on the page and in the name, marked where it had not come to its end, and the cell fails."""
+    """What arrived stays on the page and in the variable, marked as incomplete, and the cell fails."""
     ran = notebook.run("%%skytells_chat -o part\none two three four five six")
     part = notebook.shell.user_ns["part"]
     assert isinstance(ran.error, TruncatedStreamError)
@@ -237,7 +237,7 @@ def test_an_error_of_the_service_is_one_block_and_no_output(notebook: Notebook) 
 
 
 def test_an_interrupt_keeps_the_text_and_fails_in_one_line(notebook: Notebook, echo: Echo) -> None:
-    """Ctrl-C closes the connection, leaves what came on the page and in the name, and the cell fails."""
+    """Ctrl-C closes the connection, keeps what arrived on the page and in the variable, and the cell fails."""
     echo.hold_after = 3
     notebook.run("%config SkytellsMagics.stream = 'live'")
     interrupter = interrupt_when(echo.held, lambda: getattr(notebook.shell.display_pub, "outputs", None))
@@ -257,7 +257,7 @@ def test_an_interrupt_keeps_the_text_and_fails_in_one_line(notebook: Notebook, e
 
 
 def test_an_interrupt_before_the_first_word_is_kept_too(notebook: Notebook, echo: Echo) -> None:
-    """Without any text the name still says that the question was interrupted."""
+    """Without any text the answer in the variable is still marked as interrupted."""
     echo.hold_after = 0
     interrupter = interrupt_when(echo.held)
     ran = notebook.run("%%skytells_chat --no-stream\none two")
@@ -272,7 +272,7 @@ def test_an_interrupt_before_the_first_word_is_kept_too(notebook: Notebook, echo
     ("cell", "message"),
     [
         ("%%skytells_chat\n   \n", "the prompt is empty"),
-        ("%%skytells_chat --colour red\nHi", "'--colour' is not an option"),
+        ("%%skytells_chat --color red\nHi", "'--color' is not an option"),
         ("%%skytells_chat what is this\nHi", "'what' is not an option"),
         ("%%skytells_chat -t hot\nHi", "must be a number, got 'hot'"),
         ("%%skytells_chat -v missing\n{{missing}}", "-v missing: there is no variable of this name"),
@@ -313,7 +313,7 @@ def test_without_a_key_the_cell_fails_with_both_ways_out(shell: Notebook, monkey
 
 
 def test_a_kept_answer_is_shown_and_not_asked_for_again(notebook: Notebook, echo: Echo) -> None:
-    """--cache: the second time nothing is sent, the answer and its verdict are the same, and a note says so."""
+    """--cache: the second time nothing is sent, answer and safety result are the same, and a note says so."""
     first = notebook.run("%%skytells_chat --cache -o one\nHello there")
     asked = len(echo.messages)
     second = notebook.run("%%skytells_chat --cache -o two\nHello there")
@@ -336,7 +336,7 @@ def test_a_column_finds_what_a_cell_paid_for(notebook: Notebook, echo: Echo) -> 
 
 
 def test_pictures_are_links_until_the_setting_allows_them(notebook: Notebook) -> None:
-    """Off by default; whoever switches it on gets the picture, and still no other markup."""
+    """Off by default; when enabled, the image is shown and still no other markup."""
     ask = "%%skytells_chat\n![chart](https://a.test/c.png) <img src=https://a.test/d.png>"
     assert "<img" not in notebook.run(ask).outputs[0].data["text/html"]
     assert notebook.run("%config SkytellsMagics.remote_images = True").error is None
