@@ -250,7 +250,7 @@ def test_lists_and_arrow_columns_give_the_same_map() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"embedding": "vectors"}, "no column 'vectors'; the frame has embedding, topic"),
+        ({"embedding": "vectors"}, "no column 'vectors'. The columns are: 'embedding', 'topic'"),
         ({"color": "shade"}, "no column 'shade'"),
         ({"hover": ["text", "nothing"]}, "no column 'nothing'"),
         ({"size": "topic"}, "size must be a numeric column"),
@@ -277,7 +277,7 @@ def test_a_series_raises() -> None:
 def test_a_duplicate_column_name_raises() -> None:
     """The name is ambiguous."""
     data = pd.concat([frame(), frame()[["topic"]]], axis=1)
-    with pytest.raises(InputError, match="more than one column 'topic'"):
+    with pytest.raises(InputError, match="'topic' must be unique, got 2 columns"):
         draw(data, color="topic")
 
 
