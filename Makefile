@@ -63,7 +63,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/codespell *.md docs benchmarks/README.md notebooks/*.ipynb binder
+	$(BIN)/codespell *.md docs notebooks/*.ipynb binder skytells_nb tests benchmarks
 	$(BIN)/python -m pytest --quiet tests/test_docstrings.py -k sections
 	@$(page_types)
 

@@ -12,12 +12,12 @@ import pandas as pd
 import skytells_nb as sky
 
 
-def refusal(call: Callable[[], object]) -> str:
-    """What a door says whose extra is not installed."""
+def error_message(call: Callable[[], object]) -> str:
+    """The message of an entry point whose extra is not installed."""
     try:
         call()
-    except sky.errors.MissingExtraError as problem:
-        return str(problem)
+    except sky.errors.MissingExtraError as error:
+        return str(error)
     return "it worked"
 
 
@@ -29,13 +29,13 @@ def main() -> None:
         assert find_spec(module) is None, f"{module} is installed: this environment is not bare"
 
     frame = pd.DataFrame({"embedding": [[0.0, 1.0], [1.0, 0.0]]})
-    drawn = refusal(lambda: sky.plots.semantic_map(frame))
+    drawn = error_message(lambda: sky.plots.semantic_map(frame))
     assert "pip install 'skytells-nb[plots]'" in drawn, drawn
-    started = refusal(lambda: sky.connect(local=True))
+    started = error_message(lambda: sky.connect(local=True))
     assert "pip install 'skytells-nb[local]'" in started, started
 
     assert sky.Skytells("sk-none").base_url.startswith("https://")
-    print(f"skytells-nb {sky.__version__} imports without extras and names the one each door needs")
+    print(f"skytells-nb {sky.__version__} imports without extras and names the extra of each entry point")
 
 
 if __name__ == "__main__":

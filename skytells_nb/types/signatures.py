@@ -57,7 +57,7 @@ def parameter_docs(docstring: str | None) -> dict[str, str]:
 
 
 def fill_parameters(function: Callable[..., Any], shared: Mapping[str, str]) -> None:
-    """Write the "Parameters" section anew, in the order of the signature.
+    """Rewrite the "Parameters" section in the order of the signature.
 
     Entries of the function's own docstring stay; the others are taken from ``shared``.
     """
