@@ -1,14 +1,14 @@
-"""A pandas column of vectors: how one is made from a matrix, and how it becomes a matrix again.
+"""Columns of a frame: a column of vectors from a matrix and back; a column by its name; the column of texts.
 
-Two kinds of column exist. ``"numpy"`` (the default) is an object column whose cells are float32 views of one matrix:
-some hundred bytes a row beside the matrix, pandas operations work, and plain ``to_parquet`` and ``read_parquet``
+Two kinds of columns of vectors exist. ``"numpy"`` (the default) is an object column whose cells are float32 views of one
+matrix: some hundred bytes a row beside the matrix, pandas operations work, and plain ``to_parquet`` and ``read_parquet``
 bring it back. ``"arrow"`` is a ``fixed_size_list<float>[d]`` column: Dask and other Arrow software take it as it is,
 but it has to be read with ``read_parquet(..., dtype_backend="pyarrow")``: pandas raises without it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ["from_matrix", "to_arrow", "to_matrix"]
 
-# A view keeps all of its base alive: below this share of the base, a copy is the cheaper thing to hold.
-KEEP_BASE_SHARE = 0.25
-LABELS_NAMED = 3
+# A view keeps its whole base alive: below this share of the base, a copy takes less memory.
+MIN_BASE_SHARE = 0.25
+MAX_LABELS_NAMED = 3
+SAMPLE_CELLS = 50
+"""First cells of a column that show what it holds."""
 
 
 def __dir__() -> list[str]:
@@ -79,25 +81,23 @@ def from_matrix(
     """
     vectors = np.asarray(matrix, dtype=np.float32)
     if vectors.ndim != 2:
-        raise InputError(
-            f"A column of vectors is made from a matrix (rows, dimensions), not from shape {vectors.shape}."
-        )
+        raise InputError(f"matrix must have the shape (rows, dimensions), got the shape {vectors.shape}.")
     vectors = np.ascontiguousarray(vectors)
-    places = _places(len(vectors), valid, rows)
-    if index is not None and len(index) != len(places):
-        raise InputError(f"The index has {len(index)} labels for {len(places)} cells.")
-    vectors, places = _used_rows(vectors, places)
+    positions = _row_positions(len(vectors), valid, rows)
+    if index is not None and len(index) != len(positions):
+        raise InputError(f"index must have one label per cell, got {len(index)} labels for {len(positions)} cells.")
+    vectors, positions = _drop_unused_rows(vectors, positions)
     if dtype == "arrow":
         _pyarrow()
-        return pd.Series(pd.arrays.ArrowExtensionArray(_fixed_size_list(vectors, places)), index=index, name=name)
+        return pd.Series(pd.arrays.ArrowExtensionArray(_fixed_size_list(vectors, positions)), index=index, name=name)
     if dtype != "numpy":
-        raise InputError(f'dtype is "numpy" or "arrow", not {dtype!r}.')
+        raise InputError(f"dtype must be 'numpy' or 'arrow', got {dtype!r}.")
     vectors = vectors.view()
     vectors.flags.writeable = False
     views = np.fromiter(vectors, dtype=object, count=len(vectors))
-    cells = np.full(len(places), None, dtype=object)
-    shown = places >= 0
-    cells[shown] = views[places[shown]]
+    cells = np.full(len(positions), None, dtype=object)
+    present = positions >= 0
+    cells[present] = views[positions[present]]
     return pd.Series(cells, index=index, name=name, dtype=object)
 
 
@@ -131,15 +131,15 @@ def to_matrix(series: pd.Series[Any]) -> tuple[NDArray[np.float32], NDArray[np.b
     ((2, 2), [True, False, True])
     """
     if not isinstance(series, pd.Series):
-        raise InputError(f"A column of vectors is a pandas Series; this is {_kind(series)}.")
+        raise InputError(f"series must be a pandas Series, got {_describe_cell(series)}.")
     valid: NDArray[np.bool_] = np.asarray(series.notna(), dtype=np.bool_)
     if isinstance(series.dtype, pd.ArrowDtype):
         matrix = _matrix_of_arrow(series, valid)
     elif series.dtype == object or not valid.any():
         matrix = _matrix_of_objects(series, valid)
     else:
-        raise _not_vectors(series, series.index[valid][:1], _kind(series[valid].iloc[0]))
-    _refuse_nonfinite(series, matrix, valid)
+        raise _not_vectors_error(series, series.index[valid][:1], _describe_cell(series[valid].iloc[0]))
+    _check_finite(series, matrix, valid)
     return matrix, valid
 
 
@@ -170,66 +170,71 @@ def to_arrow(series: pd.Series[Any]) -> pa.FixedSizeListArray:
     """
     _pyarrow()
     matrix, valid = to_matrix(series)
-    places = np.full(len(valid), -1, dtype=np.intp)
-    places[valid] = np.arange(len(matrix))
-    return _fixed_size_list(matrix, places)
+    positions = np.full(len(valid), -1, dtype=np.intp)
+    positions[valid] = np.arange(len(matrix))
+    return _fixed_size_list(matrix, positions)
 
 
-def _places(k: int, valid: ArrayLike | None, rows: ArrayLike | None) -> NDArray[np.intp]:
-    """For each cell the row of the matrix it shows, -1 for null."""
+def _row_positions(k: int, valid: ArrayLike | None, rows: ArrayLike | None) -> NDArray[np.intp]:
+    """Return the row of the matrix of each cell, -1 for a missing one."""
     if valid is not None and rows is not None:
-        raise InputError("Pass valid= or rows=, not both.")
+        raise InputError("Pass either valid= or rows=, not both.")
     if rows is not None:
-        places = np.asarray(rows)
-        if places.ndim != 1 or (places.size and places.dtype.kind not in "iu"):
-            raise InputError("rows= takes one integer for each cell.")
-        if places.size and (places.min() < -1 or places.max() >= k):
-            raise InputError(f"rows= points outside the matrix, which has {k} rows: {places.min()} to {places.max()}.")
-        return places.astype(np.intp, copy=False)
+        positions = np.asarray(rows)
+        if positions.ndim != 1 or (positions.size and positions.dtype.kind not in "iu"):
+            raise InputError("rows must have one integer for each cell.")
+        if positions.size and (positions.min() < -1 or positions.max() >= k):
+            raise InputError(
+                f"rows must be from -1 to {k - 1}, the last row of the matrix, "
+                f"got {positions.min()} to {positions.max()}."
+            )
+        return positions.astype(np.intp, copy=False)
     if valid is None:
         return np.arange(k)
     mask = np.asarray(valid, dtype=np.bool_)
     if mask.ndim != 1 or int(mask.sum()) != k:
-        raise InputError(f"valid= is true {int(mask.sum())} times, and the matrix has {k} rows.")
+        raise InputError(f"valid must be true {k} times, once for each row of the matrix, got {int(mask.sum())} times.")
     return np.where(mask, np.cumsum(mask) - 1, -1).astype(np.intp)
 
 
-def _used_rows(vectors: NDArray[np.float32], places: NDArray[np.intp]) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-    """The same cells over a small copy, where they show only a small part of the memory the matrix keeps alive."""
-    used = np.zeros(len(vectors), dtype=np.bool_)
-    used[places[places >= 0]] = True
-    shown = np.flatnonzero(used)
+def _drop_unused_rows(
+    vectors: NDArray[np.float32], positions: NDArray[np.intp]
+) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    """Copy the used rows if they are a small part of the memory that the matrix keeps alive."""
+    is_used = np.zeros(len(vectors), dtype=np.bool_)
+    is_used[positions[positions >= 0]] = True
+    used = np.flatnonzero(is_used)
     base = vectors.base
-    held = max(vectors.nbytes, base.nbytes if isinstance(base, np.ndarray) else 0)
-    if shown.size * vectors.shape[1] * vectors.itemsize >= KEEP_BASE_SHARE * held:
-        return vectors, places
-    return vectors[shown], np.where(places >= 0, np.searchsorted(shown, places), -1).astype(np.intp)
+    kept_alive = max(vectors.nbytes, base.nbytes if isinstance(base, np.ndarray) else 0)
+    if used.size * vectors.shape[1] * vectors.itemsize >= MIN_BASE_SHARE * kept_alive:
+        return vectors, positions
+    return vectors[used], np.where(positions >= 0, np.searchsorted(used, positions), -1).astype(np.intp)
 
 
-def _fixed_size_list(vectors: NDArray[np.float32], places: NDArray[np.intp]) -> pa.FixedSizeListArray:
+def _fixed_size_list(vectors: NDArray[np.float32], positions: NDArray[np.intp]) -> pa.FixedSizeListArray:
     pa = _pyarrow()
     d = vectors.shape[1]
     if d == 0:
-        return pa.nulls(len(places), pa.list_(pa.float32(), 0))
-    null = places < 0
-    if len(places) == len(vectors) and np.array_equal(places, np.arange(len(vectors))):
+        return pa.nulls(len(positions), pa.list_(pa.float32(), 0))
+    missing = positions < 0
+    if len(positions) == len(vectors) and np.array_equal(positions, np.arange(len(vectors))):
         flat = vectors.reshape(-1)
     elif len(vectors):
-        flat = vectors[np.maximum(places, 0)].reshape(-1)
+        flat = vectors[np.maximum(positions, 0)].reshape(-1)
     else:
-        flat = np.zeros(len(places) * d, dtype=np.float32)
-    return pa.FixedSizeListArray.from_arrays(pa.array(flat), d, mask=pa.array(null) if null.any() else None)
+        flat = np.zeros(len(positions) * d, dtype=np.float32)
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat), d, mask=pa.array(missing) if missing.any() else None)
 
 
 def _matrix_of_arrow(series: pd.Series[Any], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
     pa = _pyarrow()
     column = pa.chunked_array(series.array.__arrow_array__())
-    kind = getattr(column.type, "storage_type", column.type)
-    number = getattr(kind, "value_type", None)
+    list_type = getattr(column.type, "storage_type", column.type)
+    value_type = getattr(list_type, "value_type", None)
     if not valid.any():
-        return np.empty((0, getattr(kind, "list_size", 0)), dtype=np.float32)
-    if number is None or not (pa.types.is_floating(number) or pa.types.is_integer(number)):
-        raise _not_vectors(series, series.index[valid][:1], f"cells of type {column.type}")
+        return np.empty((0, getattr(list_type, "list_size", 0)), dtype=np.float32)
+    if value_type is None or not (pa.types.is_floating(value_type) or pa.types.is_integer(value_type)):
+        raise _not_vectors_error(series, series.index[valid][:1], f"cells of type {column.type}")
     parts: list[NDArray[np.float32]] = []
     lengths: list[NDArray[np.int64]] = []
     for chunk in column.chunks:
@@ -238,8 +243,8 @@ def _matrix_of_arrow(series: pd.Series[Any], valid: NDArray[np.bool_]) -> NDArra
             lengths.append(np.full(len(lists) - lists.null_count, lists.type.list_size, dtype=np.int64))
         else:
             lengths.append(lists.value_lengths().drop_null().to_numpy().astype(np.int64))
-        # A missing number becomes NaN here and is reported with the others.
-        # And flatten() leaves out what lies under a null cell, where .values would show filler bytes.
+        # A missing number becomes NaN here and is reported with the others. flatten() skips null cells, whose .values
+        # are arbitrary.
         parts.append(_float32(lists.flatten().to_numpy(zero_copy_only=False)))
     d = _same_length(series, valid, np.concatenate(lengths))
     flat = parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -250,22 +255,22 @@ def _matrix_of_objects(series: pd.Series[Any], valid: NDArray[np.bool_]) -> NDAr
     cells = series.to_numpy()[valid].tolist()
     if not cells:
         return np.empty((0, 0), dtype=np.float32)
-    whole = _one_matrix(cells)
-    if whole is not None:
-        return whole
+    matrix = _view_of_cells(cells)
+    if matrix is not None:
+        return matrix
     try:
         lengths = np.fromiter(map(len, cells), dtype=np.int64, count=len(cells))
         flat = np.concatenate(cells)
     except (TypeError, ValueError, OverflowError):
-        raise _first_odd_cell(series, valid, cells) from None
+        raise _invalid_cells_error(series, valid, cells) from None
     if flat.ndim != 1 or flat.dtype.kind not in "fiu":
-        raise _first_odd_cell(series, valid, cells)
+        raise _invalid_cells_error(series, valid, cells)
     d = _same_length(series, valid, lengths)
     return _float32(flat).reshape(len(cells), d)
 
 
-def _one_matrix(cells: list[Any]) -> NDArray[np.float32] | None:
-    """The part of one matrix that the cells are views of, when they are its neighbouring rows in order."""
+def _view_of_cells(cells: list[Any]) -> NDArray[np.float32] | None:
+    """Return the matrix that the cells are views of, if they are its consecutive rows in order; else ``None``."""
     first, last = cells[0], cells[-1]
     if not isinstance(first, np.ndarray) or not isinstance(last, np.ndarray) or last.base is not first.base:
         return None
@@ -275,17 +280,17 @@ def _one_matrix(cells: list[Any]) -> NDArray[np.float32] | None:
     if first.ndim != 1 or first.dtype != np.float32 or base.dtype != np.float32 or not base.flags.c_contiguous:
         return None
     size, nbytes, start = first.size, first.nbytes, _address(first)
-    # The last cell answers for most shuffled columns, before every cell is looked at.
+    # The last cell rules out most shuffled columns before every cell is compared.
     if size == 0 or _address(last) != start + (len(cells) - 1) * nbytes:
         return None
-    for at, cell in enumerate(cells):
+    for position, cell in enumerate(cells):
         if getattr(cell, "base", None) is not base or cell.shape != (size,) or cell.strides != (4,):
             return None
-        if cell.dtype != np.float32 or _address(cell) != start + at * nbytes:
+        if cell.dtype != np.float32 or _address(cell) != start + position * nbytes:
             return None
     offset = (start - _address(base)) // base.itemsize
     part: NDArray[np.float32] = base.reshape(-1)[offset : offset + len(cells) * size].reshape(len(cells), size)
-    return part.copy() if part.nbytes < KEEP_BASE_SHARE * base.nbytes else part
+    return part.copy() if part.nbytes < MIN_BASE_SHARE * base.nbytes else part
 
 
 def _address(array: NDArray[Any]) -> int:
@@ -298,42 +303,42 @@ def _float32(flat: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _same_length(series: pd.Series[Any], valid: NDArray[np.bool_], lengths: NDArray[np.int64]) -> int:
-    """The one length of all vectors."""
-    found, counts = np.unique(lengths, return_counts=True)
-    usual = int(found[counts.argmax()])
-    if len(found) > 1:
-        odd = lengths != usual
-        labels = _labels(series.index[valid][odd])
-        others = ", ".join(str(n) for n in found if n != usual)[:60]
+    """Return the common length of all vectors."""
+    distinct, counts = np.unique(lengths, return_counts=True)
+    common = int(distinct[counts.argmax()])
+    if len(distinct) > 1:
+        differs = lengths != common
+        labels = _labels(series.index[valid][differs])
+        others = ", ".join(str(n) for n in distinct if n != common)[:60]
         raise InputError(
-            f"{_name(series)} mixes vectors of different lengths: {usual} numbers in {_rows(counts.max())}, but "
-            f"{others} in {_rows(odd.sum())} ({labels}). Embed the column again with one model and one dimensions=."
+            f"{_name(series)} must have vectors of one length, got {common} numbers in {_rows(counts.max())}, but "
+            f"{others} in {_rows(differs.sum())} ({labels}). Embed the column again with one model and one dimensions=."
         )
-    if usual == 0:
-        raise _not_vectors(series, series.index[valid], "empty vectors")
-    return usual
+    if common == 0:
+        raise _not_vectors_error(series, series.index[valid], "empty vectors")
+    return common
 
 
-def _refuse_nonfinite(series: pd.Series[Any], matrix: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
+def _check_finite(series: pd.Series[Any], matrix: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
     if not matrix.size:
         return
-    # A row sum is finite only if its numbers are: one pass, no n x d mask. A sum that overflows is looked at twice.
+    # A row sum is finite only if its numbers are: one pass, no n x d mask. Rows whose sum overflows are checked again.
     with np.errstate(all="ignore"):
         suspect = np.flatnonzero(~np.isfinite(matrix @ np.ones(matrix.shape[1], dtype=np.float32)))
-    bad = suspect[~np.isfinite(matrix[suspect]).all(axis=1)]
-    if bad.size:
-        labels = _labels(series.index[valid][bad])
+    nonfinite = suspect[~np.isfinite(matrix[suspect]).all(axis=1)]
+    if nonfinite.size:
+        labels = _labels(series.index[valid][nonfinite])
         raise InputError(
-            f"{_name(series)} holds NaN or infinite numbers in {_rows(bad.size)} ({labels}). "
-            "Set these cells to None, or embed them again."
+            f"{_name(series)} must hold finite numbers, got NaN or infinite numbers in {_rows(nonfinite.size)} "
+            f"({labels}). Set these cells to None, or embed them again."
         )
 
 
-def _first_odd_cell(series: pd.Series[Any], valid: NDArray[np.bool_], cells: list[Any]) -> InputError:
-    """The error for the cells that are not flat vectors of numbers."""
-    odd = np.fromiter((not _is_vector(cell) for cell in cells), dtype=np.bool_, count=len(cells))
-    found = cells[int(odd.argmax())] if odd.any() else cells[0]
-    return _not_vectors(series, series.index[valid][odd], _kind(found))
+def _invalid_cells_error(series: pd.Series[Any], valid: NDArray[np.bool_], cells: list[Any]) -> InputError:
+    """Return the error for the cells that are not flat vectors of numbers."""
+    invalid = np.fromiter((not _is_vector(cell) for cell in cells), dtype=np.bool_, count=len(cells))
+    example = cells[int(invalid.argmax())] if invalid.any() else cells[0]
+    return _not_vectors_error(series, series.index[valid][invalid], _describe_cell(example))
 
 
 def _is_vector(cell: Any) -> bool:
@@ -346,20 +351,20 @@ def _is_vector(cell: Any) -> bool:
     return array.ndim == 1 and array.dtype.kind in "fiu"
 
 
-def _kind(found: Any) -> str:
-    if isinstance(found, str):
-        hint = " (a CSV turns vectors into text: keep them in Parquet)" if found.lstrip().startswith("[") else ""
-        return f"the text {found[:40]!r}{hint}"
-    if isinstance(found, list | tuple):
-        return f"the {type(found).__name__} {repr(found[:8])[:60]}"
-    if isinstance(found, np.ndarray):
-        return f"an array of shape {found.shape} and type {found.dtype}"
-    return f"a {type(found).__name__}"
+def _describe_cell(cell: Any) -> str:
+    if isinstance(cell, str):
+        hint = " (CSV stores vectors as text: use Parquet)" if cell.lstrip().startswith("[") else ""
+        return f"the text {cell[:40]!r}{hint}"
+    if isinstance(cell, list | tuple):
+        return f"the {type(cell).__name__} {repr(cell[:8])[:60]}"
+    if isinstance(cell, np.ndarray):
+        return f"an array of shape {cell.shape} and type {cell.dtype}"
+    return f"a {type(cell).__name__}"
 
 
-def _not_vectors(series: pd.Series[Any], labels: Iterable[Any], found: str) -> InputError:
+def _not_vectors_error(series: pd.Series[Any], labels: Iterable[Any], found: str) -> InputError:
     return InputError(
-        f"{_name(series)} is not a column of vectors: found {found} at {_labels(labels)}. "
+        f"{_name(series)} must be a column of vectors, got {found} at {_labels(labels)}. "
         "Pass a column made by .skytells.embed(), or cells that are arrays or lists of numbers."
     )
 
@@ -373,9 +378,9 @@ def _rows(n: Any) -> str:
 
 
 def _labels(labels: Iterable[Any]) -> str:
-    every = list(labels)
-    named = ", ".join(repr(label)[:40] for label in every[:LABELS_NAMED])
-    return f"row{'s' if len(every) > 1 else ''} {named}" + (", …" if len(every) > LABELS_NAMED else "")
+    all_labels = list(labels)
+    named = ", ".join(repr(label)[:40] for label in all_labels[:MAX_LABELS_NAMED])
+    return f"row{'s' if len(all_labels) > 1 else ''} {named}" + (", …" if len(all_labels) > MAX_LABELS_NAMED else "")
 
 
 def _pyarrow() -> Any:
@@ -384,3 +389,61 @@ def _pyarrow() -> Any:
     except ImportError:
         raise MissingExtraError("An Arrow column", "arrow") from None
     return pyarrow
+
+
+def column_of(frame: pd.DataFrame, name: Any, *, hint: str = "") -> pd.Series[Any]:
+    """Return the one column of this name.
+
+    Raise InputError with the names of all columns, and the hint, if it does not exist.
+    """
+    if not isinstance(frame.columns, pd.MultiIndex) and isinstance(name, (list, set, dict)):
+        raise InputError(f"The column must be one name, got {name!r}.")
+    if name not in frame.columns:
+        raise InputError(f"There is no column {name!r}. The columns are: {list_names(frame.columns)}.{hint}")
+    column: pd.Series[Any] | pd.DataFrame = frame[name]
+    if isinstance(column, pd.DataFrame):
+        if frame.columns.nlevels > 1:
+            example = (name, *column.columns[:1])
+            raise InputError(
+                f"The column must be one name, got the group {name!r}; name one in full, such as {example}."
+            )
+        raise InputError(
+            f"The column name {name!r} must be unique, got {column.shape[1]} columns of that name; rename them."
+        )
+    return column
+
+
+def list_names(names: Sequence[Any] | pd.Index[Any], max_names: int = 12) -> str:
+    """Return the names as an error message lists them."""
+    shown = ", ".join(repr(name) for name in names[:max_names])
+    return f"{shown}, and {len(names) - max_names} more" if len(names) > max_names else shown or "none"
+
+
+def text_columns(frame: pd.DataFrame, *, exclude: Collection[Any] = ()) -> list[Any]:
+    """Return the names of the columns of texts, by the first value of each; categories are labels and not texts."""
+    return [name for name in frame.columns if name not in exclude and _starts_with_text(frame[name])]
+
+
+def longest_text_column(frame: pd.DataFrame, *, exclude: Collection[Any] = (), average: bool = False) -> Any:
+    """Return the name of the column with the longest texts, by its first cells; None if no column has texts.
+
+    ``average=True`` compares the mean length of a text, which missing values do not lower, in place of the sum.
+    """
+    lengths: dict[Any, float] = {}
+    for name in frame.columns:
+        column: Any = frame[name]
+        if name in exclude or not isinstance(column, pd.Series) or pd.api.types.is_numeric_dtype(column.dtype):
+            continue
+        texts = column.head(SAMPLE_CELLS).dropna().tolist()
+        if texts and all(isinstance(text, str) for text in texts):
+            characters = sum(map(len, texts))
+            lengths[name] = characters / len(texts) if average else characters
+    longest = max(lengths, key=lambda name: lengths[name], default=None)
+    return longest if average or (longest is not None and lengths[longest]) else None
+
+
+def _starts_with_text(column: pd.Series[Any] | pd.DataFrame) -> bool:
+    if isinstance(column, pd.DataFrame) or isinstance(column.dtype, pd.CategoricalDtype):
+        return False
+    present = column.notna().to_numpy(dtype=bool)
+    return bool(present.any()) and isinstance(column.iloc[int(present.argmax())], str)

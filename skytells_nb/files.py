@@ -1,6 +1,6 @@
-"""Columns that come back from files as they were written: nested ones from Parquet and Feather, vectors from CSV.
+"""Reading columns back from files: nested ones from Parquet and Feather, vectors from CSV.
 
-What each kind of column becomes in each kind of file is a table in ``docs/columns.md``.
+``docs/columns.md`` has a table of all kinds of columns and files.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def __dir__() -> list[str]:
 
 
 def read(path: str | Path) -> pd.DataFrame:
-    """Read the frame in a Parquet or Feather file, with its index and the dtypes that it was written with.
+    """Read the frame in a Parquet or Feather file, with its original index and dtypes.
 
     ``pd.read_parquet`` cannot read Arrow lists, structs and maps back (pandas 3.1 raises), and its
     ``dtype_backend="pyarrow"`` gives all other columns other dtypes.
@@ -52,9 +52,9 @@ def read(path: str | Path) -> pd.DataFrame:
     --------
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "frame.parquet"
-    >>> made = pd.DataFrame({"v": from_matrix([[1, 2]], dtype="arrow"), "n": pd.array([1], dtype="Int64")})
-    >>> made.to_parquet(path)
-    >>> read(path).dtypes.equals(made.dtypes)
+    >>> frame = pd.DataFrame({"v": from_matrix([[1, 2]], dtype="arrow"), "n": pd.array([1], dtype="Int64")})
+    >>> frame.to_parquet(path)
+    >>> read(path).dtypes.equals(frame.dtypes)
     True
     """
     try:
@@ -65,20 +65,22 @@ def read(path: str | Path) -> pd.DataFrame:
     try:
         with Path(path).open("rb") as file:
             is_parquet = file.read(len(_PARQUET)) == _PARQUET
-        table = whole = parquet.read_table(path) if is_parquet else feather.read_table(path)
+        table = original = parquet.read_table(path) if is_parquet else feather.read_table(path)
     except pa.ArrowInvalid as problem:
-        raise InputError(f"{path} is neither a Parquet nor a Feather file: {problem}.") from None
-    written = table.schema.pandas_metadata or {}
-    nested = [c["field_name"] for c in written.get("columns", ()) if str(c["numpy_type"]).endswith(_ARROW)]
+        raise InputError(f"path must be a Parquet or Feather file, got {path}: {problem}.") from None
+    metadata = table.schema.pandas_metadata or {}
+    nested = [c["field_name"] for c in metadata.get("columns", ()) if str(c["numpy_type"]).endswith(_ARROW)]
     for name in nested:
-        place = table.column_names.index(name)
-        table = table.set_column(place, pa.field(name, pa.null()), pa.nulls(len(table)))
-    # pandas would look for the dtypes of nested columns by name, which is what it cannot do.
-    known = [{**c, "numpy_type": "object"} if c["field_name"] in nested else c for c in written.get("columns", ())]
-    told = {b"pandas": json.dumps({**written, "columns": known}).encode()} if nested else table.schema.metadata
-    frame: pd.DataFrame = table.replace_schema_metadata(told).to_pandas()
+        position = table.column_names.index(name)
+        table = table.set_column(position, pa.field(name, pa.null()), pa.nulls(len(table)))
+    # pandas cannot parse the dtype names of nested columns.
+    columns = [{**c, "numpy_type": "object"} if c["field_name"] in nested else c for c in metadata.get("columns", ())]
+    schema_metadata = (
+        {b"pandas": json.dumps({**metadata, "columns": columns}).encode()} if nested else table.schema.metadata
+    )
+    frame: pd.DataFrame = table.replace_schema_metadata(schema_metadata).to_pandas()
     for name in nested:
-        frame[name] = pd.Series(pd.arrays.ArrowExtensionArray(whole.column(name)), index=frame.index)
+        frame[name] = pd.Series(pd.arrays.ArrowExtensionArray(original.column(name)), index=frame.index)
     return frame
 
 
@@ -108,9 +110,9 @@ def to_text(series: pd.Series[Any]) -> pd.Series[Any]:
     ['[0.1, 2.0]', None]
     """
     matrix, valid = to_matrix(series)
-    # A float32 is said in nine digits at most; as a Python float it would take seventeen.
+    # A float32 needs at most nine digits; as a Python float it would take seventeen.
     texts = iter(f"[{', '.join(map(str, row))}]" for row in matrix)
-    cells = np.array([next(texts) if there else None for there in valid], dtype=object)
+    cells = np.array([next(texts) if present else None for present in valid], dtype=object)
     return pd.Series(cells, index=series.index, name=series.name, dtype=object)
 
 
@@ -138,16 +140,16 @@ def from_text(series: pd.Series[Any]) -> pd.Series[Any]:
     [array([0.5, 2. ], dtype=float32), None]
     """
     rows = zip(series.index, series, series.isna(), strict=True)
-    cells = [None if null else _numbers(text, label) for label, text, null in rows]
+    cells = [None if missing else _parse_vector(text, label) for label, text, missing in rows]
     matrix, valid = to_matrix(pd.Series(cells, index=series.index, name=series.name, dtype=object))
     return from_matrix(matrix, index=series.index, valid=valid, name=series.name)
 
 
-def _numbers(text: Any, label: Any) -> Any:
+def _parse_vector(text: Any, label: Any) -> Any:
     try:
         if "," in text:
             return np.array(json.loads(text), dtype=np.float32)
         return np.array(text.strip().removeprefix("[").removesuffix("]").split(), dtype=np.float32)
     except (TypeError, ValueError):
-        lost = " Its middle was left out when it was written: write it with to_text()." if "..." in str(text) else ""
-        raise InputError(f"Row {label!r} holds no vector but {str(text)[:40]!r}.{lost}") from None
+        hint = " Its middle was left out when it was written: write it with to_text()." if "..." in str(text) else ""
+        raise InputError(f"Row {label!r} must hold a vector, got {str(text)[:40]!r}.{hint}") from None

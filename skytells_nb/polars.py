@@ -1,7 +1,7 @@
-"""``import skytells_nb.polars``: ``skytells`` on polars' frames and columns, a second door over the same engine.
+"""``import skytells_nb.polars``: the ``skytells`` namespace of polars frames and columns, over the same engine.
 
-Every method of ``df.skytells`` is there under its name, with its keywords. A frame goes in through Arrow, and what is
-made comes back as polars columns; the columns that were there are not touched.
+It has every method of ``df.skytells`` with the same keywords. A frame is converted through Arrow, and new columns are
+converted back to polars; existing columns stay as they are.
 """
 
 from __future__ import annotations
@@ -20,122 +20,122 @@ from skytells_nb.errors import InputError, MissingExtraError
 
 try:
     import polars as pl
-    import pyarrow  # noqa: F401 - what frames pass through
+    import pyarrow  # noqa: F401 - converts the frames
 except ImportError:
-    raise MissingExtraError("The door to polars", "polars") from None
+    raise MissingExtraError("The polars namespace", "polars") from None
 
 TABLES = ("join", "safety", "summarize", "topics")
-"""Methods whose result is another table; those of the others are rows of the frame, with more columns."""
+"""Methods that return another table; the others return rows of the frame with more columns."""
 
 
-class _Door:
-    """A polars frame or column, asked as the pandas one it becomes."""
+class _Namespace:
+    """The methods of the pandas accessor on a polars frame or column."""
 
-    def __init__(self, given: Any) -> None:
-        self._given = given
+    def __init__(self, data: Any) -> None:
+        self._data = data
 
-    def _call(self, name: str, /, *given: Any, **keywords: Any) -> Any:
-        if name == "embed" and keywords.setdefault("dtype", "arrow") != "arrow":
-            raise InputError("Vectors are Array columns in polars, which dtype= does not change.")
-        asked = _pandas(self._given)
-        if isinstance(asked, pd.DataFrame):
-            _settle(asked, name, given, keywords)
+    def _call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
+        if name == "embed" and kwargs.setdefault("dtype", "arrow") != "arrow":
+            raise InputError("dtype must be left out: vectors are always Array columns in polars.")
+        source = _to_pandas(self._data)
+        if isinstance(source, pd.DataFrame):
+            _adapt_arguments(source, name, args, kwargs)
         try:
-            method = getattr(asked.skytells, name)
+            method = getattr(source.skytells, name)
             if not callable(method):
                 return method
-            made = method(*map(_pandas, given), **{word: _pandas(value) for word, value in keywords.items()})
+            result = method(*map(_to_pandas, args), **{key: _to_pandas(value) for key, value in kwargs.items()})
         finally:
-            # A call that failed or was interrupted has left its report too.
-            copy_report(asked, self._given)
-        if isinstance(made, pd.Series):
-            result: Any = _column(self._given.name, made)
-        elif isinstance(made, pd.DataFrame):
-            rows = isinstance(asked, pd.DataFrame) and name not in TABLES
-            result = _rows(self._given, asked, made) if rows else _table(made)
+            # A call that failed or was interrupted has a report too.
+            copy_report(source, self._data)
+        if isinstance(result, pd.Series):
+            converted: Any = _to_polars_series(self._data.name, result)
+        elif isinstance(result, pd.DataFrame):
+            has_same_rows = isinstance(source, pd.DataFrame) and name not in TABLES
+            converted = _add_columns(self._data, source, result) if has_same_rows else _to_polars_frame(result)
         else:
-            return made
-        copy_report(made, result)
-        return result
+            return result
+        copy_report(result, converted)
+        return converted
 
 
-class FrameNamespace(_Door):
-    """Language models over the columns of a polars frame: the methods of pandas' ``df.skytells``.
+class FrameNamespace(_Namespace):
+    """Language models for the columns of a polars frame: the methods of pandas' ``df.skytells``.
 
     Vectors are ``Array(Float32, d)``, labels ``Enum``; the fields of a schema are columns, as with ``flatten=True``.
-    Rows keep their order, and an error of a report names the position of its row.
+    Rows keep their order; errors of a report are by position of the row.
     """
 
 
-class SeriesNamespace(_Door):
-    """Language models over one polars column of texts: the methods of pandas' ``series.skytells``."""
+class SeriesNamespace(_Namespace):
+    """Language models for a polars column of texts: the methods of pandas' ``series.skytells``."""
 
 
-def _settle(frame: pd.DataFrame, name: str, given: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-    """What polars has otherwise than pandas."""
-    if name == "complete" and keywords.get("schema") is not None and not keywords.setdefault("flatten", True):
-        raise InputError("A schema's fields are columns of their own in polars: leave flatten out.")
-    if name == "topics" and (into := [*given, keywords.get("into", "cluster")][0]) in frame:
+def _adapt_arguments(frame: pd.DataFrame, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Set the arguments and dtypes that differ between polars and pandas."""
+    if name == "complete" and kwargs.get("schema") is not None and not kwargs.setdefault("flatten", True):
+        raise InputError("flatten must be left out: the fields of a schema are always columns in polars.")
+    if name == "topics" and (into := [*args, kwargs.get("into", "cluster")][0]) in frame:
         frame[into] = frame[into].astype("category")
 
 
-def _pandas(given: Any) -> Any:
-    """The same in pandas, by way of Arrow; what is no polars is given back as it is."""
-    if isinstance(given, pl.Series):
-        return given.to_pandas(use_pyarrow_extension_array=True)
-    if not isinstance(given, pl.DataFrame):
-        return given
-    made = given.to_pandas(use_pyarrow_extension_array=True)
-    labels = [name for name, kind in given.schema.items() if kind in (pl.Categorical, pl.Enum)]
-    made = made.astype(dict.fromkeys(labels, "category"))
-    copy_report(given, made)
-    return made
+def _to_pandas(value: Any) -> Any:
+    """Convert polars data to pandas through Arrow; return other objects unchanged."""
+    if isinstance(value, pl.Series):
+        return value.to_pandas(use_pyarrow_extension_array=True)
+    if not isinstance(value, pl.DataFrame):
+        return value
+    frame = value.to_pandas(use_pyarrow_extension_array=True)
+    labels = [name for name, dtype in value.schema.items() if dtype in (pl.Categorical, pl.Enum)]
+    frame = frame.astype(dict.fromkeys(labels, "category"))
+    copy_report(value, frame)
+    return frame
 
 
-def _rows(frame: pl.DataFrame, asked: pd.DataFrame, made: pd.DataFrame) -> pl.DataFrame:
-    """The rows of the polars frame that are in ``made``, with the columns that are new or not what they were."""
-    whole = made.index.equals(asked.index)
-    rows = frame if whole else frame[made.index.to_numpy()]
-    before = asked if whole else asked.loc[made.index]
+def _add_columns(frame: pl.DataFrame, source: pd.DataFrame, result: pd.DataFrame) -> pl.DataFrame:
+    """Return the rows of the polars frame that are in ``result``, with its new and changed columns."""
+    has_all_rows = result.index.equals(source.index)
+    rows = frame if has_all_rows else frame[result.index.to_numpy()]
+    before = source if has_all_rows else source.loc[result.index]
 
-    def known(name: Any) -> bool:
-        return name in asked and made[name].dtype == before[name].dtype and made[name].equals(before[name])
+    def is_unchanged(name: Any) -> bool:
+        return name in source and result[name].dtype == before[name].dtype and result[name].equals(before[name])
 
-    return rows.with_columns([_column(name, made[name]) for name in made if not known(name)])
-
-
-def _table(made: pd.DataFrame) -> pl.DataFrame:
-    named = [name for name in made.index.names if name is not None]
-    table = made.reset_index(level=named) if named else made
-    return pl.DataFrame([_column(name, table[name]) for name in table])
+    return rows.with_columns([_to_polars_series(name, result[name]) for name in result if not is_unchanged(name)])
 
 
-def _column(name: Any, series: pd.Series[Any]) -> pl.Series:
-    kind = series.dtype
-    if isinstance(kind, pd.CategoricalDtype) and all(isinstance(label, str) for label in kind.categories):
-        return pl.Series(name, series.astype(object).where(series.notna(), None).tolist(), pl.Enum(kind.categories))
-    if isinstance(kind, pd.ArrowDtype) and "fixed_size_list" in str(kind) and not series.notna().any():
-        size = cast(Any, kind.pyarrow_dtype).list_size
+def _to_polars_frame(frame: pd.DataFrame) -> pl.DataFrame:
+    levels = [name for name in frame.index.names if name is not None]
+    table = frame.reset_index(level=levels) if levels else frame
+    return pl.DataFrame([_to_polars_series(name, table[name]) for name in table])
+
+
+def _to_polars_series(name: Any, series: pd.Series[Any]) -> pl.Series:
+    dtype = series.dtype
+    if isinstance(dtype, pd.CategoricalDtype) and all(isinstance(label, str) for label in dtype.categories):
+        return pl.Series(name, series.astype(object).where(series.notna(), None).tolist(), pl.Enum(dtype.categories))
+    if isinstance(dtype, pd.ArrowDtype) and "fixed_size_list" in str(dtype) and not series.notna().any():
+        size = cast(Any, dtype.pyarrow_dtype).list_size
         return pl.Series(name, [None] * len(series), pl.Array(pl.Float32, size))
-    return pl.from_pandas(series, nan_to_null=not isinstance(kind, pd.ArrowDtype)).alias(name)
+    return pl.from_pandas(series, nan_to_null=not isinstance(dtype, pd.ArrowDtype)).alias(name)
 
 
-def _method(name: str, of: Callable[..., Any] | property) -> Any:
-    if isinstance(of, property):
-        return property(lambda self: self._call(name), doc=of.__doc__)
+def _delegate(name: str, original: Callable[..., Any] | property) -> Any:
+    if isinstance(original, property):
+        return property(lambda self: self._call(name), doc=original.__doc__)
 
-    @functools.wraps(of)
-    def method(self: Any, *given: Any, **keywords: Any) -> Any:
-        return self._call(name, *given, **keywords)
+    @functools.wraps(original)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return self._call(name, *args, **kwargs)
 
-    method.__doc__ = f"{name} of pandas' ``skytells``, from polars to polars.\n\n{inspect.getdoc(of)}"
+    method.__doc__ = f"{name} of pandas' ``skytells``, for polars.\n\n{inspect.getdoc(original)}"
     return method
 
 
 for _namespace, _accessor in ((FrameNamespace, FrameAccessor), (SeriesNamespace, SeriesAccessor)):
     for _name in dir(_accessor):
         if not _name.startswith("_"):
-            setattr(_namespace, _name, _method(_name, inspect.getattr_static(_accessor, _name)))
+            setattr(_namespace, _name, _delegate(_name, inspect.getattr_static(_accessor, _name)))
 
 pl.api.register_dataframe_namespace("skytells")(FrameNamespace)
 pl.api.register_series_namespace("skytells")(SeriesNamespace)

@@ -1,4 +1,4 @@
-"""Every kind of column that the accessor makes, through every kind of file, as docs/columns.md says."""
+"""Every kind of column that the accessor makes, through every kind of file, as in docs/columns.md."""
 
 from __future__ import annotations
 
@@ -108,9 +108,9 @@ def test_an_index_comes_back_too(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(files.read(tmp_path / "frame"), frame)
 
 
-def test_a_file_of_another_kind_is_told(tmp_path: Path) -> None:
+def test_a_file_of_another_kind_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(InputError, match="neither a Parquet nor a Feather file"):
+    with pytest.raises(InputError, match="must be a Parquet or Feather file, got"):
         files.read(tmp_path / "x.csv")
 
 
@@ -122,7 +122,7 @@ def test_vectors_pass_through_a_csv_without_loss(size: int, tmp_path: Path) -> N
     pd.testing.assert_series_equal(files.from_text(pd.read_csv(tmp_path / "v.csv")["v"]), column)
 
 
-def test_what_a_csv_wrote_alone_is_read_where_it_is_whole(tmp_path: Path) -> None:
+def test_vectors_that_to_csv_wrote_are_read_if_complete(tmp_path: Path) -> None:
     pd.DataFrame({"v": COLUMNS["vectors"]}).to_csv(tmp_path / "v.csv", index=False)
     found = files.from_text(pd.read_csv(tmp_path / "v.csv")["v"])
     np.testing.assert_allclose(columns.to_matrix(found)[0], MATRIX[[0, 2]], rtol=1e-6)
@@ -130,7 +130,7 @@ def test_what_a_csv_wrote_alone_is_read_where_it_is_whole(tmp_path: Path) -> Non
     long.to_frame().to_csv(tmp_path / "long.csv", index=False)
     with pytest.raises(InputError, match="middle was left out"):
         files.from_text(pd.read_csv(tmp_path / "long.csv")["v"])
-    with pytest.raises(InputError, match="Row 0 holds no vector but 'words'"):
+    with pytest.raises(InputError, match="Row 0 must hold a vector, got 'words'"):
         files.from_text(pd.Series(["words"]))
 
 
@@ -148,7 +148,7 @@ def test_details_and_a_file_of_vectors_come_back_and_are_understood(tmp_path: Pa
     pd.testing.assert_frame_equal(read.skytells.safety(), said.skytells.safety())
 
 
-def test_the_examples_say_what_comes(tmp_path: Path) -> None:
+def test_examples_in_docstrings_run(tmp_path: Path) -> None:
     assert doctest.testmod(files) == doctest.TestResults(0, 7)
 
 

@@ -1,4 +1,4 @@
-"""pl.DataFrame.skytells: a second door over the same engine, with the contracts of the first."""
+"""pl.DataFrame.skytells: the methods of the pandas accessor, with the same contracts."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_vectors_are_an_array_column_and_equal_texts_are_sent_once(server: Local
     assert_frame_equal(out.drop("embedding"), before)
 
 
-def test_both_doors_give_the_same(server: LocalServer, df: pl.DataFrame) -> None:
+def test_pandas_and_polars_give_the_same_results(server: LocalServer, df: pl.DataFrame) -> None:
     mine = df.skytells.complete("{n}: {text}", details=True, progress=False)
     theirs = df.to_pandas().skytells.complete("{n}: {text}", details=True, progress=False)
     assert mine.columns == theirs.columns.tolist()
@@ -73,7 +73,7 @@ def test_fields_of_a_schema_are_columns(server: LocalServer, df: pl.DataFrame) -
     assert out.columns == ["text", "n", "name", "legs", "kind"]
     assert out.schema["legs"] == pl.Int64
     assert out.schema["kind"] == pl.Enum(["mammal", "bird"])
-    with pytest.raises(InputError, match="leave flatten out"):
+    with pytest.raises(InputError, match="flatten must be left out"):
         df.skytells.complete("{text}", schema=Animal, flatten=False, progress=False)
 
 
@@ -123,12 +123,12 @@ def test_labels_and_verdicts(server: LocalServer, df: pl.DataFrame) -> None:
     assert verdicts.schema["filtered"] == pl.Boolean
 
 
-def test_what_asks_nobody_is_as_in_pandas(server: LocalServer, df: pl.DataFrame) -> None:
+def test_methods_without_requests_are_as_in_pandas(server: LocalServer, df: pl.DataFrame) -> None:
     assert df.skytells.estimate("text").distinct == 3
     assert df.skytells.preview("Say {text}.", 1)[0][-1]["content"] == "Say a cat sleeps."
     with pytest.raises(InputError, match="no column 'body'"):
         df.skytells.embed("body")
-    with pytest.raises(InputError, match="holds"):
+    with pytest.raises(InputError, match="must hold text, got int64"):
         df.skytells.embed("n")
     assert server.stats["embeddings"].requests == server.stats["chat"].requests == 0
 
@@ -147,7 +147,7 @@ def test_a_call_that_failed_leaves_its_report(server: LocalServer, df: pl.DataFr
     assert df.skytells.report.state == "failed"
 
 
-def test_columns_have_the_verbs_too(server: LocalServer, df: pl.DataFrame) -> None:
+def test_columns_have_the_methods_too(server: LocalServer, df: pl.DataFrame) -> None:
     made = df["text"].skytells.embed(progress=False)
     assert isinstance(made.dtype, pl.Array)
     assert made.name == "text"
@@ -156,14 +156,14 @@ def test_columns_have_the_verbs_too(server: LocalServer, df: pl.DataFrame) -> No
     assert said.skytells.report.distinct == 3
 
 
-@pytest.mark.parametrize(("door", "model"), [(pl.DataFrame, FrameAccessor), (pl.Series, SeriesAccessor)])
-def test_every_method_is_there_with_its_words(door: Any, model: Any) -> None:
-    namespace = type(door().skytells)
-    for name in (name for name in dir(model) if not name.startswith("_")):
+@pytest.mark.parametrize(("data_type", "accessor"), [(pl.DataFrame, FrameAccessor), (pl.Series, SeriesAccessor)])
+def test_every_method_is_there_with_its_docstring(data_type: Any, accessor: Any) -> None:
+    namespace = type(data_type().skytells)
+    for name in (name for name in dir(accessor) if not name.startswith("_")):
         assert getattr(namespace, name).__doc__
 
 
-def test_polars_is_imported_by_its_own_door_alone() -> None:
+def test_polars_is_imported_by_its_own_module_alone() -> None:
     code = """
 import skytells_nb, sys
 assert "polars" not in sys.modules
