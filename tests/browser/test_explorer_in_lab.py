@@ -92,7 +92,7 @@ class Explored:
             self.page.mouse.move(*place, steps=4)
         self.page.mouse.up()
 
-    def picture(self) -> str:
+    def image(self) -> str:
         """What the map shows now, once it is painted."""
         script = """async () => {
             for (let i = 0; i < 3; i++) await new Promise(requestAnimationFrame);
@@ -228,13 +228,13 @@ def test_hostile_rows_are_text_and_keys_are_the_maps_own(tmp_path: Path, desk: D
 
         over = lab.explorer.locator(".skytells-map canvas").last
         over.focus()
-        whole = lab.picture()
+        whole = lab.image()
         for key in ("+", "ArrowLeft"):
-            before = lab.picture()
+            before = lab.image()
             over.press(key)
-            assert lab.picture() != before
+            assert lab.image() != before
         over.press("0")
-        assert lab.picture() == whole
+        assert lab.image() == whole
         for key in ("x", "d", "d"):
             over.press(key)
         expect(lab.page.locator(".jp-Cell")).to_have_count(2)

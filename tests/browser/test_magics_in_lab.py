@@ -122,15 +122,15 @@ def test_what_the_options_show_can_be_read_and_used(tmp_path: Path, desk: Desk) 
         assert notebook.outside == []
 
 
-class Pictures:
+class ImageServer:
     """A web server that returns one image for every path and records the requests."""
 
     def __init__(self) -> None:
-        asked = self.asked = []  # type: list[tuple[str, str | None]]
+        requests = self.requests = []  # type: list[tuple[str, str | None]]
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                asked.append((self.path, self.headers.get("Referer")))
+                requests.append((self.path, self.headers.get("Referer")))
                 self.send_response(200)
                 self.send_header("Content-Type", "image/png")
                 self.send_header("Content-Length", str(len(PNG)))
@@ -144,7 +144,7 @@ class Pictures:
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
-    def __enter__(self) -> Pictures:
+    def __enter__(self) -> ImageServer:
         self._thread.start()
         return self
 
@@ -154,7 +154,7 @@ class Pictures:
         self._thread.join()
 
 
-PICTURES = """![chart](http://pictures.test/chart.png) ![here]({url}/logout) ![lab](/files/x.png)
+IMAGE_MARKDOWN = """![chart](http://pictures.test/chart.png) ![here]({url}/logout) ![lab](/files/x.png)
 ![drawn](data:image/svg+xml;base64,PHN2ZyB4bWxucz0iaHR0cDovL3d3dy53My5vcmcvMjAwMC9zdmciLz4=)
 
 <img src="http://pictures.test/raw.png" onerror="window.hurt=1"> <video poster=http://pictures.test/poster.png></video>
@@ -165,11 +165,11 @@ PICTURES = """![chart](http://pictures.test/chart.png) ![here]({url}/logout) ![l
 @pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.timeout(300)
-def test_a_picture_is_asked_for_only_where_that_is_allowed(tmp_path: Path, desk: Desk) -> None:
+def test_an_image_is_loaded_only_if_that_is_allowed(tmp_path: Path, desk: Desk) -> None:
     """Off, no request leaves; on, the one image of a web host is loaded, without a referrer, and nothing else."""
     with contextlib.ExitStack() as stack:
-        pictures = stack.enter_context(Pictures())
-        prompt = PICTURES.format(url=pictures.url)
+        images = stack.enter_context(ImageServer())
+        prompt = IMAGE_MARKDOWN.format(url=images.url)
         panel = "panel = sky.widgets.ChatPanel(remote_images=on)\nanswer = panel.send(prompt)\npanel"
         cells = [
             f"%load_ext skytells_nb\nimport skytells_nb as sky\non = False\nprompt = {prompt!r}",
@@ -180,14 +180,14 @@ def test_a_picture_is_asked_for_only_where_that_is_allowed(tmp_path: Path, desk:
         page = notebook.page
         host = "http://pictures.test/"
         page.context.route(
-            f"{host}**", lambda route: route.continue_(url=route.request.url.replace(host, f"{pictures.url}/"))
+            f"{host}**", lambda route: route.continue_(url=route.request.url.replace(host, f"{images.url}/"))
         )
         run_all(page)
         expect(cell_of(page, 3).locator(".jp-OutputArea-output")).to_contain_text("all said")
         expect(cell_of(page, 1).locator(".skytells-md a").first).to_have_text("chart")
         expect(cell_of(page, 2).locator(".skytells-answer a").first).to_have_text("chart")
         assert page.locator(".jp-OutputArea img").count() == 0
-        assert pictures.asked == []
+        assert images.requests == []
 
         page.evaluate("""() => {
             const cells = window.jupyterapp.shell.currentWidget.context.model.cells;
@@ -203,7 +203,7 @@ def test_a_picture_is_asked_for_only_where_that_is_allowed(tmp_path: Path, desk:
             image.evaluate("(node) => node.decode()")
             assert image.evaluate("(node) => [node.naturalWidth, node.getAttribute('src')]") == [2, f"{host}chart.png"]
         expect(cell_of(page, 3).locator(".jp-OutputArea-output")).to_contain_text("all said")
-        shoot(page, tmp_path, "pictures")
-        assert set(pictures.asked) == {("/chart.png", None)}
+        shoot(page, tmp_path, "images")
+        assert set(images.requests) == {("/chart.png", None)}
         assert notebook.outside == []
         assert page.evaluate("window.hurt") is None

@@ -43,13 +43,13 @@ describe("values from the kernel", () => {
 });
 
 describe("the static outputs of an explorer", () => {
-  const saved = { picture: { "image/png": "new" }, table: { "text/html": "<p class=mine>new</p>" } };
+  const saved = { image: { "image/png": "new" }, table: { "text/html": "<p class=mine>new</p>" } };
 
   it("replaces its table and the image before it, and nothing else", () => {
     const other = { "text/html": "<p class=other>" };
     const { manager, data } = notebook([other], [{ "image/png": "old" }, { "text/html": "<p class=mine>old</p>" }]);
     updateSavedOutputs(manager, "mine", saved);
-    assert.deepEqual(plain(data()), [[other], [saved.picture, saved.table]]);
+    assert.deepEqual(plain(data()), [[other], [saved.image, saved.table]]);
   });
 
   it("leaves an output before the table that is not an image", () => {

@@ -276,7 +276,7 @@ class ChatPanel:
         return pd.DataFrame(rows, columns=list(COLUMNS)).astype(kinds)
 
     def freeze(self) -> Transcript:
-        """Return the conversation as it stands, as static HTML and text that need no kernel and no widget.
+        """Return a snapshot of the conversation, as static HTML and text that need no kernel and no widget.
 
         Returns
         -------

@@ -130,7 +130,7 @@ def _turn_html(turn: Turn, remote_images: bool) -> str:
         content += f"<p><strong>{escape(problem.name)}</strong>: {message}</p>"
     footer = " · ".join(map(escape, notes(turn)))
     return (
-        f'<div class="skytells-said"><p><strong>{escape(speaker(turn))}</strong></p>{content}'
+        f'<div class="skytells-message"><p><strong>{escape(speaker(turn))}</strong></p>{content}'
         f"{f'<p><small>{footer}</small></p>' if footer else ''}</div>"
     )
 

@@ -85,10 +85,10 @@ def messages(turns: Sequence[Turn], system: str = "") -> list[dict[str, str]]:
     return sent
 
 
-def read_messages(given: Iterable[Mapping[str, Any]]) -> tuple[str | None, list[Turn]]:
+def read_messages(conversation: Iterable[Mapping[str, Any]]) -> tuple[str | None, list[Turn]]:
     """Return the system text and the turns of a list of messages; raises InputError for invalid messages."""
     system, turns = None, []
-    for position, message in enumerate(given):
+    for position, message in enumerate(conversation):
         role, text = message.get("role"), message.get("content")
         if not isinstance(text, str) or role not in ("system", "user", "assistant"):
             raise InputError(

@@ -119,27 +119,27 @@ class Rows:
         if isinstance(wanted, pd.Series) and not wanted.index.equals(self.frame.index):
             raise InputError("A Series that selects rows must be a mask with the index of the frame.")
         try:
-            given = np.asarray(wanted)
+            values = np.asarray(wanted)
         except ValueError:
-            given = np.empty((0, 0), dtype=object)
-        if given.ndim == 1 and not given.size:
+            values = np.empty((0, 0), dtype=object)
+        if values.ndim == 1 and not values.size:
             return np.empty(0, dtype=np.int64)
-        if given.ndim == 1 and given.dtype == np.bool_:
-            if len(given) != len(self):
+        if values.ndim == 1 and values.dtype == np.bool_:
+            if len(values) != len(self):
                 raise InputError(
-                    f"The mask must have a value for each of {len(self):,} rows, got {len(given):,} values."
+                    f"The mask must have a value for each of {len(self):,} rows, got {len(values):,} values."
                 )
-            return np.flatnonzero(given).astype(np.int64)
-        if given.ndim != 1 or given.dtype.kind not in "iu":
+            return np.flatnonzero(values).astype(np.int64)
+        if values.ndim != 1 or values.dtype.kind not in "iu":
             raise InputError(
                 "A selection must be positions from 0, a mask of the frame's length, or a part of the frame, "
                 f"got {repr(wanted)[:60]}."
             )
-        found: Indices = np.unique(given.astype(np.int64))
-        if found[0] < 0 or found[-1] >= len(self):
-            invalid = found[0] if found[0] < 0 else found[-1]
+        positions: Indices = np.unique(values.astype(np.int64))
+        if positions[0] < 0 or positions[-1] >= len(self):
+            invalid = positions[0] if positions[0] < 0 else positions[-1]
             raise InputError(f"Positions must be from 0 to {len(self) - 1:,}, got {invalid}.")
-        return found
+        return positions
 
     def cells(self, positions: Indices, columns: Sequence[Any]) -> list[list[str]]:
         """Return for each row its label and these columns, as short lines of text."""

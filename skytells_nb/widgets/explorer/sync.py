@@ -43,7 +43,7 @@ class LinkedViews(traitlets.HasTraits):
     _display_mode: Mode | None
 
     def freeze(self) -> Snapshot:
-        """Return the explorer as it stands: an image and a table that need no kernel and no widget.
+        """Return a snapshot of the explorer: an image and a table that need no kernel and no widget.
 
         Returns
         -------
@@ -136,7 +136,7 @@ class LinkedViews(traitlets.HasTraits):
         for bundle, display_id in zip(bundles, self._display_ids, strict=True):
             cell_publish()(bundle, {}, display_id=display_id, update=True)
         # After a reload the page no longer finds the outputs by their display ids.
-        self._view.send({"kind": "saved", "picture": bundles[0], "table": bundles[1]})
+        self._view.send({"kind": "saved", "image": bundles[0], "table": bundles[1]})
 
     def _static_bundles(self) -> tuple[dict[str, str], dict[str, str]]:
         return self.freeze().mime_bundles(str(self._view.saved_class))

@@ -49,7 +49,7 @@ function readNumbers(view, kind) {
  * @param {string} name
  * @param {SavedExplorer} saved
  */
-function updateSavedOutputs(manager, name, { picture, table }) {
+function updateSavedOutputs(manager, name, { image, table }) {
   for (const cell of manager?.context?.model?.cells ?? []) {
     const outputs = cell.outputs;
     if (!outputs) continue;
@@ -57,7 +57,7 @@ function updateSavedOutputs(manager, name, { picture, table }) {
       const html = outputs.get(i).data?.["text/html"];
       if (typeof html !== "string" || !html.includes(name) || html === table["text/html"]) continue;
       outputs.get(i).setData({ data: table });
-      if (i > 0 && outputs.get(i - 1).data?.["image/png"]) outputs.get(i - 1).setData({ data: picture });
+      if (i > 0 && outputs.get(i - 1).data?.["image/png"]) outputs.get(i - 1).setData({ data: image });
     }
   }
 }

@@ -97,7 +97,7 @@ interface ExplorerTraits {
 }
 
 interface SavedExplorer {
-  picture: MimeBundle;
+  image: MimeBundle;
   table: MimeBundle;
 }
 

@@ -398,7 +398,7 @@ def test_dates_and_constant_numbers_get_a_scale() -> None:
     assert len(set(color_points(pd.Series([7, 7, 7]), 3).codes.tolist())) == 1
 
 
-def test_what_is_saved_is_a_picture_and_a_table(explorer: Explorer) -> None:
+def test_an_image_and_a_table_are_saved(explorer: Explorer) -> None:
     """The image has the colors of the selected rows, the table the selected rows."""
     explorer.color = "kind"
     explorer.selected = [0, 4]
