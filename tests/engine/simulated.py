@@ -1,4 +1,4 @@
-"""A simulated clock and service: several pacers, each a process of its own, on one account; hours pass in moments."""
+"""A simulated clock and service: several rate limiters, each a process of its own, on one account."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Clock:
 
 @dataclass
 class Process:
-    """One process: its pacer, what it has left to send, and the times at which its requests came to the service."""
+    """One process: its limiter, what it has left to send, and the times at which its requests came to the service."""
 
-    pacer: RateLimiter
+    limiter: RateLimiter
     rows: float
     starts: float
     ends: float
@@ -42,7 +42,7 @@ class Process:
 
 
 class Simulation:
-    """``processes`` pacers with endless work, against the very meters of the local server."""
+    """``processes`` rate limiters with endless work, against the very meters of the local server."""
 
     def __init__(
         self,
@@ -106,20 +106,20 @@ class Simulation:
         return sum(self.counts(since, until)) * self.limits.window / (self.limits.requests or 1) / (until - since)
 
     def _send(self, process: Process) -> None:
-        now, pacer = self.clock.now, process.pacer
+        now, limiter = self.clock.now, process.limiter
         if not process.starts <= now < process.ends:
             return
         while process.rows > 0:
-            wait = pacer.wait(now)
+            wait = limiter.wait(now)
             if wait > 0:
                 wakes = now + wait + self.random.expovariate(1 / WAKE_S)
                 if wait < math.inf and not now < process.wakes <= wakes:
                     process.wakes = wakes
                     self.at(wakes, lambda: self._send(process))
                 return
-            assert pacer.acquire(lambda: False)
+            assert limiter.acquire(lambda: False)
             process.rows -= 1
-            process.most_in_flight = max(process.most_in_flight, pacer.in_flight)
+            process.most_in_flight = max(process.most_in_flight, limiter.in_flight)
             longer = 0.0 if any(other.admitted for other in self.processes) else self.first_s
             self.at(now + longer + NETWORK_S * (0.5 + self.random.random()), lambda: self._arrive(process, now))
 
@@ -136,11 +136,11 @@ class Simulation:
         self.at(done + NETWORK_S, lambda: self._answer(process, sent, admission))
 
     def _answer(self, process: Process, sent: float, admission: Admission) -> None:
-        process.pacer.record_success(read_limits(admission.headers), seconds=self.clock.now - sent)
+        process.limiter.record_success(read_limits(admission.headers), seconds=self.clock.now - sent)
         self._send(process)
 
     def _refuse(self, process: Process, admission: Admission) -> None:
         process.rows += 1
         retry_after = read_retry_after(admission.error(self.limits).headers)
-        process.pacer.record_rate_limited(retry_after, read_limits(admission.headers))
+        process.limiter.record_rate_limited(retry_after, read_limits(admission.headers))
         self._send(process)

@@ -21,14 +21,14 @@ def test_a_request_over_the_budget_is_not_sent() -> None:
     assert budget.spent == 0
 
 
-def test_requests_under_way_count_at_their_estimate() -> None:
+def test_requests_in_flight_count_at_their_estimate() -> None:
     budget = Budget(0.001, PRICE, "m")
     budget.reserve(600, 0)
     with pytest.raises(BudgetExceededError):
         budget.reserve(600, 0, stopped=lambda: True)
 
 
-def test_a_request_waits_while_only_reservations_stand_in_its_way() -> None:
+def test_a_request_waits_while_only_reservations_are_in_its_way() -> None:
     """Most answers take less than was set aside for them."""
     budget = Budget(0.001, PRICE, "m")
     first = budget.reserve(600, 0)
@@ -61,12 +61,12 @@ def test_what_was_used_counts_when_the_answer_is_there() -> None:
     budget.reserve(700, 0)
 
 
-def test_a_budget_without_a_price_is_refused_before_anything_is_sent() -> None:
+def test_a_budget_without_a_price_is_rejected_before_anything_is_sent() -> None:
     with pytest.raises(InputError, match="no price is known for 'skytells-embed-3-small'"):
         Budget(1.0, None, "skytells-embed-3-small")
 
 
 @pytest.mark.parametrize("limit", [-1.0, float("nan"), "5", True])
-def test_a_budget_that_is_no_amount_is_refused(limit: Any) -> None:
+def test_an_invalid_budget_is_rejected(limit: Any) -> None:
     with pytest.raises(InputError, match="dollars"):
         Budget(limit, PRICE, "m")

@@ -47,7 +47,7 @@ def waits(breaker: CircuitBreaker) -> bool:
     return not breaker.allow(stopped)
 
 
-def test_it_opens_after_so_many_failures_in_a_row() -> None:
+def test_it_opens_after_so_many_consecutive_failures() -> None:
     breaker = CircuitBreaker(clock=Clock())
     for _ in range(FAILURE_THRESHOLD - 1):
         breaker.record_failure(LOST)
@@ -56,7 +56,7 @@ def test_it_opens_after_so_many_failures_in_a_row() -> None:
     assert breaker.open
 
 
-def test_an_answer_or_a_refusal_between_them_starts_the_count_again() -> None:
+def test_an_answer_or_a_rejection_between_them_starts_the_count_again() -> None:
     for good in (
         CircuitBreaker.record_success,
         lambda b: b.record_failure(api_error(400, None)),
@@ -70,7 +70,7 @@ def test_an_answer_or_a_refusal_between_them_starts_the_count_again() -> None:
         assert not breaker.open
 
 
-def test_an_open_one_lets_one_probe_through_after_a_pause() -> None:
+def test_an_open_breaker_allows_one_probe_after_a_pause() -> None:
     clock = Clock()
     breaker = CircuitBreaker(clock=clock)
     trip(breaker)
@@ -85,7 +85,7 @@ def test_an_open_one_lets_one_probe_through_after_a_pause() -> None:
     assert breaker.waiting == "the service does not answer; probe 1 of 5"
 
 
-def test_a_good_probe_closes_it_for_all() -> None:
+def test_a_successful_probe_closes_it_for_all_threads() -> None:
     clock = Clock()
     breaker = CircuitBreaker(clock=clock)
     trip(breaker)
@@ -97,25 +97,25 @@ def test_a_good_probe_closes_it_for_all() -> None:
     assert breaker.allow(no)
 
 
-def test_probes_that_fail_are_further_and_further_apart_and_then_the_service_is_down() -> None:
+def test_pauses_between_failed_probes_double_until_the_service_counts_as_down() -> None:
     clock = Clock()
     breaker = CircuitBreaker(probes=3, clock=clock)
     trip(breaker)
-    times, said = [], None
-    while said is None:
+    times, reason = [], None
+    while reason is None:
         while waits(breaker):
             clock.now += 0.125
         times.append(clock.now)
-        said = breaker.record_failure(LOST)
+        reason = breaker.record_failure(LOST)
     assert [round(after - before, 2) for before, after in itertools.pairwise(times)] == [1.0, 2.0]
-    assert said == f"{FAILURE_THRESHOLD + 3} consecutive attempts failed: the service seems to be down."
+    assert reason == f"{FAILURE_THRESHOLD + 3} consecutive attempts failed: the service seems to be down."
 
 
-def test_no_probe_where_each_try_was_paid_for() -> None:
+def test_no_probe_if_each_attempt_was_paid_for() -> None:
     assert "seems to be down" in str(trip(CircuitBreaker(clock=Clock()), InvalidResponseError("nonsense")))
 
 
-def test_no_probe_where_nothing_was_ever_reached() -> None:
+def test_no_probe_if_the_service_was_never_reached() -> None:
     assert "seems to be down" in str(trip(CircuitBreaker(clock=Clock()), ConnectError("refused")))
 
 
@@ -129,12 +129,12 @@ def test_a_silent_service_is_probed_once() -> None:
     assert "seems to be down" in str(breaker.record_failure(silent))
 
 
-def test_what_refuses_is_not_down() -> None:
+def test_a_service_that_rejects_requests_is_not_down() -> None:
     breaker = CircuitBreaker(clock=Clock())
     assert [breaker.record_failure(BadRequestError("no", status=400)) for _ in range(50)] == [None] * 50
 
 
-def test_tries_are_made_again_in_proportion_to_the_answers() -> None:
+def test_retries_are_limited_in_proportion_to_the_answers() -> None:
     breaker = CircuitBreaker(clock=Clock())
     for _ in range(100):
         breaker.record_success()

@@ -1,4 +1,4 @@
-"""However a run ends: what was paid for is kept, and the report accounts for every row."""
+"""However a run ends: what was paid for is stored, and the report accounts forevery row."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ def texts(outcome: RunResult) -> list[str | None]:
 
 
 def stop_when(ready: Callable[[], bool]) -> Callable[[Progress], None]:
-    """A listener that acts as Ctrl-C does, once: it raises KeyboardInterrupt in the thread that waits."""
+    """A progress callback that acts as Ctrl-C does, once: it raises KeyboardInterrupt in the thread that waits."""
     raised: list[bool] = []
 
-    def listen(event: Progress) -> None:
+    def callback(event: Progress) -> None:
         if not raised and ready():
             raised.append(True)
             raise KeyboardInterrupt
 
-    return listen
+    return callback
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def stop_when(ready: Callable[[], bool]) -> Callable[[Progress], None]:
     ],
     ids=["done", "some fail", "dead service", "account", "null policy", "budget"],
 )
-def test_every_row_is_answered_null_failed_or_unsent(faults: str, given: Any, end: type[Exception] | None) -> None:
+def test_every_row_is_answered_null_failed_or_skipped(faults: str, given: Any, end: type[Exception] | None) -> None:
     ended: list[Report] = []
     with served(faults) as server, connected(server, "memory", max_retries=0, max_in_flight=4) as session:
         if end is None:
@@ -86,7 +86,7 @@ def test_every_row_is_answered_null_failed_or_unsent(faults: str, given: Any, en
         assert report.to_dict()["skipped"] == report.skipped
 
 
-def test_an_interrupt_keeps_what_arrived_and_counts_the_rest_as_unsent(tmp_path: Path) -> None:
+def test_an_interrupt_stores_what_arrived_and_counts_the_rest_as_skipped(tmp_path: Path) -> None:
     gate = threading.Event()
     ended: list[Report] = []
     with served(generator=EchoGenerator(gate=gate)) as server, connected(server, tmp_path / "c.sqlite") as session:
@@ -124,35 +124,35 @@ def test_an_interrupt_ends_its_own_run_only() -> None:
 
 
 @pytest.mark.parametrize("by", ["its own listener", "another thread"])
-def test_closing_the_session_ends_its_run_and_keeps_what_was_under_way(by: str, tmp_path: Path) -> None:
+def test_closing_the_session_ends_its_run_and_stores_what_was_in_flight(by: str, tmp_path: Path) -> None:
     """Nothing that was asked for is lost, and the error says what happened and what to do."""
     with served("latency=0.1") as server:
         session = connected(server, tmp_path / "c.sqlite", max_in_flight=4)
         closing = threading.Thread(target=session.close)
 
-        def close_once_under_way(event: Progress) -> None:
+        def close_once_in_flight(event: Progress) -> None:
             if event.state == "running" and event.done >= 4 and not closing.ident:
                 closing.start() if by == "another thread" else session.close()
 
         with pytest.raises(RequestCancelledError, match="closed while this ran") as caught:
-            session.engine.run(JOB, [f"say {n}" for n in range(200)], on_progress=close_once_under_way)
+            session.engine.run(JOB, [f"say {n}" for n in range(200)], on_progress=close_once_in_flight)
         if closing.ident:
             closing.join(20)
         (note,) = caught.value.__notes__
-        assert re.search("([0-9]+) of 200 rows are answered. Every answer that arrived is kept", note)
+        assert re.search("([0-9]+) of 200 rows are answered. Every answer that arrived is in the cache", note)
         with connected(server, tmp_path / "c.sqlite") as again:
             assert 4 <= again.cache.stats().entries == wait_until_idle(server, "chat").requests < 200
 
 
-def test_a_listener_that_fails_costs_no_answer_and_no_report() -> None:
+def test_a_failing_callback_costs_no_answer_and_no_report() -> None:
     ended: list[Report] = []
 
-    def listen(event: Progress) -> None:
+    def callback(event: Progress) -> None:
         raise LookupError("no such bar")
 
     with served() as server, connected(server, "memory", max_in_flight=2) as session:
         with pytest.raises(LookupError):
-            session.engine.run(JOB, ["one", "two"], on_progress=listen, on_end=ended.append)
+            session.engine.run(JOB, ["one", "two"], on_progress=callback, on_end=ended.append)
         assert session.cache.stats().entries == wait_until_idle(server, "chat").answered == 2
     assert [report.answered for report in ended] == [2]
 
@@ -208,7 +208,7 @@ def test_every_row_gets_the_answer_to_its_own_text(rows: list[str | None], fault
 
 
 def test_a_blocked_prompt_is_paid_for_once(tmp_path: Path) -> None:
-    """The service bills a refusal, so it is kept: the second run sends nothing and says the same."""
+    """The service bills a rejection, so it is stored: the second run sends nothing and says the same."""
     texts = ["fine", "violence:high now", None, "violence:high now"]
     job = completion_job("gpt-5")
     with served() as server, connected(server, tmp_path / "c.sqlite") as session:
@@ -224,7 +224,7 @@ def test_a_blocked_prompt_is_paid_for_once(tmp_path: Path) -> None:
     assert (second.report.cached, second.report.answered, second.report.failed) == (2, 1, 2)
 
 
-def test_a_kept_refusal_raises_where_errors_are_to_be_raised(tmp_path: Path) -> None:
+def test_a_cached_error_raises_where_errors_are_to_be_raised(tmp_path: Path) -> None:
     job = completion_job("gpt-5")
     with served() as server, connected(server, tmp_path / "c.sqlite") as session:
         session.engine.run(job, ["violence:high"])

@@ -1,4 +1,4 @@
-"""Errors, cut connections and refusals scattered over 5,000 rows change nothing in the result."""
+"""Errors, cut connections and rejections scattered over 5,000 rows change nothing in the result."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ FAULTS = Scattered(
         (0.02, Faults(status="429", retry_after="0")),
     )
 )
-# Told by headers, the account has requests left, so that a refusal is no word on the rate.
+# Told by headers, the account has requests left, so that a rejection is no word on the rate.
 AMPLE = LimitOptions(requests=100_000, window=60.0)
 
 
-@pytest.mark.parametrize("limits", [AMPLE, None], ids=["told", "untold"])
+@pytest.mark.parametrize("limits", [AMPLE, None], ids=["reported", "not reported"])
 def test_scattered_faults_lose_no_completion(tmp_path: Path, limits: LimitOptions | None) -> None:
-    """1 % errors, 0.5 % cut connections, 2 % refusals: each row has its own answer, and each was paid for once."""
+    """1 % errors, 0.5 % cut connections, 2 % rejections: each row has its own answer, and each was paid for once."""
     texts = [f"say {n}" for n in range(ROWS)]
     with (
         fake_server(api_key=KEY, faults=FAULTS, limits=limits) as server,
@@ -71,15 +71,15 @@ def test_scattered_faults_misplace_no_vector(tmp_path: Path) -> None:
     """Requests of 10 texts: the matrix is, bit for bit, that of a run without faults."""
     texts = [f"word{n} and word{n * 7 % 50}" for n in range(ROWS)]
     found = []
-    for number, spoilt in enumerate((FAULTS, Faults())):
+    for number, corrupted in enumerate((FAULTS, Faults())):
         with (
-            fake_server(api_key=KEY, faults=spoilt, limits=AMPLE) as server,
+            fake_server(api_key=KEY, faults=corrupted, limits=AMPLE) as server,
             connected(server, tmp_path / f"{number}.sqlite", max_in_flight=8, inputs_per_request=10) as session,
         ):
             outcome = session.engine.run(embedding_job("skytells-embed-3-small"), texts)
             counts = wait_until_idle(server, "embeddings")
         assert (outcome.report.failed, outcome.report.sent) == (0, ROWS)
-        assert (counts.answered, counts.repeated, counts.requests > ROWS // 10) == (ROWS, 0, spoilt is FAULTS)
+        assert (counts.answered, counts.repeated, counts.requests > ROWS // 10) == (ROWS, 0, corrupted is FAULTS)
         found.append(outcome.matrix[outcome.result_index])
     assert np.array_equal(found[0], found[1])
     assert np.array_equal(found[0], HashEmbedder().encode(texts))

@@ -1,4 +1,4 @@
-"""Answers of megabytes: many under way, few in memory, and none lost or paid for twice on the way between threads."""
+"""Answers of megabytes: many in flight, few in memory, and none lost or paid for twice on the way between threads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from served import connected, served, wait_until_idle
 
 from skytells_nb.cache.memory import MemoryStore
-from skytells_nb.engine.operations.jobs import EMBEDDING_LANES, READ_AT_ONCE, embedding_job
+from skytells_nb.engine.operations.jobs import EMBEDDING_CONCURRENCY, EMBEDDING_READERS, embedding_job
 from skytells_nb.errors import InvalidResponseError
 
 JOB = embedding_job("skytells-embed-3-small")
@@ -97,7 +97,7 @@ def wait_until(true: Callable[[], bool]) -> None:
         time.sleep(0.002)
 
 
-def test_many_requests_are_under_way_and_few_answers_are_read() -> None:
+def test_many_requests_are_in_flight_and_few_answers_are_read() -> None:
     """The service holds its answers until every lane has asked, and the cache holds the readers of the first few."""
     crowd, store = Crowd(), Narrows()
     with (
@@ -107,10 +107,10 @@ def test_many_requests_are_under_way_and_few_answers_are_read() -> None:
     ):
         running = other.submit(session._make_engine(store).run, JOB, TEXTS)
         try:
-            wait_until(lambda: server.stats["embeddings"].in_flight == EMBEDDING_LANES)
+            wait_until(lambda: server.stats["embeddings"].in_flight == EMBEDDING_CONCURRENCY)
             crowd.go.set()
             # One more answer than may be read is there, beside the first.
-            wait_until(lambda: crowd.made > 1 + READ_AT_ONCE and store.readers == READ_AT_ONCE)
+            wait_until(lambda: crowd.made > 1 + EMBEDDING_READERS and store.readers == EMBEDDING_READERS)
         finally:
             crowd.go.set()
             store.go.set()
@@ -118,25 +118,25 @@ def test_many_requests_are_under_way_and_few_answers_are_read() -> None:
         assert np.array_equal(outcome.matrix[outcome.result_index], expected())
         assert outcome.report.requests == 16
         assert store.names == {"skytells-reader"}
-        assert store.most_readers == READ_AT_ONCE
-        assert server.stats["embeddings"].most_in_flight == EMBEDDING_LANES
+        assert store.most_readers == EMBEDDING_READERS
+        assert server.stats["embeddings"].most_in_flight == EMBEDDING_CONCURRENCY
     assert_none_is_left()
 
 
 @pytest.mark.parametrize("fault", ["cut=body", "cut=headers", "status=503", "wrong_count", "bad_index"])
-def test_a_large_answer_that_fails_is_asked_for_again_and_no_row_is_lost(tmp_path: Path, fault: str) -> None:
+def test_a_large_answer_that_fails_is_retried_and_no_row_is_lost(tmp_path: Path, fault: str) -> None:
     with (
         served(f"{fault}, times=1, rate=0.3", embedder=Wide()) as server,
         connected(server, tmp_path / "c.sqlite", inputs_per_request=A_REQUEST) as session,
     ):
         outcome = session.engine.run(JOB, TEXTS)
-        spoilt = sum(bool(record.faults) for record in server.stats.records)
-        assert spoilt >= 1
-        assert outcome.report.retries == spoilt
+        corrupted = sum(bool(record.faults) for record in server.stats.records)
+        assert corrupted >= 1
+        assert outcome.report.retries == corrupted
     assert np.array_equal(outcome.matrix[outcome.result_index], expected())
 
 
-def test_large_answers_that_cannot_be_kept_end_the_run_and_are_not_asked_for_again(tmp_path: Path) -> None:
+def test_large_answers_that_cannot_be_stored_end_the_run_and_are_not_retried(tmp_path: Path) -> None:
     """The service took another length of vectors up: paid for and in the cache, but no column holds both."""
     path, half = tmp_path / "c.sqlite", len(TEXTS) // 2
     with served(embedder=Wide()) as server, connected(server, path, inputs_per_request=A_REQUEST) as session:

@@ -33,7 +33,7 @@ pytestmark = [
 ]
 
 PROGRAM = Path(__file__).parent / "killed_run.py"
-PATIENCE_S = 120.0
+TIMEOUT_S = 120.0
 
 
 class Runs:
@@ -103,7 +103,7 @@ class Runs:
 
 
 def until(reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIMEOUT_S
     while not reached():
         assert time.monotonic() < deadline, "the run did not come this far"
         time.sleep(0.001)
@@ -159,7 +159,7 @@ def test_twenty_kills_of_a_completion_run_repeat_only_what_was_in_flight(tmp_pat
 
 
 def test_kills_of_an_embedding_run_repeat_only_the_requests_in_flight(tmp_path: Path) -> None:
-    """Requests of 50 texts: a request is kept whole or not at all."""
+    """Requests of 50 texts: a request is stored whole or not at all."""
     texts = [f"word{n} and word{n * 7 % 50}" for n in range(2_000)]
     with served("latency=0.01") as server:
         with Runs(server, "embeddings", texts, tmp_path, max_in_flight=3, inputs_per_request=50) as runs:
@@ -173,8 +173,8 @@ def test_kills_of_an_embedding_run_repeat_only_the_requests_in_flight(tmp_path: 
 
 
 def kept(cache: Path) -> dict[bytes, bytes]:
-    """The answers in the file, read beside whoever else uses it."""
-    with contextlib.closing(sqlite3.connect(cache, timeout=PATIENCE_S)) as connection:
+    """The answers in the file, read beside the caller that else uses it."""
+    with contextlib.closing(sqlite3.connect(cache, timeout=TIMEOUT_S)) as connection:
         assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
         return dict(connection.execute("select key, value from answers"))
 

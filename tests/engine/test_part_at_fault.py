@@ -44,7 +44,7 @@ def test_a_label_without_an_embedding_is_an_error_and_shifts_no_other(tmp_path: 
 
 
 def test_a_vector_that_is_not_finite_costs_its_own_row_only(tmp_path: Path) -> None:
-    """The others of its request are kept; it alone is asked for again, and by each later run."""
+    """The others of its request are stored; it alone is retried, and by each later run."""
     texts = [f"word{n}" for n in range(40)]
     texts[7] = "flawed"
     with served(embedder=Flawed()) as server, connected(server, tmp_path / "c.sqlite") as session:
@@ -60,7 +60,7 @@ def test_a_vector_that_is_not_finite_costs_its_own_row_only(tmp_path: Path) -> N
         assert server.stats["embeddings"].inputs - sent <= 2
 
 
-def test_a_refused_parameter_is_not_looked_for_among_the_rows(tmp_path: Path) -> None:
+def test_a_rejected_parameter_does_not_split_the_request(tmp_path: Path) -> None:
     texts = [f"word{n}" for n in range(64)]
     with served() as server, connected(server, tmp_path / "c.sqlite") as session:
         outcome = session.engine.run(embedding_job("skytells-embed-3-small", dimensions=900), texts)
@@ -77,7 +77,7 @@ class Poison(Faults):
         return Faults(status="500") if b"poison" in body else Faults()
 
 
-def test_a_few_rows_that_always_fail_are_no_dead_service(tmp_path: Path) -> None:
+def test_a_few_rows_that_always_fail_do_not_look_like_a_service_that_is_down(tmp_path: Path) -> None:
     """Left over at the end, they fail again and again with no answer between them."""
     prompts = [*(f"say {n}" for n in range(30)), "poison one", "poison two"]
     with fake_server(api_key=KEY, faults=Poison()) as server, connected(server, tmp_path / "c.sqlite") as session:
@@ -88,14 +88,14 @@ def test_a_few_rows_that_always_fail_are_no_dead_service(tmp_path: Path) -> None
             assert [type(error) for error in outcome.report.errors.values()] == [ServerError, ServerError]
 
 
-def test_a_listener_that_fails_cuts_nothing_that_is_paid_for(tmp_path: Path) -> None:
-    def listen(event: Progress) -> None:
+def test_a_failing_callback_cuts_off_nothing_that_is_paid_for(tmp_path: Path) -> None:
+    def callback(event: Progress) -> None:
         if event.requests:
             raise LookupError("no such bar")
 
     with served("latency=0.4") as server, connected(server, tmp_path / "c.sqlite", max_in_flight=4) as session:
         with pytest.raises(LookupError):
-            session.engine.run(JOB, [f"say {n}" for n in range(40)], on_progress=listen)
+            session.engine.run(JOB, [f"say {n}" for n in range(40)], on_progress=callback)
         counts = wait_until_idle(server, "chat")
         assert 0 < counts.requests < 40
         assert session.cache.stats().entries == counts.answered == counts.requests
@@ -113,14 +113,14 @@ def test_a_blocked_prompt_counts_against_the_budget(tmp_path: Path) -> None:
 
 def test_an_estimate_leaves_the_pace_of_a_run_alone(tmp_path: Path) -> None:
     with served() as server, connected(server, tmp_path / "c.sqlite") as session:
-        pacer = session.engine._rate_limiter(JOB, RateOptions(max_in_flight=3, requests_per_minute=30))
+        limiter = session.engine._rate_limiter(JOB, RateOptions(max_in_flight=3, requests_per_minute=30))
         session.engine.estimate(JOB, ["say 1"])
-        assert (pacer.max_in_flight, pacer.permitted) == (3, 0.5)
+        assert (limiter.max_in_flight, limiter.permitted) == (3, 0.5)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_forked_child_has_connections_of_its_own(tmp_path: Path) -> None:
-    """Both ask at the same time after the parent has kept its connections: nobody reads another's answer."""
+    """Both ask at the same time after the parent has kept its connections: no one reads another's answer."""
 
     def ask(session: Any, who: str) -> bool:
         prompts = [f"{who} says {n}" for n in range(60)]
@@ -128,7 +128,7 @@ def test_a_forked_child_has_connections_of_its_own(tmp_path: Path) -> None:
         return [CachedCompletion.from_bytes(value).text for value in outcome.values if value] == prompts
 
     with served("latency=0.005") as server, connected(server, tmp_path / "c.sqlite") as session:
-        assert ask(session, "nobody")
+        assert ask(session, "first")
         ready, go = os.pipe()
         child = os.fork()
         if child == 0:
@@ -145,10 +145,10 @@ def test_a_forked_child_has_connections_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_a_child_forked_amid_a_run_can_run(tmp_path: Path) -> None:
+def test_a_child_forked_during_a_run_can_run(tmp_path: Path) -> None:
     with served("latency=0.3") as server, connected(server, tmp_path / "c.sqlite", max_in_flight=2) as session:
-        under_way = threading.Thread(target=lambda: session.engine.run(JOB, [f"say {n}" for n in range(6)]))
-        under_way.start()
+        running = threading.Thread(target=lambda: session.engine.run(JOB, [f"say {n}" for n in range(6)]))
+        running.start()
         while not server.stats["chat"].in_flight:
             pass
         child = os.fork()
@@ -160,4 +160,4 @@ def test_a_child_forked_amid_a_run_can_run(tmp_path: Path) -> None:
             finally:
                 os._exit(0 if right else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        under_way.join(30)
+        running.join(30)

@@ -54,8 +54,8 @@ class Later(Faults):
     ("status", "error"),
     [("401", AuthenticationError), ("402", PaymentRequiredError), ("403", PermissionDeniedError)],
 )
-def test_an_account_closed_under_way_ends_the_run_at_once(tmp_path: Path, status: str, error: type[APIError]) -> None:
-    """Each request under way is refused once, none is sent again; a run after it sends only the rest."""
+def test_an_account_closed_in_flight_ends_the_run_at_once(tmp_path: Path, status: str, error: type[APIError]) -> None:
+    """Each request in flight is rejected once, none is sent again; a run after it sends only the rest."""
     faults = Later(fault=Faults(status=status))
     ended: list[Report] = []
     with (
@@ -77,8 +77,8 @@ def test_an_account_closed_under_way_ends_the_run_at_once(tmp_path: Path, status
 
 
 @pytest.mark.timeout(240)
-def test_a_server_stopped_under_way_is_one_error(tmp_path: Path) -> None:
-    """Nobody listens any more: the run ends after few tries and not with one failure for each row."""
+def test_a_server_stopped_in_flight_is_one_error(tmp_path: Path) -> None:
+    """No one listens any more: the run ends after few tries and not with one failure for each row."""
     texts = [f"say {n}" for n in range(2_000)]
     ended: list[Report] = []
     with served("latency=0.01") as server:
@@ -145,7 +145,7 @@ def test_a_silent_service_is_one_error_and_not_a_timeout_for_each_row(tmp_path: 
 
 
 def test_a_wait_of_a_day_is_an_error_and_not_waited_for(tmp_path: Path) -> None:
-    """The daily quota is used up: what was answered before is kept."""
+    """The daily quota is used up: what was answered before is stored."""
     faults = Later(fault=Faults(status="429", huge_retry_after=True))
     with (
         fake_server(api_key=KEY, faults=faults) as server,
@@ -160,7 +160,7 @@ def test_a_wait_of_a_day_is_an_error_and_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_limit_of_a_day_that_is_used_up_is_an_error_and_not_waited_for(tmp_path: Path) -> None:
-    """Hardly anything is refused: the headers say it. All of the limit was used at once, and what came is kept."""
+    """Hardly anything is rejected: the headers say it. All of the limit was used at once, and what came is stored."""
     limits = LimitOptions(30, 86_400.0)
     with served(limits=limits) as server, connected(server, tmp_path / "c.sqlite", max_in_flight=4) as session:
         with pytest.raises(
@@ -173,8 +173,8 @@ def test_a_limit_of_a_day_that_is_used_up_is_an_error_and_not_waited_for(tmp_pat
         assert counts.requests <= counts.answered + 1
 
 
-def test_endless_refusals_are_an_error_once_patience_is_over(tmp_path: Path) -> None:
-    """The limit of 15 minutes is set to a second and a half here; nothing but refusals came in that time."""
+def test_endless_rejections_are_an_error_once_patience_is_over(tmp_path: Path) -> None:
+    """The limit of 15 minutes is set to a second and a half here; nothing but rejections came in that time."""
     with (
         fake_server(api_key=KEY, faults=Later(fault=Faults(status="429", retry_after="0"))) as server,
         connected(server, tmp_path / "c.sqlite", max_in_flight=IN_FLIGHT) as session,

@@ -56,7 +56,7 @@ def test_two_threads_with_the_same_frame_send_each_row_once(tmp_path: Path) -> N
     assert (counts.inputs, counts.distinct) == (300, 300)
 
 
-def test_threads_that_meet_from_both_ends_neither_wait_for_ever_nor_pay_twice(tmp_path: Path) -> None:
+def test_threads_that_meet_from_both_ends_neither_wait_forever_nor_pay_twice(tmp_path: Path) -> None:
     """Three runs over shares that overlap, in other orders and in requests of 20 texts."""
     shares = [TEXTS[:200], TEXTS[:99:-1], TEXTS[50:250:3] + TEXTS[::-5]]
     with (

@@ -1,4 +1,4 @@
-"""A streamed answer that has begun is never asked for again: it is billed as far as it came."""
+"""A streamed answer that has started is never retried: it is billed as far as it came."""
 
 from __future__ import annotations
 

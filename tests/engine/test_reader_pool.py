@@ -49,7 +49,7 @@ def test_each_call_has_its_own_result_and_no_more_run_at_once() -> None:
     assert_none_is_left()
 
 
-def test_what_a_call_raises_is_raised_where_it_waits() -> None:
+def test_an_exception_is_raised_in_the_waiting_thread() -> None:
     readers = ReaderPool(1)
     with pytest.raises(ZeroDivisionError):
         readers.run(lambda: 1 // 0)
@@ -63,7 +63,7 @@ def test_without_a_bound_each_thread_makes_its_own_call() -> None:
     assert readers_alive() == 0
 
 
-def test_a_call_that_no_reader_is_free_for_is_made_once_by_who_waits() -> None:
+def test_a_call_without_a_free_reader_is_made_once_by_the_waiting_thread() -> None:
     """A slow answer in front must not let those behind it go stale."""
     readers = ReaderPool(1, timeout=0.05)
     entered, gate = threading.Event(), threading.Event()
@@ -87,7 +87,7 @@ def test_a_call_that_no_reader_is_free_for_is_made_once_by_who_waits() -> None:
     assert len(made) == 1
 
 
-def test_readers_that_rest_work_again() -> None:
+def test_drained_readers_start_again() -> None:
     readers = ReaderPool(2)
     for _ in range(50):
         assert readers.run(lambda: 1) == 1

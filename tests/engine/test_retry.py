@@ -1,4 +1,4 @@
-"""Which failures are tried again."""
+"""Which failures are retried."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ policy = RetryPolicy(retries=3, jitter=lambda: 1.0)
     "error",
     [ConnectionLostError("x"), *(api_error(s, None) for s in (408, 409, 500, 502, 503, 504))],
 )
-def test_passing_faults_are_tried_again_as_often_as_set(error: SkytellsError) -> None:
+def test_transient_faults_are_retried_as_often_as_set(error: SkytellsError) -> None:
     assert [policy.allows(error, failures) for failures in (1, 2, 3, 4)] == [True, True, True, False]
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 422, 451])
-def test_refusals_are_final(status: int) -> None:
+def test_rejections_are_final(status: int) -> None:
     assert not policy.allows(api_error(status, None), 1)
 
 
-def test_being_limited_uses_up_no_try() -> None:
+def test_a_rate_limit_uses_up_no_attempt() -> None:
     assert policy.allows(api_error(429, None), 50)
 
 
 @pytest.mark.parametrize("error", [InvalidResponseError("x"), TruncatedStreamError("x"), RequestTimeoutError("x")])
-def test_what_was_or_may_have_been_paid_for_is_asked_again_once(error: SkytellsError) -> None:
+def test_what_may_have_been_paid_for_is_retried_once(error: SkytellsError) -> None:
     assert [policy.allows(error, failures) for failures in (1, 2)] == [True, False]
 
 
-def test_refusals_for_too_long_end_a_run() -> None:
+def test_rejections_for_too_long_end_a_run() -> None:
     limited = api_error(429, None, retry_after=2)
     assert isinstance(limited, RateLimitError)
     assert policy.give_up(limited, policy.rate_limit_patience) is None
     assert "was rejected by the account's limit" in str(policy.give_up(limited, policy.rate_limit_patience + 1))
 
 
-def test_a_wait_of_a_day_is_not_begun() -> None:
+def test_a_wait_of_a_day_is_not_started() -> None:
     limited = api_error(429, None, retry_after=86_400)
     assert isinstance(limited, RateLimitError)
     assert "asks to wait 1,440 minutes" in str(policy.give_up(limited, 0.0))
@@ -58,7 +58,7 @@ def test_an_unreachable_host_is_given_up_early() -> None:
     assert [policy.allows(ConnectError("x"), failures) for failures in (1, 2, 3)] == [True, True, False]
 
 
-def test_nothing_is_tried_again_with_no_retries() -> None:
+def test_nothing_is_retried_with_retries_0() -> None:
     assert not RetryPolicy(retries=0).allows(ConnectionLostError("x"), 1)
 
 

@@ -24,60 +24,60 @@ JOB = completion_job("gpt-5")
 
 
 def test_a_key_is_taken_by_the_first_that_asks() -> None:
-    claims = SingleFlight()
-    assert claims.take([b"a", b"b"], Owner()) == [True, True]
-    assert claims.take([b"b", b"c"], Owner()) == [False, True]
+    single_flight = SingleFlight()
+    assert single_flight.take([b"a", b"b"], Owner()) == [True, True]
+    assert single_flight.take([b"b", b"c"], Owner()) == [False, True]
 
 
 def test_a_released_key_can_be_taken_again() -> None:
-    claims, one = SingleFlight(), Owner()
-    claims.take([b"a"], one)
-    claims.release([b"a", b"never taken"], one)
-    assert claims.take([b"a"], Owner()) == [True]
+    single_flight, one = SingleFlight(), Owner()
+    single_flight.take([b"a"], one)
+    single_flight.release([b"a", b"never taken"], one)
+    assert single_flight.take([b"a"], Owner()) == [True]
 
 
-def test_nobody_releases_what_another_holds() -> None:
-    claims, one, two = SingleFlight(), Owner(), Owner()
-    claims.take([b"a"], one)
-    claims.release([b"a"], two)
-    assert claims.take([b"a"], two) == [False]
+def test_no_one_releases_what_another_holds() -> None:
+    single_flight, one, two = SingleFlight(), Owner(), Owner()
+    single_flight.take([b"a"], one)
+    single_flight.release([b"a"], two)
+    assert single_flight.take([b"a"], two) == [False]
 
 
 def test_what_a_run_held_that_ended_abruptly_is_free() -> None:
     """An interrupt may come between taking and noting what was taken."""
-    claims, one = SingleFlight(), Owner()
-    claims.take([b"a"], one)
+    single_flight, one = SingleFlight(), Owner()
+    single_flight.take([b"a"], one)
     one.done = True
-    claims.wait([b"a"], lambda: None)
-    assert claims.take([b"a"], Owner()) == [True]
+    single_flight.wait([b"a"], lambda: None)
+    assert single_flight.take([b"a"], Owner()) == [True]
 
 
 def test_waiting_ends_with_the_last_release_and_ticks_meanwhile() -> None:
-    claims, one = SingleFlight(), Owner()
-    claims.take([b"a", b"b"], one)
+    single_flight, one = SingleFlight(), Owner()
+    single_flight.take([b"a", b"b"], one)
     ticks: list[int] = []
 
     def tick() -> None:
         ticks.append(1)
-        claims.release([b"a"] if len(ticks) == 1 else [b"b"], one)
+        single_flight.release([b"a"] if len(ticks) == 1 else [b"b"], one)
 
-    claims.wait([b"a", b"b"], tick, interval=0.01)
+    single_flight.wait([b"a", b"b"], tick, interval=0.01)
     assert len(ticks) == 2
 
 
 def test_an_interrupt_ends_the_waiting() -> None:
-    claims = SingleFlight()
-    claims.take([b"a"], Owner())
+    single_flight = SingleFlight()
+    single_flight.take([b"a"], Owner())
 
     def tick() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        claims.wait([b"a"], tick, interval=0.01)
+        single_flight.wait([b"a"], tick, interval=0.01)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_a_forked_child_waits_for_nobody() -> None:
+def test_a_forked_child_waits_for_no_one() -> None:
     one = Owner()
     single_flight_for("sqlite:///forked").take([b"a"], one)
     child = os.fork()
@@ -120,7 +120,7 @@ def test_threads_that_ask_for_the_same_rows_send_each_once(tmp_path: Path) -> No
     assert sum(outcome.report.sent for outcome in found) == 60
 
 
-def test_two_sessions_of_one_cache_file_share_what_is_under_way(tmp_path: Path) -> None:
+def test_two_sessions_of_one_cache_file_share_what_is_in_flight(tmp_path: Path) -> None:
     rows = [f"say {n}" for n in range(40)]
     with served("latency=0.02") as server:
         one, two = (connected(server, tmp_path / "c.sqlite", max_in_flight=4) for _ in range(2))
@@ -137,11 +137,11 @@ def test_without_a_cache_each_call_asks_anew() -> None:
 
 
 def test_what_another_call_could_not_get_is_asked_for_by_the_one_that_waited(tmp_path: Path) -> None:
-    """The first call is refused once begun; the second waited for its rows, and takes them over."""
+    """The first call is rejected once started; the second waited for its rows, and takes them over."""
     with served("latency=0.3, status=401, times=1") as server, connected(server, tmp_path / "c.sqlite") as session:
         waited = threading.Event()
 
-        def listen(event: Progress) -> None:
+        def callback(event: Progress) -> None:
             if event.waiting and "another call" in event.waiting:
                 waited.set()
 
@@ -149,7 +149,7 @@ def test_what_another_call_could_not_get_is_asked_for_by_the_one_that_waited(tmp
             deadline = time.monotonic() + 20
             while not server.stats["chat"].requests and time.monotonic() < deadline:
                 time.sleep(0.005)
-            return session.engine.run(JOB, ["say 1"], on_progress=listen)
+            return session.engine.run(JOB, ["say 1"], on_progress=callback)
 
         first, outcome = in_threads(lambda: session.engine.run(JOB, ["say 1"]), second)
         assert isinstance(first, AuthenticationError)
@@ -157,20 +157,20 @@ def test_what_another_call_could_not_get_is_asked_for_by_the_one_that_waited(tmp
         assert answers(outcome) == ["say 1"]
 
 
-def test_a_call_that_waits_for_nobody_never_reports_that_it_waits(tmp_path: Path) -> None:
+def test_a_call_that_waits_for_no_one_never_reports_that_it_waits(tmp_path: Path) -> None:
     """Neither while its own rows are in flight nor for the rows that it took over after waiting."""
     events: list[Progress] = []
     with served("latency=0.3") as server, connected(server, tmp_path / "c.sqlite", max_in_flight=2) as session:
-        claims, one = single_flight_for(session.cache.url), Owner()
+        single_flight, one = single_flight_for(session.cache.url), Owner()
         held = session.engine._keys(JOB, ["say 2"])
-        claims.take(held, one)
+        single_flight.take(held, one)
 
-        def listen(event: Progress) -> None:
+        def callback(event: Progress) -> None:
             events.append(event)
             if event.waiting and "another call" in event.waiting:
-                claims.release(held, one)
+                single_flight.release(held, one)
 
-        outcome = session.engine.run(JOB, ["say 1", "say 2"], on_progress=listen)
+        outcome = session.engine.run(JOB, ["say 1", "say 2"], on_progress=callback)
         requests = wait_until_idle(server, "chat").requests
     assert answers(outcome) == ["say 1", "say 2"]
     assert requests == 2
@@ -196,12 +196,12 @@ def test_an_interrupted_call_gives_its_rows_back(tmp_path: Path) -> None:
 
 def test_jobs_of_another_model_do_not_wait_for_each_other(tmp_path: Path) -> None:
     with served() as server, connected(server, tmp_path / "c.sqlite") as session:
-        claims = single_flight_for(session.cache.url)
+        single_flight = single_flight_for(session.cache.url)
         taken = session.engine._keys(embedding_job("skytells-embed-3-small"), ["say 1"])
         one = Owner()
-        claims.take(taken, one)
+        single_flight.take(taken, one)
         assert answers(session.engine.run(JOB, ["say 1"])) == ["say 1"]
-        claims.release(taken, one)
+        single_flight.release(taken, one)
 
 
 class LateStore(MemoryStore):
@@ -231,10 +231,10 @@ def test_an_answer_stored_between_look_up_and_claim_is_not_paid_for_again() -> N
 
 
 def test_each_release_shows_that_answers_may_have_been_stored() -> None:
-    claims, one = SingleFlight(), Owner()
-    claims.take([b"a", b"b"], one)
-    before = claims.releases
-    claims.release([b"a"], one)
-    between = claims.releases
-    claims.release([b"b"], one)
-    assert before < between < claims.releases
+    single_flight, one = SingleFlight(), Owner()
+    single_flight.take([b"a", b"b"], one)
+    before = single_flight.releases
+    single_flight.release([b"a"], one)
+    between = single_flight.releases
+    single_flight.release([b"b"], one)
+    assert before < between < single_flight.releases

@@ -31,7 +31,7 @@ def test_every_request_is_counted_once_however_long_the_run(requests: list[tuple
 
 
 @given(st.lists(st.tuples(MOMENTS, st.booleans()), min_size=1, max_size=60))
-def test_counts_stand_in_their_stretch(moments: list[tuple[float, bool]]) -> None:
+def test_counts_are_in_their_interval(moments: list[tuple[float, bool]]) -> None:
     """Also where two stretches became one since."""
     timeline = Timeline()
     for at, refused in moments:
@@ -51,7 +51,7 @@ def test_a_latency_lies_within_its_step(seconds: float) -> None:
     assert low * (1 - 1e-9) <= seconds < high * (1 + 1e-9)
 
 
-def test_the_limit_is_the_last_that_was_known_in_a_stretch() -> None:
+def test_the_limit_is_the_last_one_known_in_an_interval() -> None:
     """None where none was; of two stretches that become one the later, where it knows."""
     timeline = Timeline()
     timeline.record_answer(0.1, 1.0, math.inf)
@@ -62,21 +62,21 @@ def test_the_limit_is_the_last_that_was_known_in_a_stretch() -> None:
     assert (timeline.interval, timeline.permitted[0], timeline.permitted[-1]) == (2.0, 4.0, 3.0)
 
 
-def test_a_copy_does_not_go_on() -> None:
+def test_a_copy_does_not_change() -> None:
     """A report is of its moment."""
     timeline = Timeline()
-    kept = timeline.copy()
+    snapshot = timeline.copy()
     timeline.record_answer(0.0, 1.0, 5.0)
     timeline.record_rejection(0.0, 5.0)
-    assert (kept.answered, kept.refused, kept.latencies, kept.permitted) == ([], [], [], [])
+    assert (snapshot.answered, snapshot.refused, snapshot.latencies, snapshot.permitted) == ([], [], [], [])
 
 
-def test_a_report_tells_its_course_as_plain_values() -> None:
+def test_a_report_returns_its_timeline_as_plain_values() -> None:
     """As JSON takes them, with the bounds of the steps."""
     timeline = Timeline(started=1.5)
     timeline.record_answer(0.0, MIN_LATENCY_S, math.inf)
-    told = json.loads(json.dumps(Report("embed", "m", "done", timeline=timeline).to_dict()))["timeline"]
-    assert told == {
+    figures = json.loads(json.dumps(Report("embed", "m", "done", timeline=timeline).to_dict()))["timeline"]
+    assert figures == {
         "started": 1.5,
         "interval": 1.0,
         "latencies": [1],

@@ -10,8 +10,8 @@ from served import connected, served
 from skytells_nb.local.api.rate_limits import LimitOptions
 
 
-def test_every_answered_and_refused_request_is_in_the_course(tmp_path: Path) -> None:
-    """Under a limit that no header tells, so that some are refused."""
+def test_every_answered_and_rejected_request_is_in_the_timeline(tmp_path: Path) -> None:
+    """Under a limit that no header tells, so that some are rejected."""
     frame = pd.DataFrame({"text": [f"text {row}" for row in range(60)]})
     with (
         served(limits=LimitOptions(20, 1, headers=False)) as server,

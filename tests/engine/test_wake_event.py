@@ -16,23 +16,23 @@ from skytells_nb.engine.threads import Owner, SingleFlight, WakeEvent
 INTERRUPTS = 100
 
 
-def test_a_ring_before_the_wait_counts_and_two_are_one() -> None:
-    bell = WakeEvent()
-    bell.set()
-    bell.set()
-    begun = time.monotonic()
-    bell.wait(30)
-    assert time.monotonic() - begun < 20
-    bell.wait(0.01)
+def test_an_event_set_before_the_wait_counts_once() -> None:
+    event = WakeEvent()
+    event.set()
+    event.set()
+    started = time.monotonic()
+    event.wait(30)
+    assert time.monotonic() - started < 20
+    event.wait(0.01)
 
 
-def test_a_ring_wakes_who_waits() -> None:
-    bell = WakeEvent()
-    timer = threading.Timer(0.05, bell.set)
+def test_setting_the_event_wakes_the_waiting_thread() -> None:
+    event = WakeEvent()
+    timer = threading.Timer(0.05, event.set)
     timer.start()
-    begun = time.monotonic()
-    bell.wait(30)
-    assert time.monotonic() - begun < 20
+    started = time.monotonic()
+    event.wait(30)
+    assert time.monotonic() - started < 20
 
 
 @contextmanager
@@ -58,11 +58,11 @@ def busy(work: Callable[[], None]) -> Iterator[None]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals to a thread are a matter of POSIX")
-def test_no_moment_of_a_wait_turns_an_interrupt_into_another_error() -> None:
+def test_an_interrupt_at_any_moment_of_a_wait_is_not_another_error() -> None:
     """While another thread rings all the time and holds the lock meanwhile, so that the wait is often just ending."""
     many = [b"%d" % number for number in range(20_000)]
-    claims, holder = SingleFlight(), Owner()
-    claims.take([b"held"], holder)
+    single_flight, owner = SingleFlight(), Owner()
+    single_flight.take([b"held"], owner)
     me, caught, go = threading.get_ident(), 0, threading.Semaphore(0)
 
     def interrupt() -> None:
@@ -73,13 +73,13 @@ def test_no_moment_of_a_wait_turns_an_interrupt_into_another_error() -> None:
 
     sender = threading.Thread(target=interrupt)
     sender.start()
-    with busy(lambda: claims.release(many, holder)):
+    with busy(lambda: single_flight.release(many, owner)):
         for _ in range(INTERRUPTS):
             try:
                 go.release()
-                claims.wait([b"held"], tick=lambda: None, interval=5.0)
+                single_flight.wait([b"held"], tick=lambda: None, interval=5.0)
             except KeyboardInterrupt:
                 caught += 1
     sender.join()
     assert caught == INTERRUPTS
-    assert claims.take([b"held"], Owner()) == [False]
+    assert single_flight.take([b"held"], Owner()) == [False]

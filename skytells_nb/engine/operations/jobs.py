@@ -369,7 +369,7 @@ def completion_job(
     if options.examples:
         key_params["examples"] = [list(pair) for pair in options.examples]
     if options.conversations:
-        key_params["dialogues"] = True
+        key_params["dialogues"] = True  # codespell:ignore dialogues
     shared_texts = [system or "", *(text for pair in options.examples for text in pair)]
     return Job(
         operation=operation,

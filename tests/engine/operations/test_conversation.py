@@ -39,7 +39,7 @@ messages = st.lists(st.fixed_dictionaries({"role": st.sampled_from(ROLES), "cont
 params = st.dictionaries(st.text(min_size=1), st.one_of(st.integers(), st.booleans(), texts), max_size=3)
 
 
-def said(job: Job, inputs: list[str], tmp_path: Path) -> tuple[list[str | None], list[list[dict[str, Any]]]]:
+def texts_of(job: Job, inputs: list[str], tmp_path: Path) -> tuple[list[str | None], list[list[dict[str, Any]]]]:
     """What the model answered, and what it was asked."""
     generator = EchoGenerator()
     with served(generator=generator) as server, connected(server, tmp_path / "c.sqlite") as session:
@@ -48,17 +48,17 @@ def said(job: Job, inputs: list[str], tmp_path: Path) -> tuple[list[str | None],
 
 
 @given(messages, params)
-def test_a_dialogue_is_read_as_it_was_written(turns: list[dict[str, Any]], own: dict[str, Any]) -> None:
+def test_serialized_messages_are_restored(turns: list[dict[str, Any]], own: dict[str, Any]) -> None:
     assert deserialize_messages(serialize_messages(turns, own)) == (turns, own)
 
 
 @given(messages)
-def test_the_order_of_members_makes_no_other_dialogue(turns: list[dict[str, Any]]) -> None:
+def test_the_order_of_keys_does_not_matter(turns: list[dict[str, Any]]) -> None:
     turned = [dict(reversed(list(turn.items()))) for turn in turns]
     assert serialize_messages(turned) == serialize_messages(turns)
 
 
-def test_members_that_are_null_are_left_out() -> None:
+def test_keys_without_a_value_are_left_out() -> None:
     """Arrow and Parquet give every message of a column the members of all of them."""
     turns = [{"role": "user", "content": "x", "name": None, "tool_calls": None}]
     assert serialize_messages(turns) == serialize_messages([{"role": "user", "content": "x"}])
@@ -79,32 +79,32 @@ def test_members_that_are_null_are_left_out() -> None:
         ([{"role": "user", "content": "x", "when": object()}], "serialized as JSON"),
     ],
 )
-def test_what_is_no_conversation_is_refused(turns: Any, what: str) -> None:
+def test_invalid_messages_are_rejected(turns: Any, what: str) -> None:
     with pytest.raises(InputError, match=what):
         serialize_messages(turns)
 
 
 @given(messages)
-def test_the_turns_of_a_dialogue_are_sent_as_they_stand(turns: list[dict[str, Any]]) -> None:
+def test_messages_are_sent_unchanged(turns: list[dict[str, Any]]) -> None:
     job = completion_job("gpt-5", conversations=True)
     assert job.body is not None
     assert job.body([serialize_messages(turns)]) == {"model": "gpt-5", "messages": turns}
 
 
-def test_examples_stand_between_what_leads_and_the_first_turn() -> None:
+def test_examples_follow_the_leading_messages() -> None:
     turns = [{"role": "developer", "content": "d"}, {"role": "user", "content": "u"}]
     found = [turn["content"] for turn in build_messages("s", [("q", "a")], turns)]
     assert found == ["s", "d", "q", "a", "u"]
 
 
-def test_a_plain_job_has_the_key_that_it_always_had() -> None:
-    """Whatever is kept of plain prompts must be found."""
+def test_a_plain_job_has_an_unchanged_key() -> None:
+    """Whatever is stored of plain prompts must be found."""
     job = completion_job("gpt-5", system="Be brief.", params={"max_tokens": 5})
     assert (job.endpoint, job.params) == ("chat/completions", {"system": "Be brief.", "max_tokens": 5})
 
 
-def test_every_way_of_asking_has_a_key_of_its_own(tmp_path: Path) -> None:
-    """A prompt that reads like a dialogue is none; examples and the other API make other answers."""
+def test_each_kind_of_request_has_its_own_key(tmp_path: Path) -> None:
+    """A prompt that reads like a conversation is none; examples and the other API make other answers."""
     text = serialize_messages([{"role": "user", "content": "one"}])
     jobs = [
         completion_job("gpt-5"),
@@ -117,21 +117,21 @@ def test_every_way_of_asking_has_a_key_of_its_own(tmp_path: Path) -> None:
     assert [report.cached for report in reports] == [0, 0, 0, 0, 1, 1, 1, 1]
 
 
-def test_equal_dialogues_are_asked_once(tmp_path: Path) -> None:
+def test_equal_conversations_are_sent_once(tmp_path: Path) -> None:
     inputs = [serialize_messages([{"role": "user", "content": text}]) for text in ("one", "two", "one")]
-    answers, asked = said(completion_job("gpt-5", conversations=True), inputs, tmp_path)
+    answers, asked = texts_of(completion_job("gpt-5", conversations=True), inputs, tmp_path)
     assert answers == ["one", "two"]
     assert len(asked) == 2
 
 
-def test_parameters_of_one_dialogue_win_over_the_jobs(tmp_path: Path) -> None:
+def test_parameters_of_one_input_override_those_of_the_job(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "one two three four"}]
     job = completion_job("gpt-5", params={"max_tokens": 3}, conversations=True)
-    answers, _ = said(job, [serialize_messages(turns), serialize_messages(turns, {"max_tokens": 1})], tmp_path)
+    answers, _ = texts_of(job, [serialize_messages(turns), serialize_messages(turns, {"max_tokens": 1})], tmp_path)
     assert [answer and len(answer.split()) for answer in answers] == [3, 1]
 
 
-def test_a_picture_is_sent_whole_and_counted_as_a_picture() -> None:
+def test_an_image_is_sent_whole_and_counted_as_an_image() -> None:
     made = load_image(PNG)
     assert not isinstance(made, str)
     part = {"type": "image_url", "image_url": {"url": f"{IMAGE_REFERENCE}{made.digest}"}}
@@ -143,7 +143,7 @@ def test_a_picture_is_sent_whole_and_counted_as_a_picture() -> None:
     assert job.overhead_tokens == CHAT_OVERHEAD_TOKENS + 765
 
 
-def test_a_picture_that_the_call_does_not_have_is_an_error_of_its_row(tmp_path: Path) -> None:
+def test_an_image_that_the_call_does_not_have_is_an_error_of_its_row(tmp_path: Path) -> None:
     """Nothing is sent for it, and the other row has its answer."""
     part = {"type": "image_url", "image_url": {"url": f"{IMAGE_REFERENCE}00"}}
     inputs = [
@@ -159,7 +159,7 @@ def test_a_picture_that_the_call_does_not_have_is_an_error_of_its_row(tmp_path: 
 @pytest.mark.parametrize(
     "form", [PromptOptions(), PromptOptions("responses", (("q", "a"),)), PromptOptions(conversations=True)]
 )
-def test_a_conversation_goes_on_from_what_was_asked(form: PromptOptions) -> None:
+def test_a_follow_up_continues_from_what_was_sent(form: PromptOptions) -> None:
     """With everything that went before it, also where prompts are packed."""
     first = completion_job("gpt-5", system="s", params={"max_tokens": 9}, options=form)
     text = serialize_messages([{"role": "user", "content": "u"}], {"top_p": 0.5}) if form.conversations else "u"
@@ -174,17 +174,17 @@ def test_a_conversation_goes_on_from_what_was_asked(form: PromptOptions) -> None
     assert after == before
 
 
-def test_nothing_goes_on_from_an_embedding() -> None:
+def test_an_embedding_has_no_follow_up() -> None:
     with pytest.raises(InputError, match="embed requests no completions"):
         follow_up_job(embedding_job("m"))
 
 
-def test_dialogues_are_not_packed() -> None:
+def test_conversations_are_not_batched() -> None:
     with pytest.raises(InputError, match="prompts that are texts"):
         batch_rows(completion_job("gpt-5", conversations=True), 2)
 
 
-def test_packed_examples_are_one_exchange_of_the_same_form() -> None:
+def test_batched_examples_are_one_exchange_of_the_same_form() -> None:
     job = batch_rows(completion_job("gpt-5", options=PromptOptions(examples=(("q", "a"), ("p", "b")))), 3)
     assert job.body is not None
     _, asked, answered, _ = job.body(["one", "two"])["messages"]

@@ -42,7 +42,7 @@ def sent_by(api: Api, **settings: Any) -> dict[str, Any]:
     return job.body(["Hello"])
 
 
-def test_responses_get_their_own_names_for_what_chat_calls_otherwise() -> None:
+def test_responses_use_their_own_parameter_names() -> None:
     schema = {"type": "json_schema", "json_schema": {"name": "n", "strict": True, "schema": {"type": "object"}}}
     params = {"max_tokens": 20, "reasoning_effort": "low", "response_format": schema, "temperature": 0.5}
     assert sent_by("responses", system="Be brief.", params=params) == {
@@ -92,22 +92,22 @@ def test_parts_calls_and_results_are_items_of_an_input() -> None:
 
 
 @pytest.mark.parametrize("name", ["store", "previous_response_id", "stop", "model", "stream"])
-def test_what_responses_cannot_have_is_refused(name: str) -> None:
+def test_parameters_that_responses_lack_are_rejected(name: str) -> None:
     with pytest.raises(InputError, match=f"params cannot contain '{name}'"):
         completion_job("gpt-5", params={name: "x"}, options=PromptOptions("responses"))
 
 
-def test_two_limits_of_one_answer_are_refused() -> None:
+def test_two_limits_of_one_answer_are_rejected() -> None:
     with pytest.raises(InputError, match="params must have one token limit, got max_tokens and max_output_tokens"):
         completion_job("gpt-5", params={"max_tokens": 5, "max_output_tokens": 6}, options=PromptOptions("responses"))
 
 
-def test_an_unknown_api_is_refused() -> None:
+def test_an_unknown_api_is_rejected() -> None:
     with pytest.raises(InputError, match="api must be 'chat' or 'responses', got 'both'"):
         completion_job("gpt-5", options=PromptOptions("both"))  # type: ignore[arg-type]
 
 
-def test_both_apis_give_the_same_completion(tmp_path: Path) -> None:
+def test_both_apis_return_the_same_completion(tmp_path: Path) -> None:
     """Text, finish reason, tokens and verdicts."""
     found = []
     with served() as server, connected(server, tmp_path / "c.sqlite") as session:
@@ -124,7 +124,7 @@ def test_both_apis_give_the_same_completion(tmp_path: Path) -> None:
     assert {f["category"] for f in chat.findings} == {f["category"] for f in responses.findings}
 
 
-def test_an_answer_that_the_service_gave_up_on_is_an_error_of_its_row(tmp_path: Path) -> None:
+def test_a_failed_response_is_an_error_of_its_row(tmp_path: Path) -> None:
     def failed(exchange: Exchange) -> None:
         exchange.reply({"id": "r", "status": "failed", "error": {"code": "server_error", "message": "It broke"}})
 
@@ -137,7 +137,7 @@ def test_an_answer_that_the_service_gave_up_on_is_an_error_of_its_row(tmp_path: 
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
 def test_an_answer_without_a_word_is_asked_for_with_twice_the_room(api: Api, tmp_path: Path) -> None:
-    """Both answers are paid for and counted, the second is kept, and nothing is asked again."""
+    """Both answers are paid for and counted, the second is stored, and nothing is retried."""
     generator = ReasoningGenerator(needs=50)
     job = completion_job("gpt-5", params={"max_tokens": 40}, options=PromptOptions(api))
     with served(generator=generator) as server, connected(server, tmp_path / "c.sqlite") as session:
@@ -151,7 +151,7 @@ def test_an_answer_without_a_word_is_asked_for_with_twice_the_room(api: Api, tmp
     assert (again.report.requests, again.report.cached) == (0, 1)
 
 
-def test_an_answer_that_stays_empty_is_kept_as_such(tmp_path: Path) -> None:
+def test_an_answer_that_stays_empty_is_stored_as_such(tmp_path: Path) -> None:
     generator = ReasoningGenerator(needs=1000)
     job = completion_job("gpt-5", params={"max_tokens": 40})
     with served(generator=generator) as server, connected(server, tmp_path / "c.sqlite") as session:

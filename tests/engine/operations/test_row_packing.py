@@ -35,26 +35,26 @@ values = st.one_of(texts, st.dictionaries(texts, st.one_of(texts, st.integers(),
 PROMPTS = ["a cat sleeps", "a dog runs", "stocks fell", "rain came"]
 
 
-def found(text: str, rows: int) -> list[Any]:
+def parsed(text: str, rows: int) -> list[Any]:
     return [None if value is None else json.loads(value) for value in split_answer(text, rows)]
 
 
-def delivered(generator: RowsGenerator, prompts: list[str] = PROMPTS, **settings: Any) -> BatchResult:
+def send_batch(generator: RowsGenerator, prompts: list[str] = PROMPTS, **settings: Any) -> BatchResult:
     """What one request to a real server with this model delivers."""
     check = settings.pop("check", None)
     job = batch_rows(completion_job("gpt-5", **settings), MAX_ROWS, check)
     with served(generator=generator) as server, connected(server, "off") as session:
-        delivery = job.work.send(session.client, prompts)
+        result = job.work.send(session.client, prompts)
         assert server.stats["chat"].requests == 1
-    return delivery
+    return result
 
 
-def said(delivery: BatchResult) -> list[str | None]:
-    return [None if value is None else CachedCompletion.from_bytes(value).text for value in delivery.values]
+def texts_of(result: BatchResult) -> list[str | None]:
+    return [None if value is None else CachedCompletion.from_bytes(value).text for value in result.values]
 
 
 @given(st.lists(texts, min_size=2, max_size=12))
-def test_every_prompt_is_sent_word_for_word_under_its_own_id(prompts: list[str]) -> None:
+def test_every_prompt_is_sent_unchanged_under_its_own_id(prompts: list[str]) -> None:
     system, user = batch_messages("Be brief.", prompts, is_text=True)
     rows = json.loads(user["content"])
     assert [row["message"] for row in rows] == prompts
@@ -63,11 +63,11 @@ def test_every_prompt_is_sent_word_for_word_under_its_own_id(prompts: list[str])
 
 
 @given(st.lists(values, min_size=2, max_size=12), st.data())
-def test_a_whole_answer_is_read_in_whatever_order_it_comes(answers: list[Any], data: st.DataObject) -> None:
+def test_a_complete_answer_is_parsed_in_any_order(answers: list[Any], data: st.DataObject) -> None:
     pairs = data.draw(st.permutations([(row_id(number), value) for number, value in enumerate(answers)]))
     compact = json.dumps(dict(pairs), separators=(",", ":"))
     for text in (written(pairs), compact, json.dumps(dict(pairs), indent=2), f"```json\n{written(pairs)}\n```"):
-        assert found(text, len(answers)) == answers
+        assert parsed(text, len(answers)) == answers
 
 
 @pytest.mark.parametrize("space", ["", " ", "\n\t"])
@@ -77,7 +77,7 @@ def test_a_number_right_after_its_colon_keeps_its_first_digit(space: str) -> Non
 
 
 @st.composite
-def spoilt(draw: st.DrawFn) -> tuple[int, Pairs, str]:
+def corrupted(draw: st.DrawFn) -> tuple[int, Pairs, str]:
     """An answer whose rows hold their own number, with ids lost, doubled, invented and moved, and perhaps cut."""
     rows = draw(st.integers(2, 8))
     ids = draw(st.lists(st.one_of(st.integers(-1, rows + 1).map(row_id), texts), max_size=2 * rows))
@@ -86,51 +86,51 @@ def spoilt(draw: st.DrawFn) -> tuple[int, Pairs, str]:
     return rows, pairs, text[: draw(st.integers(0, len(text)))] if draw(st.booleans()) else text
 
 
-@given(spoilt())
-def test_a_spoilt_answer_gives_no_row_what_belongs_to_another(case: tuple[int, Pairs, str]) -> None:
+@given(corrupted())
+def test_a_corrupted_answer_assigns_no_value_to_another_row(case: tuple[int, Pairs, str]) -> None:
     rows, _, text = case
-    for number, value in enumerate(found(text, rows)):
+    for number, value in enumerate(parsed(text, rows)):
         assert value is None or value[0] == row_id(number)
 
 
-@given(spoilt())
-def test_an_id_that_came_twice_or_never_has_no_answer_and_every_other_one_has(case: tuple[int, Pairs, str]) -> None:
+@given(corrupted())
+def test_a_duplicate_or_missing_id_has_no_answer(case: tuple[int, Pairs, str]) -> None:
     rows, pairs, _ = case
     names = [name for name, _ in pairs]
     once = [names.count(row_id(number)) == 1 for number in range(rows)]
-    assert [value is not None for value in found(written(pairs), rows)] == once
+    assert [value is not None for value in parsed(written(pairs), rows)] == once
 
 
 @given(st.lists(values, min_size=2, max_size=6), st.data())
-def test_a_cut_answer_gives_the_rows_before_the_cut_and_none_after(answers: list[Any], data: st.DataObject) -> None:
+def test_a_truncated_answer_yields_the_rows_before_the_end(answers: list[Any], data: st.DataObject) -> None:
     """A value counts once what follows shows that it ended."""
     members = [f'"{row_id(number)}": {json.dumps(value)}' for number, value in enumerate(answers)]
     text = "{" + ",".join(members) + "}"
     cut = data.draw(st.integers(0, len(text)))
     ends = list(accumulate(len(member) + 1 for member in members))
-    assert found(text[:cut], len(answers)) == [
+    assert parsed(text[:cut], len(answers)) == [
         value if end < cut else None for value, end in zip(answers, ends, strict=True)
     ]
 
 
 @given(st.one_of(st.text(), st.text('{}[]":,\\ r12u0e', max_size=40)))
-def test_whatever_text_comes_reading_it_ends(text: str) -> None:
+def test_parsing_ends_for_any_text(text: str) -> None:
     assert len(split_answer(text, 3)) == 3
 
 
-def test_an_answer_nested_without_end_is_no_answer() -> None:
+def test_an_endlessly_nested_answer_is_dropped() -> None:
     assert split_answer('{"r1": "one", "r2": ' + "[" * 200_000, 2) == ['"one"', None]
 
 
 @pytest.mark.parametrize(
     "text", ['{"r1": 12', '{"r1": 12 "r2": 3}', '{"r1" 12}', '{1: "x"}', '{["r1"]: "x"}', '["r1"]', '{"a": {"r1": 1}}']
 )
-def test_what_is_no_object_of_ids_has_no_answers(text: str) -> None:
+def test_text_without_an_object_of_ids_has_no_answers(text: str) -> None:
     assert split_answer(text, 2) == [None, None]
 
 
 @given(st.integers(0, 10**7), st.lists(st.integers(1, 10**5), min_size=1, max_size=100))
-def test_shares_add_up_and_are_a_token_from_exact_at_most(total: int, weights: list[int]) -> None:
+def test_proportional_parts_add_up_within_one_token(total: int, weights: list[int]) -> None:
     parts = split_proportionally(total, weights)
     assert sum(parts) == total
     for part, weight in zip(parts, weights, strict=True):
@@ -183,17 +183,15 @@ SCHEMAS: list[tuple[dict[str, Any], Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("schema", "fits", "misfits"), SCHEMAS)
-def test_a_packed_schema_takes_of_each_row_what_the_single_one_takes(
-    schema: dict[str, Any], fits: Any, misfits: Any
-) -> None:
+@pytest.mark.parametrize(("schema", "valid", "invalid"), SCHEMAS)
+def test_a_batch_schema_accepts_the_same_answers_for_each_row(schema: dict[str, Any], valid: Any, invalid: Any) -> None:
     single = {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": schema}}
     whole = AnswerFormat(single).for_rows(2)["json_schema"]["schema"]
-    for one, other in ((fits, fits), (fits, misfits), (misfits, fits)):
+    for one, other in ((valid, valid), (valid, invalid), (invalid, valid)):
         expected = all(jsonschema.Draft202012Validator(schema).is_valid(answer) for answer in (one, other))
         assert expected is (one is other)
         assert jsonschema.Draft202012Validator(whole).is_valid({"r1": one, "r2": other}) is expected
-    assert not jsonschema.Draft202012Validator(whole).is_valid({"r1": fits})
+    assert not jsonschema.Draft202012Validator(whole).is_valid({"r1": valid})
 
 
 @pytest.mark.parametrize("single", [None, {"type": "text"}])
@@ -217,7 +215,7 @@ def test_without_a_schema_each_answer_is_a_string_and_every_id_is_required(singl
         ({"allOf": [{"$id": "x"}]}, r"'\$id'"),
     ],
 )
-def test_a_schema_that_cannot_be_moved_is_refused(part: dict[str, Any], message: str) -> None:
+def test_a_schema_that_cannot_be_relocated_is_rejected(part: dict[str, Any], message: str) -> None:
     schema = {"type": "object", "properties": {"a": part}}
     job = completion_job(
         "gpt-5", params={"response_format": {"type": "json_schema", "json_schema": {"schema": schema}}}
@@ -235,49 +233,49 @@ def test_a_schema_that_cannot_be_moved_is_refused(part: dict[str, Any], message:
         ({"response_format": {"type": "json_object"}}, "cannot be combined with the response_format 'json_object'"),
     ],
 )
-def test_parameters_of_a_whole_answer_are_refused(params: dict[str, Any], message: str) -> None:
+def test_parameters_of_a_whole_answer_are_rejected(params: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         batch_rows(completion_job("gpt-5", params=params), 2)
 
 
 @pytest.mark.parametrize("rows", [0, -1, 101, True, 2.5, "5", [2]])
-def test_rows_that_are_no_number_of_rows_are_refused(rows: Any) -> None:
+def test_an_invalid_number_of_rows_is_rejected(rows: Any) -> None:
     with pytest.raises(InputError, match="must be an integer from 1 to 100"):
         check_rows(rows)
 
 
-def test_each_row_gets_its_own_answer_and_a_share_of_what_was_used() -> None:
+def test_each_row_gets_its_own_answer_and_a_share_of_the_tokens() -> None:
     generator = RowsGenerator()
-    delivery = delivered(generator)
+    result = send_batch(generator)
     assert generator.batches == [PROMPTS]
-    assert said(delivery) == PROMPTS
-    rows = [CachedCompletion.from_bytes(value) for value in delivery.values if value is not None]
-    assert sum(row.tokens_in for row in rows) == delivery.tokens_in > 0
-    assert sum(row.tokens_out for row in rows) == delivery.tokens_out > 0
+    assert texts_of(result) == PROMPTS
+    rows = [CachedCompletion.from_bytes(value) for value in result.values if value is not None]
+    assert sum(row.tokens_in for row in rows) == result.tokens_in > 0
+    assert sum(row.tokens_out for row in rows) == result.tokens_out > 0
     assert {(row.rows, row.finish_reason, row.request_id) for row in rows} == {(4, "stop", rows[0].request_id)}
     assert {finding["source"] for finding in rows[0].findings} == {"prompt", "completion"}
 
 
 def test_rows_without_an_answer_leave_their_share_to_the_others() -> None:
-    delivery = delivered(RowsGenerator(corrupt=lambda pairs: pairs[1:]))
-    assert said(delivery) == [None, *PROMPTS[1:]]
-    rows = [CachedCompletion.from_bytes(value) for value in delivery.values if value is not None]
-    assert sum(row.tokens_out for row in rows) == delivery.tokens_out
+    result = send_batch(RowsGenerator(corrupt=lambda pairs: pairs[1:]))
+    assert texts_of(result) == [None, *PROMPTS[1:]]
+    rows = [CachedCompletion.from_bytes(value) for value in result.values if value is not None]
+    assert sum(row.tokens_out for row in rows) == result.tokens_out
 
 
 def test_a_token_limit_is_that_of_one_row() -> None:
     generator = RowsGenerator()
-    delivered(generator, params={"max_tokens": 20})
+    send_batch(generator, params={"max_tokens": 20})
     assert generator.limits == [(20 + ROW_TOKENS) * len(PROMPTS)]
 
 
-def test_an_answer_cut_at_the_limit_gives_what_is_whole() -> None:
+def test_an_answer_truncated_at_the_limit_yields_the_complete_rows() -> None:
     """Seven words are the ids and answers of two rows, and a part of the third."""
-    assert said(delivered(RowsGenerator(most_words=9))) == [*PROMPTS[:2], None, None]
+    assert texts_of(send_batch(RowsGenerator(most_words=9))) == [*PROMPTS[:2], None, None]
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    "corrupt",
     [
         lambda pairs: "I would rather not.",
         lambda pairs: "",
@@ -288,10 +286,10 @@ def test_an_answer_cut_at_the_limit_gives_what_is_whole() -> None:
     ],
     ids=["prose", "nothing", "a list", "numbers", "half a character and other types", "withheld by the filter"],
 )
-def test_an_answer_that_is_none_is_none_for_any_row(spoil: Callable[[Pairs], Pairs | str]) -> None:
-    delivery = delivered(RowsGenerator(spoil))
-    assert delivery.values == [None] * 4
-    assert delivery.tokens_in > 0
+def test_an_unusable_answer_is_missing_for_every_row(corrupt: Callable[[Pairs], Pairs | str]) -> None:
+    result = send_batch(RowsGenerator(corrupt))
+    assert result.values == [None] * 4
+    assert result.tokens_in > 0
 
 
 def test_a_row_whose_answer_fails_the_check_has_none() -> None:
@@ -300,22 +298,22 @@ def test_a_row_whose_answer_fails_the_check_has_none() -> None:
             raise KeyError("a check may raise anything")
 
     single = {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": NESTED}}
-    delivery = delivered(RowsGenerator(), params={"response_format": single}, check=check)
-    assert [None if text is None else json.loads(text) for text in said(delivery)] == [
+    result = send_batch(RowsGenerator(), params={"response_format": single}, check=check)
+    assert [None if text is None else json.loads(text) for text in texts_of(result)] == [
         None if "dog" in prompt else {"name": prompt} for prompt in PROMPTS
     ]
 
 
-def test_one_prompt_goes_as_it_would_without_packing() -> None:
+def test_one_prompt_is_sent_as_without_batching() -> None:
     generator = RowsGenerator()
-    delivery = delivered(generator, PROMPTS[:1], params={"max_tokens": 20})
+    result = send_batch(generator, PROMPTS[:1], params={"max_tokens": 20})
     assert (generator.single_prompts, generator.batches, generator.limits) == (PROMPTS[:1], [], [20])
-    assert [CachedCompletion.from_bytes(value or b"").rows for value in delivery.values] == [1]
+    assert [CachedCompletion.from_bytes(value or b"").rows for value in result.values] == [1]
 
 
 @pytest.mark.parametrize(("faults", "error"), [("block_prompt", ContentPolicyError), ("status=400", BadRequestError)])
-def test_a_refused_request_is_the_services_error(faults: str, error: type[Exception]) -> None:
-    """Whoever sends it splits it."""
+def test_a_rejected_request_raises_the_error_of_the_service(faults: str, error: type[Exception]) -> None:
+    """The caller that sends it splits it."""
     job = batch_rows(completion_job("gpt-5"), 4)
     with served(faults, generator=RowsGenerator()) as server, connected(server, "off") as session:
         client = session.client
@@ -323,14 +321,14 @@ def test_a_refused_request_is_the_services_error(faults: str, error: type[Except
             job.work.send(client, PROMPTS)
 
 
-def test_output_is_foreseen_for_each_row() -> None:
+def test_output_tokens_are_estimated_for_each_row() -> None:
     job = batch_rows(completion_job("gpt-5", params={"max_tokens": 20}), 4)
     assert job.work.output_tokens() == 20
     assert job.work.max_output_tokens() == 20 + ROW_TOKENS
     assert batch_rows(completion_job("gpt-5"), 4).work.max_output_tokens() == 256 + ROW_TOKENS
 
 
-def test_a_packed_answer_has_a_key_of_its_own_whatever_its_neighbours_number() -> None:
+def test_a_batched_answer_has_a_key_of_its_own_for_any_batch_size() -> None:
     single = completion_job("gpt-5", system="Be brief.")
     assert batch_rows(single, 4).params == batch_rows(single, 9).params != single.params
 

@@ -1,4 +1,4 @@
-"""The pacer of one process: places, pauses, caps. Time is simulated, but where threads wait for each other."""
+"""The limiter of one process: places, pauses, caps. Time is simulated, but where threads wait for each other."""
 
 from __future__ import annotations
 
@@ -20,37 +20,37 @@ def always() -> bool:
     return False
 
 
-def test_few_go_before_the_first_answer_and_then_as_many_as_may() -> None:
-    pacer = RateLimiter(max_in_flight=16, clock=Clock())
-    while pacer.wait(1000.0) <= 0:
-        assert pacer.acquire(always)
-    assert 1 <= pacer.in_flight <= 4
+def test_few_requests_go_before_the_first_answer() -> None:
+    limiter = RateLimiter(max_in_flight=16, clock=Clock())
+    while limiter.wait(1000.0) <= 0:
+        assert limiter.acquire(always)
+    assert 1 <= limiter.in_flight <= 4
     for _ in range(2):
-        pacer.record_success(seconds=0.1)
-    while pacer.wait(1000.0) <= 0:
-        assert pacer.acquire(always)
-    assert pacer.in_flight == 16
+        limiter.record_success(seconds=0.1)
+    while limiter.wait(1000.0) <= 0:
+        assert limiter.acquire(always)
+    assert limiter.in_flight == 16
 
 
-def test_a_full_pacer_lets_the_next_through_when_one_is_answered() -> None:
-    pacer = RateLimiter(max_in_flight=1)
-    assert pacer.acquire(always)
+def test_the_next_request_goes_when_one_is_answered() -> None:
+    limiter = RateLimiter(max_in_flight=1)
+    assert limiter.acquire(always)
     got: list[bool] = []
-    waiter = threading.Thread(target=lambda: got.append(pacer.acquire(always)))
+    waiter = threading.Thread(target=lambda: got.append(limiter.acquire(always)))
     waiter.start()
-    pacer.record_success()
+    limiter.record_success()
     waiter.join(30)
     assert got == [True]
 
 
-def test_all_that_wait_see_that_their_run_was_stopped() -> None:
+def test_all_waiting_threads_see_that_their_run_was_stopped() -> None:
     """Those of another run too, which is not the first in the queue."""
-    pacer = RateLimiter(max_in_flight=1)
-    assert pacer.acquire(always)
+    limiter = RateLimiter(max_in_flight=1)
+    assert limiter.acquire(always)
     ends = [threading.Event(), threading.Event()]
     got: list[bool] = []
     threads = [
-        threading.Thread(target=lambda end=ends[n % 2]: got.append(pacer.acquire(end.is_set))) for n in range(20)
+        threading.Thread(target=lambda end=ends[n % 2]: got.append(limiter.acquire(end.is_set))) for n in range(20)
     ]
     for thread in threads:
         thread.start()
@@ -65,15 +65,15 @@ def test_all_that_wait_see_that_their_run_was_stopped() -> None:
 
 
 def test_many_threads_all_get_their_turn() -> None:
-    """Nobody waits for ever, and never are more under way than may."""
-    pacer = RateLimiter(max_in_flight=8)
+    """No one waits forever, and never are more in flight than may."""
+    limiter = RateLimiter(max_in_flight=8)
     most: list[int] = []
 
     def work() -> None:
         for _ in range(20):
-            assert pacer.acquire(always)
-            most.append(pacer.in_flight)
-            pacer.record_success(seconds=0.001)
+            assert limiter.acquire(always)
+            most.append(limiter.in_flight)
+            limiter.record_success(seconds=0.001)
 
     threads = [threading.Thread(target=work) for _ in range(32)]
     for thread in threads:
@@ -82,56 +82,56 @@ def test_many_threads_all_get_their_turn() -> None:
         thread.join(60)
     assert len(most) == 640
     assert max(most) <= 8
-    assert pacer.in_flight == 0
+    assert limiter.in_flight == 0
 
 
-def test_a_refusal_holds_everything_for_as_long_as_the_service_says_and_not_longer() -> None:
+def test_a_rejection_holds_everything_for_as_long_as_the_service_says_and_not_longer() -> None:
     clock = Clock()
-    pacer = RateLimiter(max_in_flight=8, clock=clock)
-    pacer.acquire(always)
-    pacer.record_rate_limited(12)
-    assert pacer.wait(clock.now) == pytest.approx(12)
-    assert pacer.waiting == "waiting 12 s for the account's limit"
+    limiter = RateLimiter(max_in_flight=8, clock=clock)
+    limiter.acquire(always)
+    limiter.record_rate_limited(12)
+    assert limiter.wait(clock.now) == pytest.approx(12)
+    assert limiter.waiting == "waiting 12 s for the account's limit"
     clock.now += 12
-    assert pacer.wait(clock.now) <= 0
-    assert pacer.waiting is None
+    assert limiter.wait(clock.now) <= 0
+    assert limiter.waiting is None
 
 
 @pytest.mark.parametrize("retry_after", [None, 0.0])
-def test_a_refusal_without_a_useful_pause_still_pauses_longer_each_time(retry_after: float | None) -> None:
+def test_a_rejection_without_a_useful_pause_still_pauses_longer_each_time(retry_after: float | None) -> None:
     clock = Clock()
-    pacer = RateLimiter(max_in_flight=8, clock=clock)
+    limiter = RateLimiter(max_in_flight=8, clock=clock)
     pauses = []
     for _ in range(4):
-        pacer.acquire(always)
-        pacer.record_rate_limited(retry_after)
-        pauses.append(pacer.hold_until - clock.now)
+        limiter.acquire(always)
+        limiter.record_rate_limited(retry_after)
+        pauses.append(limiter.hold_until - clock.now)
         clock.now += pauses[-1]
     assert 0 < pauses[0] < pauses[1] < pauses[2] < pauses[3] < 30
 
 
 def test_a_huge_pause_is_cut() -> None:
     clock = Clock()
-    pacer = RateLimiter(max_in_flight=8, clock=clock)
-    pacer.acquire(always)
-    pacer.record_rate_limited(1e9)
-    assert pacer.wait(clock.now) <= 120
+    limiter = RateLimiter(max_in_flight=8, clock=clock)
+    limiter.acquire(always)
+    limiter.record_rate_limited(1e9)
+    assert limiter.wait(clock.now) <= 120
 
 
 def test_a_clock_that_goes_back_does_not_make_it_wait_for_that_long() -> None:
     clock = Clock()
-    pacer = RateLimiter(max_in_flight=8, clock=clock)
-    pacer.acquire(always)
-    pacer.record_rate_limited(2)
+    limiter = RateLimiter(max_in_flight=8, clock=clock)
+    limiter.acquire(always)
+    limiter.record_rate_limited(2)
     clock.now -= 900
-    assert pacer.waiting == "waiting 2 s for the account's limit"
+    assert limiter.waiting == "waiting 2 s for the account's limit"
     clock.now += 2.1
-    assert pacer.waiting is None
+    assert limiter.waiting is None
 
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(3, 200), st.sampled_from([1.0, 2.0, 60.0]), st.sampled_from([0.02, 0.1, 0.4]), st.integers(1, 64))
-def test_alone_a_told_limit_is_not_passed(requests: int, window: float, latency: float, at_once: int) -> None:
+def test_alone_a_reported_limit_is_not_exceeded(requests: int, window: float, latency: float, at_once: int) -> None:
     """But for a few at first, that find out when the window ends."""
     simulation = Simulation(LimitOptions(requests, window), latency=latency, max_in_flight=at_once).run(12 * window)
     (process,) = simulation.processes
@@ -147,14 +147,14 @@ def test_a_first_request_that_was_long_on_its_way_shifts_no_window(seed: int) ->
     assert simulation.use(2, 38) >= 0.97
 
 
-def test_alone_a_told_limit_is_used_up() -> None:
+def test_alone_a_reported_limit_is_used_up() -> None:
     for kind in ("fixed", "bucket"):
         simulation = Simulation(LimitOptions(25, 60.0, kind=kind), latency=1.0).run(21 * 60)  # type: ignore[arg-type]
         assert simulation.use(60, 20 * 60) >= 0.97
         assert simulation.refused <= 0.01
 
 
-def test_an_untold_limit_is_found_and_seldom_tested() -> None:
+def test_an_unreported_limit_is_found_and_seldom_tested() -> None:
     for kind in ("fixed", "bucket"):
         simulation = Simulation(LimitOptions(50, 1.0, kind=kind, headers=False)).run(120)  # type: ignore[arg-type]
         assert simulation.use(10, 118) >= 0.88
@@ -176,150 +176,150 @@ def test_a_limit_of_concurrency_is_found() -> None:
     ],
     ids=["no place left", "requests left", "one of each left"],
 )
-def test_a_request_refused_for_concurrency_is_sent_again_as_soon_as_another_ended(limits: RateLimits) -> None:
+def test_a_request_rejected_for_concurrency_is_sent_again_as_soon_as_another_ended(limits: RateLimits) -> None:
     clock = Clock()
-    pacer = RateLimiter(max_in_flight=16, clock=clock)
+    limiter = RateLimiter(max_in_flight=16, clock=clock)
     for _ in range(4):
-        pacer.acquire(always)
-        pacer.record_success(seconds=0.1)
-    while pacer.wait(clock.now) <= 0:
-        pacer.acquire(always)
-    before = pacer.in_flight
-    assert pacer.record_rate_limited(30.0, limits) == 0.0
-    assert pacer.in_flight == before - 1
-    assert pacer.concurrency.allowed < before
-    assert pacer.hold_until < clock.now
-    while pacer.in_flight >= pacer.concurrency.allowed:
-        assert pacer.wait(clock.now) == math.inf
-        pacer.record_success(seconds=0.1)
-    assert pacer.wait(clock.now) == 0.0
+        limiter.acquire(always)
+        limiter.record_success(seconds=0.1)
+    while limiter.wait(clock.now) <= 0:
+        limiter.acquire(always)
+    before = limiter.in_flight
+    assert limiter.record_rate_limited(30.0, limits) == 0.0
+    assert limiter.in_flight == before - 1
+    assert limiter.concurrency.allowed < before
+    assert limiter.hold_until < clock.now
+    while limiter.in_flight >= limiter.concurrency.allowed:
+        assert limiter.wait(clock.now) == math.inf
+        limiter.record_success(seconds=0.1)
+    assert limiter.wait(clock.now) == 0.0
 
 
-def test_a_refusal_with_nothing_left_is_of_the_rate_and_holds_everything() -> None:
+def test_a_rejection_with_nothing_left_is_of_the_rate_and_holds_everything() -> None:
     clock = Clock()
-    pacer = RateLimiter(max_in_flight=16, clock=clock)
-    pacer.acquire(always)
-    assert pacer.record_rate_limited(30.0, RateLimits(limit_requests=60, remaining_requests=0, window=60.0)) == 0.0
-    assert pacer.wait(clock.now) > 20
+    limiter = RateLimiter(max_in_flight=16, clock=clock)
+    limiter.acquire(always)
+    assert limiter.record_rate_limited(30.0, RateLimits(limit_requests=60, remaining_requests=0, window=60.0)) == 0.0
+    assert limiter.wait(clock.now) > 20
 
 
-def test_requests_per_minute_is_never_passed() -> None:
+def test_requests_per_minute_is_never_exceeded() -> None:
     clock = Clock()
-    pacer = RateLimiter(max_in_flight=64, requests_per_minute=30, clock=clock)
+    limiter = RateLimiter(max_in_flight=64, requests_per_minute=30, clock=clock)
     sent = 0
     while clock.now < 1000 + 600:
-        if pacer.wait(clock.now) <= 0:
-            pacer.acquire(always)
-            pacer.record_success(seconds=0.1)
+        if limiter.wait(clock.now) <= 0:
+            limiter.acquire(always)
+            limiter.record_success(seconds=0.1)
             sent += 1
         clock.now += 0.05
     assert 290 <= sent <= 301
-    assert pacer.limit_text == "30 requests per 60 s"
-    assert pacer.estimate_minutes(300, 0) == pytest.approx(10)
+    assert limiter.limit_text == "30 requests per 60 s"
+    assert limiter.estimate_minutes(300, 0) == pytest.approx(10)
 
 
 def test_tokens_per_minute_counts_what_was_used() -> None:
     """Requests that turn out twice as large as estimated are sent half as often."""
     clock = Clock()
-    pacer = RateLimiter(max_in_flight=64, tokens_per_minute=6000, clock=clock)
+    limiter = RateLimiter(max_in_flight=64, tokens_per_minute=6000, clock=clock)
     sent = 0
     while clock.now < 1000 + 600:
-        if pacer.wait(clock.now) <= 0:
-            pacer.acquire(always, 100)
-            pacer.record_success(seconds=0.1, tokens=200)
+        if limiter.wait(clock.now) <= 0:
+            limiter.acquire(always, 100)
+            limiter.record_success(seconds=0.1, tokens=200)
             sent += 1
         clock.now += 0.05
     assert 285 <= sent <= 302
 
 
-def test_a_limit_of_tokens_is_kept_too() -> None:
+def test_a_limit_of_tokens_is_respected_too() -> None:
     """1,000 tokens a window at 100 a request are 10 requests, whatever the limit of requests is."""
     clock = Clock()
-    pacer = RateLimiter(max_in_flight=4, clock=clock)
+    limiter = RateLimiter(max_in_flight=4, clock=clock)
     left, sent, most = 1000, 0, 0
     while clock.now < 1000 + 300:
         if (clock.now - 1000) % 30 < 0.05:
             most, sent, left = max(most, sent), 0, 1000
-        if pacer.wait(clock.now) <= 0:
-            pacer.acquire(always, 100)
+        if limiter.wait(clock.now) <= 0:
+            limiter.acquire(always, 100)
             sent += 1
             left -= 100
-            told = RateLimits(
+            limits = RateLimits(
                 limit_requests=500, remaining_requests=500 - sent, window=30.0,
                 limit_tokens_in=1000, remaining_tokens_in=max(0, left),
             )  # fmt: skip
-            pacer.record_success(told, seconds=0.02, tokens=100)
+            limiter.record_success(limits, seconds=0.02, tokens=100)
         clock.now += 0.05
     assert 8 <= most <= 12
-    assert pacer.limit_text == "about 10 requests per 30 s"
+    assert limiter.limit_text == "about 10 requests per 30 s"
 
 
 def test_a_limit_that_changes_is_followed_at_once() -> None:
     clock = Clock()
-    pacer = RateLimiter(max_in_flight=64, clock=clock)
+    limiter = RateLimiter(max_in_flight=64, clock=clock)
     for limit in (25, 100, 10):
-        while (wait := pacer.wait(clock.now)) > 0:
+        while (wait := limiter.wait(clock.now)) > 0:
             clock.now += wait + 0.001
-        pacer.acquire(always)
+        limiter.acquire(always)
         clock.now += 1
-        told = RateLimits(limit_requests=limit, remaining_requests=limit - 5, window=60.0)
-        pacer.record_success(told, seconds=0.5)
-        assert pacer.permitted == limit / 60
-        assert pacer.limit_text == f"{limit} requests per 60 s"
-        assert pacer.wait(clock.now) <= 60
+        limits = RateLimits(limit_requests=limit, remaining_requests=limit - 5, window=60.0)
+        limiter.record_success(limits, seconds=0.5)
+        assert limiter.permitted == limit / 60
+        assert limiter.limit_text == f"{limit} requests per 60 s"
+        assert limiter.wait(clock.now) <= 60
 
 
 @settings(deadline=None)
 @given(
     st.lists(
-        st.tuples(st.integers(0, 30), st.floats(0, 90), st.sampled_from(["told", "no", "429", "fail"])), max_size=60
+        st.tuples(st.integers(0, 30), st.floats(0, 90), st.sampled_from(["limits", "none", "429", "fail"])), max_size=60
     )
 )
-def test_whatever_the_answers_say_it_never_waits_for_more_than_a_window(answers: list[tuple[int, float, str]]) -> None:
+def test_it_never_waits_for_more_than_a_window(answers: list[tuple[int, float, str]]) -> None:
     """Remainders that jump, overtake each other or are missing lead to no stall."""
     clock = Clock()
-    pacer = RateLimiter(max_in_flight=8, clock=clock)
+    limiter = RateLimiter(max_in_flight=8, clock=clock)
     for left, passed, kind in answers:
-        if pacer.wait(clock.now) <= 0:
-            pacer.acquire(always)
+        if limiter.wait(clock.now) <= 0:
+            limiter.acquire(always)
         clock.now += passed
-        told = RateLimits(limit_requests=30, remaining_requests=left, window=60.0)
-        if not pacer.in_flight:
+        limits = RateLimits(limit_requests=30, remaining_requests=left, window=60.0)
+        if not limiter.in_flight:
             continue
         if kind == "fail":
-            pacer.record_failure()
+            limiter.record_failure()
         elif kind == "429":
-            pacer.record_rate_limited(30.0, RateLimits(limit_requests=30, remaining_requests=0, window=60.0))
+            limiter.record_rate_limited(30.0, RateLimits(limit_requests=30, remaining_requests=0, window=60.0))
         else:
-            pacer.record_success(told if kind == "told" else None, seconds=min(passed, 5.0))
-        assert pacer.wait(clock.now) <= 1.2 * 60
+            limiter.record_success(limits if kind == "limits" else None, seconds=min(passed, 5.0))
+        assert limiter.wait(clock.now) <= 1.2 * 60
 
 
 def test_latency_that_grows_with_the_number_in_flight_lowers_it() -> None:
     """A service that works on four at once is not made faster by sixty-four."""
     clock = Clock()
-    pacer = RateLimiter(max_in_flight=64, clock=clock)
+    limiter = RateLimiter(max_in_flight=64, clock=clock)
     for _ in range(4000):
-        while pacer.wait(clock.now) <= 0:
-            pacer.acquire(always)
+        while limiter.wait(clock.now) <= 0:
+            limiter.acquire(always)
         clock.now += 0.025
-        pacer.record_success(seconds=max(0.1, 0.025 * pacer.in_flight))
-    assert 4 <= pacer.concurrency.allowed <= 40
+        limiter.record_success(seconds=max(0.1, 0.025 * limiter.in_flight))
+    assert 4 <= limiter.concurrency.allowed <= 40
 
 
-def test_longer_answers_are_no_reason_to_send_fewer_at_once() -> None:
+def test_slower_answers_do_not_lower_the_number_in_flight() -> None:
     clock = Clock()
-    pacer = RateLimiter(max_in_flight=32, clock=clock)
+    limiter = RateLimiter(max_in_flight=32, clock=clock)
     for number in range(6000):
-        while pacer.wait(clock.now) <= 0:
-            pacer.acquire(always)
+        while limiter.wait(clock.now) <= 0:
+            limiter.acquire(always)
         seconds = 0.1 if number < 2000 else 0.5
-        clock.now += seconds / pacer.in_flight
-        pacer.record_success(seconds=seconds)
-    assert pacer.concurrency.allowed >= 24
+        clock.now += seconds / limiter.in_flight
+        limiter.record_success(seconds=seconds)
+    assert limiter.concurrency.allowed >= 24
 
 
-def test_one_pacer_for_an_account_and_model() -> None:
+def test_one_limiter_for_an_account_and_model() -> None:
     one = rate_limiter_for("https://a", "x", "m", max_in_flight=4)
     assert rate_limiter_for("https://a", "x", "m", max_in_flight=2, requests_per_minute=60) is one
     assert rate_limiter_for("https://a", "y", "m", max_in_flight=2) is not one
@@ -328,11 +328,11 @@ def test_one_pacer_for_an_account_and_model() -> None:
     assert one.permitted == float("inf")
 
 
-def test_a_place_costs_little() -> None:
+def test_acquiring_a_slot_costs_little() -> None:
     """What a request pays for its place, in the time of this process: a bound that only a loop over threads breaks."""
-    pacer = RateLimiter(max_in_flight=64)
-    begun = time.process_time()
+    limiter = RateLimiter(max_in_flight=64)
+    started = time.process_time()
     for _ in range(5000):
-        pacer.acquire(always)
-        pacer.record_success(seconds=0.001)
-    assert (time.process_time() - begun) / 5000 < 0.001
+        limiter.acquire(always)
+        limiter.record_success(seconds=0.001)
+    assert (time.process_time() - started) / 5000 < 0.001

@@ -25,7 +25,7 @@ frame.skytells.complete("{text}", progress=False)
 
 
 @pytest.mark.slow
-def test_two_processes_share_a_limit_and_are_hardly_refused() -> None:
+def test_two_processes_share_a_limit_and_are_hardly_rejected() -> None:
     """At least four fifths of what is permitted is used, and at most one request in twenty refused."""
     with served("latency=0.02", limits=LimitOptions(50, 2.0)) as server:
         command = [sys.executable, "-c", WORKER, server.base_url, server.api_key]
