@@ -339,7 +339,7 @@ def test_a_message_that_makes_no_sense_is_answered(explorer: Explorer) -> None:
     ("arguments", "said"),
     [
         ({"embedding": "vectors"}, "no column 'vectors'.*skytells.embed"),
-        ({"embedding": "text"}, "not a column of vectors"),
+        ({"embedding": "text"}, "must be a column of vectors"),
         ({"text": "words"}, "no column 'words'"),
         ({"color": "hue"}, "no column 'hue'"),
         ({"color": "embedding"}, "lists or vectors"),
