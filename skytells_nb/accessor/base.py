@@ -18,7 +18,8 @@ from skytells_nb.accessor.results import CompletionColumns, build_job, complete_
 from skytells_nb.accessor.safety import SafetyChoice, SafetyPolicy, apply_policy
 from skytells_nb.accessor.structured.repair import DEFAULT_REPAIRS
 from skytells_nb.accessor.structured.schema import Schema
-from skytells_nb.accessor.text_columns import Texts, column_of, texts_of
+from skytells_nb.accessor.text_columns import Texts, texts_of
+from skytells_nb.columns import column_of
 from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.report import ProgressCallback, Report
 from skytells_nb.errors import InputError

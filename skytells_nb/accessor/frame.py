@@ -23,7 +23,8 @@ from skytells_nb.accessor.safety import SafetyChoice, SafetyPolicy, apply_policy
 from skytells_nb.accessor.structured.columns import column_names
 from skytells_nb.accessor.structured.repair import DEFAULT_REPAIRS, check_repair
 from skytells_nb.accessor.structured.schema import Schema
-from skytells_nb.accessor.text_columns import column_of, texts_of
+from skytells_nb.accessor.text_columns import texts_of
+from skytells_nb.columns import column_of
 from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.operations.conversation import Api
 from skytells_nb.engine.operations.jobs import embedding_job
@@ -210,8 +211,9 @@ class FrameAccessor(PreviewMethod, TextMethods, VectorMethods, StyleMethod):
         """
         check_options(options, self.complete)
         parameters = model_parameters(options, params)
-        check_repair(repair)
-        policy = SafetyPolicy.of(safety)
+        if repair != DEFAULT_REPAIRS:
+            check_repair(repair)
+        policy = None if safety == "keep" else SafetyPolicy.of(safety)
         names = column_names(schema, prefix, flatten) if flatten or prefix else [into]
         prompts = build_prompts(
             self._frame,
@@ -233,7 +235,8 @@ class FrameAccessor(PreviewMethod, TextMethods, VectorMethods, StyleMethod):
         answers = complete_texts(call, job, prompts.texts, self._frame.index, into, schema, repair)
         answers = merge_row_errors(call, answers, prompts.errors)
         new = answers.fields(prefix) if flatten else {into: answers.column}
-        return self._finish(into, apply_policy(policy, answers, new, call), answers, details)
+        shown = new if policy is None else apply_policy(policy, answers, new, call)
+        return self._finish(into, shown, answers, details)
 
     @expand_options(PromptArguments, like=PromptArguments, defaults={"api": "chat"})
     def estimate(

@@ -123,7 +123,7 @@ SHARED_DOCS = {
 }
 
 _MODEL_PARAMETERS = tuple(ModelParameters.__annotations__)
-_API_PARAMETERS = {*ChatParams.__annotations__, *ResponsesParams.__annotations__} - {"extra_body"}
+_API_PARAMETERS = {*ChatParams.__annotations__, *ResponsesParams.__annotations__} - {"extra_body", "n"}
 
 
 def expand_options(

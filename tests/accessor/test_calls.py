@@ -105,7 +105,7 @@ class OtherLabel(EchoGenerator):
 def test_an_answer_that_is_none_of_the_labels_is_an_error_of_its_row(tmp_path: Path) -> None:
     frame = pd.DataFrame({"t": ["one"]})
     with served(generator=OtherLabel()) as server, connected(server, tmp_path / "c.sqlite"):
-        with pytest.warns(SkytellsWarning, match=r"label is 'neither', which is none of 'pos', 'neg'"):
+        with pytest.warns(SkytellsWarning, match=r"label must be one of 'pos', 'neg', got 'neither'"):
             out = frame.skytells.classify("t", ["pos", "neg"], progress=False)
         assert out["label"].isna().all()
         report = out.skytells.report
@@ -151,8 +151,8 @@ def test_a_warning_does_not_promise_a_cache_that_is_off(server: LocalServer) -> 
     assert "cache" not in str(caught[0].message)
 
 
-@pytest.mark.parametrize("name", ["temperature", "max_tokens", "stop"])
-def test_a_parameter_of_the_model_is_told_where_it_goes(name: str) -> None:
+@pytest.mark.parametrize("name", ["logit_bias", "tools", "max_output_tokens"])
+def test_a_parameter_that_is_not_a_keyword_goes_into_params(name: str) -> None:
     """It is a keyword of other clients, so many will try it."""
     frame = pd.DataFrame({"text": ["a"]})
     with pytest.raises(InputError, match=rf"params=\{{'{name}': 7\}}"):

@@ -139,7 +139,7 @@ def test_report_belongs_to_the_frame_it_made(server: LocalServer, df: pd.DataFra
     report = first.skytells.report
     assert (report.rows, report.distinct, report.nulls, report.sent, report.requests) == (5, 3, 1, 3, 1)
     assert report.to_dict()["state"] == "done"
-    assert "5 (3 distinct, 1 null)" in str(report)
+    assert "5 (3 distinct, 1 missing)" in str(report)
     assert "<table>" in report._repr_html_()
 
 
@@ -205,7 +205,7 @@ def test_search_finds_the_nearest_rows_best_first(server: LocalServer, df: pd.Da
 
 def test_search_with_vectors_of_another_size_is_refused(server: LocalServer, df: pd.DataFrame) -> None:
     small = df.skytells.embed("text", dimensions=4, progress=False)
-    with pytest.raises(InputError, match="4 dimensions and the query 16"):
+    with pytest.raises(InputError, match="4 dimensions and the query has 16"):
         small.skytells.search("cat", progress=False)
 
 
@@ -301,33 +301,33 @@ def test_categorical_text_is_text(server: LocalServer) -> None:
     ("call", "message"),
     [
         (lambda d: d.skytells.embed("nope"), "no column 'nope'. The columns are: 'text', 'n'"),
-        (lambda d: d.skytells.embed("n"), r"holds int64, not text. Convert it first with .astype\('string'\)"),
-        (lambda d: d.assign(m=["a", 1, 2, 3, 4]).skytells.embed("m"), "holds more than text: int at row 'w'"),
-        (lambda d: d.skytells.embed("text", into="text"), "would replace the column it is made from"),
+        (lambda d: d.skytells.embed("n"), r"must hold text, got int64\. Convert it first with .astype\('string'\)"),
+        (lambda d: d.assign(m=["a", 1, 2, 3, 4]).skytells.embed("m"), "must hold text, got int at row 'w'"),
+        (lambda d: d.skytells.embed("text", into="text"), "would replace the column that it is made from"),
         (lambda d: d.skytells.embed("text", modle="x"), "Unknown keyword 'modle'. Did you mean 'model'"),
-        (lambda d: d.skytells.embed("text", on_error="ignore"), "on_error is 'warn', 'raise' or 'null'"),
-        (lambda d: d.skytells.complete("{nope}"), r"names \{nope\}, which is no column"),
-        (lambda d: d.skytells.complete("hello"), "names no column"),
+        (lambda d: d.skytells.embed("text", on_error="ignore"), "on_error must be 'warn', 'raise' or 'null'"),
+        (lambda d: d.skytells.complete("{nope}"), r"names \{nope\}, which is not a column"),
+        (lambda d: d.skytells.complete("hello"), "must name a column"),
         (lambda d: d.skytells.complete("text"), r"Did you mean '\{text\}'"),
-        (lambda d: d.skytells.complete("{text"), "cannot be read"),
-        (lambda d: d.skytells.complete("{text!r}"), "only {column} is allowed"),
-        (lambda d: d.skytells.complete("{text:>8}"), "only {column} is allowed"),
-        (lambda d: d.skytells.complete("{text.__class__}"), "no column"),
-        (lambda d: d.skytells.complete("{0}"), "no column"),
-        (lambda d: d.skytells.complete("{text}", flatten=True), "needs a schema"),
+        (lambda d: d.skytells.complete("{text"), "cannot be parsed"),
+        (lambda d: d.skytells.complete("{text!r}"), "must be the name of a column, without a format"),
+        (lambda d: d.skytells.complete("{text:>8}"), "must be the name of a column, without a format"),
+        (lambda d: d.skytells.complete("{text.__class__}"), "is not a column"),
+        (lambda d: d.skytells.complete("{0}"), "is not a column"),
+        (lambda d: d.skytells.complete("{text}", flatten=True), "flatten=True needs schema="),
         (lambda d: d.skytells.complete("{text}", schema=int), "pydantic model or a JSON schema"),
-        (lambda d: d.skytells.complete("{text}", into="text"), "would replace the column it is made from"),
+        (lambda d: d.skytells.complete("{text}", into="text"), "would replace the column that it is made from"),
         (lambda d: d.skytells.complete("{text}", into=["x"]), "into must be the name of a column"),
-        (lambda d: d.skytells.complete("{text}", params={"stream": True}), "params cannot hold 'stream'"),
+        (lambda d: d.skytells.complete("{text}", params={"stream": True}), "params cannot contain 'stream'"),
         (lambda d: d.skytells.complete("{text}", params={"temperature": 9}), "temperature cannot be 9"),
         (lambda d: d.skytells.complete("{text}", params=["x"]), "params must be a dict"),
-        (lambda d: d.skytells.complete("{text}", system=5), "system is a text"),
-        (lambda d: d.skytells.complete("{text}", budget="5"), "budget is dollars"),
-        (lambda d: d.skytells.complete("{text}", max_in_flight=2.5), "max_in_flight is a whole number"),
+        (lambda d: d.skytells.complete("{text}", system=5), "system must be a string"),
+        (lambda d: d.skytells.complete("{text}", budget="5"), "budget must be US dollars"),
+        (lambda d: d.skytells.complete("{text}", max_in_flight=2.5), "max_in_flight must be a positive integer"),
         (lambda d: d.skytells.complete("{text}", session="x"), "session must be a session that connect"),
         (lambda d: d.skytells.complete("{text}", cache=5), "cache must be a path"),
         (lambda d: d.skytells.embed("text", dimensions=0), "dimensions cannot be 0"),
-        (lambda d: d.skytells.embed("text", dtype="list"), "dtype is"),
+        (lambda d: d.skytells.embed("text", dtype="list"), "dtype must be"),
         (lambda d: d.skytells.search("", column="text"), "non-empty string"),
         (lambda d: d.skytells.search("x", column="text", k=0), "k must be a positive integer"),
     ],

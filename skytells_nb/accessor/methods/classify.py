@@ -24,7 +24,8 @@ from skytells_nb.accessor.options import (
 )
 from skytells_nb.accessor.results import CompletionColumns, embed_texts
 from skytells_nb.accessor.safety import SafetyChoice
-from skytells_nb.accessor.text_columns import Texts, column_of, texts_of
+from skytells_nb.accessor.text_columns import Texts, texts_of
+from skytells_nb.columns import column_of
 from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.report import ProgressCallback, Report
 from skytells_nb.errors import InputError, RowError
@@ -188,7 +189,7 @@ def nearest_labels(
     """
     with MultiRun("classify", len(texts), lambda: call) as runs:
         targets = _targets(runs, labels, model)
-        series, report = embed_texts(runs.call(of_rows=True), texts, index, model, None)
+        series, report = embed_texts(runs.call(main=True), texts, index, model, None)
         runs.add(report)
         matrix, valid = columns.to_matrix(series)
         values = np.full(len(texts), None, dtype=object)

@@ -20,7 +20,8 @@ from skytells_nb.accessor.options import (
     model_parameters,
 )
 from skytells_nb.accessor.results import build_job, complete_texts
-from skytells_nb.accessor.text_columns import Texts, column_of, resolve_texts
+from skytells_nb.accessor.text_columns import Texts, resolve_texts
+from skytells_nb.columns import column_of
 from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.report import ProgressCallback
 from skytells_nb.errors import InputError, warn
@@ -204,7 +205,7 @@ class ClusterMethods(SimilarityMethods):
         groups, scores = column_of(self._frame, into), column_of(self._frame, self._suffixed(into, "score"))
         if not isinstance(groups.dtype, pd.CategoricalDtype):
             raise InputError(f"Column {into!r} must hold the categories that cluster() makes, got {groups.dtype}.")
-        texts = resolve_texts(self._frame, text, "The examples", other_than=[into])
+        texts = resolve_texts(self._frame, text, "The examples", exclude=[into])
         codes = groups.cat.codes.to_numpy()
         order = most_similar_first(np.nan_to_num(scores.to_numpy(dtype=np.float32, na_value=-1), nan=-1))
         records = []

@@ -17,7 +17,8 @@ from skytells_nb.accessor.multi_call import MultiRun
 from skytells_nb.accessor.options import ModelOptions, check_options, expand_options, model_parameters
 from skytells_nb.accessor.results import CompletionColumns, build_job, complete_texts, merge_row_errors
 from skytells_nb.accessor.safety import SafetyChoice, SafetyPolicy, apply_policy
-from skytells_nb.accessor.text_columns import Texts, column_of
+from skytells_nb.accessor.text_columns import Texts
+from skytells_nb.columns import column_of
 from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import Job
@@ -127,7 +128,7 @@ class SummaryTree:
         }:
             self._shorten(runs, groups, parted, level)
             level += 1
-        call = runs.call(of_rows=True)
+        call = runs.call(main=True)
         answers = merge_row_errors(call, complete_texts(call, self.whole, _prompts(groups), index, into, None), {})
         answers = _with_parts(answers, groups, call)
         runs.add(answers.report)

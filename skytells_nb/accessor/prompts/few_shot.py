@@ -11,7 +11,7 @@ import pydantic
 
 from skytells_nb.accessor.prompts.rows import RowFunction, render_rows
 from skytells_nb.accessor.prompts.template import Template
-from skytells_nb.accessor.text_columns import column_of
+from skytells_nb.columns import column_of
 from skytells_nb.errors import InputError
 
 Examples: TypeAlias = pd.DataFrame | Sequence[tuple[str, Any]]

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from skytells_nb.accessor.text_columns import column_of, is_missing
+from skytells_nb.accessor.text_columns import is_missing
 from skytells_nb.client.images import Image, load_image
+from skytells_nb.columns import column_of
 from skytells_nb.engine.operations.conversation import IMAGE_REFERENCE, Message, map_images
 from skytells_nb.errors import InputError
 

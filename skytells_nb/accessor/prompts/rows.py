@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-from skytells_nb.accessor.text_columns import column_of, is_missing
+from skytells_nb.accessor.text_columns import is_missing
+from skytells_nb.columns import column_of
 from skytells_nb.engine.operations.conversation import Api, Message, check_messages
 from skytells_nb.engine.operations.endpoints import endpoint
 from skytells_nb.errors import InputError

@@ -7,7 +7,8 @@ from string import Formatter
 import numpy as np
 import pandas as pd
 
-from skytells_nb.accessor.text_columns import Texts, column_of, list_names
+from skytells_nb.accessor.text_columns import Texts
+from skytells_nb.columns import column_of, list_names
 from skytells_nb.errors import InputError
 
 

@@ -54,7 +54,7 @@ def test_details_and_safety_are_under_into(judge: WordJudge, df: pd.DataFrame) -
 
 def test_a_policy_nulls_every_field(judge: WordJudge) -> None:
     frame = pd.DataFrame({"text": ["violence:low late", "late"]})
-    with pytest.warns(SkytellsWarning, match=r"withholds 1 of 2 answers: violence \(low\) in 1"):
+    with pytest.warns(SkytellsWarning, match=r"filters 1 of 2 answers: violence \(low\) in 1"):
         out = frame.skytells.extract("text", Parcel, safety="STRICT", progress=False)
     assert out.loc[0, ["sender", "late"]].isna().all()
     assert out.loc[1, "late"]
@@ -64,11 +64,11 @@ def test_a_policy_nulls_every_field(judge: WordJudge) -> None:
     ("column", "schema", "more", "message"),
     [
         ("nope", Parcel, {}, "no column 'nope'"),
-        ("n", Parcel, {}, "int64, not text"),
+        ("n", Parcel, {}, "must hold text, got int64"),
         ("text", int, {}, "pydantic model or a JSON schema"),
         ("text", {"type": "string"}, {}, "must describe an object"),
         ("text", Empty, {}, "names none"),
-        ("text", Parcel, {"prefix": 5}, "prefix is a text"),
+        ("text", Parcel, {"prefix": 5}, "prefix must be a string"),
         ("text", Parcel, {"instructions": ""}, "instructions must be a non-empty string"),
         ("text", {"type": "object", "properties": {"text": {"type": "string"}}}, {}, "would replace the column"),
         ("text", Parcel, {"safety": {"violence": "extreme"}}, "threshold of 'violence'"),

@@ -75,9 +75,9 @@ def test_details_and_verdicts_are_those_of_the_rows_kept(judge: WordJudge, df: p
         ("text", "Is it?", {"keep": "all"}, "keep must be 'rows' or 'column'"),
         ("text", "Is it?", {"into": "text"}, "would replace"),
         ("nope", "Is it?", {}, "no column 'nope'"),
-        ("n", "Is it?", {}, "int64, not text"),
+        ("n", "Is it?", {}, "must hold text, got int64"),
         ("{nope}", "Is it?", {}, "names {nope}"),
-        (["text"], "Is it?", {}, "One column is expected"),
+        (["text"], "Is it?", {}, "The column must be one name"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_unsent(

@@ -203,7 +203,7 @@ def test_several_pairs_may_share_a_request(server: LocalServer, left: pd.DataFra
     ("call", "message"),
     [
         (lambda a, b: a.skytells.join([1], "text"), "other must be a DataFrame, got list"),
-        (lambda a, b: a.skytells.join(b, "n"), "neither texts nor embeddings"),
+        (lambda a, b: a.skytells.join(b, "n"), "must hold texts or embeddings, got int64"),
         (lambda a, b: a.skytells.join(b, ("text", "nope")), "no column 'nope'"),
         (lambda a, b: a.skytells.join(b, ("text", "text", "n")), "the pair of a left and a right one"),
         (lambda a, b: a.skytells.join(b, "text", k=0), "k must be a positive integer"),
@@ -213,12 +213,12 @@ def test_several_pairs_may_share_a_request(server: LocalServer, left: pd.DataFra
         (lambda a, b: a.skytells.join(b, "text", suffixes="_r"), "suffixes must be two strings"),
         (lambda a, b: a.skytells.join(b, "text", suffixes=("", "")), "two columns 'text'"),
         (lambda a, b: a.skytells.join(b, "text", into="n"), "two columns 'n'"),
-        (lambda a, b: a.skytells.join(b, "text", rows_per_request=0), "rows_per_request is a whole number"),
+        (lambda a, b: a.skytells.join(b, "text", rows_per_request=0), "rows_per_request must be an integer"),
         (lambda a, b: a.assign(v=[[1.0]] * 3, u="x").skytells.join(b, ("v", "text"), confirm=True), "name it with"),
         (lambda a, b: a.set_axis([["t", "n"], ["", ""]], axis=1).skytells.join(b, "text"), "have one level"),
         (
             lambda a, b: a.assign(v=[[1.0]] * 3).skytells.join(b.assign(w=[[1.0, 2.0]] * 4), ("v", "w")),
-            "Column 'v' has 1 dimensions and column 'w' 2",
+            "Column 'v' has 1 dimensions and column 'w' has 2",
         ),
     ],
 )

@@ -72,7 +72,7 @@ def test_a_policy_says_what_it_allows(judge: WordJudge, df: pd.DataFrame) -> Non
 
 
 def test_raise_names_rows_after_every_verdict_is_stored(judge: WordJudge, df: pd.DataFrame) -> None:
-    with pytest.raises(RowError, match=r"withholds 3 of 6 answers.*Rows: 'b', 'd', 'e'"):
+    with pytest.raises(RowError, match=r"filters 3 of 6 answers.*Rows: 'b', 'd', 'e'"):
         df.skytells.moderate("text", safety="raise", progress=False)
     assert df.skytells.moderate("text", progress=False).skytells.report.sent == 0
 
@@ -108,11 +108,11 @@ def test_other_failures_are_null_and_warned_of(judge: WordJudge) -> None:
     ("column", "more", "message"),
     [
         ("nope", {}, "no column 'nope'"),
-        ("n", {}, "int64, not text"),
-        ("text", {"on_error": "ignore"}, "on_error is"),
+        ("n", {}, "must hold text, got int64"),
+        ("text", {"on_error": "ignore"}, "on_error must be"),
         ("text", {"params": 5}, "params must be a dict"),
-        ("text", {"safety": "NICE"}, "safety is 'keep'"),
-        ("text", {"safety": {}}, "Thresholds are a dict"),
+        ("text", {"safety": "NICE"}, "safety must be 'keep'"),
+        ("text", {"safety": {}}, "thresholds must be a dict"),
         ("text", {"into": ["x"]}, "into must be the name"),
     ],
 )

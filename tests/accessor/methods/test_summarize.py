@@ -184,7 +184,7 @@ def test_an_interrupted_call_reports_all_of_its_runs(judge: WordJudge, df: pd.Da
     ("column", "more", "message"),
     [
         ("nope", {}, "no column 'nope'"),
-        ("n", {}, "int64, not text"),
+        ("n", {}, "must hold text, got int64"),
         ("text", {"by": "nope"}, "no column 'nope'"),
         ("text", {"by": []}, "empty list"),
         ("text", {"by": "lists"}, "cannot be grouped"),
@@ -195,9 +195,9 @@ def test_an_interrupted_call_reports_all_of_its_runs(judge: WordJudge, df: pd.Da
         ("text", {"into": ["x"]}, "into must be the name"),
         ("text", {"instructions": ""}, "instructions must be a non-empty string"),
         ("text", {"params": "x"}, "params must be a dict"),
-        ("text", {"safety": "LOUD"}, "safety is"),
-        ("text", {"on_error": "ignore"}, "on_error is"),
-        ("text", {"budget": "x"}, "budget is dollars"),
+        ("text", {"safety": "LOUD"}, "safety must be"),
+        ("text", {"on_error": "ignore"}, "on_error must be"),
+        ("text", {"budget": "x"}, "budget must be US dollars"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_unsent(

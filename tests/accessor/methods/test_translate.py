@@ -42,7 +42,7 @@ def test_another_language_is_another_answer(judge: WordJudge, df: pd.DataFrame) 
     [
         ("text", "", {}, "to must be a non-empty string"),
         ("text", 5, {}, "to must be a non-empty string"),
-        ("n", "French", {}, "int64, not text"),
+        ("n", "French", {}, "must hold text, got int64"),
         ("text", "French", {"into": "text"}, "would replace"),
         ("text", "French", {"instructions": " "}, "instructions must be a non-empty string"),
     ],
