@@ -1,9 +1,9 @@
 """Columns of a frame: a column of vectors from a matrix and back; a column by its name; the column of texts.
 
-Two kinds of columns of vectors exist. ``"numpy"`` (the default) is an object column whose cells are float32 views of one
-matrix: some hundred bytes a row beside the matrix, pandas operations work, and plain ``to_parquet`` and ``read_parquet``
-bring it back. ``"arrow"`` is a ``fixed_size_list<float>[d]`` column: Dask and other Arrow software take it as it is,
-but it has to be read with ``read_parquet(..., dtype_backend="pyarrow")``: pandas raises without it.
+Two kinds of columns of vectors exist. ``"numpy"`` (the default) is an object column whose cells are float32 views of
+one matrix: a row takes some hundred bytes beside the matrix, pandas operations work, and plain ``to_parquet`` and
+``read_parquet`` keep it. ``"arrow"`` is a ``fixed_size_list<float>[d]`` column: Dask and other Arrow software take it
+as it is, but pandas reads it only with ``read_parquet(..., dtype_backend="pyarrow")`` and raises otherwise.
 """
 
 from __future__ import annotations
