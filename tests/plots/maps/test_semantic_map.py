@@ -254,7 +254,7 @@ def test_lists_and_arrow_columns_give_the_same_map() -> None:
         ({"color": "shade"}, "no column 'shade'"),
         ({"hover": ["text", "nothing"]}, "no column 'nothing'"),
         ({"size": "topic"}, "size must be a numeric column"),
-        ({"embedding": "text"}, "not a column of vectors"),
+        ({"embedding": "text"}, "must be a column of vectors"),
         ({"method": "tsne"}, "tsne"),
         ({"theme": "blue"}, "blue"),
         ({"max_points": 0}, "at least 1"),
