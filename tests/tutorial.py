@@ -1,7 +1,7 @@
 """Notebooks that are shown with their outputs and run again from a recording beside them.
 
-``python tests/tutorial.py notebooks/02_replay.ipynb`` records one again: it runs live on the local Skytells, its answers
-go into the recording, and it is saved with what it shows when it is replayed.
+``python tests/tutorial.py notebooks/02_replay.ipynb`` records one: it runs live on the local Skytells, its responses
+go into the recording, and it is saved with the outputs of a replay.
 """
 
 from __future__ import annotations
