@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from skytells_nb.columns import from_matrix, to_arrow, to_matrix
+from skytells_nb.columns import column_of, from_matrix, longest_text_column, text_columns, to_arrow, to_matrix
 from skytells_nb.errors import InputError
 
 Kind = Literal["numpy", "arrow"]
@@ -254,3 +254,29 @@ def test_only_a_series_is_a_column() -> None:
     """The message names the type that was passed."""
     with pytest.raises(InputError, match="DataFrame"):
         to_matrix(pd.DataFrame({"e": [1]}))  # type: ignore[arg-type]
+
+
+def test_the_column_of_texts() -> None:
+    """The sum of the first cells decides, or their mean; categories are labels, and columns of other types are none."""
+    short, long = ["ab"] * 6, ["abcdefgh", None, None, None, None, None]
+    frame = pd.DataFrame({"short": short, "long": long, "n": range(6), "mixed": ["a" * 99, *range(5)]})
+    frame["label"] = pd.Categorical(["a long name of a category"] * 6)
+    assert longest_text_column(frame) == "label"
+    assert longest_text_column(frame, exclude=["label"]) == "short"
+    assert longest_text_column(frame, exclude=["label"], average=True) == "long"
+    assert longest_text_column(frame[["n", "mixed"]]) is None
+    assert longest_text_column(pd.DataFrame({"empty": ["", ""]})) is None
+    assert longest_text_column(pd.DataFrame()) is None
+    assert text_columns(frame) == ["short", "long", "mixed"]
+    assert text_columns(frame, exclude=["short"]) == ["long", "mixed"]
+
+
+def test_a_column_by_its_name() -> None:
+    frame = pd.DataFrame([[1, 2, 3]], columns=["a", "b", "b"])
+    assert column_of(frame, "a").tolist() == [1]
+    with pytest.raises(InputError, match=r"no column 'c'\. The columns are: 'a', 'b', 'b'\. Embed it first\."):
+        column_of(frame, "c", hint=" Embed it first.")
+    with pytest.raises(InputError, match="'b' must be unique, got 2 columns"):
+        column_of(frame, "b")
+    with pytest.raises(InputError, match=r"must be one name, got \['a'\]"):
+        column_of(frame, ["a"])

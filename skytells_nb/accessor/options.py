@@ -122,7 +122,7 @@ SHARED_DOCS = {
     **parameter_docs(RunOptions.__doc__),
 }
 
-_MODEL_PARAMETERS = tuple(ModelParameters.__annotations__)
+_MODEL_PARAMETERS = dict.fromkeys(ModelParameters.__annotations__)
 _API_PARAMETERS = {*ChatParams.__annotations__, *ResponsesParams.__annotations__} - {"extra_body", "n"}
 
 
@@ -147,9 +147,9 @@ def expand_options(
 
 def check_options(options: Mapping[str, Any], method: Callable[..., Any]) -> None:
     """Raise InputError for a keyword that the method does not have, with the nearest one that it has."""
-    unknown = options.keys() - method.__options__  # type: ignore[attr-defined]
-    if unknown:
-        raise _unknown_keyword(next(name for name in options if name in unknown), options, method)
+    known: frozenset[str] = method.__options__  # type: ignore[attr-defined]
+    if not known.issuperset(options):
+        raise _unknown_keyword(next(name for name in options if name not in known), options, method)
 
 
 def _unknown_keyword(name: str, options: Mapping[str, Any], method: Callable[..., Any]) -> InputError:
@@ -181,12 +181,14 @@ def model_parameters(
     if params is not None and not isinstance(params, Mapping):
         raise InputError(f"params must be a dict of parameters such as {{'logit_bias': {{}}}}, got {params!r}.")
     merged = {**(defaults or {})}
-    for name in _MODEL_PARAMETERS:
-        if name in options:
-            merged[name] = value = options[name]  # type: ignore[literal-required]
+    for name, value in options.items():
+        if name in _MODEL_PARAMETERS:
+            merged[name] = value
             if value is not None and params is not None and name in params:
                 raise InputError(f"{name} must be given once, got it as a keyword and in params.")
     effort = merged.get("reasoning_effort")
     if effort is not None and (not isinstance(effort, str) or not effort.strip()):
         raise InputError(f"reasoning_effort must be a word such as 'low' or 'high', got {effort!r}.")
-    return {**merged, **(params or {})}
+    if params:
+        merged.update(params)
+    return merged

@@ -1,4 +1,4 @@
-"""Frames of every awkward kind, for every verb: the documented result, or a clear error before anything is spent."""
+"""Frames of every awkward kind, for every method: the documented result, or a clear error before anything is spent."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from judges import Judged, WordJudge
 
 from skytells_nb.errors import InputError, SkytellsWarning
 
-Verb = Callable[..., Any]
+Method = Callable[..., Any]
 
 SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
 QUIET: dict[str, Any] = {"progress": False}
-VERBS: dict[str, Verb] = {
+METHODS: dict[str, Method] = {
     "embed": lambda f, c: f.skytells.embed(c, **QUIET),
     "complete": lambda f, c: f.skytells.complete(lambda row: row[c], **QUIET),
     "classify": lambda f, c: f.skytells.classify(c, ["cat", "dog"], **QUIET),
@@ -34,9 +34,9 @@ VERBS: dict[str, Verb] = {
     "join": lambda f, c: f.skytells.join(f.iloc[:1].copy(), c, how="left", **QUIET),
     "summarize": lambda f, c: f.skytells.summarize(c, **QUIET),
 }
-SAME_ROWS = [name for name in VERBS if name not in ("search", "join", "summarize")]
-OF_TEXTS = [name for name in VERBS if name != "complete"]
-"""Verbs that need a column of texts; a function of the row says what it likes."""
+SAME_ROWS = [name for name in METHODS if name not in ("search", "join", "summarize")]
+OF_TEXTS = [name for name in METHODS if name != "complete"]
+"""Methods that need a column of texts; a function of the row says what it likes."""
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def no_warnings() -> Any:
         yield
 
 
-@pytest.mark.parametrize("verb", OF_TEXTS)
+@pytest.mark.parametrize("method", OF_TEXTS)
 @pytest.mark.parametrize(
     "values",
     [
@@ -61,76 +61,76 @@ def no_warnings() -> Any:
     ids=["integers", "floats", "booleans", "dates", "mixed", "bytes", "datetimes"],
 )
 def test_what_is_no_text_is_told_before_anything_is_sent(
-    verb: str, values: Any, place: Judged, judge: WordJudge
+    method: str, values: Any, place: Judged, judge: WordJudge
 ) -> None:
     before = place.requests
     with pytest.raises(InputError, match=r"'t'"):
-        VERBS[verb](pd.DataFrame({"t": values}), "t")
+        METHODS[method](pd.DataFrame({"t": values}), "t")
     assert place.requests == before
 
 
-@pytest.mark.parametrize("verb", OF_TEXTS)
+@pytest.mark.parametrize("method", OF_TEXTS)
 def test_a_column_that_is_missing_or_doubled_is_told_before_anything_is_sent(
-    verb: str, place: Judged, judge: WordJudge
+    method: str, place: Judged, judge: WordJudge
 ) -> None:
     before = place.requests
     with pytest.raises(InputError, match="no column 'x'"):
-        VERBS[verb](pd.DataFrame({"t": ["a"]}), "x")
+        METHODS[method](pd.DataFrame({"t": ["a"]}), "x")
     with pytest.raises(InputError, match=r"'t' must be unique, got 2 columns|two columns 't_x'"):
-        VERBS[verb](pd.DataFrame([["a", "b"]], columns=["t", "t"]), "t")
+        METHODS[method](pd.DataFrame([["a", "b"]], columns=["t", "t"]), "t")
     assert place.requests == before
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("dtype", ["str", "object", "category"])
 def test_no_rows_cost_nothing_and_have_the_columns_of_many(
-    verb: str, dtype: str, place: Judged, judge: WordJudge
+    method: str, dtype: str, place: Judged, judge: WordJudge
 ) -> None:
     frame = pd.DataFrame({"t": pd.Series(["a cat", "a dog"], dtype=dtype)})
-    many = VERBS[verb](frame, "t")
+    many = METHODS[method](frame, "t")
     before = place.requests
-    none = VERBS[verb](frame.iloc[:0], "t")
-    assert len(none) == (1 if verb == "summarize" else 0)
+    none = METHODS[method](frame.iloc[:0], "t")
+    assert len(none) == (1 if method == "summarize" else 0)
     assert none.columns.tolist() == many.columns.tolist()
-    left_out = ("cluster",) if verb == "cluster" else ("t_x", "t_y") if verb == "join" else ()
+    left_out = ("cluster",) if method == "cluster" else ("t_x", "t_y") if method == "join" else ()
     assert none.dtypes.drop(list(left_out)).equals(many.dtypes.drop(list(left_out)))
     assert place.requests - before == 0
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_one_row_is_a_frame_like_any_other(verb: str, judge: WordJudge) -> None:
-    out = VERBS[verb](pd.DataFrame({"t": ["a cat"]}, index=["x"]), "t")
+@pytest.mark.parametrize("method", METHODS)
+def test_one_row_is_a_frame_like_any_other(method: str, judge: WordJudge) -> None:
+    out = METHODS[method](pd.DataFrame({"t": ["a cat"]}, index=["x"]), "t")
     assert len(out) == 1
-    assert verb == "summarize" or out.index.tolist() == ["x"]
+    assert method == "summarize" or out.index.tolist() == ["x"]
 
 
-@pytest.mark.parametrize("verb", SAME_ROWS)
-def test_nulls_of_every_kind_are_null_and_labels_may_be_twice(verb: str, place: Judged, judge: WordJudge) -> None:
+@pytest.mark.parametrize("method", SAME_ROWS)
+def test_nulls_of_every_kind_are_null_and_labels_may_be_twice(method: str, place: Judged, judge: WordJudge) -> None:
     values = ["a cat", None, float("nan"), pd.NA, pd.NaT, "a dog", "a cat"]
     frame = pd.DataFrame({"t": pd.Series(values, dtype=object)}).set_axis([7, 7, 1, 1, 7, 0, 7])
     before = frame.copy(deep=True)
-    out = VERBS[verb](frame, "t")
+    out = METHODS[method](frame, "t")
     assert out.index.equals(frame.index)
     assert out.iloc[:, 1].isna().tolist() == [False, True, True, True, True, False, False]
     pd.testing.assert_frame_equal(frame, before)
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_categories_are_texts(verb: str, judge: WordJudge) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_categories_are_texts(method: str, judge: WordJudge) -> None:
     frame = pd.DataFrame({"t": pd.Categorical(["a cat", None, "a dog", "a cat"], ["unused", "a dog", "a cat"])})
-    plain = VERBS[verb](pd.DataFrame({"t": ["a cat", None, "a dog", "a cat"]}), "t")
-    out = VERBS[verb](frame, "t")
+    plain = METHODS[method](pd.DataFrame({"t": ["a cat", None, "a dog", "a cat"]}), "t")
+    out = METHODS[method](frame, "t")
     pd.testing.assert_frame_equal(
         out.drop(columns=["t", "t_x", "t_y"], errors="ignore"), plain.drop(columns=["t", "t_x", "t_y"], errors="ignore")
     )
 
 
-@pytest.mark.parametrize("verb", SAME_ROWS)
-def test_columns_of_several_levels_are_named_in_full(verb: str, judge: WordJudge) -> None:
+@pytest.mark.parametrize("method", SAME_ROWS)
+def test_columns_of_several_levels_are_named_in_full(method: str, judge: WordJudge) -> None:
     frame = pd.DataFrame({("a", "t"): ["a cat", "a dog"], ("a", "n"): [1, 2]})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        out = VERBS[verb](frame, ("a", "t"))
+        out = METHODS[method](frame, ("a", "t"))
     assert out.columns.nlevels == 2
     assert out.columns[2:].get_level_values(1).tolist() == [""] * (out.shape[1] - 2)
 
@@ -184,6 +184,6 @@ class Unsupported(pydantic.BaseModel):
 
 def test_vectors_of_different_lengths_are_told(judge: WordJudge) -> None:
     frame = pd.DataFrame({"embedding": [np.ones(2, dtype=np.float32), np.ones(3, dtype=np.float32)]})
-    for verb in ("search", "dedupe", "cluster", "join"):
+    for method in ("search", "dedupe", "cluster", "join"):
         with pytest.raises(InputError, match="different lengths"):
-            VERBS[verb](frame, "embedding")
+            METHODS[method](frame, "embedding")

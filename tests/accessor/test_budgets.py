@@ -1,4 +1,4 @@
-"""One ``budget`` for all runs of a verb: it stops before the request that would spend more, and says what is spent."""
+"""One ``budget`` for all runs of a method: it stops before the request that would spend more, and reports the cost."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class CountingJudge(WordJudge):
             yield replace(piece, prompt_tokens=self.count_tokens(messages)) if piece.finish_reason else piece
 
 
-VERBS: dict[str, Callable[..., pd.DataFrame]] = {
+METHODS: dict[str, Callable[..., pd.DataFrame]] = {
     "search": lambda df, **o: df.skytells.search("sleeping animals", "t", 2, **o),
     "dedupe": lambda df, **o: df.skytells.dedupe("t", **o),
     "cluster": lambda df, **o: df.skytells.cluster("t", 2, **o),
@@ -51,13 +51,13 @@ VERBS: dict[str, Callable[..., pd.DataFrame]] = {
     "nearest label": lambda df, **o: df.skytells.classify("t", ["first label", "another label"], via="embedding", **o),
     "extract": lambda df, **o: df.skytells.extract("t", Short, params={"max_tokens": 30}, **o),
 }
-SEVERAL_RUNS = set(VERBS) - {"dedupe"}
-"""Verbs whose work is more than one run here."""
+SEVERAL_RUNS = set(METHODS) - {"dedupe"}
+"""Methods whose work is more than one run here."""
 
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Judged]:
-    """A server whose catalogue has a price for embeddings too."""
+    """A server whose catalog has a price for embeddings too."""
     before = dict(LISTED_PRICES)
     LISTED_PRICES.update({"skytells-embed-3-small": EMBEDDING})
     with judged(CountingJudge()) as place:
@@ -82,10 +82,12 @@ def plain(made: pd.DataFrame) -> pd.DataFrame:
     return made.drop(columns=[name for name in made if str(name).endswith("score")])
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_whatever_is_allowed_no_verb_spends_more(place: Judged, session: Session, df: pd.DataFrame, verb: str) -> None:
-    """A budget of a part of what all runs cost stops the verb; requests and dollars told are those of the server."""
-    call, common = VERBS[verb], {"progress": False, "cache": "off"}
+@pytest.mark.parametrize("method", METHODS)
+def test_whatever_is_allowed_no_verb_spends_more(
+    place: Judged, session: Session, df: pd.DataFrame, method: str
+) -> None:
+    """A budget of a part of what all runs cost stops the method; requests and dollars told are those of the server."""
+    call, common = METHODS[method], {"progress": False, "cache": "off"}
     whole = call(df, budget=1.0, **common)
     cost = whole.skytells.report.cost
     assert cost
@@ -105,7 +107,7 @@ def test_whatever_is_allowed_no_verb_spends_more(place: Judged, session: Session
         assert report.rows == whole.skytells.report.rows
         assert report.operation == whole.skytells.report.operation
         later += report.requests > 0
-    assert (later > 0) == (verb in SEVERAL_RUNS)
+    assert (later > 0) == (method in SEVERAL_RUNS)
 
 
 def test_what_a_stopped_verb_has_paid_is_not_paid_again(place: Judged, session: Session, df: pd.DataFrame) -> None:

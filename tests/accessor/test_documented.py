@@ -15,28 +15,30 @@ from skytells_nb.accessor.series import SeriesAccessor
 
 PAGE = (Path(__file__).parents[2] / "docs" / "accessor.md").read_text()
 LINE = r"^\| `{}\.skytells\.({})(?:\(([^`]*)\))?` \| (.+) \| (.+) \|$"
-DOORS = {"df": FrameAccessor, "series": SeriesAccessor}
+ACCESSORS = {"df": FrameAccessor, "series": SeriesAccessor}
 
 
-def members(door: type) -> dict[str, Any]:
+def members(accessor: type) -> dict[str, Any]:
     """What a user reaches by name; of a property the function behind it."""
-    found = {name: getattr(door, name) for name in dir(door) if not name.startswith("_")}
+    found = {name: getattr(accessor, name) for name in dir(accessor) if not name.startswith("_")}
     return {name: member.fget if isinstance(member, property) else member for name, member in found.items()}
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_the_table_has_a_line_for_each_method_and_for_nothing_else(door: str) -> None:
-    names = [found[0] for found in re.findall(LINE.format(door, r"\w+"), PAGE, re.MULTILINE)]
-    assert names == sorted(members(DOORS[door]))
+@pytest.mark.parametrize("accessor", ACCESSORS)
+def test_the_table_has_a_line_for_each_method_and_for_nothing_else(accessor: str) -> None:
+    names = [found[0] for found in re.findall(LINE.format(accessor, r"\w+"), PAGE, re.MULTILINE)]
+    assert names == sorted(members(ACCESSORS[accessor]))
 
 
-@pytest.mark.parametrize(("door", "name"), [(door, name) for door, kind in DOORS.items() for name in members(kind)])
-def test_keywords_that_the_table_names_exist(door: str, name: str) -> None:
+@pytest.mark.parametrize(
+    ("accessor", "name"), [(accessor, name) for accessor, kind in ACCESSORS.items() for name in members(kind)]
+)
+def test_keywords_that_the_table_names_exist(accessor: str, name: str) -> None:
     """A line may show a call with its first arguments."""
-    found = re.search(LINE.format(door, name), PAGE, re.MULTILINE)
+    found = re.search(LINE.format(accessor, name), PAGE, re.MULTILINE)
     assert found is not None
     shown = {part.partition("=")[0].strip() for part in (found[2] or "").split(",") if part.strip()}
-    assert shown <= set(inspect.signature(members(DOORS[door])[name]).parameters)
+    assert shown <= set(inspect.signature(members(ACCESSORS[accessor])[name]).parameters)
 
 
 def test_the_code_of_the_page_runs(judge: WordJudge) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C and a budget in the middle of each verb: what was paid for is kept, and the frame has the report of it all."""
+"""Ctrl-C and a budget in the middle of each method: what was paid for is cached, and the frame has the whole report."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from skytells_nb.errors import BudgetExceededError, Interrupted, SkytellsWarning
 from skytells_nb.local.faults import Faults
 from skytells_nb.types.models import DEFAULT_EMBEDDING_MODEL, LISTED_PRICES, Price
 
-Verb = Callable[..., Any]
+Method = Callable[..., Any]
 
 TEXTS = [f"Text {n} is about {('cats', 'dogs', 'birds')[n % 3]}" for n in range(300)]
 """More than one request of embeddings holds."""
 SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
 FEW = 24
-BY_EMBEDDING: dict[str, Verb] = {
+BY_EMBEDDING: dict[str, Method] = {
     "search": lambda f, **o: f.skytells.search("cats", "t", **o),
     "similar": lambda f, **o: f.skytells.similar(0, "t", **o),
     "dedupe": lambda f, **o: f.skytells.dedupe("t", **o),
@@ -36,7 +36,7 @@ BY_EMBEDDING: dict[str, Verb] = {
     "join": lambda f, **o: f.skytells.join(f.iloc[:1], "t", **o),
     "classify": lambda f, **o: f.skytells.classify("t", ["cats", "dogs"], via="embedding", **o),
 }
-BY_ASKING: dict[str, Verb] = {
+BY_ASKING: dict[str, Method] = {
     "extract": lambda f, **o: f.skytells.extract("t", SCHEMA, **o),
     "classify": lambda f, **o: f.skytells.classify("t", ["cats", "dogs"], **o),
     "filter": lambda f, **o: f.skytells.filter("t", "Is it about cats?", **o),
@@ -86,17 +86,17 @@ def interrupted_when(hit: threading.Event) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("verb", "endpoint"),
+    ("method", "endpoint"),
     [
-        *[pytest.param(verb, "embeddings", id=f"{name} by embedding") for name, verb in BY_EMBEDDING.items()],
-        *[pytest.param(verb, "chat", id=f"{name} by asking") for name, verb in BY_ASKING.items()],
+        *[pytest.param(method, "embeddings", id=f"{name} by embedding") for name, method in BY_EMBEDDING.items()],
+        *[pytest.param(method, "chat", id=f"{name} by asking") for name, method in BY_ASKING.items()],
     ],
 )
-def test_a_verb_that_is_interrupted_goes_on_from_what_it_has(verb: Verb, endpoint: str, tmp_path: Path) -> None:
+def test_a_verb_that_is_interrupted_goes_on_from_what_it_has(method: Method, endpoint: str, tmp_path: Path) -> None:
     texts = TEXTS if endpoint == "embeddings" else TEXTS[:FEW]
     frame = pd.DataFrame({"t": [*texts, "held back cats"]})
-    # The names of clusters are asked for from the texts nearest to their centres, which no odd one is.
-    word = b"birds" if verb is BY_ASKING["cluster"] else b"held"
+    # The names of clusters are asked for from the texts nearest to their centers, which no odd one is.
+    word = b"birds" if method is BY_ASKING["cluster"] else b"held"
     held = Held(word=word, kind=b'"messages"' if endpoint == "chat" else b'"input"')
     with (
         fake_server(api_key=KEY, generator=WordJudge(), faults=held) as server,
@@ -105,13 +105,13 @@ def test_a_verb_that_is_interrupted_goes_on_from_what_it_has(verb: Verb, endpoin
     ):
         warnings.simplefilter("ignore", SkytellsWarning)
         with interrupted_when(held.hit):
-            verb(frame, progress=False)
+            method(frame, progress=False)
         report = frame.skytells.report
         assert report.state == "interrupted"
         first = {name: wait_until_idle(server, name).requests for name in ("chat", "embeddings")}
         # One that was on its way as it stopped may not have come to the service.
         assert 1 <= sum(first.values()) <= report.requests
-        verb(frame, progress=False)
+        method(frame, progress=False)
         assert frame.skytells.report.state == "done"
         counts = {name: wait_until_idle(server, name) for name in ("chat", "embeddings")}
     # Nothing that was answered is asked for again: what is repeated was under way as it stopped.
@@ -119,26 +119,26 @@ def test_a_verb_that_is_interrupted_goes_on_from_what_it_has(verb: Verb, endpoin
 
 
 @pytest.mark.parametrize(
-    "verb",
+    "method",
     [
-        *[pytest.param(verb, id=f"{name} by embedding") for name, verb in BY_EMBEDDING.items()],
-        *[pytest.param(verb, id=f"{name} by asking") for name, verb in BY_ASKING.items()],
+        *[pytest.param(method, id=f"{name} by embedding") for name, method in BY_EMBEDDING.items()],
+        *[pytest.param(method, id=f"{name} by asking") for name, method in BY_ASKING.items()],
     ],
 )
 @pytest.mark.parametrize("share", [0.0, 0.6])
 def test_a_budget_is_of_the_whole_verb(
-    verb: Verb, share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: Method, share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It stops before it is exceeded, in whichever run of the verb that is, and the report says what was spent."""
+    """It stops before it is exceeded, in whichever run of the method that is, and the report says what was spent."""
     monkeypatch.setitem(LISTED_PRICES, DEFAULT_EMBEDDING_MODEL, Price(0.02, 0.0))
     frame = pd.DataFrame({"t": TEXTS[:FEW]})
     with served(generator=WordJudge()) as server, connected(server, tmp_path / "c.sqlite"), warnings.catch_warnings():
         warnings.simplefilter("ignore", SkytellsWarning)
-        verb(frame, progress=False, cache="off")
+        method(frame, progress=False, cache="off")
         whole = frame.skytells.report.cost
         assert whole
         with pytest.raises(BudgetExceededError):
-            verb(frame, progress=False, cache="off", budget=share * whole)
+            method(frame, progress=False, cache="off", budget=share * whole)
         spent = frame.skytells.report
     assert spent.state == "failed"
     assert spent.cost <= share * whole

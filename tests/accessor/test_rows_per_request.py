@@ -321,9 +321,12 @@ def test_the_estimate_knows_of_packing(server: LocalServer) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda d: d.skytells.complete("{t}", rows_per_request=0), "whole number from 1 to 100; found 0"),
-        (lambda d: d.skytells.complete("{t}", rows_per_request="5"), "whole number from 1 to 100; found '5'"),
-        (lambda d: d.skytells.complete("{t}", rows_per_request=5, params={"stop": "x"}), "stop does not go with"),
+        (lambda d: d.skytells.complete("{t}", rows_per_request=0), "integer from 1 to 100, got 0"),
+        (lambda d: d.skytells.complete("{t}", rows_per_request="5"), "integer from 1 to 100, got '5'"),
+        (
+            lambda d: d.skytells.complete("{t}", rows_per_request=5, params={"stop": "x"}),
+            "stop cannot be combined with",
+        ),
         (lambda d: d.skytells.classify("t", ["a", "b"], via="embedding", rows_per_request=5), "asks none"),
         (
             lambda d: d.skytells.complete(

@@ -151,13 +151,13 @@ def test_mask_puts_nulls_and_says_how_many_and_why(judge: WordJudge, df: pd.Data
 
 def test_a_masked_column_keeps_its_dtype(judge: WordJudge, df: pd.DataFrame) -> None:
     quiet: dict[str, Any] = {"on_error": "null", "progress": False}
-    for verb in (
+    for method in (
         lambda safety: df.skytells.translate("text", "French", safety=safety, **quiet),
         lambda safety: df.skytells.classify("text", ["a", "b"], safety=safety, **quiet),
         lambda safety: df.skytells.classify("text", ["a", "b"], multi=True, safety=safety, **quiet),
         lambda safety: df.skytells.filter("text", "Is it?", keep="column", safety=safety, **quiet),
     ):
-        masked, kept = verb("mask"), verb("keep")
+        masked, kept = method("mask"), method("keep")
         assert masked.dtypes.equals(kept.dtypes)
         assert masked.iloc[1, 1:].isna().all()
 

@@ -1,4 +1,4 @@
-"""Ctrl-C in verbs that make several runs: one report of all of them, and what was paid is not paid again."""
+"""Ctrl-C in methods that make several runs: one report of all of them, and what was paid is not paid again."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ VECTORS, CHAT = b'"input"', b'"messages"'
 
 @dataclass(frozen=True)
 class Stop:
-    """A verb, and what is in the request during which it is stopped; ``paid`` says whether a run went before."""
+    """A method, and what is in the request during which it is stopped; ``paid`` says whether a run went before."""
 
     name: str
-    verb: str
+    method: str
     marks: tuple[bytes, ...]
     paid: bool
     code: str
     rows: int = 4
 
 
-def stop(name: str, verb: str, mark: bytes, kind: bytes, *, paid: bool, code: str, rows: int = 4) -> Stop:
-    return Stop(name, verb, (f"<{name}>".encode(), kind, mark), paid, code, rows)
+def stop(name: str, method: str, mark: bytes, kind: bytes, *, paid: bool, code: str, rows: int = 4) -> Stop:
+    return Stop(name, method, (f"<{name}>".encode(), kind, mark), paid, code, rows)
 
 
 STOPS = [
@@ -143,9 +143,9 @@ def until_held(held: Held, child: subprocess.Popen[str]) -> str:
 def test_each_verb_is_stopped_in_each_of_its_runs_and_goes_on_from_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The report is of the verb, not of the run: its name, its rows, what all runs so far have cost."""
+    """The report is of the method, not of the run: its name, its rows, what all runs so far have cost."""
     held = Held()
-    # What the server's catalogue says; the program learns it there, for its budget.
+    # What the server's catalog says; the program learns it there, for its budget.
     monkeypatch.setitem(LISTED_PRICES, "skytells-embed-3-small", Price(0.02, 0.0))
     with fake_server(api_key=KEY, faults=held, generator=WordJudge()) as server:
         settings = {
@@ -176,7 +176,7 @@ def test_each_verb_is_stopped_in_each_of_its_runs_and_goes_on_from_there(
     assert child.returncode == 0, errors
     for one in STOPS:
         seen = found[one.name]
-        assert (seen["kind"], seen["operation"], seen["state"]) == ("Interrupted", one.verb, "interrupted"), one.name
+        assert (seen["kind"], seen["operation"], seen["state"]) == ("Interrupted", one.method, "interrupted"), one.name
         assert (seen["rows"], sum(seen["figures"])) == (one.rows, one.rows), (one.name, seen)
         assert (seen["tokens"] > 0, seen["cost"] > 0) == (one.paid, one.paid), (one.name, seen)
         assert seen["cost"] == pytest.approx(seen["totals"]), one.name

@@ -1,4 +1,4 @@
-"""df.skytells.classify: one label, several, none of them, by a model or by nearness."""
+"""df.skytells.classify: one label, several, none of them, by a model or by similarity."""
 
 from __future__ import annotations
 

@@ -60,9 +60,9 @@ def talk() -> pd.DataFrame:
 
 def blobs(number: int, each: int = 30, d: int = 12) -> Floats:
     rng = np.random.default_rng(5)
-    centres = np.eye(d)[:number]
+    centers = np.eye(d)[:number]
     return unit_vectors(
-        (np.repeat(centres, each, axis=0) + 0.15 * rng.standard_normal((number * each, d))).astype(np.float32)
+        (np.repeat(centers, each, axis=0) + 0.15 * rng.standard_normal((number * each, d))).astype(np.float32)
     )
 
 

@@ -61,10 +61,10 @@ def test_vectors_of_any_length_have_a_direction() -> None:
 
 def test_search_gives_the_rows_best_first_with_their_score(server: LocalServer, df: pd.DataFrame) -> None:
     before = df.copy(deep=True)
-    found = df.skytells.search("a cat sleeps", "text", 2, into="nearness", progress=False)
+    found = df.skytells.search("a cat sleeps", "text", 2, into="similarity", progress=False)
     assert found.index.tolist() == ["v", "x"]
-    assert found["nearness"].tolist() == pytest.approx([1.0, 1.0])
-    assert found["nearness"].dtype == np.float32
+    assert found["similarity"].tolist() == pytest.approx([1.0, 1.0])
+    assert found["similarity"].dtype == np.float32
     pd.testing.assert_frame_equal(df, before)
 
 
@@ -170,7 +170,10 @@ def test_similar_to_a_text_that_failed_says_why(server: LocalServer) -> None:
         (lambda d: d.skytells.search("x", "text", into="text"), "would replace the column"),
         (lambda d: d.skytells.search("x", "text", colum="a"), "Unknown keyword 'colum'"),
         (lambda d: d.assign(m=[[1.0], [1.0, 2.0], None, None, None]).skytells.search("x", "m"), "different lengths"),
-        (lambda d: d.assign(m=["a", [1.0], None, None, None]).skytells.search("x", "m"), r"must hold text, got list at row"),
+        (
+            lambda d: d.assign(m=["a", [1.0], None, None, None]).skytells.search("x", "m"),
+            r"must hold text, got list at row",
+        ),
         (lambda d: d.assign(m=[[1.0], [np.nan], None, None, None]).skytells.similar("v", "m"), "NaN or infinite"),
         (lambda d: d.skytells.similar("y", "text"), "Row 'y' is missing in column 'text'"),
         (lambda d: d.skytells.similar("q", "text"), "There is no row 'q'"),
@@ -191,11 +194,11 @@ def test_bad_input_is_refused_before_anything_is_sent(
     assert not server.stats.records
 
 
-@pytest.mark.parametrize("verb", ["search", "similar", "dedupe", "cluster", "topics", "join"])
-def test_the_example_of_a_verb_runs(session: Session, verb: str) -> None:
+@pytest.mark.parametrize("method", ["search", "similar", "dedupe", "cluster", "topics", "join"])
+def test_the_example_of_a_method_runs(session: Session, method: str) -> None:
     """On the real local model."""
     finder = doctest.DocTestFinder(recurse=False)
-    (example,) = finder.find(getattr(FrameAccessor, verb), verb, globs={"pd": pd})
+    (example,) = finder.find(getattr(FrameAccessor, method), method, globs={"pd": pd})
     outcome = doctest.DocTestRunner().run(example)
     assert outcome.attempted > 1
     assert outcome.failed == 0
