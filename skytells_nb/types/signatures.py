@@ -5,6 +5,7 @@ Type checkers read ``Unpack``; ``help()`` and completion in notebooks read the s
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping
@@ -12,9 +13,9 @@ from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_PARAMETERS = re.compile(r"^Parameters\n-+\n(.*?)(?=^\w[^\n]*\n---+\n|\Z)", re.MULTILINE | re.DOTALL)
-_SECTION = re.compile(r"^\w[^\n]*\n---+\n", re.MULTILINE)
-_ENTRY = re.compile(r"^(?=\S)", re.MULTILINE)
+_HEADER = "Parameters\n----------\n"
+_SECTION = re.compile(r"\n\n\w[^\n]*\n---+\n")
+_ENTRY = re.compile(r"\n(?=\S)")
 
 
 def expand_signature(
@@ -45,15 +46,17 @@ def expand_signature(
     return expand
 
 
+@functools.cache
 def parameter_docs(docstring: str | None) -> dict[str, str]:
     """Return the entries of a numpydoc "Parameters" section by name.
 
     >>> parameter_docs("Count.\\n\\nParameters\\n----------\\nn : int\\n    How many.\\nof : str\\n    Of what.\\n")
     {'n': 'n : int\\n    How many.', 'of': 'of : str\\n    Of what.'}
     """
-    section = _PARAMETERS.search(inspect.cleandoc(docstring or ""))
-    entries = _ENTRY.split(section[1])[1:] if section else []
-    return {entry.partition(" : ")[0]: entry.rstrip() for entry in entries}
+    docstring = inspect.cleandoc(docstring or "")
+    start, end = _parameters_span(docstring)
+    entries = _ENTRY.split(docstring[start + len(_HEADER) : end].strip("\n")) if start < end else []
+    return {entry.partition(" : ")[0]: entry for entry in entries}
 
 
 def fill_parameters(function: Callable[..., Any], shared: Mapping[str, str]) -> None:
@@ -66,10 +69,16 @@ def fill_parameters(function: Callable[..., Any], shared: Mapping[str, str]) -> 
     docstring = inspect.cleandoc(function.__doc__)
     entries = {**shared, **parameter_docs(docstring)}
     names = [name for name in inspect.signature(function).parameters if name in entries]
-    section = "\n".join(["Parameters", "-" * len("Parameters"), *(entries[name] for name in names)]) + "\n\n"
-    found = _PARAMETERS.search(docstring) or _SECTION.search(docstring)
-    if found is None:
-        start = end = len(docstring)
-    else:
-        start, end = found.start(), found.end() if found.re is _PARAMETERS else found.start()
-    function.__doc__ = f"{docstring[:start].rstrip()}\n\n{section}{docstring[end:]}".rstrip() + "\n"
+    section = _HEADER + "\n".join(entries[name] for name in names)
+    start, end = _parameters_span(docstring)
+    parts = (docstring[:start].rstrip(), section, docstring[end:].lstrip("\n"))
+    function.__doc__ = "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _parameters_span(docstring: str) -> tuple[int, int]:
+    """Return where the "Parameters" section starts and ends; without one, both are where it would be."""
+    start = 0 if docstring.startswith(_HEADER) else docstring.find("\n" + _HEADER) + 1
+    found = docstring.startswith(_HEADER, start)
+    following = _SECTION.search(docstring, start + len(_HEADER) if found else 0)
+    end = following.start() if following else len(docstring)
+    return (start, end) if found else (end, end)

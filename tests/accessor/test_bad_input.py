@@ -185,5 +185,5 @@ class Unsupported(pydantic.BaseModel):
 def test_vectors_of_different_lengths_are_told(judge: WordJudge) -> None:
     frame = pd.DataFrame({"embedding": [np.ones(2, dtype=np.float32), np.ones(3, dtype=np.float32)]})
     for method in ("search", "dedupe", "cluster", "join"):
-        with pytest.raises(InputError, match="different lengths"):
+        with pytest.raises(InputError, match="must have vectors of one length"):
             METHODS[method](frame, "embedding")
