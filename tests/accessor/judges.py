@@ -1,4 +1,4 @@
-"""A stand-in model that verbs can be asked with: what it says follows from the text and the schema alone."""
+"""A stand-in model that methods can be asked with: what it says follows from the text and the schema alone."""
 
 from __future__ import annotations
 
