@@ -24,6 +24,8 @@ from skytells_nb.local.protocols import LocalModels, TextEmbedder, TextGenerator
 
 KEEP_ALIVE_S = 75
 """Longer than clients keep idle connections, so that the server does not close one while a request is being sent."""
+ACCEPT_ROUNDS = 10
+"""Iterations of the event loop in which an accepted connection is certain to be made; it takes three."""
 SHUTDOWN_GRACE_S = 1
 """Time for requests to end after their connections were closed, before their tasks are cancelled."""
 
@@ -145,14 +147,25 @@ def _server_class() -> type[Any]:
             for listener in sockets or []:
                 listener.close()
             state = self.server_state
-            for connection in list(state.connections):
-                connection.shutdown()
             loop = asyncio.get_running_loop()
             deadline = loop.time() + SHUTDOWN_GRACE_S
+            # A connection that was accepted just now is in ``connections`` only a few iterations of the loop later. Closing
+            # the loop does not close its socket, and its client would wait for a response until its own time limit.
+            for _ in range(ACCEPT_ROUNDS):
+                self._close_connections()
+                await asyncio.sleep(0)
             while (state.connections or state.tasks) and loop.time() < deadline:
                 await asyncio.sleep(0.005)
+                self._close_connections()
             for task in state.tasks:
                 task.cancel()
+
+        def _close_connections(self) -> None:
+            for connection in list(self.server_state.connections):
+                if self._exit_requested.is_set():
+                    connection.transport.abort()
+                else:
+                    connection.shutdown()
 
     return Server
 

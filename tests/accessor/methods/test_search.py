@@ -169,7 +169,10 @@ def test_similar_to_a_text_that_failed_says_why(server: LocalServer) -> None:
         ),
         (lambda d: d.skytells.search("x", "text", into="text"), "would replace the column"),
         (lambda d: d.skytells.search("x", "text", colum="a"), "Unknown keyword 'colum'"),
-        (lambda d: d.assign(m=[[1.0], [1.0, 2.0], None, None, None]).skytells.search("x", "m"), "must have vectors of one length"),
+        (
+            lambda d: d.assign(m=[[1.0], [1.0, 2.0], None, None, None]).skytells.search("x", "m"),
+            "must have vectors of one length",
+        ),
         (
             lambda d: d.assign(m=["a", [1.0], None, None, None]).skytells.search("x", "m"),
             r"must hold text, got list at row",
