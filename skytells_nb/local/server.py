@@ -25,7 +25,7 @@ from skytells_nb.local.protocols import LocalModels, TextEmbedder, TextGenerator
 KEEP_ALIVE_S = 75
 """Longer than clients keep idle connections, so that the server does not close one while a request is being sent."""
 ACCEPT_ROUNDS = 10
-"""Iterations of the event loop in which an accepted connection is certain to be made; it takes three."""
+"""Iterations of the event loop after which an accepted connection has its protocol; three are enough."""
 SHUTDOWN_GRACE_S = 1
 """Time for requests to end after their connections were closed, before their tasks are cancelled."""
 
@@ -142,21 +142,24 @@ def _server_class() -> type[Any]:
                 task.result()
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            loop = asyncio.get_running_loop()
+            # asyncio fails on a connection that it accepted just before its server was closed, and leaves the socket
+            # open: the client would wait until its own time limit. So accepting ends first, and closing comes later.
+            for listener in sockets or []:
+                with contextlib.suppress(NotImplementedError):  # Windows' event loop
+                    loop.remove_reader(listener)
+            for _ in range(ACCEPT_ROUNDS):
+                self._close_connections()
+                await asyncio.sleep(0)
             for server in self.servers:
                 server.close()
             for listener in sockets or []:
                 listener.close()
             state = self.server_state
-            loop = asyncio.get_running_loop()
             deadline = loop.time() + SHUTDOWN_GRACE_S
-            # A connection that was accepted just now is in ``connections`` only a few iterations of the loop later. Closing
-            # the loop does not close its socket, and its client would wait for a response until its own time limit.
-            for _ in range(ACCEPT_ROUNDS):
-                self._close_connections()
-                await asyncio.sleep(0)
             while (state.connections or state.tasks) and loop.time() < deadline:
-                await asyncio.sleep(0.005)
                 self._close_connections()
+                await asyncio.sleep(0.005)
             for task in state.tasks:
                 task.cancel()
 

@@ -103,6 +103,34 @@ def test_stop_ends_open_streams() -> None:
     assert generator.closed.wait(10)
 
 
+def test_stop_closes_connections_that_arrive_meanwhile() -> None:
+    """Clients that connect again and again while the server stops: each request ends, none waits for a response."""
+    for _ in range(20):
+        server = fake_server().start()
+        address = ("127.0.0.1", server.port)
+        connecting = threading.Event()
+
+        def request_until_refused(address: tuple[str, int] = address, connecting: threading.Event = connecting) -> None:
+            try:
+                while True:
+                    with socket.create_connection(address, timeout=20) as client:
+                        client.sendall(b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+                        connecting.set()
+                        while client.recv(65536):
+                            pass
+            except ConnectionError:
+                pass
+
+        clients = [threading.Thread(target=request_until_refused, daemon=True) for _ in range(8)]
+        for client in clients:
+            client.start()
+        assert connecting.wait(20)
+        server.stop()
+        for client in clients:
+            client.join(15)
+        assert not any(client.is_alive() for client in clients)
+
+
 def test_two_servers_are_independent() -> None:
     """Each has its own key, port and counters."""
     with fake_server() as first, fake_server() as second, client_of(first) as client:
