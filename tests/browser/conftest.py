@@ -1,4 +1,4 @@
-"""One server and one browser for all tests that look at a page."""
+"""One server for all tests that look at a page, and one browser for those of a module."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 
 # Not for the whole session: as long as the browser is open, no other test could run an event loop.
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def shared_browser(chromium: Path) -> Iterator[Browser]:
     with browser(chromium) as running:
         yield running
