@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +13,10 @@ from skytells_nb.errors import (
     APIError,
     BadRequestError,
     ConnectError,
+    ContentPolicyError,
+    ContextLengthError,
     InvalidResponseError,
+    NotFoundError,
     RateLimitError,
     RequestTimeoutError,
     Retryable,
@@ -53,13 +57,17 @@ class RetryPolicy:
             return failures <= self.retries
         return False
 
-    def give_up(self, error: RateLimitError, limited_for: float) -> str | None:
-        """Return why a run that was rejected for so many seconds should end, ``None`` if it should wait."""
-        retry_after = error.retry_after or 0.0
+    def give_up(self, error: SkytellsError, limited_for: float = 0.0) -> str | None:
+        """Return why a run that was rejected for so many seconds should end, ``None`` if it should wait.
+
+        A wait that no one would sit through is a used-up quota, or a service that is closed, whatever its status.
+        """
+        retry_after = (error.retry_after or 0.0) if isinstance(error, APIError) else 0.0
         if retry_after > self.rate_limit_patience:
-            return f"The service asks to wait {retry_after / 60:,.0f} minutes: the account's quota seems to be used up."
+            cause = "the account's quota seems to be used up" if isinstance(error, RateLimitError) else "run again then"
+            return f"The service asks to wait {describe_wait(retry_after)}: {cause}."
         if limited_for > self.rate_limit_patience:
-            return f"Every request of the last {limited_for / 60:,.0f} minutes was rejected by the account's limit."
+            return f"Every request of the last {describe_wait(limited_for)} was rejected by the account's limit."
         return None
 
     def quota_exhausted(self, seconds: float, limit: str | None) -> RateLimitError | None:
@@ -67,7 +75,7 @@ class RetryPolicy:
         if seconds <= self.rate_limit_patience:
             return None
         return RateLimitError(
-            f"The account's limit of {limit} permits the next request in about {seconds / 60:,.0f} minutes. "
+            f"The account's limit of {limit} permits the next request in about {describe_wait(seconds)}. "
             "Run again then.",
             status=429,
             retry_after=seconds,
@@ -80,8 +88,25 @@ class RetryPolicy:
         return backoff if retry_after is None else min(retry_after, MAX_RETRY_AFTER_S) + 0.25 * backoff
 
 
+def describe_wait(seconds: float) -> str:
+    """Return a wait as text, in minutes, or in hours from one hour on.
+
+    >>> describe_wait(1_200), describe_wait(5_400), describe_wait(86_400)
+    ('20 minutes', '1.5 hours', '24 hours')
+    """
+    if seconds < 3570:
+        return f"{seconds / 60:,.0f} minutes"
+    hours = f"{seconds / 3600:,.1f}".removesuffix(".0")
+    return f"{hours} hour{'s' if hours != '1' else ''}"
+
+
+TOO_LARGE = 413
+
+
 def is_splittable(error: Exception) -> bool:
-    """Whether some of the inputs may be at fault, and not a parameter that every part would have."""
+    """Whether some of the inputs may be at fault, or too many in one request, and not a parameter of every part."""
+    if isinstance(error, APIError) and error.status == TOO_LARGE:
+        return True
     if not isinstance(error, BadRequestError):
         return False
     name = (error.param or "input").partition("[")[0].partition(".")[0]
@@ -93,6 +118,53 @@ def describe_error(problem: Exception) -> str:
     status = f" {problem.status}" if isinstance(problem, APIError) else ""
     request = getattr(problem, "request_id", None)
     return f"{type(problem).__name__}{status}{f' (request {request})' if request else ''}"
+
+
+MAX_EQUAL_REFUSALS = 12
+"""Requests that are refused in the same words, with none answered, after which the call itself counts as wrong."""
+_INPUT_NAMES = ("", "input", "messages", "prompt")
+_INPUT_TOO_LONG = re.compile(r"too (long|large|many)|context (length|window)|tokens|characters", re.IGNORECASE)
+_VARYING_WORDS = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`|\S*\d\S*")
+
+
+class EqualRefusals:
+    """Recognizes a call that is wrong for every row by its first refusals, before all rows are sent in vain.
+
+    Refusals for what one text says or how long it is do not count: the next text may be accepted. Not thread-safe.
+    """
+
+    def __init__(self) -> None:
+        self._kind: tuple[object, ...] | None = None
+        self._count = 0
+
+    def record(self, problem: SkytellsError, *, more_waits: bool = True) -> str | None:
+        """A request was refused and none was answered yet; return why the run should end, ``None`` if it may go on.
+
+        ``more_waits`` is whether there is more to send.
+        """
+        if not isinstance(problem, APIError) or problem.status >= 500 or _concerns_one_input(problem):
+            self._kind = None
+            return None
+        # A path or a method that does not exist says nothing about a row.
+        if isinstance(problem, NotFoundError) or problem.status in (405, 410) or problem.status < 400:
+            return "This concerns the call and no single row: check base_url and the model. Nothing more was sent."
+        words = " ".join(_VARYING_WORDS.sub(" ", problem.message).split())
+        kind = (type(problem), problem.status, problem.code, problem.param, words)
+        self._count = self._count + 1 if kind == self._kind else 1
+        self._kind = kind
+        if self._count < MAX_EQUAL_REFUSALS or not more_waits:
+            return None
+        return (
+            f"The first {self._count} requests were refused alike and none was answered, so the call itself seems to "
+            "be wrong. Nothing more was sent."
+        )
+
+
+def _concerns_one_input(problem: APIError) -> bool:
+    if isinstance(problem, (ContentPolicyError, ContextLengthError)) or problem.status in (TOO_LARGE, 451):
+        return True
+    name = (problem.param or "").partition("[")[0].partition(".")[0]
+    return name in _INPUT_NAMES and _INPUT_TOO_LONG.search(problem.message) is not None
 
 
 FAILURE_THRESHOLD = 10

@@ -19,10 +19,11 @@ from skytells_nb.engine.context import RunContext
 from skytells_nb.engine.operations.jobs import BatchResult
 from skytells_nb.engine.planning import PlannedRequest, RunCounters
 from skytells_nb.engine.results import Values
-from skytells_nb.engine.retry import describe_error, is_splittable
+from skytells_nb.engine.retry import EqualRefusals, describe_error, is_splittable
 from skytells_nb.engine.threads import ReaderPool, WakeEvent
 from skytells_nb.errors import (
     AccountError,
+    APIError,
     BudgetExceededError,
     ConnectError,
     ContentPolicyError,
@@ -83,6 +84,7 @@ class WorkerPool:
         self._threads: set[threading.Thread] = set()
         self._busy: set[Skytells] = set()
         self._limited_since: float | None = None
+        self._refusals = EqualRefusals()
 
     def run(self, requests: Sequence[PlannedRequest]) -> None:
         """Send everything; on KeyboardInterrupt abort the connections and raise it again within a second."""
@@ -239,7 +241,7 @@ class WorkerPool:
         if isinstance(problem, RateLimitError):
             end_reason = self._rate_limit_reason(problem)
         elif self._context.retry.allows(problem, request.failures) and not end_reason:
-            end_reason = self._breaker.may_retry()
+            end_reason = self._give_up_reason(problem) or self._breaker.may_retry()
         else:
             self._fail(request, problem, end_reason)
             return False
@@ -260,7 +262,14 @@ class WorkerPool:
 
     def _rate_limit_reason(self, problem: RateLimitError) -> str | None:
         since = self._limited_since = self._limited_since or time.monotonic()
-        return self._context.retry.give_up(problem, time.monotonic() - since)
+        return self._give_up_reason(problem, time.monotonic() - since)
+
+    def _give_up_reason(self, problem: SkytellsError, limited_for: float = 0.0) -> str | None:
+        """Return why the run should end in place of waiting, which the error then says too."""
+        reason = self._context.retry.give_up(problem, limited_for)
+        if reason is not None and isinstance(problem, APIError):
+            problem.message = f"{problem.message.rstrip('.')}. {reason}"
+        return reason
 
     def _check_quota(self) -> None:
         """End the run if the next request is only permitted after a wait that no one would sit through."""
@@ -338,7 +347,8 @@ class WorkerPool:
 
     def _fail(self, request: PlannedRequest, problem: SkytellsError, end_reason: str | None) -> None:
         if end_reason is not None:
-            problem.add_note(end_reason)
+            if end_reason not in str(problem):
+                problem.add_note(end_reason)
             _log.warning("%s: the run ends. %s", describe_error(problem), end_reason)
             self.end(problem)
             return
@@ -357,8 +367,21 @@ class WorkerPool:
             self.counters.rows_failed += request.rows
         self._release(request.numbers)
         _log.info("%s: %d inputs failed", describe_error(problem), len(request.numbers))
+        call_reason = self._call_reason(problem)
+        if call_reason is not None:
+            problem.add_note(call_reason)
+            _log.warning("%s: the run ends. %s", describe_error(problem), call_reason)
+            self.end(problem)
         if self._context.stop_on_error or (isinstance(problem, ConnectError) and not self.counters.answered):
             self.end(problem)
+
+    def _call_reason(self, problem: SkytellsError) -> str | None:
+        """Return why the rows that wait would all fail like this one, ``None`` if they may not."""
+        with self._lock:
+            # An answer of an earlier run counts too: the call is right for some rows.
+            if self._fatal is not None or self._context.buffer.filled.any():
+                return None
+            return self._refusals.record(problem, more_waits=bool(self._queue))
 
     def _split(self, request: PlannedRequest) -> None:
         """Queue the halves of a rejected request: one input may be at fault, or all together are too much."""

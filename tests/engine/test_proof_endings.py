@@ -156,7 +156,7 @@ def test_a_wait_of_a_day_is_an_error_and_not_waited_for(tmp_path: Path) -> None:
         counts = wait_until_idle(server, "chat")
         assert faults.first < counts.requests <= faults.first + IN_FLIGHT
         assert session.cache.stats().entries == counts.answered == faults.first
-        assert any("1,440 minutes" in note for note in caught.value.__notes__)
+        assert "asks to wait 24 hours: the account's quota seems to be used up" in str(caught.value)
 
 
 def test_a_limit_of_a_day_that_is_used_up_is_an_error_and_not_waited_for(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_limit_of_a_day_that_is_used_up_is_an_error_and_not_waited_for(tmp_pat
     limits = LimitOptions(30, 86_400.0)
     with served(limits=limits) as server, connected(server, tmp_path / "c.sqlite", max_in_flight=4) as session:
         with pytest.raises(
-            RateLimitError, match=r"30 requests per 86400 s permits the next .* in about (720|1,4\d\d) min"
+            RateLimitError, match=r"30 requests per 86400 s permits the next .* in about (12|2[34]|23.\d) hours"
         ):
             session.engine.run(JOB, TEXTS)
         counts = wait_until_idle(server, "chat")
@@ -185,4 +185,4 @@ def test_endless_rejections_are_an_error_once_patience_is_over(tmp_path: Path) -
         counts = wait_until_idle(server, "chat")
         assert session.cache.stats().entries == counts.answered == 100
         assert counts.statuses[429] > IN_FLIGHT
-    assert any("rejected by the account's limit" in note for note in caught.value.__notes__)
+    assert "rejected by the account's limit" in str(caught.value)

@@ -51,7 +51,7 @@ def test_rejections_for_too_long_end_a_run() -> None:
 def test_a_wait_of_a_day_is_not_started() -> None:
     limited = api_error(429, None, retry_after=86_400)
     assert isinstance(limited, RateLimitError)
-    assert "asks to wait 1,440 minutes" in str(policy.give_up(limited, 0.0))
+    assert "asks to wait 24 hours" in str(policy.give_up(limited, 0.0))
 
 
 def test_an_unreachable_host_is_given_up_early() -> None:
