@@ -66,8 +66,8 @@ class PaidService:
         self.answered: list[dict[str, Any]] = []
         self.refused: list[dict[str, Any]] = []
         self.billed = 0.0
-        self.dearest = 0.0
-        """What the dearest request cost."""
+        self.most_expensive = 0.0
+        """What the most expensive request cost."""
 
     @property
     def requests(self) -> int:
@@ -93,7 +93,7 @@ class PaidService:
         cost = (tokens_in * INPUT_PRICE + tokens_out * OUTPUT_PRICE) / 1e6
         with self._lock:
             self.billed += cost
-            self.dearest = max(self.dearest, cost)
+            self.most_expensive = max(self.most_expensive, cost)
         total = tokens_in + tokens_out
         usage = {"prompt_tokens": tokens_in, "completion_tokens": tokens_out, "total_tokens": total}
         told = self._usage(tokens_in, tokens_out) if self._usage is not None else usage
