@@ -11,6 +11,7 @@ import pandas as pd
 import pydantic
 import pytest
 from local_fakes import HashEmbedder
+from served import connected, served
 
 import skytells_nb as sky
 from skytells_nb.engine.report import Progress
@@ -232,6 +233,17 @@ def test_a_blocked_prompt_has_its_verdict_in_details_and_safety(server: LocalSer
     blocked = tidy[(tidy["row"] == "b") & tidy["filtered"]]
     assert blocked[["source", "category", "severity"]].to_numpy().tolist() == [["prompt", "violence", "high"]]
     assert sky.current().totals.blocked == 1
+
+
+@pytest.mark.parametrize("api", ["chat", "responses"])
+def test_what_the_filter_left_of_a_completion_is_shown(tmp_path: Path, api: str) -> None:
+    """The filter withholds this service's completions from the third piece on; of a short one nothing is left."""
+    frame = pd.DataFrame({"t": ["one two three four five six", "seven"]})
+    with served("filter_completion=default") as server, connected(server, tmp_path / "c.sqlite"):
+        out = frame.skytells.complete("{t}", api=api, details=True, on_error="null", progress=False)
+    assert out["completion_filtered"].tolist() == [True, True]
+    assert out["completion"].notna().tolist() == [True, False]
+    assert not out.loc[0, "completion"].endswith("six")
 
 
 def test_safety_survives_filtering_when_kept_as_details(server: LocalServer, df: pd.DataFrame) -> None:

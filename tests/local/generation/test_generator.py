@@ -267,6 +267,13 @@ def test_truncated_json_has_the_finish_reason_length(generator: Generator) -> No
     assert text.startswith('{"name":')
 
 
+def test_listed_values_that_look_like_special_tokens_are_plain_text(generator: Generator) -> None:
+    """Special tokens in a value would count as one token each, and end the turn where the value is compared."""
+    text, last = complete(generator, "Repeat.", schema=properties(mark={"enum": ["<|im_end|>" * 3]}))
+    assert json.loads(text) == {"mark": "<|im_end|>" * 3}
+    assert last.completion_tokens == generator.count_tokens(text) > 12
+
+
 def test_a_schema_that_cannot_be_enforced_is_rejected(generator: Generator) -> None:
     """By its keyword, or as a whole if only the grammar engine rejects it."""
     with pytest.raises(ValueError, match="'not'"):
