@@ -1,4 +1,4 @@
-"""Send one question to a model, show the response as it arrives, and keep it however it ended."""
+"""Send one question to a model, and show the response as it arrives."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from skytells_nb.magics.question import Answer, CellQuestion
 from skytells_nb.magics.structured_output import JsonMode
 from skytells_nb.types.chat import ChatCompletion
 from skytells_nb.types.responses import Response
-from skytells_nb.widgets.messages import INTERRUPTED, finish_reason_for
+from skytells_nb.widgets.status_text import INTERRUPTED, finish_reason_for
 
 if TYPE_CHECKING:
     from skytells_nb.magics.output import CellOutput
@@ -43,12 +43,12 @@ def ask_with_cache(session: Session, question: CellQuestion, output: CellOutput)
 
     In replay mode every answer comes from the cache; raises ReplayMissError if it was not recorded.
     """
-    key = question.cache_key() if question.cache or session.recording else None
-    if key is None:
+    entry = question.as_job() if question.cache or session.recording else None
+    if entry is None:
         return ask(session, question, output)
     from skytells_nb.engine.operations.cached import CachedCompletion
 
-    job, text = key
+    job, text = entry
     try:
         cached = session.engine.load_cached(job, text)
     except ContentPolicyError as error:

@@ -12,7 +12,7 @@ from skytells_nb.magics.ask import AskOutcome, ask_with_cache
 from skytells_nb.magics.chat_arguments import CellArguments, MagicUsageError
 from skytells_nb.magics.conversations import Conversation, get_or_create, store_turn
 from skytells_nb.magics.formats import python_code
-from skytells_nb.magics.messages import add_advice, metadata, notes
+from skytells_nb.magics.notes import add_advice, metadata, notes
 from skytells_nb.magics.output import CellOutput
 from skytells_nb.magics.question import Answer, CellQuestion, ChatQuestion, RespondQuestion
 from skytells_nb.magics.structured_output import JsonFormat, get_json_format

@@ -104,7 +104,7 @@ def _conversations(api: Api | None = None) -> list[str]:
         return []
     from skytells_nb.magics.conversations import conversations
 
-    return [found.name for found in conversations(session.current()).values() if api in (None, found.api)]
+    return [c.name for c in conversations(session.current()).values() if api in (None, c.api)]
 
 
 def _known_models() -> list[str]:

@@ -82,10 +82,12 @@ def conversations(session: Session) -> dict[str, Conversation]:
 
 def get_or_create(session: Session, name: str, api: Api) -> Conversation:
     """Return the conversation of this name, or a new one; raises MagicUsageError if it belongs to the other API."""
-    found = conversations(session).get(name) or Conversation(name, api)
-    if found.api != api:
-        raise MagicUsageError(f"--conversation {name}: it belongs to %%skytells_{found.api}; choose another name")
-    return found
+    conversation = conversations(session).get(name) or Conversation(name, api)
+    if conversation.api != api:
+        raise MagicUsageError(
+            f"--conversation {name}: it belongs to %%skytells_{conversation.api}; choose another name"
+        )
+    return conversation
 
 
 def store_turn(session: Session, conversation: Conversation, question: CellQuestion, outcome: AskOutcome) -> bool:
@@ -98,11 +100,11 @@ def store_turn(session: Session, conversation: Conversation, question: CellQuest
 
 def find_conversation(session: Session, name: str) -> Conversation:
     """Return the conversation of this name; raises MagicUsageError if there is none."""
-    found = conversations(session).get(name)
-    if found is None:
+    conversation = conversations(session).get(name)
+    if conversation is None:
         names = ", ".join(conversations(session)) or "none"
         raise MagicUsageError(f"there is no conversation {name!r}; existing conversations: {names}")
-    return found
+    return conversation
 
 
 def write_file(conversation: Conversation, path: Path, *, replace: bool = False) -> None:

@@ -27,7 +27,10 @@ _REASONING = ("response.reasoning_summary_text.delta", "response.reasoning_text.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellQuestion(ABC):
-    """A request. ``history`` are earlier turns, ``images`` are URLs, ``json_format`` requests JSON."""
+    """The prompt of a cell with its options, as a request to one of the two APIs.
+
+    ``history`` are earlier turns, ``images`` are URLs, ``json_format`` requests JSON.
+    """
 
     model: str
     prompt: str
@@ -77,7 +80,7 @@ class CellQuestion(ABC):
     def empty_answer(self, reason: str) -> Answer:
         """Return an empty answer with this finish reason."""
 
-    def cache_key(self) -> tuple[Job, str] | None:
+    def as_job(self) -> tuple[Job, str] | None:
         """Return the job and text that the cache key is made from; ``None`` if the answer cannot be cached."""
         return None
 
@@ -120,12 +123,13 @@ class ChatQuestion(CellQuestion):
     def empty_answer(self, reason: str) -> ChatCompletion:
         return ChatCompletion(model=self.model, choices=[Choice(finish_reason=reason, message=ChatMessage(content=""))])
 
-    def cache_key(self) -> tuple[Job, str]:
+    def as_job(self) -> tuple[Job, str]:
         from skytells_nb.engine.operations.jobs import completion_job
 
         # A plain prompt has the same key as in df.skytells.complete, so that each reuses the other's answers.
-        context = {"earlier": list(self.history) or None, "images": list(self.images) or None}
-        return completion_job(self.model, system=self.system, params={**self.options(), **context}), self.prompt
+        # Only for the key, never sent. Stored in caches: do not rename.
+        key_params = {"earlier": list(self.history) or None, "images": list(self.images) or None}
+        return completion_job(self.model, system=self.system, params={**self.options(), **key_params}), self.prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -153,8 +153,8 @@ def semantic_map(
     if len(rows) < len(frame):
         notes.append(f"{format_count(len(frame) - len(rows), 'row')} without an embedding omitted")
     if not len(rows):
-        found = f"column {embedding} has {format_count(len(frame), 'row')} and no vectors"
-        return empty_figure(f"No embeddings to draw: {found}.", theme=theme, title=title)
+        reason = f"column {embedding} has {format_count(len(frame), 'row')} and no vectors"
+        return empty_figure(f"No embeddings to draw: {reason}.", theme=theme, title=title)
     limit = max_points or MAX_POINTS.get(dimensions, MAX_POINTS[2])
     # Do not lay out far more rows than will be drawn.
     rows, matrix = _sample(rows, matrix, max(limit, SAMPLE_ABOVE_ROWS), random_state)

@@ -14,7 +14,7 @@ from skytells_nb.types.chat import ChatCompletion, ChatMessage, Choice
 from skytells_nb.types.safety import Safety, findings
 from skytells_nb.widgets.chat_panel.transcript import advice
 from skytells_nb.widgets.chat_panel.turns import Turn, TurnError
-from skytells_nb.widgets.messages import FAILED, INTERRUPTED, finish_reason_for
+from skytells_nb.widgets.status_text import FAILED, INTERRUPTED, finish_reason_for
 
 if TYPE_CHECKING:
     from skytells_nb.client.chat import ChatStream

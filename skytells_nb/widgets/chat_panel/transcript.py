@@ -9,8 +9,8 @@ from typing import Any
 from skytells_nb.errors import APIError, ContentPolicyError
 from skytells_nb.formatting import format_dollars
 from skytells_nb.widgets.chat_panel.turns import Turn
-from skytells_nb.widgets.messages import INCOMPLETE, NextSteps, covers_answer, describe_findings, next_step
 from skytells_nb.widgets.safe_html import escape, plain, safe_html
+from skytells_nb.widgets.status_text import INCOMPLETE, NextSteps, covers_answer, describe_findings, next_step
 
 PANEL = NextSteps(
     retry="send again",
@@ -28,16 +28,16 @@ def safety_badge(turn: Turn) -> tuple[str, str]:
     safety = turn.safety
     if safety is None:
         return "", ""
-    found = describe_findings(safety.flagged, filtered=False)
+    flagged = describe_findings(safety.flagged, filtered=False)
     if safety.filtered:
         what = "prompt blocked" if safety.blocked and turn.problem is not None else "filtered"
-        return "filtered", f"Safety: {what}{f' ({found})' if found else ''}"
+        return "filtered", f"Safety: {what}{f' ({flagged})' if flagged else ''}"
     incomplete = turn.finish_reason in INCOMPLETE
     covered = not turn.text or covers_answer(safety)
     checked = safety.checked and covered and not incomplete
-    if found:
+    if flagged:
         kind = next((s for s in ("high", "medium", "low") if s == safety.severity), "medium")
-        return kind, f"Safety: {found}{'' if checked else '; the rest is not checked'}"
+        return kind, f"Safety: {flagged}{'' if checked else '; the rest is not checked'}"
     if checked:
         return "safe", "Safety: safe"
     return "unchecked", "Safety: not checked completely" if incomplete and safety.findings else "Safety: not checked"

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 from skytells_nb.errors import InputError
 from skytells_nb.formatting import format_dollars
 from skytells_nb.types.safety import Safety
-from skytells_nb.widgets.messages import describe_ending
+from skytells_nb.widgets.status_text import describe_ending
 
 Role = Literal["user", "assistant"]
 

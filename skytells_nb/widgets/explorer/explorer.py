@@ -164,9 +164,9 @@ class Explorer(LinkedViews):
     def nearest(self) -> pd.DataFrame:
         """The rows that the last question found, nearest first, with a column ``score`` (cosine similarity)."""
         table = self._table
-        found = self._rows.frame.iloc[table.nearest].copy()
-        found["score"] = table.scores
-        return found
+        nearest = self._rows.frame.iloc[table.nearest].copy()
+        nearest["score"] = table.scores
+        return nearest
 
     @property
     def names(self) -> pd.Series[Any]:
@@ -218,11 +218,11 @@ class Explorer(LinkedViews):
             raise InputError(f"k must be a positive integer, got {k!r}.")
         self._check_open()
         vector, used = self._questions.embed(question)
-        found, scores = self._rows.nearest(vector, k)
+        nearest, scores = self._rows.nearest(vector, k)
         with self._lock:
-            self._table.highlight(question, found, scores)
+            self._table.highlight(question, nearest, scores)
             self._view.question = question
-            self._view.status = f"{len(found):,} nearest rows · {used}"
+            self._view.status = f"{len(nearest):,} nearest rows · {used}"
             self._update()
         return self.nearest
 
@@ -259,14 +259,14 @@ class Explorer(LinkedViews):
         if not len(at):
             raise InputError("Nothing is selected to name; select some points first.")
         self._check_open()
-        found = self._questions.name(self._rows.representatives(at), len(at))
+        group_name = self._questions.name(self._rows.representatives(at), len(at))
         with self._lock:
-            self._names.iloc[at] = found.text
-            self._groups = [*(g for g in self._groups if g[0].text != found.text), (found, at)]
+            self._names.iloc[at] = group_name.text
+            self._groups = [*(g for g in self._groups if g[0].text != group_name.text), (group_name, at)]
             self._view.groups = [self._group_state(*group) for group in self._groups]
-            self._view.status = f"Named {len(at):,} rows “{found}” · {found.facts}"
+            self._view.status = f"Named {len(at):,} rows “{group_name}” · {group_name.facts}"
             self._publish_static()
-        return found
+        return group_name
 
     def search(self, words: str) -> pd.DataFrame:
         """Filter by words in the text, case ignored, and return the rows that contain them.
@@ -289,8 +289,8 @@ class Explorer(LinkedViews):
         ['a']
         """
         self._view.search = words
-        found = self._table.matching
-        return self._rows.frame.iloc[np.arange(len(self._rows)) if found is None else found]
+        matching = self._table.matching
+        return self._rows.frame.iloc[np.arange(len(self._rows)) if matching is None else matching]
 
     def select_shown(self) -> pd.DataFrame:
         """Select the rows that question, search and legend leave, the later of question and search, and return them.

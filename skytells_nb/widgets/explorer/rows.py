@@ -49,8 +49,8 @@ class Rows:
                 column_of(frame, name, hint=" Create one with frame.skytells.embed(...)." if name == embedding else "")
         matrix, valid = to_matrix(frame[embedding])
         lengths = np.sqrt(np.einsum("ij,ij->i", matrix, matrix))
-        found = text if text is not None else longest_text_column(frame, exclude=[embedding])
-        return cls(frame, embedding, found, matrix, lengths, np.flatnonzero(valid).astype(np.int64))
+        text_column = text if text is not None else longest_text_column(frame, exclude=[embedding])
+        return cls(frame, embedding, text_column, matrix, lengths, np.flatnonzero(valid).astype(np.int64))
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -80,8 +80,8 @@ class Rows:
                 f"Column {self.embedding!r} has {self.matrix.shape[1]} dimensions and the question {vector.size}: they "
                 "were embedded by different models. Pass the column's model as Explorer(…, model=, dimensions=)."
             )
-        found, scores = nearest_by_cosine(unit_vectors(vector[None]), self.matrix, k, lengths=self.lengths)
-        return self.plotted[found[0]], scores[0]
+        nearest, scores = nearest_by_cosine(unit_vectors(vector[None]), self.matrix, k, lengths=self.lengths)
+        return self.plotted[nearest[0]], scores[0]
 
     def containing(self, words: str) -> Indices:
         """Return the rows whose text contains these words, ignoring case."""
@@ -104,10 +104,10 @@ class Rows:
             vectors = unit_vectors(self.matrix[where])
             positions = self.plotted[where][np.argsort(-(vectors @ vectors.mean(axis=0)), kind="stable")]
         texts = self.frame[self.text].iloc[positions].dropna().astype(str)
-        found = [text for text in texts.str.strip().drop_duplicates() if text][:MAX_REPRESENTATIVES]
-        if not found:
+        distinct = [text for text in texts.str.strip().drop_duplicates() if text][:MAX_REPRESENTATIVES]
+        if not distinct:
             raise InputError(f"The selected rows have no text in column {self.text!r}, so there is nothing to name.")
-        return found
+        return distinct
 
     def positions(self, wanted: Any) -> Indices:
         """Return sorted distinct positions for positions, a mask, or a frame or index of labels.
@@ -182,13 +182,13 @@ def layout_points(rows: Rows, coordinates: tuple[Any, Any] | None, method: Metho
     """Return the points on a grid, y downwards, with one scale for both axes, and a description of the layout."""
     if coordinates is None:
         projection = project(rows.matrix, method=method)
-        found, how = projection.points.astype(np.float64), projection.description
+        points, how = projection.points.astype(np.float64), projection.description
     else:
-        found, how = points_from_columns(rows.frame.iloc[rows.plotted], coordinates)
-    if not len(found):
+        points, how = points_from_columns(rows.frame.iloc[rows.plotted], coordinates)
+    if not len(points):
         return np.empty((0, 2), dtype=np.uint16), how
-    low, high = found.min(axis=0), found.max(axis=0)
+    low, high = points.min(axis=0), points.max(axis=0)
     span = float((high - low).max()) or 1.0
-    grid = np.rint(((found - (low + high) / 2) / span + 0.5) * GRID_STEPS).clip(0, GRID_STEPS)
+    grid = np.rint(((points - (low + high) / 2) / span + 0.5) * GRID_STEPS).clip(0, GRID_STEPS)
     grid[:, 1] = GRID_STEPS - grid[:, 1]
     return np.ascontiguousarray(grid, dtype="<u2"), how

@@ -153,12 +153,12 @@ class PositionsTrait(traitlets.TraitType[Indices, Any]):
 
     def set(self, explorer: Any, value: Any) -> None:
         name = str(self.name)
-        found = self.validate(explorer, value)
+        validated = self.validate(explorer, value)
         before = explorer._trait_values.get(name, NO_POSITIONS)
-        if not np.array_equal(before, found):
-            found.flags.writeable = False
-            explorer._trait_values[name] = found
-            explorer._notify_trait(name, before, found)
+        if not np.array_equal(before, validated):
+            validated.flags.writeable = False
+            explorer._trait_values[name] = validated
+            explorer._notify_trait(name, before, validated)
 
 
 def run_in_background(view: ExplorerView, what: str, work: Callable[[], object]) -> None:

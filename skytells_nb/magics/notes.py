@@ -9,7 +9,7 @@ from skytells_nb.magics.ask import AskOutcome
 from skytells_nb.magics.question import Answer
 from skytells_nb.types.responses import Response
 from skytells_nb.types.safety import Safety, findings
-from skytells_nb.widgets.messages import (
+from skytells_nb.widgets.status_text import (
     DESCRIBED_REASONS,
     NextSteps,
     covers_answer,
@@ -37,12 +37,12 @@ def notes(
     """
     answer, error = outcome.answer, outcome.error
     if answer is None:
-        found = (
+        findings_text = (
             describe_findings(Safety(findings(error.safety, "prompt")).flagged)
             if isinstance(error, ContentPolicyError)
             else ""
         )
-        return (f"Safety: the filter blocked the prompt ({found}).",) if found else ()
+        return (f"Safety: the filter blocked the prompt ({findings_text}).",) if findings_text else ()
     parts = [_ending(answer), _refusal(answer)]
     if outcome.json_mode == "words" or (schema and outcome.json_mode == "object"):
         parts.append(_JSON_MODE_NOTES[outcome.json_mode])
@@ -58,12 +58,12 @@ def safety_note(safety: Safety, complete: bool = True, always: bool = False, *, 
     whether there is text that the result has to cover.
     """
     parts = []
-    found = describe_findings(safety.flagged)
-    if found:
-        parts.append(found)
+    flagged = describe_findings(safety.flagged)
+    if flagged:
+        parts.append(flagged)
     expected = complete or always
     if any(not f.checked for f in safety.findings) or (expected and not safety.findings):
-        parts.append("not checked: the filter returned no result" + (" for the rest" if found else ""))
+        parts.append("not checked: the filter returned no result" + (" for the rest" if flagged else ""))
     elif expected and answered and not covers_answer(safety):
         parts.append("the answer is not checked: the filter returned no result for it")
     elif always and not parts:

@@ -8,7 +8,7 @@ import pytest
 
 from skytells_nb.errors import InvalidResponseError, SkytellsError, StreamError, api_error
 from skytells_nb.magics.ask import AskOutcome
-from skytells_nb.magics.messages import add_advice, metadata, notes, safety_note
+from skytells_nb.magics.notes import add_advice, metadata, notes, safety_note
 from skytells_nb.types.chat import ChatCompletion
 from skytells_nb.types.safety import Finding, Safety
 
