@@ -16,12 +16,13 @@ SkytellsError
 │   │   ├── ContextLengthError    the text does not fit the model's window
 │   │   └── ContentPolicyError    the safety filter blocked the prompt (any status)
 │   ├── AuthenticationError       401 ┐
-│   ├── PaymentRequiredError      402 ├ AccountError: no other call on this account would work
+│   ├── PaymentRequiredError      402 ├ AccountError: no other call on this account would work (no credit: any status)
 │   ├── PermissionDeniedError     403 ┘
 │   ├── NotFoundError             404: a path
 │   │   └── ModelNotFoundError    404: a model, also an AccountError
 │   ├── RateLimitError            429
 │   └── ServerError               5xx
+├── RefusalError                  the model refused to answer; .refusal holds its words
 ├── InvalidResponseError          the service responded with 200, but the response is not valid
 │   ├── StreamError               a stream carried an error
 │   └── TruncatedStreamError      a stream stopped without its terminator; .partial holds the text so far
@@ -37,6 +38,7 @@ Interrupted                       a KeyboardInterrupt: finished results are stor
 from __future__ import annotations
 
 import html
+import json
 import os
 import re
 import sys
@@ -45,6 +47,9 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from skytells_nb.error_bodies import ErrorBody, read_error
+from skytells_nb.service_text import quoted, quoted_body, quoted_name, shown
 
 __all__ = [
     "APIError",
@@ -69,6 +74,7 @@ __all__ = [
     "PaymentRequiredError",
     "PermissionDeniedError",
     "RateLimitError",
+    "RefusalError",
     "ReplayMissError",
     "RequestCancelledError",
     "RequestTimeoutError",
@@ -89,7 +95,16 @@ class SkytellsWarning(UserWarning):
 
 
 class SkytellsError(Exception):
-    """Base class of the library's errors; a notebook shows one block instead of a traceback."""
+    """Base class of the library's errors; a notebook shows one block instead of a traceback.
+
+    Parameters
+    ----------
+    *args : object
+        The message. Keys and escape sequences in it are replaced: it may quote a service, a proxy or a model.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*(shown(value) if isinstance(value, str) else value for value in args))
 
     def _render_traceback_(self) -> list[str]:
         # A protocol of IPython. Escape sequences in quoted text must not reach a terminal.
@@ -218,17 +233,18 @@ class APIError(SkytellsError):
         retry_after: float | None = None,
         body: Any = None,
     ) -> None:
+        message = quoted(message)
         super().__init__(message)
         self.message = message
         self.status = status
-        self.error_id = error_id
-        self.code = code
-        self.type = type
-        self.param = param
-        self.request_id = request_id
-        self.details = details
+        self.error_id = quoted_name(error_id)
+        self.code = quoted_name(code)
+        self.type = quoted_name(type)
+        self.param = quoted_name(param)
+        self.request_id = quoted_name(request_id)
+        self.details = quoted_body(details)
         self.retry_after = retry_after
-        self.body = body
+        self.body = quoted_body(body)
 
     def __str__(self) -> str:
         facts = [f"HTTP {self.status}"]
@@ -308,8 +324,39 @@ class InvalidResponseError(SkytellsError):
     """
 
     def __init__(self, message: str, *, request_id: str | None = None) -> None:
+        message, request_id = quoted(message), quoted_name(request_id)
         super().__init__(f"{message} (request {request_id})" if request_id else message)
         self.request_id = request_id
+
+
+class RefusalError(SkytellsError):
+    """The model refused to answer; asking again would be answered alike. Every parameter is stored as an attribute.
+
+    Parameters
+    ----------
+    refusal : str
+        The model's words.
+    request_id : str, optional
+        The id to give to support.
+    tokens : tuple of int, default (0, 0)
+        Tokens in and out; the refusal was paid for.
+    completion : object, optional
+        What is known about the answer besides.
+    """
+
+    def __init__(
+        self,
+        refusal: str,
+        *,
+        request_id: str | None = None,
+        tokens: tuple[int, int] = (0, 0),
+        completion: Any = None,
+    ) -> None:
+        super().__init__(f"The model refuses: {quoted(refusal)}")
+        self.refusal = refusal
+        self.request_id = quoted_name(request_id)
+        self.tokens = tokens
+        self.completion = completion
 
 
 class StreamError(InvalidResponseError):
@@ -325,6 +372,8 @@ class StreamError(InvalidResponseError):
         The stable id of the error.
     code : str, optional
         The code in OpenAI's vocabulary.
+    status : int, optional
+        The HTTP status that the error names.
     partial : str, default ""
         The text before the error.
     """
@@ -336,11 +385,13 @@ class StreamError(InvalidResponseError):
         request_id: str | None = None,
         error_id: str | None = None,
         code: str | None = None,
+        status: int | None = None,
         partial: str = "",
     ) -> None:
         super().__init__(message, request_id=request_id)
-        self.error_id = error_id
-        self.code = code
+        self.error_id = quoted_name(error_id)
+        self.code = quoted_name(code)
+        self.status = status
         self.partial = partial
 
 
@@ -422,12 +473,33 @@ _IDS: dict[type[APIError], str] = {
     ServerError: "INFERENCE_ERROR INTERNAL_ERROR INFRASTRUCTURE_ERROR SERVICE_UNAVAILABLE INFERENCE_TIMEOUT",
 }
 _BY_ERROR_ID = {name: kind for kind, names in _IDS.items() for name in names.split()}
-_BY_CODE: dict[str, type[APIError]] = {
-    "content_filter": ContentPolicyError,
-    "content_policy_violation": ContentPolicyError,
-    "context_length_exceeded": ContextLengthError,
-    "model_not_found": ModelNotFoundError,
+_CODES: dict[type[APIError], str] = {
+    ContentPolicyError: "content_filter content_policy_violation",
+    ContextLengthError: "context_length_exceeded",
+    ModelNotFoundError: "model_not_found",
+    AuthenticationError: "invalid_api_key api_key_invalid",
+    PermissionDeniedError: "account_deactivated account_suspended account_disabled",
+    PaymentRequiredError: "insufficient_quota insufficient_credits insufficient_credit insufficient_balance "
+    "insufficient_user_quota insufficient_funds insufficient_tokens payment_required billing_error billing_not_active "
+    "billing_hard_limit_reached billing_limit_reached billing_cap_reached spending_limit_reached "
+    "spend_limit_exceeded budget_exceeded credit_balance_too_low credits_exhausted quota_exhausted out_of_credits "
+    "no_credit access_terminated arrearage",
 }
+_BY_CODE = {name: kind for kind, names in _CODES.items() for name in names.split()}
+"""Codes and types that tell the class whatever the status is."""
+_FINAL_CODES = re.compile(rf"\b(?:{'|'.join(name for name in _CODES[PaymentRequiredError].split() if '_' in name)})\b")
+_NO_CREDIT = re.compile(
+    r"exceeded your current quota|(?:credit|account) balance is (?:too low|insufficient|negative|empty)"
+    r"|(?:insufficient|not enough|no (?:more|remaining)|out of|ran out of|run out of|exhausted (?:your|all)) "
+    r"(?:\w+ ){0,3}?(?:credits?|balance|funds)\b"
+    r"|(?:credits?|balance) (?:is|are|has been|have been) (?:exhausted|used up)"
+    r"|(?:billing|spend(?:ing)?|usage|budget) (?:hard )?(?:limit|cap)\b.{0,40}(?:reached|exceeded)"
+    r"|(?:reached|exceeded|over) (?:\w+ ){0,4}?(?:billing|spend(?:ing)?|budget) (?:hard )?(?:limit|cap)"
+    r"|budget has been exceeded|billing (?:is not|not) active|account is (?:not active|overdue)"
+    r"|payment (?:is )?required|requires more credits|(?:add|purchase|buy|top up) (?:\w+ ){0,3}?credits",
+    re.IGNORECASE,
+)
+_TRY_LATER = re.compile(r"(?:retry|try again) (?:in|after) \d|per[ -](?:minute|second)|\b[rt]pm\b", re.IGNORECASE)
 _BY_STATUS: dict[int, type[APIError]] = {
     400: BadRequestError,
     401: AuthenticationError,
@@ -441,12 +513,12 @@ _BY_STATUS: dict[int, type[APIError]] = {
 
 
 def api_error(status: int, body: Any, *, request_id: str | None = None, retry_after: float | None = None) -> APIError:
-    """Make the error for a response with this status and body, whichever of the service's envelopes it came in.
+    """Make the error for a response with this status and body, whichever envelope it came in.
 
     Parameters
     ----------
     status : int
-        The HTTP status.
+        The HTTP status. With a success, the status that the body names counts, or 500.
     body : object
         Parsed JSON, or text if it was not JSON (a proxy's HTML page, for example).
     request_id : str, optional
@@ -457,44 +529,61 @@ def api_error(status: int, body: Any, *, request_id: str | None = None, retry_af
     Returns
     -------
     APIError
-        An instance of the most specific class.
+        An instance of the most specific class. No credit is a PaymentRequiredError under every status.
 
     Examples
     --------
     >>> api_error(429, {"error": {"message": "Slow down.", "error_id": "RATE_LIMITED"}}, retry_after=2.0)
     RateLimitError('Slow down.')
     """
-    outer: Mapping[str, Any] = body if isinstance(body, Mapping) else {}
-    inner = outer.get("error")
-    error: Mapping[str, Any] = inner if isinstance(inner, Mapping) else outer
-    error_id = _text(error.get("error_id")) or _text(outer.get("error_id"))
-    code = _text(error.get("code"))
-    # The code first: a blocked prompt may have a general id such as INVALID_REQUEST.
-    kind = _BY_CODE.get((code or "").lower()) or _BY_ERROR_ID.get((error_id or "").upper())
-    if kind is None:
-        kind = _BY_STATUS.get(status, ServerError if status >= 500 else APIError)
-    return kind(
-        _text(error.get("message")) or _text(outer.get("response")) or _text(inner) or _without_message(status, body),
+    error = read_error(body)
+    if status < 300:
+        status = error.status or 500
+    # An id or a code is part of the message anyway; an envelope that nothing was read of is quoted itself.
+    message = error.message or _without_message(status, None if error.error_id or error.code else body)
+    return _error_class(status, error, message, retry_after)(
+        message,
         status=status,
-        error_id=error_id,
-        code=code,
-        type=_text(error.get("type")),
-        param=_text(error.get("param")),
-        request_id=_text(error.get("request_id")) or _text(outer.get("request_id")) or request_id,
-        details=error.get("details"),
+        error_id=error.error_id,
+        code=error.code,
+        type=error.type,
+        param=error.param,
+        request_id=error.request_id or request_id,
+        details=error.details,
         retry_after=retry_after,
         body=body,
     )
 
 
+def _error_class(status: int, error: ErrorBody, message: str, retry_after: float | None) -> type[APIError]:
+    # The code first: a blocked prompt may have a general id such as INVALID_REQUEST.
+    for name in (error.code, error.type, error.error_id):
+        kind = _BY_CODE.get((name or "").lower())
+        if kind is not None:
+            return kind
+    if _is_without_credit(status, message, retry_after):
+        return PaymentRequiredError
+    known = _BY_ERROR_ID.get((error.error_id or "").upper())
+    return known or _BY_STATUS.get(status, ServerError if status >= 500 else APIError)
+
+
+def _is_without_credit(status: int, message: str, retry_after: float | None) -> bool:
+    """Whether the words say that the account cannot pay, where no code does."""
+    start = message[:1000]
+    if _FINAL_CODES.search(start):
+        return True
+    # A rejected request may quote the row that was sent, so its message must begin with the words.
+    found = _NO_CREDIT.search(start[:80] if status in (400, 422) else start)
+    return found is not None and retry_after is None and not _TRY_LATER.search(start)
+
+
 def _without_message(status: int, body: Any) -> str:
-    page = re.sub(r"(?is)<(script|style)\b.*?</\1\s*>|<[^>]*>", " ", body) if isinstance(body, str) else ""
-    excerpt = " ".join(html.unescape(page).split())[:200]
+    if isinstance(body, str):
+        page = html.unescape(re.sub(r"(?is)<(script|style)\b.*?</\1\s*>|<[^>]*>", " ", body))
+    else:
+        page = json.dumps(quoted_body(body), ensure_ascii=False) if body and isinstance(body, (Mapping, list)) else ""
+    excerpt = quoted(page, 200)
     return f"The service responded with {status}" + (f": {excerpt}" if excerpt else " without a message")
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
 
 
 _PACKAGE = str(Path(__file__).parent) + os.sep
@@ -506,4 +595,4 @@ def warn(message: str) -> None:
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
         depth += 1
-    warnings.warn(message, SkytellsWarning, stacklevel=depth)
+    warnings.warn(shown(message), SkytellsWarning, stacklevel=depth)

@@ -99,7 +99,7 @@ class Completions:
         if stream:
             return Stream(self._transport.stream("/chat/completions", dump_json(request)), ChatAccumulator())
         reply = self._transport.send("POST", "/chat/completions", dump_json(request))
-        completion = parse(ChatCompletion, reply)
+        completion = parse(ChatCompletion, reply, ("choices",))
         completion._request_id = reply.request_id
         return completion
 

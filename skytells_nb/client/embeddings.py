@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Unpack
 
 import pydantic
+import pydantic_core
 
 from skytells_nb.client.parameters import EmbeddingParams, request_fields
 from skytells_nb.client.serialization import dump_json, parse, validate_request
@@ -159,8 +160,10 @@ def _read(reply: ResponseBody) -> EmbeddingResponse:
         response = EmbeddingResponse.model_validate_json(reply.content)
     except pydantic.ValidationError:
         # The slow path reports what is wrong, and accepts what can be read nevertheless.
-        return parse(EmbeddingResponse, reply)
-    error = error_in_success_body(response.model_extra, reply.request_id)
+        return parse(EmbeddingResponse, reply, ("data",))
+    if response.rows:
+        return response
+    error = error_in_success_body(pydantic_core.from_json(reply.content), reply.request_id, ("data",))
     if error is not None:
         raise error
     return response

@@ -40,7 +40,7 @@ class Models:
         True
         """
         reply = self._transport.send("GET", "/models")
-        body = parse_json(reply)
+        body = parse_json(reply, ("data",))
         entries = body.get("data") if isinstance(body, dict) else body
         if not isinstance(entries, list):
             raise InvalidResponseError("The catalog is not a list of models.", request_id=reply.request_id)

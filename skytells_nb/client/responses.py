@@ -90,7 +90,7 @@ class Responses:
         if stream:
             return Stream(self._transport.stream("/responses", dump_json(request)), ResponseAccumulator())
         reply = self._transport.send("POST", "/responses", dump_json(request))
-        response = parse(Response, reply)
+        response = parse(Response, reply, ("output",))
         response._request_id = reply.request_id
         return response
 

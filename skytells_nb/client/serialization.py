@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import pydantic
@@ -12,6 +12,7 @@ import pydantic_core
 from skytells_nb.client.transport.status_errors import error_in_success_body
 from skytells_nb.client.transport.transport import ResponseBody
 from skytells_nb.errors import InputError, InvalidResponseError
+from skytells_nb.service_text import quoted
 from skytells_nb.types.base import RequestModel, ResponseModel
 
 A = TypeVar("A", bound=pydantic.BaseModel)
@@ -73,24 +74,24 @@ def dump_json(request: RequestModel) -> bytes:
         raise InputError(f"The request cannot be written as JSON: {problem}") from None
 
 
-def parse_json(reply: ResponseBody) -> Any:
-    """Return the JSON of a response; an error in a body with status 200 is raised."""
+def parse_json(reply: ResponseBody, payload: Sequence[str] = ()) -> Any:
+    """Return the JSON of a response; an error in a body with status 200 is raised. ``payload`` as in ``is_error``."""
     try:
         body = pydantic_core.from_json(reply.content)
     except ValueError:
         body = None
     if body is None:
-        start = reply.content[:80].decode("utf-8", "replace")
+        start = quoted(reply.content[:4096].decode("utf-8", "replace"), 80)
         raise InvalidResponseError(f"The response is not JSON: {start!r}", request_id=reply.request_id)
-    error = error_in_success_body(body, reply.request_id)
+    error = error_in_success_body(body, reply.request_id, payload)
     if error is not None:
         raise error
     return body
 
 
-def parse(kind: type[A], reply: ResponseBody) -> A:
+def parse(kind: type[A], reply: ResponseBody, payload: Sequence[str] = ()) -> A:
     """Return the response as its type; raises InvalidResponseError if it has another form."""
-    return validate(kind, parse_json(reply), request_id=reply.request_id)
+    return validate(kind, parse_json(reply, payload), request_id=reply.request_id)
 
 
 def validate(kind: type[A], body: Any, *, request_id: str | None) -> A:

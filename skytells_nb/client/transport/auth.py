@@ -10,12 +10,11 @@ from collections.abc import Generator
 import httpx
 
 from skytells_nb.errors import ConfigurationError, MissingKeyError
+from skytells_nb.service_text import HIDDEN, SHORTEST_KEY
 
 KEY_VARIABLE = "SKYTELLS_API_KEY"
 KEYRING_SERVICE = "skytells"
 KEYRING_USER = "api_key"
-REDACTED_FROM = 8
-"""Keys with fewer characters are not redacted: they are placeholders, and occur in ordinary words."""
 
 
 class APIKey:
@@ -24,7 +23,7 @@ class APIKey:
     A string that may be a key is wrapped at once: the frames of a traceback show the values of their arguments.
     """
 
-    __slots__ = ("__value",)
+    __slots__ = ("__value", "__weakref__")
 
     def __init__(self, value: str) -> None:
         self.__value = value
@@ -56,10 +55,15 @@ class KeyAuth(httpx.Auth):
     def __init__(self, key: APIKey) -> None:
         self._key = key
 
+    def occurs_in(self, text: str) -> bool:
+        """Whether a text contains the key."""
+        return self._key.reveal() in text
+
     def redact(self, content: bytes) -> bytes:
         """Return ``content`` without the key: a proxy's error page may show the request that it rejected."""
+        # Before it is parsed: a traceback with variables shows the frames that read it.
         value = self._key.reveal().encode()
-        return content.replace(value, b"[API key]") if len(value) >= REDACTED_FROM else content
+        return content.replace(value, HIDDEN.encode()) if len(value) >= SHORTEST_KEY else content
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         request.headers["x-api-key"] = self._key.reveal()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -11,10 +11,12 @@ import httpx
 
 from skytells_nb.client.transport.base_url import origin_of
 from skytells_nb.client.transport.rate_limits import read_retry_after
+from skytells_nb.error_bodies import is_error
 from skytells_nb.errors import APIError, api_error
+from skytells_nb.service_text import quoted_name
 
-EXCERPT_BYTES = 2000
-"""Bytes stored of an error body that is not JSON."""
+EXCERPT_BYTES = 20_000
+"""Bytes read of an error body that is not JSON."""
 
 
 def error_from_response(response: httpx.Response, content: bytes) -> APIError:
@@ -28,26 +30,33 @@ def error_from_response(response: httpx.Response, content: bytes) -> APIError:
     return api_error(
         response.status_code,
         body,
-        request_id=request_id(response),
+        request_id=request_id(response.headers),
         retry_after=read_retry_after(response.headers),
     )
 
 
-def error_in_success_body(body: Any, request_id: str | None) -> APIError | None:
-    """Return the error in a body with status 200: ``"status": false``, or an ``error`` in place of a response."""
-    if not isinstance(body, Mapping):
+def error_in_success_body(body: Any, request_id: str | None, payload: Sequence[str] = ()) -> APIError | None:
+    """Return the error that a body with status 200 is instead of an answer; ``payload`` is as in ``is_error``."""
+    if type(body) is dict and "error" not in body and body.get("status") is not False:
+        choices = body.get("choices")
+        if choices and type(choices) is list and type(choices[0]) is dict:
+            first = choices[0]
+            # Nearly every answer: not read any further.
+            if "error" not in first and first.get("finish_reason") in _ENDS:
+                return None
+    if "output" in payload and isinstance(body, Mapping) and body.get("status") in RESPONSE_STATUSES:
+        # A response has a status and an error of its own.
         return None
-    error = body.get("error")
-    if body.get("status") is not False and (not isinstance(error, Mapping) or "id" in body):
-        return None
-    statuses = (error.get("http_status"), error.get("status")) if isinstance(error, Mapping) else ()
-    status = next((s for s in statuses if isinstance(s, int) and 400 <= s < 600), 500)
-    return api_error(status, body, request_id=request_id)
+    return api_error(200, body, request_id=request_id) if is_error(body, payload) else None
 
 
-def request_id(response: httpx.Response) -> str | None:
+RESPONSE_STATUSES = ("queued", "in_progress", "completed", "incomplete", "failed", "cancelled")
+_ENDS = frozenset(("stop", "length", "tool_calls", "content_filter"))
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
     """Return the service's id of this request, if a header contains it."""
-    return response.headers.get("x-request-id") or None
+    return quoted_name(headers.get("x-request-id"))
 
 
 def _redirect(response: httpx.Response) -> APIError:
@@ -63,5 +72,5 @@ def _redirect(response: httpx.Response) -> APIError:
         f"{here} redirected to {where}. It was not followed: the key goes to {here} only. "
         "If the service has moved, set base_url.",
         status=response.status_code,
-        request_id=request_id(response),
+        request_id=request_id(response.headers),
     )

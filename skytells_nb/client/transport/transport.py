@@ -12,7 +12,7 @@ import socket
 import ssl
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
@@ -25,7 +25,7 @@ from skytells_nb.client.transport.base_url import is_loopback, origin_of, resolv
 from skytells_nb.client.transport.http11 import LARGE_BYTES, HTTPConnectionPool, RawResponse
 from skytells_nb.client.transport.rate_limits import RateLimits, read_limits
 from skytells_nb.client.transport.sse import EventDecoder, ServerSentEvent
-from skytells_nb.client.transport.status_errors import error_from_response, error_in_success_body, request_id
+from skytells_nb.client.transport.status_errors import error_from_response, error_in_success_body
 from skytells_nb.errors import (
     ConfigurationError,
     ConnectError,
@@ -36,6 +36,7 @@ from skytells_nb.errors import (
     RequestTimeoutError,
     TransportError,
 )
+from skytells_nb.service_text import NAME_CHARS, hide, quoted, quoted_name
 
 T = TypeVar("T")
 
@@ -110,6 +111,7 @@ class Transport:
         self._closed = False
         key = resolve_api_key(api_key)
         self._auth = KeyAuth(key)
+        hide(key)
         self._network = http
         _transports.add(self)
         parts = urlsplit(self.base_url)
@@ -199,7 +201,7 @@ class Transport:
         if not raw.is_plain_json:
             return self._checked(raw.to_httpx(method, self.base_url + path))
         self.limits = read_limits(raw.headers) or self.limits
-        return ResponseBody(raw.content, raw.headers.get("x-request-id") or None)
+        return ResponseBody(raw.content, self._request_id(raw.headers))
 
     def _checked(self, response: httpx.Response) -> ResponseBody:
         content = self._content(response)
@@ -207,7 +209,7 @@ class Transport:
         if self.aborted and not {"content-length", "transfer-encoding"} & set(response.headers):
             # The connection's end delimits this body, and ``abort`` may have ended it.
             raise RequestCancelledError("The call was stopped.")
-        return ResponseBody(content, request_id(response))
+        return ResponseBody(content, self._request_id(response.headers))
 
     def _stream(self, path: str, body: bytes) -> EventStream:
         self._check_usable()
@@ -219,7 +221,7 @@ class Transport:
         if not opened.is_event_stream:
             return self._events(opened.read_rest().to_httpx("POST", self.base_url + path))
         self.limits = read_limits(opened.headers) or self.limits
-        return EventStream(self, opened.iter_bytes(), opened.close, opened.headers.get("x-request-id") or None)
+        return EventStream(self, opened.iter_bytes(), opened.close, self._request_id(opened.headers))
 
     def _events(self, response: httpx.Response) -> EventStream:
         """Return the events of the response; raises its error if it contains one instead."""
@@ -227,16 +229,16 @@ class Transport:
             kind = response.headers.get("content-type", "no content type")
             if response.is_success and _EVENTS in kind.lower():
                 self.limits = read_limits(response.headers) or self.limits
-                return EventStream(self, response.iter_bytes(), response.close, request_id(response))
+                return EventStream(self, response.iter_bytes(), response.close, self._request_id(response.headers))
             response.read()
             content = self._content(response)
             self._check(response, content)
             with contextlib.suppress(ValueError):
-                error = error_in_success_body(json.loads(content), request_id(response))
+                error = error_in_success_body(json.loads(content), self._request_id(response.headers))
                 if error is not None:
                     raise error
             raise InvalidResponseError(
-                f"The response must be a stream of events, got {kind}.", request_id=request_id(response)
+                f"The response must be a stream of events, got {kind}.", request_id=self._request_id(response.headers)
             )
         except BaseException:
             response.close()
@@ -281,6 +283,13 @@ class Transport:
         if self.aborted:
             self.abort()
 
+    def _request_id(self, headers: Mapping[str, str]) -> str | None:
+        """Return the service's id of a request, which nearly always is a plain one."""
+        value = headers.get("x-request-id")
+        if not value or (value.isascii() and value.isprintable() and len(value) <= NAME_CHARS):
+            return (quoted_name(value) if self._auth.occurs_in(value) else value) if value else None
+        return quoted_name(value)
+
     def _check(self, response: httpx.Response, content: bytes) -> None:
         self.limits = read_limits(response.headers) or self.limits
         if not response.is_success:
@@ -322,7 +331,7 @@ class Transport:
         if isinstance(error, httpx.TimeoutException):
             return RequestTimeoutError(f"{host} sent nothing for {silence:g} s.")
         if isinstance(error, (httpx.NetworkError, httpx.RemoteProtocolError, http.client.HTTPException, OSError)):
-            reason = str(error) or type(error).__name__
+            reason = quoted(error, 300) or type(error).__name__
             return ConnectionLostError(f"The connection to {host} was lost before the response was complete: {reason}")
         return TransportError(f"The exchange with {host} failed: {error}")
 

@@ -9,7 +9,14 @@ from skytells_nb.client.client import Skytells
 from skytells_nb.client.parameters import ChatParams, ResponsesParams, request_fields
 from skytells_nb.client.serialization import validate_request
 from skytells_nb.engine.operations.conversation import Api, Message
-from skytells_nb.errors import InputError, InvalidResponseError
+from skytells_nb.errors import (
+    AccountError,
+    BadRequestError,
+    InputError,
+    InvalidResponseError,
+    RateLimitError,
+    api_error,
+)
 from skytells_nb.types.chat import ChatCompletion, ChatRequest
 from skytells_nb.types.responses import Response, ResponsesRequest
 
@@ -32,7 +39,7 @@ class Endpoint(Protocol):
         ...
 
     def create(self, client: Skytells, body: Mapping[str, Any]) -> ChatCompletion | Response:
-        """Send one request; raise InvalidResponseError for a response without an answer."""
+        """Send one request; raise InvalidResponseError, or the error that it names, for one without an answer."""
         ...
 
 
@@ -97,6 +104,9 @@ class ResponsesEndpoint:
     def create(self, client: Skytells, body: Mapping[str, Any]) -> Response:
         response: Response = client.responses.create(**body)
         if response.status in ("failed", "cancelled"):
+            known = api_error(200, {"error": response.error}, request_id=response.request_id)
+            if isinstance(known, (AccountError, BadRequestError, RateLimitError)):
+                raise known
             message = (response.error or {}).get("message") or (response.error or {}).get("code")
             reason = f": {message}" if message else ""
             raise InvalidResponseError(
