@@ -33,12 +33,17 @@ class Run:
         self._cached_rows = 0
         self._releases_seen = 0
         self._waits_for_other_run = False
+        self._replaced: set[int] = set()
+        """Inputs whose cached answers are not used and give way to new ones."""
         self._owner = Owner()
         self._started = time.monotonic()
         self._workers = WorkerPool(context, store=self._store, release=self._release, tick=self.emit_progress)
 
-    def load_cached(self, numbers: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-        """Collect the cached results of these inputs (all by default); return the numbers of the others."""
+    def load_cached(self, numbers: NDArray[np.int64] | None = None, *, just_stored: bool = False) -> NDArray[np.int64]:
+        """Collect the cached results of these inputs (all by default); return the numbers of the others.
+
+        ``just_stored`` says that another run has requested them meanwhile: they are new also for a fresh run.
+        """
         context = self.context
         if numbers is None:
             numbers = np.arange(len(context.plan.inputs))
@@ -46,10 +51,13 @@ class Run:
             return numbers
         if context.single_flight is not None:
             self._releases_seen = context.single_flight.releases
+        if context.fresh and not just_stored:
+            self._replaced.update(numbers.tolist())
+            return numbers
         missing = [numbers[:0]]
         for start in range(0, len(numbers), LOOKUP_BATCH):
             batch = numbers[start : start + LOOKUP_BATCH]
-            values = self._get_many(batch, numbers)
+            values = self._reusable(batch, self._get_many(batch, numbers))
             hit = np.fromiter((value is not None for value in values), dtype=np.bool_, count=len(values))
             missing.append(batch[~hit])
             self._use_cached(batch[hit], [value for value in values if value is not None])
@@ -63,6 +71,16 @@ class Run:
             # Raise it with the figures of the whole call.
             cache.get_many([keys[number] for number in numbers.tolist()])
             raise
+
+    def _reusable(self, batch: NDArray[np.int64], values: list[bytes | None]) -> list[bytes | None]:
+        """Return the values with ``None`` for those that are to be requested again."""
+        is_reusable = self.context.is_reusable
+        if is_reusable is None:
+            return values
+        kept = [value if value is None or is_reusable(value) else None for value in values]
+        stale = zip(batch.tolist(), values, kept, strict=True)
+        self._replaced.update(number for number, before, after in stale if before is not after)
+        return kept
 
     def send(self, numbers: NDArray[np.int64]) -> None:
         """Request these inputs; those in flight in another run of this process are awaited instead."""
@@ -86,7 +104,7 @@ class Run:
                 self._waits_for_other_run = True
                 single_flight.wait([context.keys[number] for number in foreign.tolist()], self.emit_progress)
                 self._waits_for_other_run = False
-                numbers = self.load_cached(foreign)
+                numbers = self.load_cached(foreign, just_stored=True)
         finally:
             self._owner.done = True
             single_flight.release(owned_keys, self._owner)
@@ -178,7 +196,11 @@ class Run:
         # As bytes, which the garbage collector does not track: with views it took a fifth of a large run's time.
         items = [row.tobytes() for row in values] if isinstance(values, np.ndarray) else values
         keys = map(context.keys.__getitem__, numbers.tolist())
-        context.cache.put_many([(key, value) for key, value in zip(keys, items, strict=True) if value is not None])
+        answers = [(key, value) for key, value in zip(keys, items, strict=True) if value is not None]
+        if self._replaced and not self._replaced.isdisjoint(numbers.tolist()):
+            # A store keeps the first answer to a key. The old one goes only now, when the new one is here.
+            context.cache.delete_many([key for key, _ in answers])
+        context.cache.put_many(answers)
 
     def _release(self, numbers: NDArray[np.int64]) -> None:
         context = self.context
