@@ -48,7 +48,7 @@ class FrameAccessor(PreviewMethod, TextMethods, VectorMethods, StyleMethod):
     """Language models over the columns of a frame.
 
     Every method returns a new frame with the same index and does not change its input. Equal texts are sent once,
-    cached responses are not paid for again, missing values stay missing and are never sent.
+    cached responses are not paid for again, missing values and blank texts stay missing and are never sent.
     """
 
     @overload
@@ -158,6 +158,7 @@ class FrameAccessor(PreviewMethod, TextMethods, VectorMethods, StyleMethod):
         images: Any = None,
         conversation: Any = None,
         row_params: Mapping[str, Any] | None = None,
+        missing: str | None = None,
         api: Api = "chat",
         on_error: OnError = "warn",
         progress: bool | ProgressCallback = True,
@@ -168,8 +169,9 @@ class FrameAccessor(PreviewMethod, TextMethods, VectorMethods, StyleMethod):
         Parameters
         ----------
         template : str or callable
-            A template whose fields are column names, such as ``"Summarize: {text}"``, or a function of the row that
-            returns a text, a list of messages, or None; it reads ``row["text"]``, ``row.text`` and ``row.label``.
+            A template whose fields are column names, such as ``"Summarize: {text}"``, with a format where one is
+            wanted (``{price:.2f}``, ``{day:%d %b}``), or a function of the row that returns a text, a list of messages,
+            or None. It reads ``row["text"]``, ``row.text`` and ``row.label``; missing values of any kind are None.
         into : hashable, default "completion"
             Name of the new column, and prefix of the columns that ``details`` adds.
         system : str, optional
@@ -194,7 +196,7 @@ class FrameAccessor(PreviewMethod, TextMethods, VectorMethods, StyleMethod):
         -------
         pandas.DataFrame
             The frame with the new column or columns; missing where a value of the template, an image or the
-            conversation is missing, or the row failed.
+            conversation is missing, a text is blank, or the row failed.
 
         Raises
         ------
@@ -233,6 +235,7 @@ class FrameAccessor(PreviewMethod, TextMethods, VectorMethods, StyleMethod):
             images=images,
             conversation=conversation,
             row_params=row_params,
+            missing=missing,
             api=api,
         )
         for name in names:

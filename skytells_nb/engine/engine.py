@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skytells_nb.cache.key import KeyMaker
-from skytells_nb.cache.replay import is_replay
+from skytells_nb.cache.replay import SCHEME
 from skytells_nb.cache.store import CacheStore
 from skytells_nb.client.client import Skytells
 from skytells_nb.engine.budget import Budget
@@ -347,7 +347,7 @@ class Engine:
 
     @property
     def _is_replay(self) -> bool:
-        return is_replay(self._cache.url)
+        return self._cache.url.startswith(SCHEME)
 
     def _cache_note(self) -> str:
         """Where answers are stored, and what a second run would do."""

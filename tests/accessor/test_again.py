@@ -1,4 +1,4 @@
-"""Asking again: ``fresh=True``, ``retry="failed"``, the rows that failed, and what an error that ends a call carries."""
+"""Asking again: ``fresh``, ``retry``, the rows that failed, and what an error that ends a call carries."""
 
 from __future__ import annotations
 
@@ -173,7 +173,8 @@ def test_a_frame_without_a_call_has_no_failed_rows(df: pd.DataFrame, script: Scr
 
 
 ENDED: dict[str, Callable[..., Any]] = {
-    **{name: method for name, method in (*CHAT.items(), *EMBED.items())},
+    **CHAT,
+    **EMBED,
     "classify": lambda df, **o: df.skytells.classify("t", ["one", "two"], details=True, **o),
     "classify multi": lambda df, **o: df.skytells.classify("t", ["one", "two"], multi=True, **o),
     "filter": lambda df, **o: df.skytells.filter("t", "Is it?", keep="column", **o),
@@ -217,10 +218,9 @@ def test_what_is_finished_is_in_the_frame_of_the_error(df: pd.DataFrame, tmp_pat
             ("raise", (400, {"error": {"message": "No."}}), RowError),
         ):
             said["dog"] = rejected
+            options = {"on_error": on_error, "max_in_flight": 1, "progress": False, "fresh": True}
             with pytest.raises(kind) as stopped:
-                df.skytells.classify(
-                    "t", ["one", "two"], on_error=on_error, max_in_flight=1, progress=False, fresh=True
-                )
+                df.skytells.classify("t", ["one", "two"], **options)
             assert stopped.value.report is df.skytells.report
             frame = stopped.value.frame
             assert frame.index.tolist() == list("vwxyz")
@@ -231,7 +231,7 @@ def test_what_is_finished_is_in_the_frame_of_the_error(df: pd.DataFrame, tmp_pat
 
 
 def test_an_answer_that_does_not_fit_leaves_the_others_in_the_frame(df: pd.DataFrame, script: Scripted) -> None:
-    script.answer = lambda text: "{}" if text == "dog" else sensible(text)
+    script.answer = lambda text: "{}" if text == "dog" or text.startswith("That answer") else sensible(text)
     with pytest.raises(RowError, match="do not fit the schema") as stopped:
         df.skytells.extract("t", FIELD, repair=1, on_error="raise", progress=False)
     assert stopped.value.frame["word"].fillna("-").tolist() == ["cat", "-", "-", "cat", "hen"]
@@ -248,5 +248,6 @@ def test_details_replace_no_column_that_was_there(df: pd.DataFrame, script: Scri
     with pytest.raises(InputError, match="would replace the column 'x_model'"):
         df.skytells.extract("t", schema, into="x", details=True, progress=False)
     assert script.asked == []
+    script.answer = lambda text: '{"label": "one"}'
     once = df.skytells.classify("t", ["one", "two"], details=True, progress=False)
     pd.testing.assert_frame_equal(once.skytells.classify("t", ["one", "two"], details=True, progress=False), once)
