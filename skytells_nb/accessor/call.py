@@ -69,7 +69,7 @@ class VectorizedCall:
         if retry not in (None, "failed"):
             raise InputError(f"retry must be 'failed' or None, got {retry!r}.")
         if fresh and retry:
-            raise InputError("fresh=True asks every row anew, so retry='failed' must be left out.")
+            raise InputError("fresh=True asks about every row again, so retry='failed' must be left out.")
         return cls(
             session, engine, on_error, progress, options.get("budget"), pace, owner, fresh=bool(fresh), retry=retry
         )

@@ -71,11 +71,11 @@ class RunOptions(TypedDict, total=False):
     session : Session, optional
         The session to use in place of the default one.
     fresh : bool, default False
-        Whether every row is asked anew, whatever is in the cache; the new answers replace the cached ones.
+        Whether every row is requested again, whatever is in the cache; the new answers replace the cached ones.
     retry : {"failed"}, optional
-        ``"failed"`` asks anew about rows whose cached answer left them without a value: a blocked prompt, an answer
-        that was withheld, empty or cut. Other rows come from the cache. Rows that failed for another reason, or whose
-        answer did not fit its schema, are asked anew by every call. A replay is not changed by either.
+        ``"failed"`` requests rows again whose cached answer left them without a value: a blocked prompt, an answer that
+        was withheld, empty or cut. Other rows come from the cache. Rows that failed for another reason, or whose answer
+        did not fit its schema, are requested again by every call. Neither changes a replay.
     """
 
     budget: float | None

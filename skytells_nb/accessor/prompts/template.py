@@ -119,10 +119,13 @@ class Template:
         for name in names:
             if text.startswith(f"{name}:"):
                 return Field(labels[name], text[len(name) + 1 :]), end + 1
+        if text.partition("!")[0] in labels:
+            raise InputError(
+                f"The field {{{text}}} must be the name of a column, without a format conversion such as !r: "
+                f"{{{text.partition('!')[0]}}}. Double literal braces: {{{{ and }}}}."
+            )
         what = f"The template names {{{text}}}" if text else "The template has an empty field {}"
-        hint = "".join(f" Did you mean {{{name}}}?" for name in _near(text, names)) or (
-            " Conversions such as !r are not supported." if "!" in text and text.partition("!")[0] in labels else ""
-        )
+        hint = "".join(f" Did you mean {{{name}}}?" for name in _near(text, names))
         raise InputError(
             f"{what}, which is not a column. The columns are: {list_names(frame.columns)}.{hint} "
             "Double literal braces: {{ and }}."
@@ -137,13 +140,15 @@ def _labels(frame: pd.DataFrame) -> dict[str, Any]:
             labels[label] = label
         else:
             labels.setdefault(str(label), label)
+        if frame.columns.nlevels > 1 and isinstance(label[0], str):
+            labels.setdefault(label[0], label[0])
     return labels
 
 
 def _near(text: str, names: Sequence[str]) -> Iterator[str]:
     """Yield the one name that is most likely meant, if there is one."""
     folded = {_fold(name): name for name in reversed(names)}
-    for given in (text, text.partition(":")[0], text.partition("!")[0]):
+    for given in (text, text.partition(":")[0]):
         close = difflib.get_close_matches(_fold(given), folded, n=1, cutoff=0.7)
         if close:
             yield folded[close[0]] + (text[len(given) :] if text[len(given) :].startswith(":") else "")

@@ -201,8 +201,10 @@ _WRITERS: tuple[tuple[type | tuple[type, ...], Callable[[Any], str]], ...] = (
 
 
 def _format(value: Any, spec: str) -> str:
-    if isinstance(value, np.generic):
-        value = value.item() if not isinstance(value, (np.datetime64, np.timedelta64)) else pd.Timestamp(value)
+    if isinstance(value, np.datetime64):
+        value = pd.Timestamp(value)
+    elif isinstance(value, np.generic):
+        value = value.item()
     try:
         text = format(value, spec)
     except ValueError:

@@ -58,15 +58,12 @@ def test_any_name_of_a_column_stands_between_braces(names: list[str]) -> None:
         ("a!r", "{a!r}"),
         ("a[0]", "{a[0]}"),
         ("a}b", "{a}b}"),
-        ("{x}", "{{x}}}"),
         (" padded ", "{ padded }"),
         ("10:30", "{10:30}"),
         ("", "{}"),
     ],
 )
 def test_names_that_format_would_read_otherwise(column: Any, template: str) -> None:
-    if template == "{{x}}}":
-        pytest.skip("two braces are a literal one")
     frame = pd.DataFrame({0: ["v"]})
     frame.columns = pd.Index([column], tupleize_cols=False)
     assert Template(template).fill(frame).tolist() == ["v"]
@@ -111,7 +108,7 @@ def test_a_format_that_does_not_fit_names_value_and_row() -> None:
         ("{review_text}", r"Did you mean \{review text\}"),
         ("{review  text }", r"Did you mean \{review text\}"),
         ("{prise:.2f}", r"Did you mean \{price:.2f\}"),
-        ("{price!r}", r"Did you mean \{price\}"),
+        ("{price!r}", r"without a format conversion such as !r: \{price\}"),
     ],
 )
 def test_a_near_miss_names_the_column(template: str, hint: str) -> None:
@@ -142,7 +139,7 @@ WRITTEN: list[tuple[Any, str]] = [
     (-dt.timedelta(minutes=5), "-0:05:00"),
     (decimal.Decimal("1.50"), "1.50"),
     (decimal.Decimal("1E+3"), "1000"),
-    (b"caf\xc3\xa9", "café"),
+    (b"\xc3\xa9t\xc3\xa9", "été"),
     (np.array([0.1, 2.0], dtype=np.float32), "[0.1, 2]"),
     (np.arange(2000), "[" + ", ".join(map(str, range(2000))) + "]"),
     (np.array([[1, 2], [3, 4]]), "[[1, 2], [3, 4]]"),
