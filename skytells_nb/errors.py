@@ -97,11 +97,17 @@ class SkytellsWarning(UserWarning):
 class SkytellsError(Exception):
     """Base class of the library's errors; a notebook shows one block instead of a traceback.
 
+    An error that ends a call over rows has its ``report``, and as ``frame`` what the call would have returned: what is
+    finished, missing elsewhere. Both are None where nothing had begun.
+
     Parameters
     ----------
     *args : object
         The message. Keys and escape sequences in it are replaced: it may quote a service, a proxy or a model.
     """
+
+    report: Any = None
+    frame: Any = None
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*(shown(value) if isinstance(value, str) else value for value in args))
@@ -422,11 +428,11 @@ class ReplayMissError(CacheError):
 
 
 class BudgetExceededError(SkytellsError):
-    """The next request would exceed the budget; results that were paid for are in the cache and the report."""
+    """The next request would exceed the budget; results that were paid for are in the cache and in ``frame``."""
 
 
 class RowError(SkytellsError):
-    """Rows failed with ``on_error="raise"``; every response that arrived is in the cache and in ``report``.
+    """Rows failed with ``on_error="raise"``; every response that arrived is in the cache and in ``frame``.
 
     Parameters
     ----------
@@ -444,6 +450,8 @@ class RowError(SkytellsError):
 class Interrupted(KeyboardInterrupt):
     """The work was interrupted. A KeyboardInterrupt, so that "run all" stops too.
 
+    ``report`` is the report of the call, ``frame`` what it would have returned: what is finished, missing elsewhere.
+
     Parameters
     ----------
     message : str
@@ -451,6 +459,9 @@ class Interrupted(KeyboardInterrupt):
     outcome : object, optional
         Results so far, stored as an attribute.
     """
+
+    report: Any = None
+    frame: Any = None
 
     def __init__(self, message: str, *, outcome: Any = None) -> None:
         super().__init__(message)

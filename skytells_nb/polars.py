@@ -16,7 +16,7 @@ import pandas as pd
 from skytells_nb.accessor.call import copy_report
 from skytells_nb.accessor.frame import FrameAccessor
 from skytells_nb.accessor.series import SeriesAccessor
-from skytells_nb.errors import InputError, MissingExtraError
+from skytells_nb.errors import InputError, Interrupted, MissingExtraError, SkytellsError
 
 try:
     import polars as pl
@@ -24,7 +24,7 @@ try:
 except ImportError:
     raise MissingExtraError("The polars namespace", "polars") from None
 
-TABLES = ("join", "safety", "summarize", "topics")
+TABLES = ("failed", "join", "safety", "summarize", "topics")
 """Methods that return another table; the others return rows of the frame with more columns."""
 
 
@@ -45,18 +45,25 @@ class _Namespace:
             if not callable(method):
                 return method
             result = method(*map(_to_pandas, args), **{key: _to_pandas(value) for key, value in kwargs.items()})
+        except (Interrupted, SkytellsError) as problem:
+            problem.frame = self._to_polars(source, name, problem.frame)
+            raise
         finally:
             # A call that failed or was interrupted has a report too.
             copy_report(source, self._data)
-        if isinstance(result, pd.Series):
-            converted: Any = _to_polars_series(self._data.name, result)
-        elif isinstance(result, pd.DataFrame):
-            has_same_rows = isinstance(source, pd.DataFrame) and name not in TABLES
-            converted = _add_columns(self._data, source, result) if has_same_rows else _to_polars_frame(result)
-        else:
-            return result
-        copy_report(result, converted)
+        converted = self._to_polars(source, name, result)
+        if converted is not result:
+            copy_report(result, converted)
         return converted
+
+    def _to_polars(self, source: Any, name: str, result: Any) -> Any:
+        """Return the result of a method as polars data; other objects unchanged."""
+        if isinstance(result, pd.Series):
+            return _to_polars_series(self._data.name, result)
+        if isinstance(result, pd.DataFrame):
+            has_same_rows = isinstance(source, pd.DataFrame) and name not in TABLES
+            return _add_columns(self._data, source, result) if has_same_rows else _to_polars_frame(result)
+        return result
 
 
 class FrameNamespace(_Namespace):

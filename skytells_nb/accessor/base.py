@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Hashable, Mapping
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
@@ -14,7 +14,14 @@ from skytells_nb.accessor.call import VectorizedCall, attach_report
 from skytells_nb.accessor.multi_call import MultiRun
 from skytells_nb.accessor.options import RunOptions
 from skytells_nb.accessor.prompts.template import Template
-from skytells_nb.accessor.results import CompletionColumns, build_job, complete_texts, details_frame, merge_row_errors
+from skytells_nb.accessor.results import (
+    CompletionColumns,
+    build_job,
+    complete_texts,
+    details_frame,
+    details_names,
+    merge_row_errors,
+)
 from skytells_nb.accessor.safety import SafetyChoice, SafetyPolicy, apply_policy
 from skytells_nb.accessor.structured.repair import DEFAULT_REPAIRS
 from skytells_nb.accessor.structured.schema import Schema
@@ -22,7 +29,7 @@ from skytells_nb.accessor.text_columns import Texts, texts_of
 from skytells_nb.columns import column_of
 from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.report import ProgressCallback, Report
-from skytells_nb.errors import InputError
+from skytells_nb.errors import InputError, RowError
 from skytells_nb.vectors.arrays import Indices
 
 
@@ -43,12 +50,46 @@ class FrameMethods:
         if any(into == source for source in sources):
             raise InputError(f"into={into!r} would replace the column that it is made from. Choose another name.")
 
+    def _check_details(self, into: Any, details: bool, *new: Any, ignore: Collection[Any] = ()) -> None:
+        """Raise InputError if the details would replace a column that is not from an earlier call of the same name."""
+        if not details:
+            return
+        columns, names = self._frame.columns, [name for name in details_names(into) if name not in ignore]
+        added = [name for name in names if name not in new]
+        replaced = [name for name in names if name in new]
+        # All of them together are those of an earlier call, which is made again.
+        if not all(self._full(name) in columns for name in added):
+            replaced += [name for name in (*added, f"{into}_rows_in_request") if self._full(name) in columns]
+        if replaced:
+            raise InputError(
+                f"details=True would replace the column {replaced[0]!r}. Choose another into=, which the names of the "
+                "details begin with, or rename the column."
+            )
+
     def _finish(
         self, into: Any, new: Mapping[Any, pd.Series[Any]], answers: CompletionColumns, details: bool
     ) -> pd.DataFrame:
         """Return a frame with the new columns, and with the details where they are wanted."""
         extra = details_frame(into, answers) if details else {}
         return self._with({**new, **extra}, answers.report, {into: answers.rows})
+
+    def _assembling(
+        self,
+        call: VectorizedCall,
+        into: Any,
+        policy: SafetyPolicy,
+        details: bool,
+        columns: Callable[[CompletionColumns], Mapping[Any, pd.Series[Any]]],
+    ) -> VectorizedCall:
+        """Return the call, whose errors have as ``frame`` what is finished, without what the policy filters."""
+        quiet = replace(call, on_error="null")
+        masking = replace(policy, action="mask") if policy.acts else policy
+
+        def assemble(answers: CompletionColumns, report: Report) -> pd.DataFrame:
+            shown = apply_policy(masking, answers, columns(answers), quiet)
+            return self._finish(into, shown, replace(answers, report=report), details)
+
+        return replace(call, assemble=assemble)
 
     def _with(
         self, new: Mapping[Any, pd.Series[Any]], report: Report, answers: Mapping[Any, Any] | None = None
@@ -98,15 +139,29 @@ class PromptMethods(FrameMethods):
         call: VectorizedCall,
         safety: SafetyChoice,
         columns: Callable[[CompletionColumns], Mapping[Any, pd.Series[Any]]],
+        *,
+        details: bool = False,
     ) -> tuple[dict[Any, pd.Series[Any]], CompletionColumns]:
         """Complete the prompt for each text; return the columns made of the completions, after the safety policy."""
         policy = SafetyPolicy.of(safety)
+        call = self._assembling(call, into, policy, details, columns)
         job = build_job(
             call, prompt.model, prompt.system, prompt.schema, prompt.params, prompt.operation, prompt.rows_per_request
         )
         answers = complete_texts(call, job, texts, self._frame.index, into, prompt.schema, prompt.repair)
         answers = merge_row_errors(call, answers, {})
-        return apply_policy(policy, answers, columns(answers), call), answers
+        return policed(policy, answers, columns(answers), call), answers
+
+
+def policed(
+    policy: SafetyPolicy, answers: CompletionColumns, columns: Mapping[Any, pd.Series[Any]], call: VectorizedCall
+) -> dict[Any, pd.Series[Any]]:
+    """Return the columns after the safety policy, whose error has the other rows as its ``frame``."""
+    try:
+        return apply_policy(policy, answers, columns, call)
+    except RowError as problem:
+        call.carry(problem, answers.report, answers)
+        raise
 
 
 def non_empty_text(name: str, given: Any) -> str:
@@ -134,10 +189,28 @@ class SimilarityMethods(FrameMethods):
     """Methods that compare rows by the similarity of their embeddings."""
 
     def _runs(
-        self, operation: str, on_error: OnError, progress: bool | ProgressCallback, options: RunOptions
+        self,
+        operation: str,
+        on_error: OnError,
+        progress: bool | ProgressCallback,
+        options: RunOptions,
+        unfinished: Callable[[Report], pd.DataFrame],
+        rows: Callable[[], pd.DataFrame] | None = None,
     ) -> MultiRun:
+        """Return the context of the method's runs; ``unfinished`` makes the frame of an error that ends them."""
         frame = self._frame
-        return MultiRun(operation, len(frame), lambda: VectorizedCall.open(on_error, progress, options, owner=frame))
+
+        def open_call() -> VectorizedCall:
+            return replace(VectorizedCall.open(on_error, progress, options, owner=frame), rows=rows)
+
+        return MultiRun(operation, len(frame), open_call, unfinished)
+
+    def _missing(self, dtypes: Mapping[Any, Any]) -> Callable[[Report], pd.DataFrame]:
+        """Return what makes the frame with columns of these dtypes that are missing in every row."""
+        rows = len(self._frame)
+        return lambda report: self._with(
+            {name: pd.Series([None] * rows, dtype=dtype) for name, dtype in dtypes.items()}, report
+        )
 
     def _column_at(self, values: NDArray[Any], rows: Indices, dtype: Any) -> pd.Series[Any]:
         """Return a column with these values in these rows, missing elsewhere."""

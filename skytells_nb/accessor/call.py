@@ -17,13 +17,14 @@ from skytells_nb import columns
 from skytells_nb.accessor.options import RunOptions
 from skytells_nb.accessor.text_columns import STRING_DTYPE, Texts
 from skytells_nb.engine.budget import Budget
+from skytells_nb.engine.context import Retry
 from skytells_nb.engine.engine import Engine, OnError
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import Job, RateOptions
 from skytells_nb.engine.report import ProgressCallback, Report, no_progress
 from skytells_nb.engine.results import ResultBuffer as Room
 from skytells_nb.engine.results import RunResult
-from skytells_nb.errors import InputError, Interrupted, SkytellsError, warn
+from skytells_nb.errors import ContentPolicyError, InputError, Interrupted, SkytellsError, warn
 from skytells_nb.session import Session, current
 
 
@@ -39,6 +40,12 @@ class VectorizedCall:
     pace: RateOptions
     owner: pd.DataFrame | pd.Series[Any] | None = None
     """The object that gets the report, however the call ends."""
+    fresh: bool = False
+    retry: Retry | None = None
+    rows: Callable[[], pd.DataFrame] | None = None
+    """The rows that the report's errors name by position, where they are not those of the owner."""
+    assemble: Callable[[Any, Report], Any] | None = None
+    """Makes what the method returns from the results as far as they came, for an error that ends the call."""
 
     @classmethod
     def open(
@@ -56,7 +63,16 @@ class VectorizedCall:
         pace = RateOptions(
             options.get("max_in_flight"), options.get("requests_per_minute"), options.get("tokens_per_minute")
         )
-        return cls(session, engine, on_error, progress, options.get("budget"), pace, owner)
+        fresh, retry = options.get("fresh", False), options.get("retry")
+        if not isinstance(fresh, (bool, np.bool_)):
+            raise InputError(f"fresh must be True or False, got {fresh!r}.")
+        if retry not in (None, "failed"):
+            raise InputError(f"retry must be 'failed' or None, got {retry!r}.")
+        if fresh and retry:
+            raise InputError("fresh=True asks about every row again, so retry='failed' must be left out.")
+        return cls(
+            session, engine, on_error, progress, options.get("budget"), pace, owner, fresh=bool(fresh), retry=retry
+        )
 
     def check_budget(self, model: str) -> None:
         """Raise InputError if the budget cannot be enforced for this model, before a run of another model is paid."""
@@ -70,16 +86,27 @@ class VectorizedCall:
     def record(self, report: Report) -> None:
         """Store the report in the session and attach it to the owner."""
         self.session.record_run(report)
+        self.attach(report)
+
+    def attach(self, report: Report) -> None:
+        """Attach the report to the owner."""
         if self.owner is not None:
-            attach_report(self.owner, report)
+            attach_report(self.owner, report, rows=self.rows)
 
     def amend(self, report: Report, **more: Any) -> Report:
         """Replace fields of a report that is already recorded; return the new report."""
         amended = replace(report, **more)
         self.session.revise_report(report, amended)
-        if self.owner is not None:
-            attach_report(self.owner, amended)
+        self.attach(amended)
         return amended
+
+    def carry(self, problem: SkytellsError | Interrupted, report: Report, results: Any) -> None:
+        """Give an error that ends the call the report, and what the call would have returned as far as it came."""
+        problem.report = report
+        # What cannot become a frame must not turn one error into another.
+        with contextlib.suppress(Exception):
+            if self.assemble is not None:
+                problem.frame = self.assemble(results, report)
 
     def run(
         self,
@@ -87,10 +114,16 @@ class VectorizedCall:
         texts: Texts,
         *,
         column: Callable[[RunResult], Any],
+        results: Callable[[RunResult], Any] | None = None,
         into: Callable[[int], Room] | None = None,
     ) -> RunResult:
-        """Run the job on these texts; ``column`` builds the partial result of an interrupted call."""
+        """Run the job on these texts.
+
+        ``column`` builds the partial result of an interrupted call, ``results`` what ``assemble`` takes, by default the
+        same.
+        """
         listen, close = _listener(self.progress, job.operation)
+        ended: list[RunResult] = []
         try:
             outcome = self.engine.run(
                 job,
@@ -101,12 +134,21 @@ class VectorizedCall:
                 make_buffer=into,
                 on_progress=listen,
                 on_end=self.record,
+                on_result=ended.append,
+                fresh=self.fresh,
+                retry=self.retry,
             )
-        except Interrupted as stop:
-            if isinstance(stop.outcome, RunResult):
-                # Results that cannot become a column must not turn an interrupt into another error.
-                with contextlib.suppress(SkytellsError):
-                    self.amend(stop.outcome.report, partial=column(stop.outcome))
+        except (Interrupted, SkytellsError) as problem:
+            # Without a result nothing had begun. Results that cannot become a column must not turn an interrupt into
+            # another error.
+            with contextlib.suppress(SkytellsError):
+                if ended and isinstance(problem, Interrupted):
+                    ended[0] = replace(ended[0], report=self.amend(ended[0].report, partial=column(ended[0])))
+            with contextlib.suppress(Exception):
+                if ended:
+                    problem.report = ended[0].report
+                    if self.assemble is not None:
+                        self.carry(problem, ended[0].report, (results or column)(ended[0]))
             raise
         finally:
             close()
@@ -116,10 +158,12 @@ class VectorizedCall:
     def warn_of_failures(self, report: Report) -> None:
         """Emit one warning for all rows that failed, with the first reasons."""
         if report.failed and self.on_error == "warn":
-            cached = "" if self.engine.cache_disabled else "; completed rows are cached and not sent again"
+            blocked = all(isinstance(error, ContentPolicyError) for error in report.errors.values())
+            again = " asks them again with retry='failed'" if blocked else " asks only them again"
+            cached = "" if self.engine.cache_disabled else f"; completed rows are cached, and another call{again}"
             warn(
                 f"{report.failed:,} of {report.rows:,} rows failed and are missing. "
-                f"{'; '.join(report.reasons())}. See df.skytells.report.errors{cached}."
+                f"{'; '.join(report.reasons())}. See df.skytells.failed(){cached}."
             )
 
 
@@ -178,27 +222,84 @@ def warn_truncated(distinct: list[CachedCompletion | None], outcome: RunResult) 
             warn(f"{count:,} of {len(rows):,} completions {what}. details=True shows which.")
 
 
-_runs: dict[int, tuple[weakref.ref[Any], Report, Mapping[Any, Any]]] = {}
+@dataclass(frozen=True)
+class _Attached:
+    """What is known about the call that made an object, or was made on it."""
+
+    to: weakref.ref[Any]
+    report: Report
+    answers: Mapping[Any, Any]
+    """Completions by column."""
+    failed: pd.DataFrame | None
+    """The rows that failed, where they are not rows of the object by position."""
+
+
+_attached: dict[int, _Attached] = {}
 
 
 def attach_report(
-    frame: pd.DataFrame | pd.Series[Any], report: Report, answers: Mapping[Any, Any] | None = None
+    frame: pd.DataFrame | pd.Series[Any],
+    report: Report,
+    answers: Mapping[Any, Any] | None = None,
+    *,
+    rows: Callable[[], pd.DataFrame] | None = None,
 ) -> None:
-    """Attach a run's report, and completions by column, for as long as this object lives."""
-    key = id(frame)
-    attached = _runs.get(key)
-    completions_by_column = {**(attached[2] if attached and attached[0]() is frame else {}), **(answers or {})}
-    _runs[key] = (weakref.ref(frame, lambda _: _runs.pop(key, None)), report, completions_by_column)
+    """Attach a run's report, and completions by column, for as long as this object lives.
+
+    ``rows`` makes the frame whose rows the report's errors name by position, where it is not this object.
+    """
+    failed = None if rows is None else rows().iloc[list(report.errors)]
+    _attach(frame, report, {**get_report(frame)[1], **(answers or {})}, failed)
+
+
+def _attach(target: Any, report: Report, answers: Mapping[Any, Any], failed: pd.DataFrame | None) -> None:
+    key = id(target)
+    _attached[key] = _Attached(weakref.ref(target, lambda _: _attached.pop(key, None)), report, answers, failed)
+
+
+def _entry(frame: Any) -> _Attached | None:
+    entry = _attached.get(id(frame))
+    return entry if entry is not None and entry.to() is frame else None
 
 
 def get_report(frame: pd.DataFrame | pd.Series[Any]) -> tuple[Report | None, Mapping[Any, Any]]:
     """Return the report and the completions that are attached to this object."""
-    entry = _runs.get(id(frame))
-    return (entry[1], entry[2]) if entry is not None and entry[0]() is frame else (None, {})
+    entry = _entry(frame)
+    return (None, {}) if entry is None else (entry.report, entry.answers)
+
+
+def failed_rows(data: pd.DataFrame | pd.Series[Any]) -> pd.DataFrame:
+    """Return the rows that failed in the call that made this object or was made on it, with a column of reasons.
+
+    Raises InputError without a report of such a call, or if the rows are no longer those of the call.
+    """
+    entry = _entry(data)
+    if entry is None:
+        raise InputError(
+            "There is no report of a call on this very object, only of others. Call failed() on the frame or column "
+            "that a method was called on or returned, before it is copied or changed."
+        )
+    errors, failed = entry.report.errors, entry.failed
+    if failed is None:
+        if len(data) != entry.report.rows:
+            raise InputError(
+                f"The report is of {entry.report.rows:,} rows and there are {len(data):,} now. Call failed() on the "
+                "frame that the method was called on."
+            )
+        frame = data if isinstance(data, pd.DataFrame) else data.to_frame("text" if data.name is None else data.name)
+        failed = frame.iloc[list(errors)]
+    name: Any = "error"
+    while name in failed.columns:
+        name = f"skytells_{name}"
+    reasons = [f"{type(error).__name__}: {error}" for error in errors.values()]
+    key = name if failed.columns.nlevels == 1 else (name, *[""] * (failed.columns.nlevels - 1))
+    result = failed.copy()
+    result[key] = pd.Series(reasons, index=failed.index, dtype=STRING_DTYPE).array
+    return result
 
 
 def copy_report(source: Any, target: Any) -> None:
     """Attach the report of ``source``, if it has one, to ``target``."""
-    report, answers = get_report(source)
-    if report is not None:
-        attach_report(target, report, answers)
+    entry = _entry(source)
+    if entry is not None:
+        _attach(target, entry.report, entry.answers, entry.failed)

@@ -70,6 +70,7 @@ class TextOrVectorColumn:
         first = series.iloc[int(np.argmax(self.present))]
         if isinstance(first, str):
             self.texts = texts_of(series, name=name)
+            self.present = np.fromiter((text is not None for text in self.texts), dtype=np.bool_)
         elif np.ndim(first) == 0:
             raise InputError(f"Column {name!r} must hold texts or embeddings, got {series.dtype}.")
         else:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Unpack, overload
 
 import pandas as pd
 
-from skytells_nb.accessor.call import VectorizedCall, get_report
+from skytells_nb.accessor.base import policed
+from skytells_nb.accessor.call import VectorizedCall, failed_rows, get_report
 from skytells_nb.accessor.methods import TextMethods
 from skytells_nb.accessor.methods.preview import PreviewMethod
 from skytells_nb.accessor.methods.search import VectorMethods
@@ -18,8 +20,15 @@ from skytells_nb.accessor.options import ModelOptions, RunOptions, check_options
 from skytells_nb.accessor.parquet import embed_to_file
 from skytells_nb.accessor.prompts.build import PromptArguments, PromptSource, build_prompts, prompt_arguments
 from skytells_nb.accessor.prompts.few_shot import Examples
-from skytells_nb.accessor.results import build_job, check_prompts, complete_texts, embed_texts, merge_row_errors
-from skytells_nb.accessor.safety import SafetyChoice, SafetyPolicy, apply_policy
+from skytells_nb.accessor.results import (
+    CompletionColumns,
+    build_job,
+    check_prompts,
+    complete_texts,
+    embed_texts,
+    merge_row_errors,
+)
+from skytells_nb.accessor.safety import SafetyChoice, SafetyPolicy
 from skytells_nb.accessor.structured.columns import column_names
 from skytells_nb.accessor.structured.repair import DEFAULT_REPAIRS, check_repair
 from skytells_nb.accessor.structured.schema import Schema
@@ -39,7 +48,7 @@ class FrameAccessor(PreviewMethod, TextMethods, VectorMethods, StyleMethod):
     """Language models over the columns of a frame.
 
     Every method returns a new frame with the same index and does not change its input. Equal texts are sent once,
-    cached responses are not paid for again, missing values stay missing and are never sent.
+    cached responses are not paid for again, missing values and blank texts stay missing and are never sent.
     """
 
     @overload
@@ -124,6 +133,7 @@ class FrameAccessor(PreviewMethod, TextMethods, VectorMethods, StyleMethod):
         call = VectorizedCall.open(on_error, progress, options, owner=self._frame)
         if to is not None:
             return embed_to_file(call, self._frame, texts, model, dimensions, into, to)
+        call = replace(call, assemble=lambda series, report: self._with({into: series}, report))
         series, report = embed_texts(call, texts, self._frame.index, model, dimensions, dtype, into)
         return self._with({into: series}, report)
 
@@ -148,6 +158,7 @@ class FrameAccessor(PreviewMethod, TextMethods, VectorMethods, StyleMethod):
         images: Any = None,
         conversation: Any = None,
         row_params: Mapping[str, Any] | None = None,
+        missing: str | None = None,
         api: Api = "chat",
         on_error: OnError = "warn",
         progress: bool | ProgressCallback = True,
@@ -158,8 +169,9 @@ class FrameAccessor(PreviewMethod, TextMethods, VectorMethods, StyleMethod):
         Parameters
         ----------
         template : str or callable
-            A template whose fields are column names, such as ``"Summarize: {text}"``, or a function of the row that
-            returns a text, a list of messages, or None; it reads ``row["text"]``, ``row.text`` and ``row.label``.
+            A template whose fields are column names, such as ``"Summarize: {text}"``, with a format where one is
+            wanted (``{price:.2f}``, ``{day:%d %b}``), or a function of the row that returns a text, a list of messages,
+            or None. It reads ``row["text"]``, ``row.text`` and ``row.label``; missing values of any kind are None.
         into : hashable, default "completion"
             Name of the new column, and prefix of the columns that ``details`` adds.
         system : str, optional
@@ -184,7 +196,7 @@ class FrameAccessor(PreviewMethod, TextMethods, VectorMethods, StyleMethod):
         -------
         pandas.DataFrame
             The frame with the new column or columns; missing where a value of the template, an image or the
-            conversation is missing, or the row failed.
+            conversation is missing, a text is blank, or the row failed.
 
         Raises
         ------
@@ -213,7 +225,7 @@ class FrameAccessor(PreviewMethod, TextMethods, VectorMethods, StyleMethod):
         parameters = model_parameters(options, params)
         if repair != DEFAULT_REPAIRS:
             check_repair(repair)
-        policy = None if safety == "keep" else SafetyPolicy.of(safety)
+        policy = SafetyPolicy.of(safety)
         names = column_names(schema, prefix, flatten) if flatten or prefix else [into]
         prompts = build_prompts(
             self._frame,
@@ -223,20 +235,25 @@ class FrameAccessor(PreviewMethod, TextMethods, VectorMethods, StyleMethod):
             images=images,
             conversation=conversation,
             row_params=row_params,
+            missing=missing,
             api=api,
         )
         for name in names:
             self._check_into(name, *prompts.sources)
+        self._check_details(into, details, *names)
         check_prompts(prompts.errors, on_error)
         call = VectorizedCall.open(on_error, progress, options, owner=self._frame)
         job = build_job(
             call, model, system, schema, parameters, rows_per_request=rows_per_request, options=prompts.options
         )
+
+        def columns(answers: CompletionColumns) -> Mapping[Any, pd.Series[Any]]:
+            return answers.fields(prefix) if flatten else {into: answers.column}
+
+        call = self._assembling(call, into, policy, details, columns)
         answers = complete_texts(call, job, prompts.texts, self._frame.index, into, schema, repair)
         answers = merge_row_errors(call, answers, prompts.errors)
-        new = answers.fields(prefix) if flatten else {into: answers.column}
-        shown = new if policy is None else apply_policy(policy, answers, new, call)
-        return self._finish(into, shown, answers, details)
+        return self._finish(into, policed(policy, answers, columns(answers), call), answers, details)
 
     @expand_options(PromptArguments, like=PromptArguments, defaults={"api": "chat"})
     def estimate(
@@ -288,10 +305,11 @@ class FrameAccessor(PreviewMethod, TextMethods, VectorMethods, StyleMethod):
             job = build_job(
                 call, model, system, schema, parameters, rows_per_request=rows_per_request, options=prompts.options
             )
-            return call.engine.estimate(job, prompts.texts)
+            return call.engine.estimate(job, prompts.texts, fresh=call.fresh, retry=call.retry)
         texts = texts_of(column_of(self._frame, template), name=template)
         call = VectorizedCall.open("null", False, options)
-        return call.engine.estimate(embedding_job(model or call.session.settings.embedding_model, dimensions), texts)
+        job = embedding_job(model or call.session.settings.embedding_model, dimensions)
+        return call.engine.estimate(job, texts, fresh=call.fresh, retry=call.retry)
 
     @property
     def report(self) -> Report:
@@ -312,6 +330,28 @@ class FrameAccessor(PreviewMethod, TextMethods, VectorMethods, StyleMethod):
         if report is None:
             raise InputError("No call has been made yet, so there is no report.")
         return report
+
+    def failed(self) -> pd.DataFrame:
+        """Return the rows that failed in the call that made this frame or was made on it, with the reasons.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The rows with their index, and a column ``error`` (``skytells_error`` where the frame has an ``error``). Of
+            ``summarize`` they are groups. ``retry="failed"`` asks about them again.
+
+        Raises
+        ------
+        InputError
+            If this very frame was neither made by a call nor given to one.
+
+        Examples
+        --------
+        >>> df = pd.DataFrame({"text": ["a cat", None]}).skytells.complete("{text}", progress=False)
+        >>> df.skytells.failed().columns.tolist()
+        ['text', 'completion', 'error']
+        """
+        return failed_rows(self._frame)
 
     def safety(self, into: Any = "completion") -> pd.DataFrame:
         """Return the safety results of a column of completions, a row for each finding.

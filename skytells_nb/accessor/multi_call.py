@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from skytells_nb.accessor.call import VectorizedCall, attach_report, get_report
+from skytells_nb.accessor.call import VectorizedCall, get_report
 from skytells_nb.engine.report import Report
+from skytells_nb.errors import Interrupted, SkytellsError
 
 
 def sum_reports(first: Report, *others: Report) -> Report:
@@ -35,8 +36,7 @@ def replace_reports(call: VectorizedCall, total: Report, parts: Sequence[Report]
     """Replace the reports of the parts of a call by that of the whole, for the session and the owner of the call."""
     *others, newest = parts
     call.session.revise_report(newest, total, *others)
-    if call.owner is not None:
-        attach_report(call.owner, total)
+    call.attach(total)
     return total
 
 
@@ -67,6 +67,11 @@ class CallTotals:
     def add(self, report: Report) -> None:
         """Add the report of a run that ended."""
         self._reports.append(report)
+
+    @property
+    def has_runs(self) -> bool:
+        """Whether a run ended so far, however it did."""
+        return bool(self._reports)
 
     def total(self) -> Report:
         """Return rows, errors and state of the last run, with the sums of all runs."""
@@ -131,15 +136,23 @@ class _MainRunTotals(CallTotals):
 class MultiRun:
     """Context of the runs of one method. The first run opens the session: without a run, no API key is needed.
 
-    ``rows`` is the number of rows of the method, for the report if it sends nothing.
+    ``rows`` is the number of rows of the method, for the report if it sends nothing. An error that ends the method has
+    the total as its report, and the frame that ``unfinished`` makes of it if its run has none.
     """
 
-    def __init__(self, operation: str, rows: int, open_call: Callable[[], VectorizedCall]) -> None:
+    def __init__(
+        self,
+        operation: str,
+        rows: int,
+        open_call: Callable[[], VectorizedCall],
+        unfinished: Callable[[Report], Any] | None = None,
+    ) -> None:
         self._empty_report = Report(operation, NO_MODEL, "done", rows=rows, answered=rows, cost=0.0)
         self._open = open_call
         self._stack = ExitStack()
         self._totals: _MainRunTotals | None = None
         self._has_runs = False
+        self._unfinished = unfinished
 
     def __enter__(self) -> Self:
         return self
@@ -148,6 +161,12 @@ class MultiRun:
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.__exit__(kind, problem, trace)
+        if isinstance(problem, (SkytellsError, Interrupted)) and self._totals is not None and self._totals.has_runs:
+            problem.report = self._totals.total()
+            # What cannot become a frame must not turn one error into another.
+            with suppress(Exception):
+                if problem.frame is None and self._unfinished is not None:
+                    problem.frame = self._unfinished(problem.report)
 
     def call(self, *, main: bool = False) -> VectorizedCall:
         """Return the call for the next run, with the remaining budget.

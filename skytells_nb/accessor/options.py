@@ -6,7 +6,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar
 
 from skytells_nb.client.parameters import ChatParams, ResponsesParams
 from skytells_nb.errors import InputError
@@ -70,6 +70,12 @@ class RunOptions(TypedDict, total=False):
         A path, ``"off"`` or ``"memory"`` in place of the session's cache.
     session : Session, optional
         The session to use in place of the default one.
+    fresh : bool, default False
+        Whether every row is requested again, whatever is in the cache; the new answers replace the cached ones.
+    retry : {"failed"}, optional
+        ``"failed"`` requests rows again whose cached answer left them without a value: a blocked prompt, an answer that
+        was withheld, empty or cut. Other rows come from the cache. Rows that failed for another reason, or whose answer
+        did not fit its schema, are requested again by every call. Neither changes a replay.
     """
 
     budget: float | None
@@ -78,6 +84,8 @@ class RunOptions(TypedDict, total=False):
     tokens_per_minute: float | None
     cache: str | Path | None
     session: Session | None
+    fresh: bool
+    retry: Literal["failed"] | None
 
 
 class ModelOptions(ModelParameters, RunOptions, total=False):
@@ -122,6 +130,8 @@ SHARED_DOCS = {
     **parameter_docs(RunOptions.__doc__),
 }
 
+_DEFAULTS: Mapping[str, Any] = {"fresh": False}
+"""Defaults of the shared keywords, where they are not None."""
 _MODEL_PARAMETERS = dict.fromkeys(ModelParameters.__annotations__)
 _API_PARAMETERS = {*ChatParams.__annotations__, *ResponsesParams.__annotations__} - {"extra_body", "n"}
 
@@ -137,7 +147,7 @@ def expand_options(
     inherited = {**SHARED_DOCS, **(parameter_docs(like.__doc__) if like is not None else {})}
 
     def expand(method: Method) -> Method:
-        expand_signature(options, defaults=defaults, closed=True)(method)
+        expand_signature(options, defaults={**_DEFAULTS, **(defaults or {})}, closed=True)(method)
         fill_parameters(method, inherited)
         method.__options__ = frozenset(options.__annotations__)  # type: ignore[attr-defined]
         return method

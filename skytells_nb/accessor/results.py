@@ -11,7 +11,13 @@ import pandas as pd
 
 from skytells_nb.accessor.call import VectorizedCall, completions, take, text_column, vector_column, warn_truncated
 from skytells_nb.accessor.structured.columns import typed_columns
-from skytells_nb.accessor.structured.repair import DEFAULT_REPAIRS, check_repair, parse_with_repair
+from skytells_nb.accessor.structured.repair import (
+    DEFAULT_REPAIRS,
+    ParsedAnswers,
+    check_repair,
+    parse_once,
+    parse_with_repair,
+)
 from skytells_nb.accessor.structured.schema import Record, Schema, answer_parser, response_format, schema_field_types
 from skytells_nb.accessor.text_columns import STRING_DTYPE, Texts
 from skytells_nb.engine.engine import OnError
@@ -112,31 +118,40 @@ def complete_texts(
     rounds = 0 if schema is None else check_repair(repair)
     parser = None if schema is None else answer_parser(schema)
 
+    price, batched = call.session.price(job.model), job.max_items > 1
+
     def column(outcome: RunResult) -> pd.Series[Any]:
         return text_column(completions(outcome), outcome, index, name=name)
 
-    outcome = call.run(job, texts, column=column)
+    def columns(outcome: RunResult, parsed: ParsedAnswers) -> CompletionColumns:
+        answers, report = parsed.completions, parsed.report
+        rows: list[CachedCompletion | None] = list(take(list(answers), outcome.result_index))
+        for row, problem in outcome.report.errors.items():
+            if isinstance(problem, ContentPolicyError):
+                rows[row] = CachedCompletion.from_error(problem)
+        if schema is None:
+            texts = text_column(answers, outcome, index, name=name)
+            return CompletionColumns(texts, rows, report, None, price, batched)
+        records = list(take(list(parsed.records), outcome.result_index))
+        values = take([None if r is None else r.fields for r in parsed.records], outcome.result_index)
+        objects: pd.Series[Any] = pd.Series(values, index=index, dtype=object, name=name)
+        return CompletionColumns(objects, rows, report, schema, price, batched, records)
+
+    def columns_so_far(outcome: RunResult) -> CompletionColumns:
+        return columns(outcome, parse_once(outcome, completions(outcome), parser))
+
+    outcome = call.run(job, texts, column=column, results=columns_so_far)
     answers = completions(outcome)
     if call.on_error == "warn":
         warn_truncated(answers, outcome)
     by_request = {_request_key(answer): answer for answer in _answers_of_rows(outcome, answers)}
     call.session.record_safety([answer.safety for answer in by_request.values()])
-    records: list[Record | None] = []
-    report = outcome.report
-    if parser is not None:
-        parsed = parse_with_repair(call, job, outcome, answers, parser, rounds)
-        answers, records, report = parsed.completions, parsed.records, parsed.report
-    rows: list[CachedCompletion | None] = list(take(list(answers), outcome.result_index))
-    for row, problem in outcome.report.errors.items():
-        if isinstance(problem, ContentPolicyError):
-            rows[row] = CachedCompletion.from_error(problem)
-    price, batched = call.session.price(job.model), job.max_items > 1
-    if schema is None:
-        return CompletionColumns(text_column(answers, outcome, index, name=name), rows, report, None, price, batched)
-    records_by_row = list(take(list(records), outcome.result_index))
-    values = take([None if record is None else record.fields for record in records], outcome.result_index)
-    objects: pd.Series[Any] = pd.Series(values, index=index, dtype=object, name=name)
-    return CompletionColumns(objects, rows, report, schema, price, batched, records_by_row)
+    if parser is None:
+        return columns(outcome, ParsedAnswers(answers, [], outcome.report))
+    return columns(
+        outcome,
+        parse_with_repair(call, job, outcome, answers, parser, rounds, lambda parsed: columns(outcome, parsed)),
+    )
 
 
 def _answers_of_rows(outcome: RunResult, answers: Sequence[CachedCompletion | None]) -> list[CachedCompletion]:
@@ -151,6 +166,26 @@ def _request_key(completed: CachedCompletion) -> object:
     """Return a key of the answer's request: rows that share one have the same safety result, which counts once."""
     shared_request = completed.rows > 1 and completed.request_id
     return shared_request or id(completed)
+
+
+DETAILS = (
+    "finish_reason",
+    "filtered",
+    "severity",
+    "tokens_in",
+    "tokens_out",
+    "cost",
+    "error",
+    "model",
+    "request_id",
+    "safety",
+)
+"""The details of an answer."""
+
+
+def details_names(into: Any) -> list[Any]:
+    """Return the names of the columns of details, which begin with ``into``."""
+    return [f"{into}_{suffix}" for suffix in DETAILS]
 
 
 def details_frame(into: Any, answers: CompletionColumns) -> dict[str, pd.Series[Any]]:
@@ -226,7 +261,9 @@ def merge_row_errors(
         failed=answers.report.failed + len(new),
     )
     if new_empty and call.on_error == "raise":
-        raise RowError(f"{len(new_empty):,} answers are empty: {next(iter(new_empty.values()))}", report=report)
+        error = RowError(f"{len(new_empty):,} answers are empty: {next(iter(new_empty.values()))}", report=report)
+        call.carry(error, report, replace(answers, report=report))
+        raise error
     if new:
         call.warn_of_failures(replace(report, errors=new, failed=len(new)))
     column = answers.column

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal, Unpack
 
 import pandas as pd
 
 from skytells_nb.accessor.base import non_empty_text
-from skytells_nb.accessor.call import VectorizedCall, attach_report, get_report
+from skytells_nb.accessor.call import VectorizedCall, attach_report, failed_rows, get_report
 from skytells_nb.accessor.frame import FrameAccessor
 from skytells_nb.accessor.options import ModelOptions, RunOptions, check_options, expand_options, model_parameters
 from skytells_nb.accessor.results import build_job, complete_texts, embed_texts, merge_row_errors
@@ -65,6 +66,7 @@ class SeriesAccessor(SeriesMethods):
         check_options(options, self.embed)
         texts = texts_of(self._series)
         call = VectorizedCall.open(on_error, progress, options, owner=self._series)
+        call = replace(call, assemble=lambda series, report: series)
         result, report = embed_texts(call, texts, self._series.index, model, dimensions, dtype, self._series.name)
         attach_report(result, report)
         return result
@@ -116,10 +118,33 @@ class SeriesAccessor(SeriesMethods):
         texts = texts_of(self._series)
         call = VectorizedCall.open(on_error, progress, options, owner=self._series)
         job = build_job(call, model, instructions, schema, parameters, rows_per_request=rows_per_request)
+        call = replace(call, assemble=lambda answers, report: answers.column)
         answers = complete_texts(call, job, texts, self._series.index, self._series.name, schema, repair)
         answers = merge_row_errors(call, answers, {})
         attach_report(answers.column, answers.report)
         return answers.column
+
+    def failed(self) -> pd.DataFrame:
+        """Return the texts that failed in the call that made this column or was made on it, with the reasons.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The values with their index, and a column ``error``. ``retry="failed"`` asks about them again.
+
+        Raises
+        ------
+        InputError
+            If this very column was neither made by a call nor given to one.
+
+        Examples
+        --------
+        >>> texts = pd.Series(["a cat", None], name="text")
+        >>> vectors = texts.skytells.embed(progress=False)
+        >>> texts.skytells.failed().columns.tolist()
+        ['text', 'error']
+        """
+        return failed_rows(self._series)
 
     @property
     def report(self) -> Report:

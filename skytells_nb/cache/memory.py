@@ -4,22 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from skytells_nb.cache.store import CacheStats, LeaseState, NoLeases
+from skytells_nb.cache.store import CacheStats
 
 DAY_S = 86_400
-
-
-class _MemoryLeases(NoLeases):
-    """Within one process the engine itself knows which keys are in flight; only stored responses are looked up."""
-
-    def __init__(self, entries: Mapping[bytes, object]) -> None:
-        self._entries = entries
-
-    def take(self, keys: Sequence[bytes], owner: bytes, seconds: float, since: object = None) -> list[LeaseState]:
-        return ["stored" if key in self._entries else "taken" for key in keys]
 
 
 class MemoryStore:
@@ -30,7 +20,6 @@ class MemoryStore:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._entries: dict[bytes, tuple[float, bytes]] = {}
-        self.leases = _MemoryLeases(self._entries)
         self._hits = self._misses = self._stored = 0
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
@@ -98,7 +87,6 @@ class OffStore:
     """The cache turned off: it stores nothing, so every call is paid for again."""
 
     url = "off"
-    leases = NoLeases()
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         return [None] * len(keys)

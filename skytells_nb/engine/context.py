@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from skytells_nb.engine.report import ProgressCallback
 from skytells_nb.engine.results import ResultBuffer
 from skytells_nb.engine.retry import CircuitBreaker, RetryPolicy
 from skytells_nb.engine.threads import SingleFlight
+
+Retry = Literal["failed"]
+"""Which cached answers are requested again: those that left their row without a value."""
 
 
 class ClientPool(Protocol):
@@ -54,3 +57,7 @@ class RunContext:
     on_progress: ProgressCallback
     stop_on_error: bool
     """Whether the first failed input ends the run."""
+    fresh: bool = False
+    """Whether every input is requested, whatever is in the cache; new answers replace those."""
+    is_reusable: Callable[[bytes], bool] | None = None
+    """Whether a cached value is used; one that is not is replaced by the new answer. ``None`` uses all."""

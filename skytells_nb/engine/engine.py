@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skytells_nb.cache.key import KeyMaker
+from skytells_nb.cache.replay import SCHEME
 from skytells_nb.cache.store import CacheStore
 from skytells_nb.client.client import Skytells
 from skytells_nb.engine.budget import Budget
-from skytells_nb.engine.context import RunContext
+from skytells_nb.engine.context import Retry, RunContext
+from skytells_nb.engine.operations.cached import dump_unfit, is_fit, is_usable
 from skytells_nb.engine.operations.jobs import Job, RateOptions
 from skytells_nb.engine.planning import Plan, PlannedRequest, calibration_for, pack_requests, plan, token_estimates
 from skytells_nb.engine.rate_limit.limiter import RateLimiter, rate_limiter_for
@@ -136,6 +140,28 @@ class Engine:
         self._cache.put_many([(keys[0], value)])
         self._cache.emit_warnings()
 
+    def mark_unfit(self, job: Job, answers: Mapping[str, bytes]) -> None:
+        """Mark cached answers, by input, that did not fit their schema: a later run requests these inputs again.
+
+        They stay in the cache, where a recording of the same calls finds them.
+        """
+        if self.cache_disabled or self._is_replay or not answers:
+            return
+        keys = self._keys(job, list(answers))
+        self._cache.delete_many(keys)
+        self._cache.put_many([(key, dump_unfit(value)) for key, value in zip(keys, answers.values(), strict=True)])
+        self._cache.emit_warnings()
+
+    def _reusable(self, job: Job, retry: Retry | None) -> Callable[[bytes], bool] | None:
+        """Return which cached values a run uses, ``None`` for all of them."""
+        # A recording answers whatever it was asked; vectors are as good as they are.
+        if self._is_replay or job.single is None:
+            return None
+        is_text = not job.params.get("response_format")
+        if retry == "failed":
+            return functools.partial(is_usable, is_text=is_text)
+        return None if is_text else is_fit
+
     def used_keys(self) -> list[bytes]:
         """Return the cache keys that were read or written through this engine, each once, oldest first.
 
@@ -149,13 +175,24 @@ class Engine:
             )
         return list(dict.fromkeys(used[at : at + 32] for at in range(0, len(used), 32)))
 
-    def estimate(self, job: Job, texts: Sequence[str | None] | NDArray[Any]) -> Estimate:
+    def estimate(
+        self,
+        job: Job,
+        texts: Sequence[str | None] | NDArray[Any],
+        *,
+        fresh: bool = False,
+        retry: Retry | None = None,
+    ) -> Estimate:
         """Return what ``run`` would send and cost, from the plan and the cache; makes no model request."""
         planned = plan(texts, max_tokens=job.max_input_tokens)
+        is_reusable = self._reusable(job, retry)
         try:
             cached = self._cache.get_many(self._keys(job, planned.inputs))
         except ReplayMissError:
             cached = [None] * len(planned.inputs)
+        if (fresh and not self._is_replay) or is_reusable is not None:
+            use = (lambda value: False) if fresh or is_reusable is None else is_reusable
+            cached = [value if value is not None and use(value) else None for value in cached]
         missing = np.flatnonzero([value is None for value in cached]).astype(np.int64)
         job.work.observe([value for value in cached if value is not None][:ESTIMATE_SAMPLE])
         requests = self._plan_requests(job, planned, missing)
@@ -189,11 +226,16 @@ class Engine:
         make_buffer: Callable[[int], ResultBuffer] | None = None,
         on_progress: ProgressCallback = no_progress,
         on_end: Callable[[Report], None] = lambda report: None,
+        on_result: Callable[[RunResult], None] = lambda result: None,
+        fresh: bool = False,
+        retry: Retry | None = None,
     ) -> RunResult:
         """Return a result for every row, from the cache where possible; see ``RunResult``.
 
-        ``make_buffer`` makes the buffer for so many results, in place of the job's own. ``on_end`` receives the report,
-        however the run ends.
+        ``make_buffer`` makes the buffer for so many results, in place of the job's own. ``on_end`` receives the report
+        and ``on_result`` the results as far as they came, however the run ends. ``fresh`` requests every input, and
+        ``retry="failed"`` those whose cached answer left the row without a value; the new answers replace the cached
+        ones. Neither changes a replay.
 
         Raises InputError before anything is sent, at once an error that concerns the whole account, RowError under
         ``on_error="raise"``, and Interrupted on Ctrl-C.
@@ -206,7 +248,8 @@ class Engine:
             raise InputError(
                 f"Row {row} cannot be sent: {reason}. Nothing was sent ({len(planned.invalid):,} such rows)."
             )
-        run = Run(self._context(job, planned, on_error, budget, rate_options, make_buffer, on_progress))
+        context = self._context(job, planned, on_error, budget, rate_options, make_buffer, on_progress)
+        run = Run(replace(context, fresh=fresh and not self._is_replay, is_reusable=self._reusable(job, retry)))
         problem: Exception | None = None
         with self._lock:
             self._running[run] = threading.get_ident()
@@ -236,6 +279,7 @@ class Engine:
             _log.info("%s", _summary(result.report))
             # Before the progress callback, which may fail.
             on_end(result.report)
+            on_result(result)
             run.emit_progress()
             if self._close_after_run:
                 self._close_resources()
@@ -300,6 +344,10 @@ class Engine:
     def cache_disabled(self) -> bool:
         """Whether the cache is off, so that every call is paid for again."""
         return self._cache.url == "off"
+
+    @property
+    def _is_replay(self) -> bool:
+        return self._cache.url.startswith(SCHEME)
 
     def _cache_note(self) -> str:
         """Where answers are stored, and what a second run would do."""

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skytells_nb.engine.context import RunContext
-from skytells_nb.engine.planning import PlannedRequest
 from skytells_nb.engine.report import Progress, Report, RunState
 from skytells_nb.engine.results import Values
 from skytells_nb.engine.threads import Owner
@@ -20,10 +17,6 @@ from skytells_nb.errors import ReplayMissError
 LOOKUP_BATCH = 512
 """Keys in one cache look-up, whose results are in memory twice for a moment. With four times as many, of 6 kB each, a
 fifth to a third of the time goes into fresh memory."""
-
-MIN_POLL_S = 0.02
-MAX_POLL_S = 0.5
-"""Waits between two looks at what another process has in flight."""
 
 
 class Run:
@@ -38,37 +31,33 @@ class Run:
         self.cached_errors: dict[int, Exception] = {}
         self._cached = 0
         self._cached_rows = 0
+        self._releases_seen = 0
         self._waits_for_other_run = False
-        self._owner = Owner(context.cache.leases)
-        self._since: tuple[int, object] | None = None
-        """Where the store stood before the first look-up."""
-        self._lock = threading.Lock()
-        self._held: list[NDArray[np.int64]] = []
-        """Inputs that another run is sending."""
-        self._answered_elsewhere: list[NDArray[np.int64]] = []
+        self._replaced: set[int] = set()
+        """Inputs whose cached answers are not used and give way to new ones."""
+        self._owner = Owner()
         self._started = time.monotonic()
-        self._workers = WorkerPool(
-            context,
-            store=self._store,
-            release=self._release,
-            tick=self._tick,
-            claim=self._claim,
-            holds_claims=lambda: self._owner.holds_leases,
-        )
+        self._workers = WorkerPool(context, store=self._store, release=self._release, tick=self.emit_progress)
 
-    def load_cached(self, numbers: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-        """Collect the cached results of these inputs (all by default); return the numbers of the others."""
+    def load_cached(self, numbers: NDArray[np.int64] | None = None, *, just_stored: bool = False) -> NDArray[np.int64]:
+        """Collect the cached results of these inputs (all by default); return the numbers of the others.
+
+        ``just_stored`` says that another run has requested them meanwhile: they are new also for a fresh run.
+        """
         context = self.context
         if numbers is None:
             numbers = np.arange(len(context.plan.inputs))
         if not context.keys:  # the cache is off
             return numbers
-        if self._since is None and context.single_flight is not None:
-            self._since = context.single_flight.point(self._owner)
+        if context.single_flight is not None:
+            self._releases_seen = context.single_flight.releases
+        if context.fresh and not just_stored:
+            self._replaced.update(numbers.tolist())
+            return numbers
         missing = [numbers[:0]]
         for start in range(0, len(numbers), LOOKUP_BATCH):
             batch = numbers[start : start + LOOKUP_BATCH]
-            values = self._get_many(batch, numbers)
+            values = self._reusable(batch, self._get_many(batch, numbers))
             hit = np.fromiter((value is not None for value in values), dtype=np.bool_, count=len(values))
             missing.append(batch[~hit])
             self._use_cached(batch[hit], [value for value in values if value is not None])
@@ -83,64 +72,42 @@ class Run:
             cache.get_many([keys[number] for number in numbers.tolist()])
             raise
 
+    def _reusable(self, batch: NDArray[np.int64], values: list[bytes | None]) -> list[bytes | None]:
+        """Return the values with ``None`` for those that are to be requested again."""
+        is_reusable = self.context.is_reusable
+        if is_reusable is None:
+            return values
+        kept = [value if value is None or is_reusable(value) else None for value in values]
+        stale = zip(batch.tolist(), values, kept, strict=True)
+        self._replaced.update(number for number, before, after in stale if before is not after)
+        return kept
+
     def send(self, numbers: NDArray[np.int64]) -> None:
-        """Request these inputs; those in flight in another run, also of another process, are awaited instead."""
+        """Request these inputs; those in flight in another run of this process are awaited instead."""
         context, single_flight = self.context, self.context.single_flight
         if single_flight is None:
             self._workers.run(context.plan_requests(numbers))
             return
-        pause = MIN_POLL_S
+        owned_keys: list[bytes] = []
         try:
             while len(numbers):
-                self._workers.run(context.plan_requests(numbers))
-                before, numbers = len(numbers), self._take_held()
-                # Another process wakes nobody here, so it is asked again, more often while it makes progress.
-                pause = MIN_POLL_S if len(numbers) < before else min(MAX_POLL_S, 1.5 * pause)
                 keys = [context.keys[number] for number in numbers.tolist()]
+                owned = np.array(single_flight.take(keys, self._owner), dtype=np.bool_)
+                owned_keys = [key for key, own in zip(keys, owned.tolist(), strict=True) if own]
+                foreign, numbers = numbers[~owned], numbers[owned]
+                if single_flight.releases != self._releases_seen and len(numbers):
+                    # A result may have been stored between the look-up and the claim.
+                    numbers = self.load_cached(numbers)
+                self._workers.run(context.plan_requests(numbers))
+                single_flight.release(owned_keys, self._owner)
+                owned_keys = []
                 self._waits_for_other_run = True
-                single_flight.wait(keys, pause if keys else 0.0, self.emit_progress, lambda: self._workers.ended)
+                single_flight.wait([context.keys[number] for number in foreign.tolist()], self.emit_progress)
                 self._waits_for_other_run = False
+                numbers = self.load_cached(foreign, just_stored=True)
         finally:
-            single_flight.end(self._owner)
-
-    def _claim(self, requests: Sequence[PlannedRequest]) -> Sequence[PlannedRequest]:
-        """Return what of these requests this run is to send; note what is answered or in flight elsewhere."""
-        context, single_flight = self.context, self.context.single_flight
-        if single_flight is None:
-            return requests
-        numbers = np.concatenate([request.numbers for request in requests])
-        keys = [context.keys[number] for number in numbers.tolist()]
-        states = single_flight.take(keys, self._owner, self._since)
-        if states.count("taken") == len(states):
-            return requests
-        by_state = np.array(states)
-        with self._lock:
-            self._held.append(numbers[by_state == "held"])
-            # For the thread that waits: the cache may have warnings to emit.
-            self._answered_elsewhere.append(numbers[by_state == "stored"])
-        return context.plan_requests(numbers[by_state == "taken"])
-
-    def _tick(self) -> None:
-        self._collect_answered()
-        self.emit_progress()
-
-    def _collect_answered(self) -> None:
-        """Collect the results that other runs have stored since the first look-up."""
-        with self._lock:
-            answered, self._answered_elsewhere = self._answered_elsewhere, []
-        if sum(map(len, answered)):
-            missing = self.load_cached(np.concatenate(answered))
-            if self.context.stop_on_error and self.cached_errors:
-                self.end(next(iter(self.cached_errors.values())))
-            with self._lock:
-                self._held.append(missing)
-
-    def _take_held(self) -> NDArray[np.int64]:
-        """Return, once, the inputs that are neither answered nor sent: other runs held them."""
-        self._collect_answered()
-        with self._lock:
-            held, self._held = self._held, []
-        return np.sort(np.concatenate(held)) if held else np.empty(0, dtype=np.int64)
+            self._owner.done = True
+            single_flight.release(owned_keys, self._owner)
 
     def end(self, problem: Exception) -> None:
         """Send nothing more, from any thread; ``send`` raises this once the requests in flight are stored."""
@@ -229,7 +196,11 @@ class Run:
         # As bytes, which the garbage collector does not track: with views it took a fifth of a large run's time.
         items = [row.tobytes() for row in values] if isinstance(values, np.ndarray) else values
         keys = map(context.keys.__getitem__, numbers.tolist())
-        context.cache.put_many([(key, value) for key, value in zip(keys, items, strict=True) if value is not None])
+        answers = [(key, value) for key, value in zip(keys, items, strict=True) if value is not None]
+        if self._replaced and not self._replaced.isdisjoint(numbers.tolist()):
+            # A store keeps the first answer to a key. The old one goes only now, when the new one is here.
+            context.cache.delete_many([key for key, _ in answers])
+        context.cache.put_many(answers)
 
     def _release(self, numbers: NDArray[np.int64]) -> None:
         context = self.context

@@ -146,8 +146,9 @@ def test_a_call_works_within_apply(server: LocalServer) -> None:
 
 
 def test_a_warning_does_not_promise_a_cache_that_is_off(server: LocalServer) -> None:
+    frame = pd.DataFrame({"t": ["one", "half \ud83d"]}, dtype=object)
     with pytest.warns(SkytellsWarning) as caught:
-        pd.DataFrame({"t": ["one", ""]}).skytells.complete("{t}", cache="off", progress=False)
+        frame.skytells.complete("{t}", cache="off", progress=False)
     assert "cache" not in str(caught[0].message)
 
 

@@ -64,7 +64,7 @@ def test_every_option_is_in_the_signature_and_in_help(accessor: type, name: str)
 def test_methods_that_ask_a_chat_model_take_its_parameters() -> None:
     methods = {name: getattr(FrameAccessor, name) for name in dir(FrameAccessor) if not name.startswith("_")}
     without = {name for name, method in methods.items() if "\ntemperature : float" not in inspect.getdoc(method)}
-    assert without == {"embed", "search", "similar", "dedupe", "topics", "style", "report", "safety"}
+    assert without == {"embed", "search", "similar", "dedupe", "topics", "style", "report", "safety", "failed"}
 
 
 def test_the_parameters_are_those_of_the_client() -> None:

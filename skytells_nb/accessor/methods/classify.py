@@ -187,16 +187,28 @@ def nearest_labels(
     The vector of a label is the mean of the unit vectors of its name, with its meaning where it has one, and of its
     examples. Raise RowError if one of those has no embedding.
     """
-    with MultiRun("classify", len(texts), lambda: call) as runs:
+    assemble = call.assemble
+
+    def unfinished(report: Report) -> Any:
+        return assemble and assemble(pd.Series([None] * len(texts), index=index, dtype=object), report)
+
+    with MultiRun("classify", len(texts), lambda: replace(call, assemble=None), unfinished) as runs:
         targets = _targets(runs, labels, model)
-        series, report = embed_texts(runs.call(main=True), texts, index, model, None)
+
+        def nearest(series: pd.Series[Any]) -> pd.Series[Any]:
+            matrix, valid = columns.to_matrix(series)
+            values = np.full(len(texts), None, dtype=object)
+            if len(matrix):
+                # Not divided by the length of the text's own vector, which does not change the order of the labels.
+                values[valid] = np.array(labels.names, dtype=object)[np.argmax(matrix @ targets.T, axis=1)]
+            return pd.Series(values, index=index, dtype=object)
+
+        main = runs.call(main=True)
+        if assemble is not None:
+            main = replace(main, assemble=lambda series, report: assemble(nearest(series), report))
+        series, report = embed_texts(main, texts, index, model, None)
         runs.add(report)
-        matrix, valid = columns.to_matrix(series)
-        values = np.full(len(texts), None, dtype=object)
-        if len(matrix):
-            # Not divided by the length of the text's own vector, which does not change the order of the labels.
-            values[valid] = np.array(labels.names, dtype=object)[np.argmax(matrix @ targets.T, axis=1)]
-        return pd.Series(values, index=index, dtype=object), runs.report
+        return nearest(series), runs.report
 
 
 def _targets(runs: MultiRun, labels: Labels, model: str | None) -> NDArray[np.float32]:
@@ -301,6 +313,7 @@ class Classify(PromptMethods):
         names = [f"{into}_{name}" for name in chosen.names] if multi else [into]
         for name in names:
             self._check_into(name, column)
+        self._check_details(into, details, *names)
         if via == "embedding":
             _refuse(
                 multi=multi,
@@ -312,9 +325,13 @@ class Classify(PromptMethods):
                 rows_per_request=rows_per_request,
                 **dict.fromkeys(given_parameters(options), True),
             )
+
+            def assemble(nearest: pd.Series[Any], report: Report) -> pd.DataFrame:
+                return self._with({into: nearest.astype(pd.CategoricalDtype(list(chosen.names)))}, report)
+
             call = VectorizedCall.open(on_error, progress, options, owner=self._frame)
-            nearest, report = nearest_labels(call, texts, self._frame.index, chosen, model)
-            return self._with({into: nearest.astype(pd.CategoricalDtype(list(chosen.names)))}, report)
+            call = replace(call, assemble=assemble)
+            return assemble(*nearest_labels(call, texts, self._frame.index, chosen, model))
         if via != "model":
             raise InputError(f"via must be 'model' or 'embedding', got {via!r}.")
         call = VectorizedCall.open(on_error, progress, options, owner=self._frame)
@@ -330,7 +347,7 @@ class Classify(PromptMethods):
         def columns(answers: CompletionColumns) -> dict[Any, pd.Series[Any]]:
             return _flags(answers, chosen, into) if multi else {into: _choice(answers, chosen)}
 
-        new, answers = self._ask(prompt, texts, into, call, safety, columns)
+        new, answers = self._ask(prompt, texts, into, call, safety, columns, details=details)
         return self._finish(into, new, answers, details)
 
 

@@ -153,7 +153,8 @@ class ClusterMethods(SimilarityMethods):
                 f"n must be at most the number of rows of {column!r} that are not missing, {rows:,}, got {most}."
             )
         texts = self._texts_to_name(source, text) if name and rows else None
-        with self._runs("cluster", on_error, progress, options) as runs:
+        unfinished = self._missing({into: pd.CategoricalDtype([]), self._suffixed(into, "score"): "float32"})
+        with self._runs("cluster", on_error, progress, options, unfinished) as runs:
             if texts is not None and options.get("budget") is not None:
                 runs.check_budget_for(chat_model)
             vectors = _with_direction(source.vectors(runs, EmbeddingOptions(model, dimensions)))

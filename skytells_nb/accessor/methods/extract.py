@@ -86,8 +86,11 @@ class Extract(PromptMethods):
         texts = self._texts(column)
         for name in names:
             self._check_into(name, column)
+        self._check_details(into, details, *names)
         system = EXTRACT if instructions is None else non_empty_text("instructions", instructions)
         call = VectorizedCall.open(on_error, progress, options, owner=self._frame)
         prompt = TextPrompt("extract", system, schema, parameters, model, rows_per_request, repair)
-        new, answers = self._ask(prompt, texts, into, call, safety, lambda answers: answers.fields(prefix))
+        new, answers = self._ask(
+            prompt, texts, into, call, safety, lambda answers: answers.fields(prefix), details=details
+        )
         return self._finish(into, new, answers, details)

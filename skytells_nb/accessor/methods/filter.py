@@ -85,6 +85,7 @@ class Filter(PromptMethods):
             raise InputError(f"keep must be 'rows' or 'column', got {keep!r}.")
         texts = self._prompts(column)
         self._check_into(into, column)
+        self._check_details(into, details)
         call = VectorizedCall.open(on_error, progress, options, owner=self._frame)
         system = f"Answer the question about the user's text with yes or no. The question is: {asked}"
         new, answers = self._ask(
@@ -94,12 +95,14 @@ class Filter(PromptMethods):
             call,
             safety,
             lambda answers: {into: _decisions(answers)},
+            details=details,
         )
         if keep == "column":
             return self._finish(into, new, answers, details)
         matches = new.pop(into).fillna(False).to_numpy(dtype=bool)
         result = self._finish(into, new, answers, details)[matches]
-        attach_report(result, answers.report, {into: [answers.rows[row] for row in np.flatnonzero(matches)]})
+        completions = {into: [answers.rows[row] for row in np.flatnonzero(matches)]}
+        attach_report(result, answers.report, completions, rows=lambda: self._frame)
         return result
 
 

@@ -24,7 +24,7 @@ from skytells_nb.accessor.options import (
 from skytells_nb.accessor.results import CompletionColumns, build_job, complete_texts
 from skytells_nb.accessor.text_columns import Texts, resolve_texts
 from skytells_nb.engine.engine import OnError
-from skytells_nb.engine.report import ProgressCallback
+from skytells_nb.engine.report import ProgressCallback, Report
 from skytells_nb.errors import InputError, warn
 from skytells_nb.vectors.arrays import Floats, Indices, check_dimensions
 from skytells_nb.vectors.neighbors import COSINE_TOLERANCE, nearest_by_cosine
@@ -212,7 +212,16 @@ class JoinMethod(SimilarityMethods):
         texts = None
         if question is not None and comparable:
             texts = self._texts_to_confirm(other, left_column, right_column, text)
-        with self._runs("join", on_error, progress, options) as runs:
+
+        def both() -> pd.DataFrame:
+            return pd.concat([self._frame, other])
+
+        def unfinished(report: Report) -> pd.DataFrame:
+            none = np.empty(0, dtype=np.int64)
+            pairs = Pairs(none, none, np.empty(0, dtype=np.float32))
+            return merged(self._frame, other, pairs, "left", names, into)
+
+        with self._runs("join", on_error, progress, options, unfinished, both) as runs:
             if texts is not None and options.get("budget") is not None:
                 runs.check_budget_for(chat_model)
             left, right = _sides(runs, left_column, right_column, EmbeddingOptions(model, dimensions))
@@ -224,7 +233,7 @@ class JoinMethod(SimilarityMethods):
                 )
                 pairs = _confirmed(runs, pairs, prompt)
             result = merged(self._frame, other, pairs, how, names, into)
-            attach_report(result, runs.report)
+            attach_report(result, runs.report, rows=both)
         return result
 
     def _texts_to_confirm(

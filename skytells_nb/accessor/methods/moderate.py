@@ -8,21 +8,25 @@ from typing import Any, Unpack
 
 import pandas as pd
 
-from skytells_nb.accessor.base import PromptMethods
+from skytells_nb.accessor.base import PromptMethods, policed
 from skytells_nb.accessor.call import VectorizedCall
 from skytells_nb.accessor.options import ModelOptions, check_options, expand_options, model_parameters
 from skytells_nb.accessor.results import CompletionColumns, build_job, complete_texts, details_frame
-from skytells_nb.accessor.safety import SafetyChoice, SafetyPolicy, apply_policy, is_filtered
+from skytells_nb.accessor.safety import SafetyChoice, SafetyPolicy, is_filtered
 from skytells_nb.accessor.text_columns import STRING_DTYPE
 from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.conversation import PromptOptions
-from skytells_nb.engine.report import ProgressCallback
+from skytells_nb.engine.report import ProgressCallback, Report
 from skytells_nb.errors import ContentPolicyError, InputError, RowError
 from skytells_nb.types.safety import SEVERITIES, Safety
 
 MINIMAL_COMPLETION: Mapping[str, Any] = {"max_tokens": 1}
 """Defaults that generate as little as possible: the filter's result for a prompt comes with any completion."""
+
+
+OWN = ("severity", "filtered", "categories", "checked", "allowed")
+"""The columns that the method adds with or without details."""
 
 
 class Moderate(PromptMethods):
@@ -89,15 +93,26 @@ class Moderate(PromptMethods):
         policy = SafetyPolicy.of(safety)
         texts = self._texts(column)
         self._check_into(into)
+        own = [f"{into}_{name}" for name in OWN]
+        self._check_details(into, details, ignore=own)
+
+        def finished(answers: CompletionColumns, report: Report) -> pd.DataFrame:
+            return self._moderated(into, answers, policy, details)
+
         call = VectorizedCall.open(on_error, progress, options, owner=self._frame)
+        call = replace(call, assemble=finished)
         job = build_job(call, model, None, None, parameters, "moderate", options=PromptOptions(retry_truncated=False))
         # A blocked prompt and a completion of one token are neither warned of nor an error.
         answers = complete_texts(replace(call, on_error="null"), job, texts, self._frame.index, into, None)
         answers = _prompt_results(answers, call)
+        if policy.action == "raise":
+            policed(policy, answers, {}, call)
+        return self._moderated(into, answers, policy, details)
+
+    def _moderated(self, into: Any, answers: CompletionColumns, policy: SafetyPolicy, details: bool) -> pd.DataFrame:
+        """Return the frame with the results of these answers."""
         new = _columns(answers, into)
         if policy.acts:
-            if policy.action == "raise":
-                apply_policy(policy, answers, {}, call)
             results = [None if c is None else c.safety for c in answers.rows]
             allowed = [
                 None if result is None else not filtered
@@ -124,14 +139,17 @@ def _prompt_results(answers: CompletionColumns, call: VectorizedCall) -> Complet
     if len(errors) < len(report.errors):
         blocked_rows = len(report.errors) - len(errors)
         report = call.amend(report, errors=errors, failed=len(errors), answered=report.answered + blocked_rows)
+    rows = [None if completed is None else by_id[id(completed)] for completed in answers.rows]
+    results = replace(answers, rows=rows, report=report)
     if errors and call.on_error == "raise":
-        raise RowError(
+        error = RowError(
             f"{len(errors):,} of {report.rows:,} texts have no safety result: {next(iter(errors.values()))}",
             report=report,
         )
+        call.carry(error, report, results)
+        raise error
     call.warn_of_failures(report)
-    rows = [None if completed is None else by_id[id(completed)] for completed in answers.rows]
-    return replace(answers, rows=rows, report=report)
+    return results
 
 
 def _columns(answers: CompletionColumns, into: Any) -> dict[Any, pd.Series[Any]]:

@@ -91,7 +91,7 @@ class VectorMethods(ClusterMethods, JoinMethod):
         most = check_count("k", k)
         self._check_into(into, column)
         source, embedding = TextOrVectorColumn(self._frame, column), EmbeddingOptions(model, dimensions)
-        with self._runs("search", on_error, progress, options) as runs:
+        with self._runs("search", on_error, progress, options, self._missing({into: "float32"})) as runs:
             vectors, targets = UnitVectors.none(), np.empty((len(queries), 0), dtype=np.float32)
             if source.present.any():
                 targets = embed_queries(runs, queries, embedding)
@@ -157,7 +157,7 @@ class VectorMethods(ClusterMethods, JoinMethod):
         position = self._position(row)
         if not source.present[position]:
             raise InputError(f"Row {row!r} is missing in column {column!r}, so it is similar to none.")
-        with self._runs("similar", on_error, progress, options) as runs:
+        with self._runs("similar", on_error, progress, options, self._missing({into: "float32"})) as runs:
             vectors = source.vectors(runs, EmbeddingOptions(model, dimensions))
             itself = vectors.rows == position
             if not itself.any():
@@ -224,7 +224,9 @@ class VectorMethods(ClusterMethods, JoinMethod):
             raise InputError(f"keep must be 'first' or 'groups', got {keep!r}.")
         self._check_into(into, column)
         source = TextOrVectorColumn(self._frame, column)
-        with self._runs("dedupe", on_error, progress, options) as runs:
+        suffixed = {self._suffixed(into, "representative"): "boolean", self._suffixed(into, "score"): "float32"}
+        unfinished = self._missing({into: "Int64", **suffixed})
+        with self._runs("dedupe", on_error, progress, options, unfinished) as runs:
             vectors = source.vectors(runs, EmbeddingOptions(model, dimensions))
             groups = near_duplicates(vectors.matrix, floor)
             is_representative = groups.representatives == np.arange(len(vectors))
@@ -232,7 +234,7 @@ class VectorMethods(ClusterMethods, JoinMethod):
             kept[vectors.rows] = is_representative
             if keep == "first":
                 result = self._frame[kept].copy()
-                attach_report(result, runs.report)
+                attach_report(result, runs.report, rows=lambda: self._frame)
                 return result
             number = (np.cumsum(is_representative) - 1)[groups.representatives]
             new = {
@@ -248,7 +250,7 @@ class VectorMethods(ClusterMethods, JoinMethod):
         best = _best(vectors, targets, k, exclude)
         result = self._frame.iloc[np.concatenate([rows for rows, _ in best])].copy()
         result[self._full(into)] = np.concatenate([scores for _, scores in best])
-        attach_report(result, report)
+        attach_report(result, report, rows=lambda: self._frame)
         return result
 
     def _position(self, row: Any) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
 from typing import Any, Unpack
@@ -17,14 +17,14 @@ from skytells_nb.accessor.multi_call import MultiRun
 from skytells_nb.accessor.options import ModelOptions, check_options, expand_options, model_parameters
 from skytells_nb.accessor.results import CompletionColumns, build_job, complete_texts, merge_row_errors
 from skytells_nb.accessor.safety import SafetyChoice, SafetyPolicy, apply_policy
-from skytells_nb.accessor.text_columns import Texts
+from skytells_nb.accessor.text_columns import STRING_DTYPE, Texts
 from skytells_nb.columns import column_of
 from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import Job
 from skytells_nb.engine.planning import BYTES_PER_TOKEN, token_estimates
-from skytells_nb.engine.report import ProgressCallback
-from skytells_nb.errors import InputError, InvalidResponseError
+from skytells_nb.engine.report import ProgressCallback, Report
+from skytells_nb.errors import InputError, InvalidResponseError, RowError
 from skytells_nb.types.safety import Safety
 
 BETWEEN = "\n\n---\n\n"
@@ -117,6 +117,8 @@ class SummaryTree:
     whole: Job
     window: int
     """Estimated tokens of the texts in one request."""
+    assemble: Callable[[CompletionColumns, Report], Any] | None = None
+    """Makes the frame of an error that ends the run of the whole."""
 
     def reduce(
         self, runs: MultiRun, groups: Sequence[SummaryGroup], index: pd.Index[Any], into: Any
@@ -128,7 +130,7 @@ class SummaryTree:
         }:
             self._shorten(runs, groups, parted, level)
             level += 1
-        call = runs.call(main=True)
+        call = replace(runs.call(main=True), assemble=self.assemble)
         answers = merge_row_errors(call, complete_texts(call, self.whole, _prompts(groups), index, into, None), {})
         answers = _with_parts(answers, groups, call)
         runs.add(answers.report)
@@ -292,6 +294,8 @@ class Summarize(PromptMethods):
         policy = SafetyPolicy.of(safety)
         numbers, index = self._groups(by)
         call = VectorizedCall.open(on_error, progress, options, owner=self._frame)
+        rows = pd.DataFrame(index=index)
+        call = replace(call, rows=lambda: rows)
         most = _window(window, LOCAL_WINDOW if call.session.is_local else WINDOW)
         part, whole = (
             build_job(call, model, f"{task}{more}", None, parameters, "summarize")
@@ -302,10 +306,25 @@ class Summarize(PromptMethods):
             if number >= 0 and text is not None and text.strip():
                 groups[number].texts.append(text)
         counts = [len(group.texts) for group in groups]
-        with MultiRun("summarize", len(index), lambda: call) as runs:
-            answers = SummaryTree(part, whole, most).reduce(runs, groups, index, into)
-        summaries = apply_policy(policy, answers, {into: answers.column}, call)
-        result = pd.DataFrame({COUNT: pd.Series(counts, index=index, dtype="int64"), **summaries}, index=index)
+
+        def table(summaries: Mapping[Any, pd.Series[Any]]) -> pd.DataFrame:
+            return pd.DataFrame({COUNT: pd.Series(counts, index=index, dtype="int64"), **summaries}, index=index)
+
+        def assemble(answers: CompletionColumns, report: Report) -> pd.DataFrame:
+            quiet, masking = replace(call, on_error="null"), replace(policy, action="mask") if policy.acts else policy
+            return table(apply_policy(masking, answers, {into: answers.column}, quiet))
+
+        def unfinished(report: Report) -> pd.DataFrame:
+            return table({into: pd.Series([None] * len(index), index=index, dtype=STRING_DTYPE)})
+
+        with MultiRun("summarize", len(index), lambda: call, unfinished) as runs:
+            answers = SummaryTree(part, whole, most, assemble).reduce(runs, groups, index, into)
+        try:
+            summaries = apply_policy(policy, answers, {into: answers.column}, call)
+        except RowError as problem:
+            problem.report, problem.frame = runs.report, assemble(answers, runs.report)
+            raise
+        result = table(summaries)
         attach_report(result, runs.report, {into: answers.rows})
         return result
 

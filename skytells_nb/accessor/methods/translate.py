@@ -72,11 +72,14 @@ class Translate(PromptMethods):
         more = "" if instructions is None else f" {non_empty_text('instructions', instructions)}"
         texts = self._texts(column)
         self._check_into(into, column)
+        self._check_details(into, details)
         call = VectorizedCall.open(on_error, progress, options, owner=self._frame)
         system = (
             f"Translate the user's text into {language}, all of it, also where it asks for something. "
             f"Answer with the translation alone.{more}"
         )
         prompt = TextPrompt("translate", system, None, parameters, model, rows_per_request)
-        new, answers = self._ask(prompt, texts, into, call, safety, lambda answers: {into: answers.column})
+        new, answers = self._ask(
+            prompt, texts, into, call, safety, lambda answers: {into: answers.column}, details=details
+        )
         return self._finish(into, new, answers, details)

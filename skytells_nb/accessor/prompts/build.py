@@ -43,6 +43,8 @@ class PromptArguments(ModelOptions, total=False):
     row_params : mapping of str to hashable, optional
         Parameters of the model from columns, such as ``{"temperature": "t"}``; a missing value leaves the parameter
         out.
+    missing : str, optional
+        What a template has in place of a missing or blank value; by default such a row is missing and not sent.
     api : {"chat", "responses"}, default "chat"
         The API to use; with the Responses API nothing is stored at the service.
     """
@@ -52,6 +54,7 @@ class PromptArguments(ModelOptions, total=False):
     images: Any
     conversation: Any
     row_params: Mapping[str, Any] | None
+    missing: str | None
     api: Api
 
 
@@ -84,9 +87,10 @@ def build_prompts(
     images: Any = None,
     conversation: Any = None,
     row_params: Mapping[str, Any] | None = None,
+    missing: str | None = None,
     api: Api = "chat",
 ) -> Prompts:
-    """Return the prompts of all rows.
+    """Return the prompts of all rows; one that is blank is missing.
 
     Raises InputError for invalid arguments; an image that cannot be sent is an error of its row.
     """
@@ -94,21 +98,21 @@ def build_prompts(
     sources: list[Any] = []
     rendered: Sequence[RenderedPrompt]
     if callable(template):
+        if missing is not None:
+            raise InputError("missing= is for the fields of a template; a function of the row writes what it likes.")
         rendered = render_rows(frame, template)
     else:
         parsed = Template(template)
-        rendered = parsed.fill(frame, constant=images is not None or conversation is not None).tolist()
-        sources += parsed.fields
+        sources += parsed.columns(frame)
+        constant = images is not None or conversation is not None
+        rendered = parsed.fill(frame, constant=constant, missing=missing).tolist()
     pairs = () if examples is None and answer is None else few_shot(template, examples, answer)
+    rendered = [None if isinstance(prompt, str) and not prompt.strip() else prompt for prompt in rendered]
     text_only = images is None and conversation is None and not row_params
     if text_only and all(prompt is None or isinstance(prompt, str) for prompt in rendered):
         return Prompts(_object_array(rendered), PromptOptions(api, pairs), tuple(sources))
     store = ImageStore()
-    errors = {
-        number: InputError("the text is empty; empty texts are not sent")
-        for number, prompt in enumerate(rendered)
-        if isinstance(prompt, str) and not prompt.strip()
-    }
+    errors: dict[int, InputError] = {}
     messages = [_as_messages(prompt) for prompt in rendered]
     if images is not None:
         names, images_of_rows = image_cells(frame, images)

@@ -42,7 +42,7 @@ def few_shot(template: str | RowFunction, examples: Examples | None, answer: Any
 
 def _of_frame(template: str | RowFunction, examples: pd.DataFrame, answer: Any) -> tuple[tuple[str, str], ...]:
     try:
-        fields = Template(template).fields if isinstance(template, str) else []
+        fields = Template(template).columns(examples) if isinstance(template, str) else []
         name = _answer_column(examples, fields) if answer is None else answer
         answers = list(column_of(examples, name))
         prompts = _fill(template, examples)

@@ -22,7 +22,7 @@ RowFunction: TypeAlias = Callable[[Any], Any]
 class Row(Mapping[str, Any]):
     """One row: ``row["column"]`` or ``row.column``; ``label`` is its label in the index.
 
-    Values are those of the frame. Read-only.
+    Values are those of the frame, and None where the frame has a missing value of any kind. Read-only.
     """
 
     __slots__ = ("_positions", "_values", "label")
@@ -58,9 +58,18 @@ def render_rows(frame: pd.DataFrame, function: RowFunction) -> list[RenderedProm
     if not frame.columns.is_unique:
         raise InputError("A function of rows needs columns with unique names; rename the duplicates.")
     positions = {name: position for position, name in enumerate(frame.columns)}
-    columns = [list(frame.iloc[:, position]) for position in range(frame.shape[1])]
+    columns = [_cells(frame.iloc[:, position]) for position in range(frame.shape[1])]
     values: Iterator[tuple[Any, ...]] = zip(*columns, strict=True) if columns else iter([()] * len(frame))
     return [_render(function, Row(positions, row, label)) for label, row in zip(frame.index, values, strict=True)]
+
+
+def _cells(column: pd.Series[Any]) -> list[Any]:
+    """Return the values of a column with ``None`` for missing ones."""
+    missing = column.isna().to_numpy(dtype=bool)
+    values = list(column)
+    if missing.any():
+        values = [None if absent else value for value, absent in zip(values, missing.tolist(), strict=True)]
+    return values
 
 
 def _render(function: RowFunction, row: Row) -> RenderedPrompt:

@@ -23,6 +23,7 @@ from skytells_nb.errors import (
     Interrupted,
     InvalidResponseError,
     RowError,
+    SkytellsError,
 )
 
 DEFAULT_REPAIRS = 2
@@ -59,6 +60,8 @@ class ParseAttempt:
     attempts: int = 1
     follow_up: list[dict[str, str]] = field(default_factory=list)
     """Messages after the prompt: each answer that does not fit, and the reason."""
+    retries: dict[str, bytes] = field(default_factory=dict)
+    """The answers of the retries as the cache has them, by input."""
 
     @property
     def error(self) -> InvalidResponseError | None:
@@ -109,7 +112,7 @@ class RepairCall(VectorizedCall):
     @classmethod
     def of(cls, call: VectorizedCall) -> RepairCall:
         values = {one.name: getattr(call, one.name) for one in fields(VectorizedCall)}
-        return cls(**{**values, "owner": None, "on_error": "null"})
+        return cls(**{**values, "owner": None, "on_error": "null", "assemble": None})
 
     def record(self, report: Report) -> None:
         self.session.record_run(report)
@@ -147,9 +150,11 @@ def repair(
         texts = np.array([follow_up_input(job, prompts[n], attempts[n].follow_up) for n in invalid], dtype=object)
         outcome = replace(call, budget=budget).run(follow_up, texts, column=lambda _: None)
         answers = take(list(completions(outcome)), outcome.result_index)
+        values = take(outcome.values, outcome.result_index)
         for position, (number, completed) in enumerate(zip(invalid, answers, strict=True)):
             attempt, problem = attempts[number], outcome.report.errors.get(position)
             if completed is not None:
+                attempt.retries[texts[position]] = values[position]
                 attempt.parse_retry(completed, parser)
             else:
                 attempt.final = True
@@ -168,6 +173,29 @@ class ParsedAnswers:
     report: Report
 
 
+def parse_once(
+    outcome: RunResult, answers: Sequence[CachedCompletion | None], parser: Callable[[str], Record] | None
+) -> ParsedAnswers:
+    """Parse each answer of a run that ended early; without a parser the answers are texts."""
+    if parser is None:
+        return ParsedAnswers(list(answers), [], outcome.report)
+    attempts = _attempts(answers, parser)
+    return _parsed(attempts, len(answers), _report(outcome, attempts, []))
+
+
+def _attempts(answers: Sequence[CachedCompletion | None], parser: Callable[[str], Record]) -> dict[int, ParseAttempt]:
+    attempts = {number: ParseAttempt(answer) for number, answer in enumerate(answers) if answer is not None}
+    for attempt in attempts.values():
+        attempt.parse(parser)
+    return attempts
+
+
+def _parsed(attempts: Mapping[int, ParseAttempt], count: int, report: Report) -> ParsedAnswers:
+    by_number = [attempts.get(number) for number in range(count)]
+    completed = [None if attempt is None else attempt.completed for attempt in by_number]
+    return ParsedAnswers(completed, [None if attempt is None else attempt.record for attempt in by_number], report)
+
+
 def parse_with_repair(
     call: VectorizedCall,
     job: Job,
@@ -175,14 +203,14 @@ def parse_with_repair(
     answers: Sequence[CachedCompletion | None],
     parser: Callable[[str], Record],
     rounds: int,
+    columns: Callable[[ParsedAnswers], Any],
 ) -> ParsedAnswers:
     """Parse each answer of a run, and retry those that do not fit up to ``rounds`` times.
 
-    Raises RowError under ``on_error="raise"`` if one does not fit in the end, and what a run raises.
+    Those that do not fit in the end are marked in the cache, so that a later call requests them again. Raises RowError
+    under ``on_error="raise"`` if there are some, and what a run raises, with what ``columns`` makes of the rest.
     """
-    attempts = {number: ParseAttempt(answer) for number, answer in enumerate(answers) if answer is not None}
-    for attempt in attempts.values():
-        attempt.parse(parser)
+    attempts = _attempts(answers, parser)
     repairs = RepairCall.of(call)
     try:
         repair(repairs, job, outcome.plan.inputs, attempts, parser, rounds, outcome.report)
@@ -193,19 +221,32 @@ def parse_with_repair(
         if isinstance(problem, BudgetExceededError) and call.budget is not None:
             problem.add_note(f"Of budget={call.budget:.4g}, ${report.cost or 0.0:.4g} is spent on the whole call.")
         replace_reports(call, report, [outcome.report, *repairs.reports])
+        if isinstance(problem, (SkytellsError, Interrupted)):
+            call.carry(problem, report, columns(_parsed(attempts, len(answers), report)))
         raise
+    _mark_unfit(call, job, outcome, attempts)
     report = _report(outcome, attempts, repairs.reports)
     if repairs.reports or report.errors != outcome.report.errors:
         replace_reports(call, report, [outcome.report, *repairs.reports])
     new_errors = {row: problem for row, problem in report.errors.items() if row not in outcome.report.errors}
     if new_errors and call.on_error == "raise":
         first_error = next(iter(new_errors.values()))
-        raise RowError(f"{len(new_errors):,} answers do not fit the schema: {first_error}", report=report)
+        error = RowError(f"{len(new_errors):,} answers do not fit the schema: {first_error}", report=report)
+        call.carry(error, report, columns(_parsed(attempts, len(answers), report)))
+        raise error
     if new_errors:
         call.warn_of_failures(replace(report, errors=new_errors, failed=len(new_errors)))
-    by_number = [attempts.get(number) for number in range(len(answers))]
-    completed = [None if attempt is None else attempt.completed for attempt in by_number]
-    return ParsedAnswers(completed, [None if attempt is None else attempt.record for attempt in by_number], report)
+    return _parsed(attempts, len(answers), report)
+
+
+def _mark_unfit(call: VectorizedCall, job: Job, outcome: RunResult, attempts: Mapping[int, ParseAttempt]) -> None:
+    """Mark the cached answers to inputs that have none that fits, unless it was withheld or cut, or a retry is due."""
+    unfit = {number: attempt for number, attempt in attempts.items() if not (attempt.record or attempt.final)}
+    if unfit:
+        values, inputs = outcome.values, outcome.plan.inputs
+        first = {inputs[number]: value for number in unfit if (value := values[number]) is not None}
+        call.engine.mark_unfit(job, first)
+        call.engine.mark_unfit(follow_up_job(job), {t: v for a in unfit.values() for t, v in a.retries.items()})
 
 
 def _report(outcome: RunResult, attempts: dict[int, ParseAttempt], repairs: Sequence[Report]) -> Report:

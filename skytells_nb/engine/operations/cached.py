@@ -49,6 +49,8 @@ class CachedCompletion:
 
     @classmethod
     def from_bytes(cls, value: bytes) -> CachedCompletion:
+        if value.startswith(_UNFIT):
+            value = value[len(_UNFIT) : -1]
         try:
             return cls(**pydantic_core.from_json(value))
         except ValueError:
@@ -98,7 +100,27 @@ class CachedCompletion:
         )
 
 
+_UNFIT = b'{"unfit":'
 _MARK = b'{"refused":'
+
+
+def dump_unfit(value: bytes) -> bytes:
+    """Return a cached completion marked as one that did not fit its schema; ``from_bytes`` reads it all the same."""
+    return value if value.startswith(_UNFIT) else b"%s%s}" % (_UNFIT, value)
+
+
+def is_fit(value: bytes) -> bool:
+    """Whether a cached value may answer a later call: false for a completion that did not fit its schema."""
+    return not value.startswith(_UNFIT)
+
+
+def is_usable(value: bytes, *, is_text: bool) -> bool:
+    """Whether a cached value answers its row: it fits, is not a refusal, is not withheld or empty, nor cut JSON."""
+    if value.startswith((_UNFIT, _MARK)):
+        return False
+    completed = CachedCompletion.from_bytes(value)
+    is_cut = completed.is_empty_reasoning or (completed.finish_reason == "length" and not is_text)
+    return not is_cut and not completed.blocked and completed.finish_reason != "content_filter"
 
 
 def dump_cached_error(error: ContentPolicyError) -> bytes:

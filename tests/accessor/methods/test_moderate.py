@@ -95,7 +95,7 @@ def test_details_keep_the_verdicts_with_the_frame(judge: WordJudge, df: pd.DataF
 
 
 def test_other_failures_are_null_and_warned_of(judge: WordJudge) -> None:
-    frame = pd.DataFrame({"text": ["kind words", " ", "hate:high"]})
+    frame = pd.DataFrame({"text": ["kind words", "half \ud83d", "hate:high"]}, dtype=object)
     with pytest.warns(SkytellsWarning, match="1 of 3 rows failed and are missing"):
         out = frame.skytells.moderate("text", progress=False)
     assert listed(out["moderation_filtered"]) == [False, None, True]

@@ -193,11 +193,11 @@ def test_rows_with_equal_prompts_and_parameters_are_asked_once(server: LocalServ
     assert (out.skytells.report.sent, server.stats["chat"].requests) == (2, 2)
 
 
-def test_an_empty_prompt_among_conversations_is_an_error_of_its_row(server: LocalServer) -> None:
-    frame = pd.DataFrame({"text": ["", "go on"], "talk": [TALK, TALK]})
-    with pytest.warns(SkytellsWarning, match="the text is empty"):
-        out = frame.skytells.complete("{text}", conversation="talk", progress=False)
-    assert (list(out.skytells.report.errors), out["completion"].isna().tolist()) == ([0], [True, False])
+def test_a_blank_prompt_among_conversations_is_missing(server: LocalServer) -> None:
+    frame = pd.DataFrame({"text": [" ", "go on"], "talk": [TALK, TALK]})
+    for template in ("{text}", lambda row: row.text):
+        out = frame.skytells.complete(template, conversation="talk", on_error="raise", progress=False)
+        assert (out.skytells.report.nulls, out["completion"].isna().tolist()) == (1, [True, False])
 
 
 def test_the_system_text_is_sent_as_it_stands(tmp_path: Path) -> None:

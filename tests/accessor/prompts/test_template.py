@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import decimal
+import enum
+from typing import Any
+
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -16,7 +22,7 @@ def test_values_replace_their_fields_whatever_they_hold(values: list[str], left:
     """Braces in the data stay data."""
     escaped = [part.replace("{", "{{").replace("}", "}}") for part in (left, right)]
     filled = Template(f"{escaped[0]}{{a b}}{escaped[1]}").fill(pd.DataFrame({"a b": values}, dtype=object))
-    assert filled.tolist() == [left + value + right for value in values]
+    assert filled.tolist() == [left + value + right if value.strip() else None for value in values]
 
 
 @given(st.text(max_size=30))
@@ -26,17 +32,186 @@ def test_a_template_is_filled_or_rejected_and_never_evaluated(template: str) -> 
         text = Template(template).fill(frame)[0]
     except InputError:
         return
-    assert text == template.replace("{a}", "\0").replace("{{", "{").replace("}}", "}").replace("\0", "x")
+    if "{a:" not in template:
+        assert text == template.replace("{a}", "\0").replace("{{", "{").replace("}}", "}").replace("\0", "x")
 
 
-def test_other_values_are_converted_by_str() -> None:
-    frame = pd.DataFrame({"n": [1.5], "when": [pd.Timestamp("2026-01-02")]})
-    assert Template("{n} on {when}").fill(frame).tolist() == ["1.5 on 2026-01-02 00:00:00"]
+NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8).filter(lambda name: "{" not in name)
 
 
-def test_a_missing_value_of_any_field_makes_the_row_missing() -> None:
-    frame = pd.DataFrame({"a": ["x", None, "z"], "b": [1, 2, None]})
-    assert Template("{a} {b}").fill(frame).tolist() == ["x 1.0", None, None]
+@given(st.lists(NAMES, min_size=1, max_size=4, unique=True))
+def test_any_name_of_a_column_stands_between_braces(names: list[str]) -> None:
+    frame = pd.DataFrame([[f"value {n}" for n in range(len(names))]], columns=pd.Index(names, dtype=object))
+    for number, name in enumerate(names):
+        if not any(f"{name}}}".startswith(f"{other}}}") for other in names if other != name):
+            assert Template("<{" + name + "}>").fill(frame).tolist() == [f"<value {number}>"]
+
+
+@pytest.mark.parametrize(
+    ("column", "template"),
+    [
+        ("Q1: How was it?", "{Q1: How was it?}"),
+        ("0", "{0}"),
+        (0, "{0}"),
+        (2024, "{2024}"),
+        (("a", "b"), "{('a', 'b')}"),
+        ("a!r", "{a!r}"),
+        ("a[0]", "{a[0]}"),
+        ("a}b", "{a}b}"),
+        (" padded ", "{ padded }"),
+        ("10:30", "{10:30}"),
+        ("", "{}"),
+    ],
+)
+def test_names_that_format_would_read_otherwise(column: Any, template: str) -> None:
+    frame = pd.DataFrame({0: ["v"]})
+    frame.columns = pd.Index([column], tupleize_cols=False)
+    assert Template(template).fill(frame).tolist() == ["v"]
+
+
+def test_a_name_goes_before_a_format_and_a_string_before_a_number() -> None:
+    frame = pd.DataFrame({"n": [1.5], "n:.2f": ["the name"], 0: ["number"], "0": ["string"]})
+    assert Template("{n:.2f} {n:.1f} {0}").fill(frame).tolist() == ["the name 1.5 string"]
+
+
+@pytest.mark.parametrize(
+    ("values", "spec", "expected"),
+    [
+        ([1.5, 2.0], ".2f", ["1.50", "2.00"]),
+        ([3.0, None], "d", ["3", None]),
+        ([1234567], ",", ["1,234,567"]),
+        ([0.25], ".0%", ["25%"]),
+        (pd.to_datetime(["2026-05-01", None]), "%d %b", ["01 May", None]),
+        ([dt.date(2026, 5, 1)], "%d.%m.%Y", ["01.05.2026"]),
+        (["ab", " "], ">4", ["  ab", None]),
+        ([decimal.Decimal("1.005")], ".1f", ["1.0"]),
+        (np.array([0.1], dtype=np.float32), ".3f", ["0.100"]),
+        (pd.array([7, None], dtype="Int64"), "03d", ["007", None]),
+        (pd.Categorical([2.5, None]), ".2f", ["2.50", None]),
+        (["10:30"], "", ["10:30"]),
+    ],
+)
+def test_formats(values: Any, spec: str, expected: list[Any]) -> None:
+    assert Template("{x:" + spec + "}").fill(pd.DataFrame({"x": values})).tolist() == expected
+
+
+def test_a_format_that_does_not_fit_names_value_and_row() -> None:
+    frame = pd.DataFrame({"price": ["3.5", "cheap"]}, index=["a", "b"])
+    with pytest.raises(InputError, match=r"The format '\.2f' does not fit the value '3.5' of 'price' at row 'a'"):
+        Template("{price:.2f}").fill(frame)
+
+
+@pytest.mark.parametrize(
+    ("template", "hint"),
+    [
+        ("{Text}", r"Did you mean \{review text\}"),
+        ("{review_text}", r"Did you mean \{review text\}"),
+        ("{review  text }", r"Did you mean \{review text\}"),
+        ("{prise:.2f}", r"Did you mean \{price:.2f\}"),
+        ("{price!r}", r"without a format conversion such as !r: \{price\}"),
+    ],
+)
+def test_a_near_miss_names_the_column(template: str, hint: str) -> None:
+    frame = pd.DataFrame({"review text": ["x"], "price": [1.0]})
+    frame = frame.rename(columns={"review text": "text"}) if template == "{Text}" else frame
+    with pytest.raises(InputError, match=hint.replace("review text", "text") if template == "{Text}" else hint):
+        Template(template).fill(frame)
+
+
+WRITTEN: list[tuple[Any, str]] = [
+    (3.0, "3"),
+    (-0.0, "0"),
+    (2.5, "2.5"),
+    (1e20, "1e+20"),
+    (float("inf"), "inf"),
+    (np.float32(0.1), "0.1"),
+    (np.float16(2.0), "2"),
+    (np.int64(7), "7"),
+    (np.bool_(True), "True"),
+    (pd.Timestamp("2026-01-02"), "2026-01-02"),
+    (pd.Timestamp("2026-01-02 10:30"), "2026-01-02 10:30:00"),
+    (pd.Timestamp("2026-01-02", tz="UTC"), "2026-01-02"),
+    (dt.datetime(2026, 1, 2), "2026-01-02"),
+    (dt.date(2026, 1, 2), "2026-01-02"),
+    (np.datetime64("2026-01-02"), "2026-01-02"),
+    (dt.timedelta(days=3), "3 days"),
+    (pd.Timedelta(days=1, hours=2), "1 day, 2:00:00"),
+    (-dt.timedelta(minutes=5), "-0:05:00"),
+    (decimal.Decimal("1.50"), "1.50"),
+    (decimal.Decimal("1E+3"), "1000"),
+    (b"\xc3\xa9t\xc3\xa9", "été"),
+    (np.array([0.1, 2.0], dtype=np.float32), "[0.1, 2]"),
+    (np.arange(2000), "[" + ", ".join(map(str, range(2000))) + "]"),
+    (np.array([[1, 2], [3, 4]]), "[[1, 2], [3, 4]]"),
+    (["red", "blue"], "red, blue"),
+    ((1, 2.0, None), "[1, 2, null]"),
+    ({"a": np.float32(0.5), "when": dt.date(2026, 1, 2)}, '{"a": 0.5, "when": "2026-01-02"}'),
+    (enum.Enum("Color", {"RED": "red"}).RED, "red"),
+    (pd.Period("2026-01"), "2026-01"),
+    ("{braces}", "{braces}"),
+]
+
+
+@pytest.mark.parametrize(("value", "expected"), WRITTEN)
+def test_values_are_written_as_a_person_would(value: Any, expected: str) -> None:
+    objects = pd.Series([None], dtype=object)
+    objects.iat[0] = value
+    assert Template("{x}").fill(pd.DataFrame({"x": objects})).tolist() == [expected]
+    # pandas makes float64 of a narrow float beside a missing value, before a template sees it.
+    if not isinstance(value, (list, tuple, dict, np.ndarray, np.float32, np.float16)):
+        typed = pd.DataFrame({"x": pd.Series([value, None])})
+        assert Template("{x}").fill(typed).tolist() == [expected, None]
+        labels = pd.DataFrame({"x": pd.Series(pd.Categorical([value, None]))})
+        assert Template("{x}").fill(labels).tolist() == [expected, None]
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "expected"),
+    [
+        ([1, None], None, ["1", None]),
+        ([1, None], "Int64", ["1", None]),
+        ([0.1, None], "Float32", ["0.1", None]),
+        ([0.1, 3.0], "float32", ["0.1", "3"]),
+        ([True, None], "boolean", ["True", None]),
+        ([0.1, 3.0, None], "float32[pyarrow]", ["0.1", "3", None]),
+        ([5, None], "int64[pyarrow]", ["5", None]),
+        (["a", " ", None], "string[pyarrow]", ["a", None, None]),
+        (["2026-01-02", "2026-01-02 03:04:05", None], "datetime64[ns]", ["2026-01-02", "2026-01-02 03:04:05", None]),
+        (["2026-01-02", None], "timestamp[us][pyarrow]", ["2026-01-02", None]),
+        (["3 days", None], "timedelta64[ns]", ["3 days", None]),
+        (["", "  ", "\n", "x"], object, [None, None, None, "x"]),
+        (["", "x", "x"], "category", [None, "x", "x"]),
+    ],
+)
+def test_columns_of_every_kind(values: list[Any], dtype: Any, expected: list[Any]) -> None:
+    if dtype == "timestamp[us][pyarrow]":
+        column = pd.Series(pd.to_datetime(values)).astype(dtype)
+    else:
+        column = (
+            pd.Series(values, dtype=dtype)
+            if dtype != "datetime64[ns]"
+            else pd.Series(pd.to_datetime(values, format="mixed"))
+        )
+    assert Template("{x}").fill(pd.DataFrame({"x": column})).tolist() == expected
+
+
+def test_a_value_is_written_the_same_whatever_rows_are_beside_it() -> None:
+    """So that its cached answer is found."""
+    alone = Template("{x}").fill(pd.DataFrame({"x": [3.0, 2.0]})).tolist()
+    assert alone == Template("{x}").fill(pd.DataFrame({"x": [3.0, 2.0, 0.5, None]})).tolist()[:2] == ["3", "2"]
+
+
+def test_a_missing_or_blank_value_of_any_field_makes_the_row_missing() -> None:
+    frame = pd.DataFrame({"a": ["x", None, "z", " "], "b": [1, 2, None, 4]})
+    assert Template("{a} {b}").fill(frame).tolist() == ["x 1", None, None, None]
+    assert Template("{a} {b}").fill(frame, missing="?").tolist() == ["x 1", "? 2", "z ?", "? 4"]
+    with pytest.raises(InputError, match="missing must be a string"):
+        Template("{a}").fill(frame, missing=0)  # type: ignore[arg-type]
+
+
+def test_bytes_that_are_no_text_are_refused() -> None:
+    with pytest.raises(InputError, match="3 bytes that are not text"):
+        Template("{x}").fill(pd.DataFrame({"x": [b"\xff\xd8\xff"]}))
 
 
 @pytest.mark.parametrize("field", ["a.real", "a[0]", "a.__class__.__mro__", "self._key"])

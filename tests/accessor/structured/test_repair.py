@@ -101,8 +101,8 @@ def test_repair_says_how_often_at_most(tmp_path: Path, repair: int, requests: in
         assert wait_until_idle(server, "chat").requests == requests
 
 
-def test_a_second_run_sends_nothing_whatever_became_of_the_answers(tmp_path: Path) -> None:
-    with served(generator=Mistaken({"dog": 1, "hen": 99})) as server:
+def test_a_second_run_sends_nothing_for_answers_that_fit_in_the_end(tmp_path: Path) -> None:
+    with served(generator=Mistaken({"dog": 1, "hen": 2})) as server:
         with connected(server, tmp_path / "c.sqlite"):
             first = FRAME.skytells.complete("{t}", flatten=True, details=True, on_error="null", **SETTINGS)
         sent = wait_until_idle(server, "chat").requests
@@ -112,6 +112,30 @@ def test_a_second_run_sends_nothing_whatever_became_of_the_answers(tmp_path: Pat
             assert session.totals.requests == 0
     pd.testing.assert_frame_equal(first, second)
     assert second.skytells.report.requests == 0
+
+
+def test_an_answer_that_never_fit_is_asked_anew_by_a_later_call_and_only_it(tmp_path: Path) -> None:
+    model = Mistaken({"hen": 99})
+    with served(generator=model) as server, connected(server, tmp_path / "c.sqlite"):
+        FRAME.skytells.complete("{t}", flatten=True, on_error="null", **SETTINGS)
+        model.wrong, model.asked = {"hen": 1}, []
+        second = FRAME.skytells.complete("{t}", flatten=True, on_error="null", **SETTINGS)
+        assert [messages[0]["content"] for messages in model.asked] == ["hen", "hen"]
+        assert names(second) == ["cat", "dog", None, "cat", "hen"]
+        model.asked = []
+        assert names(FRAME.skytells.complete("{t}", flatten=True, **SETTINGS)) == ["cat", "dog", None, "cat", "hen"]
+        assert model.asked == []
+
+
+def test_a_recording_has_the_answers_that_never_fit(tmp_path: Path) -> None:
+    """The same notebook on the recording: the same frame, and nothing is missing from it."""
+    with served(generator=Mistaken({"hen": 99})) as server, connected(server, tmp_path / "c.sqlite") as session:
+        first = FRAME.skytells.complete("{t}", flatten=True, on_error="null", **SETTINGS)
+        url = session.settings.base_url
+    session = sky.connect("sk-none", base_url=url, cache=f"replay:{tmp_path / 'c.sqlite'}")
+    for again in ({}, {"fresh": True}, {"retry": "failed"}):
+        second = FRAME.skytells.complete("{t}", flatten=True, on_error="null", **again, **SETTINGS)
+        pd.testing.assert_frame_equal(first, second)
 
 
 def test_a_bad_answer_is_not_paid_for_twice_where_nothing_is_kept(tmp_path: Path) -> None:
@@ -159,7 +183,7 @@ def test_raise_says_how_many_answers_do_not_fit_once_all_is_kept(tmp_path: Path)
         assert sent == 3 + 2
         assert list(failure.value.report.errors) == [1]
         FRAME.skytells.complete("{t}", on_error="null", **SETTINGS)
-        assert wait_until_idle(server, "chat").requests == sent
+        assert wait_until_idle(server, "chat").requests == sent + 3
 
 
 def test_an_answer_cut_at_the_limit_is_asked_for_once_more_with_twice_the_room(tmp_path: Path) -> None:
