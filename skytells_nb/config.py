@@ -4,7 +4,8 @@
 2. the argument of ``connect(...)``
 3. the environment: ``SKYTELLS_BASE_URL``, ``SKYTELLS_MODEL``, ``SKYTELLS_EMBEDDING_MODEL``, ``SKYTELLS_CACHE``,
    ``SKYTELLS_CACHE_DIR``, ``SKYTELLS_MAX_IN_FLIGHT``, ``SKYTELLS_REQUESTS_PER_MINUTE``,
-   ``SKYTELLS_TOKENS_PER_MINUTE``, ``SKYTELLS_MAX_RETRIES``, ``SKYTELLS_INPUTS_PER_REQUEST``, ``SKYTELLS_TIMEOUT``
+   ``SKYTELLS_TOKENS_PER_MINUTE``, ``SKYTELLS_MAX_RETRIES``, ``SKYTELLS_INPUTS_PER_REQUEST``, ``SKYTELLS_TIMEOUT``,
+   ``SKYTELLS_MAX_ANSWER_MB``
 4. the file ``config.toml`` in the user's configuration folder (``SKYTELLS_CONFIG`` names another)
 5. the defaults below
 
@@ -21,6 +22,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from skytells_nb.client.transport.auth import KEY_VARIABLE
+from skytells_nb.client.transport.limits import DEFAULT_MAX_ANSWER_MB
 from skytells_nb.errors import ConfigurationError
 from skytells_nb.types.models import DEFAULT_EMBEDDING_MODEL, DEFAULT_MODEL
 from skytells_nb.user_dirs import user_cache_dir, user_config_dir
@@ -43,7 +45,12 @@ class Settings(BaseSettings):
     inputs_per_request: int = Field(
         2048, ge=1, le=2048, description="Maximum number of texts in one embedding request."
     )
-    timeout: float = Field(600.0, gt=0, description="Seconds that the service may stay silent.")
+    timeout: float = Field(
+        600.0, gt=0, description="Seconds that the service may stay silent; a whole response may take three times that."
+    )
+    max_answer_mb: float = Field(
+        DEFAULT_MAX_ANSWER_MB, gt=0, description="Largest response that is read, in megabytes."
+    )
 
     @field_validator("cache_dir")
     @classmethod
@@ -73,6 +80,7 @@ class SettingOptions(TypedDict, total=False):
     max_retries: int | None
     inputs_per_request: int | None
     timeout: float | None
+    max_answer_mb: float | None
 
 
 _KNOWN = f"Known: {', '.join(Settings.model_fields)}."

@@ -8,6 +8,7 @@ SkytellsError
 ├── LocalServerError              the embedded local Skytells could not start, or has no chat weights
 ├── TransportError                no usable response arrived
 │   ├── ConnectError              the host could not be reached
+│   │   └── TooManyOpenFilesError this process may open no more connections
 │   ├── RequestTimeoutError       it was reached and sent nothing for too long
 │   ├── ConnectionLostError       the connection was lost before the response was complete
 │   └── RequestCancelledError     the call was cancelled on this side
@@ -24,6 +25,7 @@ SkytellsError
 │   └── ServerError               5xx
 ├── RefusalError                  the model refused to answer; .refusal holds its words
 ├── InvalidResponseError          the service responded with 200, but the response is not valid
+│   ├── ResponseTooLargeError     it has more bytes than max_answer_mb permits
 │   ├── StreamError               a stream carried an error
 │   └── TruncatedStreamError      a stream stopped without its terminator; .partial holds the text so far
 ├── CacheError                    the cache of paid responses cannot be used
@@ -78,12 +80,14 @@ __all__ = [
     "ReplayMissError",
     "RequestCancelledError",
     "RequestTimeoutError",
+    "ResponseTooLargeError",
     "Retryable",
     "RowError",
     "ServerError",
     "SkytellsError",
     "SkytellsWarning",
     "StreamError",
+    "TooManyOpenFilesError",
     "TransportError",
     "TruncatedStreamError",
     "api_error",
@@ -186,8 +190,12 @@ class ConnectError(TransportError, Retryable):
     """The host could not be reached; nothing was sent."""
 
 
+class TooManyOpenFilesError(ConnectError):
+    """This process has no file descriptor left for a connection (``ulimit -n``); nothing was sent."""
+
+
 class RequestTimeoutError(TransportError, Retryable):
-    """The service was reached and then sent nothing for too long."""
+    """The service was reached and then sent nothing, or nothing complete, for too long."""
 
 
 class ConnectionLostError(TransportError, Retryable):
@@ -363,6 +371,10 @@ class RefusalError(SkytellsError):
         self.request_id = quoted_name(request_id)
         self.tokens = tokens
         self.completion = completion
+
+
+class ResponseTooLargeError(InvalidResponseError):
+    """The response has more bytes than ``max_answer_mb`` permits; the rest was not read."""
 
 
 class StreamError(InvalidResponseError):
@@ -606,4 +618,8 @@ def warn(message: str) -> None:
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
         depth += 1
-    warnings.warn(shown(message), SkytellsWarning, stacklevel=depth)
+    try:
+        warnings.warn(shown(message), SkytellsWarning, stacklevel=depth)
+    except (OSError, ValueError, AttributeError):
+        # It cannot be written: stderr is closed or broken. A warning is not worth more than the work that it is about.
+        return

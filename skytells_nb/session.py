@@ -19,7 +19,8 @@ from skytells_nb.cache.replay import Recording, ReplayStore, export_all, is_repl
 from skytells_nb.cache.store import CacheStore
 from skytells_nb.client.client import Skytells
 from skytells_nb.client.transport.auth import APIKey, as_api_key, resolve_api_key
-from skytells_nb.client.transport.transport import Offline, Timeouts
+from skytells_nb.client.transport.limits import Timeouts
+from skytells_nb.client.transport.transport import Offline
 from skytells_nb.config import SettingOptions, Settings, config_file, read_settings
 from skytells_nb.engine.engine import Engine
 from skytells_nb.engine.operations.jobs import RateOptions
@@ -291,9 +292,10 @@ class Session:
     def new_client(self) -> Skytells:
         """Return a new client with this session's key, address and time limits."""
         seconds = self.settings.timeout
-        timeouts = Timeouts(read=seconds, idle=min(seconds, Timeouts().idle))
+        timeouts = replace(Timeouts.of(seconds), idle=min(seconds, Timeouts().idle))
         network = None if self.recording is None else Offline(unrecorded_message(self.recording))
-        return Skytells(self._key, base_url=self._base_url, timeout=timeouts, transport=network)
+        limit = self.settings.max_answer_mb
+        return Skytells(self._key, base_url=self._base_url, timeout=timeouts, max_answer_mb=limit, transport=network)
 
 
 _default: Session | None = None
@@ -332,8 +334,8 @@ def connect(
         recording only: it needs no key, starts no server and sends nothing.
     **settings : Unpack[SettingOptions]
         Further settings: ``cache_dir``, ``max_in_flight``, ``requests_per_minute``, ``tokens_per_minute``,
-        ``max_retries``, ``inputs_per_request`` and ``timeout`` (seconds). Each has an environment variable too, such as
-        ``SKYTELLS_MAX_IN_FLIGHT``.
+        ``max_retries``, ``inputs_per_request``, ``timeout`` (seconds) and ``max_answer_mb``. Each has an environment
+        variable too, such as ``SKYTELLS_MAX_IN_FLIGHT``.
 
     Returns
     -------

@@ -12,8 +12,9 @@ from skytells_nb.client.embeddings import Embeddings
 from skytells_nb.client.models import Models
 from skytells_nb.client.responses import Responses
 from skytells_nb.client.transport.auth import APIKey, as_api_key
+from skytells_nb.client.transport.limits import DEFAULT_MAX_ANSWER_MB, Timeouts, as_timeouts
 from skytells_nb.client.transport.rate_limits import RateLimits
-from skytells_nb.client.transport.transport import Timeouts, Transport
+from skytells_nb.client.transport.transport import Transport
 
 
 class Skytells:
@@ -30,7 +31,10 @@ class Skytells:
     base_url : str, optional
         Address of the API. By default the variable ``SKYTELLS_BASE_URL``, then the public gateway.
     timeout : float or Timeouts, optional
-        Seconds that the service may stay silent, or one limit for each phase of a request.
+        Seconds that the service may stay silent, or take to connect; a whole response may take three times as long. Or
+        Timeouts, one limit for each phase of a request.
+    max_answer_mb : float, default 256
+        Largest response that is read, in megabytes.
     transport : httpx.BaseTransport, optional
         Used in place of the network.
 
@@ -54,11 +58,13 @@ class Skytells:
         *,
         base_url: str | None = None,
         timeout: float | Timeouts | None = None,
+        max_answer_mb: float = DEFAULT_MAX_ANSWER_MB,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         api_key = as_api_key(api_key)
-        timeouts = Timeouts(read=timeout, idle=timeout) if isinstance(timeout, (int, float)) else timeout
-        self._transport = Transport(api_key, base_url=base_url, timeouts=timeouts, http=transport)
+        self._transport = Transport(
+            api_key, base_url=base_url, timeouts=as_timeouts(timeout), max_answer_mb=max_answer_mb, http=transport
+        )
         self.chat = Chat(self._transport)
         self.responses = Responses(self._transport)
         self.embeddings = Embeddings(self._transport)

@@ -46,6 +46,8 @@ ESTIMATE_SAMPLE = 200
 """Cached results from which an estimate takes the usual length of an answer."""
 CLOSE_TIMEOUT_S = 10.0
 """Time that requests in flight have to finish when the session is closed."""
+ABORT_TIMEOUT_S = 2.0
+"""Time that they have to end after that, once their connections are closed."""
 MAX_USED_KEYS = 1_000_000
 """Keys that an engine remembers for ``used_keys``, 32 bytes each."""
 
@@ -109,6 +111,13 @@ class Engine:
         others = {run for run, thread in running.items() if thread != this_thread}
         while others & self._running.keys() and time.monotonic() < deadline:
             time.sleep(0.02)
+        if left := others & self._running.keys():
+            # Their responses do not come: as at Ctrl-C, their connections are closed.
+            for run in left:
+                run.abort()
+            deadline = time.monotonic() + ABORT_TIMEOUT_S
+            while others & self._running.keys() and time.monotonic() < deadline:
+                time.sleep(0.02)
         # A run whose progress callback closes the session must still store its answers.
         self._close_after_run = len(others) < len(running)
         if not self._close_after_run:

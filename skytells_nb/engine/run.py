@@ -12,7 +12,7 @@ from skytells_nb.engine.report import Progress, Report, RunState
 from skytells_nb.engine.results import Values
 from skytells_nb.engine.threads import Owner
 from skytells_nb.engine.worker_pool import WorkerPool
-from skytells_nb.errors import ReplayMissError
+from skytells_nb.errors import ReplayMissError, warn
 
 LOOKUP_BATCH = 512
 """Keys in one cache look-up, whose results are in memory twice for a moment. With four times as many, of 6 kB each, a
@@ -35,6 +35,7 @@ class Run:
         self._waits_for_other_run = False
         self._replaced: set[int] = set()
         """Inputs whose cached answers are not used and give way to new ones."""
+        self._callback_failed = False
         self._owner = Owner()
         self._started = time.monotonic()
         self._workers = WorkerPool(context, store=self._store, release=self._release, tick=self.emit_progress)
@@ -102,7 +103,7 @@ class Run:
                 single_flight.release(owned_keys, self._owner)
                 owned_keys = []
                 self._waits_for_other_run = True
-                single_flight.wait([context.keys[number] for number in foreign.tolist()], self.emit_progress)
+                single_flight.wait([context.keys[number] for number in foreign.tolist()], self._tick_while_waiting)
                 self._waits_for_other_run = False
                 numbers = self.load_cached(foreign, just_stored=True)
         finally:
@@ -113,11 +114,20 @@ class Run:
         """Send nothing more, from any thread; ``send`` raises this once the requests in flight are stored."""
         self._workers.end(problem)
 
+    def abort(self) -> None:
+        """Close the connections of the requests in flight, from any thread."""
+        self._workers.abort()
+
+    def _tick_while_waiting(self) -> None:
+        self.emit_progress()
+        if self._workers.fatal is not None:
+            raise self._workers.fatal
+
     def emit_progress(self) -> None:
         """Report the progress to the callback, and emit pending warnings of the cache."""
         context, plan, counters = self.context, self.context.plan, self._workers.counters
         running = self.state == "running"
-        context.on_progress(
+        self._show(
             Progress(
                 label=context.job.operation,
                 state=self.state,
@@ -136,6 +146,19 @@ class Run:
             )
         )
         context.cache.emit_warnings()
+
+    def _show(self, event: Progress) -> None:
+        """Call the callback; one that fails is called no more, and costs nothing that is paid for."""
+        if self._callback_failed:
+            return
+        try:
+            self.context.on_progress(event)
+        except Exception as problem:
+            self._callback_failed = True
+            warn(
+                f"The progress callback failed and is called no more: {type(problem).__name__}: {problem}. The run is "
+                "not affected."
+            )
 
     def errors(self) -> dict[int, Exception]:
         """Return the errors of inputs, by number."""

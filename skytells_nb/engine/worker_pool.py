@@ -30,11 +30,16 @@ from skytells_nb.errors import (
     InvalidResponseError,
     RateLimitError,
     SkytellsError,
+    TooManyOpenFilesError,
+    warn,
 )
 
 GRACE_S = 0.2
 """Time that requests in flight have to finish once the run is interrupted."""
 TICK_S = 0.1
+FILE_RETRIES = 20
+FILE_WAIT_S = 0.5
+"""How often, and after how long, a run that can open no connection at all tries again."""
 
 _log = logging.getLogger(__name__)
 
@@ -82,9 +87,12 @@ class WorkerPool:
         self._stopped = threading.Event()
         self._fatal: Exception | None = None
         self._threads: set[threading.Thread] = set()
+        self._leaving: set[threading.Thread] = set()
+        """Threads that take no more requests."""
         self._busy: set[Skytells] = set()
         self._limited_since: float | None = None
         self._refusals = EqualRefusals()
+        self._out_of_files: TooManyOpenFilesError | None = None
 
     def run(self, requests: Sequence[PlannedRequest]) -> None:
         """Send everything; on KeyboardInterrupt abort the connections and raise it again within a second."""
@@ -106,8 +114,23 @@ class WorkerPool:
         finally:
             if self._readers is not None:
                 self._readers.drain()
+        if self._out_of_files is not None:
+            problem, self._out_of_files = self._out_of_files, None
+            warn(f"{problem} The run went on with {self._max_threads} requests in flight.")
         if self._fatal is not None:
             raise self._fatal
+
+    def abort(self) -> None:
+        """Close the connections of the requests in flight, from any thread."""
+        with self._lock:
+            busy = list(self._busy)
+        for client in busy:
+            client.abort()
+
+    @property
+    def fatal(self) -> Exception | None:
+        """The error that ends the run, ``None`` while there is none."""
+        return self._fatal
 
     def snapshot(self) -> RunCounters:
         """Return a copy of the counters; a worker that was left behind may still change the original."""
@@ -149,10 +172,7 @@ class WorkerPool:
                 pass
         finally:
             # A second Ctrl-C ends the wait, and must not leave paid requests in flight.
-            with self._lock:
-                busy = list(self._busy)
-            for client in busy:
-                client.abort()
+            self.abort()
         deadline = time.monotonic() + 2 * GRACE_S
         while time.monotonic() < deadline and self._wait(0.02):
             pass
@@ -162,10 +182,14 @@ class WorkerPool:
         try:
             while (request := self._next()) is not None:
                 if client is None:
-                    client = self._context.clients.acquire()
-                    with self._lock:
-                        self._busy.add(client)
-                self._send_with_retry(request, client)
+                    client = self._take_client(None)
+                try:
+                    self._send_with_retry(request, client)
+                except TooManyOpenFilesError as problem:
+                    # An idle client may have a connection.
+                    client = self._take_client(client)
+                    if not self._go_on_without_files(request, problem):
+                        break
         except _StoreFailed as failure:
             self.end(failure.cause)
         except Exception as problem:
@@ -175,14 +199,27 @@ class WorkerPool:
                 if client is not None:
                     self._busy.discard(client)
                 self._threads.discard(threading.current_thread())
+                self._leaving.discard(threading.current_thread())
                 if not self._threads:
                     self._last_thread_ended.set()
             if client is not None:
                 self._context.clients.release(client)
 
+    def _take_client(self, before: Skytells | None) -> Skytells:
+        """Return a client for this thread, another one than ``before``, which is given back."""
+        client = self._context.clients.acquire()
+        with self._lock:
+            self._busy.add(client)
+            if before is not None:
+                self._busy.discard(before)
+        if before is not None:
+            self._context.clients.release(before)
+        return client
+
     def _next(self) -> PlannedRequest | None:
         with self._lock:
             if self._stopped.is_set() or not self._queue:
+                self._leaving.add(threading.current_thread())
                 return None
             return self._queue.popleft()
 
@@ -207,9 +244,24 @@ class WorkerPool:
                     )
                 if not self._should_retry(request, problem):
                     return
+            except TooManyOpenFilesError:
+                self._rate_limiter.record_failure()
+                raise
             except SkytellsError as problem:
                 self._rate_limiter.record_failure()
                 if not self._should_retry(request, problem):
+                    return
+            except _StoreFailed:
+                self._rate_limiter.record_failure()
+                raise
+            except Exception as unexpected:
+                # Whatever a response holds, it is at most an error of its own rows.
+                self._rate_limiter.record_failure()
+                unreadable = InvalidResponseError(
+                    f"The response could not be read: {type(unexpected).__name__}: {str(unexpected)[:200]}"
+                )
+                unreadable.__cause__ = unexpected
+                if not self._should_retry(request, unreadable):
                     return
             except BaseException:
                 self._rate_limiter.record_failure()
@@ -230,6 +282,29 @@ class WorkerPool:
                             sent + seconds - self._started, seconds, self._rate_limiter.permitted
                         )
                 return
+
+    def _go_on_without_files(self, request: PlannedRequest, problem: TooManyOpenFilesError) -> bool:
+        """Leave the request to the threads that have a connection; return whether this one is to try again itself.
+
+        Nothing was sent and the service is not at fault, so it counts as no attempt.
+        """
+        this_thread = threading.current_thread()
+        with self._lock:
+            self.counters.requests -= 1
+            if self._stopped.is_set():
+                return False
+            self._queue.appendleft(request)
+            others = len(self._threads - self._leaving - {this_thread})
+            if others:
+                self._max_threads = max(1, min(self._max_threads, others))
+                self._leaving.add(this_thread)
+                self._out_of_files = problem
+                return False
+        request.failures += 1
+        if request.failures > FILE_RETRIES:
+            self.end(problem)
+            return False
+        return not self._stopped.wait(FILE_WAIT_S)
 
     def _should_retry(self, request: PlannedRequest, problem: SkytellsError) -> bool:
         """Whether to send the request again; wait before that as long as needed, or handle the failure."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -93,13 +94,18 @@ class ReasoningOutput:
         text = "\n\n".join(t.strip() for t in (*self._items, "".join(self._pieces)) if t.strip())
         if text == self._shown:
             return
+        # A display that fails does not cost the answer, which is paid for.
+        with contextlib.suppress(Exception):
+            self._display(text)
+        self._shown = text
+
+    def _display(self, text: str) -> None:
         if self._mode == "plain":
             sys.stdout.write(reasoning_text(text.removeprefix(self._shown), title=not self._shown) + "\n\n")
             sys.stdout.flush()
         else:
             data = {"text/html": reasoning_html(text), "text/plain": reasoning_text(text)}
             cell_publish()(data, {}, display_id=self._display_id, update=bool(self._shown))
-        self._shown = text
 
 
 def reasoning_html(markdown: str) -> str:

@@ -81,6 +81,8 @@ class StreamingOutput:
         self._segment = TextSegment(format, remote_images=remote_images)
         self._finalized_ids: list[str] = []
         self._pending = False
+        self._failed = False
+        """Whether the display failed: the answer is paid for, so it is read to its end, and kept, all the same."""
         self._due = clock()
         self._display_id = new_display_id()
         self._shown = False
@@ -225,7 +227,11 @@ class StreamingOutput:
         # Partial states leave out the plain text: it would double the traffic of states that are not saved.
         lines = [*([plain(text)] if text else []), *(f"[{plain(note)}]" for note in notes)] if final else []
         bundle = {"text/html": page, "text/plain": "\n\n".join(lines)}
-        self._publish(bundle, metadata or {}, display_id=self._display_id, update=self._shown)
+        try:
+            if not self._failed:
+                self._publish(bundle, metadata or {}, display_id=self._display_id, update=self._shown)
+        except Exception:
+            self._failed = True
         self._shown = True
         return sum(len(value.encode()) for value in bundle.values())
 
@@ -243,7 +249,10 @@ class StreamingOutput:
             self._emit(f"[{plain(note)}]\n")
 
     def _emit(self, text: str) -> None:
-        if text:
-            self._out.write(text)
-            self._out.flush()
+        if text and not self._failed:
+            try:
+                self._out.write(text)
+                self._out.flush()
+            except Exception:
+                self._failed = True
             self._line_open = not text.endswith("\n")

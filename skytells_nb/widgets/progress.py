@@ -20,7 +20,8 @@ class ProgressLine:
 
     In a notebook it is one output, saved with its final state; in a terminal one line on stderr, rewritten in place;
     if stderr is a file, only the final line is written. Close it when the run is over: the last event is then shown as
-    the final state. Also a context manager.
+    the final state. A display that fails (a closed terminal, a broken pipe, no stderr) is silent from then on. Also a
+    context manager.
 
     >>> with ProgressLine("embed") as listener:  # doctest: +SKIP
     ...     session.engine.embed(texts, listener=listener)
@@ -40,14 +41,16 @@ class ProgressLine:
         self._publish = publish
         if self.mode != "plain" and publish is None:
             self._publish = cell_publish()
-        self._out = out if out is not None else sys.stderr
-        self._terminal = TerminalLine(self._out)
+        # Without a console, as under pythonw and in services, there is no stderr.
+        self._out: TextIO | None = out if out is not None else sys.stderr
+        self._terminal = None if self._out is None else TerminalLine(self._out)
         self._lock = threading.Lock()
         self._timer = UpdateTimer(clock)
         self._display_id = new_display_id()
         self._shown = False
         self._last: Progress | None = None
         self._closed = False
+        self._failed = False
 
     def __call__(self, event: Progress) -> None:
         with self._lock:
@@ -78,6 +81,15 @@ class ProgressLine:
             self._show(self._last, final=True)
 
     def _show(self, event: Progress, *, final: bool) -> None:
+        if self._failed:
+            return
+        try:
+            self._display(event, final=final)
+        except Exception:
+            # The work is paid for, and does not depend on being shown.
+            self._failed = True
+
+    def _display(self, event: Progress, *, final: bool) -> None:
         if self.mode == "plain":
             self._write(event, final=final)
         elif self.mode == "live" or final:
@@ -89,6 +101,8 @@ class ProgressLine:
             self._shown = True
 
     def _write(self, event: Progress, *, final: bool) -> None:
+        if self._out is None or self._terminal is None:
+            return
         text = progress_text(event, self.label)
         if self._out.isatty():
             self._terminal.show(text, final=final)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +18,7 @@ from local_fakes import EchoGenerator
 from served import connected, served, wait_until_idle
 
 from skytells_nb.cache.memory import MemoryStore
+from skytells_nb.engine import engine as engine_module
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import completion_job
 from skytells_nb.engine.report import Progress, Report
@@ -28,7 +31,9 @@ from skytells_nb.errors import (
     RowError,
     ServerError,
     SkytellsError,
+    SkytellsWarning,
 )
+from skytells_nb.session import connect
 
 JOB = completion_job("gpt-5")
 ROWS = [None, "", "say 0", *(f"say {n}" for n in range(40))]
@@ -144,17 +149,55 @@ def test_closing_the_session_ends_its_run_and_stores_what_was_in_flight(by: str,
             assert 4 <= again.cache.stats().entries == wait_until_idle(server, "chat").requests < 200
 
 
-def test_a_failing_callback_costs_no_answer_and_no_report() -> None:
+def test_a_failing_callback_ends_no_run() -> None:
+    """It is called once, named in one warning, and every row is answered."""
     ended: list[Report] = []
+    calls = []
 
     def callback(event: Progress) -> None:
+        calls.append(event)
         raise LookupError("no such bar")
 
     with served() as server, connected(server, "memory", max_in_flight=2) as session:
-        with pytest.raises(LookupError):
+        with pytest.warns(SkytellsWarning, match="callback failed.*LookupError: no such bar") as caught:
             session.engine.run(JOB, ["one", "two"], on_progress=callback, on_end=ended.append)
         assert session.cache.stats().entries == wait_until_idle(server, "chat").answered == 2
     assert [report.answered for report in ended] == [2]
+    assert (len(calls), len(caught)) == (1, 1)
+
+
+def test_closing_a_session_ends_a_run_whose_answer_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer of which a byte comes now and then is never silent for long; its connection is closed after a while."""
+    monkeypatch.setattr(engine_module, "CLOSE_TIMEOUT_S", 0.3)
+    over, ended = threading.Event(), []
+
+    def trickle(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            connection.recv(65_536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 9999\r\n\r\n")
+            asked.set()
+            while not over.wait(0.05):
+                connection.sendall(b" ")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        asked = threading.Event()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        threading.Thread(target=lambda: trickle(listener.accept()[0]), daemon=True).start()
+        session = connect("sk-x", base_url=url, cache="memory")
+
+        def run() -> None:
+            try:
+                session.engine.run(JOB, ["one"])
+            except SkytellsError as problem:
+                ended.append(problem)
+
+        running = threading.Thread(target=run, daemon=True)
+        running.start()
+        assert asked.wait(20)
+        session.close()
+        running.join(20)
+        over.set()
+    assert [type(problem) for problem in ended] == [RequestCancelledError]
 
 
 class FullStore(MemoryStore):

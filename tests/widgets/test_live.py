@@ -493,3 +493,20 @@ def test_a_notebook_run_without_a_browser_keeps_the_whole_text() -> None:
     assert "".join(data["text/plain"] for data in shown) == LONG
     assert sum(data["text/html"].count("<h2 ") for data in shown) == 600
     assert notebook.cells[3].outputs[0].data["text/plain"] == "True"
+
+
+def test_an_answer_whose_display_fails_is_kept_to_its_end() -> None:
+    """It is paid for, whether it is seen or not."""
+
+    def publish(data: dict[str, str], metadata: dict[str, Any], *, display_id: str, update: bool) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(5, "Input/output error")
+
+    for output in (StreamingOutput(publish=publish, watch_stalls=False), StreamingOutput(mode="plain", out=Gone())):
+        for piece in ("one ", "two ", "three"):
+            output.write(piece)
+        output.close(notes=["cut"])
+        assert output.text == "one two three"

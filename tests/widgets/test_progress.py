@@ -186,3 +186,74 @@ def test_small_amounts_are_not_rounded_to_nothing(amount: float, text: str) -> N
 def test_times_are_in_words(seconds: float, text: str) -> None:
     """Seconds, minutes, hours."""
     assert format_duration(seconds) == text
+
+
+class BrokenTerminal(io.StringIO):
+    """A stream whose other end has gone."""
+
+    def __init__(self, problem: Exception, *, fails: str) -> None:
+        super().__init__()
+        self.problem, self.fails = problem, fails
+        self.calls = 0
+
+    def _fail_in(self, name: str) -> None:
+        self.calls += 1
+        if self.fails == name:
+            raise self.problem
+
+    def isatty(self) -> bool:
+        self._fail_in("isatty")
+        return True
+
+    def write(self, text: str) -> int:
+        self._fail_in("write")
+        return super().write(text)
+
+    def flush(self) -> None:
+        self._fail_in("flush")
+
+
+@pytest.mark.parametrize("fails", ["isatty", "write", "flush"])
+@pytest.mark.parametrize(
+    "problem",
+    [
+        BrokenPipeError(32, "Broken pipe"),
+        OSError(28, "No space left on device"),
+        OSError(5, "Input/output error"),
+        ValueError("I/O operation on closed file"),
+        UnicodeEncodeError("ascii", "·", 0, 1, "ordinal not in range"),
+    ],
+)
+def test_a_terminal_that_fails_is_not_written_to_again(fails: str, problem: Exception) -> None:
+    out = BrokenTerminal(problem, fails=fails)
+    clock = Clock()
+    line = ProgressLine(mode="plain", out=out, clock=clock)
+    clock.now = 1.0
+    line(event(1))
+    calls = out.calls
+    clock.now = 2.0
+    line(event(2))
+    line(event(3, state="done"))
+    line.close()
+    assert calls == out.calls > 0
+
+
+def test_without_stderr_there_is_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under pythonw, in a service, and after a terminal was closed."""
+    monkeypatch.setattr("sys.stderr", None)
+    with ProgressLine(mode="plain") as line:
+        line(event(1))
+        line(event(2, state="done"))
+
+
+def test_a_cell_that_takes_no_output_is_not_sent_more() -> None:
+    sent = []
+
+    def publish(data: dict[str, str], metadata: dict[str, Any], *, display_id: str, update: bool) -> None:
+        sent.append(data)
+        raise RuntimeError("the front end has gone")
+
+    line = ProgressLine(publish=publish)
+    line(event(1, state="done"))
+    line.close()
+    assert len(sent) == 1

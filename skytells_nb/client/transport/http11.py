@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
+import errno
 import io
-import re
+import math
+import os
 import select
 import socket
 import ssl
@@ -12,96 +13,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import httpx
 
 from skytells_nb.client.transport.auth import APIKey
-
-_LINE_BYTES = 65_536
-_MAX_FIELDS = 100
-_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
-_FRAMING = frozenset(("content-length", "transfer-encoding"))
-"""Header fields that define where a body ends: two different values would be ambiguous."""
-
-
-@dataclass(frozen=True, slots=True)
-class ResponseHead:
-    """The status line and header fields, by lower-case names; repeated fields are joined by commas."""
-
-    minor: int
-    """Minor version: 1 for HTTP/1.1."""
-    status: int
-    fields: dict[str, str]
-
-    @property
-    def is_informational(self) -> bool:
-        return 100 <= self.status < 200
-
-    @property
-    def chunked(self) -> bool:
-        return self.fields.get("transfer-encoding", "").lower() == "chunked"
-
-    @property
-    def length(self) -> int | None:
-        """Bytes of the body, ``None`` if the last chunk or the connection's end delimits it."""
-        if self.is_informational or self.status in (204, 304):
-            return 0
-        length = self.fields.get("content-length", "")
-        return int(length) if length.isascii() and length.isdigit() and not self.chunked else None
-
-    @property
-    def connection_close(self) -> bool:
-        """Whether the server closes the connection after this response."""
-        options = self.fields.get("connection", "").lower()
-        if "close" in options or (self.minor == 0 and "keep-alive" not in options):
-            return True
-        return not self.chunked and self.length is None
-
-
-def read_head(stream: io.BufferedIOBase) -> ResponseHead:
-    """Read the next head; raises HTTPException if it is invalid, RemoteDisconnected if it is incomplete."""
-    minor, status = _status(_line(stream))
-    fields: dict[str, str] = {}
-    name = ""
-    for _ in range(_MAX_FIELDS + 1):
-        line = _line(stream)
-        if line in ("\r\n", "\n"):
-            return ResponseHead(minor, status, fields)
-        if line[0] in " \t" and name:
-            # Obsolete line folding: the line continues the one before.
-            fields[name] = f"{fields[name]} {line.strip()}".strip()
-            continue
-        name, colon, value = line.partition(":")
-        name, value = name.lower(), value.strip()
-        if not colon or not _NAME(name):
-            raise http.client.HTTPException("the head of the response is not valid HTTP")
-        if name not in fields:
-            fields[name] = value
-        elif name not in _FRAMING:
-            fields[name] += f", {value}"
-        elif fields[name] != value:
-            raise http.client.HTTPException(f"the response has two different {name} fields")
-    raise http.client.HTTPException(f"the response has more than {_MAX_FIELDS} header fields")
-
-
-def _status(line: str) -> tuple[int, int]:
-    version, _, rest = line.partition(" ")
-    code = rest[:3]
-    known = version[:-1] == "HTTP/1." and version[-1].isdigit()
-    if not known or not (code.isascii() and code.isdigit()) or code < "100" or rest[3:4].strip():
-        raise http.client.BadStatusLine(line[:80])
-    return min(int(version[-1]), 1), int(code)
-
-
-def _line(stream: io.BufferedIOBase) -> str:
-    line = stream.readline(_LINE_BYTES + 1)
-    if len(line) > _LINE_BYTES:
-        raise http.client.LineTooLong("header line")
-    if not line.endswith(b"\n"):
-        raise http.client.RemoteDisconnected("the server closed the connection within the head of its response")
-    return line.decode("latin-1")
-
+from skytells_nb.client.transport.http_response import BodyReader, ResponseHead, decode_body, read_final_head, read_head
+from skytells_nb.client.transport.limits import Headers, Timeouts
+from skytells_nb.errors import InvalidResponseError
 
 _READ_BYTES = 16_384
 # TLS has its own errors for a connection that ended without close_notify, and for writing after close_notify.
@@ -129,48 +48,53 @@ class RawResponse:
         encoded = "content-encoding" in headers
         return self.status == 200 and known_length and not encoded and "json" in headers.get("content-type", "")
 
-    def to_httpx(self, method: str, url: str) -> httpx.Response:
-        """Return the response as httpx would, decoded."""
+    def to_httpx(self, method: str, url: str, max_bytes: int) -> httpx.Response:
+        """Return the response decoded; raises InvalidResponseError if that is not possible or makes it too large."""
+        headers = dict(self.headers)
+        encoding = headers.pop("content-encoding", "")
+        try:
+            content = decode_body(self.content, encoding, max_bytes, headers) if encoding else self.content
+        except InvalidResponseError:
+            if 200 <= self.status < 300:
+                raise
+            content = b""  # the status says enough
         # As a stream: httpx would add a content-length to plain content.
-        body = httpx.ByteStream(self.content)
         response = httpx.Response(
-            self.status, headers=dict(self.headers), stream=body, request=httpx.Request(method, url)
+            self.status, headers=headers, stream=httpx.ByteStream(content), request=httpx.Request(method, url)
         )
         response.read()
         return response
+
+
+class DeadlineExceeded(Exception):
+    """The response was not complete at its deadline."""
+
+
+class OutOfFilesError(httpx.ConnectError):
+    """This process has no file descriptor left for a connection."""
 
 
 class UnansweredError(ConnectionError):
     """The server closed the connection before the first byte of a response."""
 
 
-class _Response(http.client.HTTPResponse):
-    """The standard library's reader of bodies with our reader of heads; informational responses are skipped."""
-
-    fp: io.BufferedReader
-
-    def __init__(self, sock: _PrefixedSocket, method: str) -> None:
-        super().__init__(cast(socket.socket, sock), method=method)
-
-    def begin(self) -> None:
-        head = read_head(self.fp)
-        while head.is_informational:
-            head = read_head(self.fp)
-        self.head = head
-        self.status = head.status
-        self.chunked, self.chunk_left = head.chunked, None
-        self.length, self.will_close = head.length, head.connection_close
-
-
 class BodyStream:
     """A response whose head was read: its body can be read as it arrives, or whole. ``close`` ends it early."""
 
-    def __init__(self, connection: Connection, response: _Response, received: bytes = b"") -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        head: ResponseHead,
+        file: io.BufferedReader[Any],
+        body: BodyReader,
+        begun: bytes = b"",
+    ) -> None:
         self.connection = connection
-        self._response = response
-        self._received = received
-        self.status = response.status
-        self.headers: Mapping[str, str] = response.head.fields
+        self._file = file
+        self._body = body
+        self._begun = begun
+        self.status = head.status
+        self.headers: Mapping[str, str] = head.fields
 
     @property
     def is_event_stream(self) -> bool:
@@ -181,8 +105,7 @@ class BodyStream:
     def iter_bytes(self) -> Iterator[bytes]:
         """Yield bytes as they arrive; raises like ``HTTPConnectionPool.request``."""
         try:
-            # Without a size, read1 returns what one read of the socket returns.
-            while piece := self._response.read1():
+            while piece := self._body.read_some():
                 yield piece
         except TimeoutError:
             raise httpx.ReadTimeout("the stream was silent") from None
@@ -196,29 +119,29 @@ class BodyStream:
     def read(self) -> RawResponse:
         """Read the whole response and leave the connection open; raises like ``HTTPConnectionPool.request``."""
         try:
-            content = self._response.read()
-            if self._received:
-                content = self._received + content
+            content = self._body.read()
+            if self._begun:
+                content = self._begun + content
         except BaseException as problem:
             self.connection.close()
             if isinstance(problem, TimeoutError):
                 raise httpx.ReadTimeout("no response in time") from None
             raise
         finally:
-            self._response.close()
-        if self._response.will_close:
+            self._file.close()
+        if self._body.closes:
             self.connection.close()
         return RawResponse(self.status, self.headers, content)
 
     def close(self) -> None:
-        self._response.close()
+        self._file.close()
         self.connection.close()
 
 
-def _parse_complete(received: bytes) -> tuple[ResponseHead, bytes] | None:
+def _parse_complete(received: bytes, max_bytes: int) -> tuple[ResponseHead, bytes] | None:
     """Parse a response that arrived in one piece, as short ones do; ``None`` if more follows.
 
-    The standard library creates a file and a response object for each: a tenth of the cost of a completion.
+    A file and a reader for each would be a tenth of the cost of a completion.
     """
     end = received.find(b"\r\n\r\n")
     if end < 0:
@@ -226,20 +149,17 @@ def _parse_complete(received: bytes) -> tuple[ResponseHead, bytes] | None:
     lines = io.BytesIO(received[: end + 4])
     head = read_head(lines)
     body = received[lines.tell() :]
-    if head.is_informational or head.length is None or len(body) < head.length:
+    if head.is_informational or head.length is None or not len(body) >= head.length <= max_bytes:
         return None
     return head, body
 
 
-class _PrefixedSocket(io.RawIOBase):
-    """A socket of which some bytes were read already, in the form that the standard library expects."""
+class _Incoming(io.RawIOBase):
+    """What a connection receives, after some bytes that were read already."""
 
-    def __init__(self, sock: socket.socket, received: bytes) -> None:
-        self._sock = sock
+    def __init__(self, connection: Connection, received: bytes) -> None:
+        self._connection = connection
         self._received = received
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(self)
 
     def readable(self) -> bool:
         return True
@@ -247,7 +167,7 @@ class _PrefixedSocket(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         size = min(len(self._received), len(buffer))
         if not size:
-            return self._sock.recv_into(buffer)
+            return self._connection.receive_into(buffer)
         buffer[:size], self._received = self._received[:size], self._received[size:]
         return size
 
@@ -255,20 +175,22 @@ class _PrefixedSocket(io.RawIOBase):
 class Connection:
     """One connection; after a response that ends it, it is closed and ``sock`` is ``None``.
 
-    The standard library reads the bodies of responses. Requests have the same few header lines each time; the standard
-    library would check them one by one, at a fifth of the cost of an exchange.
+    Requests have the same few header lines each time; the standard library would check them one by one, at a fifth of
+    the cost of an exchange.
     """
 
     def __init__(self) -> None:
         self.sock: socket.socket | None = None
         self._timeout: float | None = None
-        self._method = ""
+        self._deadline = math.inf
 
     def open(
         self, url: httpx.URL, tls: ssl.SSLContext | None, timeout: float, opened: Callable[[socket.socket], None]
     ) -> None:
+        """Connect within ``timeout`` seconds in all: a name may have several addresses, and TLS has its handshake."""
+        deadline = time.monotonic() + timeout
         host, port = url.raw_host.decode("ascii"), url.port or (443 if tls is not None else 80)
-        sock = self.sock = socket.create_connection((host, port), timeout)
+        sock = self.sock = _connected(host, port, deadline)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         opened(sock)
         if tls is not None:
@@ -276,8 +198,8 @@ class Connection:
             secured = tls.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
             self.sock = secured
             opened(secured)
+            secured.settimeout(_seconds_to(deadline))
             secured.do_handshake()
-        self._timeout = timeout
 
     def close(self) -> None:
         sock, self.sock = self.sock, None
@@ -292,9 +214,8 @@ class Connection:
         poll.register(self._open_socket(), select.POLLIN)
         return bool(poll.poll(0))
 
-    def send(self, method: str, head: bytes, key: APIKey, body: bytes | None, together: bool) -> None:
+    def send(self, head: bytes, key: APIKey, body: bytes | None, together: bool) -> None:
         """Send a request; ``head`` is its head up to the value of the key."""
-        self._method = method
         if body is None:
             body, end = b"", b"\r\n\r\n"
         else:
@@ -314,49 +235,66 @@ class Connection:
             # A server may respond before the request is complete, and close: its response says why.
             pass
 
-    def read_head(self) -> BodyStream:
+    def read_head(self, max_bytes: int) -> BodyStream:
         """Read the head of the response; raises like ``read_response``."""
-        response = _Response(_PrefixedSocket(self._open_socket(), self._first_bytes()), method=self._method)
-        try:
-            response.begin()
-        except BaseException as problem:
-            response.close()
-            if isinstance(problem, TimeoutError):
-                raise httpx.ReadTimeout("no response in time") from None
-            raise
-        return BodyStream(self, response)
+        return self._begin_body(self._first_bytes(), max_bytes, whole=False)[0]
 
-    def read_response(self) -> RawResponse | BodyStream:
+    def read_response(self, max_bytes: int) -> RawResponse | BodyStream:
         """Read the response, a large one up to the start of its body; raises UnansweredError if no byte arrives."""
         first = self._first_bytes()
-        complete = _parse_complete(first)
+        complete = _parse_complete(first, max_bytes)
         if complete is not None:
             head, content = complete
             if head.connection_close or len(content) > (head.length or 0):
                 self.close()
             return RawResponse(head.status, head.fields, content[: head.length])
-        response = _Response(_PrefixedSocket(self._open_socket(), first), method=self._method)
-        received = b""
+        body, large = self._begin_body(first, max_bytes, whole=True)
+        return body if large else body.read()
+
+    def _begin_body(self, first: bytes, max_bytes: int, *, whole: bool) -> tuple[BodyStream, bool]:
+        """Return the body and whether it is large; with ``whole``, a part of it is awaited to know that."""
+        file = io.BufferedReader(_Incoming(self, first))
+        begun = b""
         try:
-            response.begin()
-            if response.length is None:
-                received = response.read(LARGE_BYTES)
-            elif response.length >= LARGE_BYTES:
+            head = read_final_head(file)
+            body = BodyReader(file, head, max_bytes)
+            if whole and body.length is None:
+                begun = body.read(LARGE_BYTES)
+            elif whole and (body.length or 0) >= LARGE_BYTES:
                 # Some gateways send the head while the body is still being generated.
-                response.fp.peek(1)
+                body.wait()
         except BaseException as problem:
-            response.close()
+            file.close()
             if isinstance(problem, TimeoutError):
                 raise httpx.ReadTimeout("no response in time") from None
             raise
-        body = BodyStream(self, response, received)
-        large = (response.length or len(received)) >= LARGE_BYTES and response.status == 200
-        return body if large else body.read()
+        large = (body.length or len(begun)) >= LARGE_BYTES and head.status == 200
+        return BodyStream(self, head, file, body, begun), large
 
     def set_timeout(self, seconds: float) -> None:
         if seconds != self._timeout:
             self._open_socket().settimeout(seconds)
             self._timeout = seconds
+
+    def set_deadline(self, deadline: float) -> None:
+        """Set the time by which the response must be complete, however steadily it arrives."""
+        self._deadline = deadline
+
+    def receive_into(self, buffer: Any) -> int:
+        """Receive some bytes; raises TimeoutError after silence, DeadlineExceeded at the deadline."""
+        sock, silence = self._open_socket(), self._timeout or math.inf
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise DeadlineExceeded
+        if left < silence:
+            sock.settimeout(left)
+            self._timeout = left
+        try:
+            return sock.recv_into(buffer)
+        except TimeoutError:
+            if left < silence:
+                raise DeadlineExceeded from None
+            raise
 
     def _first_bytes(self) -> bytes:
         """Receive the first bytes of a response."""
@@ -376,11 +314,53 @@ class Connection:
         return self.sock
 
 
+def _connected(host: str, port: int, deadline: float) -> socket.socket:
+    """Return a socket that is connected to the first address that accepts, by the deadline."""
+    failure: OSError | None = None
+    # The addresses are not looked up for one that needs no look-up, and each may take all of the time.
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM):
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.settimeout(_seconds_to(deadline))
+            sock.connect(address)
+        except BaseException as problem:
+            sock.close()
+            if not isinstance(problem, OSError):
+                raise
+            failure = failure or problem
+        else:
+            return sock
+    raise failure or OSError(f"{host} has no address")
+
+
+def _seconds_to(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("no connection in time")
+    return left
+
+
+def is_out_of_files(problem: BaseException | None) -> bool:
+    """Whether a failure, or its cause, is that too many files are open; looking up a name says it in other words."""
+    while problem is not None:
+        if getattr(problem, "errno", None) in (errno.EMFILE, errno.ENFILE):
+            return True
+        if isinstance(problem, socket.gaierror):
+            try:
+                os.close(os.open(os.devnull, os.O_RDONLY))
+            except OSError as other:
+                return other.errno in (errno.EMFILE, errno.ENFILE)
+        problem = problem.__cause__ or problem.__context__
+    return False
+
+
 T = TypeVar("T")
 
 _EVENTS = "text/event-stream"
 KEEP_ALIVE_S = 5.0
 """Seconds that an idle connection is reusable, as in httpx: gateways close them after a minute, some after 5 s."""
+_MAX_HEADS = 64
+"""Heads of requests that are kept: an address has few paths, but each model has one of its own."""
 _SEND_BUFFER_BYTES = 8_192
 """Bytes that the kernel accepts without waiting: every system's send buffer is at least that large."""
 
@@ -402,7 +382,7 @@ class HTTPConnectionPool:
         headers: Mapping[str, str],
         *,
         tls: ssl.SSLContext | None,
-        connect_s: float,
+        max_bytes: int,
         opened: Callable[[socket.socket], None],
         resend: Callable[[str, str], None],
     ) -> None:
@@ -410,7 +390,7 @@ class HTTPConnectionPool:
         self._key = key
         self._headers = headers
         self._tls = tls
-        self._connect_s = connect_s
+        self._max_bytes = max_bytes
         self._opened = opened
         self._resend = resend
         self._heads: dict[tuple[str, str, str], bytes] = {}
@@ -419,24 +399,25 @@ class HTTPConnectionPool:
         self._closed = False
 
     def request(
-        self, method: str, path: str, body: bytes | None, *, write_s: float, read_s: float
+        self, method: str, path: str, body: bytes | None, limits: Timeouts, headers: Headers = ()
     ) -> RawResponse | BodyStream:
-        """Send a request and read its response, a large one up to the start of its body; timeouts are of inactivity.
+        """Send a request and read its response, a large one up to the start of its body.
 
         A BodyStream must be passed to ``read_body``.
         """
 
         def exchange(connection: Connection) -> RawResponse | BodyStream:
             together = body is None or len(body) <= _SEND_BUFFER_BYTES
-            connection.set_timeout(read_s if together else write_s)
-            connection.send(method, self._head(method, path), self._key, body, together)
-            connection.set_timeout(read_s)
-            response = connection.read_response()
+            connection.set_deadline(time.monotonic() + limits.total)
+            connection.set_timeout(limits.read if together else limits.write)
+            connection.send(self._head(method, path, "*/*", headers), self._key, body, together)
+            connection.set_timeout(limits.read)
+            response = connection.read_response(self._max_bytes)
             if isinstance(response, RawResponse):
                 self._release(connection)
             return response
 
-        return self._exchange(exchange, method, path)
+        return self._exchange(exchange, method, path, limits.connect)
 
     def read_body(self, body: BodyStream) -> RawResponse:
         """Read the rest of a large response and release its connection."""
@@ -444,16 +425,18 @@ class HTTPConnectionPool:
         self._release(body.connection)
         return response
 
-    def stream(self, path: str, body: bytes, *, write_s: float, idle_s: float) -> BodyStream:
+    def stream(self, path: str, body: bytes, limits: Timeouts, headers: Headers = ()) -> BodyStream:
         """Send a request and read the head of its response; the connection belongs to the stream and closes with it."""
 
         def exchange(connection: Connection) -> BodyStream:
-            connection.set_timeout(write_s)
-            connection.send("POST", self._head("POST", path, _EVENTS), self._key, body, len(body) <= _SEND_BUFFER_BYTES)
-            connection.set_timeout(idle_s)
-            return connection.read_head()
+            connection.set_deadline(time.monotonic() + limits.stream)
+            connection.set_timeout(limits.write)
+            head = self._head("POST", path, _EVENTS, headers)
+            connection.send(head, self._key, body, len(body) <= _SEND_BUFFER_BYTES)
+            connection.set_timeout(limits.idle)
+            return connection.read_head(self._max_bytes)
 
-        return self._exchange(exchange, "POST", path)
+        return self._exchange(exchange, "POST", path, limits.connect)
 
     def close(self) -> None:
         with self._lock:
@@ -469,9 +452,9 @@ class HTTPConnectionPool:
         for _, connection in idle:
             connection.close()
 
-    def _exchange(self, exchange: Callable[[Connection], T], method: str, path: str) -> T:
+    def _exchange(self, exchange: Callable[[Connection], T], method: str, path: str, connect_s: float) -> T:
         """Make an exchange on an idle or new connection, and again on a new one if the idle one was closed."""
-        connection, reused = self._take()
+        connection, reused = self._take(connect_s)
         while True:
             try:
                 return exchange(connection)
@@ -480,21 +463,22 @@ class HTTPConnectionPool:
                 if not (reused and isinstance(problem, UnansweredError)):
                     raise
             self._resend(method, path)
-            connection, reused = self._open(), False
+            connection, reused = self._open(connect_s), False
 
-    def _head(self, method: str, path: str, accept: str = "*/*") -> bytes:
+    def _head(self, method: str, path: str, accept: str, more: Headers) -> bytes:
         """Return the request line and the headers that every request has, up to the value of the key."""
-        known = self._heads.get((method, path, accept))
+        known = None if more else self._heads.get((method, path, accept))
         if known is None:
             url = httpx.URL(self._base_url + path)
-            headers = {"accept": accept, **self._headers}
-            lines = [(b"host", url.netloc), *((k.encode("ascii"), v.encode("ascii")) for k, v in headers.items())]
+            headers = {"accept": accept, **self._headers, **dict(more)}
+            lines = [(b"host", url.netloc), *((k.encode("ascii"), v.encode("latin-1")) for k, v in headers.items())]
             target = b" ".join((method.encode("ascii"), url.raw_path, b"HTTP/1.1"))
             known = b"".join([target, b"\r\n", *(b"%s: %s\r\n" % line for line in lines), b"x-api-key: "])
-            self._heads[method, path, accept] = known
+            if not more and len(self._heads) < _MAX_HEADS:
+                self._heads[method, path, accept] = known
         return known
 
-    def _take(self) -> tuple[Connection, bool]:
+    def _take(self, connect_s: float) -> tuple[Connection, bool]:
         """Return a connection, and whether it is a reused one."""
         while True:
             with self._lock:
@@ -504,17 +488,19 @@ class HTTPConnectionPool:
             if time.monotonic() - since < KEEP_ALIVE_S and not connection.is_readable():
                 return connection, True
             connection.close()
-        return self._open(), False
+        return self._open(connect_s), False
 
-    def _open(self) -> Connection:
+    def _open(self, connect_s: float) -> Connection:
         connection = Connection()
         try:
-            connection.open(httpx.URL(self._base_url), self._tls, self._connect_s, self._opened)
+            connection.open(httpx.URL(self._base_url), self._tls, connect_s, self._opened)
         except BaseException as problem:
             connection.close()
             if isinstance(problem, TimeoutError):
                 raise httpx.ConnectTimeout("no connection in time") from None
             if isinstance(problem, OSError):
+                if is_out_of_files(problem):
+                    raise OutOfFilesError(str(problem)) from None
                 raise httpx.ConnectError(str(problem)) from None
             raise
         return connection

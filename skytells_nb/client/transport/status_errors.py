@@ -25,7 +25,7 @@ def error_from_response(response: httpx.Response, content: bytes) -> APIError:
         return _redirect(response)
     try:
         body: Any = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         body = content[:EXCERPT_BYTES].decode("utf-8", "replace")
     return api_error(
         response.status_code,

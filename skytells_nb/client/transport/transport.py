@@ -5,24 +5,34 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.client
+import io
 import json
 import logging
 import os
 import socket
-import ssl
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 import httpx
 
 from skytells_nb.client.transport.auth import APIKey, KeyAuth, as_api_key, resolve_api_key
 from skytells_nb.client.transport.base_url import is_loopback, origin_of, resolve_base_url
-from skytells_nb.client.transport.http11 import LARGE_BYTES, HTTPConnectionPool, RawResponse
+from skytells_nb.client.transport.environment import empty_tls_context, proxy_for, tls_context
+from skytells_nb.client.transport.http11 import (
+    LARGE_BYTES,
+    DeadlineExceeded,
+    HTTPConnectionPool,
+    OutOfFilesError,
+    RawResponse,
+    is_out_of_files,
+)
+from skytells_nb.client.transport.http_response import ERROR_BODY_BYTES, announced_length, too_large
+from skytells_nb.client.transport.limits import DEFAULT_MAX_ANSWER_MB, RequestOptions, Timeouts
 from skytells_nb.client.transport.rate_limits import RateLimits, read_limits
 from skytells_nb.client.transport.sse import EventDecoder, ServerSentEvent
 from skytells_nb.client.transport.status_errors import error_from_response, error_in_success_body
@@ -34,6 +44,8 @@ from skytells_nb.errors import (
     ReplayMissError,
     RequestCancelledError,
     RequestTimeoutError,
+    SkytellsError,
+    TooManyOpenFilesError,
     TransportError,
 )
 from skytells_nb.service_text import NAME_CHARS, hide, quoted, quoted_name
@@ -43,24 +55,7 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 _EVENTS = "text/event-stream"
-_HEADERS = {"user-agent": "skytells-nb", "accept-encoding": "identity"}
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Seconds. A whole stream has no time limit, only its inactivity (``idle``)."""
-
-    connect: float = 10.0
-    read: float = 600.0
-    idle: float = 120.0
-    write: float = 60.0
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            if not getattr(self, field.name) > 0:
-                raise ConfigurationError(
-                    f"The {field.name} timeout must be more than 0 seconds, got {getattr(self, field.name)!r}."
-                )
+_NO_OPTIONS = RequestOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +69,14 @@ class ResponseBody:
 class PendingResponse:
     """A large response whose body begins to arrive: ``read`` it once, from any thread."""
 
-    def __init__(self, transport: Transport, read: Callable[[], ResponseBody]) -> None:
+    def __init__(self, transport: Transport, read: Callable[[], ResponseBody], timeouts: Timeouts) -> None:
         self._transport = transport
         self._read = read
+        self._timeouts = timeouts
 
     def read(self) -> ResponseBody:
         """Read the whole response; raises like ``Transport.send``."""
-        return self._transport._map_exceptions(self._read, self._transport.timeouts.read)
+        return self._transport._map_exceptions(self._read, self._timeouts)
 
 
 class Transport:
@@ -95,12 +91,16 @@ class Transport:
         *,
         base_url: str | None = None,
         timeouts: Timeouts | None = None,
+        max_answer_mb: float = DEFAULT_MAX_ANSWER_MB,
         http: httpx.BaseTransport | None = None,
     ) -> None:
         api_key = as_api_key(api_key)
         self.base_url = resolve_base_url(base_url)
         self.origin = origin_of(self.base_url)
         self.timeouts = timeouts or Timeouts()
+        if isinstance(max_answer_mb, bool) or not isinstance(max_answer_mb, (int, float)) or not max_answer_mb > 0:
+            raise ConfigurationError(f"max_answer_mb must be a number greater than 0, got {max_answer_mb!r}.")
+        self._max_bytes = int(min(max_answer_mb * 1e6, 2**60))
         self.limits: RateLimits | None = None
         """The account's rate limits as the last response reported them."""
         self.resent = 0
@@ -115,17 +115,18 @@ class Transport:
         self._network = http
         _transports.add(self)
         parts = urlsplit(self.base_url)
-        self._tls = _tls_context() if http is None and parts.scheme == "https" else None
+        self._tls = tls_context() if http is None and parts.scheme == "https" else None
         # A proxy from the environment must never see requests to this machine.
-        self._trust_env = not is_loopback(parts.hostname or "")
+        local = http is not None or is_loopback(parts.hostname or "")
+        self._proxy = None if local else proxy_for(self.base_url)
         self._direct: HTTPConnectionPool | None = None
-        if http is None and not (self._trust_env and {"http", "https", "all"} & getproxies().keys()):
+        if http is None and self._proxy is None:
             self._direct = HTTPConnectionPool(
                 self.base_url,
                 key,
-                _HEADERS,
+                _own_headers(),
                 tls=self._tls,
-                connect_s=self.timeouts.connect,
+                max_bytes=self._max_bytes,
                 opened=self._track_socket,
                 resend=self._count_resend,
             )
@@ -133,18 +134,24 @@ class Transport:
     def __repr__(self) -> str:
         return f"Transport({self.base_url!r})"
 
-    def send(self, method: str, path: str, body: bytes | None = None) -> ResponseBody:
+    def send(
+        self, method: str, path: str, body: bytes | None = None, options: RequestOptions = _NO_OPTIONS
+    ) -> ResponseBody:
         """Make one exchange; raises APIError for a status other than 2xx, TransportError if no response arrives."""
-        started = self.begin(method, path, body)
+        started = self.begin(method, path, body, options)
         return started if isinstance(started, ResponseBody) else started.read()
 
-    def begin(self, method: str, path: str, body: bytes | None = None) -> ResponseBody | PendingResponse:
+    def begin(
+        self, method: str, path: str, body: bytes | None = None, options: RequestOptions = _NO_OPTIONS
+    ) -> ResponseBody | PendingResponse:
         """Start ``send``; of a large response, the caller reads the body when it has memory for it."""
-        return self._map_exceptions(lambda: self._begin(method, path, body), self.timeouts.read)
+        limits = options.timeouts or self.timeouts
+        return self._map_exceptions(lambda: self._begin(method, path, body, options, limits), limits)
 
-    def stream(self, path: str, body: bytes) -> EventStream:
+    def stream(self, path: str, body: bytes, options: RequestOptions = _NO_OPTIONS) -> EventStream:
         """Open a stream of events; raises like ``send`` before the first one. Close it to end the exchange."""
-        return self._map_exceptions(lambda: self._stream(path, body), self.timeouts.idle)
+        limits = options.timeouts or self.timeouts
+        return self._map_exceptions(lambda: self._stream(path, body, options, limits), limits, streaming=True)
 
     def abort(self) -> None:
         """Close every open connection now, from any thread; calls in flight end with RequestCancelledError."""
@@ -177,29 +184,35 @@ class Transport:
         return httpx.Client(
             auth=self._auth,
             transport=self._network,
-            verify=self._tls or _empty_tls_context(),
-            trust_env=self._trust_env,
+            proxy=None if self._proxy is None else self._proxy.proxy,
+            verify=self._tls or empty_tls_context(),
+            trust_env=False,
             follow_redirects=False,
-            headers=_HEADERS,
+            headers=_own_headers(),
         )
 
-    def _begin(self, method: str, path: str, body: bytes | None) -> ResponseBody | PendingResponse:
+    def _begin(
+        self, method: str, path: str, body: bytes | None, options: RequestOptions, limits: Timeouts
+    ) -> ResponseBody | PendingResponse:
         self._check_usable()
-        direct = self._direct
+        direct, target = self._direct, _target(path, options)
         if direct is None:
-            response = self._http.send(self._request(method, path, body, self.timeouts.read), stream=True)
-            length = response.headers.get("content-length", "")
-            if response.is_success and length.isdigit() and int(length) >= LARGE_BYTES:
-                return PendingResponse(self, lambda: self._checked(_read(response)))
-            return self._checked(_read(response))
-        started = direct.request(method, path, body, write_s=self.timeouts.write, read_s=self.timeouts.read)
+            deadline = time.monotonic() + limits.total
+            response = self._http.send(self._request(method, target, body, options, limits, limits.read), stream=True)
+
+            def read() -> ResponseBody:
+                return self._checked_raw(_read(response, self._max_bytes, deadline), method, target)
+
+            large = response.is_success and (announced_length(response.headers) or 0) >= LARGE_BYTES
+            return PendingResponse(self, read, limits) if large else read()
+        started = direct.request(method, target, body, limits, options.headers)
         if isinstance(started, RawResponse):
-            return self._checked_raw(started, method, path)
-        return PendingResponse(self, lambda: self._checked_raw(direct.read_body(started), method, path))
+            return self._checked_raw(started, method, target)
+        return PendingResponse(self, lambda: self._checked_raw(direct.read_body(started), method, target), limits)
 
     def _checked_raw(self, raw: RawResponse, method: str, path: str) -> ResponseBody:
         if not raw.is_plain_json:
-            return self._checked(raw.to_httpx(method, self.base_url + path))
+            return self._checked(raw.to_httpx(method, self.base_url + path, self._max_bytes))
         self.limits = read_limits(raw.headers) or self.limits
         return ResponseBody(raw.content, self._request_id(raw.headers))
 
@@ -211,29 +224,34 @@ class Transport:
             raise RequestCancelledError("The call was stopped.")
         return ResponseBody(content, self._request_id(response.headers))
 
-    def _stream(self, path: str, body: bytes) -> EventStream:
+    def _stream(self, path: str, body: bytes, options: RequestOptions, limits: Timeouts) -> EventStream:
         self._check_usable()
+        target = _target(path, options)
         if self._direct is None:
-            return self._events(
-                self._http.send(self._request("POST", path, body, self.timeouts.idle, _EVENTS), stream=True)
-            )
-        opened = self._direct.stream(path, body, write_s=self.timeouts.write, idle_s=self.timeouts.idle)
+            deadline = time.monotonic() + limits.stream
+            request = self._request("POST", target, body, options, limits, limits.idle, _EVENTS)
+            return self._events(self._http.send(request, stream=True), limits, deadline)
+        opened = self._direct.stream(target, body, limits, options.headers)
         if not opened.is_event_stream:
-            return self._events(opened.read_rest().to_httpx("POST", self.base_url + path))
+            response = opened.read_rest().to_httpx("POST", self.base_url + target, self._max_bytes)
+            return self._events(response, limits)
         self.limits = read_limits(opened.headers) or self.limits
-        return EventStream(self, opened.iter_bytes(), opened.close, self._request_id(opened.headers))
+        return EventStream(self, opened.iter_bytes(), opened.close, self._request_id(opened.headers), limits)
 
-    def _events(self, response: httpx.Response) -> EventStream:
+    def _events(self, response: httpx.Response, limits: Timeouts, deadline: float | None = None) -> EventStream:
         """Return the events of the response; raises its error if it contains one instead."""
         try:
             kind = response.headers.get("content-type", "no content type")
             if response.is_success and _EVENTS in kind.lower():
                 self.limits = read_limits(response.headers) or self.limits
-                return EventStream(self, response.iter_bytes(), response.close, self._request_id(response.headers))
-            response.read()
+                pieces = _pieces(response, self._max_bytes, deadline)
+                return EventStream(self, pieces, response.close, self._request_id(response.headers), limits)
+            if not response.is_closed:
+                raw = _read(response, self._max_bytes, deadline)
+                response = raw.to_httpx("POST", str(response.request.url), self._max_bytes)
             content = self._content(response)
             self._check(response, content)
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):
                 error = error_in_success_body(json.loads(content), self._request_id(response.headers))
                 if error is not None:
                     raise error
@@ -258,15 +276,22 @@ class Transport:
         _log.debug("%s %s: the server had closed the reused connection; sent again on a new one", method, path)
 
     def _request(
-        self, method: str, path: str, body: bytes | None, read_timeout: float, accept: str = "*/*"
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        options: RequestOptions,
+        limits: Timeouts,
+        silence: float,
+        accept: str = "*/*",
     ) -> httpx.Request:
-        limits = self.timeouts
+        headers = {"accept": accept} | ({"content-type": "application/json"} if body is not None else {})
         return self._http.build_request(
             method,
             self.base_url + path,
             content=body,
-            headers={"accept": accept} | ({"content-type": "application/json"} if body is not None else {}),
-            timeout=httpx.Timeout(read_timeout, connect=limits.connect, write=limits.write),
+            headers=headers | dict(options.headers),
+            timeout=httpx.Timeout(silence, connect=limits.connect, write=limits.write),
             extensions={"trace": self._trace},
         )
 
@@ -301,39 +326,58 @@ class Transport:
             return response.content
         return self._auth.redact(response.content)
 
-    def _map_exceptions(self, action: Callable[[], T], silence: float) -> T:
-        """Return what ``action`` returns; raises its failure as a library error. ``silence`` is its timeout in seconds.
+    def _map_exceptions(self, action: Callable[[], T], limits: Timeouts, *, streaming: bool = False) -> T:
+        """Return what ``action`` returns; raises its failure as a library error.
 
-        Errors are raised outside their handler and an interrupt loses its frames: the exception that the caller gets
-        references neither frames of the libraries below nor their requests, which contain the key.
+        Whatever a response is, it must not end more than its own call: what Python raises for a number with thousands
+        of digits or a length that no memory holds is an error of the exchange too. Errors are raised outside their
+        handler and an interrupt loses its frames: the exception that the caller gets references neither frames of the
+        libraries below nor their requests, which contain the key.
         """
         try:
             return action()
         except KeyboardInterrupt as interrupt:
             failure: BaseException = interrupt.with_traceback(None)
-        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, http.client.HTTPException, OSError) as problem:
-            failure = self._failure(problem, silence)
+        except SkytellsError:
+            raise
+        except Exception as problem:
+            failure = self._failure(problem, limits, streaming)
         try:
             raise failure
         finally:
             del failure
 
-    def _failure(self, error: Exception, silence: float) -> TransportError:
+    def _failure(self, error: Exception, limits: Timeouts, streaming: bool) -> TransportError:
         host = urlsplit(self.base_url).netloc
         if self.aborted:
             return RequestCancelledError("The call was stopped.")
+        if isinstance(error, OutOfFilesError) or is_out_of_files(error):
+            return TooManyOpenFilesError(
+                f"This process has too many files open for another connection to {host}. Raise the limit of open "
+                "files (ulimit -n), or lower max_in_flight=."
+            )
+        by_proxy = f" through the proxy that {self._proxy.variable} names" if self._proxy is not None else ""
         if isinstance(error, httpx.ConnectTimeout):
-            return ConnectError(f"{host} did not accept a connection within {self.timeouts.connect:g} s.")
+            return ConnectError(f"{host} did not accept a connection within {limits.connect:g} s{by_proxy}.")
+        if isinstance(error, httpx.ProxyError):
+            reason = f"The proxy that {self._proxy.variable} names" if self._proxy is not None else "The proxy"
+            return ConnectError(f"{reason} did not connect to {host}: {error}.")
         if isinstance(error, httpx.ConnectError):
-            return ConnectError(f"{host} could not be reached: {error}. Check base_url and the network.")
+            advice = f"Check {self._proxy.variable}" if self._proxy is not None else "Check base_url and the network"
+            return ConnectError(f"{host} could not be reached{by_proxy}: {error}. {advice}.")
         if isinstance(error, httpx.WriteTimeout):
-            return RequestTimeoutError(f"{host} accepted none of the request for {self.timeouts.write:g} s.")
+            return RequestTimeoutError(f"{host} accepted none of the request for {limits.write:g} s.")
         if isinstance(error, httpx.TimeoutException):
-            return RequestTimeoutError(f"{host} sent nothing for {silence:g} s.")
+            return RequestTimeoutError(f"{host} sent nothing for {limits.idle if streaming else limits.read:g} s.")
+        if isinstance(error, DeadlineExceeded):
+            whole = limits.stream if streaming else limits.total
+            return RequestTimeoutError(f"{host} had not completed its response within {whole:g} s.")
+        if isinstance(error, MemoryError):
+            return TransportError(f"The response of {host} did not fit into memory.")
         if isinstance(error, (httpx.NetworkError, httpx.RemoteProtocolError, http.client.HTTPException, OSError)):
             reason = quoted(error, 300) or type(error).__name__
             return ConnectionLostError(f"The connection to {host} was lost before the response was complete: {reason}")
-        return TransportError(f"The exchange with {host} failed: {error}")
+        return TransportError(f"The exchange with {host} failed: {error or type(error).__name__}")
 
 
 _transports: weakref.WeakSet[Transport] = weakref.WeakSet()
@@ -352,18 +396,24 @@ class EventStream:
     """The events of one response, as they arrive. Iterate it, then close it; closing early ends the exchange."""
 
     def __init__(
-        self, transport: Transport, pieces: Iterator[bytes], end: Callable[[], None], request_id: str | None
+        self,
+        transport: Transport,
+        pieces: Iterator[bytes],
+        end: Callable[[], None],
+        request_id: str | None,
+        timeouts: Timeouts,
     ) -> None:
         self._transport = transport
         self._pieces = pieces
         self._end = end
+        self._timeouts = timeouts
         self._closed = False
         self.request_id = request_id
 
     def __iter__(self) -> Iterator[ServerSentEvent]:
         transport, decoder, pieces = self._transport, EventDecoder(), self._pieces
         while not self._closed:
-            piece = transport._map_exceptions(lambda: next(pieces, None), transport.timeouts.idle)
+            piece = transport._map_exceptions(lambda: next(pieces, None), self._timeouts, streaming=True)
             if piece is None:
                 break
             yield from decoder.feed(piece)
@@ -381,27 +431,56 @@ class EventStream:
             self.close()
 
 
-def _read(response: httpx.Response) -> httpx.Response:
-    try:
-        response.read()
-    except BaseException:
+def _read(response: httpx.Response, max_bytes: int, deadline: float | None) -> RawResponse:
+    """Read a response of httpx within its limits, as sent."""
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    if response.is_closed:
+        # It was made with its content, which is decoded already.
+        headers.pop("content-encoding", None)
+        return RawResponse(response.status_code, headers, response.content)
+    buffer = io.BytesIO()
+    limit = max_bytes if response.is_success else min(max_bytes, ERROR_BODY_BYTES)
+    length = announced_length(headers)
+    if response.is_success and length is not None and length > limit:
         response.close()
-        raise
-    return response
+        raise too_large(limit, length, headers)
+    try:
+        for piece in response.iter_raw():
+            buffer.write(piece)
+            if buffer.tell() > limit:
+                if response.is_success:
+                    raise too_large(limit, None, headers)
+                break
+            _check_time(deadline)
+    finally:
+        response.close()
+    return RawResponse(response.status_code, headers, buffer.getvalue())
+
+
+def _pieces(response: httpx.Response, max_bytes: int, deadline: float | None) -> Iterator[bytes]:
+    received = 0
+    for piece in response.iter_bytes():
+        received += len(piece)
+        if received > max_bytes:
+            raise too_large(max_bytes, None, response.headers)
+        _check_time(deadline)
+        yield piece
+
+
+def _check_time(deadline: float | None) -> None:
+    if deadline is not None and time.monotonic() > deadline:
+        raise DeadlineExceeded
+
+
+def _target(path: str, options: RequestOptions) -> str:
+    return f"{path}?{options.query}" if options.query else path
 
 
 @functools.cache
-def _tls_context() -> ssl.SSLContext:
-    """One context for the process: loading the certificates for each worker's client takes tens of milliseconds."""
-    context = httpx.create_ssl_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context
+def _own_headers() -> dict[str, str]:
+    from skytells_nb import __version__  # the package imports this module
 
-
-@functools.cache
-def _empty_tls_context() -> ssl.SSLContext:
-    """A context without certificates, for plain http: it trusts no host."""
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return {"user-agent": f"skytells-nb/{__version__}", "accept-encoding": "identity"}
 
 
 class Offline(httpx.BaseTransport):

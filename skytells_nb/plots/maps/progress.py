@@ -64,20 +64,29 @@ class StageProgress:
         self._started = clock()
         self._timer = UpdateTimer(clock, initial_delay_s)
         self._shown = False
+        self._failed = False
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         # A stage of unknown length may be long: it is shown immediately.
-        if total and not self._timer.due:
+        if self._failed or (total and not self._timer.due):
             return
         percentage = f" {done / total:.0%}" if total else " …"
-        self._show(f"{self._label} · {stage}{percentage}", done, total, False)
+        self._try_to_show(f"{self._label} · {stage}{percentage}", done, total, False)
         self._shown = True
         self._timer.restart()
 
     def close(self, state: str) -> None:
         """Show the final state and the duration, if anything was shown before."""
         if self._shown:
-            self._show(f"{self._label} · {state} in {self._clock() - self._started:.0f} s", 1, 1, True)
+            self._try_to_show(f"{self._label} · {state} in {self._clock() - self._started:.0f} s", 1, 1, True)
+
+    def _try_to_show(self, text: str, done: int, total: int, last: bool) -> None:
+        """Show a state; a display that fails is silent from then on, and the layout goes on."""
+        try:
+            if not self._failed:
+                self._show(text, done, total, last)
+        except Exception:
+            self._failed = True
 
 
 class _CellOutput:
@@ -110,7 +119,7 @@ class _ProgressView:
 
 def _find_output() -> Callable[[str, int, int, bool], None] | None:
     """An output that can be updated: a terminal or a notebook cell; None for logs, pipes and executed notebooks."""
-    if sys.stderr is not None and sys.stderr.isatty():
+    if _is_terminal(sys.stderr):
         line = TerminalLine(sys.stderr)
         return lambda text, done, total, last: line.show(text, final=last)
     is_static = os.environ.get("SKYTELLS_NB_STREAM", "").strip().lower() in ("final", "plain")
@@ -118,3 +127,10 @@ def _find_output() -> Callable[[str, int, int, bool], None] | None:
         return None
     display = getattr(builtins, "display", None)
     return _CellOutput(display) if display is not None else None
+
+
+def _is_terminal(stream: Any) -> bool:
+    try:
+        return bool(stream.isatty())
+    except (AttributeError, ValueError, OSError):
+        return False  # none, closed, or gone

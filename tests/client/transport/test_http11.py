@@ -7,7 +7,7 @@ import gzip
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from serving import KEY, Exchange, holding, serving
 from test_abort import InThread, assert_abort_ends, certificates, half_a_body, send, silent
 
 from skytells_nb.client.transport import http11 as direct
-from skytells_nb.client.transport.transport import Transport, _tls_context
+from skytells_nb.client.transport.transport import Transport
 from skytells_nb.errors import ConnectError, ConnectionLostError, RequestCancelledError, TransportError
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n"
@@ -55,16 +55,16 @@ def test_an_answer_that_comes_in_any_two_pieces_is_the_same_answer(monkeypatch: 
     sock = InTwo(socket.AF_INET, socket.SOCK_STREAM)
     sock.received = []
 
-    def connect(address: tuple[str, int], timeout: float) -> socket.socket:
-        sock.settimeout(timeout)
-        sock.connect(address)
+    def connect(host: str, port: int, deadline: float) -> socket.socket:
+        sock.settimeout(20)
+        sock.connect((host, port))
         return sock
 
     def keep_answering(exchange: Exchange) -> None:
         while again(exchange, whole):
             pass
 
-    monkeypatch.setattr(socket, "create_connection", connect)
+    monkeypatch.setattr(direct, "_connected", connect)
     with serving(keep_answering) as server, contextlib.closing(Transport(KEY, base_url=server.url)) as client:
         for sock.first in range(1, len(whole) + 1):
             assert client.send("GET", "/models").content == b"{}"
@@ -216,13 +216,11 @@ def test_what_a_proxy_is_set_for_goes_through_it(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.fixture
-def tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[ssl.SSLContext]:
+def tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ssl.SSLContext:
     """For a server whose certificate is in the file that the environment names."""
     serving_side, _ = certificates(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
-    _tls_context.cache_clear()
-    yield serving_side
-    _tls_context.cache_clear()
+    return serving_side
 
 
 def test_one_connection_serves_many_calls_over_tls(tls: ssl.SSLContext) -> None:

@@ -14,7 +14,8 @@ import pytest
 from serving import KEY, PATIENCE_S, Exchange, ScriptedServer, serving
 from test_abort import Call, InThread, certificates
 
-from skytells_nb.client.transport.transport import Timeouts, Transport, _tls_context
+from skytells_nb.client.transport.limits import Timeouts
+from skytells_nb.client.transport.transport import Transport
 from skytells_nb.errors import (
     ConnectError,
     ConnectionLostError,
@@ -261,12 +262,8 @@ def test_a_kept_connection_that_ended_over_tls_is_replaced_too(
     """With no goodbye, as a server that was killed."""
     serving_side, _ = certificates(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
-    _tls_context.cache_clear()
-    try:
-        with keeping(ending, read_second=read_second, tls=serving_side) as (kept, client):
-            body = b"{}" if read_second else LARGE
-            assert call(client, body) == ANSWERED[call]
-            assert kept.requests[-1].body == body
-            assert (kept.connections, client.resent) == (2, 1)
-    finally:
-        _tls_context.cache_clear()
+    with keeping(ending, read_second=read_second, tls=serving_side) as (kept, client):
+        body = b"{}" if read_second else LARGE
+        assert call(client, body) == ANSWERED[call]
+        assert kept.requests[-1].body == body
+        assert (kept.connections, client.resent) == (2, 1)

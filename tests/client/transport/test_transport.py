@@ -12,8 +12,9 @@ import httpx
 import pytest
 from serving import KEY, Exchange, holding, serving
 
+from skytells_nb.client.transport.limits import Timeouts
 from skytells_nb.client.transport.rate_limits import RateLimits
-from skytells_nb.client.transport.transport import Timeouts, Transport
+from skytells_nb.client.transport.transport import Transport
 from skytells_nb.errors import (
     APIError,
     AuthenticationError,

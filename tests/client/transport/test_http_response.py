@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skytells_nb.client.transport.http11 import ResponseHead, read_head
+from skytells_nb.client.transport.http_response import ResponseHead, read_head
 
 NAMES = st.text(string.ascii_letters + string.digits + "-_", min_size=1, max_size=20)
 VALUES = st.text(st.characters(min_codepoint=0x21, max_codepoint=0xFF, exclude_characters="\x7f\x85\xa0"), max_size=30)
