@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import socket
+import sys
 import threading
 import time
 import weakref
@@ -478,9 +479,8 @@ def _target(path: str, options: RequestOptions) -> str:
 
 @functools.cache
 def _own_headers() -> dict[str, str]:
-    from skytells_nb import __version__  # the package imports this module
-
-    return {"user-agent": f"skytells-nb/{__version__}", "accept-encoding": "identity"}
+    version = sys.modules["skytells_nb"].__version__  # not imported: the package imports this module
+    return {"user-agent": f"skytells-nb/{version}", "accept-encoding": "identity"}
 
 
 class Offline(httpx.BaseTransport):
