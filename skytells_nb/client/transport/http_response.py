@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skytells_nb.errors import InvalidResponseError, ResponseTooLargeError
+from skytells_nb.service_text import quoted_name
 
 _LINE_BYTES = 65_536
 _CHUNK_LINE_BYTES = 4_096
@@ -262,7 +263,7 @@ def decode_body(content: bytes, encoding: str, max_bytes: int, fields: Mapping[s
             continue
         if name not in ("gzip", "x-gzip", "deflate"):
             raise InvalidResponseError(
-                f"The response must not be compressed or be gzip, got content-encoding {name[:40]!r}.",
+                f"The response must not be compressed or be gzip, got content-encoding {quoted_name(name)!r}.",
                 request_id=fields.get("x-request-id"),
             )
         content = _inflate(content, name, max_bytes, fields)

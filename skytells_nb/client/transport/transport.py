@@ -362,7 +362,7 @@ class Transport:
             return ConnectError(f"{host} did not accept a connection within {limits.connect:g} s{by_proxy}.")
         if isinstance(error, httpx.ProxyError):
             reason = f"The proxy that {self._proxy.variable} names" if self._proxy is not None else "The proxy"
-            return ConnectError(f"{reason} did not connect to {host}: {error}.")
+            return ConnectError(f"{reason} did not connect to {host}: {quoted(error, 300)}.")
         if isinstance(error, httpx.ConnectError):
             advice = f"Check {self._proxy.variable}" if self._proxy is not None else "Check base_url and the network"
             return ConnectError(f"{host} could not be reached{by_proxy}: {error}. {advice}.")
@@ -378,7 +378,7 @@ class Transport:
         if isinstance(error, (httpx.NetworkError, httpx.RemoteProtocolError, http.client.HTTPException, OSError)):
             reason = quoted(error, 300) or type(error).__name__
             return ConnectionLostError(f"The connection to {host} was lost before the response was complete: {reason}")
-        return TransportError(f"The exchange with {host} failed: {error or type(error).__name__}")
+        return TransportError(f"The exchange with {host} failed: {quoted(error, 300) or type(error).__name__}")
 
 
 _transports: weakref.WeakSet[Transport] = weakref.WeakSet()

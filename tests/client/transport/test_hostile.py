@@ -291,16 +291,11 @@ def test_a_connection_serves_on_after_a_slow_response() -> None:
         assert len(server.exchanges) == 1
 
 
-def bomb(times: int = 1) -> bytes:
-    data = b" " * 3_000_000
-    for _ in range(times):
-        data = gzip.compress(data, 9)
-    return data
-
-
-@pytest.mark.parametrize(("encoding", "body"), [("gzip", bomb()), ("gzip, gzip", bomb(2)), ("deflate", None)])
-def test_a_response_that_grows_when_it_is_decompressed_is_too_large(encoding: str, body: bytes | None) -> None:
-    body = zlib.compress(b" " * 3_000_000, 9) if body is None else body
+@pytest.mark.parametrize("encoding", ["gzip", "gzip, gzip", "deflate"])
+def test_a_response_that_grows_when_it_is_decompressed_is_too_large(encoding: str) -> None:
+    body = b" " * 3_000_000
+    for name in encoding.split(", "):
+        body = zlib.compress(body, 9) if name == "deflate" else gzip.compress(body, 9)
     with serving(lambda exchange: exchange.reply(body, content_encoding=encoding)) as server:
         with pytest.raises(ResponseTooLargeError):
             Transport(KEY, base_url=server.url, max_answer_mb=2).send("GET", "/models")
