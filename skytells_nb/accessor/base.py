@@ -185,6 +185,12 @@ def check_threshold(given: Any) -> float:
     return float(given)
 
 
+def check_recall(value: Any) -> None:
+    """Raise InputError unless the value is ``None`` or a number above 0 and at most 1."""
+    if value is not None and (not isinstance(value, Real) or isinstance(value, bool) or not 0 < float(value) <= 1):
+        raise InputError(f"recall must be a number above 0 and at most 1, got {value!r}.")
+
+
 class SimilarityMethods(FrameMethods):
     """Methods that compare rows by the similarity of their embeddings."""
 

@@ -201,6 +201,16 @@ class MultiRun:
             )
         )
 
+    def set_recall(self, recall: float) -> None:
+        """State the recall of an approximate comparison in the report; nothing if it was exact."""
+        if recall == 1:
+            return
+        if self._has_runs:
+            totals = self._open_totals()
+            totals.replace_main(replace(totals.main_report(), recall=recall))
+        else:
+            self._empty_report = replace(self._empty_report, recall=recall)
+
     @property
     def report(self) -> Report:
         """The total of all runs so far."""

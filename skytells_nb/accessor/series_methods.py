@@ -307,6 +307,7 @@ class SeriesMethods:
         self,
         threshold: float = 0.9,
         *,
+        recall: float | None = None,
         model: str | None = None,
         dimensions: int | None = None,
         on_error: OnError = "warn",
@@ -336,6 +337,7 @@ class SeriesMethods:
             lambda frame, column: frame.dedupe(
                 column,
                 threshold,
+                recall=recall,
                 model=model,
                 dimensions=dimensions,
                 on_error=on_error,

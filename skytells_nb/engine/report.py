@@ -194,6 +194,8 @@ class Report:
     errors: Mapping[int, Exception] = field(default_factory=dict)
     partial: Any = field(default=None, repr=False)
     timeline: Timeline | None = field(default=None, repr=False)
+    recall: float | None = None
+    """The measured share of near rows that an approximate comparison saw; ``None`` where every pair was compared."""
 
     @property
     def skipped(self) -> int:
@@ -241,6 +243,7 @@ class Report:
             ("cost", format_dollars(self.cost)),
             ("seconds", f"{self.seconds:.1f}"),
             *([("limit", self.limit)] if self.limit else []),
+            *([("recall", f"{self.recall:.1%}, measured on a sample")] if self.recall is not None else []),
         ]
         return lines + [("errors", reason) for reason in self.reasons()]
 

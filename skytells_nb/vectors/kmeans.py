@@ -53,6 +53,17 @@ def kmeans(matrix: Floats, n: int, *, n_init: int = N_INIT) -> Clusters:
     return _order_by_size(matrix, clusters)
 
 
+def fit_centers(sample: Floats, n: int, rng: np.random.Generator, *, iterations: int = 8) -> Floats:
+    """Return up to ``n`` centers that a few iterations fit to sampled unit vectors; for a partition, not for clusters.
+
+    The initial centers are drawn at random: for hundreds of centers the greedy draw takes longer than all the rest.
+    """
+    centers = np.unique(sample[rng.choice(len(sample), min(n, len(sample)), replace=False)], axis=0)
+    for _ in range(iterations):
+        centers = _update_centers(sample, _assign(sample, centers))
+    return centers
+
+
 def sample_rows(matrix: Floats, max_rows: int, rng: np.random.Generator) -> Floats:
     """Return the matrix, or ``max_rows`` sampled rows of it in their order."""
     if len(matrix) <= max_rows:

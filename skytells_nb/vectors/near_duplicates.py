@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skytells_nb.vectors.arrays import Floats, Indices
+from skytells_nb.vectors.inverted_file import (
+    CALIBRATION_ROWS,
+    DEFAULT_RECALL,
+    MIN_INDEX_ROWS,
+    QUERY_ROWS,
+    InvertedFile,
+)
+from skytells_nb.vectors.kmeans import SEED
 from skytells_nb.vectors.neighbors import COSINE_TOLERANCE, PRODUCT_TOLERANCE, cosines
 
 HEAD_DIMENSIONS = 64
@@ -43,61 +52,105 @@ BLOCK_ROWS = 1024
 BLOCK_REPRESENTATIVES = 8192
 
 
+MAX_EXACT_ROWS = 200_000
+"""Rows up to which every pair is compared unless ``recall`` asks otherwise: two to three minutes on two cores."""
+
+
 @dataclass(frozen=True)
 class DuplicateGroups:
-    """For each vector the position (n,) of its representative, and its cosine with it, float32 (n,)."""
+    """For each vector the position (n,) of its representative, and its cosine with it, float32 (n,).
+
+    ``recall`` is the measured share of near pairs that the comparison sees, 1 if it is exact.
+    """
 
     representatives: Indices
     similarity: Floats
+    recall: float = 1.0
 
 
-def near_duplicates(matrix: Floats, threshold: float) -> DuplicateGroups:
+def near_duplicates(
+    matrix: Floats,
+    threshold: float,
+    *,
+    recall: float | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> DuplicateGroups:
     """Group unit vectors whose cosine is ``threshold`` or more.
 
     A vector is a representative if no earlier representative is that near; each other vector belongs to the nearest
     earlier representative. So every vector is within the threshold of its representative, no two representatives are
     within it, and a chain of small steps does not join distant vectors, as connected components would.
 
+    With a ``recall`` below 1 vectors are compared by an inverted file, whose recall is measured: two representatives
+    may then be within the threshold. ``None`` is exact up to 200,000 vectors and 0.99 above. ``on_progress`` is called
+    with the number of vectors that are done.
+
     >>> near_duplicates(np.array([[1, 0], [0, 1], [1, 0]], dtype=np.float32), 0.9).representatives.tolist()
     [0, 1, 0]
     """
     min_cosine = threshold - COSINE_TOLERANCE
-    index = _Representatives(matrix, min_cosine)
+    if recall is None:
+        recall = 1.0 if len(matrix) <= MAX_EXACT_ROWS else DEFAULT_RECALL
+    index: _Representatives | _IndexedRepresentatives
+    if recall < 1 and len(matrix) >= MIN_INDEX_ROWS:
+        index, step = _IndexedRepresentatives(matrix, min_cosine, recall), QUERY_ROWS
+    else:
+        index, step = _Representatives(matrix, min_cosine), BLOCK_ROWS
     representatives = np.arange(len(matrix))
     similarity = np.ones(len(matrix), dtype=np.float32)
-    for start in range(0, len(matrix), BLOCK_ROWS):
-        rows = np.arange(start, min(start + BLOCK_ROWS, len(matrix)))
+    for start in range(0, len(matrix), step):
+        rows = np.arange(start, min(start + step, len(matrix)))
         best, nearest = index.nearest(rows)
         new = _new_representatives(matrix[rows], np.flatnonzero(best < min_cosine), min_cosine)
-        if len(new):
-            products = matrix[rows] @ matrix[rows[new]].T
-            products[rows[new][None, :] >= rows[:, None]] = -np.inf
-            nearest_new = products.argmax(axis=1)
-            value = products[np.arange(len(rows)), nearest_new]
-            nearest = np.where(value > best, rows[new][nearest_new], nearest)
-            index.add(rows[new])
         is_member = np.ones(len(rows), dtype=bool)
         is_member[new] = False
         members = rows[is_member]
+        if len(new):
+            _prefer_new(matrix[rows], new, np.flatnonzero(is_member), best, nearest, rows)
+            index.add(rows[new])
         representatives[members] = nearest[is_member]
         similarity[members] = cosines(matrix[members], matrix[nearest[is_member]])
-    return DuplicateGroups(representatives, similarity)
+        if on_progress is not None:
+            on_progress(int(rows[-1]) + 1)
+    return DuplicateGroups(representatives, similarity, index.recall)
+
+
+def _prefer_new(
+    block: Floats, new: Indices, members: Indices, best: NDArray[Any], nearest: Indices, rows: Indices
+) -> None:
+    """Update ``nearest`` of the members where an earlier new representative of the block is nearer than ``best``."""
+    for start in range(0, len(members), BLOCK_ROWS):
+        part = members[start : start + BLOCK_ROWS]
+        products = block[part] @ block[new].T
+        products[new[None, :] >= part[:, None]] = -np.inf
+        columns = products.argmax(axis=1)
+        value = products[np.arange(len(part)), columns]
+        nearest[part] = np.where(value > best[part], rows[new][columns], nearest[part])
 
 
 def _new_representatives(block: Floats, unassigned: Indices, min_cosine: float) -> Indices:
     """Return the rows of a block, out of the unassigned ones in order, that become representatives."""
-    is_near = block[unassigned] @ block[unassigned].T >= min_cosine
-    assigned = np.zeros(len(unassigned), dtype=bool)
-    new = []
-    for row in range(len(unassigned)):
-        if not assigned[row]:
-            new.append(unassigned[row])
-            assigned |= is_near[row]
-    return np.array(new, dtype=np.int64)
+    new: list[Indices] = []
+    for start in range(0, len(unassigned), BLOCK_ROWS):
+        rows = unassigned[start : start + BLOCK_ROWS]
+        earlier = np.concatenate(new) if new else rows[:0]
+        assigned = (block[rows] @ block[earlier].T >= min_cosine).any(axis=1)
+        rows = rows[~assigned]
+        is_near = block[rows] @ block[rows].T >= min_cosine
+        assigned = np.zeros(len(rows), dtype=bool)
+        chosen = []
+        for row in range(len(rows)):
+            if not assigned[row]:
+                chosen.append(row)
+                assigned |= is_near[row]
+        new.append(rows[chosen])
+    return np.concatenate(new) if new else unassigned
 
 
 class _Representatives:
     """The representatives so far, in one array for the products."""
+
+    recall = 1.0
 
     def __init__(self, matrix: Floats, min_cosine: float) -> None:
         self._matrix = matrix
@@ -147,3 +200,31 @@ class _Representatives:
             order = np.argsort(value, kind="stable")
             order = order[value[order] > best[left[order]]]
             best[left[order]], nearest[left[order]] = value[order], right[order]
+
+
+class _IndexedRepresentatives:
+    """The representatives so far, in an inverted file."""
+
+    def __init__(self, matrix: Floats, min_cosine: float, recall: float) -> None:
+        self._matrix = matrix
+        self._index = InvertedFile(matrix, empty=True)
+        sample = np.random.default_rng(SEED).permutation(len(matrix))[: CALIBRATION_ROWS[1]]
+        self._index.calibrate(
+            matrix[sample], lambda cosines: np.flatnonzero(cosines >= min_cosine), recall, itself=sample
+        )
+        self.recall = self._index.recall
+
+    def add(self, rows: Indices) -> None:
+        self._index.add(rows)
+
+    def nearest(self, rows: Indices) -> tuple[NDArray[Any], Indices]:
+        """Return the highest cosine (m,) of each row with a representative that was compared, and its row."""
+        best = np.full(len(rows), -np.inf)
+        nearest = rows.copy()
+        for positions, members, products in self._index.search(self._matrix[rows]):
+            columns = products.argmax(axis=1)
+            value = products[np.arange(len(positions)), columns]
+            better = value > best[positions]
+            best[positions[better]] = value[better]
+            nearest[positions[better]] = members[columns[better]]
+        return best, nearest

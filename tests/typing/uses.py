@@ -183,6 +183,8 @@ def frame_accessor() -> None:
     estimate: Estimate = rows.estimate("{text}", max_tokens=50, api="responses")
     report: Report | None = sky.frame(typed).report
     print(path, estimate.distinct, estimate.cost, report, rows.preview("{text}", n=1), vectors.style(), len(frames))
+    unfinished: pd.DataFrame = sky.frame(typed).failed()
+    print(unfinished)
 
 
 def series_accessor() -> None:
@@ -197,7 +199,7 @@ def series_accessor() -> None:
     distinct: pd.Series[Any] = column.dedupe(0.95, dimensions=256, progress=False)
     print(labels, fields, pets, summary, column.translate("French", instructions="Be formal.", stop="END"))
     print(column.moderate(details=True), subjects, distinct, completed)
-    print(sky.series(embedded).report)
+    print(sky.series(embedded).report, sky.series(embedded).failed())
 
 
 def figures(embedded: pd.DataFrame, completed: pd.DataFrame) -> list[str]:

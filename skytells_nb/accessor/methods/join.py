@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from skytells_nb.accessor.base import DETERMINISTIC, SimilarityMethods, check_count, check_threshold
+from skytells_nb.accessor.base import DETERMINISTIC, SimilarityMethods, check_count, check_recall, check_threshold
 from skytells_nb.accessor.call import VectorizedCall, attach_report
 from skytells_nb.accessor.embeddings import EmbeddingOptions, TextOrVectorColumn, UnitVectors, embed_column
 from skytells_nb.accessor.multi_call import MultiRun
@@ -27,7 +27,8 @@ from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.report import ProgressCallback, Report
 from skytells_nb.errors import InputError, warn
 from skytells_nb.vectors.arrays import Floats, Indices, check_dimensions
-from skytells_nb.vectors.neighbors import COSINE_TOLERANCE, nearest_by_cosine
+from skytells_nb.vectors.inverted_file import nearest_approximately
+from skytells_nb.vectors.neighbors import COSINE_TOLERANCE
 
 How = Literal["inner", "left"]
 
@@ -39,16 +40,21 @@ class Pairs:
     left: Indices
     right: Indices
     score: Floats
+    recall: float = 1.0
 
     def where(self, keep: NDArray[np.bool_]) -> Pairs:
-        return Pairs(self.left[keep], self.right[keep], self.score[keep])
+        return Pairs(self.left[keep], self.right[keep], self.score[keep], self.recall)
 
 
-def nearest_pairs(left: UnitVectors, right: UnitVectors, k: int, threshold: float | None) -> Pairs:
+def nearest_pairs(
+    left: UnitVectors, right: UnitVectors, k: int, threshold: float | None, recall: float | None = None
+) -> Pairs:
     """Pair each left row with its ``k`` most similar right rows, leaving out those below the threshold."""
-    places, scores = nearest_by_cosine(left.matrix, right.matrix, k)
+    places, scores, measured = nearest_approximately(left.matrix, right.matrix, k, recall=recall)
     each = places.shape[1]
-    pairs = Pairs(np.repeat(left.rows, each), right.rows[places.ravel()], scores.ravel())
+    found = places.ravel() >= 0
+    right_rows = right.rows[places.ravel()] if len(right) else places.ravel()
+    pairs = Pairs(np.repeat(left.rows, each), right_rows, scores.ravel(), measured).where(found)
     return pairs if threshold is None else pairs.where(pairs.score >= threshold - COSINE_TOLERANCE)
 
 
@@ -124,6 +130,7 @@ class JoinMethod(SimilarityMethods):
         *,
         k: int = 1,
         threshold: float | None = None,
+        recall: float | None = None,
         confirm: bool | str = False,
         text: Any = None,
         how: How = "inner",
@@ -151,6 +158,10 @@ class JoinMethod(SimilarityMethods):
             Number of rows of ``other`` for each row.
         threshold : float, optional
             Cosine similarity, above 0 and at most 1, below which pairs are left out.
+        recall : float, optional
+            Share of the most similar rows that are found, above 0 and at most 1. By default up to 20 billion pairs are
+            all compared; above that an inverted file compares most of them, with a recall of 0.99, which is measured
+            on a sample and stated in the report. 1 compares every pair however long it takes.
         confirm : bool or str, default False
             Whether a chat model is asked about each pair: with ``True`` whether both texts mean the same, or a question
             of your own, such as ``"Is it the same company?"``. Pairs without a yes are left out.
@@ -192,6 +203,7 @@ class JoinMethod(SimilarityMethods):
         parameters = model_parameters(options, params, DETERMINISTIC)
         most = check_count("k", k)
         floor = None if threshold is None else check_threshold(threshold)
+        check_recall(recall)
         question = _question(confirm)
         if rows_per_request is not None:
             from skytells_nb.engine.operations.row_packing import check_rows
@@ -226,7 +238,8 @@ class JoinMethod(SimilarityMethods):
                 runs.check_budget_for(chat_model)
             left, right = _sides(runs, left_column, right_column, EmbeddingOptions(model, dimensions))
             check_dimensions(left.matrix, f"Column {left_on!r}", right.matrix, f"column {right_on!r}")
-            pairs = nearest_pairs(left, right, most, floor)
+            pairs = nearest_pairs(left, right, most, floor, recall)
+            runs.set_recall(pairs.recall)
             if question is not None and texts is not None and len(pairs.left):
                 prompt = _PairPrompt(
                     question, texts[0][pairs.left], texts[1][pairs.right], chat_model, parameters, rows_per_request

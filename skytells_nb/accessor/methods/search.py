@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from skytells_nb.accessor.base import check_count, check_threshold
+from skytells_nb.accessor.base import check_count, check_recall, check_threshold
 from skytells_nb.accessor.call import attach_report
 from skytells_nb.accessor.embeddings import EmbeddingOptions, TextOrVectorColumn, UnitVectors, embed_queries
 from skytells_nb.accessor.methods.cluster import ClusterMethods
@@ -172,6 +172,7 @@ class VectorMethods(ClusterMethods, JoinMethod):
         threshold: float = 0.9,
         *,
         keep: Literal["first", "groups"] = "first",
+        recall: float | None = None,
         into: Any = "group",
         model: str | None = None,
         dimensions: int | None = None,
@@ -194,6 +195,10 @@ class VectorMethods(ClusterMethods, JoinMethod):
             you choose one.
         keep : {"first", "groups"}, default "first"
             ``"groups"`` keeps all rows and adds three columns.
+        recall : float, optional
+            Share of the near pairs that are seen, above 0 and at most 1. By default every pair of up to 200,000 rows is
+            compared; above that an inverted file compares most pairs, with a recall of 0.99, which is measured on a
+            sample and stated in the report. 1 compares every pair however long it takes.
         into : hashable, default "group"
             Name of the column with the number of the group (Int64, in order of appearance, missing without an
             embedding); ``<into>_representative`` (bool) is whether the row is the one kept, ``<into>_score`` (float32)
@@ -222,13 +227,15 @@ class VectorMethods(ClusterMethods, JoinMethod):
         floor = check_threshold(threshold)
         if keep not in ("first", "groups"):
             raise InputError(f"keep must be 'first' or 'groups', got {keep!r}.")
+        check_recall(recall)
         self._check_into(into, column)
         source = TextOrVectorColumn(self._frame, column)
         suffixed = {self._suffixed(into, "representative"): "boolean", self._suffixed(into, "score"): "float32"}
         unfinished = self._missing({into: "Int64", **suffixed})
         with self._runs("dedupe", on_error, progress, options, unfinished) as runs:
             vectors = source.vectors(runs, EmbeddingOptions(model, dimensions))
-            groups = near_duplicates(vectors.matrix, floor)
+            groups = near_duplicates(vectors.matrix, floor, recall=recall)
+            runs.set_recall(groups.recall)
             is_representative = groups.representatives == np.arange(len(vectors))
             kept = np.ones(len(self._frame), dtype=bool)
             kept[vectors.rows] = is_representative

@@ -173,3 +173,25 @@ def test_another_keep_is_refused_unsent(server: LocalServer, df: pd.DataFrame) -
     with pytest.raises(InputError, match="keep must be 'first' or 'groups', got 'last'"):
         df.skytells.dedupe("text", keep="last", progress=False)
     assert not server.stats.records
+
+
+def test_a_recall_below_one_is_stated_in_the_report() -> None:
+    rng = np.random.default_rng(2)
+    matrix = rng.standard_normal((200, 8))[rng.integers(200, size=21_000)] + 0.05 * rng.standard_normal((21_000, 8))
+    frame = pd.DataFrame({"embedding": list(matrix.astype(np.float32))})
+    exact = frame.skytells.dedupe(threshold=0.9, progress=False)
+    assert exact.skytells.report.recall is None
+    assert "recall" not in str(exact.skytells.report)
+    found = frame.skytells.dedupe(threshold=0.9, recall=0.9, progress=False)
+    assert 0.9 <= found.skytells.report.recall <= 1
+    assert "measured on a sample" in str(found.skytells.report)
+    assert len(exact) <= len(found) < 1.5 * len(exact)
+
+
+@pytest.mark.parametrize("recall", [0, 1.01, "0.9", True, float("nan")])
+def test_a_recall_that_is_none_is_refused(recall: Any) -> None:
+    frame = pd.DataFrame({"embedding": [np.ones(3, dtype=np.float32)]})
+    with pytest.raises(InputError, match="recall must be a number above 0 and at most 1, got"):
+        frame.skytells.dedupe(recall=recall, progress=False)
+    with pytest.raises(InputError, match="recall must be"):
+        frame.skytells.join(frame, "embedding", recall=recall, progress=False)
