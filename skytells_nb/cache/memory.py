@@ -4,12 +4,32 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from skytells_nb.cache.store import CacheStats
+from skytells_nb.cache.store import CacheStats, LeaseState, NoLeases
 
 DAY_S = 86_400
+
+
+class _MemoryLeases(NoLeases):
+    """Within one process the engine itself knows which keys are in flight; only stored responses are looked up."""
+
+    def __init__(self, entries: Mapping[bytes, tuple[float, bytes, int]], last: list[int]) -> None:
+        self._entries = entries
+        self._last = last
+
+    def point(self) -> object:
+        return self._last[0]
+
+    def take(
+        self, keys: Sequence[bytes], owner: bytes, seconds: float, since: object = None, *, changed: bool = True
+    ) -> list[LeaseState]:
+        if not changed:
+            return ["taken"] * len(keys)
+        after = since if isinstance(since, int) else 0
+        entries = map(self._entries.get, keys)
+        return ["taken" if entry is None or entry[2] <= after else "stored" for entry in entries]
 
 
 class MemoryStore:
@@ -19,7 +39,9 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._entries: dict[bytes, tuple[float, bytes]] = {}
+        self._entries: dict[bytes, tuple[float, bytes, int]] = {}
+        self._last = [0]  # shared with the leases, which must not keep the responses alive
+        self.leases = _MemoryLeases(self._entries, self._last)
         self._hits = self._misses = self._stored = 0
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
@@ -36,7 +58,8 @@ class MemoryStore:
             before = len(self._entries)
             for key, value in items:
                 # A view would keep the whole buffer behind it in memory.
-                self._entries.setdefault(key, (now, bytes(value)))
+                self._last[0] += 1
+                self._entries.setdefault(key, (now, bytes(value), self._last[0]))
             self._stored += len(self._entries) - before
 
     def emit_warnings(self) -> None:
@@ -48,7 +71,7 @@ class MemoryStore:
 
     def stats(self) -> CacheStats:
         with self._lock:
-            size = sum(len(value) for _, value in self._entries.values())
+            size = sum(len(value) for _, value, _ in self._entries.values())
             return CacheStats(
                 entries=len(self._entries),
                 bytes=size,
@@ -63,8 +86,8 @@ class MemoryStore:
         oldest = None if older_than_days is None else time.time() - older_than_days * DAY_S
         with self._lock:
             before = len(self._entries)
-            size = sum(len(value) for _, value in self._entries.values())
-            for key, (stored_at, value) in list(self._entries.items()):
+            size = sum(len(value) for _, value, _ in self._entries.values())
+            for key, (stored_at, value, _) in list(self._entries.items()):
                 too_old = oldest is not None and stored_at < oldest
                 too_much = max_bytes is not None and size > max_bytes
                 if not (too_old or too_much):
@@ -87,6 +110,7 @@ class OffStore:
     """The cache turned off: it stores nothing, so every call is paid for again."""
 
     url = "off"
+    leases = NoLeases()
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         return [None] * len(keys)

@@ -17,7 +17,7 @@ from skytells_nb.cache.sqlite.checksum import decode_record
 from skytells_nb.cache.sqlite.connection_pool import ConnectionPool, DamagedFile
 from skytells_nb.cache.sqlite.database import connect, connect_read_only, describe_error, is_damage
 from skytells_nb.cache.sqlite.queries import Row, insert, select, totals
-from skytells_nb.cache.store import CacheStats, CacheStore
+from skytells_nb.cache.store import CacheStats, CacheStore, NoLeases
 from skytells_nb.errors import CacheError, ReplayMissError
 
 SCHEME = "replay:"
@@ -48,6 +48,8 @@ class ReplayStore:
     Any cache file can be replayed; ``export`` writes a small one. Raises CacheError if the file is missing, damaged or
     not a recording.
     """
+
+    leases = NoLeases()
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser().absolute()

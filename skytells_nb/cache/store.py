@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
+
+LeaseState = Literal["taken", "held", "stored"]
+"""Whether a key is now leased to the caller, is leased to another, or has its response already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +27,72 @@ class CacheStats:
     """The file, or ``None`` for a store without one."""
 
 
+class Leases(Protocol):
+    """Which caller requests which keys, so that callers that share a store pay for each response once.
+
+    A lease has a key, an owner and an expiry. An owner is a caller, named by 16 random bytes. Its leases are free once
+    they have expired, or once the store knows that its process has ended; storing a response ends the lease of its key,
+    whoever holds it. Where a lease cannot be written no call raises, and each caller requests on its own.
+    """
+
+    def point(self) -> object:
+        """Return where the store stands now, for ``take``; ``None`` if that is not known."""
+        ...
+
+    def take(
+        self, keys: Sequence[bytes], owner: bytes, seconds: float, since: object = None, *, changed: bool = True
+    ) -> list[LeaseState]:
+        """Lease to ``owner`` those of the keys that have no response and that no other owner holds.
+
+        All leases of this owner then expire in ``seconds``. Return the state of each key, in order. A key that is taken
+        had no response when it was leased, so it need not be looked up again. Responses from before the point ``since``
+        do not count: the caller knows them. ``changed`` is whether some may have been stored since through this store
+        object; if not, and if no other stored any, the keys need not be looked up.
+        """
+        ...
+
+    def renew(self, owner: bytes, seconds: float) -> bool:
+        """Let the leases of this owner expire in so many seconds from now.
+
+        Return False if they had expired and another caller asked for one of the keys: none of them is held any more.
+        """
+        ...
+
+    def release(self, owner: bytes, keys: Sequence[bytes] | None = None) -> None:
+        """End the leases of this owner on these keys, by default all of them."""
+        ...
+
+
+class NoLeases:
+    """The leases of a store that only one caller requests for: every key may be taken.
+
+    >>> NoLeases().take([b"a", b"b"], b"owner", 30.0)
+    ['taken', 'taken']
+    """
+
+    def point(self) -> object:
+        return None
+
+    def take(
+        self, keys: Sequence[bytes], owner: bytes, seconds: float, since: object = None, *, changed: bool = True
+    ) -> list[LeaseState]:
+        return ["taken"] * len(keys)
+
+    def renew(self, owner: bytes, seconds: float) -> bool:
+        """Return True: no lease expires."""
+        return True
+
+    def release(self, owner: bytes, keys: Sequence[bytes] | None = None) -> None:
+        """Do nothing: no lease is held."""
+
+
 class CacheStore(Protocol):
     """Responses by key. Safe for several threads; stores with a file are safe for several processes too."""
+
+    @property
+    def leases(self) -> Leases:
+        """Which keys are being requested, by whom; shared as widely as the responses are."""
+        ...
 
     @property
     def url(self) -> str:
@@ -39,6 +106,7 @@ class CacheStore(Protocol):
     def put_many(self, items: Sequence[tuple[bytes, bytes | memoryview]]) -> None:
         """Store all items or none; existing responses stay. On return they survive a killed process.
 
+        Leases of these keys end.
         A store that cannot write (disk full, folder read-only) warns once and holds the responses in memory.
         """
         ...

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skytells_nb.engine.context import RunContext
+from skytells_nb.engine.planning import PlannedRequest
 from skytells_nb.engine.report import Progress, Report, RunState
 from skytells_nb.engine.results import Values
 from skytells_nb.engine.threads import Owner
@@ -17,6 +20,10 @@ from skytells_nb.errors import ReplayMissError, warn
 LOOKUP_BATCH = 512
 """Keys in one cache look-up, whose results are in memory twice for a moment. With four times as many, of 6 kB each, a
 fifth to a third of the time goes into fresh memory."""
+
+MIN_POLL_S = 0.02
+MAX_POLL_S = 0.5
+"""Waits between two looks at what another process has in flight."""
 
 
 class Run:
@@ -31,14 +38,29 @@ class Run:
         self.cached_errors: dict[int, Exception] = {}
         self._cached = 0
         self._cached_rows = 0
-        self._releases_seen = 0
         self._waits_for_other_run = False
         self._replaced: set[int] = set()
         """Inputs whose cached answers are not used and give way to new ones."""
         self._callback_failed = False
-        self._owner = Owner()
+        self._owner = Owner(context.cache.leases)
+        self._since: tuple[int, object] | None = None
+        """Where the store stood before the first look-up."""
+        self._lock = threading.Lock()
+        self._held: list[NDArray[np.int64]] = []
+        """Inputs that another run is sending."""
+        self._answered_elsewhere: list[NDArray[np.int64]] = []
+        self._unusable: set[int] = set()
+        """Inputs whose answer from elsewhere is not used either."""
+        self._since_unusable: tuple[int, object] | None = None
         self._started = time.monotonic()
-        self._workers = WorkerPool(context, store=self._store, release=self._release, tick=self.emit_progress)
+        self._workers = WorkerPool(
+            context,
+            store=self._store,
+            release=self._release,
+            tick=self._tick,
+            claim=self._claim,
+            holds_claims=lambda: self._owner.holds_leases,
+        )
 
     def load_cached(self, numbers: NDArray[np.int64] | None = None, *, just_stored: bool = False) -> NDArray[np.int64]:
         """Collect the cached results of these inputs (all by default); return the numbers of the others.
@@ -50,8 +72,8 @@ class Run:
             numbers = np.arange(len(context.plan.inputs))
         if not context.keys:  # the cache is off
             return numbers
-        if context.single_flight is not None:
-            self._releases_seen = context.single_flight.releases
+        if self._since is None and context.single_flight is not None:
+            self._since = context.single_flight.point(self._owner)
         if context.fresh and not just_stored:
             self._replaced.update(numbers.tolist())
             return numbers
@@ -84,31 +106,71 @@ class Run:
         return kept
 
     def send(self, numbers: NDArray[np.int64]) -> None:
-        """Request these inputs; those in flight in another run of this process are awaited instead."""
+        """Request these inputs; those in flight in another run, also of another process, are awaited instead."""
         context, single_flight = self.context, self.context.single_flight
         if single_flight is None:
             self._workers.run(context.plan_requests(numbers))
             return
-        owned_keys: list[bytes] = []
+        pause = MIN_POLL_S
         try:
             while len(numbers):
-                keys = [context.keys[number] for number in numbers.tolist()]
-                owned = np.array(single_flight.take(keys, self._owner), dtype=np.bool_)
-                owned_keys = [key for key, own in zip(keys, owned.tolist(), strict=True) if own]
-                foreign, numbers = numbers[~owned], numbers[owned]
-                if single_flight.releases != self._releases_seen and len(numbers):
-                    # A result may have been stored between the look-up and the claim.
-                    numbers = self.load_cached(numbers)
                 self._workers.run(context.plan_requests(numbers))
-                single_flight.release(owned_keys, self._owner)
-                owned_keys = []
+                before, numbers = len(numbers), self._take_held()
+                # Another process wakes nobody here, so it is asked again, more often while it makes progress.
+                pause = MIN_POLL_S if len(numbers) < before else min(MAX_POLL_S, 1.5 * pause)
+                keys = [context.keys[number] for number in numbers.tolist()]
                 self._waits_for_other_run = True
-                single_flight.wait([context.keys[number] for number in foreign.tolist()], self._tick_while_waiting)
+                single_flight.wait(keys, pause if keys else 0.0, self._tick_while_waiting)
                 self._waits_for_other_run = False
-                numbers = self.load_cached(foreign, just_stored=True)
         finally:
-            self._owner.done = True
-            single_flight.release(owned_keys, self._owner)
+            single_flight.end(self._owner)
+
+    def _claim(self, requests: Sequence[PlannedRequest]) -> Sequence[PlannedRequest]:
+        """Return what of these requests this run is to send; note what is answered or in flight elsewhere."""
+        context, single_flight = self.context, self.context.single_flight
+        if single_flight is None:
+            return requests
+        numbers = np.concatenate([request.numbers for request in requests])
+        since = self._since
+        if self._unusable and not self._unusable.isdisjoint(numbers.tolist()):
+            since = self._since_unusable
+        keys = [context.keys[number] for number in numbers.tolist()]
+        states = single_flight.take(keys, self._owner, since)
+        if states.count("taken") == len(states):
+            return requests
+        by_state = np.array(states)
+        with self._lock:
+            self._held.append(numbers[by_state == "held"])
+            # For the thread that waits: the cache may have warnings to emit.
+            self._answered_elsewhere.append(numbers[by_state == "stored"])
+        return context.plan_requests(numbers[by_state == "taken"])
+
+    def _tick(self) -> None:
+        self._collect_answered()
+        self.emit_progress()
+
+    def _collect_answered(self) -> None:
+        """Collect the results that other runs have stored since the first look-up."""
+        with self._lock:
+            answered, self._answered_elsewhere = self._answered_elsewhere, []
+        if sum(map(len, answered)):
+            assert self.context.single_flight is not None
+            since = self.context.single_flight.point(self._owner)
+            missing = self.load_cached(np.concatenate(answered), just_stored=True)
+            if self.context.stop_on_error and self.cached_errors:
+                self.end(next(iter(self.cached_errors.values())))
+            with self._lock:
+                if len(missing):
+                    self._since_unusable = since
+                    self._unusable.update(missing.tolist())
+                    self._held.append(missing)
+
+    def _take_held(self) -> NDArray[np.int64]:
+        """Return, once, the inputs that are neither answered nor sent: other runs held them."""
+        self._collect_answered()
+        with self._lock:
+            held, self._held = self._held, []
+        return np.sort(np.concatenate(held)) if held else np.empty(0, dtype=np.int64)
 
     def end(self, problem: Exception) -> None:
         """Send nothing more, from any thread; ``send`` raises this once the requests in flight are stored."""

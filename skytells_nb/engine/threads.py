@@ -5,12 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
+from skytells_nb.cache.store import Leases, LeaseState, NoLeases
+
 T = TypeVar("T")
 
+LEASE_S = 30.0
+"""Time after which a key is free for other processes if its owner does not renew it."""
+RENEW_EVERY_S = 8.0
+MAX_HOLD_S = 1_800.0
+RELEASE_TIMEOUT_S = 0.3
 READ_TIMEOUT_S = 20.0
 """Longest wait for a reader thread: gateways cut off a response that is not read for a minute."""
 
@@ -46,63 +54,198 @@ class WakeEvent:
 class Owner:
     """A run that holds keys. They are free as soon as it is ``done``, however abruptly it ended."""
 
-    done = False
+    def __init__(self, leases: Leases | None = None) -> None:
+        self.done = False
+        self.releases = 0
+        self._name = os.urandom(16)
+        self._leases = leases or NoLeases()
+        self._last_taken = time.monotonic()
+        self._valid_until = float("inf")
+
+    @property
+    def has_leases(self) -> bool:
+        """Whether other processes may use the store."""
+        return not isinstance(self._leases, NoLeases)
+
+    @property
+    def holds_leases(self) -> bool:
+        """Whether what was leased is still leased: a process may have been suspended for longer than a lease lasts."""
+        return not self.has_leases or time.time() < self._valid_until
+
+    def point(self) -> object:
+        """Return where the store stands before a look-up; see ``Leases.point``."""
+        return self._leases.point()
+
+    def lease(self, keys: Sequence[bytes], since: object, changed: bool) -> list[LeaseState]:
+        """Lease keys in the store; see ``Leases.take``."""
+        valid_until = time.time() + LEASE_S
+        states = self._leases.take(keys, self._name, LEASE_S, since, changed=changed)
+        self._last_taken, self._valid_until = time.monotonic(), valid_until
+        return states
+
+    def renew(self) -> None:
+        """Renew the leases in the store, unless what the run waits for is not the service."""
+        if not self.done and time.monotonic() < self._last_taken + MAX_HOLD_S:
+            valid_until = time.time() + LEASE_S
+            self._valid_until = valid_until if self._leases.renew(self._name, LEASE_S) else 0.0
+
+    def release(self, keys: Sequence[bytes] | None = None) -> None:
+        """End the leases of these keys in the store, by default all of them."""
+        self._leases.release(self._name, keys)
 
 
 class SingleFlight:
-    """Keys of the inputs in flight in this process, so that threads that need the same one pay for it once.
+    """Keys of the inputs in flight, so that the threads and processes that share a store pay for each of them once.
 
-    A run takes the keys that it will send, and releases each one when its result is stored or will not come. A key held
-    by another run is waited for, and then looked up in the cache. Safe to use from several threads.
+    A run takes the keys that it is about to send, and releases each one when its result is stored or will not come.
+    Between the threads of this process they are held here, and between processes by leases in the store, which a thread
+    renews. No run waits while it holds a key, so no two can wait for each other. Safe to use from several threads.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._owners: dict[bytes, Owner] = {}
         self._waiting: set[WakeEvent] = set()
-        self.releases = 0
-        """Grows with each release: a key that missed the cache before may be there now."""
+        self._releases = 0
 
-    def take(self, keys: Sequence[bytes], owner: Owner) -> list[bool]:
-        """Take the keys that no other run holds; return for each key whether it was taken now."""
+    def point(self, owner: Owner) -> tuple[int, object]:
+        """Return where this process and the store stand before a look-up, for ``take``."""
+        return self._releases - owner.releases, owner.point()
+
+    def take(self, keys: Sequence[bytes], owner: Owner, since: tuple[int, object] | None = None) -> list[LeaseState]:
+        """Take the keys that have no response and that no other run holds; return the state of each key.
+
+        ``since`` is the ``point`` before a look-up of them: responses that were there then do not count.
+        """
+        states: list[LeaseState] = []
         with self._lock:
-            taken = []
             for key in keys:
                 holder = self._owners.get(key)
-                free = holder is None or holder.done
+                free = holder is None or holder is owner or holder.done
                 if free:
                     self._owners[key] = owner
-                taken.append(free)
-            return taken
+                states.append("taken" if free else "held")
+            changed = since is None or since[0] != self._releases - owner.releases
+        taken = [key for key, state in zip(keys, states, strict=True) if state == "taken"]
+        # Before the first lease, which must not expire while this thread is held up.
+        _renewal.add(owner)
+        found = owner.lease(taken, None if since is None else since[1], changed)
+        if found.count("taken") < len(keys):
+            of_store = dict(zip(taken, found, strict=True))
+            states = [of_store.get(key, "held") for key in keys]
+            self._free([key for key, state in of_store.items() if state != "taken"], owner)
+        if owner.done:
+            self.end(owner)
+        return states
 
-    def release(self, keys: Iterable[bytes], owner: Owner) -> None:
+    def release(self, keys: Sequence[bytes], owner: Owner) -> None:
         """Release those of the keys that this owner holds."""
+        owner.release(keys)
+        self._free(keys, owner)
+
+    def end(self, owner: Owner) -> None:
+        """Release everything that this owner holds: its run has ended."""
+        owner.done = True
+        _renewal.discard(owner)
+        with self._lock:
+            keys = [key for key, holder in self._owners.items() if holder is owner]
+        if owner.has_leases:
+            # In a thread that is left behind if the store is busy: after Ctrl-C a run ends within a second.
+            thread = threading.Thread(target=owner.release, name="skytells-release", daemon=True)
+            with contextlib.suppress(RuntimeError):
+                thread.start()
+                thread.join(RELEASE_TIMEOUT_S)
+        self._free(keys, owner)
+
+    def _free(self, keys: Iterable[bytes], owner: Owner) -> None:
         with self._lock:
             for key in keys:
                 if self._owners.get(key) is owner:
                     del self._owners[key]
-            self.releases += 1
+            self._releases += 1
+            owner.releases += 1
             for event in self._waiting:
                 event.set()
 
-    def wait(self, keys: Iterable[bytes], tick: Callable[[], None], interval: float = 0.1) -> None:
-        """Return once none of these keys is held; call ``tick`` every ``interval`` seconds meanwhile."""
-        pending, event = set(keys), WakeEvent()
+    def wait(
+        self,
+        keys: Iterable[bytes],
+        seconds: float,
+        tick: Callable[[], None],
+        interval: float = 0.1,
+    ) -> None:
+        """Return once a run of this process releases one of these keys, or after so many seconds.
+
+        ``tick`` is called every ``interval`` seconds meanwhile.
+        """
+        event, deadline = WakeEvent(), time.monotonic() + seconds
         with self._lock:
             self._waiting.add(event)
+            held = [(key, holder) for key in keys if (holder := self._owners.get(key)) is not None]
         try:
-            while True:
+            while (left := deadline - time.monotonic()) > 0:
                 with self._lock:
-                    pending = {key for key in pending if key in self._owners and not self._owners[key].done}
-                if not pending:
-                    return
-                event.wait(interval)
+                    if any(holder.done or self._owners.get(key) is not holder for key, holder in held):
+                        return
+                event.wait(min(interval, left))
                 tick()
         finally:
             with self._lock:
                 self._waiting.discard(event)
 
 
+class LeaseRenewal:
+    """Renews the leases of the runs of this process, in one thread that lasts as long as there are any.
+
+    A run that has neither taken a key nor ended for ``MAX_HOLD_S`` is no longer renewed: what it waits for is not the
+    service, and others wait for it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._owners: set[Owner] = set()
+        self._changed = WakeEvent()
+        self._running = False
+
+    def add(self, owner: Owner) -> None:
+        """Renew the leases of this owner from now on."""
+        if owner in self._owners or not owner.has_leases:
+            return
+        with self._lock:
+            self._owners.add(owner)
+            if self._running:
+                return
+            self._running = True
+        try:
+            threading.Thread(target=self._renew, name="skytells-leases", daemon=True).start()
+        except RuntimeError:
+            # No thread can start: the leases expire, and another process may send the same input.
+            self._running = False
+
+    def discard(self, owner: Owner) -> None:
+        """Let the leases of this owner expire."""
+        with self._lock:
+            self._owners.discard(owner)
+            if not self._owners:
+                self._changed.set()
+
+    def _renew(self) -> None:
+        due = time.monotonic() + RENEW_EVERY_S
+        while True:
+            self._changed.wait(max(0.0, due - time.monotonic()))
+            with self._lock:
+                owners = list(self._owners)
+                if not owners:
+                    self._running = False
+                    return
+            if time.monotonic() < due:
+                continue
+            due = time.monotonic() + RENEW_EVERY_S
+            for owner in owners:
+                owner.renew()
+
+
+_renewal = LeaseRenewal()
 _by_store: dict[str, SingleFlight] = {}
 _lock = threading.Lock()
 
@@ -115,9 +258,10 @@ def single_flight_for(store: str) -> SingleFlight:
 
 def _reset_after_fork() -> None:
     """A forked child has none of the threads that would release what its parent held."""
-    global _lock
+    global _lock, _renewal
     _lock = threading.Lock()
     _by_store.clear()
+    _renewal = LeaseRenewal()
 
 
 if hasattr(os, "register_at_fork"):

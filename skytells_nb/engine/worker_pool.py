@@ -40,6 +40,9 @@ TICK_S = 0.1
 FILE_RETRIES = 20
 FILE_WAIT_S = 0.5
 """How often, and after how long, a run that can open no connection at all tries again."""
+CLAIM_S = 0.25
+"""Work that is claimed ahead: what a killed process leaves to others, and the last one to end keeps from them."""
+MAX_CLAIM = 4_096
 
 _log = logging.getLogger(__name__)
 
@@ -55,8 +58,10 @@ class _StoreFailed(Exception):
 class WorkerPool:
     """Sends requests with as many threads as the rate limiter lets run at once.
 
-    ``store`` writes results to the cache before they are counted. ``release`` receives the inputs whose result is
-    stored, or that will get none. ``tick`` is called about every ``TICK_S`` seconds meanwhile.
+    ``claim`` is given requests that are about to be sent, and returns those to send: without the inputs that are
+    answered or in flight elsewhere. ``holds_claims`` is whether they are still to be sent. ``store`` writes results to
+    the cache before they are counted. ``release`` receives the inputs whose result is stored, or that will get none.
+    ``tick`` is called about every ``TICK_S`` seconds meanwhile.
 
     ``run`` returns when every input has a result or an error. An error that concerns the whole account, a service that
     is down or a spent budget ends the run: nothing more is sent, requests in flight are stored, then it is raised.
@@ -69,6 +74,8 @@ class WorkerPool:
         store: Callable[[NDArray[np.int64], Values], None],
         release: Callable[[NDArray[np.int64]], None],
         tick: Callable[[], None],
+        claim: Callable[[Sequence[PlannedRequest]], Sequence[PlannedRequest]],
+        holds_claims: Callable[[], bool],
     ) -> None:
         self.counters = RunCounters()
         self._context = context
@@ -78,11 +85,17 @@ class WorkerPool:
         self._store = store
         self._release = release
         self._tick = tick
+        self._claim = claim
+        self._holds_claims = holds_claims
         self._max_threads = context.rate_limiter.max_in_flight
         self._readers = None if context.job.max_readers is None else ReaderPool(context.job.max_readers)
         self._started = time.monotonic()
+        self._unclaimed: deque[PlannedRequest] = deque()
         self._queue: deque[PlannedRequest] = deque()
         self._lock = threading.Lock()
+        self._claiming = threading.Lock()
+        self._claim_size = 1
+        self._claimed_at = 0.0
         self._last_thread_ended = WakeEvent()
         self._stopped = threading.Event()
         self._fatal: Exception | None = None
@@ -96,7 +109,7 @@ class WorkerPool:
 
     def run(self, requests: Sequence[PlannedRequest]) -> None:
         """Send everything; on KeyboardInterrupt abort the connections and raise it again within a second."""
-        self._queue.extend(requests)
+        self._unclaimed.extend(requests)
         try:
             self._add_worker()
             while self._wait(TICK_S):
@@ -147,7 +160,9 @@ class WorkerPool:
     def _add_worker(self) -> None:
         """Start one more thread if there is work for it: as many threads as requests really overlap."""
         with self._lock:
-            if len(self._threads) >= self._max_threads or not self._queue or self._stopped.is_set():
+            if len(self._threads) >= self._max_threads or self._stopped.is_set():
+                return
+            if not self._queue and not self._unclaimed:
                 return
             thread = threading.Thread(target=self._worker, name="skytells-worker", daemon=True)
             self._threads.add(thread)
@@ -217,11 +232,37 @@ class WorkerPool:
         return client
 
     def _next(self) -> PlannedRequest | None:
+        """Return the next request to send; claim some when none is left that is claimed."""
+        while True:
+            with self._lock:
+                if self._stopped.is_set() or not (self._queue or self._unclaimed):
+                    self._leaving.add(threading.current_thread())
+                    return None
+                if self._queue and not self._holds_claims():
+                    self._unclaimed.extendleft(reversed(self._queue))
+                    self._queue.clear()
+                if self._queue:
+                    return self._queue.popleft()
+            with self._claiming:
+                self._claim_next()
+
+    def _claim_next(self) -> None:
+        """Claim about as many requests as are sent in ``CLAIM_S``: one at a time would cost as much as sending it."""
         with self._lock:
-            if self._stopped.is_set() or not self._queue:
-                self._leaving.add(threading.current_thread())
-                return None
-            return self._queue.popleft()
+            if self._queue or not self._unclaimed or self._stopped.is_set():
+                return
+            now = time.monotonic()
+            size = round(self._claim_size * CLAIM_S / max(1e-9, now - self._claimed_at))
+            self._claim_size = max(1, min(size, 2 * self._claim_size, MAX_CLAIM))
+            self._claimed_at = now
+            requests: list[PlannedRequest] = []
+            inputs = 0
+            while self._unclaimed and len(requests) < self._claim_size and inputs < MAX_CLAIM:
+                requests.append(self._unclaimed.popleft())
+                inputs += len(requests[-1].numbers)
+        claimed = self._claim(requests)
+        with self._lock:
+            self._queue.extend(claimed)
 
     def _send_with_retry(self, request: PlannedRequest, client: Skytells) -> None:
         """Send one request until it is answered, fails for good, or the run is stopped."""
@@ -456,7 +497,7 @@ class WorkerPool:
             # An answer of an earlier run counts too: the call is right for some rows.
             if self._fatal is not None or self._context.buffer.filled.any():
                 return None
-            return self._refusals.record(problem, more_waits=bool(self._queue))
+            return self._refusals.record(problem, more_waits=bool(self._queue or self._unclaimed))
 
     def _split(self, request: PlannedRequest) -> None:
         """Queue the halves of a rejected request: one input may be at fault, or all together are too much."""

@@ -2,7 +2,7 @@
 
 Each line of standard input is an order in JSON, each line of standard output its answer: ``{"start": {...}}`` forks a
 process that makes the run, and gives its id; ``{"wait": id}`` gives how that process ended. A run that came to its end
-writes its completions into the file ``done`` and stays until it is killed.
+writes its completions, and what it sent, into the file ``done`` and stays until it is killed.
 """
 
 from __future__ import annotations
@@ -15,19 +15,37 @@ from pathlib import Path
 from typing import Any
 
 import skytells_nb as sky
+from skytells_nb.engine import threads
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import completion_job, embedding_job
+from skytells_nb.errors import Interrupted, SkytellsError
 
 JOBS = {"chat": completion_job("gpt-5"), "embeddings": embedding_job("skytells-embed-3-small")}
 
 
-def run(endpoint: str, texts: str, key: str, done: str, **connection: Any) -> None:
+def run(endpoint: str, texts: str, key: str, done: str, lease: float | None = None, **connection: Any) -> None:
+    if lease is not None:
+        threads.LEASE_S, threads.RENEW_EVERY_S = lease, lease / 4
+    # A child of a program that waits for orders: its main thread takes the interrupt, as a notebook's does.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    result: dict[str, Any] = {"answers": [], "sent": 0, "error": None}
     session = sky.connect(key, **connection)
-    outcome = session.engine.run(JOBS[endpoint], json.loads(Path(texts).read_text("utf-8")))
+    try:
+        outcome = session.engine.run(JOBS[endpoint], json.loads(Path(texts).read_text("utf-8")))
+    except Interrupted as stop:
+        outcome = stop.outcome
+        result["error"] = type(stop).__name__
+    except SkytellsError as problem:
+        outcome = None
+        result["error"] = type(problem).__name__
+    if outcome is not None:
+        result["sent"] = outcome.report.sent
+        result["failed"] = outcome.report.failed
+        values = outcome.values if endpoint == "chat" else []
+        result["answers"] = [value and CachedCompletion.from_bytes(value).text for value in values]
     session.close()
-    answers = [value and CachedCompletion.from_bytes(value).text for value in outcome.values if endpoint == "chat"]
     written = Path(f"{done}.part")
-    written.write_text(json.dumps(answers), encoding="utf-8")
+    written.write_text(json.dumps(result), encoding="utf-8")
     written.rename(done)
 
 

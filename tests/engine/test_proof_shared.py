@@ -93,7 +93,7 @@ def test_a_run_that_stops_leaves_its_rows_to_the_one_that_waits(tmp_path: Path) 
 
         def stops() -> None:
             with pytest.raises(BudgetExceededError):
-                session.engine.run(CHAT, TEXTS, budget=60 * price.cost(10, 10), on_progress=lambda event: started.set())
+                session.engine.run(CHAT, TEXTS, budget=8 * price.cost(10, 10), on_progress=lambda event: started.set())
 
         def waits() -> None:
             assert started.wait(30)

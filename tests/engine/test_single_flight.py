@@ -14,6 +14,7 @@ from local_fakes import EchoGenerator
 from served import connected, served, wait_until_idle
 
 from skytells_nb.cache.memory import MemoryStore
+from skytells_nb.cache.store import LeaseState, NoLeases
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import completion_job, embedding_job
 from skytells_nb.engine.report import Progress
@@ -25,22 +26,22 @@ JOB = completion_job("gpt-5")
 
 def test_a_key_is_taken_by_the_first_that_asks() -> None:
     single_flight = SingleFlight()
-    assert single_flight.take([b"a", b"b"], Owner()) == [True, True]
-    assert single_flight.take([b"b", b"c"], Owner()) == [False, True]
+    assert single_flight.take([b"a", b"b"], Owner()) == ["taken", "taken"]
+    assert single_flight.take([b"b", b"c"], Owner()) == ["held", "taken"]
 
 
 def test_a_released_key_can_be_taken_again() -> None:
     single_flight, one = SingleFlight(), Owner()
     single_flight.take([b"a"], one)
     single_flight.release([b"a", b"never taken"], one)
-    assert single_flight.take([b"a"], Owner()) == [True]
+    assert single_flight.take([b"a"], Owner()) == ["taken"]
 
 
 def test_no_one_releases_what_another_holds() -> None:
     single_flight, one, two = SingleFlight(), Owner(), Owner()
     single_flight.take([b"a"], one)
     single_flight.release([b"a"], two)
-    assert single_flight.take([b"a"], two) == [False]
+    assert single_flight.take([b"a"], two) == ["held"]
 
 
 def test_what_a_run_held_that_ended_abruptly_is_free() -> None:
@@ -48,21 +49,29 @@ def test_what_a_run_held_that_ended_abruptly_is_free() -> None:
     single_flight, one = SingleFlight(), Owner()
     single_flight.take([b"a"], one)
     one.done = True
-    single_flight.wait([b"a"], lambda: None)
-    assert single_flight.take([b"a"], Owner()) == [True]
+    single_flight.wait([b"a"], 60.0, lambda: None)
+    assert single_flight.take([b"a"], Owner()) == ["taken"]
 
 
-def test_waiting_ends_with_the_last_release_and_ticks_meanwhile() -> None:
+def test_waiting_ends_with_the_first_release_and_ticks_meanwhile() -> None:
+    """The first key may be taken at once; the others are waited for again."""
     single_flight, one = SingleFlight(), Owner()
-    single_flight.take([b"a", b"b"], one)
+    single_flight.take([b"a", b"b", b"c"], one)
     ticks: list[int] = []
 
     def tick() -> None:
         ticks.append(1)
-        single_flight.release([b"a"] if len(ticks) == 1 else [b"b"], one)
+        single_flight.release([b"c"] if len(ticks) == 1 else [b"b"], one)
 
-    single_flight.wait([b"a", b"b"], tick, interval=0.01)
+    single_flight.wait([b"a", b"b"], 60.0, tick, interval=0.01)
     assert len(ticks) == 2
+
+
+def test_waiting_ends_after_so_many_seconds() -> None:
+    single_flight, ticks = SingleFlight(), []
+    single_flight.take([b"a"], Owner())
+    single_flight.wait([b"a"], 0.05, lambda: ticks.append(1), interval=0.01)
+    assert ticks
 
 
 def test_an_interrupt_ends_the_waiting() -> None:
@@ -73,7 +82,7 @@ def test_an_interrupt_ends_the_waiting() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        single_flight.wait([b"a"], tick, interval=0.01)
+        single_flight.wait([b"a"], 60.0, tick, interval=0.01)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
@@ -82,7 +91,7 @@ def test_a_forked_child_waits_for_no_one() -> None:
     single_flight_for("sqlite:///forked").take([b"a"], one)
     child = os.fork()
     if child == 0:
-        os._exit(0 if single_flight_for("sqlite:///forked").take([b"a"], Owner()) == [True] else 1)
+        os._exit(0 if single_flight_for("sqlite:///forked").take([b"a"], Owner()) == ["taken"] else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     single_flight_for("sqlite:///forked").release([b"a"], one)
 
@@ -230,11 +239,32 @@ def test_an_answer_stored_between_look_up_and_claim_is_not_paid_for_again() -> N
     assert (outcome.report.cached, outcome.report.sent) == (2, 1)
 
 
-def test_each_release_shows_that_answers_may_have_been_stored() -> None:
-    single_flight, one = SingleFlight(), Owner()
-    single_flight.take([b"a", b"b"], one)
-    before = single_flight.releases
+class NotedLeases(NoLeases):
+    """Leases that note what they are told about the look-up before."""
+
+    def __init__(self) -> None:
+        self.noted: list[tuple[object, bool]] = []
+
+    def point(self) -> object:
+        return "start"
+
+    def take(
+        self, keys: Sequence[bytes], owner: bytes, seconds: float, since: object = None, *, changed: bool = True
+    ) -> list[LeaseState]:
+        self.noted.append((since, changed))
+        return super().take(keys, owner, seconds, since, changed=changed)
+
+
+def test_a_look_up_counts_until_another_run_of_the_process_releases_a_key() -> None:
+    """What a run itself releases changes nothing about the keys that it has yet to take."""
+    single_flight, leases, other = SingleFlight(), NotedLeases(), Owner()
+    one = Owner(leases)
+    since = single_flight.point(one)
+    single_flight.take([b"a"], one, since)
     single_flight.release([b"a"], one)
-    between = single_flight.releases
-    single_flight.release([b"b"], one)
-    assert before < between < single_flight.releases
+    single_flight.take([b"b"], one, since)
+    single_flight.take([b"c"], other)
+    single_flight.release([b"c"], other)
+    single_flight.take([b"d"], one, since)
+    single_flight.take([b"e"], one)
+    assert leases.noted == [("start", False), ("start", False), ("start", True), (None, True)]

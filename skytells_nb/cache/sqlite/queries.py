@@ -37,6 +37,11 @@ def select_answers(connection: sqlite3.Connection, keys: Sequence[bytes]) -> tup
     return responses, damaged
 
 
+def stored_keys(connection: sqlite3.Connection, keys: Sequence[bytes], after: int) -> set[Any]:
+    """Return those of the keys that have a response with an id after this one."""
+    return {key for key, number in index.rows(connection, keys, "id") if number > after}  # type: ignore[operator]
+
+
 def insert(
     connection: sqlite3.Connection, rows: Sequence[Row], *, stored_at: int, replacing: Sequence[bytes] = ()
 ) -> int:
@@ -47,7 +52,7 @@ def insert(
 
     def work() -> int:
         _delete(connection, replacing)
-        (last,) = connection.execute("select coalesce(max(id), 0) from answers").fetchone()
+        last = last_id(connection)
         new = rows
         if index.merged_to(connection):
             settled = {row[0] for row in index.rows_in_part(connection, "settled", [key for key, _ in rows], "id")}
@@ -77,12 +82,12 @@ def insert(
             index.check_contains(connection, [key for key, _ in rows])
         return _add_to_totals(connection, len(new), size, sign=1)
 
-    return _in_transaction(connection, work)
+    return in_transaction(connection, work)
 
 
 def delete(connection: sqlite3.Connection, keys: Sequence[bytes]) -> int:
     """Remove the responses of these keys and return how many there were."""
-    return _in_transaction(connection, partial(_delete, connection, keys))
+    return in_transaction(connection, partial(_delete, connection, keys))
 
 
 def prune(connection: sqlite3.Connection, max_bytes: int | None, oldest: float | None) -> int:
@@ -106,10 +111,16 @@ def prune(connection: sqlite3.Connection, max_bytes: int | None, oldest: float |
         (end,) = connection.execute(batch, (last, _ROWS_PER_DELETE)).fetchone()
         if end is None:
             break
-        removed += _in_transaction(connection, partial(_delete_up_to, connection, end))
+        removed += in_transaction(connection, partial(_delete_up_to, connection, end))
     if removed:
         _shrink(connection)
     return removed
+
+
+def last_id(connection: sqlite3.Connection) -> int:
+    """Return the highest id of a response, 0 if there is none."""
+    (last,) = connection.execute("select coalesce(max(id), 0) from answers").fetchone()
+    return int(last)
 
 
 def totals(connection: sqlite3.Connection) -> tuple[int, int]:
@@ -121,7 +132,8 @@ def totals(connection: sqlite3.Connection) -> tuple[int, int]:
     return entries, size
 
 
-def _in_transaction(connection: sqlite3.Connection, work: Callable[[], T]) -> T:
+def in_transaction(connection: sqlite3.Connection, work: Callable[[], T]) -> T:
+    """Return what ``work`` returns, done as one transaction."""
     # Closing the connection rolls a failure back: after an error it is not reused.
     connection.execute("begin immediate")
     result = work()

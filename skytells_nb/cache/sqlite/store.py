@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from skytells_nb.cache.sqlite import queries
 from skytells_nb.cache.sqlite.connection_pool import ConnectionPool, DamagedFile
 from skytells_nb.cache.sqlite.database import FileMonitor, connect_as_allowed, describe_error, quarantine
 from skytells_nb.cache.sqlite.group_commit import GroupCommit
-from skytells_nb.cache.sqlite.overflow import overflow_for
+from skytells_nb.cache.sqlite.leases import Point, SqliteLeases
 from skytells_nb.cache.sqlite.queries import Row
 from skytells_nb.cache.store import CacheStats
 from skytells_nb.errors import CacheError, warn
@@ -28,6 +28,64 @@ RETRY_S = 30.0
 CHECK_FILE_EVERY_S = 0.25
 
 T = TypeVar("T")
+
+
+class MemoryOverflow:
+    """Responses that could not be written to the file, held in memory for every store of that file in this process.
+
+    One instance for each file, see ``overflow_for``. Safe for several threads.
+    """
+
+    def __init__(self) -> None:
+        self._responses: dict[bytes, bytes] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._responses)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all responses."""
+        with self._lock:
+            return sum(map(len, self._responses.values()))
+
+    def items(self) -> list[tuple[bytes, bytes]]:
+        with self._lock:
+            return list(self._responses.items())
+
+    def get_many(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Return the responses of those of ``keys`` that are held."""
+        if not self._responses:
+            return {}
+        with self._lock:
+            return {key: self._responses[key] for key in keys if key in self._responses}
+
+    def add(self, items: Iterable[tuple[bytes, bytes | memoryview]]) -> None:
+        """Add responses; the first one of a key stays."""
+        with self._lock:
+            for key, value in items:
+                self._responses.setdefault(key, bytes(value))
+
+    def discard(self, keys: Iterable[bytes]) -> int:
+        """Remove the responses of these keys and return how many there were."""
+        with self._lock:
+            return sum(self._responses.pop(key, None) is not None for key in keys)
+
+    def reset_after_fork(self) -> None:
+        self._lock = threading.Lock()
+
+
+_overflows: dict[str, MemoryOverflow] = {}
+
+
+def overflow_for(path: Path) -> MemoryOverflow:
+    """Return the overflow of the file at ``path``.
+
+    >>> overflow_for(Path("answers.sqlite")) is overflow_for(Path("answers.sqlite"))
+    True
+    """
+    # Atomic in CPython, as the key is a string: a lock could be left locked by a fork.
+    return _overflows.setdefault(str(path), MemoryOverflow())
 
 
 class SqliteStore:
@@ -46,12 +104,15 @@ class SqliteStore:
             self.path, partial(connect_as_allowed, self.path), after_fork=self._reset_after_fork
         )
         self._writer = GroupCommit(self._save)
+        self._writing = threading.Lock()
+        self._added = 0
+        self.leases = SqliteLeases(self._write_lease, self._point, self._look_up)
         self._monitor = FileMonitor(self.path)
         self._closed = False
         self._hits = self._misses = self._stored = self._damaged = 0
         self._overflow = overflow_for(self.path)
         self._to_replace: set[bytes] = set()
-        self._read_again_at = self._write_again_at = self._check_file_at = 0.0
+        self._read_again_at = self._write_again_at = self._lease_again_at = self._check_file_at = 0.0
         self._warnings: deque[str] = deque()
         self._reported: set[str] = set()
         self._log_checked = False
@@ -140,6 +201,8 @@ class SqliteStore:
 
     def _reset_after_fork(self) -> None:
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        self.leases.reset_after_fork()
         self._overflow.reset_after_fork()
         self._writer.reset_after_fork()
 
@@ -158,7 +221,10 @@ class SqliteStore:
         pending = [*in_memory, *rows] if time.monotonic() >= self._write_again_at else []
         if pending:
             try:
-                added = self._run(lambda connection: self._insert(connection, pending))
+                with self._writing:
+                    added = self._run(lambda connection: self._insert(connection, pending))
+                    self._added += added
+                    self.leases.end([key for key, _ in pending])
             except (sqlite3.Error, OSError, CacheError) as problem:
                 self._write_again_at = self._fall_back(problem)
             else:
@@ -181,6 +247,32 @@ class SqliteStore:
         with self._lock:
             self._to_replace.difference_update(damaged)
         return added
+
+    def _write_lease(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
+        """Return the result of ``work``, or ``None`` if the file cannot be written, which ``put_many`` reports."""
+        if self._closed or time.monotonic() < max(self._write_again_at, self._lease_again_at):
+            return None
+        try:
+            # SQLite waits for a lock of the file in steps of up to 0.1 s, which is long beside another thread's write.
+            with self._writing:
+                return self._run(work)
+        except (sqlite3.Error, OSError, CacheError) as problem:
+            permanent = isinstance(problem, CacheError)
+            self._lease_again_at = float("inf") if permanent else time.monotonic() + RETRY_S
+            return None
+
+    def _point(self, connection: sqlite3.Connection) -> Point:
+        last = queries.last_id(connection)
+        return Point(last, last - self._added)
+
+    def _look_up(self, connection: sqlite3.Connection | None, keys: Sequence[bytes], after: int) -> set[bytes]:
+        """Return which keys have a response with an id after this one; with no connection, which are held in memory."""
+        in_memory = self._overflow.get_many(keys)
+        if connection is None:
+            return set(in_memory)
+        found = queries.stored_keys(connection, keys, after)
+        with self._lock:
+            return (found - self._to_replace).union(in_memory)
 
     def _manage(self, work: Callable[[sqlite3.Connection], T]) -> T:
         self._check_open()

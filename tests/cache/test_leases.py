@@ -1,0 +1,384 @@
+"""What the leases of every store that processes share do; further stores join by ``STORES``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from skytells_nb.cache import CacheStore, KeyMaker, MemoryStore, OffStore, SqliteStore, export
+from skytells_nb.cache.sqlite import leases as sqlite_leases
+from skytells_nb.engine.threads import Owner, SingleFlight
+
+STORES: dict[str, Callable[[Path], CacheStore]] = {"sqlite": lambda folder: SqliteStore(folder / "answers.sqlite")}
+"""Opens a store that is the same for every process that is given the same folder."""
+
+ONE, TWO = b"1" * 16, b"2" * 16
+A, B, C = KeyMaker(endpoint="e", model="m", origin="o", params={}).keys(["a", "b", "c"])
+
+
+@pytest.fixture(params=STORES)
+def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[CacheStore, CacheStore]]:
+    """Two that share their responses, as those of two processes do."""
+    one, two = (STORES[request.param](tmp_path) for _ in range(2))
+    yield one, two
+    one.close()
+    two.close()
+
+
+Pair = tuple[CacheStore, CacheStore]
+
+
+def test_a_key_is_leased_to_one_owner(stores: Pair) -> None:
+    one, two = stores
+    assert one.leases.take([A, B], ONE, 60) == ["taken", "taken"]
+    assert two.leases.take([B, C], TWO, 60) == ["held", "taken"]
+    assert one.leases.take([C, A], ONE, 60) == ["held", "taken"]
+    assert one.leases.take([], ONE, 60) == []
+
+
+def test_a_key_with_a_response_is_leased_to_no_one(stores: Pair) -> None:
+    """Stored through either, before or while it was leased."""
+    one, two = stores
+    one.put_many([(A, b"a")])
+    assert two.leases.take([A, B], TWO, 60) == ["stored", "taken"]
+    assert one.leases.take([B], ONE, 60) == ["held"]
+    two.put_many([(B, b"b")])
+    assert one.leases.take([A, B, C], ONE, 60) == ["stored", "stored", "taken"]
+
+
+def test_a_released_key_is_free_and_others_stay_leased(stores: Pair) -> None:
+    one, two = stores
+    one.leases.take([A, B], ONE, 60)
+    one.leases.release(ONE, [A, C])
+    assert two.leases.take([A, B, C], TWO, 60) == ["taken", "held", "taken"]
+    one.leases.release(ONE)
+    assert two.leases.take([A, B, C], TWO, 60) == ["taken", "taken", "taken"]
+
+
+def test_no_owner_releases_what_another_holds(stores: Pair) -> None:
+    one, two = stores
+    one.leases.take([A], ONE, 60)
+    two.leases.release(TWO, [A])
+    two.leases.release(TWO)
+    assert two.leases.take([A], TWO, 60) == ["held"]
+
+
+def test_an_expired_lease_is_free(stores: Pair) -> None:
+    """And its owner learns that it is lost, and does not take it back from the one that took it over."""
+    one, two = stores
+    one.leases.take([A, B], ONE, 0.2)
+    assert two.leases.take([A], TWO, 60) == ["held"]
+    time.sleep(0.3)
+    assert two.leases.take([A], TWO, 60) == ["taken"]
+    assert not one.leases.renew(ONE, 60)
+    assert one.leases.take([A, B, C], ONE, 60) == ["held", "taken", "taken"]
+    assert one.leases.renew(ONE, 60)
+
+
+def test_a_renewed_lease_lasts(stores: Pair) -> None:
+    """For so many seconds from then on; one that nobody asked for meanwhile can be renewed late."""
+    one, two = stores
+    one.leases.take([A], ONE, 0.2)
+    time.sleep(0.3)
+    assert one.leases.renew(ONE, 60)
+    assert two.leases.take([A], TWO, 60) == ["held"]
+
+
+def test_taking_more_renews_what_is_held(stores: Pair) -> None:
+    one, two = stores
+    one.leases.take([A], ONE, 0.5)
+    one.leases.take([B], ONE, 60)
+    time.sleep(0.6)
+    assert two.leases.take([A, B], TWO, 60) == ["held", "held"]
+
+
+def test_an_owner_without_leases_renews_and_releases_nothing(stores: Pair) -> None:
+    one, _ = stores
+    assert one.leases.renew(ONE, 60)
+    one.leases.release(ONE)
+    one.leases.release(ONE, [A])
+
+
+def test_a_response_from_before_the_point_is_known_and_does_not_count(stores: Pair) -> None:
+    """A caller that asks anew leases the key all the same; a response from after the point is found."""
+    one, two = stores
+    one.put_many([(A, b"a")])
+    two.put_many([(B, b"b")])
+    point = one.leases.point()
+    assert one.leases.take([A, B], ONE, 60, point) == ["taken", "taken"]
+    assert two.leases.take([A], TWO, 60, point) == ["held"]
+    one.delete_many([A])
+    one.put_many([(A, b"new")])
+    assert two.leases.take([A], TWO, 60, point) == ["stored"]
+    assert one.leases.take([A], ONE, 60, one.leases.point()) == ["taken"]
+
+
+def test_keys_are_looked_up_if_another_stored_a_response_since(stores: Pair) -> None:
+    """What the caller itself stores through this store object it knows."""
+    one, two = stores
+    point = one.leases.point()
+    one.put_many([(A, b"a")])
+    assert one.leases.take([B], ONE, 60, point, changed=False) == ["taken"]
+    two.put_many([(C, b"c")])
+    assert one.leases.take([B, C], ONE, 60, point, changed=False) == ["taken", "stored"]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["take", "release", "end", "put"]), st.booleans(), st.sets(st.integers(0, 5), min_size=1)
+        )
+    )
+)
+def test_no_key_is_ever_leased_to_two(stores: Pair, steps: list[tuple[str, bool, set[int]]]) -> None:
+    """Against a model, over any sequence of steps of two owners."""
+    keys = [bytes(24) + number.to_bytes(8, "big") for number in range(6)]
+    holder: dict[int, bool] = {}
+    for store, owner in zip(stores, (ONE, TWO), strict=True):
+        store.delete_many(keys)
+        store.leases.release(owner)
+    stored: set[int] = set()
+    for action, second, numbers in steps:
+        store, owner = stores[second], (ONE, TWO)[second]
+        wanted = sorted(numbers)
+        match action:
+            case "take":
+                expected = [
+                    "stored" if n in stored else "held" if holder.get(n, second) != second else "taken" for n in wanted
+                ]
+                assert store.leases.take([keys[n] for n in wanted], owner, 60) == expected
+                holder.update((n, second) for n, state in zip(wanted, expected, strict=True) if state == "taken")
+            case "release":
+                store.leases.release(owner, [keys[n] for n in wanted])
+                holder = {n: by for n, by in holder.items() if n not in numbers or by != second}
+            case "end":
+                store.leases.release(owner)
+                holder = {n: by for n, by in holder.items() if by != second}
+            case "put":
+                store.put_many([(keys[n], b"x") for n in wanted])
+                stored |= numbers
+                holder = {n: by for n, by in holder.items() if n not in numbers}
+
+
+@pytest.mark.parametrize("store", [MemoryStore(), OffStore()], ids=repr)
+def test_a_store_of_one_process_lets_every_key_be_taken(store: CacheStore) -> None:
+    """Threads of the process are told apart by the engine; a response that is there is not asked for."""
+    assert store.leases.take([A, B], ONE, 60) == store.leases.take([A, B], TWO, 60) == ["taken", "taken"]
+    store.put_many([(A, b"a")])
+    assert store.leases.take([A], ONE, 60) == [("stored" if isinstance(store, MemoryStore) else "taken")]
+    assert store.leases.renew(ONE, 60)
+    store.leases.release(ONE)
+
+
+HOLD = """
+import sys, time
+from skytells_nb.cache import SqliteStore
+store = SqliteStore(sys.argv[1])
+print(store.leases.take([bytes.fromhex(sys.argv[2])], b"3" * 16, 3_000), flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process is not known to have ended there")
+def test_the_leases_of_a_killed_process_are_free_at_once(tmp_path: Path) -> None:
+    """Also while its parent has not yet noticed that it ended."""
+    path = tmp_path / "answers.sqlite"
+    with subprocess.Popen([sys.executable, "-c", HOLD, path, A.hex()], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "['taken']\n"
+        store = SqliteStore(path)
+        assert store.leases.take([A], ONE, 60) == ["held"]
+        os.kill(child.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert store.leases.take([A], ONE, 60) == ["taken"]
+        store.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_child_holds_nothing_of_its_parent(tmp_path: Path) -> None:
+    """Nor does it end its parent's leases when it ends."""
+    store, other = SqliteStore(tmp_path / "answers.sqlite"), SqliteStore(tmp_path / "answers.sqlite")
+    store.leases.take([A], ONE, 60)
+    child = os.fork()
+    if child == 0:
+        states = store.leases.take([A, B], TWO, 60)
+        store.close()
+        os._exit(0 if states == ["held", "taken"] else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert other.leases.take([A, B], b"3" * 16, 60) == ["held", "taken"]
+    store.close()
+    other.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the start of a process is read there")
+def test_a_process_id_that_is_used_again_is_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that a machine or container of another name knows by its id may run, and is waited for."""
+    one, two = SqliteStore(tmp_path / "answers.sqlite"), SqliteStore(tmp_path / "answers.sqlite")
+    machine, pid, started = sqlite_leases._this_process().decode().rsplit(" ", 2)
+    for process, state in [
+        (f"{machine} {pid} {started}", "held"),
+        (f"{machine} {pid} {int(started) - 1}", "taken"),
+        (f"another {pid} {int(started) - 1}", "held"),
+        ("damaged", "held"),
+    ]:
+        with monkeypatch.context() as patch:
+            patch.setattr(sqlite_leases, "_this_process", process.encode)
+            one.leases.take([A], ONE, 60)
+        assert two.leases.take([A], TWO, 60) == [state]
+        one.leases.release(ONE)
+        two.leases.release(TWO)
+    one.close()
+    two.close()
+
+
+def test_a_clock_that_was_set_back_frees_leases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They were to expire in a future that is now far away."""
+    one, two = SqliteStore(tmp_path / "answers.sqlite"), SqliteStore(tmp_path / "answers.sqlite")
+    one.leases.take([A], ONE, 60)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 86_400)
+    assert two.leases.take([A], TWO, 60) == ["taken"]
+    one.close()
+    two.close()
+
+
+def test_a_damaged_response_can_be_asked_for_again(tmp_path: Path) -> None:
+    path = tmp_path / "answers.sqlite"
+    with closing(SqliteStore(path)) as store:
+        store.put_many([(A, b"answer")])
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("update answers set value = substr(value, 1, 5) || x'00'")
+        connection.commit()
+    with closing(SqliteStore(path)) as store:
+        with pytest.warns(match="damaged responses"):
+            assert store.get_many([A]) == [None]
+        assert store.leases.take([A], ONE, 60) == ["taken"]
+
+
+def test_a_file_of_an_earlier_version_gets_leases_and_a_recording_has_none(tmp_path: Path) -> None:
+    path = tmp_path / "answers.sqlite"
+    with closing(SqliteStore(path)) as store:
+        store.put_many([(A, b"a"), (B, b"b")])
+        tables = "select name from sqlite_master where name = 'leases'"
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute(tables).fetchone() is None
+        assert store.leases.take([C], ONE, 60) == ["taken"]
+        export(store, [A, B], tmp_path / "recording.sqlite")
+    with closing(sqlite3.connect(tmp_path / "recording.sqlite")) as connection:
+        assert connection.execute(tables).fetchone() is None
+
+
+def test_a_file_that_takes_the_place_of_another_is_leased_in_anew(tmp_path: Path) -> None:
+    """No call fails because its table is not there."""
+    path = tmp_path / "answers.sqlite"
+    with closing(SqliteStore(path)) as store:
+        store.leases.take([A], ONE, 60)
+        for file in tmp_path.iterdir():
+            file.unlink()
+        assert not store.leases.renew(ONE, 60)
+        store.leases.release(ONE, [A])
+        store.put_many([(A, b"a")])
+        assert store.leases.take([A, B], ONE, 60) == ["stored", "taken"]
+
+
+def _other_program(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("create table mine (x)")
+        connection.commit()
+
+
+@pytest.mark.parametrize("make", [_other_program, Path.mkdir], ids=["another program's", "a folder"])
+@pytest.mark.filterwarnings("error")
+def test_where_no_lease_can_be_written_every_key_may_be_taken(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """Without a word: storing the first response gives the warning."""
+    path = tmp_path / "answers.sqlite"
+    make(path)
+    store = SqliteStore(path)
+    assert store.leases.point() is None
+    assert store.leases.take([A, B], ONE, 60) == ["taken", "taken"]
+    assert store.leases.renew(ONE, 60)
+    store.leases.release(ONE, [A])
+    store.leases.release(ONE)
+    store.put_many([(A, b"held in memory")])
+    assert store.leases.take([A, B], ONE, 60) == ["stored", "taken"]
+    with pytest.warns(match="held in memory"):
+        store.close()
+
+
+@pytest.mark.skipif(os.name == "nt" or os.getuid() == 0, reason="this user may write everywhere")
+@pytest.mark.filterwarnings("error")
+def test_a_file_that_may_only_be_read_is_not_leased_in(tmp_path: Path) -> None:
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    with closing(SqliteStore(folder / "answers.sqlite")) as store:
+        store.put_many([(A, b"a")])
+    folder.chmod(0o500)
+    try:
+        with closing(SqliteStore(folder / "answers.sqlite")) as store:
+            assert store.leases.take([A, B], ONE, 60) == ["taken", "taken"]
+            assert store.get_many([A]) == [b"a"]
+    finally:
+        folder.chmod(0o700)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_full_file_stops_no_one(tmp_path: Path) -> None:
+    with closing(SqliteStore(tmp_path / "answers.sqlite")) as store:
+        store.put_many([(C, b"c")])
+        with store._connections.acquire() as connection:
+            (pages,) = connection.execute("pragma page_count").fetchone()
+            connection.execute(f"pragma max_page_count = {pages}")
+        assert store.leases.take([A, B, C], ONE, 60) == ["taken", "taken", "taken"]
+
+
+def test_threads_of_two_store_objects_never_hold_the_same_key(tmp_path: Path) -> None:
+    """Eight threads ask for a hundred keys again and again; each key is taken by one of them."""
+    stores = [SqliteStore(tmp_path / "answers.sqlite") for _ in range(2)]
+    keys = [os.urandom(32) for _ in range(100)]
+    taken: list[bytes] = []
+
+    def work(number: int) -> None:
+        owner = os.urandom(16)
+        for start in range(0, 100, 10):
+            batch = keys[start : start + 10]
+            states = stores[number % 2].leases.take(batch, owner, 60)
+            taken.extend(key for key, state in zip(batch, states, strict=True) if state == "taken")
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == sorted(keys)
+    for store in stores:
+        store.close()
+
+
+def test_a_single_flight_frees_what_another_process_holds_or_has_stored(tmp_path: Path) -> None:
+    """So that another thread, which asks later, gets its own look at them."""
+    one, two = SqliteStore(tmp_path / "answers.sqlite"), SqliteStore(tmp_path / "answers.sqlite")
+    two.put_many([(A, b"a")])
+    two.leases.take([B], TWO, 60)
+    single_flight, first, second = SingleFlight(), Owner(one.leases), Owner(one.leases)
+    assert single_flight.take([A, B, C], first) == ["stored", "held", "taken"]
+    two.leases.release(TWO)
+    assert single_flight.take([A, B, C], second) == ["stored", "taken", "held"]
+    single_flight.end(first)
+    assert single_flight.take([C], second) == ["taken"]
+    single_flight.end(second)
+    assert two.leases.take([B, C], TWO, 60) == ["taken", "taken"]
+    one.close()
+    two.close()
