@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import logging
+import math
 import os
 import threading
 from collections import Counter
@@ -26,7 +27,8 @@ from skytells_nb.engine.engine import Engine
 from skytells_nb.engine.operations.jobs import RateOptions
 from skytells_nb.engine.report import Report, UsageTotals
 from skytells_nb.engine.retry import RetryPolicy
-from skytells_nb.errors import ConfigurationError, MissingExtraError, SkytellsError
+from skytells_nb.engine.speed import SpeedEstimate, Throughput
+from skytells_nb.errors import ConfigurationError, MissingExtraError, MissingKeyError, SkytellsError
 from skytells_nb.types.chat import ChatCompletion
 from skytells_nb.types.models import LISTED_PRICES, Model, Price
 from skytells_nb.types.responses import Response
@@ -42,6 +44,15 @@ LOCAL = "local"
 REPLAY_KEY = "replay"
 REPLAY_BASE_URL = "http://127.0.0.1/v1"
 """The key and the address of a session in replay mode on a local recording; nothing is sent there."""
+NO_KEY = "none"
+KEYLESS = "This session has no API key: it estimates and sends nothing."
+"""What stands for the key of a session that has none, and what a request in it would say."""
+LOCAL_THROUGHPUT = {
+    "chat/completions": Throughput(requests=5.0, tokens_in=150.0, tokens_out=50.0),
+    "responses": Throughput(requests=5.0, tokens_in=150.0, tokens_out=50.0),
+    "embeddings": Throughput(requests=50.0, tokens_in=6_000.0, tokens_out=math.inf),
+}
+"""What the local models get through a second on two cores, until they were measured on this machine."""
 LOCAL_INPUTS_PER_REQUEST = 32
 """Texts in one embedding request to the local Skytells: small requests show progress, and cost nothing there."""
 
@@ -55,8 +66,8 @@ class Session:
     ----------
     settings : Settings
         Everything that can be set.
-    key : APIKey
-        The API key.
+    key : APIKey or None
+        The API key; without one the session only estimates.
     base_url : str or None
         Address of the API; ``None`` is the public gateway.
     local : bool, default False
@@ -72,7 +83,7 @@ class Session:
     MAX_REPORTS = 1000
     """Reports stored, newest last."""
 
-    def __init__(self, settings: Settings, key: APIKey, base_url: str | None, *, local: bool = False) -> None:
+    def __init__(self, settings: Settings, key: APIKey | None, base_url: str | None, *, local: bool = False) -> None:
         self.settings = settings
         self.totals = UsageTotals()
         self.reports: list[Report] = []
@@ -82,7 +93,9 @@ class Session:
         """Findings above ``safe`` in those results, and how often each occurred."""
         self.is_local = local
         """Whether responses come from the embedded local Skytells."""
-        self._key = key
+        self.has_key = key is not None
+        """Whether it can send: without a key it only estimates."""
+        self._key = key or APIKey(NO_KEY)
         self._base_url = base_url
         self._lock = threading.Lock()
         self._models: list[Model] | None = None
@@ -216,13 +229,40 @@ class Session:
 
         Falls back to the list price when the catalog is unavailable.
         """
-        if self._models is None and not self.is_local and self.recording is None:
+        if self._models is None and not self.is_local and self.recording is None and self.has_key:
             try:
                 self.models()
             except SkytellsError as problem:
                 reason = type(problem).__name__
                 _log.warning("The catalog of models could not be read (%s); list prices are used.", reason)
         return self.price(model)
+
+    def price_note(self, model: str) -> str | None:
+        """Return where the price of a model is from, or why there is none; ``None`` if it is the catalog's.
+
+        Parameters
+        ----------
+        model : str
+            Name of the model.
+
+        Returns
+        -------
+        str or None
+            The note, as text.
+        """
+        if self.is_local:
+            return None
+        entry = next((known for known in self._models or () if known.namespace == model), None)
+        if entry is not None and entry.price is not None:
+            return None
+        listed = model in LISTED_PRICES
+        if entry is not None and entry.price_problem is not None:
+            unusable = f"the catalog's price of {model!r} cannot be used: {entry.price_problem}"
+            return f"{unusable}; the list price is used" if listed else unusable
+        if self._models is None and not self.recording:
+            catalog = "session.models() reads the catalog" if self.has_key else "reading the catalog takes a key"
+            return f"price from the list; {catalog}" if listed else f"no price is listed for {model!r}; {catalog}"
+        return "price from the list" if listed else f"no price is known for {model!r}"
 
     def record(self, response: ChatCompletion | Response, *, model: str) -> None:
         """Add a response that did not come through the engine to the totals."""
@@ -282,6 +322,8 @@ class Session:
             account=LOCAL if self.is_local else self._key.account(),
             price=self.price,
             fetch_price=self.fetch_price,
+            price_note=self.price_note,
+            speed=SpeedEstimate(LOCAL_THROUGHPUT) if self.is_local else None,
             rate_options=RateOptions(
                 self.settings.max_in_flight, self.settings.requests_per_minute, self.settings.tokens_per_minute
             ),
@@ -293,12 +335,14 @@ class Session:
         """Return a new client with this session's key, address and time limits."""
         seconds = self.settings.timeout
         timeouts = replace(Timeouts.of(seconds), idle=min(seconds, Timeouts().idle))
-        network = None if self.recording is None else Offline(unrecorded_message(self.recording))
+        message = None if self.recording is None else unrecorded_message(self.recording)
+        network = Offline(message or KEYLESS) if message or not self.has_key else None
         limit = self.settings.max_answer_mb
         return Skytells(self._key, base_url=self._base_url, timeout=timeouts, max_answer_mb=limit, transport=network)
 
 
 _default: Session | None = None
+_keyless: Session | None = None
 _server: LocalServer | None = None
 _lock = threading.RLock()
 
@@ -416,11 +460,30 @@ def current() -> Session:
         return _default if _default is not None else connect()
 
 
+def current_or_keyless() -> Session:
+    """Return the default session; where there is no key, a session that estimates and sends nothing."""
+    global _keyless
+    with _lock:
+        try:
+            return current()
+        except MissingKeyError:
+            values = read_settings()
+            if _keyless is None or _keyless.settings != values:
+                _close(_keyless)
+                _keyless = Session(values, None, values.base_url)
+            return _keyless
+
+
 def reset() -> None:
     """Close and forget the default session."""
-    global _default
+    global _default, _keyless
     with _lock:
-        session, _default = _default, None
+        sessions, _default, _keyless = (_default, _keyless), None, None
+    for session in sessions:
+        _close(session)
+
+
+def _close(session: Session | None) -> None:
     if session is not None:
         session.close()
 

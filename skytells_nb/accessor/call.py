@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,18 +15,89 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skytells_nb import columns
-from skytells_nb.accessor.options import RunOptions
+from skytells_nb.accessor.options import SessionOptions
 from skytells_nb.accessor.text_columns import STRING_DTYPE, Texts
 from skytells_nb.engine.budget import Budget
 from skytells_nb.engine.context import Retry
 from skytells_nb.engine.engine import Engine, OnError
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import Job, RateOptions
-from skytells_nb.engine.report import ProgressCallback, Report, no_progress
+from skytells_nb.engine.planning import plan
+from skytells_nb.engine.report import Estimate, ProgressCallback, Report, no_progress
 from skytells_nb.engine.results import ResultBuffer as Room
 from skytells_nb.engine.results import RunResult
 from skytells_nb.errors import ContentPolicyError, InputError, Interrupted, SkytellsError, warn
-from skytells_nb.session import Session, current
+from skytells_nb.session import Session, current, current_or_keyless
+from skytells_nb.types.models import Price
+
+
+class DryRunComplete(Exception):
+    """Ends a method that sends nothing: all that it would send is estimated."""
+
+
+class DryRun:
+    """What the runs of a method would send, in place of sending it."""
+
+    def __init__(self) -> None:
+        self.estimates: list[Estimate] = []
+        self.notes: list[str] = []
+        self.is_guess = False
+        """Whether a run had no results yet, so that what follows from them is not known."""
+        self.main: int = -1
+        """The position of the estimate whose inputs are the rows of the method."""
+        self.codes: NDArray[np.int64] | None = None
+        """The number of the distinct input of each row in that run, -1 for none."""
+
+    def run(self, call: VectorizedCall, job: Job, texts: Texts) -> RunResult:
+        """Add the estimate of a run; return results that stand for those that it would have.
+
+        Raises DryRunComplete if it is the last run of the method.
+        """
+        self.estimates.append(call.estimate(job, texts))
+        planned = plan(texts, max_tokens=job.max_input_tokens)
+        if call.is_main:
+            self.main, self.codes = len(self.estimates) - 1, planned.codes
+        if call.is_last:
+            raise DryRunComplete
+        if not self.estimates[-1].requests:
+            return call.engine.run(job, texts, on_error="null")  # from the cache
+        self.is_guess = True
+        buffer = job.work.make_buffer(len(planned.inputs))
+        if len(planned.inputs):
+            # Different answers of the expected length, and vectors that are similar to none.
+            numbers, words = np.arange(len(planned.inputs)), " word" * round(0.8 * job.work.output_tokens())
+            answers = [CachedCompletion(f"{number}{words}").to_bytes() for number in numbers.tolist()]
+            buffer.put(numbers, np.zeros((len(numbers), 1), dtype=np.float32) if job.single is None else answers)
+        report = Report(job.operation, job.model, "done", rows=planned.rows, distinct=len(planned.inputs))
+        return RunResult(planned, buffer, buffer.filled, report)
+
+
+def dry_run_of(options: SessionOptions) -> DryRun | None:
+    """Return what collects the estimates of a call with these options, ``None`` for a call that sends."""
+    given: Any = options.get("dry_run")
+    return given or None
+
+
+class SampleRun:
+    """The reports of all runs of a method on a sample of its rows."""
+
+    def __init__(self) -> None:
+        self.reports: list[Report] = []
+        self.max_in_flight = 1
+        """Requests that the method may have in flight at once."""
+
+
+def divert(method: Callable[..., Any], options: Sequence[str], instead: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the method, which calls ``instead(method, accessor, args, options)`` if one of these options is given."""
+    names = frozenset(options)
+
+    @functools.wraps(method)
+    def call(self: Any, /, *args: Any, **given: Any) -> Any:
+        if names.isdisjoint(given):
+            return method(self, *args, **given)
+        return instead(method, self, args, given)
+
+    return call
 
 
 @dataclass(frozen=True)
@@ -46,11 +118,27 @@ class VectorizedCall:
     """The rows that the report's errors name by position, where they are not those of the owner."""
     assemble: Callable[[Any, Report], Any] | None = None
     """Makes what the method returns from the results as far as they came, for an error that ends the call."""
+    dry_run: DryRun | None = None
+    """What collects the estimates of a call that sends nothing."""
+    sample: SampleRun | None = None
+    is_main: bool = True
+    """Whether its inputs are the rows of the method."""
+    is_last: bool = True
+    """Whether the method has no further runs, so that a dry run is complete after this one."""
+    asks_catalog: bool = False
+    """Whether an estimate reads the catalog for the price."""
 
     @classmethod
     def open(
-        cls, on_error: OnError, progress: bool | ProgressCallback, options: RunOptions, *, owner: Any = None
+        cls,
+        on_error: OnError,
+        progress: bool | ProgressCallback,
+        options: SessionOptions,
+        *,
+        owner: Any = None,
+        sends: bool = True,
     ) -> VectorizedCall:
+        """Check the options that methods share; with ``sends=False`` no key is needed."""
         if not isinstance(progress, bool) and not callable(progress):
             raise InputError(f"progress must be True, False or a function that takes events, got {progress!r}.")
         given, cache = options.get("session"), options.get("cache")
@@ -58,7 +146,9 @@ class VectorizedCall:
             raise InputError(f"session must be a session that connect() returned, got {type(given).__name__}.")
         if cache is not None and not isinstance(cache, (str, Path)):
             raise InputError(f"cache must be a path, 'off' or 'memory', got {cache!r}.")
-        session = given or current()
+        dry_run = dry_run_of(options)
+        sample: Any = options.get("sample")
+        session = given or (current() if sends and not dry_run else current_or_keyless())
         engine = session.engine_for(cache)
         pace = RateOptions(
             options.get("max_in_flight"), options.get("requests_per_minute"), options.get("tokens_per_minute")
@@ -70,14 +160,42 @@ class VectorizedCall:
             raise InputError(f"retry must be 'failed' or None, got {retry!r}.")
         if fresh and retry:
             raise InputError("fresh=True asks about every row again, so retry='failed' must be left out.")
+        budget = options.get("budget")
+        if dry_run:
+            if on_error not in ("warn", "raise", "null"):
+                raise InputError(f"on_error must be 'warn', 'raise' or 'null', got {on_error!r}.")
+            Budget(budget, Price(0.0, 0.0), "any model")
         return cls(
-            session, engine, on_error, progress, options.get("budget"), pace, owner, fresh=bool(fresh), retry=retry
+            session,
+            engine,
+            on_error,
+            progress,
+            budget,
+            pace,
+            owner,
+            fresh=bool(fresh),
+            retry=retry,
+            dry_run=dry_run,
+            sample=sample,
+            asks_catalog=not sends,
+        )
+
+    def estimate(self, job: Job, texts: Texts) -> Estimate:
+        """Return what a run of the job on these texts would send and cost."""
+        return self.engine.estimate(
+            job,
+            texts,
+            fresh=self.fresh,
+            retry=self.retry,
+            rate_options=self.pace,
+            ask_catalog=self.asks_catalog,
         )
 
     def check_budget(self, model: str) -> None:
         """Raise InputError if the budget cannot be enforced for this model, before a run of another model is paid."""
-        if self.budget is not None:
-            Budget(self.budget, self.session.fetch_price(model), model)
+        if self.budget is not None and self.dry_run is None:
+            price = self.session.fetch_price(model)
+            Budget(self.budget, price, model, None if price else self.session.price_note(model))
 
     def without_progress(self) -> VectorizedCall:
         """Return the same call without a progress line, for the few texts that a call needs beside its rows."""
@@ -85,6 +203,9 @@ class VectorizedCall:
 
     def record(self, report: Report) -> None:
         """Store the report in the session and attach it to the owner."""
+        if self.sample is not None:
+            self.sample.reports.append(report)
+            self.sample.max_in_flight = self.pace.max_in_flight or self.session.settings.max_in_flight
         self.session.record_run(report)
         self.attach(report)
 
@@ -122,6 +243,8 @@ class VectorizedCall:
         ``column`` builds the partial result of an interrupted call, ``results`` what ``assemble`` takes, by default the
         same.
         """
+        if self.dry_run is not None:
+            return self.dry_run.run(self, job, texts)
         listen, close = _listener(self.progress, job.operation)
         ended: list[RunResult] = []
         try:

@@ -76,22 +76,22 @@ class TextOrVectorColumn:
         else:
             self._vectors = UnitVectors.of(series)
 
-    def vectors(self, runs: MultiRun, embedding: EmbeddingOptions) -> UnitVectors:
-        """Return the vectors, after embedding texts; a text that failed has none."""
-        return self._vectors if self.texts is None else embed_column(runs, self.texts, embedding)
+    def vectors(self, runs: MultiRun, embedding: EmbeddingOptions, *, last: bool = True) -> UnitVectors:
+        """Return the vectors, after embedding texts in the ``last`` run of a method; a text that failed has none."""
+        return self._vectors if self.texts is None else embed_column(runs, self.texts, embedding, last=last)
 
 
-def embed_column(runs: MultiRun, texts: Texts, embedding: EmbeddingOptions) -> UnitVectors:
-    """Embed these texts in one run, which is the main one of the report."""
-    call = runs.call(main=True)
+def embed_column(runs: MultiRun, texts: Texts, embedding: EmbeddingOptions, *, last: bool = True) -> UnitVectors:
+    """Embed these texts in one run, which is the main one of the report, and the ``last`` one of the method or not."""
+    call = runs.call(main=True, last=last)
     series, report = embed_texts(call, texts, pd.RangeIndex(len(texts)), embedding.model, embedding.dimensions)
     runs.add(report)
     return UnitVectors.of(series)
 
 
-def embed_queries(runs: MultiRun, queries: Sequence[str], embedding: EmbeddingOptions) -> Floats:
-    """Return the vectors (q, d) of these texts; raise RowError if one fails."""
-    texts, call = np.array(queries, dtype=object), runs.call().without_progress()
+def embed_queries(runs: MultiRun, queries: Sequence[str], embedding: EmbeddingOptions, *, last: bool = False) -> Floats:
+    """Return the vectors (q, d) of these texts, in the ``last`` run of a method; raise RowError if one fails."""
+    texts, call = np.array(queries, dtype=object), runs.call(last=last).without_progress()
     series, report = embed_texts(call, texts, pd.RangeIndex(len(queries)), embedding.model, embedding.dimensions)
     runs.add(report)
     if report.errors:

@@ -13,12 +13,13 @@ import pandas as pd
 from skytells_nb.accessor.base import policed
 from skytells_nb.accessor.call import VectorizedCall, failed_rows, get_report
 from skytells_nb.accessor.methods import TextMethods
+from skytells_nb.accessor.methods.estimate import EstimateMethod, is_sample, with_dry_run
 from skytells_nb.accessor.methods.preview import PreviewMethod
 from skytells_nb.accessor.methods.search import VectorMethods
 from skytells_nb.accessor.methods.style import StyleMethod
 from skytells_nb.accessor.options import ModelOptions, RunOptions, check_options, expand_options, model_parameters
 from skytells_nb.accessor.parquet import embed_to_file
-from skytells_nb.accessor.prompts.build import PromptArguments, PromptSource, build_prompts, prompt_arguments
+from skytells_nb.accessor.prompts.build import PromptArguments, PromptSource, build_prompts
 from skytells_nb.accessor.prompts.few_shot import Examples
 from skytells_nb.accessor.results import (
     CompletionColumns,
@@ -36,15 +37,15 @@ from skytells_nb.accessor.text_columns import texts_of
 from skytells_nb.columns import column_of
 from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.operations.conversation import Api
-from skytells_nb.engine.operations.jobs import embedding_job
-from skytells_nb.engine.report import Estimate, ProgressCallback, Report
+from skytells_nb.engine.report import ProgressCallback, Report
 from skytells_nb.errors import InputError
 from skytells_nb.session import current
 
 SAFETY_COLUMNS = ["row", "source", "index", "category", "severity", "filtered", "detected", "checked"]
 
 
-class FrameAccessor(PreviewMethod, TextMethods, VectorMethods, StyleMethod):
+@with_dry_run
+class FrameAccessor(EstimateMethod, PreviewMethod, TextMethods, VectorMethods, StyleMethod):
     """Language models over the columns of a frame.
 
     Every method returns a new frame with the same index and does not change its input. Equal texts are sent once,
@@ -131,7 +132,7 @@ class FrameAccessor(PreviewMethod, TextMethods, VectorMethods, StyleMethod):
         texts = texts_of(column_of(self._frame, column), name=column)
         self._check_into(into, column)
         call = VectorizedCall.open(on_error, progress, options, owner=self._frame)
-        if to is not None:
+        if to is not None and not is_sample(options):
             return embed_to_file(call, self._frame, texts, model, dimensions, into, to)
         call = replace(call, assemble=lambda series, report: self._with({into: series}, report))
         series, report = embed_texts(call, texts, self._frame.index, model, dimensions, dtype, into)
@@ -254,62 +255,6 @@ class FrameAccessor(PreviewMethod, TextMethods, VectorMethods, StyleMethod):
         answers = complete_texts(call, job, prompts.texts, self._frame.index, into, schema, repair)
         answers = merge_row_errors(call, answers, prompts.errors)
         return self._finish(into, policed(policy, answers, columns(answers), call), answers, details)
-
-    @expand_options(PromptArguments, like=PromptArguments, defaults={"api": "chat"})
-    def estimate(
-        self,
-        template: Any,
-        *,
-        model: str | None = None,
-        system: str | None = None,
-        schema: Schema | None = None,
-        dimensions: int | None = None,
-        params: Mapping[str, Any] | None = None,
-        rows_per_request: int | None = None,
-        **options: Unpack[PromptArguments],
-    ) -> Estimate:
-        """Estimate what a call would send and cost; nothing is sent.
-
-        Tokens are estimated from bytes, within about a third; tokens of completions from ``max_tokens``, or 256 each.
-
-        Parameters
-        ----------
-        template : hashable or callable
-            The name of a column to embed, or a template or function as in ``complete``.
-        system : str, optional
-            As in ``complete``.
-        schema : type or mapping, optional
-            As in ``complete``.
-
-        Returns
-        -------
-        Estimate
-            Rows, requests, tokens, US dollars and minutes.
-
-        Raises
-        ------
-        InputError
-            If the call itself would raise it before it sends anything.
-
-        Examples
-        --------
-        >>> pd.DataFrame({"text": ["a", "b", "a"]}).skytells.estimate("text").distinct
-        2
-        """
-        check_options(options, self.estimate)
-        parameters, arguments = model_parameters(options, params), prompt_arguments(options)
-        is_template = isinstance(template, str) and template not in self._frame.columns and "{" in template
-        if callable(template) or is_template or any(value is not None for value in arguments.values()):
-            prompts = build_prompts(self._frame, template, **arguments)
-            call = VectorizedCall.open("null", False, options)
-            job = build_job(
-                call, model, system, schema, parameters, rows_per_request=rows_per_request, options=prompts.options
-            )
-            return call.engine.estimate(job, prompts.texts, fresh=call.fresh, retry=call.retry)
-        texts = texts_of(column_of(self._frame, template), name=template)
-        call = VectorizedCall.open("null", False, options)
-        job = embedding_job(model or call.session.settings.embedding_model, dimensions)
-        return call.engine.estimate(job, texts, fresh=call.fresh, retry=call.retry)
 
     @property
     def report(self) -> Report:

@@ -168,14 +168,16 @@ class MultiRun:
                 if problem.frame is None and self._unfinished is not None:
                     problem.frame = self._unfinished(problem.report)
 
-    def call(self, *, main: bool = False) -> VectorizedCall:
+    def call(self, *, main: bool = False, last: bool | None = None) -> VectorizedCall:
         """Return the call for the next run, with the remaining budget.
 
-        The total has the rows and errors of the ``main`` run, even if it is interrupted.
+        The total has the rows and errors of the ``main`` run, even if it is interrupted. A dry run ends with the
+        ``last`` run, which is the main one unless it is said.
         """
         totals = self._open_totals()
         totals.next_is_main = main
-        return totals.call()
+        call = totals.call()
+        return call if call.dry_run is None else replace(call, is_main=main, is_last=main if last is None else last)
 
     def check_budget_for(self, model: str | None) -> None:
         """Raise InputError if the budget cannot be enforced for this chat model, before earlier runs are paid."""

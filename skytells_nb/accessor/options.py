@@ -53,8 +53,8 @@ class ModelParameters(TypedDict, total=False):
     reasoning_effort: str | None
 
 
-class RunOptions(TypedDict, total=False):
-    """Options of every method that sends requests.
+class SessionOptions(TypedDict, total=False):
+    """What a call may spend, how fast it sends, and the session and cache it uses.
 
     Parameters
     ----------
@@ -86,6 +86,24 @@ class RunOptions(TypedDict, total=False):
     session: Session | None
     fresh: bool
     retry: Literal["failed"] | None
+
+
+class RunOptions(SessionOptions, total=False):
+    """Options of every method that sends requests.
+
+    Parameters
+    ----------
+    dry_run : bool, default False
+        Whether to send nothing and return an ``Estimate`` of requests, tokens, dollars and minutes, for which no key is
+        needed. Prices are those of the list, or of the catalog once the session has read it.
+    sample : int, optional
+        Send only so many different rows, spread over the data, and return a ``Sample``: their answers, what they used,
+        and an ``Estimate`` of the whole call from that. Their answers are cached, so the call itself does not pay for
+        them again.
+    """
+
+    dry_run: bool
+    sample: int | None
 
 
 class ModelOptions(ModelParameters, RunOptions, total=False):
@@ -127,10 +145,11 @@ progress : bool or callable, default True
 SHARED_DOCS = {
     **parameter_docs(COMMON),
     **parameter_docs(ModelParameters.__doc__),
+    **parameter_docs(SessionOptions.__doc__),
     **parameter_docs(RunOptions.__doc__),
 }
 
-_DEFAULTS: Mapping[str, Any] = {"fresh": False}
+_DEFAULTS: Mapping[str, Any] = {"fresh": False, "dry_run": False}
 """Defaults of the shared keywords, where they are not None."""
 _MODEL_PARAMETERS = dict.fromkeys(ModelParameters.__annotations__)
 _API_PARAMETERS = {*ChatParams.__annotations__, *ResponsesParams.__annotations__} - {"extra_body", "n"}

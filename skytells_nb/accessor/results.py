@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from skytells_nb.accessor.call import VectorizedCall, completions, take, text_column, vector_column, warn_truncated
@@ -142,6 +143,10 @@ def complete_texts(
 
     outcome = call.run(job, texts, column=column, results=columns_so_far)
     answers = completions(outcome)
+    if call.dry_run is not None:
+        nothing: pd.Series[Any] = pd.Series(take([None], np.full(len(texts), -1)), index=index, dtype=object, name=name)
+        expected = nothing if schema is not None else text_column(answers, outcome, index, name=name)
+        return CompletionColumns(expected, [None] * len(texts), outcome.report, None, None)
     if call.on_error == "warn":
         warn_truncated(answers, outcome)
     by_request = {_request_key(answer): answer for answer in _answers_of_rows(outcome, answers)}

@@ -11,6 +11,7 @@ import pandas as pd
 from skytells_nb.accessor.base import non_empty_text
 from skytells_nb.accessor.call import VectorizedCall, attach_report, failed_rows, get_report
 from skytells_nb.accessor.frame import FrameAccessor
+from skytells_nb.accessor.methods.estimate import with_dry_run
 from skytells_nb.accessor.options import ModelOptions, RunOptions, check_options, expand_options, model_parameters
 from skytells_nb.accessor.results import build_job, complete_texts, embed_texts, merge_row_errors
 from skytells_nb.accessor.series_methods import SeriesMethods
@@ -23,6 +24,7 @@ from skytells_nb.errors import InputError
 from skytells_nb.session import current
 
 
+@with_dry_run
 class SeriesAccessor(SeriesMethods):
     """Language models over one column of texts.
 

@@ -21,14 +21,16 @@ class Reservation:
 class Budget:
     """Spending of one run against a limit in US dollars; a ``limit`` of ``None`` counts without limiting.
 
-    Raises InputError for a limit that cannot be enforced because the model's price is not known.
+    Raises InputError for a limit that cannot be enforced because the model's price is not known, for this ``reason``.
     """
 
-    def __init__(self, limit: float | None, price: Price | None, model: str) -> None:
+    def __init__(self, limit: float | None, price: Price | None, model: str, reason: str | None = None) -> None:
         if limit is not None and (isinstance(limit, (bool, str)) or not limit >= 0):
             raise InputError(f"budget must be US dollars, 0 or more, got {limit!r}.")
         if limit is not None and price is None:
-            raise InputError(f"budget={limit} cannot be enforced: no price is known for {model!r}. Leave budget out.")
+            raise InputError(
+                f"budget={limit} cannot be enforced: {reason or f'no price is known for {model!r}'}. Leave budget out."
+            )
         self._limit = limit
         self._price = price
         self._settled = threading.Condition()

@@ -27,6 +27,7 @@ from skytells_nb.engine.report import Estimate, ProgressCallback, Report, no_pro
 from skytells_nb.engine.results import ResultBuffer, RunResult
 from skytells_nb.engine.retry import MAX_PROBES, CircuitBreaker, RetryPolicy
 from skytells_nb.engine.run import Run
+from skytells_nb.engine.speed import SpeedEstimate
 from skytells_nb.engine.threads import SingleFlight, single_flight_for
 from skytells_nb.errors import (
     CacheError,
@@ -69,6 +70,8 @@ class Engine:
         rate_options: RateOptions,
         inputs_per_request: int,
         retry: RetryPolicy,
+        price_note: Callable[[str], str | None] = lambda model: None,
+        speed: SpeedEstimate | None = None,
     ) -> None:
         self._make_client = make_client
         self._cache = cache
@@ -80,6 +83,8 @@ class Engine:
         self._max_idle = rate_options.max_in_flight or 1
         self._inputs_per_request = inputs_per_request
         self._retry = retry
+        self._price_note = price_note
+        self._speed = speed
         self._used_keys = bytearray()
         self._idle: list[Skytells] = []
         self._running: dict[Run, int] = {}
@@ -191,8 +196,13 @@ class Engine:
         *,
         fresh: bool = False,
         retry: Retry | None = None,
+        rate_options: RateOptions | None = None,
+        ask_catalog: bool = True,
     ) -> Estimate:
-        """Return what ``run`` would send and cost, from the plan and the cache; makes no model request."""
+        """Return what ``run`` would send and cost, from the plan and the cache; makes no model request.
+
+        With ``ask_catalog=False`` no request at all: the price is the one that is known.
+        """
         planned = plan(texts, max_tokens=job.max_input_tokens)
         is_reusable = self._reusable(job, retry)
         try:
@@ -207,8 +217,13 @@ class Engine:
         requests = self._plan_requests(job, planned, missing)
         tokens_in = round(sum(request.tokens for request in requests))
         tokens_out = round(job.work.output_tokens() * len(missing))
-        price = self._fetch_price(job.model)
-        rate_limiter = rate_limiter_for(self._origin, self._account, job.model)
+        price = self._fetch_price(job.model) if ask_catalog else self._price(job.model)
+        minutes, limit = self._minutes(job, len(requests), tokens_in, tokens_out, rate_options or RateOptions())
+        notes = [self._price_note(job.model)]
+        if planned.invalid:
+            row, reason = min(planned.invalid.items())
+            count = len(planned.invalid)
+            notes.append(f"{count:,} row{'s' if count > 1 else ''} cannot be sent; row {row}: {reason}")
         return Estimate(
             operation=job.operation,
             model=job.model,
@@ -219,10 +234,30 @@ class Engine:
             tokens_in=tokens_in,
             tokens_out=tokens_out,
             cost=None if price is None else price.cost(tokens_in, tokens_out),
-            minutes=rate_limiter.estimate_minutes(len(requests), tokens_in + tokens_out),
-            limit=rate_limiter.limit_text,
+            minutes=minutes,
+            limit=limit,
             calibrated=calibration_for(self._origin, job.model).factor is not None,
+            unit_price=price,
+            notes=tuple(note for note in notes if note),
         )
+
+    def _minutes(
+        self, job: Job, requests: int, tokens_in: int, tokens_out: int, options: RateOptions
+    ) -> tuple[float | None, str | None]:
+        """Return the minutes that these requests take, and what bounds them; ``None`` if nothing is known."""
+        rate_limiter, tokens = rate_limiter_for(self._origin, self._account, job.model), tokens_in + tokens_out
+        bounds = [(rate_limiter.estimate_minutes(requests, tokens), rate_limiter.limit_text)]
+        per_minute = options.requests_per_minute or self._rate_options.requests_per_minute
+        if per_minute is not None:
+            bounds.append((requests / per_minute, f"{per_minute:,.6g} requests per 60 s"))
+        per_minute = options.tokens_per_minute or self._rate_options.tokens_per_minute
+        if per_minute is not None:
+            bounds.append((tokens / per_minute, f"{per_minute:,.6g} tokens per 60 s"))
+        seconds = self._speed.seconds(job.endpoint, requests, tokens_in, tokens_out) if self._speed else None
+        if seconds is not None:
+            bounds.append((seconds / 60, "the speed of the local models"))
+        known = [(minutes, limit) for minutes, limit in bounds if minutes is not None]
+        return max(known, key=lambda bound: bound[0]) if known else (None, rate_limiter.limit_text)
 
     def run(
         self,
@@ -285,6 +320,9 @@ class Engine:
                 self._record_used(key for key, there in zip(context.keys, filled.tolist(), strict=True) if there)
             with self._lock:
                 self._running.pop(run, None)
+            if self._speed is not None:
+                done = result.report
+                self._speed.record(job.endpoint, done.requests, done.tokens_in, done.tokens_out, done.seconds)
             _log.info("%s", _summary(result.report))
             # Before the progress callback, which may fail.
             on_end(result.report)
@@ -320,7 +358,7 @@ class Engine:
             calibration=calibration_for(self._origin, job.model),
             retry=self._retry,
             breaker=CircuitBreaker(probes=min(MAX_PROBES, self._retry.retries)),
-            budget=Budget(budget, price, job.model),
+            budget=Budget(budget, price, job.model, None if price else self._price_note(job.model)),
             on_progress=on_progress,
             stop_on_error=on_error == "raise",
         )

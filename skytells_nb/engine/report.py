@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from skytells_nb.formatting import format_dollars
+from skytells_nb.types.models import Price
 
 
 @dataclass
@@ -271,10 +272,14 @@ class Estimate:
     tokens_out: int
     cost: float | None
     minutes: float | None
-    """At the account's known limit; ``None`` before the service has reported it."""
+    """At the account's known limit, or the speed of the local models; ``None`` before the service has reported one."""
     limit: str | None = None
     """That limit, such as "25 requests per 60 s"."""
     calibrated: bool = False
+    unit_price: Price | None = None
+    """US dollars for a million tokens, where one is known and all runs have the same model."""
+    notes: tuple[str, ...] = ()
+    """What else is to be known: where the price is from, what is an upper limit, which rows cannot be sent."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as plain values."""
@@ -287,4 +292,6 @@ class Estimate:
             f"{self.cached:,} cached, {self.requests:,} requests, "
             f"about {self.tokens_in:,} tokens in and {self.tokens_out:,} out, {cost}"
         )
-        return text if self.minutes is None else f"{text}, {self.minutes:.1f} min at {self.limit or 'the known limit'}"
+        if self.minutes is not None:
+            text = f"{text}, {self.minutes:.1f} min at {self.limit or 'the known limit'}"
+        return "\n".join([text, *(f"  {note}" for note in self.notes)])

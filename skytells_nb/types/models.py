@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,14 +77,57 @@ class Model(ResponseModel):
 
     @property
     def price(self) -> Price | None:
-        """US dollars for a million tokens, ``None`` if the catalog has no price in them."""
-        if self.pricing is None or (self.pricing.currency or "USD").upper() != "USD":
-            return None
-        prices: dict[str, float] = {}
-        for criterion in self.pricing.criterias or ():
-            scale = {"million_token": 1.0, "token": 1e6}.get(criterion.unit or self.pricing.unit or "")
-            if scale is not None and criterion.billable_price is not None:
-                prices[criterion.field] = criterion.billable_price * scale
-        if "input_tokens" not in prices:
+        """US dollars for a million tokens, ``None`` if the catalog has no price that can be converted to that."""
+        prices, problem = self._prices()
+        if problem is not None or "input_tokens" not in prices:
             return None
         return Price(prices["input_tokens"], prices.get("output_tokens", 0.0))
+
+    @property
+    def price_problem(self) -> str | None:
+        """Why the catalog's price is not one for tokens, in words; ``None`` if it is one, or there is none."""
+        return self._prices()[1]
+
+    def _prices(self) -> tuple[dict[str, float], str | None]:
+        """Return US dollars for a million tokens by field, and why one of them could not be converted."""
+        pricing = self.pricing
+        if pricing is None:
+            return {}, None
+        currency = (pricing.currency or "USD").strip().upper()
+        if currency not in ("USD", "US$", "$"):
+            return {}, f"it is in {currency} and not in US dollars"
+        stated = [(c.field, c.billable_price, c.unit or pricing.unit) for c in pricing.criterias or ()]
+        if all(price is None for _, price, _ in stated):
+            # One amount is that of every token.
+            stated = [(field, pricing.amount, pricing.unit) for field in PRICED_FIELDS]
+        prices: dict[str, float] = {}
+        for field, price, unit in stated:
+            tokens = tokens_per_unit(unit)
+            if price is None or field not in PRICED_FIELDS:
+                continue
+            if tokens is None:
+                return {}, f"it is {price:g} US dollars per {unit or 'unit that is not named'} and not per token"
+            if not 0 <= price < math.inf:
+                return {}, f"{price:g} US dollars is not an amount"
+            prices[field] = price * (1_000_000 / tokens)
+        return prices, None
+
+
+PRICED_FIELDS = ("input_tokens", "output_tokens")
+_MULTIPLES = {"": 1.0, "k": 1e3, "thousand": 1e3, "kilo": 1e3, "m": 1e6, "mm": 1e6, "million": 1e6, "mega": 1e6}
+_MULTIPLES |= {"b": 1e9, "billion": 1e9, "hundred": 100.0}
+_UNIT = re.compile(r"(?:(?:usd|\$)?/|per)?(\d+(?:\.\d+)?)?(?:x|\*)?([a-z]*?)s?(?:of)?tokens?")
+
+
+def tokens_per_unit(unit: str | None) -> float | None:
+    """Return the tokens in a unit of a price, such as 1,000 for ``"1k_tokens"``; ``None`` for a unit of anything else.
+
+    >>> tokens_per_unit("million_token"), tokens_per_unit("per 1K tokens"), tokens_per_unit("second")
+    (1000000.0, 1000.0, None)
+    """
+    plain = re.sub(r"[\s_,-]", "", (unit or "").lower())
+    found = _UNIT.fullmatch(plain)
+    if found is None:
+        return 1e6 if plain in ("mtok", "1mtok") else 1e3 if plain in ("ktok", "1ktok") else None
+    count, word = float(found[1] or 1), found[2]
+    return count * _MULTIPLES[word] if word in _MULTIPLES and count > 0 else None

@@ -56,7 +56,7 @@ def test_estimates_follow_what_the_service_counted(tmp_path: Path) -> None:
 def test_an_estimate_takes_the_length_of_answers_from_those_it_has(tmp_path: Path) -> None:
     prompts = [f"say one two three {n}" for n in range(20)]
     with served() as server, connected(server, tmp_path / "c.sqlite") as session:
-        guessed = session.engine.estimate(JOB, prompts)
+        guessed = session.engine.estimate(completion_job("gpt-5"), prompts)
         mean = session.engine.run(JOB, prompts[:10]).report.tokens_out / 10
         learned = session.engine.estimate(completion_job("gpt-5"), prompts)
     assert guessed.tokens_out == 20 * 256

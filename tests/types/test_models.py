@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skytells_nb.client.serialization import validate
-from skytells_nb.types.models import Model, Price, Vendor
+from skytells_nb.types.models import Model, Price, Vendor, tokens_per_unit
 
 PRICES = st.floats(0, 1000, allow_subnormal=False)
 
@@ -56,6 +56,72 @@ def test_the_unit_of_a_criterion_comes_before_that_of_the_model() -> None:
 )
 def test_no_price_where_input_has_none_in_dollars_for_tokens(criteria: list[Any], pricing: dict[str, Any]) -> None:
     assert price(*criteria, **pricing) is None
+
+
+@pytest.mark.parametrize(
+    ("unit", "tokens"),
+    [
+        ("token", 1),
+        ("tokens", 1),
+        ("per_token", 1),
+        ("USD/token", 1),
+        ("thousand_token", 1e3),
+        ("thousand_tokens", 1e3),
+        ("1k_tokens", 1e3),
+        ("1K tokens", 1e3),
+        ("per 1,000 tokens", 1e3),
+        ("kilotoken", 1e3),
+        ("hundred_tokens", 100),
+        ("million_tokens", 1e6),
+        ("1M tokens", 1e6),
+        ("$/1M tokens", 1e6),
+        ("1000000_tokens", 1e6),
+        ("MTok", 1e6),
+        ("billion_tokens", 1e9),
+    ],
+)
+def test_a_price_of_any_number_of_tokens_is_converted(unit: str, tokens: float) -> None:
+    assert tokens_per_unit(unit) == tokens
+    both = (criterion("input_tokens", tokens * 2e-6, unit), criterion("output_tokens", tokens * 3e-6, unit))
+    converted = price(*both)
+    assert converted is not None
+    assert (converted.input, converted.output) == pytest.approx((2.0, 3.0))
+
+
+@pytest.mark.parametrize(
+    "unit", ["second", "image", "request", "character", "1k_characters", "0_tokens", "token_second", "", None]
+)
+def test_a_price_of_anything_else_is_refused_in_words(unit: str | None) -> None:
+    assert tokens_per_unit(unit) is None
+    for criteria in (
+        [criterion("input_tokens", 0.5, unit)],
+        [criterion("input_tokens", 0.5, "token"), criterion("output_tokens", 0.5, unit)],
+    ):
+        model = Model.model_validate({"pricing": {"criterias": criteria}})
+        assert model.price is None
+        assert model.price_problem is not None
+        assert model.price_problem.startswith("it is 0.5 US dollars per")
+
+
+def test_what_else_makes_a_price_none_is_said() -> None:
+    def problem(*criteria: dict[str, Any], **pricing: Any) -> str | None:
+        return Model.model_validate({"pricing": {"criterias": list(criteria), **pricing}}).price_problem
+
+    assert problem(criterion("input_tokens", 1.0, "token"), currency="eur") == "it is in EUR and not in US dollars"
+    assert problem(criterion("input_tokens", -1.0, "token")) == "-1 US dollars is not an amount"
+    assert problem(criterion("input_tokens", 1.0, "token")) is None
+    assert problem() is None
+    assert Model.model_validate({}).price_problem is None
+
+
+def test_one_amount_is_the_price_of_every_token() -> None:
+    assert price(amount=0.02, unit="million_token") == Price(0.02, 0.02)
+    assert price(amount=0.02, unit="second") is None
+
+
+def test_what_is_no_price_of_these_tokens_is_passed_over() -> None:
+    cached = criterion("cached_input_tokens", 0.1, "second")
+    assert price(criterion("input_tokens", 1.0, "million_token"), cached) == Price(1.0, 0.0)
 
 
 @pytest.mark.parametrize("currency", [None, "", "USD", "usd"])

@@ -182,6 +182,7 @@ def frame_accessor() -> None:
     ]
     estimate: Estimate = rows.estimate("{text}", max_tokens=50, api="responses")
     report: Report | None = sky.frame(typed).report
+    print(rows.extract("text", Animal, dry_run=True), rows.embed("text", sample=20))
     print(path, estimate.distinct, estimate.cost, report, rows.preview("{text}", n=1), vectors.style(), len(frames))
     unfinished: pd.DataFrame = sky.frame(typed).failed()
     print(unfinished)
@@ -199,7 +200,7 @@ def series_accessor() -> None:
     distinct: pd.Series[Any] = column.dedupe(0.95, dimensions=256, progress=False)
     print(labels, fields, pets, summary, column.translate("French", instructions="Be formal.", stop="END"))
     print(column.moderate(details=True), subjects, distinct, completed)
-    print(sky.series(embedded).report, sky.series(embedded).failed())
+    print(sky.series(embedded).report, sky.series(embedded).failed(), column.translate("French", sample=5))
 
 
 def figures(embedded: pd.DataFrame, completed: pd.DataFrame) -> list[str]:

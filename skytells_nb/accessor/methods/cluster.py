@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from skytells_nb.accessor.base import DETERMINISTIC, SimilarityMethods, check_count
+from skytells_nb.accessor.call import DryRunComplete, dry_run_of
 from skytells_nb.accessor.embeddings import EmbeddingOptions, TextOrVectorColumn, UnitVectors
 from skytells_nb.accessor.multi_call import MultiRun
 from skytells_nb.accessor.options import (
@@ -34,7 +35,7 @@ from skytells_nb.group_names import (
     unique_names,
 )
 from skytells_nb.vectors.arrays import Floats
-from skytells_nb.vectors.kmeans import Clusters, choose_n_clusters, kmeans
+from skytells_nb.vectors.kmeans import MAX_CLUSTERS, Clusters, choose_n_clusters, kmeans
 
 MEMBERS = 8
 """Members of a cluster that the model sees, those most similar to its center."""
@@ -157,7 +158,13 @@ class ClusterMethods(SimilarityMethods):
         with self._runs("cluster", on_error, progress, options, unfinished) as runs:
             if texts is not None and options.get("budget") is not None:
                 runs.check_budget_for(chat_model)
-            vectors = _with_direction(source.vectors(runs, EmbeddingOptions(model, dimensions)))
+            found = source.vectors(runs, EmbeddingOptions(model, dimensions), last=texts is None)
+            dry_run = dry_run_of(options)
+            if dry_run is not None and dry_run.is_guess and texts is not None:
+                _names(_expected_clusters(source, most), texts[source.present], runs, chat_model, parameters)
+                dry_run.notes += [] if most else [f"at most: up to {MAX_CLUSTERS} clusters are named, n= sets how many"]
+                raise DryRunComplete
+            vectors = _with_direction(found)
             if not len(vectors):
                 empty: pd.Series[Any] = pd.Series(pd.Categorical([None] * len(self._frame), categories=[]))
                 score = self._column_at(np.empty(0, dtype=np.float32), vectors.rows, "float32")
@@ -228,6 +235,17 @@ def _with_direction(vectors: UnitVectors) -> UnitVectors:
     """Leave out vectors of zeros, which are equally similar to all centers."""
     some = vectors.matrix.any(axis=1)
     return vectors if some.all() else UnitVectors(vectors.matrix[some], vectors.rows[some])
+
+
+def _expected_clusters(source: TextOrVectorColumn, n: int | None) -> Clusters:
+    """Return clusters of equal sizes, for an estimate of what it costs to name those that are not known yet."""
+    rows = int(source.present.sum())
+    count = min(n or MAX_CLUSTERS, rows)
+    return Clusters(
+        labels=np.arange(rows, dtype=np.int64) % count,
+        similarity=np.zeros(rows, dtype=np.float32),
+        centers=np.zeros((count, 1), dtype=np.float32),
+    )
 
 
 def _names(

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skytells_nb.accessor.base import DETERMINISTIC, SimilarityMethods, check_count, check_recall, check_threshold
-from skytells_nb.accessor.call import VectorizedCall, attach_report
+from skytells_nb.accessor.call import DryRunComplete, VectorizedCall, attach_report, dry_run_of
 from skytells_nb.accessor.embeddings import EmbeddingOptions, TextOrVectorColumn, UnitVectors, embed_column
 from skytells_nb.accessor.multi_call import MultiRun
 from skytells_nb.accessor.options import (
@@ -236,14 +236,20 @@ class JoinMethod(SimilarityMethods):
         with self._runs("join", on_error, progress, options, unfinished, both) as runs:
             if texts is not None and options.get("budget") is not None:
                 runs.check_budget_for(chat_model)
-            left, right = _sides(runs, left_column, right_column, EmbeddingOptions(model, dimensions))
+            prompt = None
+            if question is not None and texts is not None:
+                prompt = _PairPrompt(question, texts[0], texts[1], chat_model, parameters, rows_per_request)
+            embedding = EmbeddingOptions(model, dimensions)
+            left, right = _sides(runs, left_column, right_column, embedding, last=prompt is None)
+            dry_run = dry_run_of(options)
+            if dry_run is not None and dry_run.is_guess and prompt is not None:
+                _confirmed(runs, _expected_pairs(left_column, right_column, prompt.left, most), prompt)
+                dry_run.notes += [] if floor is None else ["at most: the pairs below threshold= are not asked about"]
+                raise DryRunComplete
             check_dimensions(left.matrix, f"Column {left_on!r}", right.matrix, f"column {right_on!r}")
             pairs = nearest_pairs(left, right, most, floor, recall)
             runs.set_recall(pairs.recall)
-            if question is not None and texts is not None and len(pairs.left):
-                prompt = _PairPrompt(
-                    question, texts[0][pairs.left], texts[1][pairs.right], chat_model, parameters, rows_per_request
-                )
+            if prompt is not None and len(pairs.left):
                 pairs = _confirmed(runs, pairs, prompt)
             result = merged(self._frame, other, pairs, how, names, into)
             attach_report(result, runs.report, rows=both)
@@ -263,7 +269,7 @@ class JoinMethod(SimilarityMethods):
 
 @dataclass(frozen=True)
 class _PairPrompt:
-    """The question about each pair of texts, and how it is asked."""
+    """The question about pairs of texts, the texts of both frames, and how it is asked."""
 
     question: str
     left: Texts
@@ -274,15 +280,18 @@ class _PairPrompt:
 
 
 def _sides(
-    runs: MultiRun, left: TextOrVectorColumn, right: TextOrVectorColumn, embedding: EmbeddingOptions
+    runs: MultiRun, left: TextOrVectorColumn, right: TextOrVectorColumn, embedding: EmbeddingOptions, *, last: bool
 ) -> tuple[UnitVectors, UnitVectors]:
-    """Return the vectors of both sides; nothing is sent if either side has nothing to compare."""
+    """Return the vectors of both sides; nothing is sent if either side has nothing to compare.
+
+    ``last`` is whether nothing is sent after that.
+    """
     if not left.present.any() or not right.present.any():
         return UnitVectors.none(), UnitVectors.none()
     if left.texts is None or right.texts is None:
-        return left.vectors(runs, embedding), right.vectors(runs, embedding)
+        return left.vectors(runs, embedding, last=last), right.vectors(runs, embedding, last=last)
     # One run sends a text that is on both sides once.
-    both = embed_column(runs, np.concatenate([left.texts, right.texts]), embedding)
+    both = embed_column(runs, np.concatenate([left.texts, right.texts]), embedding, last=last)
     count = int(np.searchsorted(both.rows, len(left.texts)))
     return (
         UnitVectors(both.matrix[:count], both.rows[:count]),
@@ -290,7 +299,19 @@ def _sides(
     )
 
 
-def _complete_pairs(call: VectorizedCall, prompt: _PairPrompt) -> CompletionColumns:
+def _expected_pairs(left: TextOrVectorColumn, right: TextOrVectorColumn, texts: Texts, k: int) -> Pairs:
+    """Return as many pairs as there will be at most, for an estimate of what it costs to confirm them.
+
+    Left rows with equal ``texts`` are paired with the same right rows.
+    """
+    rows, others = np.flatnonzero(left.present), np.flatnonzero(right.present)
+    each = min(k, len(others))
+    numbers = pd.factorize(texts[rows])[0]
+    chosen = others[(numbers[:, None] * each + np.arange(each)).ravel() % len(others)]
+    return Pairs(np.repeat(rows, each), chosen, np.ones(len(chosen), dtype=np.float32))
+
+
+def _complete_pairs(call: VectorizedCall, pairs: Pairs, prompt: _PairPrompt) -> CompletionColumns:
     """Complete the prompt for each pair of texts: ``{"match": True}`` if the answer to the question is yes."""
     system = (
         "The user shows two texts, the first and the second. Answer with true for yes or false for no: "
@@ -298,7 +319,7 @@ def _complete_pairs(call: VectorizedCall, prompt: _PairPrompt) -> CompletionColu
     )
     inputs = [
         None if left is None or right is None else f"First: {left}\n\nSecond: {right}"
-        for left, right in zip(prompt.left, prompt.right, strict=True)
+        for left, right in zip(prompt.left[pairs.left], prompt.right[pairs.right], strict=True)
     ]
     job = build_job(call, prompt.model, system, SCHEMA, prompt.parameters, "confirm", prompt.rows_per_request)
     texts = np.array([*inputs, None], dtype=object)[:-1]
@@ -309,7 +330,7 @@ def _confirmed(runs: MultiRun, pairs: Pairs, prompt: _PairPrompt) -> Pairs:
     """Return the pairs that the model confirms."""
     call = runs.call()
     silent = replace(call, on_error="null") if call.on_error == "warn" else call
-    answers = _complete_pairs(silent, prompt)
+    answers = _complete_pairs(silent, pairs, prompt)
     runs.add(answers.report)
     problems = answers.report.errors
     if problems and call.on_error == "warn":

@@ -101,7 +101,7 @@ class PreviewMethod(FrameMethods):
             raise InputError(f"n must be a positive integer, got {n!r}.")
         check_options(options, self.preview)
         parameters = model_parameters(options, params)
-        call = VectorizedCall.open("null", False, options)
+        call = VectorizedCall.open("null", False, options, sends=False)
         prompts, rows = _first_rows(self._frame, template, n, prompt_arguments(options))
         job = build_job(
             call,

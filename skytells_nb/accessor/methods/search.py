@@ -94,7 +94,7 @@ class VectorMethods(ClusterMethods, JoinMethod):
         with self._runs("search", on_error, progress, options, self._missing({into: "float32"})) as runs:
             vectors, targets = UnitVectors.none(), np.empty((len(queries), 0), dtype=np.float32)
             if source.present.any():
-                targets = embed_queries(runs, queries, embedding)
+                targets = embed_queries(runs, queries, embedding, last=source.texts is None)
                 vectors = source.vectors(runs, embedding)
                 check_dimensions(vectors.matrix, f"Column {column!r}", targets, "the query")
             result = self._nearest_rows(vectors, targets, most, into, runs.report)

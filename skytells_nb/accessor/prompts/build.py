@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-from skytells_nb.accessor.options import ModelOptions
+from skytells_nb.accessor.options import ModelParameters, SessionOptions
 from skytells_nb.accessor.prompts.few_shot import Examples, few_shot
 from skytells_nb.accessor.prompts.images import IMAGE_TOKENS, ImageStore, image_cells
 from skytells_nb.accessor.prompts.rows import RenderedPrompt, RowFunction, params_of_rows, render_rows
@@ -25,7 +25,7 @@ PromptSource: TypeAlias = str | RowFunction
 """A template with ``{column}`` fields, or a function from a row to a text or messages."""
 
 
-class PromptArguments(ModelOptions, total=False):
+class PromptArguments(ModelParameters, SessionOptions, total=False):
     """How the prompts of rows are built, in addition to the template.
 
     Parameters
@@ -70,7 +70,11 @@ class Prompts:
     """Why a row is not sent although its values are not missing."""
 
 
-PROMPT_ARGUMENTS = tuple(name for name in PromptArguments.__annotations__ if name not in ModelOptions.__annotations__)
+PROMPT_ARGUMENTS = tuple(
+    name
+    for name in PromptArguments.__annotations__
+    if name not in {**ModelParameters.__annotations__, **SessionOptions.__annotations__}
+)
 
 
 def prompt_arguments(options: PromptArguments) -> dict[str, Any]:

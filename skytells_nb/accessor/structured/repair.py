@@ -115,7 +115,7 @@ class RepairCall(VectorizedCall):
         return cls(**{**values, "owner": None, "on_error": "null", "assemble": None})
 
     def record(self, report: Report) -> None:
-        self.session.record_run(report)
+        super().record(report)
         self.reports.append(report)
 
     def amend(self, report: Report, **more: Any) -> Report:
@@ -228,6 +228,9 @@ def parse_with_repair(
     report = _report(outcome, attempts, repairs.reports)
     if repairs.reports or report.errors != outcome.report.errors:
         replace_reports(call, report, [outcome.report, *repairs.reports])
+    else:
+        # The very report that the session has, by which the one of a whole method finds what it sums up.
+        report = outcome.report
     new_errors = {row: problem for row, problem in report.errors.items() if row not in outcome.report.errors}
     if new_errors and call.on_error == "raise":
         first_error = next(iter(new_errors.values()))
