@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +44,47 @@ class UnitVectors:
         return len(self.matrix)
 
 
+_Prepared = tuple[list[Any], UnitVectors, NDArray[np.bool_]]
+"""The cells of a column as they were, its unit vectors, and which rows are not missing."""
+_prepared: dict[int, tuple[weakref.ref[pd.DataFrame], dict[Any, _Prepared]]] = {}
+
+
+def _prepared_column(frame: pd.DataFrame, name: Any, series: pd.Series[Any]) -> _Prepared | None:
+    """Return what an earlier call on this frame prepared, if the column still has the same cells."""
+    entry = _prepared.get(id(frame))
+    known = entry[1].get(name) if entry is not None and entry[0]() is frame else None
+    if known is None:
+        return None
+    try:
+        # Identical objects compare as equal without a look at their numbers; two arrays that differ raise.
+        return known if known[0] == _cells(series) else None
+    except (TypeError, ValueError):
+        return None
+
+
+def _prepare(frame: pd.DataFrame, name: Any, series: pd.Series[Any], present: NDArray[np.bool_]) -> _Prepared:
+    """Prepare a column of embeddings; keep the result as long as the frame lives, unless cells may change in place."""
+    cells = _cells(series)
+    prepared = (cells, UnitVectors.of(series), present)
+    if isinstance(series.dtype, pd.ArrowDtype) or all(
+        isinstance(cell, np.ndarray) and not cell.flags.writeable for cell in series.to_numpy()[present].tolist()
+    ):
+        key = id(frame)
+        entry = _prepared.get(key)
+        if entry is None or entry[0]() is not frame:
+            entry = _prepared[key] = (weakref.ref(frame, lambda _: _prepared.pop(key, None)), {})
+        entry[1][name] = prepared
+    return prepared
+
+
+def _cells(series: pd.Series[Any]) -> list[Any]:
+    """Return the objects of which a column consists: its cells, or the one immutable array of an Arrow column."""
+    if isinstance(series.dtype, pd.ArrowDtype):
+        return [series.array.__arrow_array__()]
+    cells: list[Any] = series.to_numpy().tolist()
+    return cells
+
+
 @dataclass(frozen=True)
 class EmbeddingOptions:
     """The model and dimensions of embeddings, ``None`` for the defaults."""
@@ -60,11 +102,16 @@ class TextOrVectorColumn:
     def __init__(self, frame: pd.DataFrame, name: Any) -> None:
         self.name = name
         series = column_of(frame, name)
-        self.present: NDArray[np.bool_] = np.asarray(series.notna(), dtype=np.bool_)
-        """Which rows are not missing, bool (n,)."""
         self.texts: Texts | None = None
         """The texts, ``None`` if the column holds embeddings or only missing values."""
+        self.present: NDArray[np.bool_]
+        """Which rows are not missing, bool (n,)."""
+        prepared = _prepared_column(frame, name, series)
+        if prepared is not None:
+            _, self._vectors, self.present = prepared
+            return
         self._vectors = UnitVectors.none()
+        self.present = np.asarray(series.notna(), dtype=np.bool_)
         if not self.present.any():
             return
         first = series.iloc[int(np.argmax(self.present))]
@@ -74,7 +121,7 @@ class TextOrVectorColumn:
         elif np.ndim(first) == 0:
             raise InputError(f"Column {name!r} must hold texts or embeddings, got {series.dtype}.")
         else:
-            self._vectors = UnitVectors.of(series)
+            _, self._vectors, _ = _prepare(frame, name, series, self.present)
 
     def vectors(self, runs: MultiRun, embedding: EmbeddingOptions, *, last: bool = True) -> UnitVectors:
         """Return the vectors, after embedding texts in the ``last`` run of a method; a text that failed has none."""
