@@ -289,8 +289,8 @@ class ContentPolicyError(BadRequestError):
         if not isinstance(error, Mapping):
             return {}
         filters = error.get("content_filters")
-        places = [error.get("innererror"), *(filters if isinstance(filters, list) else ()), error.get("details")]
-        for place in places:
+        listed = filters if isinstance(filters, list) else [filters]
+        for place in (error.get("innererror"), *listed, error.get("details"), error, self.body):
             for name in ("content_filter_result", "content_filter_results"):
                 result = place.get(name) if isinstance(place, Mapping) else None
                 if isinstance(result, Mapping):

@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, Unpack, overload
 
+import pydantic_core
+
 from skytells_nb.client.parameters import ChatParams, request_fields
-from skytells_nb.client.serialization import dump_json, parse, to_plain, validate, validate_request
-from skytells_nb.client.streaming import Stream
+from skytells_nb.client.serialization import (
+    dump_json,
+    not_an_answer,
+    parse,
+    to_plain,
+    validate,
+    validate_request,
+)
+from skytells_nb.client.streaming import KEEP_ALIVE, BufferedEvents, Stream
+from skytells_nb.client.transport.sse import ServerSentEvent, is_event_stream
 from skytells_nb.client.transport.transport import Transport
+from skytells_nb.types.base import ResponseModel
 from skytells_nb.types.chat import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -20,7 +31,7 @@ from skytells_nb.types.chat import (
     FunctionCall,
     ToolCall,
 )
-from skytells_nb.types.safety import Safety, findings, prompt_findings
+from skytells_nb.types.safety import Finding, PromptFilterResult, Safety, is_worse, model_findings, prompt_findings
 from skytells_nb.types.signatures import expand_signature
 
 Messages: TypeAlias = Sequence[Mapping[str, Any] | ChatMessage] | str
@@ -97,9 +108,14 @@ class Completions:
         required = {"model": model, "messages": to_plain(messages), "stream": stream or None}
         request = validate_request(ChatRequest, **request_fields(ChatParams, required, params))
         if stream:
-            return Stream(self._transport.stream("/chat/completions", dump_json(request)), ChatAccumulator())
+            source = self._transport.stream("/chat/completions", dump_json(request))
+            return Stream(source, ChatAccumulator(source.origin))
         reply = self._transport.send("POST", "/chat/completions", dump_json(request))
+        if reply.content[:1] != b"{" and is_event_stream(reply.content):
+            return Stream(BufferedEvents(reply), ChatAccumulator(reply.origin)).final
         completion = parse(ChatCompletion, reply, ("choices",))
+        if "choices" not in completion.model_fields_set:
+            raise not_an_answer("completion", reply)
         completion._request_id = reply.request_id
         return completion
 
@@ -112,28 +128,65 @@ class Chat:
 
 
 class ChatAccumulator:
-    """Assembles a streamed completion: text and tool calls by index, safety results merged, the last usage."""
+    """Assembles a streamed completion: text and tool calls by index, safety results merged, the last usage.
+
+    What it has no name for is kept too: the parts of a message grow together, other members keep their last value.
+    """
 
     ends_with_done = True
+    payload = ("choices",)
 
-    def __init__(self) -> None:
+    def __init__(self, origin: str = "") -> None:
         self.complete = False
+        self._origin = origin
         self._head: dict[str, Any] = {}
+        self._extra: dict[str, Any] = {}
         self._choices: dict[int, _ChoiceBuilder] = {}
         self._usage: ChatUsage | None = None
+        self._prompt_results: list[PromptFilterResult] = []
         self._safety = Safety()
 
+    @property
+    def ended(self) -> bool:
+        return any(builder.finish_reason for builder in self._choices.values())
+
+    def is_plain(self, body: Mapping[str, Any]) -> bool:
+        choices = body.get("choices")
+        if type(choices) is not list:
+            return False
+        if not choices:
+            # The results of the prompt, or the usage.
+            return bool(body.get("prompt_filter_results") or body.get("usage"))
+        first = choices[0]
+        return type(first) is dict and "error" not in first and first.get("finish_reason") != "error"
+
+    def passes_over(self, body: Mapping[str, Any], event: ServerSentEvent) -> bool:
+        if body.get("choices") or body.get("usage") or body.get("type") == "error":
+            return False
+        names = (body.get("type"), body.get("event"), body.get("object"), event.event)
+        return not (body.keys() - {"type"}) or any(isinstance(n, str) and n.lower() in KEEP_ALIVE for n in names)
+
     def add(self, body: dict[str, Any]) -> ChatCompletionChunk:
-        chunk = validate(ChatCompletionChunk, body, request_id=None)
+        whole = _is_whole(body)
+        if whole:
+            # A gateway that does not stream: the whole completion is one piece.
+            body["choices"] = [{**choice, "delta": choice.pop("message")} for choice in body["choices"]]
+        chunk = validate(ChatCompletionChunk, body, request_id=None, origin=self._origin)
         for name in ("id", "created", "model", "system_fingerprint"):
             self._head[name] = self._head.get(name) or getattr(chunk, name)
         self._usage = chunk.usage or self._usage
-        new_findings = prompt_findings(chunk.prompt_filter_results)
+        if chunk.model_extra:
+            _keep_last(self._extra, chunk.model_extra)
+        new_findings: tuple[Finding, ...] = ()
+        if chunk.prompt_filter_results:
+            self._prompt_results += chunk.prompt_filter_results
+            new_findings = prompt_findings(chunk.prompt_filter_results)
         for choice in chunk.choices:
             self._choices.setdefault(choice.index, _ChoiceBuilder()).add(choice)
-            new_findings += findings(choice.content_filter_results, "completion", choice.index)
+            new_findings += model_findings(choice, "completion", choice.index)
         if new_findings:
             self._safety = self._safety.merge(Safety(new_findings))
+        self.complete = whole and self.ended
         return chunk
 
     def text(self, piece: ChatCompletionChunk) -> str:
@@ -153,10 +206,19 @@ class ChatAccumulator:
             system_fingerprint=self._head.get("system_fingerprint"),
             choices=choices,
             usage=self._usage,
+            prompt_filter_results=self._prompt_results or None,
         )
+        _set_extra(completion, self._extra)
         completion._request_id = request_id
         completion._streamed_safety = self._safety
         return completion
+
+
+def _is_whole(body: Mapping[str, Any]) -> bool:
+    """Whether the choices hold messages, and not what is new in them."""
+    choices = body.get("choices")
+    first = choices[0] if type(choices) is list and choices else None
+    return type(first) is dict and "delta" not in first and type(first.get("message")) is dict
 
 
 class _ChoiceBuilder:
@@ -164,36 +226,181 @@ class _ChoiceBuilder:
 
     def __init__(self) -> None:
         self.text: list[str] = []
+        self.finish_reason: str | None = None
         self._refusal: list[str] = []
-        self._tools: dict[int, ToolCall] = {}
-        self._logprobs: list[Any] = []
-        self._finish_reason: str | None = None
+        self._calls: list[ToolCall] = []
+        self._logprobs: dict[str, Any] = {}
+        self._results: dict[str, Any] = {}
+        self._offsets: dict[str, Any] | None = None
+        self._extra: dict[str, Any] = {}
+        self._message_extra: dict[str, Any] = {}
 
     def add(self, choice: ChunkChoice) -> None:
-        if self._finish_reason != "content_filter":
-            self._finish_reason = choice.finish_reason or self._finish_reason
-        self._logprobs += (choice.logprobs or {}).get("content") or ()
-        self.text.append(choice.delta.content)
-        if choice.delta.refusal:
-            self._refusal.append(choice.delta.refusal)
-        for position, part in enumerate(choice.delta.tool_calls):
-            index = part.index if part.index is not None else position
-            call = self._tools.setdefault(index, ToolCall(index=index, function=FunctionCall(name="", arguments="")))
-            call.id = part.id or call.id
-            call.function.name += part.function.name
+        delta = choice.delta
+        if choice.finish_reason and self.finish_reason != "content_filter":
+            self.finish_reason = choice.finish_reason
+        if choice.logprobs:
+            self._logprobs = merge_member(self._logprobs, choice.logprobs)
+        if choice.content_filter_results:
+            _merge_results(self._results, choice.content_filter_results)
+        self._offsets = choice.content_filter_offsets or self._offsets
+        self.text.append(delta.content)
+        if delta.refusal:
+            self._refusal.append(delta.refusal)
+        if delta.tool_calls:
+            self._add_calls(delta.tool_calls)
+        if choice.model_extra:
+            _keep_last(self._extra, choice.model_extra)
+        if delta.model_extra:
+            for name, value in delta.model_extra.items():
+                if value is not None and name not in _TYPED:
+                    self._message_extra[name] = merge_member(self._message_extra.get(name), value)
+
+    def _add_calls(self, parts: list[ToolCall]) -> None:
+        """Add fragments of tool calls; indexes may be missing, or the same for calls that are not."""
+        grown: list[ToolCall] = []
+        for position, part in enumerate(parts):
+            call = self._call_of(part, grown, position if len(parts) > 1 else None)
+            if call is None:
+                call = ToolCall(index=len(self._calls) if part.index is None else part.index, type=part.type)
+                call.function = FunctionCall(name="", arguments="")
+                self._calls.append(call)
+            grown.append(call)
+            name, call.id = part.function.name, part.id or call.id
+            # Some services repeat the whole name with every fragment.
+            if name and not (name == call.function.name and (part.id or call.function.arguments)):
+                call.function.name += name
             call.function.arguments += part.function.arguments
+            for owner, extra in ((call, part.model_extra), (call.function, part.function.model_extra)):
+                if extra:
+                    _set_extra(owner, {n: merge_member((owner.model_extra or {}).get(n), v) for n, v in extra.items()})
+
+    def _call_of(self, part: ToolCall, grown: list[ToolCall], position: int | None) -> ToolCall | None:
+        """Return the call that a fragment continues, ``None`` if it begins another one."""
+        if part.id:
+            known = [call for call in self._calls if call.id == part.id]
+            if known:
+                return known[-1]
+        if part.index is not None:
+            same = [call for call in self._calls if call.index == part.index]
+        elif position is not None and position < len(self._calls) and not part.id and not part.function.name:
+            same = [self._calls[position]]
+        else:
+            same = self._calls[-1:]
+        if not same:
+            return None
+        call = same[-1]
+        # Within one chunk, or with a name after whole arguments, it is another call that has the same index.
+        begins = bool(part.function.name) and (
+            any(call is other for other in grown)
+            or bool(part.id and call.id and part.id != call.id)
+            or (part.index is None and bool(call.function.name) and not part.id and not _is_repeated(part, call))
+            or (bool(call.function.arguments) and not _is_repeated(part, call) and _is_json(call.function.arguments))
+        )
+        if part.index is None and part.id and call.id and part.id != call.id:
+            begins = True
+        return None if begins else call
 
     def build(self, index: int, finish_reason: str | None) -> Choice:
         text = "".join(self.text)
-        tools = [call for _, call in sorted(self._tools.items())]
+        tools = sorted(self._calls, key=lambda call: call.index or 0)
+        indexes = [call.index for call in tools]
+        if len(set(indexes)) < len(indexes):
+            tools = [call.model_copy(update={"index": place}) for place, call in enumerate(tools)]
         # Only received fields are set: a message that is sent back has the same fields.
         received: dict[str, Any] = {"content": text} if text or not tools else {}
         if tools:
             received["tool_calls"] = tools
         message = ChatMessage(refusal="".join(self._refusal) or None, **received)
-        return Choice(
+        _set_extra(message, self._message_extra)
+        choice = Choice(
             index=index,
             message=message,
-            finish_reason=self._finish_reason or finish_reason,
-            logprobs={"content": self._logprobs} if self._logprobs else None,
+            finish_reason=self.finish_reason or finish_reason,
+            logprobs=self._logprobs or None,
+            content_filter_results=self._results or None,
         )
+        offsets = {} if self._offsets is None else {"content_filter_offsets": self._offsets}
+        _set_extra(choice, {**self._extra, **offsets})
+        return choice
+
+
+_TYPED = frozenset(("content", "role", "refusal", "tool_calls", "delta", "message"))
+_NAMES = frozenset(("id", "type", "role", "index", "format", "object", "status", "signature", "name", "mime_type"))
+"""Members whose text is a name, which is repeated and does not grow."""
+
+
+def _is_repeated(part: ToolCall, call: ToolCall) -> bool:
+    """Whether a fragment says the call's own name again."""
+    return part.function.name == call.function.name and part.id == call.id and bool(part.id)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        pydantic_core.from_json(text)
+    except ValueError:
+        return False
+    return True
+
+
+def merge_member(old: Any, new: Any) -> Any:
+    """Return a member of a message after a delta: texts and lists grow, objects by their members.
+
+    >>> merge_member({"text": "Hel"}, {"text": "lo"})
+    {'text': 'Hello'}
+    """
+    if old is None or new is None:
+        return new if old is None else old
+    if isinstance(old, str) and isinstance(new, str):
+        return old + new
+    if isinstance(old, dict) and isinstance(new, dict):
+        return {
+            **old,
+            **{
+                name: (value if value else old.get(name)) if name in _NAMES else merge_member(old.get(name), value)
+                for name, value in new.items()
+                if value is not None
+            },
+        }
+    if isinstance(old, list) and isinstance(new, list):
+        # Some services send the list so far, others what is new in it.
+        return new if new[: len(old)] == old else _merge_lists(old, new)
+    return new
+
+
+def _merge_lists(old: list[Any], new: list[Any]) -> list[Any]:
+    """Return a list with its new entries; entries with the index of an earlier one continue it."""
+    merged = list(old)
+    places = {e["index"]: n for n, e in enumerate(merged) if isinstance(e, dict) and isinstance(e.get("index"), int)}
+    for entry in new:
+        index = entry.get("index") if isinstance(entry, dict) else None
+        if isinstance(index, int) and index in places:
+            merged[places[index]] = merge_member(merged[places[index]], entry)
+        else:
+            if isinstance(index, int):
+                places[index] = len(merged)
+            merged.append(entry)
+    return merged
+
+
+def _keep_last(kept: dict[str, Any], new: Mapping[str, Any]) -> None:
+    """Keep the last value of each member; the padding against traffic analysis is nothing to keep."""
+    for name, value in new.items():
+        if value is not None and name != "obfuscation" and name not in _TYPED:
+            old = kept.get(name)
+            kept[name] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
+
+
+def _merge_results(kept: dict[str, Any], new: Mapping[str, Any]) -> None:
+    """Keep the worst result of each category, as ``safety`` does."""
+    for category, result in new.items():
+        old = kept.get(category)
+        if old is None or (result and is_worse({category: result}, {category: old})):
+            kept[category] = result
+
+
+def _set_extra(model: ResponseModel, extra: Mapping[str, Any]) -> None:
+    """Keep members that the model has no name for, or has none of."""
+    for name, value in extra.items():
+        if model.__pydantic_extra__ is not None and not (name in type(model).model_fields and getattr(model, name)):
+            model.__pydantic_extra__[name] = value

@@ -6,8 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, Unpack, overload
 
 from skytells_nb.client.parameters import ResponsesParams, request_fields
-from skytells_nb.client.serialization import dump_json, parse, to_plain, validate, validate_request
-from skytells_nb.client.streaming import Stream
+from skytells_nb.client.serialization import (
+    dump_json,
+    not_an_answer,
+    parse,
+    to_plain,
+    validate,
+    validate_request,
+)
+from skytells_nb.client.streaming import BufferedEvents, Stream
+from skytells_nb.client.transport.sse import ServerSentEvent, is_event_stream
 from skytells_nb.client.transport.transport import Transport
 from skytells_nb.errors import InvalidResponseError
 from skytells_nb.types.responses import (
@@ -88,37 +96,76 @@ class Responses:
         required = {"model": model, "input": to_plain(input), "stream": stream or None}
         request = validate_request(ResponsesRequest, **request_fields(ResponsesParams, required, params))
         if stream:
-            return Stream(self._transport.stream("/responses", dump_json(request)), ResponseAccumulator())
+            source = self._transport.stream("/responses", dump_json(request))
+            return Stream(source, ResponseAccumulator(source.origin))
         reply = self._transport.send("POST", "/responses", dump_json(request))
+        if reply.content[:1] != b"{" and is_event_stream(reply.content):
+            return Stream(BufferedEvents(reply), ResponseAccumulator(reply.origin)).final
         response = parse(Response, reply, ("output",))
+        if not response.model_fields_set & {"output", "status"} and not response.output_text:
+            raise not_an_answer("response", reply)
         response._request_id = reply.request_id
         return response
 
 
 class ResponseAccumulator:
-    """Follows a stream of events; the terminal event contains the whole response."""
+    """Follows a stream of events; the terminal event contains the whole response, or what had streamed completes it."""
 
     ends_with_done = False
+    payload = ("type", "response", "output")
 
-    def __init__(self) -> None:
+    def __init__(self, origin: str = "") -> None:
         self.complete = False
+        self._origin = origin
         self._last: Response | None = None
+        self._ended_as: str | None = None
         self._text: list[str] = []
+        self._unstreamed: tuple[ResponseEvent, str] | None = None
+        self._items: dict[int, _ItemBuilder] = {}
+
+    @property
+    def ended(self) -> bool:
+        return self.complete
+
+    def is_plain(self, body: Mapping[str, Any]) -> bool:
+        kind = body.get("type")
+        return type(kind) is str and kind.startswith("response.")
+
+    def passes_over(self, body: Mapping[str, Any], event: ServerSentEvent) -> bool:
+        # Events of unknown types are passed on.
+        return not body
 
     def add(self, body: dict[str, Any]) -> ResponseEvent:
+        if "type" not in body and ("output" in body or body.get("object") == "response"):
+            # A gateway that does not stream: the whole response is one piece.
+            status = body.get("status")
+            body = {"type": f"response.{status if isinstance(status, str) else 'completed'}", "response": body}
         try:
-            event = validate(ResponseEvent, body, request_id=None)
+            event = validate(ResponseEvent, body, request_id=None, origin=self._origin)
         except InvalidResponseError:
             if body.get("type") in TERMINAL_EVENTS:
                 raise
             # An unknown event may use these field names for other values.
             event = ResponseEvent.model_construct(**{**body, "response": None})
-        self._last = event.response or self._last
-        self._text.append(event.text)
-        self.complete = event.type in TERMINAL_EVENTS
+        if event.text:
+            self._text.append(event.text)
+        if event.output_index is not None or event.item is not None:
+            self._items.setdefault(event.output_index or 0, _ItemBuilder()).add(event)
+        elif event.text:
+            # A gateway that does not number its items.
+            self._items.setdefault(0, _ItemBuilder()).add(event)
+        if event.response is not None:
+            self._last = _with_filters(event.response, self._last)
+        if event.type in TERMINAL_EVENTS:
+            self.complete = True
+            self._ended_as = event.type.removeprefix("response.")
+            if not self._text and event.response is not None and event.response.output_text:
+                self._unstreamed = event, event.response.output_text
         return event
 
     def text(self, piece: ResponseEvent) -> str:
+        if self._unstreamed is not None and piece is self._unstreamed[0]:
+            return self._unstreamed[1]
         return piece.text
 
     def partial_text(self) -> str:
@@ -127,13 +174,99 @@ class ResponseAccumulator:
     def build(self, finish_reason: str | None, request_id: str | None) -> Response:
         response = self._last.model_copy() if self._last is not None else Response(status="in_progress")
         response._request_id = request_id
-        text = self.partial_text()
-        # The snapshot of a failed response may lack the text that was streamed before.
-        lacks_text = self.complete and response.status == "failed" and not response.output_text
-        if lacks_text or not self.complete:
-            partial = OutputItem(role="assistant", status="incomplete", content=[ContentPart(text=text)])
-            reasoning = [item for item in response.output if item.type == "reasoning"]
-            response.output = [*reasoning, *([partial] if text else [])]
+        if self.complete and response.status in ("in_progress", "queued") and self._ended_as is not None:
+            response.status = self._ended_as
+        # The terminal snapshot of some gateways lacks the output, as that of a failed response may.
+        streamed = [builder.build() for _, builder in sorted(self._items.items())]
+        said = any(part.text for item in streamed for part in item.content)
+        if not self.complete or (streamed and (not response.output or (said and not response.output_text))):
+            whole = self.complete and response.status == "completed"
+            kept = [item for item in response.output if item.type != "message"]
+            known = {(item.type, item.id or item.call_id) for item in kept}
+            new = [item for item in streamed if (item.type, item.id or item.call_id) not in known]
+            response.output = [*kept, *(item for item in new if whole or _has_content(item))]
+            for item in response.output:
+                if item.type == "message" and not whole:
+                    item.status = "incomplete"
         if not self.complete and finish_reason is not None:
             response.status, response.incomplete_details = "incomplete", {"reason": finish_reason}
         return response
+
+
+class _ItemBuilder:
+    """Assembles one item of the output from its events."""
+
+    def __init__(self) -> None:
+        self._done: OutputItem | None = None
+        self._begun: OutputItem | None = None
+        self._parts: dict[int, dict[str, Any]] = {}
+        self._summary: dict[int, str] = {}
+        self._arguments: list[str] = []
+
+    def add(self, event: ResponseEvent) -> None:
+        kind, extra = event.type, event.model_extra or {}
+        if event.item is not None:
+            if kind == "response.output_item.done":
+                self._done = event.item
+            else:
+                self._begun = self._begun or event.item
+            return
+        part = self._parts.setdefault(event.content_index or 0, {}) if kind.startswith(_IN_PART) else {}
+        delta = event.delta if isinstance(event.delta, str) else ""
+        if kind in ("response.content_part.added", "response.content_part.done"):
+            given = extra.get("part")
+            part.update({n: v for n, v in given.items() if v} if isinstance(given, dict) else {})
+        elif kind == "response.output_text.delta":
+            part["text"] = part.get("text", "") + delta
+            if isinstance(logprobs := extra.get("logprobs"), list):
+                part["logprobs"] = [*part.get("logprobs", ()), *logprobs]
+        elif kind == "response.output_text.done" and isinstance(extra.get("text"), str):
+            part["text"] = extra["text"]
+        elif kind == "response.output_text.annotation.added":
+            part["annotations"] = [*part.get("annotations", ()), extra.get("annotation")]
+        elif kind == "response.refusal.delta":
+            part.update(type="refusal", refusal=part.get("refusal", "") + delta)
+        elif kind == "response.refusal.done" and isinstance(extra.get("refusal"), str):
+            part.update(type="refusal", refusal=extra["refusal"])
+        elif kind == "response.function_call_arguments.delta":
+            self._arguments.append(delta)
+        elif kind == "response.function_call_arguments.done" and isinstance(extra.get("arguments"), str):
+            self._arguments = [extra["arguments"]]
+        elif kind in ("response.reasoning_summary_text.delta", "response.reasoning_text.delta"):
+            place = extra.get("summary_index")
+            place = place if isinstance(place, int) else 0
+            self._summary[place] = self._summary.get(place, "") + delta
+
+    def build(self) -> OutputItem:
+        """Return the item as far as it came; what streamed completes what its last event lacks."""
+        item = self._done or self._begun or OutputItem(role="assistant")
+        parts = [ContentPart.model_validate(part) for _, part in sorted(self._parts.items()) if part]
+        update: dict[str, Any] = {}
+        if parts and not any(part.text or part.refusal for part in item.content):
+            update["content"] = parts
+        elif any(part.annotations for part in parts) and not any(part.annotations for part in item.content):
+            update["content"] = [
+                part.model_copy(update={"annotations": grown.annotations})
+                for part, grown in zip(item.content, parts, strict=False)
+            ]
+        if self._arguments and not item.arguments:
+            update["arguments"] = "".join(self._arguments)
+        if self._summary and not item.summary:
+            update["summary"] = [{"type": "summary_text", "text": t} for _, t in sorted(self._summary.items())]
+        return item.model_copy(update=update)
+
+
+_IN_PART = ("response.content_part.", "response.output_text.", "response.refusal.")
+
+
+def _with_filters(new: Response, old: Response | None) -> Response:
+    """Return the last snapshot; safety results and usage that only an earlier one had are kept."""
+    if old is not None:
+        for name in ("content_filters", "usage"):
+            if not getattr(new, name) and getattr(old, name):
+                setattr(new, name, getattr(old, name))
+    return new
+
+
+def _has_content(item: OutputItem) -> bool:
+    return item.type != "message" or any(part.text or part.refusal for part in item.content)

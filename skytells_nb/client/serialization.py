@@ -79,48 +79,76 @@ def parse_json(reply: ResponseBody, payload: Sequence[str] = ()) -> Any:
     try:
         body = pydantic_core.from_json(reply.content)
     except ValueError:
-        body = None
+        body = _odd_json(reply)
     if body is None:
-        start = quoted(reply.content[:4096].decode("utf-8", "replace"), 80)
-        raise InvalidResponseError(f"The response is not JSON: {start!r}", request_id=reply.request_id)
-    error = error_in_success_body(body, reply.request_id, payload)
+        raise not_json(reply)
+    error = None if _is_completion(body) else error_in_success_body(body, reply.request_id, payload)
     if error is not None:
         raise error
     return body
 
 
+def _is_completion(body: Any) -> bool:
+    """Whether JSON obviously is a completion, as nearly every response: it is not looked at for an error."""
+    if type(body) is not dict or "error" in body or body.get("status") is False:
+        return False
+    choices = body.get("choices")
+    first = choices[0] if type(choices) is list and choices else None
+    return type(first) is dict and "error" not in first and first.get("finish_reason") in _ENDS
+
+
+_ENDS = frozenset(("stop", "length", "tool_calls", "content_filter"))
+
+
 def parse(kind: type[A], reply: ResponseBody, payload: Sequence[str] = ()) -> A:
     """Return the response as its type; raises InvalidResponseError if it has another form."""
-    return validate(kind, parse_json(reply, payload), request_id=reply.request_id)
+    return validate(kind, parse_json(reply, payload), request_id=reply.request_id, origin=reply.origin)
 
 
-def validate(kind: type[A], body: Any, *, request_id: str | None) -> A:
-    """Return ``body`` as its type; raises InvalidResponseError if it has another form. A null counts as missing."""
+def validate(kind: type[A], body: Any, *, request_id: str | None, origin: str = "") -> A:
+    """Return ``body`` as its type; raises InvalidResponseError if it has another form. A null counts as missing.
+
+    Optional members that do not fit are kept in ``model_extra`` and reported once for each service (``origin``).
+    """
     try:
         return kind.model_validate(body)
     except pydantic.ValidationError as problem:
         failure = problem
-    if _drop_nulls(body, failure):
-        return validate(kind, body, request_id=request_id)
+    from skytells_nb.client.lenient import read_leniently
+
+    model = read_leniently(kind, body, failure, origin)
+    if model is not None:
+        return model
     raise InvalidResponseError(f"The response is not a {kind.__name__}: {describe(failure)}", request_id=request_id)
 
 
-def _drop_nulls(body: Any, problem: pydantic.ValidationError) -> bool:
-    """Remove the nulls that failed validation from ``body``; return whether there were any."""
-    dropped = False
-    for error in problem.errors(include_url=False, include_context=False):
-        place = body
-        *path, name = error["loc"] or (None,)
-        for step in path:
-            try:
-                place = place[step]
-            except (KeyError, IndexError, TypeError):
-                break
-        else:
-            if isinstance(place, dict) and name in place and place[name] is None:
-                del place[name]
-                dropped = True
-    return dropped
+def _odd_json(reply: ResponseBody) -> Any:
+    """Return the JSON of a response that strict parsers reject, ``None`` if it is none."""
+    from skytells_nb.client.lenient import load_json
+
+    try:
+        return load_json(reply.content)
+    except ValueError:
+        return None
+
+
+def not_an_answer(what: str, reply: ResponseBody) -> InvalidResponseError:
+    """Return the error of JSON that has nothing of an answer, with its beginning."""
+    start = quoted(reply.content[:4096].decode("utf-8", "replace"), 80)
+    return InvalidResponseError(f"The response is no {what}: {start}", request_id=reply.request_id)
+
+
+def not_json(reply: ResponseBody) -> InvalidResponseError:
+    """Return the error of a response that is not JSON, with its beginning."""
+    compressed = next((name for start, name in _COMPRESSED.items() if reply.content.startswith(start)), None)
+    if compressed:
+        what = f"The response is compressed with {compressed}, although its head does not say so; it cannot be read."
+        return InvalidResponseError(what, request_id=reply.request_id)
+    start = quoted(reply.content[:4096].decode("utf-8", "replace"), 80)
+    return InvalidResponseError(f"The response is not JSON: {start!r}", request_id=reply.request_id)
+
+
+_COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz"}
 
 
 def _short(value: Any) -> str:

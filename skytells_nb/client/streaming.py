@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from types import MappingProxyType, TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 import pydantic_core
 
-from skytells_nb.client.transport.sse import ServerSentEvent
-from skytells_nb.client.transport.transport import EventStream
+from skytells_nb.client.transport.sse import EventDecoder, ServerSentEvent
+from skytells_nb.client.transport.status_errors import error_in_event
+from skytells_nb.client.transport.transport import EventStream, ResponseBody
+from skytells_nb.error_bodies import says_error
 from skytells_nb.errors import (
+    APIError,
     ConnectionLostError,
     InvalidResponseError,
     SkytellsError,
@@ -18,6 +21,10 @@ from skytells_nb.errors import (
     TransportError,
     TruncatedStreamError,
 )
+from skytells_nb.service_text import quoted
+
+if TYPE_CHECKING:
+    from skytells_nb.client.lenient import SplitCharacters
 
 Piece = TypeVar("Piece")
 Whole = TypeVar("Whole")
@@ -31,6 +38,24 @@ class Accumulator(Protocol[Piece, Whole_co]):
     """Whether a piece was the last one of the stream."""
     ends_with_done: bool
     """Whether ``[DONE]`` ends this kind of stream."""
+
+    @property
+    def payload(self) -> Sequence[str]:
+        """Members that a body with a part of the answer has."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """Whether the service has said why the answer ended."""
+        ...
+
+    def is_plain(self, body: Mapping[str, Any]) -> bool:
+        """Whether a body without ``error`` obviously is a part of the answer."""
+        ...
+
+    def passes_over(self, body: Mapping[str, Any], event: ServerSentEvent) -> bool:
+        """Whether a body only keeps the connection alive."""
+        ...
 
     def add(self, body: dict[str, Any]) -> Piece: ...
 
@@ -69,10 +94,11 @@ class Stream(Generic[Piece, Whole]):
     'interrupted'
     """
 
-    def __init__(self, source: EventStream, accumulator: Accumulator[Piece, Whole]) -> None:
+    def __init__(self, source: EventStream | BufferedEvents, accumulator: Accumulator[Piece, Whole]) -> None:
         self._source = source
         self._events = iter(source)
         self._accumulator = accumulator
+        self._split: SplitCharacters | None = None
         self._over = False
         self._closed = False
         self._complete = False
@@ -148,64 +174,140 @@ class Stream(Generic[Piece, Whole]):
     def _read(self) -> Piece | None:
         """Return the next piece, ``None`` at the stream's terminator."""
         accumulator = self._accumulator
+        reason: str | None = ""
         if self._closed:
             raise self._truncated("The stream was closed before its end; partial() returns what had arrived.")
+        problem: SkytellsError | None = None
         try:
             for event in self._events:
                 data = event.data.strip()
-                if data == "[DONE]":
-                    if not accumulator.ends_with_done:
+                if data in _DONE:
+                    reason = self._at_done()
+                    if reason is not None:
                         break
                     self._complete = True
                     return None
                 if data:
-                    piece = self._accept(self._body(event))
-                    self._complete = accumulator.complete
-                    return piece
+                    found = self._piece(event, data)
+                    if isinstance(found, SkytellsError):
+                        problem = found
+                        break
+                    if found is not None:
+                        self._complete = accumulator.complete
+                        return found
         except ConnectionLostError as lost:
             reason = f" {lost}"
-        except TransportError as problem:
-            problem.partial = accumulator.partial_text()
+        except TransportError as failure:
+            failure.partial = accumulator.partial_text()
             raise
         else:
-            reason = ""
-        raise self._truncated(f"The stream stopped before its end; the response may be incomplete.{reason}")
+            if problem is None and accumulator.ended and self._source.is_json:
+                # Lines of JSON have no terminator.
+                self._complete = True
+                return None
+        if problem is not None:
+            # Without the event, which a traceback would show and which may quote the key.
+            event = data = None  # type: ignore[assignment]
+            raise problem
+        raise self._truncated(f"The stream stopped before its end; the response may be incomplete.{reason or ''}")
 
-    def _accept(self, body: dict[str, Any]) -> Piece:
-        try:
-            return self._accumulator.add(body)
-        except InvalidResponseError as problem:
-            message = str(problem)
-        raise self._error(message)
+    def _at_done(self) -> str | None:
+        """Return why ``[DONE]`` does not end the stream as it should, ``None`` if it does."""
+        if not self._accumulator.ends_with_done:
+            return ""
+        return None if self._accumulator.ended else " [DONE] came without a finish reason."
 
-    def _body(self, event: ServerSentEvent) -> dict[str, Any]:
+    def _piece(self, event: ServerSentEvent, data: str) -> Piece | SkytellsError | None:
+        """Return the piece of an event, its error, or ``None`` for one that only keeps the connection alive."""
+        accumulator = self._accumulator
+        body: Any
         try:
-            body = pydantic_core.from_json(event.data)
+            body = pydantic_core.from_json(data)
         except ValueError:
-            body = None
-        if not isinstance(body, dict):
-            if not event.complete:
-                raise self._truncated("The stream stopped within an event; the response may be incomplete.")
-            raise self._error(f"The stream carries something that is not a JSON object: {event.data[:80]!r}")
-        error = body.get("error")
-        if event.event == "error" or body.get("type") == "error" or error:
-            fields = error if isinstance(error, dict) else body
-            message = fields.get("message") or (error if isinstance(error, str) else None)
-            raise self._error(str(message or "The service reported an error within the stream."), fields)
+            body = self._odd_json(data)
+        if self._split is not None:
+            body = self._split.mend(
+                body, (body.get("item_id"), body.get("content_index")) if type(body) is dict else ()
+            )
+        if type(body) is not dict:
+            if _is_keep_alive(event, body if body is not _NOT_JSON else data):
+                return None
+            if type(body) is list and len(body) == 1 and type(body[0]) is dict:
+                body = body[0]
+            elif not event.complete:
+                return self._truncated("The stream stopped within an event; the response may be incomplete.")
+            else:
+                return self._error(f"The stream carries something that is not a JSON object: {quoted(data, 80)!r}")
         if event.event and "type" not in body:
             body["type"] = event.event
+        if "error" in body or not accumulator.is_plain(body):
+            if accumulator.passes_over(body, event) and not says_error(body.get("error")):
+                return None
+            error = error_in_event(body, accumulator.payload, self.request_id)
+            if error is not None:
+                return self._stream_error(error)
+        try:
+            return accumulator.add(body)
+        except InvalidResponseError as invalid:
+            return self._error(str(invalid))
+
+    def _odd_json(self, data: str) -> Any:
+        """Return JSON that strict parsers reject, such as half of an emoji."""
+        from skytells_nb.client.lenient import SplitCharacters, load_raw_json
+
+        try:
+            body = load_raw_json(data)
+        except ValueError:
+            return _NOT_JSON
+        self._split = self._split or SplitCharacters()
         return body
 
-    def _error(self, message: str, fields: Mapping[str, Any] = MappingProxyType({})) -> StreamError:
-        values = {name: fields.get(name) for name in ("request_id", "error_id", "code")}
-        known = {name: value if isinstance(value, str) and value else None for name, value in values.items()}
+    def _error(self, message: str) -> StreamError:
+        return StreamError(message, request_id=self.request_id, partial=self._accumulator.partial_text())
+
+    def _stream_error(self, error: APIError) -> StreamError:
         return StreamError(
-            message,
-            request_id=known["request_id"] or self.request_id,
-            error_id=known["error_id"],
-            code=known["code"],
+            error.message,
+            request_id=error.request_id or self.request_id,
+            error_id=error.error_id,
+            code=error.code,
+            status=error.status,
             partial=self._accumulator.partial_text(),
         )
 
     def _truncated(self, message: str) -> TruncatedStreamError:
         return TruncatedStreamError(message, request_id=self.request_id, partial=self._accumulator.partial_text())
+
+
+class BufferedEvents:
+    """The events of a whole response, for a gateway that streams although it was not asked to."""
+
+    is_json = False
+
+    def __init__(self, reply: ResponseBody) -> None:
+        decoder = EventDecoder()
+        self._events = [*decoder.feed(reply.content), *decoder.close()]
+        self.request_id = reply.request_id
+        self.origin = reply.origin
+
+    def __iter__(self) -> Iterator[ServerSentEvent]:
+        return iter(self._events)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+_DONE = ("[DONE]", '"[DONE]"', "[done]", "DONE")
+_NOT_JSON = object()
+KEEP_ALIVE = frozenset(("ping", "pong", "keepalive", "keep-alive", "keep_alive", "heartbeat", "noop"))
+"""Names of events, and texts, that only keep a connection alive."""
+
+
+def _is_keep_alive(event: ServerSentEvent, value: Any) -> bool:
+    """Whether data that is not an object only keeps the connection alive: nothing, or a ping."""
+    if (event.event or "").lower() in KEEP_ALIVE:
+        return True
+    if isinstance(value, str):
+        text = value.strip().lower()
+        return not text or text.startswith(":") or text.strip(":.[]<>-") in KEEP_ALIVE
+    return value is None or value == [] or value is False

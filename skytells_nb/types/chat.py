@@ -7,7 +7,14 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import BeforeValidator, Field, PrivateAttr
 
 from skytells_nb.types.base import RequestModel, ResponseModel
-from skytells_nb.types.safety import PromptFilterResult, Safety, findings, prompt_findings
+from skytells_nb.types.safety import (
+    PromptFilterResult,
+    Safety,
+    model_findings,
+    prompt_findings,
+    root_findings,
+    with_unchecked,
+)
 
 
 class ChatRequest(RequestModel):
@@ -36,8 +43,19 @@ class ChatRequest(RequestModel):
 def content_text(content: Any) -> Any:
     """Return the text of a ``content`` field that is a list of parts, as some routers send; others unchanged."""
     if isinstance(content, list) and all(isinstance(part, dict) for part in content):
+        if refusal_text(content) is not None:
+            raise ValueError("a part is a refusal")  # the lenient reader puts it where refusals are
         return "".join(part["text"] for part in content if isinstance(part.get("text"), str))
     return content
+
+
+def refusal_text(content: Any) -> str | None:
+    """Return the refusal in a ``content`` field that is a list of parts."""
+    if not isinstance(content, list):
+        return None
+    parts = [part for part in content if isinstance(part, dict) and part.get("type") == "refusal"]
+    texts = [text for part in parts if isinstance(text := part.get("refusal") or part.get("text"), str)]
+    return "".join(texts) or None
 
 
 Content: TypeAlias = Annotated[str, BeforeValidator(content_text)]
@@ -116,6 +134,12 @@ class ChatCompletion(ResponseModel):
         return self.choices[0].finish_reason if self.choices else None
 
     @property
+    def refusal(self) -> str | None:
+        """What the model said instead of an answer; ``None`` for an answer."""
+        message = self.choices[0].message if self.choices else None
+        return message.refusal if message is not None and message.refusal and not message.content.strip() else None
+
+    @property
     def tokens(self) -> tuple[int, int]:
         """Tokens in and out; zeros if the service did not report them."""
         return (self.usage.prompt_tokens, self.usage.completion_tokens) if self.usage else (0, 0)
@@ -128,11 +152,13 @@ class ChatCompletion(ResponseModel):
     @property
     def safety(self) -> Safety:
         """Safety results of the prompt and of every choice."""
-        results = prompt_findings(self.prompt_filter_results)
+        results = prompt_findings(self.prompt_filter_results) + root_findings(self)
         for choice in self.choices:
-            results += findings(choice.content_filter_results, "completion", choice.index)
+            results += model_findings(choice, "completion", choice.index)
         safety = Safety(results, any(c.finish_reason == "content_filter" for c in self.choices))
-        return safety if self._streamed_safety is None else self._streamed_safety.merge(safety)
+        if self._streamed_safety is not None:
+            safety = self._streamed_safety.merge(safety)
+        return with_unchecked(safety, [choice.index for choice in self.choices if choice.message.content])
 
     def __str__(self) -> str:
         return self.text

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field, PrivateAttr
 
 from skytells_nb.types.base import RequestModel, ResponseModel
-from skytells_nb.types.safety import ContentFilter, Finding, Safety, Source, findings
+from skytells_nb.types.safety import ContentFilter, Finding, Safety, with_unchecked
 
 TERMINAL_EVENTS = ("response.completed", "response.incomplete", "response.failed")
 """Events after which a stream is over; an ``error`` event ends it too."""
@@ -94,14 +94,25 @@ class Response(ResponseModel):
 
     @property
     def output_text(self) -> str:
-        """Every text part of every message, joined; reasoning items are skipped."""
-        return "".join(
+        """Every text part of every message, joined; reasoning items are skipped.
+
+        Where a gateway sends no items, the text that it sends beside them.
+        """
+        joined = "".join(
             part.text
             for item in self.output
             if item.type == "message"
             for part in item.content
             if part.type == "output_text"
         )
+        beside = (self.model_extra or {}).get("output_text")
+        return joined or (beside if isinstance(beside, str) else "")
+
+    @property
+    def refusal(self) -> str | None:
+        """What the model said instead of an answer; ``None`` for an answer."""
+        refusals = [part.refusal for item in self.output for part in item.content if part.refusal]
+        return "".join(refusals) if refusals and not self.output_text.strip() else None
 
     @property
     def finish_reason(self) -> str | None:
@@ -129,11 +140,10 @@ class Response(ResponseModel):
         results: tuple[Finding, ...] = ()
         blocked = (self.incomplete_details or {}).get("reason") == "content_filter"
         for entry in self.content_filters or ():
-            source: Source = "prompt" if entry.source_type == "prompt" else "completion"
-            results += findings(entry.content_filter_results, source)
+            results += entry.findings
             blocked = blocked or entry.blocked
         # Several entries may have the same category; the worst of them counts.
-        return Safety().merge(Safety(results, blocked))
+        return with_unchecked(Safety().merge(Safety(results, blocked)), (0,) if self.output_text else ())
 
     def __str__(self) -> str:
         return self.output_text

@@ -116,41 +116,125 @@ def _worst(old: Finding, new: Finding) -> Finding:
     )
 
 
+RESULTS = ("content_filter_results", "content_filter_result")
+"""Names of the mapping of results: upstream sends the singular too."""
+
+
 def findings(results: Any, source: Source, index: int = 0) -> tuple[Finding, ...]:
     """Return the findings in one ``content_filter_results`` mapping; none for other values.
 
     A blocklist has one of three forms (a result, a result with details, a list of entries) and is filtered if any part
-    of it is. An ``error`` entry means that the filter did not run: categories that are not flagged are unchecked.
+    of it is. An ``error`` entry means that the filter did not run: categories that are not flagged are unchecked. A
+    category whose result is an error, empty or not readable is unchecked too: what was not said is not a pass.
     """
     if not _is_mapping(results):
         return ()
-    failed = results.get("error") is not None
+    failed = _says_error(results.get("error"))
     parsed: list[Finding] = []
     for category, result in results.items():
         if category == "error":
             continue
-        if _is_mapping(result):
-            filtered = bool(result.get("filtered")) or _any_filtered(result.get("details"))
-            severity = result.get("severity")
-            detected = result.get("detected")
-        elif isinstance(result, list):
-            filtered, severity, detected = _any_filtered(result), None, None
+        # Nearly every result: a grade or a detection, and nothing else.
+        plain = type(result) is dict and len(result) == 2 and result.get("filtered") is False
+        if plain and type(grade := result.get("severity")) is str and grade in SEVERITIES:
+            finding = Finding(source, index, category, grade)
+        elif plain and result.get("detected") is False:
+            finding = Finding(source, index, category, None, False, False)
         else:
-            continue
-        finding = Finding(
-            source,
-            index,
-            str(category),
-            severity if isinstance(severity, str) else None,
-            filtered,
-            bool(detected) if detected is not None else None,
-        )
-        if failed and not (finding.filtered or finding.detected or severity_rank(finding.severity) > 0):
+            finding = _finding(str(category), result, source, index)
+        if failed and finding.checked and not _is_flagged(finding):
             finding = replace(finding, checked=False, severity=None)
         parsed.append(finding)
     if failed:
         parsed.append(Finding(source=source, index=index, category=UNCHECKED, checked=False))
     return tuple(parsed)
+
+
+def model_findings(owner: ResponseModel, source: Source, index: int = 0) -> tuple[Finding, ...]:
+    """Return the findings of a part of a response, whichever name its results have.
+
+    Results that are not a mapping are unchecked as a whole.
+    """
+    found = findings(getattr(owner, RESULTS[0]), source, index)
+    extra = owner.model_extra
+    if extra and (RESULTS[0] in extra or RESULTS[1] in extra):
+        for name in RESULTS:
+            results = extra.get(name)
+            if results and not _is_mapping(results):
+                found += (Finding(source, index, UNCHECKED, checked=False),)
+            found += findings(results, source, index)
+    return found
+
+
+def _finding(category: str, result: Any, source: Source, index: int) -> Finding:
+    if not _is_mapping(result):
+        if isinstance(result, list):
+            withheld = _any_filtered(result)
+            failed = any(_is_mapping(entry) and _says_error(entry.get("error")) for entry in result)
+            return Finding(source, index, category, None, withheld, None, withheld or not failed)
+        # A bare grade instead of a result.
+        grade, given = _severity(result)
+        return Finding(source, index, category, grade, False, None, given)
+    filtered, detected = _truth(result.get("filtered")), _truth(result.get("detected"))
+    severity = _severity(result.get("severity"))[0]
+    listed = result.get("details")
+    withheld = bool(filtered) or _any_filtered(listed)
+    given = filtered is not None or detected is not None or severity is not None or bool(listed)
+    # A value that cannot be read may have been a flag, and an error beside values means that they are not a verdict.
+    clear = all(
+        value is not None or result.get(name) is None
+        for name, value in (("filtered", filtered), ("detected", detected), ("severity", severity))
+    )
+    finding = Finding(source, index, category, severity, withheld, detected)
+    if (given and clear and not _says_error(result.get("error"))) or _is_flagged(finding):
+        return finding
+    return replace(finding, checked=False, severity=None)
+
+
+def _is_flagged(finding: Finding) -> bool:
+    return bool(finding.filtered or finding.detected or severity_rank(finding.severity) > 0)
+
+
+def _truth(value: Any) -> bool | None:
+    """Return a yes or no, also one written as text or number; ``None`` for anything else."""
+    if value is True or value is False:
+        return value
+    if isinstance(value, str):
+        return _TRUTHS.get(value.strip().lower())
+    if isinstance(value, (int, float)) and value in (0, 1):
+        return bool(value)
+    return None
+
+
+_TRUTHS = {
+    **dict.fromkeys(("true", "yes", "1", "1.0"), True),
+    **dict.fromkeys(("false", "no", "0", "0.0"), False),
+}
+
+
+def _severity(value: Any) -> tuple[str | None, bool]:
+    """Return the name of a severity, and whether one was given: as text, or as a number from 0 (safe) to 7.
+
+    Upstream grades 2 as low, 4 as medium and 6 as high. A number between 0 and 1 is of another scale: an unknown name.
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        try:
+            value = float(text)
+        except ValueError:
+            name = text.lower()
+            return (name if name in SEVERITIES else text) or None, bool(text)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        return None, False
+    if 0 < value < 1:
+        return f"{value:g}", True
+    grade = 0 if value == 0 else 1 if value < 4 else 2 if value < 6 else 3
+    return SEVERITIES[grade], True
+
+
+def _says_error(value: Any) -> bool:
+    """Whether the value of an ``error`` entry says that there was one."""
+    return value is not None and value is not False
 
 
 def _is_mapping(value: Any) -> TypeGuard[Mapping[str, Any]]:
@@ -159,7 +243,22 @@ def _is_mapping(value: Any) -> TypeGuard[Mapping[str, Any]]:
 
 
 def _any_filtered(entries: Any) -> bool:
-    return isinstance(entries, list) and any(isinstance(e, Mapping) and bool(e.get("filtered")) for e in entries)
+    if _is_mapping(entries):
+        # Details in the form of one entry.
+        return bool(_truth(entries.get("filtered")))
+    return isinstance(entries, list) and any(_is_mapping(e) and bool(_truth(e.get("filtered"))) for e in entries)
+
+
+def with_unchecked(safety: Safety, answered: Iterable[int]) -> Safety:
+    """Return the safety result with a finding for each answer (by index) of which the filter says nothing.
+
+    Only where the service reports safety at all: without any finding, nothing counts as checked anyway.
+    """
+    if not safety.findings:
+        return safety
+    seen = {f.index for f in safety.findings if f.source == "completion"}
+    silent = tuple(Finding("completion", i, UNCHECKED, checked=False) for i in answered if i not in seen)
+    return Safety(safety.findings + silent, safety.blocked) if silent else safety
 
 
 class PromptFilterResult(ResponseModel):
@@ -167,6 +266,14 @@ class PromptFilterResult(ResponseModel):
 
     prompt_index: int = 0
     content_filter_results: dict[str, Any] | None = None
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was found in the prompt; an entry without any result says that it was not checked."""
+        found = model_findings(self, "prompt", self.prompt_index)
+        if found or RESULTS[0] not in self.model_fields_set:
+            return found
+        return (Finding("prompt", self.prompt_index, UNCHECKED, checked=False),)
 
 
 class ContentFilter(ResponseModel):
@@ -178,9 +285,48 @@ class ContentFilter(ResponseModel):
     content_filter_results: dict[str, Any] | None = None
     content_filter_offsets: dict[str, Any] | None = Field(default=None)
 
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was found; an entry without any result, unless it blocked, says that nothing was checked."""
+        source: Source = "prompt" if self.source_type == "prompt" else "completion"
+        found = model_findings(self, source)
+        if found or self.blocked or RESULTS[0] not in self.model_fields_set:
+            return found
+        return (Finding(source, 0, UNCHECKED, checked=False),)
+
 
 def prompt_findings(results: Iterable[PromptFilterResult] | None) -> tuple[Finding, ...]:
     """Return the findings of chat's root ``prompt_filter_results``."""
-    return tuple(
-        finding for r in results or () for finding in findings(r.content_filter_results, "prompt", r.prompt_index)
-    )
+    return tuple(finding for result in results or () for finding in result.findings)
+
+
+def root_findings(owner: ResponseModel) -> tuple[Finding, ...]:
+    """Return the findings of results at the root of a chat response, where some gateways send them."""
+    extra = owner.model_extra
+    if not extra:
+        return ()
+    found = tuple(finding for name in RESULTS for finding in findings(extra.get(name), "completion"))
+    for name in ("prompt_annotations", "prompt_filter_result"):
+        for entry in _entries(extra.get(name)):
+            found += PromptFilterResult.model_construct(**entry).findings
+    return found
+
+
+def _entries(value: Any) -> list[Mapping[str, Any]]:
+    """Return the entries of a list that may be one entry by itself."""
+    entries = value if isinstance(value, list) else [value]
+    return [entry for entry in entries if _is_mapping(entry)]
+
+
+def is_worse(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
+    """Whether one mapping of results says something worse than another: filtered, detected, a higher severity."""
+
+    def badness(results: Mapping[str, Any]) -> tuple[bool, bool, float]:
+        found = findings(results, "completion")
+        return (
+            any(f.filtered for f in found),
+            any(bool(f.detected) for f in found),
+            max((severity_rank(f.severity) for f in found), default=0.0),
+        )
+
+    return badness(new) > badness(old)

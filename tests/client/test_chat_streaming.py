@@ -92,9 +92,12 @@ def test_empty_text_with_length_is_an_answer() -> None:
     assert (answer.text, answer.finish_reason) == ("", "length")
 
 
-def test_a_stream_of_nothing_but_its_terminator_is_an_empty_answer() -> None:
-    answer = final()
-    assert (answer.text, answer.choices, answer.finish_reason) == ("", [], None)
+@pytest.mark.parametrize(
+    "sent", [(), (PROMPT_CHUNK,), (chunk({"content": "1, "}),), (chunk({"content": "1, "}), usage_chunk(1, 2))]
+)
+def test_a_terminator_without_a_finish_reason_is_no_end(sent: tuple[Any, ...]) -> None:
+    with streaming(lines(*sent) + DONE) as (client, _), pytest.raises(TruncatedStreamError, match="finish reason"):
+        _ = chat_stream(client).final
 
 
 def test_fragments_of_tool_calls_are_put_together_by_index_also_when_they_interleave() -> None:
@@ -173,7 +176,8 @@ def test_annotations_may_come_late_and_show_the_block_alone() -> None:
 
 
 def test_a_filter_that_was_down_is_not_a_pass() -> None:
-    answer = final(chunk({"content": "x"}, content_filter_results={"error": {"code": "content_filter_error"}}))
+    down = {"error": {"code": "content_filter_error"}}
+    answer = final(chunk({"content": "x"}, "stop", content_filter_results=down))
     assert not answer.safety.checked
 
 
@@ -195,7 +199,7 @@ def test_the_framing_may_vary(change: Any) -> None:
 
 
 def test_every_byte_may_come_alone() -> None:
-    body = chunk({"content": "Größe 🙂"})
+    body = chunk({"content": "Größe 🙂"}, "stop")
 
     def slowly(exchange: Exchange) -> None:
         exchange.begin(transfer_encoding="chunked")

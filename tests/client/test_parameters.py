@@ -26,7 +26,7 @@ CREATE = {
     "responses": (lambda client: client.responses.create, {"model": "m", "input": "Hi"}),
     "embeddings": (lambda client: client.embeddings.create, {"model": "m", "input": "Hi"}),
 }
-VECTOR = {"data": [{"index": 0, "embedding": [1.0]}]}
+VECTOR = {"data": [{"index": 0, "embedding": [1.0]}], "choices": [], "output": []}
 
 
 def create(client: Skytells, api: str, **params: Any) -> Any:
@@ -57,7 +57,7 @@ def test_a_misspelled_parameter_is_an_error_with_a_hint_and_nothing_is_sent(api:
 
 @pytest.mark.parametrize("name", ["top_k", "min_p", "web_search_options", "thinking"])
 def test_an_unknown_parameter_that_resembles_none_is_sent(name: str) -> None:
-    with replying({}) as (client, server):
+    with replying({"choices": [], "output": []}) as (client, server):
         create(client, "chat", **{name: 5})
         assert server.exchanges[0].json[name] == 5
 
@@ -80,14 +80,17 @@ def test_extra_body_is_sent_as_it_is_also_where_it_resembles_a_parameter(api: st
     ],
 )
 def test_an_extra_body_that_cannot_be_merged_is_refused(extra: Any, reason: str) -> None:
-    with replying({}) as (client, server):
+    with replying({"choices": [], "output": []}) as (client, server):
         with pytest.raises(InputError, match=f"extra_body {reason}"):
             create(client, "chat", temperature=0, extra_body=extra)
         assert server.exchanges == []
 
 
 def test_values_in_extra_body_are_checked_too() -> None:
-    with replying({}) as (client, _), pytest.raises(InputError, match="temperature cannot be 3"):
+    with (
+        replying({"choices": [], "output": []}) as (client, _),
+        pytest.raises(InputError, match="temperature cannot be 3"),
+    ):
         create(client, "chat", extra_body={"temperature": 3})
 
 
@@ -153,7 +156,7 @@ def test_a_streamed_message_that_calls_tools_is_sent_back_without_content() -> N
         _,
     ):
         message = client.chat.completions.create(model="m", messages="Hi", stream=True).final.choices[0].message
-    with replying({}) as (client, server):
+    with replying({"choices": [], "output": []}) as (client, server):
         client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}, message])
         sent = server.exchanges[0].json["messages"][1]
     assert sent == {"role": "assistant", "tool_calls": [call]}

@@ -91,9 +91,99 @@ def test_no_results_give_no_findings_and_no_pass(results: Any) -> None:
     assert Safety(findings(results, "prompt")).checked is False
 
 
-@pytest.mark.parametrize("result", [None, "safe", 5])
-def test_a_result_that_is_not_one_is_ignored(result: Any) -> None:
-    assert findings({"hate": result}, "prompt") == ()
+UNREADABLE = [
+    None,
+    {},
+    [{"error": {"code": "x"}}],
+    {"error": {"code": "content_filter_error", "message": "not run"}},
+    {"error": {}},
+    {"filtered": None},
+    {"filtered": None, "severity": None},
+    {"filtered": "perhaps"},
+    {"filtered": False, "severity": "safe", "error": {"code": "x"}},
+    {"filtered": False, "severity": ["safe"]},
+    {"filtered": [], "severity": "safe"},
+    {"filtered": False, "detected": "unknown"},
+    {"severity": True},
+    {"severity": float("nan")},
+    {"severity": -1},
+    "",
+    True,
+    {"verdict": "fine"},
+]
+
+
+@pytest.mark.parametrize("result", UNREADABLE)
+def test_a_category_without_a_verdict_is_not_checked(result: Any) -> None:
+    safety = Safety(findings({"hate": {"filtered": False, "severity": "safe"}, "violence": result}, "completion"))
+    assert not safety.checked
+    assert not safety.filtered
+    assert [f.category for f in safety.findings if not f.checked] == ["violence"]
+
+
+@pytest.mark.parametrize(
+    ("severity", "name"),
+    [
+        *((0, "safe"), (1, "low"), (2, "low"), (4, "medium"), (6, "high"), (7, "high"), (9, "high"), (4.0, "medium")),
+        *(("4", "medium"), ("0", "safe"), (" High ", "high"), ("SAFE", "safe"), (0.9, "0.9"), ("odd", "odd")),
+    ],
+)
+@pytest.mark.parametrize("bare", [False, True])
+def test_a_severity_is_read_as_number_and_as_text(severity: Any, name: str, bare: bool) -> None:
+    found = one({"violence": severity if bare else {"filtered": False, "severity": severity}})
+    assert (found.severity, found.checked) == (name, True)
+    assert bool(Safety((found,)).flagged) is (name != "safe")
+
+
+@pytest.mark.parametrize(
+    ("written", "truth"), [("false", False), ("False", False), ("true", True), (" TRUE ", True), (0, False), (1, True)]
+)
+def test_yes_and_no_are_read_as_text(written: Any, truth: bool) -> None:
+    found = one({"violence": {"filtered": written, "severity": "safe"}})
+    assert (found.filtered, found.checked) == (truth, True)
+    found = one({"jailbreak": {"filtered": False, "detected": written}})
+    assert (found.detected, bool(Safety((found,)).flagged), found.checked) == (truth, truth, True)
+    assert one({"custom_blocklists": [{"id": "a", "filtered": written}]}).filtered is truth
+
+
+SINGULAR = {"content_filter_result": {"violence": {"filtered": False, "severity": "high"}}}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ChatCompletion.model_validate({"choices": [{"message": {"content": "x"}, **SINGULAR}]}),
+        ChatCompletion.model_validate({"choices": [], "prompt_filter_results": [{"prompt_index": 0, **SINGULAR}]}),
+        ChatCompletion.model_validate({"choices": [], **SINGULAR}),
+        ChatCompletion.model_validate(
+            {"choices": [], "prompt_annotations": [{"content_filter_results": SINGULAR["content_filter_result"]}]}
+        ),
+        Response.model_validate({"content_filters": [{"source_type": "completion", **SINGULAR}]}),
+    ],
+)
+def test_the_singular_name_is_read_wherever_it_stands(answer: ChatCompletion | Response) -> None:
+    assert [(f.category, f.severity) for f in answer.safety.flagged] == [("violence", "high")]
+
+
+@pytest.mark.parametrize("results", [None, {}, {"content_filter_results": None}, {"content_filter_results": {}}])
+def test_an_answer_of_which_the_filter_says_nothing_is_not_checked(results: dict[str, Any] | None) -> None:
+    """The verdict on the prompt is not one on the answer."""
+    prompt = [{"prompt_index": 0, "content_filter_results": PASS}]
+    choice = {"index": 0, "finish_reason": "stop", "message": {"content": "x"}, **(results or {})}
+    assert not ChatCompletion.model_validate({"choices": [choice], "prompt_filter_results": prompt}).safety.checked
+    item = {"type": "message", "content": [{"type": "output_text", "text": "x"}]}
+    filters = [
+        {"source_type": "prompt", "content_filter_results": PASS},
+        {"source_type": "completion", **(results or {})},
+    ]
+    assert not Response.model_validate({"output": [item], "content_filters": filters}).safety.checked
+
+
+@pytest.mark.parametrize("results", [None, {}])
+def test_a_prompt_with_an_empty_verdict_is_not_checked(results: Any) -> None:
+    choice = {"index": 0, "message": {"content": "x"}, "content_filter_results": PASS}
+    prompt = [{"prompt_index": 0, "content_filter_results": results}]
+    assert not ChatCompletion.model_validate({"choices": [choice], "prompt_filter_results": prompt}).safety.checked
 
 
 def test_an_error_entry_means_not_checked() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 
@@ -13,6 +14,45 @@ class ServerSentEvent:
     event: str | None = None
     complete: bool = True
     """False for an event that the stream's end cut off before its blank line."""
+
+
+BLANKS = b"\xef\xbb\xbf \t\r\n"
+"""What may stand before the first line: a byte-order mark and blanks."""
+_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
+
+
+def is_event_stream(body: bytes) -> bool:
+    """Whether a body begins like a stream of events, whatever its content type says.
+
+    >>> is_event_stream(b"data: 1"), is_event_stream(b'{"data": 1}')
+    (True, False)
+    """
+    return body.lstrip(BLANKS).startswith(_FIELDS)
+
+
+def beginning(pieces: Iterator[bytes]) -> bytes:
+    """Return the first pieces of a body, as many as show what it is, without the blanks before it."""
+    begun = b""
+    for piece in pieces:
+        begun = (begun + piece).lstrip(BLANKS)
+        if len(begun) >= len(b"event:") or (begun and begun[:1] in b":{[<"):
+            break
+    return begun
+
+
+def json_events(body: bytes) -> list[ServerSentEvent]:
+    r"""Return the events of a body that is JSON instead of a stream: one, or one for each line of JSON.
+
+    >>> [event.data for event in json_events(b'{"a": 1}\n{"a": 2}\n')]
+    ['{"a": 1}', '{"a": 2}']
+    """
+    text = body.decode("utf-8-sig", "replace").strip()
+    if not text:
+        return []
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    if len(lines) > 1 and all(line[0] == "{" and line[-1] == "}" for line in lines):
+        return [ServerSentEvent(line) for line in lines]
+    return [ServerSentEvent(text, complete=text[-1] in "}]")]
 
 
 class EventDecoder:

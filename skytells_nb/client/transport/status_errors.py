@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -11,12 +11,32 @@ import httpx
 
 from skytells_nb.client.transport.base_url import origin_of
 from skytells_nb.client.transport.rate_limits import read_retry_after
-from skytells_nb.error_bodies import is_error
-from skytells_nb.errors import APIError, api_error
-from skytells_nb.service_text import quoted_name
+from skytells_nb.error_bodies import is_error, read_error, says_error
+from skytells_nb.errors import APIError, InvalidResponseError, SkytellsError, api_error
+from skytells_nb.service_text import quoted, quoted_name
 
 EXCERPT_BYTES = 20_000
 """Bytes read of an error body that is not JSON."""
+
+
+def not_events(
+    content: bytes, kind: str, request_id: str | None, redact: Callable[[bytes], bytes]
+) -> SkytellsError | None:
+    """Return the error of a body that came in place of a stream of events; ``None`` for an answer in JSON."""
+    if content.lstrip()[:1] in (b"{", b"["):
+        try:
+            body = json.loads(content)
+        except (ValueError, RecursionError):
+            # Lines of JSON, or what the reader of events says about it.
+            return None
+        error = error_in_success_body(body, request_id, ("choices", "output"))
+        if error is not None or (isinstance(body, dict) and {"choices", "output", "type"} & body.keys()):
+            return error
+    page = redact(content[:EXCERPT_BYTES]).decode("utf-8", "replace")
+    excerpt = f" It begins with {quoted(page, 80)!r}." if page.strip() else ""
+    return InvalidResponseError(
+        f"The response must be a stream of events, got {quoted(kind, 80)}.{excerpt}", request_id=request_id
+    )
 
 
 def error_from_response(response: httpx.Response, content: bytes) -> APIError:
@@ -37,21 +57,24 @@ def error_from_response(response: httpx.Response, content: bytes) -> APIError:
 
 def error_in_success_body(body: Any, request_id: str | None, payload: Sequence[str] = ()) -> APIError | None:
     """Return the error that a body with status 200 is instead of an answer; ``payload`` is as in ``is_error``."""
-    if type(body) is dict and "error" not in body and body.get("status") is not False:
-        choices = body.get("choices")
-        if choices and type(choices) is list and type(choices[0]) is dict:
-            first = choices[0]
-            # Nearly every answer: not read any further.
-            if "error" not in first and first.get("finish_reason") in _ENDS:
-                return None
     if "output" in payload and isinstance(body, Mapping) and body.get("status") in RESPONSE_STATUSES:
         # A response has a status and an error of its own.
         return None
     return api_error(200, body, request_id=request_id) if is_error(body, payload) else None
 
 
+def error_in_event(body: Mapping[str, Any], payload: Sequence[str], request_id: str | None) -> APIError | None:
+    """Return the error that an event of a stream is instead of a part of the answer."""
+    if body.get("type") == "error" or says_error(body.get("error")):
+        return api_error(200, _with_words(body), request_id=request_id)
+    return api_error(200, _with_words(body), request_id=request_id) if is_error(body, payload) else None
+
+
+def _with_words(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    return body if read_error(body).message else {**body, "message": "The service reported an error within the stream."}
+
+
 RESPONSE_STATUSES = ("queued", "in_progress", "completed", "incomplete", "failed", "cancelled")
-_ENDS = frozenset(("stop", "length", "tool_calls", "content_filter"))
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import http.client
 import io
-import json
+import itertools
 import logging
 import os
 import socket
@@ -15,7 +15,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlsplit
 
@@ -35,13 +35,19 @@ from skytells_nb.client.transport.http11 import (
 from skytells_nb.client.transport.http_response import ERROR_BODY_BYTES, announced_length, too_large
 from skytells_nb.client.transport.limits import DEFAULT_MAX_ANSWER_MB, RequestOptions, Timeouts
 from skytells_nb.client.transport.rate_limits import RateLimits, read_limits
-from skytells_nb.client.transport.sse import EventDecoder, ServerSentEvent
-from skytells_nb.client.transport.status_errors import error_from_response, error_in_success_body
+from skytells_nb.client.transport.sse import (
+    BLANKS,
+    EventDecoder,
+    ServerSentEvent,
+    beginning,
+    is_event_stream,
+    json_events,
+)
+from skytells_nb.client.transport.status_errors import error_from_response, not_events
 from skytells_nb.errors import (
     ConfigurationError,
     ConnectError,
     ConnectionLostError,
-    InvalidResponseError,
     ReplayMissError,
     RequestCancelledError,
     RequestTimeoutError,
@@ -65,6 +71,8 @@ class ResponseBody:
 
     content: bytes
     request_id: str | None
+    origin: str = field(default="", compare=False)
+    """Where it came from, for what is reported once for each service."""
 
 
 class PendingResponse:
@@ -215,7 +223,7 @@ class Transport:
         if not raw.is_plain_json:
             return self._checked(raw.to_httpx(method, self.base_url + path, self._max_bytes))
         self.limits = read_limits(raw.headers) or self.limits
-        return ResponseBody(raw.content, self._request_id(raw.headers))
+        return ResponseBody(raw.content, self._request_id(raw.headers), self.origin)
 
     def _checked(self, response: httpx.Response) -> ResponseBody:
         content = self._content(response)
@@ -223,7 +231,7 @@ class Transport:
         if self.aborted and not {"content-length", "transfer-encoding"} & set(response.headers):
             # The connection's end delimits this body, and ``abort`` may have ended it.
             raise RequestCancelledError("The call was stopped.")
-        return ResponseBody(content, self._request_id(response.headers))
+        return ResponseBody(content, self._request_id(response.headers), self.origin)
 
     def _stream(self, path: str, body: bytes, options: RequestOptions, limits: Timeouts) -> EventStream:
         self._check_usable()
@@ -231,36 +239,45 @@ class Transport:
         if self._direct is None:
             deadline = time.monotonic() + limits.stream
             request = self._request("POST", target, body, options, limits, limits.idle, _EVENTS)
-            return self._events(self._http.send(request, stream=True), limits, deadline)
-        opened = self._direct.stream(target, body, limits, options.headers)
-        if not opened.is_event_stream:
-            response = opened.read_rest().to_httpx("POST", self.base_url + target, self._max_bytes)
-            return self._events(response, limits)
-        self.limits = read_limits(opened.headers) or self.limits
-        return EventStream(self, opened.iter_bytes(), opened.close, self._request_id(opened.headers), limits)
-
-    def _events(self, response: httpx.Response, limits: Timeouts, deadline: float | None = None) -> EventStream:
-        """Return the events of the response; raises its error if it contains one instead."""
-        try:
-            kind = response.headers.get("content-type", "no content type")
-            if response.is_success and _EVENTS in kind.lower():
-                self.limits = read_limits(response.headers) or self.limits
-                pieces = _pieces(response, self._max_bytes, deadline)
-                return EventStream(self, pieces, response.close, self._request_id(response.headers), limits)
-            if not response.is_closed:
+            response = self._http.send(request, stream=True)
+            if not response.is_success or not _is_plain(response.headers):
                 raw = _read(response, self._max_bytes, deadline)
-                response = raw.to_httpx("POST", str(response.request.url), self._max_bytes)
-            content = self._content(response)
-            self._check(response, content)
-            with contextlib.suppress(ValueError, RecursionError):
-                error = error_in_success_body(json.loads(content), self._request_id(response.headers))
-                if error is not None:
-                    raise error
-            raise InvalidResponseError(
-                f"The response must be a stream of events, got {kind}.", request_id=self._request_id(response.headers)
-            )
+                return self._decoded(raw.to_httpx("POST", str(response.request.url), self._max_bytes), limits)
+            pieces = _pieces(response, self._max_bytes, deadline)
+            return self._events(response.headers, pieces, response.close, limits)
+        opened = self._direct.stream(target, body, limits, options.headers)
+        if not 200 <= opened.status < 300 or not _is_plain(opened.headers):
+            response = opened.read_rest().to_httpx("POST", self.base_url + target, self._max_bytes)
+            return self._decoded(response, limits)
+        return self._events(opened.headers, opened.iter_bytes(), opened.close, limits)
+
+    def _decoded(self, response: httpx.Response, limits: Timeouts) -> EventStream:
+        """Return the events of a response that was read whole; raises the error that it is by its status."""
+        self._check(response, self._content(response))
+        return self._events(response.headers, iter((response.content,)), response.close, limits)
+
+    def _events(
+        self, headers: Mapping[str, str], pieces: Iterator[bytes], end: Callable[[], None], limits: Timeouts
+    ) -> EventStream:
+        """Return the events of a success, by what it says; raises its error if it contains one instead."""
+        self.limits = read_limits(headers) or self.limits
+        request_id = self._request_id(headers)
+        kind = headers.get("content-type", "no content type")
+        if _EVENTS in kind.lower():
+            return EventStream(self, pieces, end, request_id, limits)
+        try:
+            begun = beginning(pieces)
+            if is_event_stream(begun):
+                return EventStream(self, itertools.chain((begun,), pieces), end, request_id, limits)
+            content = begun + b"".join(pieces)
+            error = not_events(content, kind, request_id, self._auth.redact)
+            if error is not None:
+                # Not in the variables of a traceback: it may show the key.
+                del begun, content
+                raise error
+            return EventStream(self, iter((content,)), end, request_id, limits)
         except BaseException:
-            response.close()
+            end()
             raise
 
     def _check_usable(self) -> None:
@@ -410,17 +427,30 @@ class EventStream:
         self._timeouts = timeouts
         self._closed = False
         self.request_id = request_id
+        self.is_json = False
+        """Whether the body turned out to be JSON instead of a stream of events."""
+        self.origin = transport.origin
 
     def __iter__(self) -> Iterator[ServerSentEvent]:
         transport, decoder, pieces = self._transport, EventDecoder(), self._pieces
+        held: list[bytes] = []
+        first = b""
         while not self._closed:
             piece = transport._map_exceptions(lambda: next(pieces, None), self._timeouts, streaming=True)
             if piece is None:
                 break
+            # What it is shows at its first character: some gateways answer with JSON under this content type.
+            first = first or piece.lstrip(BLANKS)[:1]
+            if not first or first in b"{[":
+                held.append(piece)
+                continue
+            if held:
+                piece, held = b"".join((*held, piece)), []
             yield from decoder.feed(piece)
         if transport.aborted:
             raise RequestCancelledError("The call was stopped.")
-        yield from decoder.close()
+        self.is_json = bool(held)
+        yield from json_events(b"".join(held)) if held else decoder.close()
 
     def close(self) -> None:
         self._closed = True
@@ -466,6 +496,11 @@ def _pieces(response: httpx.Response, max_bytes: int, deadline: float | None) ->
             raise too_large(max_bytes, None, response.headers)
         _check_time(deadline)
         yield piece
+
+
+def _is_plain(headers: Mapping[str, str]) -> bool:
+    """Whether a body is sent as it is, so that it can be read as it arrives."""
+    return headers.get("content-encoding", "identity").strip().lower() in ("", "identity")
 
 
 def _check_time(deadline: float | None) -> None:

@@ -1,0 +1,257 @@
+"""What strict parsers reject, read nevertheless: an answer is paid for, so one odd member must not cost it.
+
+JSON with halves of characters, control characters or a byte-order mark is read; a member of a response that does not
+fit its type is left out of the typed view, kept as it came in ``model_extra``, and reported once.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import json
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import pydantic
+import pydantic_core
+
+from skytells_nb.errors import SkytellsWarning, warn
+from skytells_nb.service_text import quoted
+from skytells_nb.types.chat import content_text, refusal_text
+
+M = TypeVar("M", bound=pydantic.BaseModel)
+Path = tuple[Any, ...]
+
+_log = logging.getLogger(__name__)
+
+PAYLOAD = frozenset(("choices", "message", "delta", "content", "output", "data", "text"))
+"""Members that hold the answer: a response without a readable one is not an answer."""
+MAX_ROUNDS = 8
+"""Rounds of validation: members that hide others show them in the next round."""
+_INCOMPLETE = "\ufffd"
+_KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false", float: "a fraction", int: "a number"}
+
+
+def load_json(content: bytes | str) -> Any:
+    r"""Return parsed JSON, halves of characters replaced; raises ValueError for what is not JSON.
+
+    >>> load_json('{"a": "\\ud83d"}')
+    {'a': '�'}
+    """
+    try:
+        return pydantic_core.from_json(content)
+    except ValueError:
+        return SplitCharacters().mend(load_raw_json(content), keep=False)
+
+
+def load_raw_json(content: bytes | str) -> Any:
+    """Return parsed JSON, in which texts may hold halves of characters; raises ValueError for what is not JSON."""
+    if isinstance(content, bytes):
+        content = content.decode(_encoding(content), "replace")
+    try:
+        return json.loads(content.lstrip("\ufeff"), strict=False)
+    except RecursionError:
+        raise ValueError("the JSON is nested too deeply") from None
+
+
+def _encoding(content: bytes) -> str:
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    return "utf-8"
+
+
+class SplitCharacters:
+    """Joins characters whose halves came in two deltas of a stream, such as the two escapes of an emoji."""
+
+    def __init__(self) -> None:
+        self._held: dict[Path, str] = {}
+
+    def mend(self, value: Any, path: Path = (), *, keep: bool = True) -> Any:
+        """Return parsed JSON with whole characters; with ``keep``, a first half waits for the next text there."""
+        if isinstance(value, str):
+            return self._text(value, path, keep)
+        if isinstance(value, dict):
+            return {name: self.mend(member, (*path, name), keep=keep) for name, member in value.items()}
+        if isinstance(value, list):
+            return [
+                self.mend(item, (*path, item.get("index", n) if isinstance(item, dict) else n), keep=keep)
+                for n, item in enumerate(value)
+            ]
+        return value
+
+    def _text(self, text: str, path: Path, keep: bool) -> str:
+        text = self._held.pop(path, "") + text
+        if keep and "\ud800" <= text[-1:] <= "\udbff":
+            self._held[path] = text[-1]
+            text = text[:-1]
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def read_leniently(kind: type[M], body: Any, problem: pydantic.ValidationError, origin: str) -> M | None:
+    """Return ``body`` as its type without the optional members that do not fit; ``None`` if others do not."""
+    aside: list[tuple[Path, Any]] = []
+    for _ in range(MAX_ROUNDS):
+        if not _set_aside(body, problem, aside):
+            return None
+        try:
+            model = kind.model_validate(body)
+        except pydantic.ValidationError as next_problem:
+            problem = next_problem
+        else:
+            for path, raw in aside:
+                _keep(model, path, raw)
+            _report(kind, [(path, raw) for path, raw in aside if path[-1] != "content"], origin)
+            return model
+    return None
+
+
+def _set_aside(body: Any, problem: pydantic.ValidationError, aside: list[tuple[Path, Any]]) -> bool:
+    """Repair or remove the members that failed validation; return whether every error could be dealt with."""
+    errors = problem.errors(include_url=False, include_context=False)
+    places = {_place(body, error["loc"]) for error in errors}
+    # The last ones first: removing an entry of a list moves those after it.
+    for path in sorted(places, key=_order, reverse=True):
+        if not path:
+            return False
+        holder = body
+        for step in path[:-1]:
+            holder = holder[step]
+        name = path[-1]
+        if isinstance(holder, list):
+            item, whole = holder[name], list(holder)
+            if isinstance(item, str) and path[-2:-1] == ("content",):
+                holder[name] = {"type": "output_text", "text": item}
+            elif path[-2:-1] == ("data",) or (len(holder) == 1 and path[-2:-1] and path[-2] in PAYLOAD):
+                return False
+            else:
+                del holder[name]
+            aside.append((path[:-1], whole))
+            continue
+        value = holder[name]
+        if value is None:
+            # A null counts as missing.
+            del holder[name]
+            continue
+        # The name by which a program answers a tool call; other ids are only told.
+        repair = _as_text("id") if name == "id" and "tool_calls" in path else _REPAIRS.get(name)
+        repaired = None if repair is None else repair(value)
+        if repaired is None and name in PAYLOAD:
+            return False
+        aside.append((path, value))
+        del holder[name]
+        if repaired is not None:
+            holder.update(repaired)
+    return bool(places)
+
+
+def _place(body: Any, location: Path) -> Path:
+    """Return the path of the value that failed: as much of the location as the body has."""
+    place: list[Any] = []
+    for step in location:
+        in_list = isinstance(body, list) and isinstance(step, int) and step < len(body)
+        if not in_list and not (isinstance(body, dict) and step in body):
+            break
+        body = body[step]
+        place.append(step)
+    return tuple(place)
+
+
+def _order(path: Path) -> list[tuple[int, str]]:
+    return [(step, "") if isinstance(step, int) else (-1, str(step)) for step in path]
+
+
+def _content(value: Any) -> dict[str, Any] | None:
+    """Return what a message has in place of a ``content`` that is neither text nor a list of parts."""
+    if isinstance(value, list):
+        parts = [{"type": "text", "text": part} if isinstance(part, str) else part for part in value]
+        parts = [part for part in parts if isinstance(part, dict)]
+        if not parts:
+            return None
+        refusal = refusal_text(parts)
+        return {"content": _texts(parts), **({"refusal": refusal} if refusal else {})}
+    if isinstance(value, str):
+        return {"content": [{"type": "output_text", "text": value}]}
+    if not isinstance(value, dict):
+        return None
+    text = value.get("text")
+    return {"content": text if isinstance(text, str) else json.dumps(value, ensure_ascii=False)}
+
+
+def _texts(parts: list[dict[str, Any]]) -> str:
+    """Return the texts of parts, also where a part has its text in an object."""
+    texts = [text.get("value") if isinstance(text := part.get("text"), dict) else text for part in parts]
+    return str(content_text([{"text": text} for text in texts]))
+
+
+def _text_value(value: Any) -> dict[str, Any] | None:
+    text = value.get("value") if isinstance(value, dict) else None
+    return {"text": text} if isinstance(text, str) else None
+
+
+def _as_text(name: str) -> Callable[[Any], dict[str, Any] | None]:
+    def repair(value: Any) -> dict[str, Any] | None:
+        return None if isinstance(value, str) else {name: json.dumps(value, ensure_ascii=False)}
+
+    return repair
+
+
+def _as_list(name: str) -> Callable[[Any], dict[str, Any] | None]:
+    def repair(value: Any) -> dict[str, Any] | None:
+        return {name: [value]} if isinstance(value, dict) and value else None
+
+    return repair
+
+
+_REPAIRS: Mapping[str, Callable[[Any], dict[str, Any] | None]] = {
+    "content": _content,
+    "text": _text_value,
+    "arguments": _as_text("arguments"),
+    "call_id": _as_text("call_id"),
+    "tool_calls": _as_list("tool_calls"),
+    "prompt_filter_results": _as_list("prompt_filter_results"),
+    "content_filters": _as_list("content_filters"),
+}
+"""What a member is read as where it does not fit: the answer itself, and what a program acts on."""
+
+
+def _keep(model: Any, path: Path, raw: Any) -> None:
+    """Keep a value in the ``model_extra`` of the innermost model that it belongs to, under its own name."""
+    owner, name = model, ".".join(map(str, path))
+    for at, step in enumerate(path):
+        if isinstance(model, pydantic.BaseModel):
+            owner, name = model, ".".join(map(str, path[at:]))
+            model = getattr(model, str(step), None)
+        else:
+            with contextlib.suppress(LookupError, TypeError):
+                model = model[step]
+    if owner.__pydantic_extra__ is not None:
+        owner.__pydantic_extra__[name] = raw
+
+
+_reported: set[tuple[str, str, str]] = set()
+_lock = threading.Lock()
+
+
+def _report(kind: type[Any], aside: list[tuple[Path, Any]], origin: str) -> None:
+    """Warn of members that do not fit, once for each member of a service."""
+    new: list[str] = []
+    with _lock:
+        for path, raw in aside:
+            name = ".".join(str(step) for step in path if not isinstance(step, int))
+            if (origin, kind.__name__, name) not in _reported:
+                _reported.add((origin, kind.__name__, name))
+                new.append(f"{name} ({_KINDS.get(type(raw), type(raw).__name__)}: {quoted(repr(raw), 60)})")
+    if new:
+        report(
+            f"The service sent members that do not fit a {kind.__name__}: {', '.join(new)}. The answer is used without "
+            "them; model_extra has them as they came. Reported once."
+        )
+
+
+def report(message: str) -> None:
+    """Warn of something odd in an answer, which must not cost the answer: not even where warnings are errors."""
+    _log.info("%s", message)
+    with contextlib.suppress(SkytellsWarning):
+        warn(message)
