@@ -97,6 +97,10 @@ def _install(options: argparse.Namespace) -> int:
 
     # It prints each step and the path of the file.
     session.install_local()
+    from skytells_nb.plots.maps.umap_layout import compile_umap
+
+    if compile_umap(lambda stage, *_: print("Compiling UMAP (once)", flush=True) if stage == "loading UMAP" else None):
+        print("Maps of this machine start without compiling")
     return 0
 
 

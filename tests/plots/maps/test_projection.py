@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -322,6 +323,45 @@ def test_compiled_code_goes_to_the_cache_directory_of_the_user(tmp_path: Path, v
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == str(tmp_path / folder / "numba" if folder else tmp_path)
+
+
+COMPILE_AND_COUNT = """
+import json, numpy as np
+from numba.core import event
+from skytells_nb.plots.maps.umap_layout import compile_umap, umap_points
+
+compile_umap()
+import umap  # some of its functions are compiled when they are imported, whatever the cache
+compiled = []
+class Listener(event.Listener):
+    def on_start(self, event):
+        compiled.append(event.data["dispatcher"].py_func.__module__)
+    def on_end(self, event):
+        pass
+event.register("numba:compile", Listener())
+matrix = np.random.default_rng(1).normal(size=(900, 24)).astype(np.float32)
+points = umap_points(
+    matrix, dimensions=2, n_neighbors=15, min_dist=0.1, seed=42, on_progress=lambda stage, done, total: None
+)
+print(json.dumps({"compiled": compiled, "points": points.tolist()}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("umap")
+@pytest.mark.timeout(300)
+def test_umap_is_compiled_once_for_all_processes() -> None:
+    """The second process compiles none of its functions, and has the same points."""
+    first, second = (
+        json.loads(
+            subprocess.run(
+                [sys.executable, "-c", COMPILE_AND_COUNT], capture_output=True, text=True, check=True, timeout=140
+            ).stdout
+        )
+        for _ in range(2)
+    )
+    assert [name for name in second["compiled"] if name.startswith(("umap", "pynndescent"))] == []
+    assert second["points"] == first["points"]
 
 
 def test_the_place_of_a_row_does_not_depend_on_other_new_rows() -> None:
