@@ -28,6 +28,7 @@ SkytellsError
 │   ├── ResponseTooLargeError     it has more bytes than max_answer_mb permits
 │   ├── StreamError               a stream carried an error
 │   └── TruncatedStreamError      a stream stopped without its terminator; .partial holds the text so far
+├── ScratchFileError              vectors on their way to a file cannot be written
 ├── CacheError                    the cache of paid responses cannot be used
 │   └── ReplayMissError           replay mode, and this call was not recorded
 ├── BudgetExceededError           the next request would exceed the budget
@@ -83,6 +84,7 @@ __all__ = [
     "ResponseTooLargeError",
     "Retryable",
     "RowError",
+    "ScratchFileError",
     "ServerError",
     "SkytellsError",
     "SkytellsWarning",
@@ -429,6 +431,10 @@ class TruncatedStreamError(InvalidResponseError):
     def __init__(self, message: str, *, request_id: str | None = None, partial: str = "") -> None:
         super().__init__(message, request_id=request_id)
         self.partial = partial
+
+
+class ScratchFileError(SkytellsError):
+    """Vectors on their way to a file cannot be written, because the disk is full for example."""
 
 
 class CacheError(SkytellsError):

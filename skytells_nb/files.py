@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import json
+import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +36,20 @@ def read(path: str | Path) -> pd.DataFrame:
     Parameters
     ----------
     path : str or Path
-        The file, or the folder of a Parquet data set.
+        The file, or a folder of parts: Parquet or Feather files, in the order of their names (``part-2`` before
+        ``part-10``). Folders named like ``year=2026`` become columns; names that begin with a dot or an underscore are
+        passed over.
 
     Returns
     -------
     pandas.DataFrame
-        The frame. Vectors that were written without pandas, as ``embed(to=...)`` does, become float32 arrays.
+        The frame. Vectors that were written without pandas, as ``embed(to=...)`` does, become float32 arrays. Parts
+        that number their rows each from 0 get one new index.
 
     Raises
     ------
     InputError
-        If the file is of another kind.
+        If the file is of another kind, does not exist, or a folder has no parts or parts of different columns.
     MissingExtraError
         If pyarrow is not installed.
 
@@ -63,11 +68,14 @@ def read(path: str | Path) -> pd.DataFrame:
     except ImportError:
         raise MissingExtraError("A Parquet or Feather file", "arrow") from None
     try:
-        with Path(path).open("rb") as file:
-            is_parquet = file.read(len(_PARQUET)) == _PARQUET
-        table = original = parquet.read_table(path) if is_parquet else feather.read_table(path)
-    except pa.ArrowInvalid as problem:
-        raise InputError(f"path must be a Parquet or Feather file, got {path}: {problem}.") from None
+        if Path(path).is_dir():
+            table = original = _read_parts(Path(path))
+        else:
+            is_parquet = _is_parquet(Path(path))
+            table = original = parquet.read_table(path) if is_parquet else feather.read_table(path)
+    except pa.ArrowException as problem:
+        kind = "a folder of Parquet or Feather files" if Path(path).is_dir() else "a Parquet or Feather file"
+        raise InputError(f"path must be {kind}, got {path}: {problem}.") from None
     metadata = table.schema.pandas_metadata or {}
     nested = [c["field_name"] for c in metadata.get("columns", ()) if str(c["numpy_type"]).endswith(_ARROW)]
     for name in nested:
@@ -82,6 +90,63 @@ def read(path: str | Path) -> pd.DataFrame:
     for name in nested:
         frame[name] = pd.Series(pd.arrays.ArrowExtensionArray(original.column(name)), index=frame.index)
     return frame
+
+
+def _is_parquet(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_PARQUET)) == _PARQUET
+
+
+def _read_parts(folder: Path) -> Any:
+    """Return the parts of a folder as one Arrow table."""
+    import pyarrow as pa
+    from pyarrow import dataset
+
+    parts = sorted(
+        (path for path in folder.rglob("*") if _is_part(path.relative_to(folder)) and path.is_file()),
+        key=lambda path: [_natural(name) for name in path.relative_to(folder).parts],
+    )
+    if not parts:
+        raise InputError(f"path must be a Parquet or Feather file, or a folder of them, got {folder}, which has none.")
+    kinds = {"parquet" if _is_parquet(path) else "feather" for path in parts}
+    if len(kinds) > 1:
+        raise InputError(f"A folder of parts must hold Parquet files or Feather files, got both in {folder}.")
+    named = [name for name in parts[0].relative_to(folder).parts[:-1] if "=" in name]
+    options: dict[str, Any] = {"format": kinds.pop()}
+    if named:
+        options |= {"partitioning": "hive", "partition_base_dir": str(folder)}
+    paths = [str(path) for path in parts]
+    # A part whose column holds nulls only, or only whole numbers, has another type there than the others.
+    schemas = [fragment.physical_schema for fragment in dataset.dataset(paths, **options).get_fragments()]
+    schema = pa.unify_schemas(schemas, promote_options="permissive")
+    added = dataset.dataset(paths, **options).schema
+    for field in added:
+        if schema.get_field_index(field.name) < 0:
+            schema = schema.append(field)
+    table = dataset.dataset(paths, schema=schema, **options).to_table()
+    return table.replace_schema_metadata(_joined_metadata(schemas, table.schema.metadata))
+
+
+def _is_part(path: Path) -> bool:
+    return not any(name.startswith((".", "_")) for name in path.parts)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return a key that orders numbers in names by their size."""
+    return [(int(text), "") if text.isdecimal() and text.isascii() else (-1, text) for text in re.split(r"(\d+)", name)]
+
+
+def _joined_metadata(schemas: list[Any], metadata: dict[bytes, bytes] | None) -> dict[bytes, bytes] | None:
+    """Return pandas' metadata for all parts: an index of numbers goes from that of the first to that of the last."""
+    described = [(schema.pandas_metadata or {}).get("index_columns") for schema in schemas]
+    ranges = [index[0] for index in described if index and isinstance(index[0], dict)]
+    if not metadata or b"pandas" not in metadata or not ranges:
+        return metadata
+    joined = all(one["stop"] == next["start"] and one["step"] == next["step"] for one, next in pairwise(ranges))
+    pandas = json.loads(metadata[b"pandas"])
+    whole = len(ranges) == len(schemas) and joined
+    pandas["index_columns"] = [{**ranges[0], "stop": ranges[-1]["stop"]}] if whole else []
+    return {**metadata, b"pandas": json.dumps(pandas).encode()}
 
 
 def to_text(series: pd.Series[Any]) -> pd.Series[Any]:

@@ -159,3 +159,67 @@ def test_the_cells_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert blocks
     for block in blocks:
         exec(block, names)
+
+
+def parts_of(frame: pd.DataFrame, folder: Path, kind: str = "parquet", *, keep_index: bool = True) -> Path:
+    """Write the frame in parts of ten rows, whose names sort otherwise as text."""
+    folder.mkdir()
+    for number, start in enumerate(range(0, len(frame), 10)):
+        part = frame.iloc[start : start + 10]
+        part = part if keep_index else part.reset_index(drop=True)
+        getattr(part, f"to_{kind}")(folder / f"part-{number * 5}.{kind}")
+    return folder
+
+
+PARTED = pd.DataFrame(
+    {
+        "n": pd.array(range(30), dtype="Int64"),
+        "v": columns.from_matrix(np.arange(60.0).reshape(30, 2), dtype="arrow"),
+        "late": pd.array([None] * 10 + ["x"] * 20, dtype="str"),
+        "mixed": [1] * 10 + [1.5] * 20,
+    }
+)
+
+
+@pytest.mark.parametrize(("kind", "keep_index"), [("parquet", True), ("parquet", False), ("feather", False)])
+def test_a_folder_of_parts_is_one_frame(tmp_path: Path, kind: str, keep_index: bool) -> None:
+    """In the order of the numbers in their names; a column may have another type in a part that lacks some values."""
+    folder = parts_of(PARTED.astype({"mixed": object}).infer_objects(), tmp_path / "parts", kind, keep_index=keep_index)
+    (folder / "_SUCCESS").write_text("")
+    (folder / ".part-0.parquet.crc").write_text("checksum")
+    pd.testing.assert_frame_equal(files.read(folder), PARTED)
+    pd.testing.assert_frame_equal(files.read(str(folder)), PARTED)
+
+
+def test_the_index_of_parts_is_that_of_the_frame(tmp_path: Path) -> None:
+    named = PARTED.set_index(pd.Index([f"row {n}" for n in range(30)], name="name"))
+    pd.testing.assert_frame_equal(files.read(parts_of(named, tmp_path / "named")), named)
+    shifted = PARTED.set_index(pd.RangeIndex(100, 130))
+    pd.testing.assert_frame_equal(files.read(parts_of(shifted, tmp_path / "shifted")), shifted)
+    (tmp_path / "shifted" / "part-5.parquet").unlink()
+    assert files.read(tmp_path / "shifted").index.equals(pd.RangeIndex(20))
+
+
+def test_folders_named_like_values_are_columns(tmp_path: Path) -> None:
+    for year in (2025, 2026):
+        (tmp_path / f"year={year}").mkdir()
+        PARTED.iloc[:3].to_parquet(tmp_path / f"year={year}" / "a.parquet")
+    assert files.read(tmp_path)["year"].tolist() == [2025] * 3 + [2026] * 3
+
+
+def test_a_folder_without_usable_parts_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="which has none"):
+        files.read(tmp_path / "empty")
+    both = parts_of(PARTED, tmp_path / "both")
+    PARTED.to_feather(both / "x.feather")
+    with pytest.raises(InputError, match="got both"):
+        files.read(both)
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "a.csv").write_text("a,b")
+    with pytest.raises(InputError, match="must be a folder of Parquet or Feather files"):
+        files.read(tmp_path / "text")
+    other = parts_of(PARTED, tmp_path / "other")
+    pd.DataFrame({"n": ["text"]}).to_parquet(other / "part-99.parquet")
+    with pytest.raises(InputError, match="must be a folder of Parquet or Feather files"):
+        files.read(other)

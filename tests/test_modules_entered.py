@@ -67,7 +67,8 @@ def test_a_column_of_completions_enters_few_modules(session: Session) -> None:
     frames[0].skytells.complete("Say {word}.", progress=False)
     modules = modules_entered(lambda: frames[1].skytells.complete("Say {word}.", progress=False))
     assert {"accessor/frame.py", "engine/worker_pool.py", "client/transport/http11.py"} <= modules
-    assert len(modules) <= 42, sorted(modules)
+    # http_response.py stands in the place of the standard library's http/client.py, which was not counted.
+    assert len(modules) <= 43, sorted(modules)
     optional = {"few_shot.py", "repair.py", "row_packing.py", "response_format.py", "conversation.py", "images.py"}
     assert not optional & {module.rpartition("/")[2] for module in modules}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from skytells_nb.cache.key import KeyMaker
 from skytells_nb.cache.memory import MemoryStore, OffStore
 from skytells_nb.cache.replay import ReplayStore, export
+from skytells_nb.cache.sqlite.database import FILE_NAME, usable_path
 from skytells_nb.cache.sqlite.store import SqliteStore
 from skytells_nb.cache.store import CacheStats, CacheStore
 from skytells_nb.errors import CacheError
@@ -23,8 +24,6 @@ __all__ = [
     "export",
     "open_store",
 ]
-
-FILE_NAME = "answers.sqlite"
 
 
 def open_store(spec: str | Path | None, *, default_dir: Path) -> CacheStore:
@@ -51,7 +50,7 @@ def open_store(spec: str | Path | None, *, default_dir: Path) -> CacheStore:
         text = _path_of(text)
     elif not text or scheme == "replay" or re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
         raise CacheError(f"cache must be a path, 'off', 'memory' or 'replay:<path>', got {text!r}.")
-    path = Path(text).expanduser()
+    path = usable_path(text)
     return SqliteStore(path / FILE_NAME if path.is_dir() else path)
 
 

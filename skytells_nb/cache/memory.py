@@ -36,6 +36,7 @@ class MemoryStore:
     """Responses in a dictionary, lost when the process ends. A pickled copy is empty."""
 
     url = "memory://"
+    unsaved = 0
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -111,6 +112,7 @@ class OffStore:
 
     url = "off"
     leases = NoLeases()
+    unsaved = 0
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         return [None] * len(keys)

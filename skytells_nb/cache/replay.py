@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from skytells_nb.cache.memory import OffStore
 from skytells_nb.cache.sqlite.checksum import decode_record
 from skytells_nb.cache.sqlite.connection_pool import ConnectionPool, DamagedFile
-from skytells_nb.cache.sqlite.database import connect, connect_read_only, describe_error, is_damage
+from skytells_nb.cache.sqlite.database import connect, connect_read_only, describe_error, is_damage, usable_path
 from skytells_nb.cache.sqlite.queries import Row, insert, select, totals
 from skytells_nb.cache.store import CacheStats, CacheStore, NoLeases
 from skytells_nb.errors import CacheError, ReplayMissError
@@ -50,9 +50,10 @@ class ReplayStore:
     """
 
     leases = NoLeases()
+    unsaved = 0
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser().absolute()
+        self.path = usable_path(path)
         if self.path.is_dir():
             raise CacheError(f"{self.path} is a folder; name the recording in it.")
         if not self.path.is_file():
@@ -214,7 +215,7 @@ def export_all(
     CacheError if there is nothing to write, the file cannot be written or ``path`` exists; with ``replace``, only if
     the existing file was not written by an export.
     """
-    target = Path(path).expanduser().absolute()
+    target = usable_path(path)
     _check_target(target, replace=replace)
     wanted = [(store, sorted(set(keys))) for store, keys in sources]
     distinct = len({key for _, keys in wanted for key in keys})

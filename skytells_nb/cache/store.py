@@ -99,6 +99,11 @@ class CacheStore(Protocol):
         """Name of the store, such as ``sqlite:///home/me/answers.sqlite``; safe to print."""
         ...
 
+    @property
+    def unsaved(self) -> int:
+        """Number of responses that could not be written and are held in memory."""
+        ...
+
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the responses in the order of ``keys``; ``None`` for one that is missing or damaged."""
         ...

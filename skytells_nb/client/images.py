@@ -6,7 +6,9 @@ import base64
 import binascii
 import hashlib
 import io
+import os
 import re
+import stat
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,18 +50,20 @@ class Image:
         return f"data:{self.kind};base64,{base64.b64encode(data).decode()}"
 
 
-def load_image(value: Any) -> Image | str:
+def load_image(value: Any, root: Path | None = None) -> Image | str:
     """Return the image of a path, bytes, a data URL or a PIL image; a web address is returned unchanged.
 
-    Raises InputError if it is not a PNG, JPEG, GIF or WebP, is larger than ``MAX_BYTES`` or cannot be read.
+    With ``root``, an absolute folder, a path is data and not the user's own: it must name a file below that folder,
+    after every link, and ``~`` has no meaning in it. Raises InputError if the image is not a PNG, JPEG, GIF or WebP, is
+    larger than ``MAX_BYTES``, no regular file or cannot be read.
 
     >>> load_image("https://example.com/cat.png")
     'https://example.com/cat.png'
     """
     if isinstance(value, str):
-        return _from_text(value)
+        return _from_text(value, root)
     if isinstance(value, Path):
-        return _from_file(value)
+        return _from_file(value, root)
     if isinstance(value, (bytes, bytearray, memoryview)):
         data = bytes(value)
         return _image(data, data)
@@ -80,12 +84,12 @@ def _png(image: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _from_text(text: str) -> Image | str:
+def _from_text(text: str, root: Path | None) -> Image | str:
     if _WEB_URL.match(text):
         return text
     start = _DATA_URL.match(text)
     if start is None:
-        return _from_file(Path(text))
+        return _from_file(Path(text), root)
     try:
         data = base64.b64decode(text[start.end() :], validate=True)
     except binascii.Error:
@@ -93,7 +97,9 @@ def _from_text(text: str) -> Image | str:
     return _image(data, data)
 
 
-def _from_file(path: Path) -> Image:
+def _from_file(path: Path, root: Path | None) -> Image:
+    if root is not None:
+        return _from_folder(path, root)
     try:
         resolved = path.expanduser().absolute()
     except RuntimeError as problem:
@@ -101,17 +107,49 @@ def _from_file(path: Path) -> Image:
     return _image(_read(resolved), resolved)
 
 
-def _read(path: Path) -> bytes:
+def _from_folder(path: Path, root: Path) -> Image:
+    """Return the image of a path that is data: of a file below ``root``, which no link leads out of."""
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise InputError(_too_large(size))
-        return path.read_bytes()
+        resolved = (root / path).resolve()
+        inside = resolved.is_relative_to(root.resolve())
+    except (OSError, ValueError, RuntimeError) as problem:
+        raise InputError(f"the file {str(path)[:200]!r} cannot be read: {_reason(problem)}") from None
+    if not inside:
+        raise InputError(
+            f"an image that a cell names must be a URL or a file below {root}, got {str(path)[:200]!r}; "
+            "images_from= names another folder"
+        )
+    return _image(_read(resolved), resolved)
+
+
+def _read(path: Path) -> bytes:
+    """Read a regular file: a pipe or a device has no size, and no end."""
+    try:
+        # Opening a pipe waits for its writer; opening a device may act on it.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        try:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                raise InputError(f"the file {path} must be a regular file, got {_kind(status.st_mode)}")
+            if status.st_size > MAX_BYTES:
+                raise InputError(_too_large(status.st_size))
+            with open(handle, "rb", closefd=False) as file:
+                return file.read(MAX_BYTES + 1)
+        finally:
+            os.close(handle)
     except InputError:
         raise
     except (OSError, ValueError) as problem:
-        reason = getattr(problem, "strerror", None) or str(problem)
-        raise InputError(f"the file {path} cannot be read: {reason}") from None
+        raise InputError(f"the file {str(path)[:200]} cannot be read: {_reason(problem)}") from None
+
+
+def _reason(problem: Exception) -> str:
+    return getattr(problem, "strerror", None) or str(problem)
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket"}
+    return next((name for is_kind, name in kinds.items() if is_kind(mode)), "a device")
 
 
 def _image(data: bytes, source: bytes | Path) -> Image:

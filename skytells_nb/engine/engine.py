@@ -369,7 +369,7 @@ class Engine:
         if report.state == "interrupted":
             raise Interrupted(
                 f"{report.operation} stopped. {int(result.has_result.sum()):,} of {len(result.has_result):,} distinct "
-                f"inputs are answered. {self._cache_note()} The report's partial holds the results so far.",
+                f"inputs are answered. {self.cache_note()} The report's partial holds the results so far.",
                 outcome=result,
             )
         if problem is None:
@@ -377,13 +377,13 @@ class Engine:
         if on_error == "raise" and any(problem is error for error in run.errors().values()):
             raise RowError(
                 f"{report.failed:,} of {report.rows:,} rows failed; the first reason: "
-                f"{str(problem).rstrip('.')}. {self._cache_note()}",
+                f"{str(problem).rstrip('.')}. {self.cache_note()}",
                 report=report,
             ) from problem
         if report.answered:
             problem.add_note(
                 f"{report.operation} ended early: {report.answered:,} of {report.rows:,} rows are answered. "
-                f"{self._cache_note()}"
+                f"{self.cache_note()}"
             )
         raise problem
 
@@ -396,10 +396,15 @@ class Engine:
     def _is_replay(self) -> bool:
         return self._cache.url.startswith(SCHEME)
 
-    def _cache_note(self) -> str:
-        """Where answers are stored, and what a second run would do."""
+    def cache_note(self) -> str:
+        """Return where answers are stored, and what a second run would do."""
         if self.cache_disabled:
             return 'cache="off" stores no answers, so another run pays for all of them again.'
+        if unsaved := self._cache.unsaved:
+            return (
+                f"{unsaved:,} answers could not be written to the cache and are held in memory: run again in this "
+                "process to continue from there."
+            )
         return "Every answer that arrived is in the cache; run again to continue from there."
 
     def _keys(self, job: Job, inputs: Sequence[str]) -> list[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from skytells_nb.engine.planning import Plan
 from skytells_nb.engine.report import Report
-from skytells_nb.errors import CacheError, InvalidResponseError
+from skytells_nb.errors import InvalidResponseError, ScratchFileError
 
 Values: TypeAlias = Sequence[bytes | None] | NDArray[np.float32]
 """Results as bytes, ``None`` for a missing one; or vectors, float32 (m, d)."""
@@ -71,7 +72,8 @@ class VectorBuffer:
 class VectorFile:
     """Vectors of one length in a file of raw float32 rows, for more of them than fit into memory.
 
-    Raises CacheError if the file cannot be written. ``close`` removes the file.
+    Raises ScratchFileError if the file cannot be written. Where the system permits it the file has no name while it is
+    used, so that a killed process leaves nothing behind; elsewhere ``close`` removes it.
     """
 
     def __init__(self, count: int, path: Path) -> None:
@@ -79,7 +81,15 @@ class VectorFile:
         self.size = 0
         self._path = path
         self._lock = threading.Lock()
-        self._file = path.open("w+b")
+        try:
+            self._file = path.open("x+b")
+        except OSError as problem:
+            raise self._failure(problem) from None
+        self._unlinked = False
+        if os.name == "posix":
+            with contextlib.suppress(OSError):
+                path.unlink()
+                self._unlinked = True
 
     def put(self, numbers: NDArray[np.int64], values: Values) -> None:
         rows = np.ascontiguousarray(as_matrix(values), dtype="<f4")
@@ -93,9 +103,7 @@ class VectorFile:
                     self._file.write(rows[start:stop].data)
                 self._file.flush()
             except OSError as problem:
-                raise CacheError(
-                    f"{self._path} cannot be written: {problem.strerror}. Every answer that arrived is in the cache."
-                ) from None
+                raise self._failure(problem) from None
             self.filled[numbers] = True
 
     def rows(self, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -114,7 +122,14 @@ class VectorFile:
             with contextlib.suppress(OSError):
                 self._file.close()
         finally:
-            self._path.unlink(missing_ok=True)
+            if not self._unlinked:
+                self._path.unlink(missing_ok=True)
+
+    def _failure(self, problem: OSError) -> ScratchFileError:
+        return ScratchFileError(
+            f"The vectors cannot be written to a scratch file in {self._path.parent}: "
+            f"{problem.strerror or problem}. Free some space, or choose another folder for to=."
+        )
 
 
 def _runs(numbers: NDArray[np.int64]) -> list[tuple[int, int]]:
@@ -139,8 +154,8 @@ def as_matrix(values: Values) -> NDArray[np.float32]:
 def dimension_mismatch(one: int, other: int) -> InvalidResponseError:
     """Return the error for vectors of two lengths in one column."""
     return InvalidResponseError(
-        f"Vectors of {one} and of {other} dimensions came for one model; they cannot share a column. Every answer is "
-        "in the cache; pass dimensions= or another cache= to separate them."
+        f"Vectors of {one} and of {other} dimensions came for one model; they cannot share a column. Pass dimensions= "
+        "or another cache= to separate them."
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from local_fakes import HashEmbedder
-from served import connected, served, wait_until_idle
+from served import KEY, connected, served, wait_until_idle
 
 import skytells_nb  # noqa: F401
 from skytells_nb import columns
@@ -85,6 +87,14 @@ def test_rows_that_fail_are_null(tmp_path: Path) -> None:
         (".", "v", "must be the path of a file, got the folder"),
         (7, "v", "path of a Parquet"),
         ("a", 3, "into must be a string"),
+        ("v.csv", "v", "must end in .parquet"),
+        ("v.parquet.gz", "v", "must end in .parquet"),
+        ("v.FEATHER", "v", "must end in .parquet"),
+        ("v.arrow", "v", "must end in .parquet"),
+        ("a\0.parquet", "v", "must be the path of a file"),
+        (f"{'x' * 300}.parquet", "v", "must be the path of a file"),
+        ("/dev/null", "v", "regular file"),
+        ("~nobody-of-this-name/v.parquet", "v", "must be the path of a file"),
     ],
 )
 def test_a_file_that_cannot_be_written_is_refused_before_anything_is_sent(
@@ -113,3 +123,89 @@ def test_a_frame_that_parquet_cannot_hold_is_refused_before_anything_is_sent(
         with pytest.raises(InputError, match=r"Parquet cannot store|string column names"):
             frame.skytells.embed("text", to=tmp_path / "v.parquet", progress=False)
         assert server.stats["embeddings"].requests == 0
+
+
+@pytest.mark.parametrize("name", ["v", "v.PARQUET", "v.pq", "v.parq", "v.snappy.parquet", f"{'ö' * 110}.parquet"])
+def test_what_the_file_may_be_called(tmp_path: Path, name: str) -> None:
+    with served() as server, connected(server, "memory"):
+        path = pd.DataFrame({"text": texts(3)}).skytells.embed("text", to=tmp_path / name, progress=False)
+    assert pd.read_parquet(path)["embedding"].notna().all()
+
+
+KILLED = """
+import sys
+import pandas as pd
+import skytells_nb as sky
+from skytells_nb.accessor import parquet
+
+parquet.ROWS_PER_GROUP = 1
+session = sky.connect(sys.argv[4], base_url=sys.argv[1], cache="memory", inputs_per_request=2)
+class Stop:
+    def __init__(self): self.n = 0
+    def __call__(self, event):
+        if event.done >= int(sys.argv[3]):
+            print("go", flush=True)
+            import time; time.sleep(60)
+frame = pd.DataFrame({"text": [f"word{n}" for n in range(40)]})
+if int(sys.argv[3]) < 0:
+    write = parquet._vectors
+    def wait(*arguments):
+        print("go", flush=True)
+        import time; time.sleep(60)
+    parquet._vectors = wait
+    frame.skytells.embed("text", to=sys.argv[2], progress=False)
+frame.skytells.embed("text", to=sys.argv[2], progress=Stop())
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a file in use cannot be removed elsewhere")
+@pytest.mark.parametrize("when", ["sending", "writing"])
+def test_a_killed_call_leaves_nothing_once_the_next_begins(tmp_path: Path, when: str) -> None:
+    """While vectors are collected there is nothing to see; what was being written is removed by the next call."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    path = folder / "v.parquet"
+    (folder / ".v.parquet.0123456789abcdef0123456789abcdef.vectors").write_bytes(b"left by an older version")
+    (folder / ".v.parquet.notes").write_text("somebody's own")
+    with served("latency=0.01") as server, connected(server, "memory"):
+        command = [sys.executable, "-c", KILLED, server.base_url, str(path), "4" if when == "sending" else "-1", KEY]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"go\n"
+            meanwhile = set(os.listdir(folder))
+            running = sorted(name for name in meanwhile if name.endswith((".vectors", ".unfinished")))
+            assert len(running) == (1 if when == "writing" else 0)
+            # Another call with the same path leaves the file alone that is being written.
+            pd.DataFrame({"text": texts(3)}).skytells.embed("text", to=path, progress=False)
+            assert set(running) <= set(os.listdir(folder))
+            process.kill()
+        pd.DataFrame({"text": texts(3)}).skytells.embed("text", to=path, progress=False)
+    assert sorted(os.listdir(folder)) == [".v.parquet.notes", "v.parquet"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of the size of files are those of POSIX")
+@pytest.mark.parametrize(("cache", "said"), [("off", "stores no answers"), ("memory", "is in the cache; run again")])
+def test_on_a_full_disk_it_is_said_where_the_answers_are(tmp_path: Path, cache: str, said: str) -> None:
+    code = """
+import os, resource, signal, sys
+import pandas as pd
+import skytells_nb as sky
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+sky.connect(sys.argv[5], base_url=sys.argv[1], cache=sys.argv[3], inputs_per_request=4)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]),) * 2)
+try:
+    frame = pd.DataFrame({"text": [f"word{n} word{n * 3}" for n in range(64)]})
+    frame["noise"] = [os.urandom(100) for _ in range(64)]
+    frame.skytells.embed("text", to=sys.argv[2], progress=False)
+except sky.errors.ScratchFileError as problem:
+    print(problem, *getattr(problem, "__notes__", ()))
+"""
+    size = HashEmbedder().encode(["a"]).nbytes
+    with served() as server, connected(server, "memory"):
+        for limit in (20 * size, 64 * size + 10):  # full while vectors come, and full while the file is written
+            command = [sys.executable, "-c", code, server.base_url, str(tmp_path / "v.parquet"), cache, str(limit), KEY]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+            assert said in done.stdout, done.stdout
+            assert done.stdout.count("cache") == 1
+            assert "File too large" in done.stdout
+    assert os.listdir(tmp_path) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,7 +13,7 @@ import pandas as pd
 
 from skytells_nb.accessor.options import ModelParameters, SessionOptions
 from skytells_nb.accessor.prompts.few_shot import Examples, few_shot
-from skytells_nb.accessor.prompts.images import IMAGE_TOKENS, ImageStore, image_cells
+from skytells_nb.accessor.prompts.images import IMAGE_TOKENS, ImageStore, image_cells, image_folder
 from skytells_nb.accessor.prompts.rows import RenderedPrompt, RowFunction, params_of_rows, render_rows
 from skytells_nb.accessor.prompts.template import Template
 from skytells_nb.accessor.text_columns import Texts, is_missing
@@ -36,8 +37,11 @@ class PromptArguments(ModelParameters, SessionOptions, total=False):
     answer : hashable, optional
         Name of the column of completions in ``examples``, where there are several.
     images : hashable or list of hashable, optional
-        Names of columns of images: paths, URLs, bytes, PIL images, or lists of them. They follow the prompt; one
-        that cannot be read is an error of its row.
+        Names of columns of images: URLs, paths of files below ``images_from``, bytes, PIL images, or lists of them.
+        They follow the prompt; one that cannot be read is an error of its row.
+    images_from : str or Path, optional
+        Folder of the images that cells name by path, by default the working directory. Cells are data, so no other
+        file is read and sent: not by an absolute path, ``..``, ``~`` or a link that leads out of the folder.
     conversation : hashable, optional
         Name of a column of message lists, to which the prompt is the next turn.
     row_params : mapping of str to hashable, optional
@@ -52,6 +56,7 @@ class PromptArguments(ModelParameters, SessionOptions, total=False):
     examples: Examples | None
     answer: Any
     images: Any
+    images_from: str | Path | None
     conversation: Any
     row_params: Mapping[str, Any] | None
     missing: str | None
@@ -89,6 +94,7 @@ def build_prompts(
     examples: Examples | None = None,
     answer: Any = None,
     images: Any = None,
+    images_from: str | Path | None = None,
     conversation: Any = None,
     row_params: Mapping[str, Any] | None = None,
     missing: str | None = None,
@@ -115,7 +121,8 @@ def build_prompts(
     text_only = images is None and conversation is None and not row_params
     if text_only and all(prompt is None or isinstance(prompt, str) for prompt in rendered):
         return Prompts(_object_array(rendered), PromptOptions(api, pairs), tuple(sources))
-    store = ImageStore()
+    uses_folder = images is not None or images_from is not None
+    store = ImageStore(image_folder(images_from) if uses_folder else Path())
     errors: dict[int, InputError] = {}
     messages = [_as_messages(prompt) for prompt in rendered]
     if images is not None:

@@ -19,10 +19,30 @@ IMAGE_TOKENS = 765
 """Tokens of one image: OpenAI counts 85, and 170 for each of the four tiles of 1024 x 1024 in full detail."""
 
 
-class ImageStore:
-    """The distinct images of one call; messages hold their digests."""
+def image_folder(images_from: Any) -> Path:
+    """Return the folder that cells may name images in; raise InputError if there is none.
 
-    def __init__(self) -> None:
+    >>> image_folder(None) == Path.cwd()
+    True
+    """
+    if images_from is None:
+        images_from = "."
+    if not isinstance(images_from, (str, Path)):
+        raise InputError(f"images_from must be the path of a folder, got {type(images_from).__name__}.")
+    try:
+        folder = Path(images_from).expanduser().absolute()
+        if folder.is_dir():
+            return folder
+    except (OSError, ValueError, RuntimeError):
+        pass
+    raise InputError(f"images_from must be the path of a folder that exists, got {str(images_from)[:200]!r}.")
+
+
+class ImageStore:
+    """The distinct images of one call, whose files are below ``root``; messages hold their digests."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
         self.images: dict[str, Image] = {}
         self.count = 0
         """Number of images in all messages."""
@@ -33,7 +53,7 @@ class ImageStore:
         key = value if isinstance(value, (str, Path)) else None
         url = None if key is None else self._urls.get(key)
         if url is None:
-            image = load_image(value)
+            image = load_image(value, self._root)
             if isinstance(image, str):
                 url = image
             else:

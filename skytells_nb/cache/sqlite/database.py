@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,9 +15,13 @@ from pathlib import Path
 from skytells_nb.cache.sqlite import index
 from skytells_nb.errors import CacheError
 
+FILE_NAME = "answers.sqlite"
+"""Name of the cache in a folder; a file of this name is a cache, whatever happened to it."""
 SCHEMA_VERSION = 2
 BUSY_TIMEOUT_S = 60.0
+IN_PLACE_TIMEOUT_S = 5.0
 _APPLICATION_ID = 0x536B_794E  # "SkyN" in the file's header: marks the file as one of ours
+_HEADER_BYTES = 100
 _PAGE_BYTES = 32_768  # a fifth more rows/s written than with 4 kB pages, in a smaller file
 _WAL_LIMIT_BYTES = 64 << 20
 _PAGE_CACHE_BYTES = 64 << 20  # the index of a million keys; with SQLite's 2 MB each row of a large file reads a page
@@ -36,6 +42,27 @@ _SCHEMA = (
 )
 
 Identity = tuple[int, int]
+
+
+def usable_path(path: str | Path) -> Path:
+    """Return the absolute path; raises CacheError if no file can have it.
+
+    >>> usable_path("answers.sqlite").is_absolute()
+    True
+    """
+    shown = repr(str(path)[:200])
+    try:
+        whole = Path(path).expanduser().absolute()
+        # The log and the journal beside it have longer names.
+        os.stat(f"{whole}-journal")
+    except (ValueError, RuntimeError) as problem:
+        raise CacheError(f"cache must be a path that a file can have, got {shown}: {problem}.") from None
+    except OSError as problem:
+        if problem.errno == errno.ENAMETOOLONG:
+            raise CacheError(
+                f"cache must be a shorter path, got one of {len(str(path)):,} characters: {shown}."
+            ) from None
+    return whole
 
 
 def identity(path: Path) -> Identity | None:
@@ -93,6 +120,8 @@ def describe_error(problem: BaseException) -> str:
             return "the disk is full; free some space"
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return f"another process locked it for {BUSY_TIMEOUT_S:.0f} s; close that one, or use another file"
+        case sqlite3.SQLITE_CANTOPEN if _too_many_open_files():
+            return "this process has too many files open; raise the limit of open files (ulimit -n)"
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
             return "the file or its folder is missing, or you may not write to it; choose another path"
     if isinstance(problem, OSError):
@@ -107,6 +136,7 @@ def connect(path: Path, *, wal: bool | None = None) -> sqlite3.Connection:
     where the disk supports that. Raises CacheError for a file that is not a cache, sqlite3.Error and OSError.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _check_kind(path)
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     if wal is None:
@@ -156,6 +186,79 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def _check_kind(path: Path) -> None:
+    """Raise CacheError for what is there and no file: opening a pipe waits, and writing to a device acts on it."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return
+    mode = status.st_mode
+    if stat.S_ISREG(mode) and 0 < status.st_size < _HEADER_BYTES and path.name != FILE_NAME:
+        # SQLite takes a file of one byte for an empty one.
+        raise CacheError(f"{path} is no cache and was not changed; choose another path for cache=.")
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a device or socket"
+        raise CacheError(f"{path} must be a file, got {kind}, which was not changed; choose another path for cache=.")
+
+
+def foreign_access(path: Path) -> str | None:
+    """Return who else can change the file, ``None`` if nobody can or the system does not say."""
+    if not hasattr(os, "geteuid"):
+        return None
+    try:
+        file, folder = os.stat(path), os.stat(path.parent)
+    except OSError:
+        return None
+    if file.st_uid != os.geteuid():
+        return "belongs to another user"
+    if file.st_mode & stat.S_IWOTH or (file.st_mode & stat.S_IWGRP and file.st_gid != os.getegid()):
+        return "may be written by other users"
+    if folder.st_mode & stat.S_IWOTH and not folder.st_mode & stat.S_ISVTX:
+        return "is in a folder in which other users may replace it"
+    return None
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file that SQLite cannot read was a cache: by its name, or by the mark in its header.
+
+    Somebody's CSV or image that ``cache=`` names by mistake is no damaged cache.
+    """
+    if path.name == FILE_NAME:
+        return True
+    try:
+        with path.open("rb") as file:
+            header = file.read(_HEADER_BYTES)
+    except OSError:
+        return False
+    return header[68:72] == _APPLICATION_ID.to_bytes(4, "big")
+
+
+def connect_in_place(path: Path) -> sqlite3.Connection:
+    """Open the file to change it without a byte more on the disk: what a change replaces is held in memory.
+
+    A process that is killed meanwhile may leave the file damaged, so this is only for a full disk. Raises sqlite3.Error
+    if another process uses the file, or if its log does not fit into it.
+    """
+    connection = sqlite3.connect(path, timeout=IN_PLACE_TIMEOUT_S, isolation_level=None)
+    try:
+        connection.execute("pragma locking_mode = exclusive")
+        connection.execute("pragma temp_store = memory")
+        (mode,) = connection.execute("pragma journal_mode = memory").fetchone()
+        if mode != "memory":
+            raise sqlite3.OperationalError("another process uses the file")
+        _is_cache(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    connection.text_factory = bytes
+    return connection
+
+
+def is_full(problem: BaseException) -> bool:
+    """Whether SQLite could not write, most likely because the disk is full."""
+    return _code(problem) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+
+
 def quarantine(path: Path, damaged: Identity | None) -> Path | None:
     """Rename the damaged file and its log; return the new name, or ``None`` if another process has done it."""
     with _file_lock(path):
@@ -194,6 +297,14 @@ def on_network_disk(path: Path, mounts: str | None = None) -> bool:
         if (where + "/").startswith(point.rstrip("/") + "/") and len(point) >= len(nearest):
             nearest, kind = point, after.split()[0]
     return kind in _NETWORK_DISKS
+
+
+def _too_many_open_files() -> bool:
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError as problem:
+        return problem.errno in (errno.EMFILE, errno.ENFILE)
+    return False
 
 
 def _code(problem: BaseException) -> int:

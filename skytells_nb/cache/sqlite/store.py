@@ -10,13 +10,24 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from skytells_nb.cache.sqlite import queries
 from skytells_nb.cache.sqlite.connection_pool import ConnectionPool, DamagedFile
-from skytells_nb.cache.sqlite.database import FileMonitor, connect_as_allowed, describe_error, quarantine
+from skytells_nb.cache.sqlite.database import (
+    FileMonitor,
+    Identity,
+    connect_as_allowed,
+    connect_in_place,
+    describe_error,
+    foreign_access,
+    identity,
+    is_full,
+    is_ours,
+    quarantine,
+    usable_path,
+)
 from skytells_nb.cache.sqlite.group_commit import GroupCommit
 from skytells_nb.cache.sqlite.leases import Point, SqliteLeases
 from skytells_nb.cache.sqlite.queries import Row
@@ -99,10 +110,10 @@ class SqliteStore:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser().absolute()
-        self._connections = ConnectionPool(
-            self.path, partial(connect_as_allowed, self.path), after_fork=self._reset_after_fork
-        )
+        self.path = usable_path(path)
+        self._connections = ConnectionPool(self.path, self._open, after_fork=self._reset_after_fork)
+        self._known: set[Identity | None] = set()
+        """Files that were opened, so they are caches, whatever happens to them later."""
         self._writer = GroupCommit(self._save)
         self._writing = threading.Lock()
         self._added = 0
@@ -118,6 +129,10 @@ class SqliteStore:
         self._log_checked = False
         self._lock = threading.Lock()
         _open.add(self)
+
+    @property
+    def unsaved(self) -> int:
+        return len(self._overflow)
 
     @property
     def url(self) -> str:
@@ -175,7 +190,11 @@ class SqliteStore:
     def prune(self, *, max_bytes: int | None = None, older_than_days: float | None = None) -> int:
         """Remove the oldest responses; the file shrinks once more than half of it is free."""
         oldest = None if older_than_days is None else time.time() - older_than_days * DAY_S
-        return self._manage(lambda connection: queries.prune(connection, max_bytes, oldest))
+
+        def work(connection: sqlite3.Connection) -> int:
+            return queries.prune(connection, max_bytes, oldest)
+
+        return self._manage(work, when_full=lambda: self._run_in_place(work))
 
     def close(self) -> None:
         """Finish pending writes and release the file; responses held in memory are written if possible."""
@@ -274,10 +293,32 @@ class SqliteStore:
         with self._lock:
             return (found - self._to_replace).union(in_memory)
 
-    def _manage(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _open(self) -> sqlite3.Connection:
+        connection = connect_as_allowed(self.path)
+        opened = identity(self.path)
+        if opened not in self._known:
+            self._known.add(opened)
+            if (access := foreign_access(self.path)) is not None:
+                self._queue_warning(
+                    "owner",
+                    f"The cache {self.path} {access}, who can read your responses and replace them by others. Use a "
+                    "cache of your own (cache=), or take this one over (chown, chmod 600).",
+                )
+        return connection
+
+    def _run_in_place(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        with self._connections.exclusive(), contextlib.closing(connect_in_place(self.path)) as connection:
+            return work(connection)
+
+    def _manage(self, work: Callable[[sqlite3.Connection], T], *, when_full: Callable[[], T] | None = None) -> T:
         self._check_open()
         try:
-            return self._run(work)
+            try:
+                return self._run(work)
+            except sqlite3.Error as problem:
+                if when_full is None or not is_full(problem):
+                    raise
+            return when_full()
         except (sqlite3.Error, OSError) as problem:
             raise CacheError(f"The cache {self.path} cannot be used: {describe_error(problem)}.") from problem
         finally:
@@ -290,6 +331,10 @@ class SqliteStore:
                 with self._connections.acquire() as connection:
                     return work(connection)
             except DamagedFile as problem:
+                if problem.identity not in self._known and not is_ours(self.path):
+                    raise CacheError(
+                        f"{self.path} is no cache and was not changed; choose another path for cache=."
+                    ) from None
                 with self._connections.exclusive():
                     moved = quarantine(self.path, problem.identity)
                 if moved is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def urls(message: Any) -> list[str]:
 
 def test_every_kind_of_image_is_a_part_of_its_rows_message(folder: Path, server: LocalServer) -> None:
     cells = [str(folder / "cat.png"), folder / "cat.png", PNG, bytearray(GIF), data_url(PNG), WEB]
-    preview = pd.DataFrame({"pic": cells}).skytells.preview("What is it?", 9, images="pic")
+    preview = pd.DataFrame({"pic": cells}).skytells.preview("What is it?", 9, images="pic", images_from=folder)
     found = [urls(message) for (message,) in preview]
     # The same bytes are one request, wherever they come from.
     assert found == [[data_url(PNG)], [data_url(GIF, "gif")], [WEB]]
@@ -50,8 +51,8 @@ def test_what_is_sent_holds_the_image(folder: Path) -> None:
 
     frame = pd.DataFrame({"pic": [str(folder / "cat.png")], "what": ["animal"]})
     with serving(answer) as service, sky.connect("sk-x", base_url=service.url, cache=folder / "c.sqlite"):
-        seen = frame.skytells.preview("Which {what}?", images="pic")
-        out = frame.skytells.complete("Which {what}?", images="pic", progress=False)
+        seen = frame.skytells.preview("Which {what}?", images="pic", images_from=folder)
+        out = frame.skytells.complete("Which {what}?", images="pic", images_from=str(folder), progress=False)
         (body,) = [exchange.json for exchange in service.exchanges if exchange.path.endswith("/chat/completions")]
     assert out["completion"].tolist() == ["a cat"]
     assert body["messages"] == seen[0]
@@ -76,7 +77,7 @@ def test_an_image_that_cannot_be_sent_is_an_error_of_its_row(folder: Path, serve
     cells = [PNG, str(folder / "none.png"), str(folder / "words.txt"), 5, "data:image/png;base64,%%%"]
     frame = pd.DataFrame({"pic": cells}, dtype=object)
     with pytest.warns(SkytellsWarning, match="4 of 5 rows failed and are missing"):
-        out = frame.skytells.complete("What is it?", images="pic", details=True, progress=False)
+        out = frame.skytells.complete("What is it?", images="pic", images_from=folder, details=True, progress=False)
     report = out.skytells.report
     assert (server.stats["chat"].requests, report.failed, report.nulls, report.answered) == (1, 4, 0, 1)
     messages = [str(report.errors[row]) for row in range(1, 5)]
@@ -166,3 +167,62 @@ def test_images_load_without_importing_pil(folder: Path) -> None:
     loaded = "PIL.Image" in sys.modules
     load_image(folder / "cat.png")
     assert ("PIL.Image" in sys.modules) == loaded
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of pictures, in a folder and with a home that have pictures too."""
+    root = tmp_path / "pictures"
+    (root / "more").mkdir(parents=True)
+    (tmp_path / "pictures-of-others").mkdir()
+    for path in (
+        root / "a.png",
+        root / "more" / "b.png",
+        tmp_path / "own.png",
+        tmp_path / "pictures-of-others" / "c.png",
+    ):
+        path.write_bytes(PNG)
+    (root / "inside.png").symlink_to(root / "more" / "b.png")
+    (root / "outside.png").symlink_to(tmp_path / "own.png")
+    (root / "others").symlink_to(tmp_path / "pictures-of-others")
+    os.mkfifo(root / "pipe.png")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(root)
+    return root
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("kind", [str, Path])
+def test_cells_name_files_below_the_folder_alone(places: Path, kind: type, server: LocalServer) -> None:
+    """Cells are data: whoever wrote them does not decide which picture of this user leaves the machine."""
+    inside = ["a.png", "more/b.png", "./a.png", "more/../a.png", "inside.png", str(places / "a.png")]
+    outside = ["../own.png", "~/own.png", str(places.parent / "own.png"), "outside.png", "others/c.png", "/dev/zero"]
+    outside += ["../pictures-of-others/c.png", str(places.parent / "pictures-of-others" / "c.png"), "pipe.png", "more"]
+    outside += ["/etc/passwd", "/proc/self/environ", "a.png\0", "x" * 5000, "file:///etc/passwd", "\\\\host\\own.png"]
+    for images_from in (None, places, "../pictures"):
+        frame = pd.DataFrame({"pic": [kind(name) for name in [*inside, *outside]]}, dtype=object).assign(n=range(22))
+        preview = frame.skytells.preview("What is {n}?", len(frame), images="pic", images_from=images_from)
+        assert [urls(message) for (message,) in preview if message] == [[data_url(PNG)]] * len(inside)
+        assert sorted(preview.problems) == list(range(len(inside), len(frame)))
+    reasons = {name: str(preview.problems[row]) for row, name in enumerate(outside, len(inside))}
+    assert "must be a URL or a file below" in reasons["../own.png"]
+    assert "images_from=" in reasons["outside.png"]
+    assert "must be a regular file, got a pipe" in reasons["pipe.png"]
+    assert "must be a regular file, got a folder" in reasons["more"]
+    # Whether a file exists elsewhere is not said.
+    nowhere = pd.DataFrame({"pic": ["../none.png"]}).skytells.preview("What?", images="pic")
+    assert "must be a URL or a file below" in str(nowhere.problems[0])
+
+
+@pytest.mark.parametrize("images_from", ["none", "a.png", 5, "\0", "x" * 5000])
+def test_the_folder_of_images_must_exist(images_from: Any, folder: Path, server: LocalServer) -> None:
+    with pytest.raises(InputError, match="images_from must be the path of a folder"):
+        pd.DataFrame({"p": [PNG]}).skytells.complete("?", images="p", images_from=images_from, progress=False)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_users_own_path_is_a_regular_file_anywhere(places: Path) -> None:
+    assert isinstance(load_image("~/own.png"), Image)
+    for path in (places / "pipe.png", "/dev/zero", "/dev/null", places):
+        with pytest.raises(InputError, match="regular file"):
+            load_image(path)
