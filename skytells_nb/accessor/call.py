@@ -26,7 +26,7 @@ from skytells_nb.engine.planning import plan
 from skytells_nb.engine.report import Estimate, ProgressCallback, Report, no_progress
 from skytells_nb.engine.results import ResultBuffer as Room
 from skytells_nb.engine.results import RunResult
-from skytells_nb.errors import ContentPolicyError, InputError, Interrupted, SkytellsError, warn
+from skytells_nb.errors import ContentPolicyError, InputError, Interrupted, RefusalError, SkytellsError, warn
 from skytells_nb.session import Session, current, current_or_keyless
 from skytells_nb.types.models import Price
 
@@ -281,7 +281,7 @@ class VectorizedCall:
     def warn_of_failures(self, report: Report) -> None:
         """Emit one warning for all rows that failed, with the first reasons."""
         if report.failed and self.on_error == "warn":
-            blocked = all(isinstance(error, ContentPolicyError) for error in report.errors.values())
+            blocked = all(isinstance(error, (ContentPolicyError, RefusalError)) for error in report.errors.values())
             again = " asks them again with retry='failed'" if blocked else " asks only them again"
             cached = "" if self.engine.cache_disabled else f"; completed rows are cached, and another call{again}"
             warn(
@@ -331,7 +331,7 @@ def text_column(
 
 
 def warn_truncated(distinct: list[CachedCompletion | None], outcome: RunResult) -> None:
-    """Emit one warning for completions that ended at the token limit, and one for those that were withheld."""
+    """Emit one warning for completions that were cut at their limit, were withheld, or are empty without a reason."""
     rows = outcome.result_index
     for reason, what in (
         ("length", "were cut at max_tokens"),
@@ -343,6 +343,13 @@ def warn_truncated(distinct: list[CachedCompletion | None], outcome: RunResult) 
         count = int(affected[rows].sum())
         if count:
             warn(f"{count:,} of {len(rows):,} completions {what}. details=True shows which.")
+    empty = np.array([c is not None and c.is_silent for c in distinct] + [False])
+    count = int(empty[rows].sum())
+    if count:
+        warn(
+            f"{count:,} of {len(rows):,} completions are empty, although they ended with 'stop' as answers do. "
+            "Change the prompt, or ask them again with fresh=True."
+        )
 
 
 @dataclass(frozen=True)

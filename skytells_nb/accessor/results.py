@@ -27,7 +27,7 @@ from skytells_nb.engine.operations.conversation import PromptOptions
 from skytells_nb.engine.operations.jobs import Job, completion_job, embedding_job
 from skytells_nb.engine.report import Report
 from skytells_nb.engine.results import RunResult
-from skytells_nb.errors import ContentPolicyError, InputError, InvalidResponseError, RowError
+from skytells_nb.errors import ContentPolicyError, InputError, InvalidResponseError, RefusalError, RowError
 from skytells_nb.types.models import Price
 from skytells_nb.types.safety import Safety
 
@@ -128,7 +128,7 @@ def complete_texts(
         answers, report = parsed.completions, parsed.report
         rows: list[CachedCompletion | None] = list(take(list(answers), outcome.result_index))
         for row, problem in outcome.report.errors.items():
-            if isinstance(problem, ContentPolicyError):
+            if isinstance(problem, (ContentPolicyError, RefusalError)):
                 rows[row] = CachedCompletion.from_error(problem)
         if schema is None:
             texts = text_column(answers, outcome, index, name=name)
@@ -160,9 +160,11 @@ def complete_texts(
 
 
 def _answers_of_rows(outcome: RunResult, answers: Sequence[CachedCompletion | None]) -> list[CachedCompletion]:
-    """Return the completion of each row that has one, and those of blocked prompts."""
+    """Return the completion of each row that has one, and those of blocked and refused prompts."""
     blocked = [
-        CachedCompletion.from_error(p) for p in outcome.report.errors.values() if isinstance(p, ContentPolicyError)
+        CachedCompletion.from_error(p)
+        for p in outcome.report.errors.values()
+        if isinstance(p, (ContentPolicyError, RefusalError))
     ]
     return [c for c in take(list(answers), outcome.result_index) if c is not None] + blocked
 
@@ -251,7 +253,7 @@ def merge_row_errors(
     empty: dict[int, Exception] = {
         row: _empty_error(completed)
         for row, completed in enumerate(answers.rows)
-        if completed is not None and completed.is_empty_reasoning
+        if completed is not None and completed.is_empty_reasoning and not isinstance(run_errors.get(row), RefusalError)
     }
     new_empty: dict[int, Exception] = {row: error for row, error in empty.items() if row not in run_errors}
     if not prompt_errors and not empty:

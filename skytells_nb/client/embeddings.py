@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Unpack
 
@@ -12,7 +13,7 @@ from skytells_nb.client.parameters import EmbeddingParams, request_fields
 from skytells_nb.client.serialization import dump_json, parse, validate_request
 from skytells_nb.client.transport.status_errors import error_in_success_body
 from skytells_nb.client.transport.transport import PendingResponse, ResponseBody, Transport
-from skytells_nb.errors import BadRequestError
+from skytells_nb.errors import AccountError, APIError, ContentPolicyError, ContextLengthError, RateLimitError
 from skytells_nb.types.embeddings import EmbeddingRequest, EmbeddingResponse, answer_count_error
 from skytells_nb.types.signatures import expand_signature
 
@@ -22,7 +23,6 @@ class Embeddings:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._base64_refused = False
 
     @expand_signature(EmbeddingParams)
     def create(
@@ -108,16 +108,19 @@ class Embeddings:
             A small response whole; of a large one, the part that is still to be read.
         """
         inputs = input if isinstance(input, str) else _as_list(input)
-        form = "float" if self._base64_refused else encoding_format
+        service = self._transport.origin, model
+        form = "float" if service in _without_base64 else encoding_format
         required = {"model": model, "input": inputs, "dimensions": dimensions, "encoding_format": form}
         fields = request_fields(EmbeddingParams, required, params)
         try:
             return self._begin(validate_request(EmbeddingRequest, **fields))
-        except BadRequestError as error:
-            if form == "float" or error.param != "encoding_format":
+        except APIError as error:
+            if form == "float" or not _refuses_base64(error):
                 raise
-            self._base64_refused = True
-            return self._begin(validate_request(EmbeddingRequest, **{**fields, "encoding_format": "float"}))
+        answer = self._begin(validate_request(EmbeddingRequest, **{**fields, "encoding_format": "float"}))
+        # Known only now: the error may have had another reason, and quoted a text.
+        _without_base64.add(service)
+        return answer
 
     def _begin(self, request: EmbeddingRequest) -> EmbeddingResponse | PendingEmbeddings:
         single = isinstance(request.input, str) or isinstance(request.input[0], int)
@@ -126,6 +129,18 @@ class Embeddings:
         return (
             _checked(started, expected) if isinstance(started, ResponseBody) else PendingEmbeddings(started, expected)
         )
+
+
+_without_base64: set[tuple[str, str]] = set()
+"""Services, by origin and model, that send vectors as numbers only; for every client of this process."""
+_REFUSES_BASE64 = re.compile(r"encoding[_ ]format|base[_ -]?64", re.IGNORECASE)
+
+
+def _refuses_base64(error: APIError) -> bool:
+    """Whether a request was rejected for its encoding, in whatever words."""
+    if isinstance(error, (AccountError, RateLimitError, ContentPolicyError, ContextLengthError)):
+        return False
+    return bool(_REFUSES_BASE64.search(f"{error.param or ''} {error.message}"))
 
 
 class PendingEmbeddings:

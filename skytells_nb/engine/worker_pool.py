@@ -29,6 +29,7 @@ from skytells_nb.errors import (
     ContentPolicyError,
     InvalidResponseError,
     RateLimitError,
+    RefusalError,
     SkytellsError,
     TooManyOpenFilesError,
     warn,
@@ -411,6 +412,13 @@ class WorkerPool:
         except (InvalidResponseError, _StoreFailed):
             # It was answered, so it was paid for; how much is not reported.
             used = None
+            raise
+        except RefusalError as refusal:
+            # An answer like any other, as far as the account is concerned.
+            used = refusal.tokens if refusal.tokens[0] else None
+            with self._lock:
+                self.counters.tokens_in += refusal.tokens[0]
+                self.counters.tokens_out += refusal.tokens[1]
             raise
         except ContentPolicyError:
             # The prompt was read and is billed; there is no output.

@@ -247,3 +247,42 @@ def test_what_is_no_json_is_an_answer_error() -> None:
         pytest.raises(InvalidResponseError, match=r"not JSON.*req_v"),
     ):
         Skytells(KEY, base_url=server.url).embeddings.create(model="m", input="a")
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"error": {"message": "encoding_format base64 is not supported", "param": None}}, 400),
+        ({"detail": [{"loc": ["body", "encoding_format"], "msg": "permitted: 'float'"}]}, 422),
+        (b"unknown variant `base64`, expected `float`", 422),
+        ({"error": "Base64 encoding is not implemented"}, 501),
+        ({"message": "Encoding format must be float"}, 415),
+    ],
+)
+def test_base64_that_is_refused_in_any_words_gives_way_to_numbers_once(body: Any, status: int) -> None:
+    def answer(exchange: Exchange) -> None:
+        if exchange.json["encoding_format"] == "base64":
+            exchange.reply(body, status)
+        else:
+            exchange.reply({"data": [{"index": 0, "embedding": [1.0]}], "model": "m"})
+
+    with serving(answer) as server:
+        for _ in range(2):
+            # Each client of the process knows it.
+            with Skytells(KEY, base_url=server.url) as client:
+                assert client.embeddings.create(model="m", input="a").matrix.tolist() == [[1.0]]
+        assert [e.json["encoding_format"] for e in server.exchanges] == ["base64", "float", "float"]
+
+
+def test_an_error_that_only_quotes_base64_is_not_remembered() -> None:
+    def answer(exchange: Exchange) -> None:
+        if "base64" in exchange.json["input"]:
+            exchange.reply({"error": {"message": "bad input: base64"}}, 400)
+        else:
+            exchange.reply({"data": [{"index": 0, "embedding": [1.0]}], "model": "m"})
+
+    with serving(answer) as server, Skytells(KEY, base_url=server.url) as client:
+        with pytest.raises(BadRequestError):
+            client.embeddings.create(model="m", input="base64")
+        client.embeddings.create(model="m", input="a")
+        assert [e.json["encoding_format"] for e in server.exchanges] == ["base64", "float", "base64"]

@@ -18,7 +18,7 @@ from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.conversation import PromptOptions
 from skytells_nb.engine.report import ProgressCallback, Report
-from skytells_nb.errors import ContentPolicyError, InputError, RowError
+from skytells_nb.errors import ContentPolicyError, InputError, RefusalError, RowError
 from skytells_nb.types.safety import SEVERITIES, Safety
 
 MINIMAL_COMPLETION: Mapping[str, Any] = {"max_tokens": 1}
@@ -135,7 +135,9 @@ def _prompt_results(answers: CompletionColumns, call: VectorizedCall) -> Complet
             blocked = completed.blocked and completed.finish_reason == "content_filter" and not completed.model
             by_id[id(completed)] = replace(completed, findings=findings, blocked=blocked)
     report = answers.report
-    errors = {row: error for row, error in report.errors.items() if not isinstance(error, ContentPolicyError)}
+    # A refusal has a result of the prompt too.
+    known = (ContentPolicyError, RefusalError)
+    errors = {row: error for row, error in report.errors.items() if not isinstance(error, known)}
     if len(errors) < len(report.errors):
         blocked_rows = len(report.errors) - len(errors)
         report = call.amend(report, errors=errors, failed=len(errors), answered=report.answered + blocked_rows)

@@ -22,6 +22,7 @@ from skytells_nb.errors import (
     InputError,
     Interrupted,
     InvalidResponseError,
+    RefusalError,
     RowError,
     SkytellsError,
 )
@@ -159,7 +160,7 @@ def repair(
             else:
                 attempt.final = True
                 attempt.retry_failure = f". The retry failed: {type(problem).__name__}: {problem}"
-            if isinstance(problem, ContentPolicyError):
+            if isinstance(problem, (ContentPolicyError, RefusalError)):
                 completed = CachedCompletion.from_error(problem)
             call.session.record_safety([] if completed is None else [completed.safety])
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pydantic_core
 
-from skytells_nb.errors import ContentPolicyError, api_error
+from skytells_nb.errors import ContentPolicyError, RefusalError, api_error
 from skytells_nb.types.chat import ChatCompletion, ChatMessage, ChatUsage, Choice
 from skytells_nb.types.responses import Response
 from skytells_nb.types.safety import Safety, findings
@@ -34,6 +34,11 @@ class CachedCompletion:
     def is_empty_reasoning(self) -> bool:
         """Whether all its tokens went to reasoning: it ended at its limit without a text."""
         return self.finish_reason == "length" and not self.text.strip()
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it is empty without a reason: it ended as answers do, and nothing was withheld."""
+        return not self.text.strip() and self.finish_reason in (None, "stop") and not self.blocked
 
     @property
     def safety(self) -> Safety:
@@ -73,8 +78,11 @@ class CachedCompletion:
         return completion
 
     @classmethod
-    def from_error(cls, error: ContentPolicyError) -> CachedCompletion:
-        """Return what is known about a prompt that the safety filter blocked: its findings, without a text."""
+    def from_error(cls, error: ContentPolicyError | RefusalError) -> CachedCompletion:
+        """Return what is known about a prompt that was blocked or refused: findings and tokens, without a text."""
+        if isinstance(error, RefusalError):
+            known = error.completion
+            return known if isinstance(known, cls) else cls(text="", request_id=error.request_id)
         return cls(
             text="",
             finish_reason="content_filter",
@@ -88,9 +96,13 @@ class CachedCompletion:
         """Return the completion of a response."""
         tokens_in, tokens_out = response.tokens
         safety = response.safety
+        text, finish_reason = str(response), response.finish_reason
+        if not text and isinstance(response, ChatCompletion) and any(c.message.tool_calls for c in response.choices):
+            # Some services say "stop" instead: it is not an empty answer.
+            finish_reason = "tool_calls"
         return cls(
-            text=str(response),
-            finish_reason=response.finish_reason,
+            text=text,
+            finish_reason=finish_reason,
             model=response.model,
             request_id=response.request_id,
             tokens_in=tokens_in,
@@ -123,16 +135,33 @@ def is_usable(value: bytes, *, is_text: bool) -> bool:
     return not is_cut and not completed.blocked and completed.finish_reason != "content_filter"
 
 
-def dump_cached_error(error: ContentPolicyError) -> bytes:
-    """Return the error with its findings, in a form that no cached completion has."""
-    fields = {"status": error.status, "request_id": error.request_id, "body": error.body}
+def dump_cached_error(error: ContentPolicyError | RefusalError) -> bytes:
+    """Return the error with what is known of its answer, in a form that no cached completion has."""
+    fields: dict[str, Any]
+    if isinstance(error, RefusalError):
+        known = CachedCompletion.from_error(error)
+        fields = {"refusal": error.refusal, "completion": json.loads(known.to_bytes())}
+    else:
+        fields = {"status": error.status, "request_id": error.request_id, "body": error.body}
     return json.dumps({"refused": fields}, separators=(",", ":")).encode()
 
 
-def load_cached_error(value: bytes) -> ContentPolicyError | None:
+def load_cached_error(value: bytes) -> ContentPolicyError | RefusalError | None:
     """Return the error that a cached value stands for, ``None`` for a completion."""
     if not value.startswith(_MARK):
         return None
     fields = json.loads(value)["refused"]
+    if "refusal" in fields:
+        return refusal_error(fields["refusal"], CachedCompletion(**fields["completion"]))
     error = api_error(fields["status"], fields["body"], request_id=fields["request_id"])
     return error if isinstance(error, ContentPolicyError) else None
+
+
+def refusal_error(refusal: str, completion: CachedCompletion) -> RefusalError:
+    """Return the error of a row that the model refused to answer."""
+    return RefusalError(
+        refusal,
+        request_id=completion.request_id,
+        tokens=(completion.tokens_in, completion.tokens_out),
+        completion=completion,
+    )

@@ -10,7 +10,12 @@ from typing import Any, Protocol, TypeAlias
 
 from skytells_nb.client.client import Skytells
 from skytells_nb.client.serialization import validate_request
-from skytells_nb.engine.operations.cached import CachedCompletion, dump_cached_error, load_cached_error
+from skytells_nb.engine.operations.cached import (
+    CachedCompletion,
+    dump_cached_error,
+    load_cached_error,
+    refusal_error,
+)
 from skytells_nb.engine.operations.conversation import (
     Message,
     PromptOptions,
@@ -22,7 +27,7 @@ from skytells_nb.engine.operations.conversation import (
 from skytells_nb.engine.operations.endpoints import LIMITS, endpoint
 from skytells_nb.engine.planning import estimate_tokens
 from skytells_nb.engine.results import CompletionBuffer, ResultBuffer, Values, VectorBuffer
-from skytells_nb.errors import ContentPolicyError, InputError, InvalidResponseError
+from skytells_nb.errors import ContentPolicyError, InputError, InvalidResponseError, RefusalError
 from skytells_nb.types.embeddings import MAX_INPUT_TOKENS, MAX_INPUTS, EmbeddingRequest, EmbeddingResponse
 
 DEFAULT_OUTPUT_TOKENS = 256.0
@@ -206,8 +211,14 @@ class CompletionOperation:
 
     def send(self, client: Skytells, inputs: Sequence[str], read: Read = read_here) -> BatchResult:
         (text,) = inputs
-        completion = CachedCompletion.from_response(self.endpoint.create(client, self.body(inputs)))
+        response = self.endpoint.create(client, self.body(inputs))
+        completion = CachedCompletion.from_response(response)
         self._count_output(completion.tokens_out)
+        refusal = response.refusal
+        if refusal is not None:
+            with self._lock:
+                self._truncated.pop(text, None)
+            raise refusal_error(refusal, completion)
         result = BatchResult([None], completion.tokens_in, completion.tokens_out)
         with self._lock:
             truncated, _ = self._truncated.pop(text, (None, 0))
@@ -269,7 +280,7 @@ class CompletionOperation:
         return {limit[0] if limit else "max_tokens": self._truncated[text][1]}
 
     def cacheable_error(self, problem: Exception) -> bytes | None:
-        return dump_cached_error(problem) if isinstance(problem, ContentPolicyError) else None
+        return dump_cached_error(problem) if isinstance(problem, (ContentPolicyError, RefusalError)) else None
 
     def cached_error(self, value: bytes) -> Exception | None:
         return load_cached_error(value)
