@@ -180,6 +180,15 @@ def _levels(body: Any, depth: int = 0) -> Iterable[Mapping[str, Any]]:
         if isinstance(inner, (Mapping, list)) and inner and (name != "details" or depth == 0):
             yield from _levels(inner, depth + 1)
     yield body
+    raw = _provider(body)
+    if raw is not None:
+        yield from _levels(raw, depth + 1)
+
+
+def _provider(level: Mapping[str, Any]) -> Any:
+    """Return what the provider behind a gateway said, as OpenRouter passes it on."""
+    metadata = level.get("metadata")
+    return metadata.get("raw") if isinstance(metadata, Mapping) else None
 
 
 def _parsed(text: str) -> Any:
@@ -197,8 +206,7 @@ def _message(body: Any, levels: list[Mapping[str, Any]]) -> str | None:
         or (None if isinstance(body, str) else _listed(body))
     )
     for level in levels:
-        metadata = level.get("metadata")
-        raw = metadata.get("raw") if isinstance(metadata, Mapping) else None
+        raw = _provider(level)
         if raw and isinstance(raw, (str, Mapping)):
             provider = read_error(_parsed(raw) if isinstance(raw, str) and raw[:1] in "{[" else raw).message
             provider = provider or (raw if isinstance(raw, str) else None)

@@ -369,7 +369,7 @@ class RefusalError(SkytellsError):
         completion: Any = None,
     ) -> None:
         super().__init__(f"The model refuses: {quoted(refusal)}")
-        self.refusal = refusal
+        self.refusal: str = quoted_body(refusal)
         self.request_id = quoted_name(request_id)
         self.tokens = tokens
         self.completion = completion
@@ -516,7 +516,9 @@ _CODES: dict[type[APIError], str] = {
 }
 _BY_CODE = {name: kind for kind, names in _CODES.items() for name in names.split()}
 """Codes and types that tell the class whatever the status is."""
-_FINAL_CODES = re.compile(rf"\b(?:{'|'.join(name for name in _CODES[PaymentRequiredError].split() if '_' in name)})\b")
+_FINAL_CODES = re.compile(
+    rf"\b(?:{'|'.join(name for name in _CODES[PaymentRequiredError].split() if '_' in name)})\b", re.IGNORECASE
+)
 _NO_CREDIT = re.compile(
     r"exceeded your current quota|(?:credit|account) balance is (?:too low|insufficient|negative|empty)"
     r"|(?:insufficient|not enough|no (?:more|remaining)|out of|ran out of|run out of|exhausted (?:your|all)) "
@@ -524,6 +526,9 @@ _NO_CREDIT = re.compile(
     r"|(?:credits?|balance) (?:is|are|has been|have been) (?:exhausted|used up)"
     r"|(?:billing|spend(?:ing)?|usage|budget) (?:hard )?(?:limit|cap)\b.{0,40}(?:reached|exceeded)"
     r"|(?:reached|exceeded|over) (?:\w+ ){0,4}?(?:billing|spend(?:ing)?|budget) (?:hard )?(?:limit|cap)"
+    r"|(?:reached|exceeded|hit|over) (?:\w+ ){0,4}?monthly (?:\w+ ){0,3}?(?:limit|quota|cap|credits|allowance)"
+    r"|monthly (?:\w+ ){0,3}?(?:limit|quota|cap|allowance)\b.{0,40}(?:reached|exceeded|exhausted|used up)"
+    r"|(?:reached|exceeded|hit) your specified api usage limits|\u4f59\u989d\u4e0d\u8db3|\u6b20\u8d39"
     r"|budget has been exceeded|billing (?:is not|not) active|account is (?:not active|overdue)"
     r"|payment (?:is )?required|requires more credits|(?:add|purchase|buy|top up) (?:\w+ ){0,3}?credits",
     re.IGNORECASE,
@@ -587,13 +592,18 @@ def api_error(status: int, body: Any, *, request_id: str | None = None, retry_af
 def _error_class(status: int, error: ErrorBody, message: str, retry_after: float | None) -> type[APIError]:
     # The code first: a blocked prompt may have a general id such as INVALID_REQUEST.
     for name in (error.code, error.type, error.error_id):
-        kind = _BY_CODE.get((name or "").lower())
+        kind = _BY_CODE.get(_snake_case(name or ""))
         if kind is not None:
             return kind
     if _is_without_credit(status, message, retry_after):
         return PaymentRequiredError
     known = _BY_ERROR_ID.get((error.error_id or "").upper())
     return known or _BY_STATUS.get(status, ServerError if status >= 500 else APIError)
+
+
+def _snake_case(name: str) -> str:
+    """Return a code as most services write it: InsufficientBalance and insufficient-balance are the same."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|[-. ]", "_", name.strip()).lower()
 
 
 def _is_without_credit(status: int, message: str, retry_after: float | None) -> bool:

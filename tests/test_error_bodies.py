@@ -134,6 +134,11 @@ NO_CREDIT: list[Any] = [
     {"error": {"message": "This request requires more credits, or fewer max_tokens.", "code": 402}},
     {"error": {"message": "Budget has been exceeded! Current cost: 11.2, Max budget: 10.0", "type": "budget_exceeded"}},
     {"error": "Your account has run out of credits. Please add credits."},
+    {"Code": "InsufficientBalance", "Message": "x"},
+    {"error": {"code": "insufficient-quota", "message": "x"}},
+    {"error": {"message": "You have reached your specified API usage limits."}},
+    {"error": "You have exceeded your monthly included credits."},
+    {"error": {"message": "Provider error", "metadata": {"raw": '{"error": {"code": "insufficient_quota"}}'}}},
 ]
 
 

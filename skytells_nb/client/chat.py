@@ -11,6 +11,7 @@ from skytells_nb.client.parameters import ChatParams, request_fields
 from skytells_nb.client.serialization import (
     dump_json,
     not_an_answer,
+    note_error_beside,
     parse,
     to_plain,
     validate,
@@ -117,6 +118,8 @@ class Completions:
         if "choices" not in completion.model_fields_set:
             raise not_an_answer("completion", reply)
         completion._request_id = reply.request_id
+        if completion.model_extra and completion.model_extra.get("error"):
+            note_error_beside(completion, reply.origin)
         return completion
 
 

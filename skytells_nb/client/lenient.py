@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import pydantic
 import pydantic_core
 
+from skytells_nb.error_bodies import read_error
 from skytells_nb.errors import SkytellsWarning, warn
 from skytells_nb.service_text import quoted
 from skytells_nb.types.chat import content_text, refusal_text
@@ -51,9 +52,14 @@ def load_raw_json(content: bytes | str) -> Any:
     if isinstance(content, bytes):
         content = content.decode(_encoding(content), "replace")
     try:
-        return json.loads(content.lstrip("\ufeff"), strict=False)
+        return json.loads(content.strip("\ufeff\0 \t\r\n"), strict=False, parse_int=_number)
     except RecursionError:
         raise ValueError("the JSON is nested too deeply") from None
+
+
+def _number(digits: str) -> int | float:
+    # Python refuses to convert thousands of digits.
+    return int(digits) if len(digits) < 1000 else float(digits)
 
 
 def _encoding(content: bytes) -> str:
@@ -248,6 +254,17 @@ def _report(kind: type[Any], aside: list[tuple[Path, Any]], origin: str) -> None
             f"The service sent members that do not fit a {kind.__name__}: {', '.join(new)}. The answer is used without "
             "them; model_extra has them as they came. Reported once."
         )
+
+
+def report_error_beside(answer: pydantic.BaseModel, error: Any, origin: str) -> None:
+    """Warn, once for a service, of an error that came with an answer which ended as answers do."""
+    kind = type(answer).__name__
+    with _lock:
+        new = (origin, kind, "error") not in _reported
+        _reported.add((origin, kind, "error"))
+    if new:
+        words = quoted(read_error({"error": error}).message or json.dumps(error), 200)
+        report(f"The service sent a {kind} and an error beside it: {words}. The answer is used. Reported once.")
 
 
 def report(message: str) -> None:

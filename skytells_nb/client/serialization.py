@@ -132,6 +132,16 @@ def _odd_json(reply: ResponseBody) -> Any:
         return None
 
 
+def note_error_beside(answer: ResponseModel, origin: str) -> None:
+    """Report an error that came with an answer, once for a service."""
+    from skytells_nb.client.lenient import report_error_beside
+    from skytells_nb.error_bodies import says_error
+
+    error = (answer.model_extra or {}).get("error")
+    if says_error(error):
+        report_error_beside(answer, error, origin)
+
+
 def not_an_answer(what: str, reply: ResponseBody) -> InvalidResponseError:
     """Return the error of JSON that has nothing of an answer, with its beginning."""
     start = quoted(reply.content[:4096].decode("utf-8", "replace"), 80)

@@ -137,7 +137,8 @@ class ChatCompletion(ResponseModel):
     def refusal(self) -> str | None:
         """What the model said instead of an answer; ``None`` for an answer."""
         message = self.choices[0].message if self.choices else None
-        return message.refusal if message is not None and message.refusal and not message.content.strip() else None
+        refusal = message.refusal if message is not None and not message.content.strip() else None
+        return refusal if refusal and refusal.strip() else None
 
     @property
     def tokens(self) -> tuple[int, int]:

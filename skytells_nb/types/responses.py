@@ -111,8 +111,8 @@ class Response(ResponseModel):
     @property
     def refusal(self) -> str | None:
         """What the model said instead of an answer; ``None`` for an answer."""
-        refusals = [part.refusal for item in self.output for part in item.content if part.refusal]
-        return "".join(refusals) if refusals and not self.output_text.strip() else None
+        refusal = "".join(part.refusal or "" for item in self.output for part in item.content)
+        return refusal if refusal.strip() and not self.output_text.strip() else None
 
     @property
     def finish_reason(self) -> str | None:

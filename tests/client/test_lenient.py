@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skytells_nb.client.lenient import SplitCharacters, load_json
-from skytells_nb.errors import InvalidResponseError, SkytellsWarning
+from skytells_nb.errors import InvalidResponseError, NotFoundError, ServerError, SkytellsWarning
 from skytells_nb.types.chat import ChatCompletion
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
@@ -157,6 +157,8 @@ def test_the_id_of_a_tool_call_is_a_text_that_can_be_answered() -> None:
         (json.dumps(answer(message={"content": "aXb"})).replace("X", "\\ud83d").encode(), "a�b"),
         (json.dumps(answer(message={"content": "aXb"})).replace("X", "\\ud83d\\ude00").encode(), "a😀b"),
         (json.dumps(answer()).replace('"created": 1', '"created": NaN').encode(), "hello"),
+        (json.dumps(answer()).replace('"created": 1', f'"created": {"1" * 6000}').encode(), "hello"),
+        (json.dumps(answer()).encode() + b"\0", "hello"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::skytells_nb.errors.SkytellsWarning")
@@ -178,6 +180,39 @@ def test_characters_cut_in_two_are_joined_wherever_they_are_cut(text: str, choos
     halves = [units[:cut], units[cut:]]
     joined = "".join(split.mend({"delta": h.decode("utf-16-le", "surrogatepass")})["delta"] for h in halves)
     assert joined == text
+
+
+def test_an_error_beside_an_answer_is_told_once_and_costs_no_answer() -> None:
+    with replying(answer(error={"message": "a fallback was used"})) as (client, _):
+        with pytest.warns(SkytellsWarning, match="a fallback was used"):
+            assert client.chat.completions.create(model="gpt-5", messages="Hi").text == "hello"
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert client.chat.completions.create(model="gpt-5", messages="Hi").text == "hello"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b'data: {"error": {"message": "It broke."}}\n\ndata: [DONE]\n\n',
+        b'event: error\ndata: {"detail": "It broke."}\n\n',
+        b'{"error": "It broke."}\n{"error": "Again."}\n',
+        b'\xef\xbb\xbf{"error": "It broke."}',
+        b'"It broke."',
+        b"It broke.",
+        b"<html><body><h1>It broke.</h1></body></html>",
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_error_with_its_status_is_read_in_whatever_form_it_comes(sent: bytes, stream: bool) -> None:
+    with replying(sent, 503) as (client, _), pytest.raises(ServerError, match=r"It broke\.") as caught:
+        client.chat.completions.create(model="gpt-5", messages="Hi", stream=stream)
+    assert "data:" not in str(caught.value)
+
+
+def test_a_text_that_begins_with_a_number_is_quoted() -> None:
+    with replying(b"404 page not found", 404) as (client, _), pytest.raises(NotFoundError, match="404 page not found"):
+        client.chat.completions.create(model="gpt-5", messages="Hi")
 
 
 def test_an_answer_that_was_streamed_unasked_is_read() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ import httpx
 
 from skytells_nb.client.transport.base_url import origin_of
 from skytells_nb.client.transport.rate_limits import read_retry_after
+from skytells_nb.client.transport.sse import EventDecoder, is_event_stream
 from skytells_nb.error_bodies import is_error, read_error, says_error
 from skytells_nb.errors import APIError, InvalidResponseError, SkytellsError, api_error
 from skytells_nb.service_text import quoted, quoted_name
@@ -43,16 +45,32 @@ def error_from_response(response: httpx.Response, content: bytes) -> APIError:
     """Return the error for a response whose status is not 2xx; ``content`` is its body."""
     if response.is_redirect:
         return _redirect(response)
-    try:
-        body: Any = json.loads(content)
-    except (ValueError, RecursionError):
-        body = content[:EXCERPT_BYTES].decode("utf-8", "replace")
+    body = _error_body(content)
     return api_error(
         response.status_code,
         body,
         request_id=request_id(response.headers),
         retry_after=read_retry_after(response.headers),
     )
+
+
+def _error_body(content: bytes) -> Any:
+    """Return the JSON of an error's body, also as the first event of a stream or the first line; else its text."""
+    text = content[:MAX_ERROR_BYTES].decode("utf-8-sig", "replace")
+    if is_event_stream(content[:EXCERPT_BYTES]):
+        decoder = EventDecoder()
+        events = [*decoder.feed(content[:MAX_ERROR_BYTES]), *decoder.close()]
+        text = next((event.data for event in events if event.data.strip()[:1] in ("{", "[")), text)
+    with contextlib.suppress(ValueError, RecursionError):
+        # The first of several lines, but not the number that a text may begin with.
+        start = text.lstrip()
+        return _JSON.raw_decode(start)[0] if start[:1] in ("{", "[") else _JSON.decode(text)
+    return text[:EXCERPT_BYTES]
+
+
+_JSON = json.JSONDecoder(strict=False)
+MAX_ERROR_BYTES = 1_000_000
+"""Bytes read of an error body that is JSON."""
 
 
 def error_in_success_body(body: Any, request_id: str | None, payload: Sequence[str] = ()) -> APIError | None:
