@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 from skytells_nb.cache import open_store
 from skytells_nb.cache.replay import Recording, ReplayStore, export_all, is_replay, unrecorded_message
+from skytells_nb.cache.sqlite.store import SqliteStore
 from skytells_nb.cache.store import CacheStore
 from skytells_nb.client.client import Skytells
 from skytells_nb.client.transport.auth import APIKey, as_api_key, resolve_api_key
@@ -27,10 +28,11 @@ from skytells_nb.engine.engine import Engine
 from skytells_nb.engine.operations.jobs import RateOptions
 from skytells_nb.engine.report import Report, UsageTotals
 from skytells_nb.engine.retry import RetryPolicy
+from skytells_nb.engine.service.profile_file import profiles_path
 from skytells_nb.engine.speed import SpeedEstimate, Throughput
 from skytells_nb.errors import ConfigurationError, MissingExtraError, MissingKeyError, SkytellsError
 from skytells_nb.types.chat import ChatCompletion
-from skytells_nb.types.models import LISTED_PRICES, Model, Price
+from skytells_nb.types.models import LISTED_PRICES, Model, Price, is_told
 from skytells_nb.types.responses import Response
 from skytells_nb.types.safety import Finding, Safety
 from skytells_nb.types.signatures import expand_signature
@@ -269,8 +271,10 @@ class Session:
         tokens_in, tokens_out = response.tokens
         price = self.price(model)
         with self._lock:
-            cost = None if price is None else price.cost(tokens_in, tokens_out)
-            self.totals.add(model, 1, tokens_in, tokens_out, cost)
+            told = is_told(max(1, tokens_in), tokens_out, answered=False) and tokens_in + tokens_out > 0 <= tokens_in
+            tokens_in, tokens_out = (tokens_in, tokens_out) if told else (0, 0)
+            cost = None if price is None else price.cost(tokens_in, tokens_out) if told else 0.0
+            self.totals.add(model, 1, tokens_in, tokens_out, cost, untold=not told)
         self.record_safety([response.safety])
 
     def record_run(self, report: Report) -> None:
@@ -278,8 +282,10 @@ class Session:
         with self._lock:
             self.reports = [*self.reports, report][-self.MAX_REPORTS :]
             # A run without requests costs nothing, even if no price is known.
-            cost = report.cost if report.requests else 0.0
-            self.totals.add(report.model, report.requests, report.tokens_in, report.tokens_out, cost)
+            cost = report.cost if report.requests and not (report.cost is None and report.untold) else 0.0
+            self.totals.add(
+                report.model, report.requests, report.tokens_in, report.tokens_out, cost, untold=report.untold
+            )
 
     def record_safety(self, results: Iterable[Safety]) -> None:
         """Add safety results, one for each response, to the totals."""
@@ -329,7 +335,12 @@ class Session:
             ),
             inputs_per_request=LOCAL_INPUTS_PER_REQUEST if self.is_local else self.settings.inputs_per_request,
             retry=RetryPolicy(retries=self.settings.max_retries),
+            profiles=self._profiles_path(),
         )
+
+    def _profiles_path(self) -> Path | None:
+        """Where profiles of services are kept: beside the session's cache, nowhere without a file of its own."""
+        return None if self.is_local or not isinstance(self.cache, SqliteStore) else profiles_path(self.cache.path)
 
     def new_client(self) -> Skytells:
         """Return a new client with this session's key, address and time limits."""

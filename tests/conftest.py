@@ -133,6 +133,10 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     sessions = sys.modules.get("skytells_nb.session")
     if sessions is not None:
         sessions.reset()
+    profiles = sys.modules.get("skytells_nb.engine.service.profile")
+    if profiles is not None:
+        # A later test's server may get the same port.
+        profiles.forget_profiles()
 
 
 @pytest.fixture(autouse=True)

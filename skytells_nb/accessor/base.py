@@ -28,6 +28,7 @@ from skytells_nb.accessor.structured.schema import Schema
 from skytells_nb.accessor.text_columns import Texts, texts_of
 from skytells_nb.columns import column_of
 from skytells_nb.engine.engine import OnError
+from skytells_nb.engine.operations.jobs import LibraryDefault
 from skytells_nb.engine.report import ProgressCallback, Report
 from skytells_nb.errors import InputError, RowError
 from skytells_nb.vectors.arrays import Indices
@@ -102,8 +103,8 @@ class FrameMethods:
         return result
 
 
-DETERMINISTIC: Mapping[str, Any] = {"temperature": 0.0}
-"""Defaults for questions that have one right answer."""
+DETERMINISTIC: Mapping[str, Any] = {"temperature": LibraryDefault(0.0)}
+"""Defaults for questions that have one right answer; a model that refuses them is asked without."""
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,8 @@ class VectorizedCall:
         if dry_run:
             if on_error not in ("warn", "raise", "null"):
                 raise InputError(f"on_error must be 'warn', 'raise' or 'null', got {on_error!r}.")
-            Budget(budget, Price(0.0, 0.0), "any model")
+            if budget is not None:
+                Budget(budget, Price(0.0, 0.0), "any model")
         return cls(
             session,
             engine,

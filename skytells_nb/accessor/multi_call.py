@@ -20,13 +20,17 @@ def sum_reports(first: Report, *others: Report) -> Report:
     """
     reports = (first, *others)
     costs = [report.cost for report in reports if report.cost is not None]
+    bounds = [report.at_most for report in reports if report.at_most is not None]
+    is_known = all(report.cost is not None or report.untold or not report.requests for report in reports)
     return replace(
         first,
         requests=sum(report.requests for report in reports),
         retries=sum(report.retries for report in reports),
         tokens_in=sum(report.tokens_in for report in reports),
         tokens_out=sum(report.tokens_out for report in reports),
-        cost=sum(costs) if len(costs) == len(reports) else None,
+        cost=sum(costs) if costs and is_known else None,
+        untold=sum(report.untold for report in reports),
+        at_most=sum(bounds) if bounds else None,
         seconds=sum(report.seconds for report in reports),
         limit=next((report.limit for report in reversed(reports) if report.limit), None),
     )
@@ -61,7 +65,7 @@ class CallTotals:
         if budget is None:
             return self._call
         # The engine rejects a budget that is not a number.
-        spent = sum(report.cost or 0.0 for report in self._reports)
+        spent = sum(report.at_most or report.cost or 0.0 for report in self._reports)
         return replace(self._call, budget=max(0.0, budget - spent)) if spent else self._call
 
     def add(self, report: Report) -> None:

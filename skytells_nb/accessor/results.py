@@ -76,10 +76,6 @@ def build_job(
 
         rows = check_rows(rows_per_request)
         job = job if rows == 1 else batch_rows(job, rows, None if schema is None else answer_parser(schema))
-    if schema is not None:
-        from skytells_nb.engine.operations.response_format import with_format_fallback
-
-        job = with_format_fallback(job, call.session.origin)
     return job
 
 
@@ -205,7 +201,14 @@ def details_frame(into: Any, answers: CompletionColumns) -> dict[str, pd.Series[
         return series
 
     def cost(c: CachedCompletion | None) -> float | None:
-        return None if c is None or answers.price is None else answers.price.cost(c.tokens_in, c.tokens_out)
+        told = tokens(c, "in") is not None
+        return answers.price.cost(c.tokens_in, c.tokens_out) if c and told and answers.price is not None else None
+
+    def tokens(c: CachedCompletion | None, direction: Literal["in", "out"]) -> int | None:
+        # An answer of its own request without tokens in is one whose usage was not told.
+        if c is None or (c.rows == 1 and not c.tokens_in):
+            return None
+        return c.tokens_in if direction == "in" else c.tokens_out
 
     errors = [answers.report.errors.get(row) for row in range(len(rows))]
     # A blocked prompt has a safety result, and no answer whose tokens are known.
@@ -216,8 +219,8 @@ def details_frame(into: Any, answers: CompletionColumns) -> dict[str, pd.Series[
         "finish_reason": column([c and c.finish_reason for c in rows], STRING_DTYPE),
         "filtered": column([None if v is None else v.filtered for v in safety], "boolean"),
         "severity": column([_severity(v) for v in safety], STRING_DTYPE),
-        "tokens_in": column([None if c is None else c.tokens_in for c in answered], "Int64"),
-        "tokens_out": column([None if c is None else c.tokens_out for c in answered], "Int64"),
+        "tokens_in": column([tokens(c, "in") for c in answered], "Int64"),
+        "tokens_out": column([tokens(c, "out") for c in answered], "Int64"),
         "cost": column([cost(c) for c in answered], "Float64"),
         "error": column([None if e is None else f"{type(e).__name__}: {e}" for e in errors], STRING_DTYPE),
         "model": column([c and c.model for c in answered], STRING_DTYPE),

@@ -10,6 +10,7 @@ import pydantic
 import pydantic_core
 
 from skytells_nb.client.parameters import EmbeddingParams, request_fields
+from skytells_nb.client.refusals import refuses
 from skytells_nb.client.serialization import dump_json, parse, validate_request
 from skytells_nb.client.transport.status_errors import error_in_success_body
 from skytells_nb.client.transport.transport import PendingResponse, ResponseBody, Transport
@@ -122,6 +123,21 @@ class Embeddings:
         _without_base64.add(service)
         return answer
 
+    def refuses_base64(self, model: str) -> bool:
+        """Return whether the service is known to send vectors of this model as numbers only.
+
+        Parameters
+        ----------
+        model : str
+            Name of the model.
+
+        Returns
+        -------
+        bool
+            ``True`` once a request for base64 was refused and one for numbers was not.
+        """
+        return (self._transport.origin, model) in _without_base64
+
     def _begin(self, request: EmbeddingRequest) -> EmbeddingResponse | PendingEmbeddings:
         single = isinstance(request.input, str) or isinstance(request.input[0], int)
         expected = 1 if single else len(request.input)
@@ -140,7 +156,8 @@ def _refuses_base64(error: APIError) -> bool:
     """Whether a request was rejected for its encoding, in whatever words."""
     if isinstance(error, (AccountError, RateLimitError, ContentPolicyError, ContextLengthError)):
         return False
-    return bool(_REFUSES_BASE64.search(f"{error.param or ''} {error.message}"))
+    named = _REFUSES_BASE64.search(f"{error.param or ''} {error.message}") is not None
+    return named or refuses(error, "encoding_format", "encodingFormat", "encoding", "base64", "b64", "float")
 
 
 class PendingEmbeddings:

@@ -1,79 +1,150 @@
-"""Spending limit: reserve before a request is sent, settle when its response reports the usage."""
+"""Spending limit: reserve what a request may cost at most before it is sent, settle when its usage is told."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from skytells_nb.engine.service.profile import TokenCalibration
 from skytells_nb.errors import BudgetExceededError, InputError
 from skytells_nb.types.models import Price
 
+UNTESTED_OUTPUT_TOKENS = 4096.0
+"""Output tokens that each of several requests in flight may have, while a model has answered little: a model that
+reasons may use more than the limit that was set, and that shows too late."""
+TESTED_OUTPUT_TOKENS = 1024.0
+"""The same once it has answered more."""
+
+MANY_TEXTS_MARGIN = 1.25
+
 
 @dataclass(frozen=True, slots=True)
-class Reservation:
-    """US dollars reserved for one request, by its estimated tokens."""
+class Spending:
+    """Tokens of one request: expected, and at most, by its bytes and the limit of tokens."""
 
-    amount: float
-    tokens_in: float
+    inputs: int
+    expected_in: float
+    most_in: float
+    most_out: float
+
+
+@dataclass(slots=True, eq=False)
+class Reservation:
+    """Dollars that are reserved for a request in flight; ``alone`` if no other may be in flight."""
+
+    spending: Spending
+    alone: bool = field(default=False)
 
 
 class Budget:
-    """Spending of one run against a limit in US dollars; a ``limit`` of ``None`` counts without limiting.
+    """Spending of one run against a limit in US dollars.
 
-    Raises InputError for a limit that cannot be enforced because the model's price is not known, for this ``reason``.
+    ``spent`` counts what the service told, and for a request whose usage is not known the most that it may have cost.
+    Requests go side by side while even the most that they may cost fits; else one goes alone, if what it is likely to
+    cost fits. So the limit is exceeded by no more than one request, and by none whose tokens are at most its bytes.
+    ``tokens`` is what is known of the model. Raises InputError for a limit that cannot be enforced because the model's
+    price is not known, for this ``reason``.
     """
 
-    def __init__(self, limit: float | None, price: Price | None, model: str, reason: str | None = None) -> None:
-        if limit is not None and (isinstance(limit, (bool, str)) or not limit >= 0):
+    def __init__(
+        self,
+        limit: float,
+        price: Price | None,
+        model: str,
+        reason: str | None = None,
+        *,
+        tokens: TokenCalibration | None = None,
+    ) -> None:
+        if isinstance(limit, (bool, str)) or not limit >= 0:
             raise InputError(f"budget must be US dollars, 0 or more, got {limit!r}.")
-        if limit is not None and price is None:
+        if price is None:
             raise InputError(
                 f"budget={limit} cannot be enforced: {reason or f'no price is known for {model!r}'}. Leave budget out."
             )
         self._limit = limit
         self._price = price
+        self._tokens = tokens or TokenCalibration()
         self._settled = threading.Condition()
-        self._reserved = 0.0
-        self._ratio = 1.0
+        self._in_flight: set[Reservation] = set()
+        self._answers = 0
+        self._most_ratio = 0.0
+        self._beyond = 0.0
         self.spent = 0.0
 
-    @property
-    def priced(self) -> bool:
-        """Whether the model's price is known."""
-        return self._price is not None
+    def reserve(self, spending: Spending, stopped: Callable[[], bool] = lambda: False) -> Reservation | None:
+        """Reserve dollars for a request; return ``None`` if it has to be sent in smaller parts.
 
-    def cost(self, tokens_in: float, tokens_out: float = 0) -> float:
-        """Return the US dollars for these tokens, 0 if no price is known."""
-        return self._price.cost(tokens_in, tokens_out) if self._price else 0.0
-
-    def reserve(self, tokens_in: float, tokens_out: float, stopped: Callable[[], bool] = lambda: False) -> Reservation:
-        """Reserve dollars for a request whose answer has at most ``tokens_out`` tokens.
-
-        Waits if only the reservations of other requests are in the way: most use less. Raises BudgetExceededError if
-        too little remains.
+        Waits while only the reservations of other requests are in the way: most use less. Raises BudgetExceededError
+        for a request of one input that does not fit.
         """
         with self._settled:
             while True:
-                amount = self.cost(tokens_in * self._ratio, tokens_out)
-                if self._limit is None or self.spent + self._reserved + amount <= self._limit:
-                    self._reserved += amount
-                    return Reservation(amount, tokens_in)
-                if self.spent + amount > self._limit or stopped():
-                    raise BudgetExceededError(
-                        f"The budget of ${self._limit:.4g} does not cover the next request: ${self.spent:.4g} is spent "
-                        f"and it may cost ${amount:.2g}. Raise budget=, or lower max_tokens, and run again."
-                    )
+                reserved = sum(self._exposure(each.spending) for each in self._in_flight)
+                alone = any(each.alone for each in self._in_flight)
+                if (
+                    not alone
+                    and self.spent + reserved + self._exposure(spending) <= self._limit
+                    and (self._tokens.trusted or len(self._in_flight) <= self._answers)
+                ):
+                    return self._add(Reservation(spending))
+                if not self._in_flight or stopped():
+                    break
                 self._settled.wait(0.1)
+            likely = self._likely(spending)
+            if self.spent + likely <= self._limit and not stopped():
+                return self._add(Reservation(spending, alone=True))
+            if spending.inputs > 1 and not stopped():
+                return None
+            raise BudgetExceededError(
+                f"The budget of ${self._limit:.4g} does not cover the next request: ${self.spent:.4g} is spent "
+                f"and it may cost ${likely:.2g}. Raise budget=, or lower max_tokens, and run again."
+            )
 
     def settle(self, reservation: Reservation, used: tuple[int, int] | None) -> None:
-        """Release a reservation and count the tokens (in, out) used; ``None``, if unknown, counts all of it."""
+        """Release a reservation and count the tokens (in, out) used; ``None``, if unknown, counts the most possible."""
+        spending = reservation.spending
         with self._settled:
-            self._reserved -= reservation.amount
+            self._in_flight.discard(reservation)
             if used is None:
-                self.spent += reservation.amount
+                self.spent += self._most(spending)
             else:
-                self.spent += self.cost(*used)
-                # Estimates from bytes are too low for numbers and rare scripts.
-                self._ratio = max(self._ratio, used[0] / max(1.0, reservation.tokens_in))
+                self.spent += self._price.cost(*used)
+                # Estimates from bytes are too low for numbers and rare scripts, and limits do not hold for reasoning.
+                self._most_ratio = max(self._most_ratio, used[0] / max(1.0, spending.most_in))
+                self._beyond = max(self._beyond, used[1] - spending.most_out)
+            self._answers += used != (0, 0)
             self._settled.notify_all()
+
+    def _add(self, reservation: Reservation) -> Reservation:
+        self._in_flight.add(reservation)
+        return reservation
+
+    def _most_in(self, spending: Spending) -> float:
+        return spending.most_in * max(1.0, self._most_ratio)
+
+    def _most_out(self, spending: Spending, margin: float = 2.0) -> float:
+        # Twice, because the next answer may exceed its limit by more than those so far.
+        return spending.most_out + margin * max(self._beyond, self._tokens.most_beyond) if spending.most_out else 0.0
+
+    def _most(self, spending: Spending) -> float:
+        """Dollars that a request may cost at most, as far as is known."""
+        return self._price.cost(self._most_in(spending), self._most_out(spending))
+
+    def _exposure(self, spending: Spending) -> float:
+        """Dollars that it may cost if it is one of several in flight, of which each may be the first to show more."""
+        if not spending.most_out:
+            return self._most(spending)
+        floor = TESTED_OUTPUT_TOKENS if self._tokens.trusted else UNTESTED_OUTPUT_TOKENS
+        return self._price.cost(self._most_in(spending), max(self._most_out(spending), floor))
+
+    def _likely(self, spending: Spending) -> float:
+        """Dollars that a request costs if its texts are like those so far."""
+        if self._answers:
+            # Of many texts at once, more may be longer or rarer than those so far than of one.
+            margin = MANY_TEXTS_MARGIN if spending.inputs > 1 else 1.0
+            tokens_in = spending.most_in * min(max(1.0, self._most_ratio), margin * (self._most_ratio or 1.0))
+        else:
+            # Many texts at once must not be the first to show how the model counts them.
+            tokens_in = spending.expected_in if spending.inputs == 1 else self._most_in(spending)
+        return self._price.cost(tokens_in, self._most_out(spending, margin=1.0))

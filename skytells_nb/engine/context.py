@@ -13,12 +13,14 @@ from skytells_nb.cache.store import CacheStore
 from skytells_nb.client.client import Skytells
 from skytells_nb.engine.budget import Budget
 from skytells_nb.engine.operations.jobs import Job
-from skytells_nb.engine.planning import Plan, PlannedRequest, TokenCalibration
+from skytells_nb.engine.planning import Plan, PlannedRequest
 from skytells_nb.engine.rate_limit.limiter import RateLimiter
 from skytells_nb.engine.report import ProgressCallback
 from skytells_nb.engine.results import ResultBuffer
 from skytells_nb.engine.retry import CircuitBreaker, RetryPolicy
+from skytells_nb.engine.service.profile import ServiceProfile
 from skytells_nb.engine.threads import SingleFlight
+from skytells_nb.types.models import Price
 
 Retry = Literal["failed"]
 """Which cached answers are requested again: those that left their row without a value."""
@@ -50,10 +52,14 @@ class RunContext:
     plan_requests: Callable[[NDArray[np.int64]], list[PlannedRequest]]
     clients: ClientPool
     rate_limiter: RateLimiter
-    calibration: TokenCalibration
+    profile: ServiceProfile
+    """What the service is known to accept."""
     retry: RetryPolicy
     breaker: CircuitBreaker
-    budget: Budget
+    price: Price | None
+    """``None`` if it is not known."""
+    budget: Budget | None
+    """``None`` if the call has no limit."""
     on_progress: ProgressCallback
     stop_on_error: bool
     """Whether the first failed input ends the run."""

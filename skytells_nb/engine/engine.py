@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -20,13 +21,15 @@ from skytells_nb.client.client import Skytells
 from skytells_nb.engine.budget import Budget
 from skytells_nb.engine.context import Retry, RunContext
 from skytells_nb.engine.operations.cached import dump_unfit, is_fit, is_usable
-from skytells_nb.engine.operations.jobs import Job, RateOptions
-from skytells_nb.engine.planning import Plan, PlannedRequest, calibration_for, pack_requests, plan, token_estimates
+from skytells_nb.engine.operations.jobs import EmbeddingOperation, Job, RateOptions
+from skytells_nb.engine.operations.service_forms import with_service_forms
+from skytells_nb.engine.planning import BYTES_PER_TOKEN, Plan, PlannedRequest, pack_requests, plan, token_estimates
 from skytells_nb.engine.rate_limit.limiter import RateLimiter, rate_limiter_for
 from skytells_nb.engine.report import Estimate, ProgressCallback, Report, no_progress
 from skytells_nb.engine.results import ResultBuffer, RunResult
 from skytells_nb.engine.retry import MAX_PROBES, CircuitBreaker, RetryPolicy
 from skytells_nb.engine.run import Run
+from skytells_nb.engine.service.profile import INPUTS, SIZE, ServiceProfile, profile_for
 from skytells_nb.engine.speed import SpeedEstimate
 from skytells_nb.engine.threads import SingleFlight, single_flight_for
 from skytells_nb.errors import (
@@ -72,6 +75,7 @@ class Engine:
         retry: RetryPolicy,
         price_note: Callable[[str], str | None] = lambda model: None,
         speed: SpeedEstimate | None = None,
+        profiles: Path | None = None,
     ) -> None:
         self._make_client = make_client
         self._cache = cache
@@ -85,6 +89,7 @@ class Engine:
         self._retry = retry
         self._price_note = price_note
         self._speed = speed
+        self._profiles = profiles
         self._used_keys = bytearray()
         self._idle: list[Skytells] = []
         self._running: dict[Run, int] = {}
@@ -189,6 +194,16 @@ class Engine:
             )
         return list(dict.fromkeys(used[at : at + 32] for at in range(0, len(used), 32)))
 
+    def profile(self, model: str) -> ServiceProfile:
+        """Return what is known about a model of this service."""
+        return profile_for(self._profiles, self._origin, model)
+
+    def prepare(self, job: Job) -> Job:
+        """Return the job as it will be sent, in the forms that the service is known to take."""
+        if isinstance(job.work, EmbeddingOperation):
+            return replace(job, work=job.work.with_profile(self.profile(job.model)))
+        return with_service_forms(job, self.profile(job.model)) if job.has_forms else job
+
     def estimate(
         self,
         job: Job,
@@ -203,6 +218,7 @@ class Engine:
 
         With ``ask_catalog=False`` no request at all: the price is the one that is known.
         """
+        job = self.prepare(job)
         planned = plan(texts, max_tokens=job.max_input_tokens)
         is_reusable = self._reusable(job, retry)
         try:
@@ -236,7 +252,7 @@ class Engine:
             cost=None if price is None else price.cost(tokens_in, tokens_out),
             minutes=minutes,
             limit=limit,
-            calibrated=calibration_for(self._origin, job.model).factor is not None,
+            calibrated=self.profile(job.model).tokens.factor is not None,
             unit_price=price,
             notes=tuple(note for note in notes if note),
         )
@@ -286,6 +302,7 @@ class Engine:
         """
         if on_error not in ("warn", "raise", "null"):
             raise InputError(f"on_error must be 'warn', 'raise' or 'null', got {on_error!r}.")
+        job = self.prepare(job)
         planned = plan(texts, max_tokens=job.max_input_tokens)
         if planned.invalid and on_error == "raise":
             row, reason = min(planned.invalid.items())
@@ -324,6 +341,7 @@ class Engine:
                 done = result.report
                 self._speed.record(job.endpoint, done.requests, done.tokens_in, done.tokens_out, done.seconds)
             _log.info("%s", _summary(result.report))
+            context.profile.save_counts()
             # Before the progress callback, which may fail.
             on_end(result.report)
             on_result(result)
@@ -343,6 +361,8 @@ class Engine:
         on_progress: ProgressCallback,
     ) -> RunContext:
         price = self._price(job.model) if budget is None else self._fetch_price(job.model)
+        reason = None if price or budget is None else self._price_note(job.model)
+        profile = self.profile(job.model)
         return RunContext(
             job=job,
             plan=planned,
@@ -355,10 +375,11 @@ class Engine:
             plan_requests=lambda numbers: self._plan_requests(job, planned, numbers),
             clients=self,
             rate_limiter=self._rate_limiter(job, rate_options or RateOptions()),
-            calibration=calibration_for(self._origin, job.model),
+            profile=profile,
             retry=self._retry,
             breaker=CircuitBreaker(probes=min(MAX_PROBES, self._retry.retries)),
-            budget=Budget(budget, price, job.model, None if price else self._price_note(job.model)),
+            price=price,
+            budget=None if budget is None else Budget(budget, price, job.model, reason, tokens=profile.tokens),
             on_progress=on_progress,
             stop_on_error=on_error == "raise",
         )
@@ -439,9 +460,16 @@ class Engine:
 
     def _plan_requests(self, job: Job, planned: Plan, missing: NDArray[np.int64]) -> list[PlannedRequest]:
         estimates = token_estimates([planned.inputs[number] for number in missing.tolist()]) + job.overhead_tokens
-        tokens = np.ceil(estimates * (calibration_for(self._origin, job.model).factor or 1.0)).astype(np.int64)
-        max_items = min(job.max_items, self._inputs_per_request)
-        batches = pack_requests(missing, tokens, max_items=max_items, max_tokens=MAX_REQUEST_TOKENS)
+        profile = self.profile(job.model)
+        tokens = np.ceil(estimates * (profile.tokens.factor or 1.0)).astype(np.int64)
+        max_items, sizes = min(job.max_items, self._inputs_per_request), tokens
+        if job.learns_size:
+            max_items = min(max_items, profile.known(INPUTS) or max_items)
+            max_bytes = profile.known(SIZE)
+            if max_bytes is not None:
+                scale = MAX_REQUEST_TOKENS * BYTES_PER_TOKEN / max_bytes
+                sizes = np.maximum(tokens, np.ceil(estimates * scale).astype(np.int64))
+        batches = pack_requests(missing, sizes, max_items=max_items, max_tokens=MAX_REQUEST_TOKENS)
         starts = np.cumsum([0, *(len(numbers) for numbers in batches)])[:-1]
         if not batches:
             return []

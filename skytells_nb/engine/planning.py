@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skytells_nb.engine.budget import Reservation, Spending
 from skytells_nb.engine.report import Timeline
+from skytells_nb.engine.service.request_size import SplitGroup
 from skytells_nb.errors import InputError
 
 BYTES_PER_TOKEN = 4.0
@@ -135,46 +136,6 @@ def pack_requests(
     return requests
 
 
-MIN_FACTOR, MAX_FACTOR = 0.25, 4.0
-"""A factor outside these is taken for a fault of the count, not for a property of the text."""
-MIN_TOKENS = 50.0
-"""Estimated tokens that must have been counted before the factor is used."""
-
-
-class TokenCalibration:
-    """Tokens counted by the service per token estimated from bytes, over all requests to one model."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._estimated = 0.0
-        self._counted = 0.0
-
-    def observe(self, estimated: float, counted: float) -> None:
-        """A request had so many input tokens by the estimate, and so many by the service's count."""
-        if estimated > 0 and counted > 0:
-            with self._lock:
-                self._estimated += estimated
-                self._counted += counted
-
-    @property
-    def factor(self) -> float | None:
-        """Counted over estimated tokens; ``None`` until enough were counted."""
-        with self._lock:
-            if self._estimated < MIN_TOKENS:
-                return None
-            return min(MAX_FACTOR, max(MIN_FACTOR, self._counted / self._estimated))
-
-
-_calibrations: dict[tuple[str, str], TokenCalibration] = {}
-_lock = threading.Lock()
-
-
-def calibration_for(origin: str, model: str) -> TokenCalibration:
-    """Return the calibration of a model in this process."""
-    with _lock:
-        return _calibrations.setdefault((origin, model), TokenCalibration())
-
-
 @dataclass(slots=True)
 class PlannedRequest:
     """Distinct inputs of one request, the number of their rows, and their expected input tokens."""
@@ -187,6 +148,22 @@ class PlannedRequest:
     failures: int = 0
     wait: float = 0.0
     """Seconds that it should wait by itself after a rejection."""
+    too_large: bool = False
+    """Whether it was refused for its size, so that it has to be sent in parts."""
+    group: SplitGroup | None = None
+    """The parts of a refused request, of which it is one."""
+    reservation: Reservation | None = None
+    """What is reserved for it while it is in flight, if the call has a budget."""
+
+    @property
+    def most_tokens(self) -> float:
+        """Input tokens that it may have at most: a token is a byte or more, and each input has a few of its own."""
+        return BYTES_PER_TOKEN * (self.estimated + len(self.numbers))
+
+    def spending(self, max_output_tokens: float) -> Spending:
+        """Return what it may use, where each input has an answer of at most so many tokens."""
+        count = len(self.numbers)
+        return Spending(count, self.tokens, self.most_tokens, max_output_tokens * count)
 
 
 @dataclass
@@ -199,6 +176,10 @@ class RunCounters:
     retries: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
+    cost: float = 0.0
+    """US dollars for the tokens that the service told."""
+    untold: int = 0
+    """Requests that were answered without a usage that can be true."""
     rows_done: int = 0
     rows_failed: int = 0
     timeline: Timeline = field(default_factory=Timeline)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from skytells_nb.formatting import format_dollars
+from skytells_nb.formatting import format_cost, format_dollars
 from skytells_nb.types.models import Price
 
 
@@ -25,11 +25,16 @@ class UsageTotals:
     blocked: int = 0
     unchecked: int = 0
     by_model: dict[str, UsageTotals] = field(default_factory=dict)
+    untold: int = 0
+    """Answers whose usage the service did not tell: they are in no tokens and no dollars."""
 
-    def add(self, model: str, requests: int, tokens_in: int, tokens_out: int, cost: float | None) -> None:
+    def add(
+        self, model: str, requests: int, tokens_in: int, tokens_out: int, cost: float | None, untold: int = 0
+    ) -> None:
         """Add the usage of one model."""
         for totals in (self, self.by_model.setdefault(model, UsageTotals())):
             totals.requests += requests
+            totals.untold += untold
             totals.input_tokens += tokens_in
             totals.output_tokens += tokens_out
             totals.cost = None if cost is None or totals.cost is None else totals.cost + cost
@@ -168,10 +173,13 @@ class Report:
     """What a run did.
 
     ``rows`` are input rows; each is one of ``answered``, ``nulls``, ``failed`` and, if the run ended early,
-    ``skipped``. ``distinct`` counts the different inputs that can be sent; ``cached`` those answered from the cache,
-    ``sent`` those answered by the service. Tokens are the service's own count; ``cost`` is US dollars by the known
-    price, ``None`` if none is known. ``limit`` is the account's limit as far as the service reported it. ``errors``
-    maps a row's position to its error, and ``partial`` holds the column of an interrupted run as far as it came.
+    ``skipped``. ``distinct`` counts the different inputs that can be sent; ``cached`` those answered from the
+    cache, ``sent`` those answered by the service. Tokens are the service's own count; ``cost`` is US dollars by the
+    known price, ``None`` if none is known. ``untold`` counts the answers whose usage the service did not tell, or
+    told in a way that cannot be true: they are in no tokens and no dollars. ``at_most`` is what counts against
+    ``budget=``, where these are at the most that they may have cost; ``None`` without a budget. ``limit`` is the
+    account's limit as far as the service reported it. ``errors`` maps a row's position to its error, and
+    ``partial`` holds the column of an interrupted run as far as it came.
     ``timeline`` holds latencies, and the requests answered and rejected over time.
     """
 
@@ -190,6 +198,8 @@ class Report:
     tokens_in: int = 0
     tokens_out: int = 0
     cost: float | None = None
+    untold: int = 0
+    at_most: float | None = None
     seconds: float = 0.0
     limit: str | None = None
     errors: Mapping[int, Exception] = field(default_factory=dict)
@@ -241,7 +251,7 @@ class Report:
             ("answers", f"{self.cached:,} from the cache, {self.sent:,} from the service"),
             ("requests", f"{self.requests:,} ({self.retries:,} of them retries)"),
             ("tokens", f"{self.tokens_in:,} in, {self.tokens_out:,} out"),
-            ("cost", format_dollars(self.cost)),
+            ("cost", format_cost(self.cost, self.untold)),
             ("seconds", f"{self.seconds:.1f}"),
             *([("limit", self.limit)] if self.limit else []),
             *([("recall", f"{self.recall:.1%}, measured on a sample")] if self.recall is not None else []),

@@ -9,15 +9,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from skytells_nb.engine.service.request_size import TOO_LARGE
 from skytells_nb.errors import (
     APIError,
     BadRequestError,
     ConnectError,
+    ConnectionLostError,
     ContentPolicyError,
     ContextLengthError,
     InvalidResponseError,
     NotFoundError,
     RateLimitError,
+    RefusalError,
     RequestTimeoutError,
     Retryable,
     ServerError,
@@ -60,15 +63,20 @@ class RetryPolicy:
     def give_up(self, error: SkytellsError, limited_for: float = 0.0) -> str | None:
         """Return why a run that was rejected for so many seconds should end, ``None`` if it should wait.
 
-        A wait that no one would sit through is a used-up quota, or a service that is closed, whatever its status.
+        A wait that no one would sit through is a used-up quota, or a service that is closed, whatever its status. The
+        error then says the reason too.
         """
         retry_after = (error.retry_after or 0.0) if isinstance(error, APIError) else 0.0
         if retry_after > self.rate_limit_patience:
             cause = "the account's quota seems to be used up" if isinstance(error, RateLimitError) else "run again then"
-            return f"The service asks to wait {describe_wait(retry_after)}: {cause}."
-        if limited_for > self.rate_limit_patience:
-            return f"Every request of the last {describe_wait(limited_for)} was rejected by the account's limit."
-        return None
+            reason = f"The service asks to wait {describe_wait(retry_after)}: {cause}."
+        elif limited_for > self.rate_limit_patience:
+            reason = f"Every request of the last {describe_wait(limited_for)} was rejected by the account's limit."
+        else:
+            return None
+        if isinstance(error, APIError):
+            error.message = f"{error.message.rstrip('.')}. {reason}"
+        return reason
 
     def quota_exhausted(self, seconds: float, limit: str | None) -> RateLimitError | None:
         """Return the error of a run whose next request is permitted in so many seconds, if that is too long."""
@@ -100,9 +108,6 @@ def describe_wait(seconds: float) -> str:
     return f"{hours} hour{'s' if hours != '1' else ''}"
 
 
-TOO_LARGE = 413
-
-
 def is_splittable(error: Exception) -> bool:
     """Whether some of the inputs may be at fault, or too many in one request, and not a parameter of every part."""
     if isinstance(error, APIError) and error.status == TOO_LARGE:
@@ -111,6 +116,22 @@ def is_splittable(error: Exception) -> bool:
         return False
     name = (error.param or "input").partition("[")[0].partition(".")[0]
     return name in ("input", "messages", "prompt", "response_format")
+
+
+def billed(problem: Exception, tokens: float) -> tuple[bool, tuple[int, int] | None]:
+    """Return whether a failed attempt was answered, and what it used of so many input tokens; ``None`` is unknown."""
+    if isinstance(problem, ContentPolicyError):
+        # The prompt was read and is billed; there is no output.
+        return False, (round(tokens), 0)
+    if isinstance(problem, RefusalError):
+        # An answer like any other, as far as the account is concerned.
+        return True, problem.tokens if problem.tokens[0] else None
+    if isinstance(problem, (RequestTimeoutError, ConnectionLostError)):
+        # It may have been answered, on the way to us.
+        return False, None
+    refused = isinstance(problem, SkytellsError) and not isinstance(problem, InvalidResponseError)
+    # What could not be read, or not stored, was paid for; how much is not reported.
+    return (False, (0, 0)) if refused else (True, None)
 
 
 def describe_error(problem: Exception) -> str:
@@ -123,7 +144,8 @@ def describe_error(problem: Exception) -> str:
 MAX_EQUAL_REFUSALS = 12
 """Requests that are refused in the same words, with none answered, after which the call itself counts as wrong."""
 _INPUT_NAMES = ("", "input", "messages", "prompt")
-_INPUT_TOO_LONG = re.compile(r"too (long|large|many)|context (length|window)|tokens|characters", re.IGNORECASE)
+_INPUT_TOO_LONG = re.compile(r"\b(too (long|large|many)|context (length|window)|tokens|characters)\b", re.IGNORECASE)
+_PARAMETER = re.compile(r"\bmax_\w*tokens\b|\bdimensions\b|\btemperature\b", re.IGNORECASE)
 _VARYING_WORDS = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`|\S*\d\S*")
 
 
@@ -164,7 +186,8 @@ def _concerns_one_input(problem: APIError) -> bool:
     if isinstance(problem, (ContentPolicyError, ContextLengthError)) or problem.status in (TOO_LARGE, 451):
         return True
     name = (problem.param or "").partition("[")[0].partition(".")[0]
-    return name in _INPUT_NAMES and _INPUT_TOO_LONG.search(problem.message) is not None
+    about_length = _INPUT_TOO_LONG.search(problem.message) is not None and not _PARAMETER.search(problem.message)
+    return name in _INPUT_NAMES and about_length
 
 
 FAILURE_THRESHOLD = 10

@@ -251,6 +251,8 @@ class Run:
             tokens_in=counters.tokens_in,
             tokens_out=counters.tokens_out,
             cost=self._cost(),
+            untold=counters.untold,
+            at_most=None if context.budget is None else context.budget.spent,
             seconds=time.monotonic() - self._started,
             limit=context.rate_limiter.limit_text,
             errors=dict(sorted(row_errors.items())),
@@ -293,7 +295,9 @@ class Run:
             context.single_flight.release([context.keys[number] for number in numbers.tolist()], self._owner)
 
     def _cost(self) -> float | None:
-        return self.context.budget.spent if self.context.budget.priced else None
+        counters = self._workers.counters
+        unknown = self.context.price is None or (counters.untold and not counters.cost)
+        return None if unknown else counters.cost
 
     def _waiting(self) -> str | None:
         if self._waits_for_other_run:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from skytells_nb.cache.store import Leases, LeaseState, NoLeases
 
@@ -19,6 +19,9 @@ LEASE_S = 30.0
 RENEW_EVERY_S = 8.0
 MAX_HOLD_S = 1_800.0
 RELEASE_TIMEOUT_S = 0.3
+CLAIM_S = 0.25
+"""Work that is claimed ahead: what a killed process leaves to others, and the last one to end keeps from them."""
+MAX_CLAIM = 4_096
 READ_TIMEOUT_S = 20.0
 """Longest wait for a reader thread: gateways cut off a response that is not read for a minute."""
 
@@ -266,6 +269,68 @@ def _reset_after_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_reset_after_fork)
+
+
+class ClaimQueue(Generic[T]):
+    """Work of one run in order, of which the next is claimed before it is taken, so that no other run does it too.
+
+    ``claim`` is given work that is about to be taken, and returns what of it is to be done; ``holds_claims`` is whether
+    it still is. ``size`` is that of one piece. All but ``claim`` is called with ``lock`` held.
+    """
+
+    def __init__(
+        self,
+        lock: threading.Lock,
+        claim: Callable[[Sequence[T]], Sequence[T]],
+        holds_claims: Callable[[], bool],
+        size: Callable[[T], int],
+    ) -> None:
+        self._lock = lock
+        self._claim = claim
+        self._holds_claims = holds_claims
+        self._size = size
+        self._unclaimed: deque[T] = deque()
+        self._claimed: deque[T] = deque()
+        self._claiming = threading.Lock()
+        self._claim_size = 1
+        self._claimed_at = 0.0
+
+    def __len__(self) -> int:
+        return len(self._claimed) + len(self._unclaimed)
+
+    def add(self, work: Iterable[T]) -> None:
+        """Add work that is not claimed, at the end."""
+        self._unclaimed.extend(work)
+
+    def put_back(self, work: Sequence[T]) -> None:
+        """Put back work that is claimed, before all other."""
+        self._claimed.extendleft(reversed(work))
+
+    def pop(self) -> T | None:
+        """Return the next work that is claimed, ``None`` if some is to be claimed first."""
+        if self._claimed and not self._holds_claims():
+            self._unclaimed.extendleft(reversed(self._claimed))
+            self._claimed.clear()
+        return self._claimed.popleft() if self._claimed else None
+
+    def claim(self, stopped: Callable[[], bool]) -> None:
+        """Claim about as much as is done in ``CLAIM_S``: one at a time would cost as much as doing it."""
+        with self._claiming:
+            with self._lock:
+                if self._claimed or not self._unclaimed or stopped():
+                    return
+                now = time.monotonic()
+                count = round(self._claim_size * CLAIM_S / max(1e-9, now - self._claimed_at))
+                self._claim_size = max(1, min(count, 2 * self._claim_size, MAX_CLAIM))
+                self._claimed_at = now
+                work: list[T] = []
+                size = 0
+                while self._unclaimed and len(work) < self._claim_size and size < MAX_CLAIM:
+                    work.append(self._unclaimed.popleft())
+                    size += self._size(work[-1])
+            claimed = self._claim(work)
+            with self._lock:
+                self._claimed.extend(claimed)
 
 
 class _PendingCall:

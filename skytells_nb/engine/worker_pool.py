@@ -6,7 +6,6 @@ import functools
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -16,20 +15,19 @@ from numpy.typing import NDArray
 from skytells_nb.client.client import Skytells
 from skytells_nb.client.transport.rate_limits import RateLimits
 from skytells_nb.engine.context import RunContext
-from skytells_nb.engine.operations.jobs import BatchResult
+from skytells_nb.engine.operations.jobs import BatchResult, token_limit
 from skytells_nb.engine.planning import PlannedRequest, RunCounters
+from skytells_nb.engine.request_parts import fitting_parts, halves, in_parts
 from skytells_nb.engine.results import Values
-from skytells_nb.engine.retry import EqualRefusals, describe_error, is_splittable
-from skytells_nb.engine.threads import ReaderPool, WakeEvent
+from skytells_nb.engine.retry import EqualRefusals, billed, describe_error, is_splittable
+from skytells_nb.engine.service.request_size import RequestSize
+from skytells_nb.engine.threads import ClaimQueue, ReaderPool, WakeEvent
 from skytells_nb.errors import (
     AccountError,
-    APIError,
     BudgetExceededError,
     ConnectError,
-    ContentPolicyError,
     InvalidResponseError,
     RateLimitError,
-    RefusalError,
     SkytellsError,
     TooManyOpenFilesError,
     warn,
@@ -41,9 +39,6 @@ TICK_S = 0.1
 FILE_RETRIES = 20
 FILE_WAIT_S = 0.5
 """How often, and after how long, a run that can open no connection at all tries again."""
-CLAIM_S = 0.25
-"""Work that is claimed ahead: what a killed process leaves to others, and the last one to end keeps from them."""
-MAX_CLAIM = 4_096
 
 _log = logging.getLogger(__name__)
 
@@ -86,17 +81,11 @@ class WorkerPool:
         self._store = store
         self._release = release
         self._tick = tick
-        self._claim = claim
-        self._holds_claims = holds_claims
         self._max_threads = context.rate_limiter.max_in_flight
         self._readers = None if context.job.max_readers is None else ReaderPool(context.job.max_readers)
         self._started = time.monotonic()
-        self._unclaimed: deque[PlannedRequest] = deque()
-        self._queue: deque[PlannedRequest] = deque()
         self._lock = threading.Lock()
-        self._claiming = threading.Lock()
-        self._claim_size = 1
-        self._claimed_at = 0.0
+        self._queue = ClaimQueue(self._lock, claim, holds_claims, lambda request: len(request.numbers))
         self._last_thread_ended = WakeEvent()
         self._stopped = threading.Event()
         self._fatal: Exception | None = None
@@ -107,10 +96,15 @@ class WorkerPool:
         self._limited_since: float | None = None
         self._refusals = EqualRefusals()
         self._out_of_files: TooManyOpenFilesError | None = None
+        self._limited_output = token_limit(context.job.params) is not None
+        self._size: RequestSize | None = None
+        """Bounds of requests, from the first one on that was refused."""
+        self._being_sent = 0
+        """Requests that a thread has taken from the queue."""
 
     def run(self, requests: Sequence[PlannedRequest]) -> None:
         """Send everything; on KeyboardInterrupt abort the connections and raise it again within a second."""
-        self._unclaimed.extend(requests)
+        self._queue.add(requests)
         try:
             self._add_worker()
             while self._wait(TICK_S):
@@ -163,7 +157,9 @@ class WorkerPool:
         with self._lock:
             if len(self._threads) >= self._max_threads or self._stopped.is_set():
                 return
-            if not self._queue and not self._unclaimed:
+            if not self._queue:
+                return
+            if self._size is not None and self._size.searching and self._threads:
                 return
             thread = threading.Thread(target=self._worker, name="skytells-worker", daemon=True)
             self._threads.add(thread)
@@ -206,6 +202,9 @@ class WorkerPool:
                     client = self._take_client(client)
                     if not self._go_on_without_files(request, problem):
                         break
+                finally:
+                    with self._lock:
+                        self._being_sent -= 1
         except _StoreFailed as failure:
             self.end(failure.cause)
         except Exception as problem:
@@ -236,41 +235,31 @@ class WorkerPool:
         """Return the next request to send; claim some when none is left that is claimed."""
         while True:
             with self._lock:
-                if self._stopped.is_set() or not (self._queue or self._unclaimed):
+                # While it is found out how much the service takes, the thread that sends takes the next one too.
+                waits = self._size is not None and self._size.searching and self._being_sent
+                if waits or self._stopped.is_set() or not self._queue:
                     self._leaving.add(threading.current_thread())
                     return None
-                if self._queue and not self._holds_claims():
-                    self._unclaimed.extendleft(reversed(self._queue))
-                    self._queue.clear()
-                if self._queue:
-                    return self._queue.popleft()
-            with self._claiming:
-                self._claim_next()
-
-    def _claim_next(self) -> None:
-        """Claim about as many requests as are sent in ``CLAIM_S``: one at a time would cost as much as sending it."""
-        with self._lock:
-            if self._queue or not self._unclaimed or self._stopped.is_set():
-                return
-            now = time.monotonic()
-            size = round(self._claim_size * CLAIM_S / max(1e-9, now - self._claimed_at))
-            self._claim_size = max(1, min(size, 2 * self._claim_size, MAX_CLAIM))
-            self._claimed_at = now
-            requests: list[PlannedRequest] = []
-            inputs = 0
-            while self._unclaimed and len(requests) < self._claim_size and inputs < MAX_CLAIM:
-                requests.append(self._unclaimed.popleft())
-                inputs += len(requests[-1].numbers)
-        claimed = self._claim(requests)
-        with self._lock:
-            self._queue.extend(claimed)
+                request = self._queue.pop()
+                if request is not None:
+                    self._being_sent += 1
+                    if self._size is not None:
+                        request, *others = fitting_parts(request, self._size, self._context)
+                        self._queue.put_back(others)
+                    return request
+            self._queue.claim(self._stopped.is_set)
 
     def _send_with_retry(self, request: PlannedRequest, client: Skytells) -> None:
         """Send one request until it is answered, fails for good, or the run is stopped."""
         inputs = [self._context.plan.inputs[number] for number in request.numbers.tolist()]
         tokens = request.tokens + self._operation.output_tokens() * len(inputs)
         stopped = self._stopped.is_set
-        while self._breaker.allow(stopped) and self._rate_limiter.acquire(stopped, tokens):
+        while self._breaker.allow(stopped):
+            if not self._reserve(request):
+                return
+            if not self._rate_limiter.acquire(stopped, tokens):
+                self._settle(request, (0, 0))
+                return
             self._add_worker()
             limits_before, sent = client.limits, time.monotonic()
             try:
@@ -311,6 +300,9 @@ class WorkerPool:
             else:
                 self._limited_since = None
                 self._breaker.record_success()
+                if self._size is not None:
+                    with self._lock:
+                        self._size.record_taken(len(inputs), request.estimated, request.group)
                 seconds, limits = time.monotonic() - sent, _new_limits(limits_before, client)
                 try:
                     if not result.stored:
@@ -318,7 +310,10 @@ class WorkerPool:
                 finally:
                     used = result.tokens_in + result.tokens_out
                     self._rate_limiter.record_success(limits, seconds=seconds, tokens=used or None)
-                    self._context.calibration.observe(request.estimated, result.tokens_in)
+                    if result.told:
+                        limit = self._operation.max_output_tokens() * len(inputs)
+                        beyond = result.tokens_out - limit if self._limited_output else 0.0
+                        self._context.profile.tokens.observe(request.estimated, result.tokens_in, beyond)
                     with self._lock:
                         self.counters.timeline.record_answer(
                             sent + seconds - self._started, seconds, self._rate_limiter.permitted
@@ -335,7 +330,7 @@ class WorkerPool:
             self.counters.requests -= 1
             if self._stopped.is_set():
                 return False
-            self._queue.appendleft(request)
+            self._queue.put_back([request])
             others = len(self._threads - self._leaving - {this_thread})
             if others:
                 self._max_threads = max(1, min(self._max_threads, others))
@@ -358,7 +353,7 @@ class WorkerPool:
         if isinstance(problem, RateLimitError):
             end_reason = self._rate_limit_reason(problem)
         elif self._context.retry.allows(problem, request.failures) and not end_reason:
-            end_reason = self._give_up_reason(problem) or self._breaker.may_retry()
+            end_reason = self._context.retry.give_up(problem) or self._breaker.may_retry()
         else:
             self._fail(request, problem, end_reason)
             return False
@@ -379,14 +374,7 @@ class WorkerPool:
 
     def _rate_limit_reason(self, problem: RateLimitError) -> str | None:
         since = self._limited_since = self._limited_since or time.monotonic()
-        return self._give_up_reason(problem, time.monotonic() - since)
-
-    def _give_up_reason(self, problem: SkytellsError, limited_for: float = 0.0) -> str | None:
-        """Return why the run should end in place of waiting, which the error then says too."""
-        reason = self._context.retry.give_up(problem, limited_for)
-        if reason is not None and isinstance(problem, APIError):
-            problem.message = f"{problem.message.rstrip('.')}. {reason}"
-        return reason
+        return self._context.retry.give_up(problem, time.monotonic() - since)
 
     def _check_quota(self) -> None:
         """End the run if the next request is only permitted after a wait that no one would sit through."""
@@ -395,40 +383,52 @@ class WorkerPool:
         if problem is not None:
             self.end(problem)
 
+    def _reserve(self, request: PlannedRequest) -> bool:
+        """Reserve what the request may cost; return whether it may be sent, and queue its halves if only they may."""
+        budget, stopped = self._context.budget, self._stopped.is_set
+        if budget is None:
+            return True
+        try:
+            request.reservation = budget.reserve(request.spending(self._operation.max_output_tokens()), stopped)
+        except BudgetExceededError as problem:
+            if not stopped():
+                self.end(problem)
+            return False
+        if request.reservation is None:
+            self._requeue(request, halves(request))
+        return request.reservation is not None
+
+    def _settle(self, request: PlannedRequest, used: tuple[int, int] | None) -> None:
+        if self._context.budget is not None and request.reservation is not None:
+            self._context.budget.settle(request.reservation, used)
+            request.reservation = None
+
     def _send(self, request: PlannedRequest, inputs: Sequence[str], client: Skytells) -> BatchResult:
-        """Make one attempt; reserve what it may cost before, and settle it after."""
-        reservation = self._context.budget.reserve(
-            request.tokens, self._operation.max_output_tokens() * len(inputs), self._stopped.is_set
-        )
-        used: tuple[int, int] | None = (0, 0)
-        resent = client.resent
+        """Make one attempt, and count what it cost."""
+        used: tuple[int, int] | None = None
+        answered, resent = True, client.resent
         with self._lock:
             self.counters.requests += 1
         try:
             result = self._operation.send(client, inputs, functools.partial(self._read, request))
-            used = (result.tokens_in, result.tokens_out) if result.tokens_in else None
+            used = (result.tokens_in, result.tokens_out) if result.told else None
             with self._lock:
                 self.counters.requests += result.rejected_attempts
-        except (InvalidResponseError, _StoreFailed):
-            # It was answered, so it was paid for; how much is not reported.
-            used = None
-            raise
-        except RefusalError as refusal:
-            # An answer like any other, as far as the account is concerned.
-            used = refusal.tokens if refusal.tokens[0] else None
-            with self._lock:
-                self.counters.tokens_in += refusal.tokens[0]
-                self.counters.tokens_out += refusal.tokens[1]
-            raise
-        except ContentPolicyError:
-            # The prompt was read and is billed; there is no output.
-            used = (round(request.tokens), 0)
+        except Exception as problem:
+            answered, used = billed(problem, request.tokens)
+            if answered and used is not None:
+                with self._lock:
+                    self.counters.tokens_in += used[0]
+                    self.counters.tokens_out += used[1]
             raise
         finally:
             with self._lock:
                 self.counters.requests += client.resent - resent
                 self.counters.retries += client.resent - resent
-            self._context.budget.settle(reservation, used)
+                self.counters.untold += answered and used is None
+                if self._context.price is not None and used is not None:
+                    self.counters.cost += self._context.price.cost(*used)
+            self._settle(request, used)
         return result
 
     def _read(self, request: PlannedRequest, call: Callable[[], BatchResult]) -> BatchResult:
@@ -467,20 +467,17 @@ class WorkerPool:
                 self.counters.tokens_out += result.tokens_out
         self._release(numbers)
         if len(unanswered):
-            self._queue_singly(request, unanswered)
+            # Together with others they got no usable result.
+            self._requeue(request, [unanswered[at : at + 1] for at in range(len(unanswered))])
 
     def _fail(self, request: PlannedRequest, problem: SkytellsError, end_reason: str | None) -> None:
         if end_reason is not None:
-            if end_reason not in str(problem):
-                problem.add_note(end_reason)
-            _log.warning("%s: the run ends. %s", describe_error(problem), end_reason)
-            self.end(problem)
+            self._end_because(problem, end_reason)
             return
         if isinstance(problem, (AccountError, BudgetExceededError)):
             self.end(problem)
             return
-        if len(request.numbers) > 1 and is_splittable(problem):
-            self._split(request)
+        if is_splittable(problem) and self._sent_in_parts(request, problem):
             return
         cached_error = self._operation.cacheable_error(problem)
         if cached_error is not None:
@@ -493,11 +490,15 @@ class WorkerPool:
         _log.info("%s: %d inputs failed", describe_error(problem), len(request.numbers))
         call_reason = self._call_reason(problem)
         if call_reason is not None:
-            problem.add_note(call_reason)
-            _log.warning("%s: the run ends. %s", describe_error(problem), call_reason)
-            self.end(problem)
+            self._end_because(problem, call_reason)
         if self._context.stop_on_error or (isinstance(problem, ConnectError) and not self.counters.answered):
             self.end(problem)
+
+    def _end_because(self, problem: SkytellsError, reason: str) -> None:
+        if reason not in str(problem):
+            problem.add_note(reason)
+        _log.warning("%s: the run ends. %s", describe_error(problem), reason)
+        self.end(problem)
 
     def _call_reason(self, problem: SkytellsError) -> str | None:
         """Return why the rows that wait would all fail like this one, ``None`` if they may not."""
@@ -505,25 +506,26 @@ class WorkerPool:
             # An answer of an earlier run counts too: the call is right for some rows.
             if self._fatal is not None or self._context.buffer.filled.any():
                 return None
-            return self._refusals.record(problem, more_waits=bool(self._queue or self._unclaimed))
+            return self._refusals.record(problem, more_waits=bool(self._queue))
 
-    def _split(self, request: PlannedRequest) -> None:
-        """Queue the halves of a rejected request: one input may be at fault, or all together are too much."""
-        middle = len(request.numbers) // 2
-        self._requeue(request, [request.numbers[:middle], request.numbers[middle:]])
-
-    def _queue_singly(self, request: PlannedRequest, numbers: NDArray[np.int64]) -> None:
-        """Queue each of these inputs alone: together with others they got no usable result."""
-        self._requeue(request, [numbers[at : at + 1] for at in range(len(numbers))])
+    def _sent_in_parts(self, request: PlannedRequest, problem: SkytellsError) -> bool:
+        """Queue the parts of a rejected request: one input may be at fault, or all together are too much."""
+        count = len(request.numbers)
+        if self._context.job.learns_size:
+            with self._lock:
+                self._size = self._size or RequestSize(self._context.profile)
+                if self._size.record_refused(count, request.estimated, problem):
+                    request.too_large, request.failures = True, 0
+                    self._queue.put_back([request])
+                    return True
+        if count > 1:
+            self._requeue(request, halves(request))
+        return count > 1
 
     def _requeue(self, request: PlannedRequest, parts: Sequence[NDArray[np.int64]]) -> None:
-        tokens, estimated = (value / len(request.numbers) for value in (request.tokens, request.estimated))
-        requests = [
-            PlannedRequest(part, int(self._context.weights[part].sum()), tokens * len(part), estimated * len(part))
-            for part in parts
-        ]
+        requests = in_parts(request, parts, self._context)
         with self._lock:
-            self._queue.extendleft(reversed(requests))
+            self._queue.put_back(requests)
         # Threads that found the queue empty have ended.
         self._add_worker()
 

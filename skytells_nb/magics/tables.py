@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skytells_nb.formatting import format_dollars
+from skytells_nb.formatting import format_cost, format_dollars
 from skytells_nb.types.models import Model, Price
 from skytells_nb.types.safety import SEVERITIES
 from skytells_nb.widgets.display import cell_publish, new_display_id
@@ -112,7 +112,7 @@ def usage_table(totals: UsageTotals) -> Table:
             f"{t.requests:,}",
             f"{t.input_tokens:,}",
             f"{t.output_tokens:,}",
-            format_dollars(t.cost, unknown=UNKNOWN),
+            format_cost(t.cost, t.untold, unknown=UNKNOWN),
         )
         for name, t in usages
     )

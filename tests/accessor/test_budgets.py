@@ -51,8 +51,6 @@ METHODS: dict[str, Callable[..., pd.DataFrame]] = {
     "nearest label": lambda df, **o: df.skytells.classify("t", ["first label", "another label"], via="embedding", **o),
     "extract": lambda df, **o: df.skytells.extract("t", Short, params={"max_tokens": 30}, **o),
 }
-SEVERAL_RUNS = set(METHODS) - {"dedupe"}
-"""Methods whose work is more than one run here."""
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +105,8 @@ def test_whatever_is_allowed_no_verb_spends_more(
         assert report.rows == whole.skytells.report.rows
         assert report.operation == whole.skytells.report.operation
         later += report.requests > 0
-    assert (later > 0) == (method in SEVERAL_RUNS)
+    # A part of the work is done in each case: earlier runs, or the texts of a request that fit.
+    assert later > 0
 
 
 def test_what_a_stopped_verb_has_paid_is_not_paid_again(place: Judged, session: Session, df: pd.DataFrame) -> None:

@@ -1,39 +1,69 @@
-"""Dollars are reserved before and settled after."""
+"""Dollars are reserved at the most that a request may cost, and settled by what it used."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import uuid
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from paid_service import INPUT_PRICE, PaidService, paid, prompt_of
 
-from skytells_nb.engine.budget import Budget, Reservation
+from skytells_nb.engine.budget import Budget, Reservation, Spending
+from skytells_nb.engine.operations.jobs import completion_job, embedding_job
+from skytells_nb.engine.service.profile import TRUSTED_ANSWERS, TokenCalibration, forget_profiles
 from skytells_nb.errors import BudgetExceededError, InputError
-from skytells_nb.types.models import Price
+from skytells_nb.types.models import LISTED_PRICES, Price
 
 PRICE = Price(input=1.0, output=2.0)
+EMBED = embedding_job("skytells-embed-3-small")
+
+
+def texts(tokens: float, inputs: int = 2) -> Spending:
+    """Texts of so many tokens by their bytes, of which four are a token as a rule."""
+    return Spending(inputs, tokens, 4 * tokens, 0.0)
+
+
+def taken(budget: Budget, spending: Spending) -> Reservation:
+    reservation = budget.reserve(spending)
+    assert reservation is not None
+    return reservation
 
 
 def test_a_request_over_the_budget_is_not_sent() -> None:
     budget = Budget(0.001, PRICE, "m")
     with pytest.raises(BudgetExceededError, match=r"\$0.001"):
-        budget.reserve(2000, 0)
+        budget.reserve(texts(2000, inputs=1))
     assert budget.spent == 0
 
 
-def test_requests_in_flight_count_at_their_estimate() -> None:
+def test_a_request_of_several_texts_that_may_cost_too_much_is_sent_in_parts() -> None:
     budget = Budget(0.001, PRICE, "m")
-    budget.reserve(600, 0)
-    with pytest.raises(BudgetExceededError):
-        budget.reserve(600, 0, stopped=lambda: True)
+    assert budget.reserve(texts(300)) is None
+    assert budget.reserve(texts(200)) is not None
+
+
+def test_one_text_that_is_likely_to_fit_goes_alone() -> None:
+    budget = Budget(0.001, PRICE, "m")
+    reservation = taken(budget, texts(900, inputs=1))
+    assert reservation.alone
+    waiting = threading.Thread(target=lambda: budget.reserve(texts(10, inputs=1)))
+    waiting.start()
+    waiting.join(0.3)
+    assert waiting.is_alive()
+    budget.settle(reservation, (800, 0))
+    waiting.join(20)
+    assert not waiting.is_alive()
 
 
 def test_a_request_waits_while_only_reservations_are_in_its_way() -> None:
-    """Most answers take less than was set aside for them."""
     budget = Budget(0.001, PRICE, "m")
-    first = budget.reserve(600, 0)
-    got: list[Reservation] = []
-    waiter = threading.Thread(target=lambda: got.append(budget.reserve(600, 0)))
+    first = taken(budget, texts(200))
+    got: list[Reservation | None] = []
+    waiter = threading.Thread(target=lambda: got.append(budget.reserve(texts(200))))
     waiter.start()
     assert not got
     budget.settle(first, (100, 0))
@@ -41,24 +71,46 @@ def test_a_request_waits_while_only_reservations_are_in_its_way() -> None:
     assert len(got) == 1
 
 
-def test_an_answer_that_does_not_say_what_it_used_counts_as_reserved() -> None:
-    budget = Budget(0.001, PRICE, "m")
-    budget.settle(budget.reserve(600, 0), None)
-    assert budget.spent == pytest.approx(0.0006)
+def test_requests_go_side_by_side_as_answers_come() -> None:
+    """The first one shows how the model counts, before there are many to be surprised by."""
+    budget = Budget(1.0, PRICE, "m")
+    first = taken(budget, texts(10))
+    with pytest.raises(BudgetExceededError):
+        budget.reserve(texts(10), stopped=lambda: True)
+    budget.settle(first, (10, 0))
+    assert not taken(budget, texts(10)).alone
+    assert not taken(budget, texts(10)).alone
 
 
-def test_estimates_that_proved_too_low_are_raised() -> None:
+def test_a_model_that_is_known_needs_no_first_request() -> None:
+    tokens = TokenCalibration()
+    for _ in range(TRUSTED_ANSWERS):
+        tokens.observe(10, 10)
+    budget = Budget(1.0, PRICE, "m", tokens=tokens)
+    assert [taken(budget, texts(10)).alone for _ in range(20)] == [False] * 20
+
+
+def test_a_usage_that_is_not_told_counts_as_the_most_it_may_be() -> None:
     budget = Budget(0.01, PRICE, "m")
-    budget.settle(budget.reserve(100, 0), (200, 0))
-    assert budget.reserve(100, 0).amount == pytest.approx(0.0002)
+    budget.settle(taken(budget, texts(600)), None)
+    assert budget.spent == pytest.approx(0.0024)
+
+
+def test_output_beyond_its_limit_is_expected_from_then_on() -> None:
+    budget = Budget(0.01, PRICE, "m")
+    row = Spending(1, 10, 40, 20)
+    budget.settle(taken(budget, row), (10, 2000))
+    budget.settle(taken(budget, row), (10, 20))
+    budget.settle(taken(budget, row), (10, 1200))
+    with pytest.raises(BudgetExceededError, match=r"it may cost \$0\.004"):
+        budget.reserve(row)
 
 
 def test_what_was_used_counts_when_the_answer_is_there() -> None:
-    budget = Budget(0.001, PRICE, "m")
-    reserved = budget.reserve(900, 0)
-    budget.settle(reserved, (100, 50))
+    budget = Budget(0.004, PRICE, "m")
+    budget.settle(taken(budget, texts(900)), (100, 50))
     assert budget.spent == pytest.approx(0.0002)
-    budget.reserve(700, 0)
+    taken(budget, texts(700))
 
 
 def test_a_budget_without_a_price_is_rejected_before_anything_is_sent() -> None:
@@ -70,3 +122,121 @@ def test_a_budget_without_a_price_is_rejected_before_anything_is_sent() -> None:
 def test_an_invalid_budget_is_rejected(limit: Any) -> None:
     with pytest.raises(InputError, match="dollars"):
         Budget(limit, PRICE, "m")
+
+
+def run(service: PaidService, job: Any, rows: list[str], budget: float, **settings: Any) -> Any:
+    """Run until the rows or the budget are used up; return the report."""
+    ended: list[Any] = []
+    forget_profiles()
+    with paid(service, cache="off", **settings) as session:
+        with contextlib.suppress(BudgetExceededError):
+            session.engine.run(job, rows, budget=budget, on_error="null", on_end=ended.append)
+        return ended[0]
+
+
+UUIDS = [str(uuid.uuid5(uuid.NAMESPACE_DNS, str(n))) for n in range(1500)]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        UUIDS,
+        [*(f"plain English text number {n}" for n in range(1500)), *UUIDS],
+        [f"ⴰⵎⴰⵣⵉⵖ ⵜⵉⴼⵉⵏⴰⵖ {n}" for n in range(1500)],
+        [f"{n}" * 20 for n in range(1500)],
+    ],
+)
+@pytest.mark.parametrize("per_byte", [0.62, 1.0, 0.25])
+def test_texts_of_many_tokens_do_not_pass_the_budget(rows: list[str], per_byte: float) -> None:
+    service = PaidService(tokens_in=lambda text: max(1, int(len(text.encode()) * per_byte)))
+    report = run(service, EMBED, rows, 0.02)
+    assert service.billed <= 0.02 + max(len(row.encode()) for row in rows) * per_byte * INPUT_PRICE / 1e6
+    assert report.at_most == pytest.approx(service.billed)
+    # All of it is used but for what one text may cost.
+    assert service.billed > 0.02 * 0.97 or report.answered == len(rows)
+
+
+@pytest.mark.parametrize(
+    "hidden", [lambda n: 400, lambda n: 10 * n, lambda n: 900 if n % 7 == 0 else 0, lambda n: 5000]
+)
+@pytest.mark.parametrize("limited", [True, False])
+def test_reasoning_beyond_the_limit_passes_the_budget_by_one_request_at_most(hidden: Any, limited: bool) -> None:
+    service = PaidService(tokens_out=lambda body: 5 + hidden(int(prompt_of(body).split()[1])))
+    job = completion_job("gpt-5", params={"max_tokens": 20} if limited else {})
+    run(service, job, [f"text {n}" for n in range(150)], 0.03, max_in_flight=32)
+    assert service.billed <= 0.03 + service.most_expensive
+
+
+CHARACTERS = st.sampled_from(["a", " ", "7f", "-", "ⴰ", "漢", "🦉", "word "])
+
+
+@settings(max_examples=40)
+@given(
+    rows=st.lists(st.lists(CHARACTERS, min_size=1, max_size=60).map("".join), min_size=1, max_size=60, unique=True),
+    per_byte=st.floats(0.05, 3.0),
+    budget=st.floats(0, 0.004),
+    usage=st.sampled_from(["told", "none", "zero", "negative", "absurd"]),
+)
+def test_a_budget_of_vectors_is_never_passed_by_more_than_one_request(
+    rows: list[str], per_byte: float, budget: float, usage: str
+) -> None:
+    service = PaidService(
+        tokens_in=lambda text: max(1, int(len(text.encode()) * per_byte)),
+        usage=USAGES[usage] if usage != "told" else None,
+    )
+    run(service, EMBED, [row + "." for row in rows], budget, inputs_per_request=7)
+    assert service.billed <= budget + service.most_expensive
+
+
+USAGES: dict[str, Any] = {
+    "none": lambda tokens_in, tokens_out: None,
+    "zero": lambda tokens_in, tokens_out: {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+    "negative": lambda tokens_in, tokens_out: {"prompt_tokens": -5, "completion_tokens": -1, "total_tokens": -6},
+    "absurd": lambda tokens_in, tokens_out: {"prompt_tokens": 10**12, "completion_tokens": 10**12, "total_tokens": 1},
+    "half": lambda tokens_in, tokens_out: {"prompt_tokens": tokens_in},
+}
+
+
+@settings(max_examples=40)
+@given(
+    outputs=st.lists(st.integers(1, 3000), min_size=1, max_size=40),
+    limit=st.none() | st.integers(1, 200),
+    budget=st.floats(0, 0.02),
+    in_flight=st.sampled_from([1, 8, 64]),
+)
+def test_a_budget_of_completions_is_never_passed_by_more_than_one_request(
+    outputs: list[int], limit: int | None, budget: float, in_flight: int
+) -> None:
+    service = PaidService(tokens_out=lambda body: outputs[int(prompt_of(body).split()[1])])
+    job = completion_job("gpt-5", params={} if limit is None else {"max_tokens": limit})
+    run(service, job, [f"text {n}" for n in range(len(outputs))], budget, max_in_flight=in_flight)
+    assert service.billed <= budget + service.most_expensive
+
+
+@pytest.mark.parametrize("usage", list(USAGES))
+@pytest.mark.parametrize("job", [completion_job("gpt-5", params={"max_tokens": 20}), EMBED])
+def test_a_usage_that_is_not_told_is_unknown_and_not_free(usage: str, job: Any) -> None:
+    if usage == "half" and job is EMBED:
+        pytest.skip("vectors have no output")
+    service = PaidService(usage=USAGES[usage])
+    with paid(service, cache="off") as session:
+        report = session.engine.run(job, [f"text {n}" for n in range(10)], budget=1.0, on_end=session.record_run).report
+        totals = session.totals
+    assert report.cost is None
+    assert report.untold == report.requests == totals.untold
+    assert (report.tokens_in, report.tokens_out) == (0, 0)
+    assert report.at_most is not None
+    assert report.at_most >= service.billed
+    assert "unknown" in str(report)
+    assert "$0.00" not in str(report)
+
+
+def test_some_answers_without_usage_are_named_beside_the_dollars() -> None:
+    told = {"prompt_tokens": 1000, "completion_tokens": 10, "total_tokens": 1010}
+    answers = iter(range(100))
+    service = PaidService(usage=lambda tokens_in, tokens_out: told if next(answers) % 2 else None)
+    with paid(service, cache="off", max_in_flight=1) as session:
+        report = session.engine.run(completion_job("gpt-5"), [f"text {n}" for n in range(10)]).report
+    assert report.cost == pytest.approx(5 * LISTED_PRICES["gpt-5"].cost(1000, 10))
+    assert report.untold == 5
+    assert "and unknown for 5 answers" in str(report)

@@ -10,7 +10,7 @@ import pytest
 from served import connected, served, wait_until_idle
 
 from skytells_nb.engine.operations.jobs import RateOptions, completion_job, embedding_job
-from skytells_nb.engine.planning import MAX_FACTOR, MIN_FACTOR, TokenCalibration
+from skytells_nb.engine.service.profile import MAX_FACTOR, MIN_FACTOR, TokenCalibration
 from skytells_nb.errors import InputError
 from skytells_nb.local.api.rate_limits import LimitOptions
 from skytells_nb.types.models import LISTED_PRICES
@@ -54,10 +54,10 @@ def test_estimates_follow_what_the_service_counted(tmp_path: Path) -> None:
 
 
 def test_an_estimate_takes_the_length_of_answers_from_those_it_has(tmp_path: Path) -> None:
-    prompts = [f"say one two three {n}" for n in range(20)]
+    prompts, job = [f"say one two three {n}" for n in range(20)], completion_job("gpt-5")
     with served() as server, connected(server, tmp_path / "c.sqlite") as session:
-        guessed = session.engine.estimate(completion_job("gpt-5"), prompts)
-        mean = session.engine.run(JOB, prompts[:10]).report.tokens_out / 10
+        guessed = session.engine.estimate(job, prompts)
+        mean = session.engine.run(job, prompts[:10]).report.tokens_out / 10
         learned = session.engine.estimate(completion_job("gpt-5"), prompts)
     assert guessed.tokens_out == 20 * 256
     assert learned.tokens_out == round(10 * mean)

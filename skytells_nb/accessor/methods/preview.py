@@ -103,14 +103,16 @@ class PreviewMethod(FrameMethods):
         parameters = model_parameters(options, params)
         call = VectorizedCall.open("null", False, options, sends=False)
         prompts, rows = _first_rows(self._frame, template, n, prompt_arguments(options))
-        job = build_job(
-            call,
-            model,
-            system,
-            schema,
-            parameters,
-            rows_per_request=rows_per_request,
-            options=prompts.options,
+        job = call.engine.prepare(
+            build_job(
+                call,
+                model,
+                system,
+                schema,
+                parameters,
+                rows_per_request=rows_per_request,
+                options=prompts.options,
+            )
         )
         index = self._frame.index
         batches = [rows[at : at + job.max_items] for at in range(0, len(rows), job.max_items)]

@@ -139,14 +139,12 @@ def repair(
     Each retry is a conversation of its own: the prompt, the answer that does not fit, and the reason. Raises what any
     run raises; ``call.reports`` then holds the reports of all runs so far.
     """
-    from skytells_nb.engine.operations.response_format import with_format_fallback
-
-    follow_up = replace(with_format_fallback(follow_up_job(job), call.session.origin), operation="repair")
+    follow_up = replace(follow_up_job(job), operation="repair")
     for _ in range(rounds):
         invalid = [n for n, attempt in attempts.items() if attempt.record is None and not attempt.final]
         if not invalid:
             return
-        spent = sum_reports(first, *call.reports).cost
+        spent = sum_reports(first, *call.reports).at_most
         budget = None if call.budget is None else max(0.0, call.budget - (spent or 0.0))
         texts = np.array([follow_up_input(job, prompts[n], attempts[n].follow_up) for n in invalid], dtype=object)
         outcome = replace(call, budget=budget).run(follow_up, texts, column=lambda _: None)
@@ -220,7 +218,9 @@ def parse_with_repair(
         if isinstance(problem, Interrupted):
             report = replace(report, partial=_fields(outcome, attempts, len(answers)))
         if isinstance(problem, BudgetExceededError) and call.budget is not None:
-            problem.add_note(f"Of budget={call.budget:.4g}, ${report.cost or 0.0:.4g} is spent on the whole call.")
+            problem.add_note(
+                f"Of budget={call.budget:.4g}, ${report.at_most or report.cost or 0.0:.4g} is spent on the whole call."
+            )
         replace_reports(call, report, [outcome.report, *repairs.reports])
         if isinstance(problem, (SkytellsError, Interrupted)):
             call.carry(problem, report, columns(_parsed(attempts, len(answers), report)))

@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from skytells_nb.client.client import Skytells
 from skytells_nb.client.serialization import validate_request
@@ -27,8 +27,10 @@ from skytells_nb.engine.operations.conversation import (
 from skytells_nb.engine.operations.endpoints import LIMITS, endpoint
 from skytells_nb.engine.planning import estimate_tokens
 from skytells_nb.engine.results import CompletionBuffer, ResultBuffer, Values, VectorBuffer
+from skytells_nb.engine.service.profile import ENCODING, ServiceProfile
 from skytells_nb.errors import ContentPolicyError, InputError, InvalidResponseError, RefusalError
 from skytells_nb.types.embeddings import MAX_INPUT_TOKENS, MAX_INPUTS, EmbeddingRequest, EmbeddingResponse
+from skytells_nb.types.models import is_told
 
 DEFAULT_OUTPUT_TOKENS = 256.0
 """Tokens that an answer is taken to have while nothing is known."""
@@ -56,6 +58,8 @@ class BatchResult:
     """Requests besides this one that were rejected for their response format and cost nothing."""
     stored: bool = False
     """Whether the results were stored as they were read, and ``values`` is empty."""
+    told: bool = True
+    """Whether the service told the tokens."""
 
 
 Read: TypeAlias = Callable[[Callable[[], BatchResult]], BatchResult]
@@ -99,23 +103,38 @@ class Operation(Protocol):
         ...
 
 
+class LibraryDefault(float):
+    """A parameter that this library sets where the caller did not: where a service refuses it, it is left out."""
+
+
 class EmbeddingOperation:
     """Many texts in, a float32 vector out for each."""
 
-    def __init__(self, model: str, dimensions: int | None) -> None:
+    def __init__(self, model: str, dimensions: int | None, profile: ServiceProfile | None = None) -> None:
         self._model = model
         self._requested_dimensions = dimensions
         self._dimensions: int | None = dimensions
+        self._profile = profile
+
+    def with_profile(self, profile: ServiceProfile) -> EmbeddingOperation:
+        """Return the same operation, in the encoding that the service takes."""
+        return EmbeddingOperation(self._model, self._requested_dimensions, profile)
 
     def send(self, client: Skytells, inputs: Sequence[str], read: Read = read_here) -> BatchResult:
-        response = client.embeddings.begin(model=self._model, input=inputs, dimensions=self._requested_dimensions)
+        profile, embeddings = self._profile, client.embeddings
+        encoding: Literal["base64", "float"] = "float" if profile and profile.level(ENCODING) else "base64"
+        response = embeddings.begin(
+            model=self._model, input=inputs, dimensions=self._requested_dimensions, encoding_format=encoding
+        )
+        if profile is not None and not profile.level(ENCODING) and embeddings.refuses_base64(self._model):
+            profile.learn(ENCODING, 1)
         if isinstance(response, EmbeddingResponse):
-            return self._result(response, len(inputs))
-        return read(lambda: self._result(response.read(), len(inputs)))
+            return self._result(response, inputs)
+        return read(lambda: self._result(response.read(), inputs))
 
-    def _result(self, response: EmbeddingResponse, count: int) -> BatchResult:
+    def _result(self, response: EmbeddingResponse, inputs: Sequence[str]) -> BatchResult:
         matrix, finite = response.checked
-        if count == 1 or not finite.any():
+        if len(inputs) == 1 or not finite.any():
             matrix = response.matrix
         expected = self._dimensions = self._dimensions or matrix.shape[1]
         if matrix.shape[1] != expected:
@@ -129,7 +148,9 @@ class EmbeddingOperation:
             if finite.all()
             else [row.tobytes() if valid else None for row, valid in zip(matrix, finite.tolist(), strict=True)]
         )
-        return BatchResult(values, response.usage.prompt_tokens, 0)
+        tokens, size = response.usage.prompt_tokens, sum(map(len, inputs))
+        told = is_told(tokens, 0, size, answered=False)
+        return BatchResult(values, tokens if told else 0, 0, told=told)
 
     def make_buffer(self, count: int) -> VectorBuffer:
         return VectorBuffer(count)
@@ -219,7 +240,10 @@ class CompletionOperation:
             with self._lock:
                 self._truncated.pop(text, None)
             raise refusal_error(refusal, completion)
-        result = BatchResult([None], completion.tokens_in, completion.tokens_out)
+        told = is_told(completion.tokens_in, completion.tokens_out, len(text), answered=bool(completion.text))
+        if not told:
+            completion = replace(completion, tokens_in=0, tokens_out=0)
+        result = BatchResult([None], completion.tokens_in, completion.tokens_out, told=told)
         with self._lock:
             truncated, _ = self._truncated.pop(text, (None, 0))
             if truncated is not None:
@@ -315,6 +339,15 @@ class Job:
     """How one input of a completion job is requested by itself."""
     body: Callable[[Sequence[str]], dict[str, Any]] | None = None
     """What a completion job sends for the inputs of one request."""
+    learns_size: bool = False
+    """Whether refusals show how much the service takes in one request."""
+
+    @property
+    def has_forms(self) -> bool:
+        """Whether it is sent in forms that a service may refuse, where a weaker one would do."""
+        return bool(self.params.get("response_format")) or any(
+            isinstance(value, LibraryDefault) or name in LIMITS for name, value in self.params.items()
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,6 +381,7 @@ def embedding_job(model: str, dimensions: int | None = None) -> Job:
         max_concurrency=EMBEDDING_CONCURRENCY,
         max_readers=EMBEDDING_READERS,
         max_input_tokens=MAX_INPUT_TOKENS,
+        learns_size=True,
     )
 
 

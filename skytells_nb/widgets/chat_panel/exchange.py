@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from skytells_nb.engine.threads import WakeEvent
 from skytells_nb.errors import ContentPolicyError
 from skytells_nb.types.chat import ChatCompletion, ChatMessage, Choice
+from skytells_nb.types.models import is_told
 from skytells_nb.types.safety import Safety, findings
 from skytells_nb.widgets.chat_panel.transcript import advice
 from skytells_nb.widgets.chat_panel.turns import Turn, TurnError
@@ -128,15 +129,16 @@ def assistant_turn(answer: ChatCompletion | None, model: str, price: Price | Non
             safety = Safety(findings(problem.safety, "prompt"), blocked=True)
         request_id = getattr(problem, "request_id", None)
         return Turn("assistant", "", model, FAILED, safety=safety, request_id=request_id, problem=turn_error)
-    usage = answer.usage
+    told = is_told(*answer.tokens, answered=bool(answer.text))
+    tokens_in, tokens_out = answer.tokens if told else (None, None)
     return Turn(
         "assistant",
         answer.text,
         answer.model or model,
         answer.finish_reason,
-        usage.prompt_tokens if usage else None,
-        usage.completion_tokens if usage else None,
-        price.cost(*answer.tokens) if usage and price is not None else None,
+        tokens_in,
+        tokens_out,
+        price.cost(*answer.tokens) if told and price is not None else None,
         answer.safety,
         answer.request_id,
         turn_error,

@@ -15,7 +15,7 @@ from skytells_nb.engine.operations.jobs import Job, completion_job, embedding_jo
 from skytells_nb.engine.report import Report
 from skytells_nb.engine.results import RunResult
 from skytells_nb.errors import InvalidResponseError
-from skytells_nb.formatting import format_dollars
+from skytells_nb.formatting import format_cost, format_dollars
 from skytells_nb.group_names import SINGLE_SYSTEM, read_name, single_prompt
 from skytells_nb.vectors.arrays import Floats
 from skytells_nb.widgets.safe_html import plain
@@ -118,4 +118,4 @@ class Questions:
 def _describe_usage(report: Report) -> str:
     if not report.requests:
         return "from the cache · $0.00"
-    return f"{report.model} · {report.tokens_in:,} tokens · {format_dollars(report.cost)}"
+    return f"{report.model} · {report.tokens_in:,} tokens · {format_cost(report.cost, report.untold)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,11 @@ from serving import KEY, Exchange, serving
 import skytells_nb as sky
 from skytells_nb.engine.operations.response_format import (
     RESPONSE_FORMATS,
-    FormatSupport,
     apply_format,
     rejects_response_format,
 )
-from skytells_nb.errors import BadRequestError, ContentPolicyError, ContextLengthError, ServerError
+from skytells_nb.engine.service.profile import ServiceProfile
+from skytells_nb.errors import BadRequestError, ContentPolicyError, ContextLengthError, ServerError, SkytellsError
 
 
 class Animal(pydantic.BaseModel):
@@ -247,34 +247,39 @@ def test_what_counts_as_a_refused_form(problem: Any, is_form: bool) -> None:
     assert rejects_response_format(problem) is is_form
 
 
-def test_threads_that_begin_together_find_out_once() -> None:
-    known, start, tried, lock = FormatSupport(), threading.Barrier(8), [], threading.Lock()
+def weaken(problem: SkytellsError, levels: Mapping[str, int]) -> tuple[str, int] | None:
+    return ("format", levels["format"] + 1) if rejects_response_format(problem) else None
 
-    def send(form: str) -> str:
+
+def test_threads_that_begin_together_find_out_once() -> None:
+    profile, start, tried, lock = ServiceProfile(), threading.Barrier(8), [], threading.Lock()
+
+    def send(levels: Mapping[str, int]) -> int:
         with lock:
-            tried.append(form)
-        if form == "json_schema":
+            tried.append(levels["format"])
+        if not levels["format"]:
             raise refused("json_schema is not supported", "response_format")
-        return form
+        return levels["format"]
 
     def work() -> None:
         start.wait(20)
-        assert known.send("a schema", send) == "json_object"
+        assert profile.send(["format"], send, weaken) == 1
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(20)
-    assert sorted(tried) == ["json_object"] * 8 + ["json_schema"]
+    assert sorted(tried) == [0] + [1] * 8
 
 
 def test_a_first_try_that_fails_otherwise_leaves_the_next_one_to_find_out() -> None:
-    known = FormatSupport()
+    profile = ServiceProfile()
 
-    def fail(form: str) -> str:
+    def fail(levels: Mapping[str, int]) -> int:
         raise ServerError("down", status=500)
 
     with pytest.raises(ServerError):
-        known.send("a schema", fail)
-    assert known.send("a schema", lambda form: form) == "json_schema"
+        profile.send(["format"], fail, weaken)
+    assert profile.known("format") is None
+    assert profile.send(["format"], lambda levels: levels["format"], weaken) == 0
