@@ -140,6 +140,18 @@ def format_count(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
+def scale_colors(n: int) -> list[str]:
+    """Return ``n`` colors of the color scale from its first to its last, as ``#rrggbb``.
+
+    >>> scale_colors(2)
+    ['#00224e', '#fee838']
+    """
+    from plotly.colors import sample_colorscale, unlabel_rgb
+
+    shades = sample_colorscale(COLOR_SCALE, [index / max(n - 1, 1) for index in range(n)])
+    return ["#" + bytes(round(part) for part in unlabel_rgb(shade)).hex() for shade in shades]
+
+
 def with_opacity(color: str, opacity: float) -> str:
     """A ``#rrggbb`` color with an opacity.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skytells_nb.plots.column_types import category_names, category_order, is_numeric
 from skytells_nb.plots.theme import (
     CATEGORIES_PER_SYMBOL,
     CATEGORY_COLORS,
@@ -19,6 +21,7 @@ from skytells_nb.plots.theme import (
     escape_text,
     graph_objects,
     plain_text,
+    scale_colors,
     shorten,
     wrap_text,
 )
@@ -82,14 +85,6 @@ class CategoryGroup:
     is_category: bool = True
 
 
-def is_numeric(values: pd.Series[Any]) -> bool:
-    """Whether a column holds numbers, of any dtype; booleans are categories."""
-    import pandas as pd
-
-    types = pd.api.types
-    return types.is_numeric_dtype(values.dtype) and not types.is_bool_dtype(values.dtype)
-
-
 def uses_color_scale(values: pd.Series[Any]) -> bool:
     """Whether a column is drawn on a color scale: numbers, and dates with too many values for a legend."""
     import pandas as pd
@@ -110,25 +105,30 @@ def marker_sizes(values: pd.Series[Any] | None, n: int) -> NDArray[np.float32] |
 def category_groups(values: pd.Series[Any], column: str) -> list[CategoryGroup]:
     """The categories of a column, then the rest and missing values.
 
-    The most frequent come first, so that the points of rare categories are on top.
+    The most frequent come first, so that the points of rare categories are on top. Ordered categories keep their order,
+    with colors from a sequential scale.
     """
     import pandas as pd
 
     missing = values.isna().to_numpy()
-    names = pd.Series([str(value) for value in values.tolist()], dtype=object)
+    names = pd.Series(category_names(values), dtype=object)
     codes, categories = pd.factorize(names)
     codes[missing] = -1
     counts = np.bincount(codes[~missing], minlength=len(categories))
     order = [index for index in np.argsort(-counts, kind="stable") if counts[index]]
     shown = order[:MAX_CATEGORIES]
+    ranked = category_order(values)
+    if ranked is not None:
+        shown = sorted(shown, key=lambda code: ranked.index(str(categories[code])))
+    colors = itertools.cycle(CATEGORY_COLORS) if ranked is None else iter(scale_colors(len(shown)))
     groups = [
         CategoryGroup(
             str(categories[code]),
             codes == code,
-            CATEGORY_COLORS[index % len(CATEGORY_COLORS)],
-            CATEGORY_SYMBOLS[index // CATEGORIES_PER_SYMBOL],
+            color,
+            CATEGORY_SYMBOLS[0] if ranked is not None else CATEGORY_SYMBOLS[index // CATEGORIES_PER_SYMBOL],
         )
-        for index, code in enumerate(shown)
+        for index, (code, color) in enumerate(zip(shown, colors, strict=False))
     ]
     if len(order) > len(shown):
         rest = ~np.isin(codes, shown) & ~missing
@@ -159,12 +159,16 @@ def add_points(figure: Any, markers: Markers, values: pd.Series[Any] | None, col
     return _add_categories(figure, markers, category_groups(values, color), color)
 
 
+# An open symbol, which no color scale has, for rows that have no value.
+_OPEN_LINE = {"line": {"color": GRAY, "width": 1.2}}
+
+
 def _add_numbers(figure: Any, markers: Markers, numbers: NDArray[np.float32], color: str) -> str:
     known = np.isfinite(numbers)
     title = escape_text(color, LABEL_CHARACTERS)
     if not known.all():
         name = f"no {title} ({int((~known).sum()):,})"
-        figure.add_trace(_point_trace(markers, ~known, name=name, color=GRAY, symbol="square"))
+        figure.add_trace(_point_trace(markers, ~known, name=name, color=GRAY, symbol="square-open", marker=_OPEN_LINE))
     if not known.any():
         return f" Color: {color}, no values."
     markers.texts[known] += [f"<br>{title}: {number:g}" for number in numbers[known]]
@@ -199,7 +203,7 @@ def _add_categories(figure: Any, markers: Markers, groups: list[CategoryGroup], 
     for rank, group in sorted(enumerate(groups, start=1), key=lambda ranked: ranked[1].is_category):
         label = shorten(group.name, LABEL_CHARACTERS)
         markers.texts[group.mask] += f"<br>{label}"
-        line = {"line": {"color": group.color, "width": 1.2}} if group.symbol.endswith("open") else {}
+        line = _OPEN_LINE if group.symbol.endswith("open") else {}
         name = f"{label} ({int(group.mask.sum()):,})"
         settings: dict[str, Any] = {"color": group.color, "symbol": group.symbol, "legendrank": rank}
         settings["legendgroup"] = escape_text(group.name)

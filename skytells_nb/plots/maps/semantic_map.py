@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skytells_nb.errors import InputError
+from skytells_nb.plots.column_types import is_numeric
 from skytells_nb.plots.maps.clusters import add_hulls, add_labels
 from skytells_nb.plots.maps.points import (
     Markers,
     add_points,
     category_colors,
     hover_texts,
-    is_numeric,
     marker_sizes,
 )
 from skytells_nb.plots.maps.progress import StageCallback, progress_line
@@ -48,7 +48,7 @@ def semantic_map(
     frame: pd.DataFrame,
     embedding: str = "embedding",
     *,
-    color: str | None = None,
+    color: str | Sequence[Any] | pd.Series[Any] | None = None,
     label: str | None = None,
     hover: str | Sequence[str] | None = None,
     size: str | None = None,
@@ -78,9 +78,10 @@ def semantic_map(
         The rows.
     embedding : str, default "embedding"
         The column of vectors.
-    color : str, optional
-        A column. Numbers, and dates with more than 20 values, get a color bar; other columns get one trace for each
-        of the 20 most frequent values, and one for all others.
+    color : str, Series or sequence, optional
+        A column, or one value for each row; a Series with the frame's labels in another order is read by label.
+        Numbers, and dates with more than 20 values, get a color bar; other columns get one trace for each of the 20
+        most frequent values, and one for all others. Ordered categories keep their order, in the colors of the scale.
     label : str, optional
         A column of cluster names, shown at the medians of their points; also the colors, unless ``color`` is passed.
     hover : str or sequence of str, optional
@@ -140,7 +141,7 @@ def semantic_map(
     """
     from skytells_nb.columns import to_matrix
 
-    color = color if color is not None else label
+    frame, color = _with_color(frame, color if color is not None else label)
     shown = _check_columns(frame, embedding, color, label, hover, size)
     if hulls and label is None:
         raise InputError("hulls=True outlines the clusters of label=. Pass label= too.")
@@ -148,12 +149,20 @@ def semantic_map(
         raise InputError(f"max_points must be at least 1, got {max_points!r}.")
     figure = graph_objects().Figure()
     matrix, has_vector = to_matrix(frame[embedding])
-    rows: Indices = np.flatnonzero(has_vector)
     notes = []
-    if len(rows) < len(frame):
-        notes.append(f"{format_count(len(frame) - len(rows), 'row')} without an embedding omitted")
+    if not has_vector.all():
+        notes.append(f"{format_count(int((~has_vector).sum()), 'row')} without an embedding omitted")
+    has_direction: NDArray[np.bool_] = np.asarray(matrix.any(axis=1))
+    if metric == "cosine" and coordinates is None and not has_direction.all():
+        zeros = format_count(int((~has_direction).sum()), "row")
+        notes.append(f"{zeros} of zeros, which have no direction, omitted")
+        has_vector = has_vector.copy()
+        has_vector[np.flatnonzero(has_vector)[~has_direction]] = False
+        matrix = matrix[has_direction]
+    rows: Indices = np.flatnonzero(has_vector)
     if not len(rows):
-        reason = f"column {embedding} has {format_count(len(frame), 'row')} and no vectors"
+        what = "nothing but zeros" if len(has_direction) else "no vectors"
+        reason = f"column {embedding} has {format_count(len(frame), 'row')} and {what}"
         return empty_figure(f"No embeddings to draw: {reason}.", theme=theme, title=title)
     limit = max_points or MAX_POINTS.get(dimensions, MAX_POINTS[2])
     # Do not lay out far more rows than will be drawn.
@@ -214,6 +223,30 @@ def _set_axes(figure: Any, dimensions: int, *, legend: bool) -> None:
     figure.update_xaxes(visible=False)
     # Both axes have the same scale, so that distances on the map are comparable.
     figure.update_yaxes(visible=False, scaleanchor="x")
+
+
+def _with_color(frame: Any, color: Any) -> tuple[Any, str | None]:
+    """Return the frame with a column for a color that is passed as values, and the name of the column of the color."""
+    import pandas as pd
+
+    if color is None or isinstance(color, (str, tuple)) or not hasattr(color, "__len__"):
+        return frame, color
+    if not isinstance(frame, pd.DataFrame):
+        return frame, None
+    if len(color) != len(frame):
+        raise InputError(
+            f"color must be the name of a column or one value for each of the {len(frame):,} rows, "
+            f"got {len(color):,} values."
+        )
+    if not isinstance(color, pd.Series):
+        color = pd.Series(list(color), index=frame.index)
+    elif not color.index.equals(frame.index):
+        by_label = color.index.is_unique and frame.index.isin(color.index).all()
+        color = color.reindex(frame.index) if by_label else color.set_axis(frame.index)
+    name = "color" if color.name is None else str(color.name)
+    while name in frame.columns:
+        name += " "
+    return frame.assign(**{name: color}), name
 
 
 def _check_columns(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skytells_nb.errors import InputError
+from skytells_nb.plots.column_types import category_names, category_order
 from skytells_nb.plots.safety_charts.findings import Source
 from skytells_nb.plots.safety_charts.flag_rates import (
     Flag,
@@ -60,7 +61,8 @@ def safety_by(
 
     Rows that were not checked count neither as flagged nor as safe; each line shows their number. Groups with fewer
     than 20 checked rows have an open circle, groups without checked rows have none. A group whose share differs from
-    that of all others is marked; the comparison is corrected for the number of groups.
+    that of all others is marked; the comparison is corrected for the number of groups. Ordered categories keep their
+    order; other groups are sorted by their share.
 
     Parameters
     ----------
@@ -138,12 +140,17 @@ def safety_by(
 
 
 def _group_table(rows: FlagRates, max_groups: int, confidence: float) -> Any:
-    """A table of groups, highest rate first: rows, checked, flagged, rate, low, high, differs, place."""
+    """A table of groups, highest rate first or in the order of their categories.
+
+    Its columns: rows, checked, flagged, rate, low, high, differs, place.
+    """
     import pandas as pd
 
     values = rows.values
     missing = values.isna().to_numpy()
-    names = values.astype(str).to_numpy(dtype=object).copy()
+    order = category_order(values)
+    texts = values.astype(str) if order is None else category_names(values)
+    names = np.array(texts, dtype=object)
     counts = pd.Series(names[~missing]).value_counts()
     last = [f"other ({len(counts) - max_groups:,} values)", f"no {plain_text(rows.name, 20)}"]
     if len(counts) > max_groups:
@@ -156,7 +163,12 @@ def _group_table(rows: FlagRates, max_groups: int, confidence: float) -> Any:
     table["differs"] = compare_groups(table["flagged"], table["checked"], confidence)
     # The combined groups and rows without a group come last.
     table["rank"] = [last.index(name) if name in last else -1 for name in table.index]
-    table = table.sort_values(["rank", "rate"], ascending=[True, False], kind="stable")
+    if order is not None:
+        places = {name: place for place, name in enumerate(order)}
+        table["order"] = [places.get(name, len(places)) for name in table.index]
+        table = table.sort_values(["rank", "order"], kind="stable")
+    else:
+        table = table.sort_values(["rank", "rate"], ascending=[True, False], kind="stable")
     return table.assign(place=range(len(table)))
 
 

@@ -32,8 +32,6 @@ THIN_ABOVE_LINES = 10
 TOP_PX, TITLE_PX, CAPTION_PX = 76, 28, 40
 TILE_WIDTH, TILE_HEIGHT, THIN_TILE_HEIGHT = 0.84, 0.36, 0.42
 TILE_TOP = 0.46
-MIN_OPACITY = 0.25
-"""Opacity of a tile for almost no rows, whose color must still be visible."""
 COLUMN_GAP = 0.05
 NOT_CHECKED_NOTE = "not checked does not mean safe"
 
@@ -49,9 +47,10 @@ def safety(
 ) -> go.Figure:
     """Draw a heatmap of category by severity with counts and shares of the rows, prompts beside completions.
 
-    The opacity of a tile shows its share of the rows of its source. What a line lacks to 100 % was not reported. Rows
-    that were not checked have a column of their own, without a fill, and never count as safe. Categories without grades
-    are "safe" or "detected". Of several findings for one row and category, the worst counts.
+    Severe findings have the most ink, however few they are, and "safe" the least; below each tile is the share of the
+    rows of its source. What a line lacks to 100 % was not reported. Rows that were not checked have a column of their
+    own, without a fill, and never count as safe. Categories without grades are "safe" or "detected". Of several
+    findings for one row and category, the worst counts.
 
     Parameters
     ----------
@@ -122,7 +121,7 @@ def safety(
     figure.update_xaxes(ticks="")
     figure.update_yaxes(ticks="", range=[len(lines) - 0.5, -0.5], showgrid=False, zeroline=False, showline=False)
     figure.update_yaxes(tickvals=list(range(len(lines))), ticktext=labels)
-    share = "opacity shows their share" if thin else "and their share"
+    share = "with their share on hover" if thin else "and their share"
     caption = f"rows by their worst finding in the category, {share} · {NOT_CHECKED_NOTE}"
     apply_theme(figure, theme=theme, title=title, caption=caption, summary=_summarize(all_counts, list(lines)))
     top = TOP_PX + (TITLE_PX if title else 0)
@@ -194,7 +193,7 @@ def _column_names(all_counts: list[_SourceCounts]) -> list[str]:
 def _tile_traces(
     source_counts: _SourceCounts, level_name: str, column: int, lines: dict[str, int], thin: bool
 ) -> list[Any]:
-    """One column of the heatmap: tiles whose opacity shows their share, and over them outline and pattern."""
+    """One column of the heatmap: tiles with the ink of their level, and over them outline and pattern."""
     tile_height = THIN_TILE_HEIGHT if thin else TILE_HEIGHT
     objects, level = graph_objects(), LEVELS[LEVEL_NAMES.index(level_name)]
     shares = {name: source_counts.count(name, level_name) / source_counts.total for name in lines}
@@ -209,7 +208,7 @@ def _tile_traces(
         z=z,
         zmin=0,
         zmax=1,
-        colorscale=[[0, level.color(MIN_OPACITY)], [1, level.color()]],
+        colorscale=[[0, level.color(level.min_opacity)], [1, level.color(level.max_opacity)]],
         showscale=False,
         name=level_name,
         text=[[text] for name_text in texts for text in (name_text, "")][:-1],

@@ -10,12 +10,18 @@ from skytells_nb.plots.theme import GRAY
 
 @dataclass(frozen=True, slots=True)
 class SeverityLevel:
-    """One level: its name, its color as red, green and blue, its pattern and the color of the pattern."""
+    """One level: its name, its color as red, green and blue, its pattern and the color of the pattern.
+
+    ``min_opacity`` and ``max_opacity`` are those of a tile for almost no rows and for all of them: what needs attention
+    has the most ink wherever there is one row of it.
+    """
 
     name: str
     rgb: tuple[int, int, int] | None
     pattern: str
     pattern_color: str
+    min_opacity: float = 1.0
+    max_opacity: float = 1.0
 
     def color(self, opacity: float = 1.0) -> str:
         """The fill color; "not checked" has no fill at any opacity."""
@@ -36,10 +42,10 @@ class SeverityLevel:
 # In ascending order: of several findings for one row, the last of these levels is shown.
 # The four severities differ by at least 24 (CIE76) for every type of color vision; "not checked" has no fill.
 LEVELS = (
-    SeverityLevel("safe", (0x7F, 0xB8, 0xDE), "", "#ffffff"),
+    SeverityLevel("safe", (0x7F, 0xB8, 0xDE), "", "#ffffff", 0.1, 0.35),
     SeverityLevel("not checked", None, "-", GRAY),
-    SeverityLevel("other level", (0x9A, 0x9A, 0x9A), "|", "#1a1a1a"),
-    SeverityLevel("low", (0xE6, 0x9F, 0x00), "/", "#1a1a1a"),
+    SeverityLevel("other level", (0x9A, 0x9A, 0x9A), "|", "#1a1a1a", 0.6, 0.8),
+    SeverityLevel("low", (0xE6, 0x9F, 0x00), "/", "#1a1a1a", 0.7, 1.0),
     SeverityLevel("medium", (0xC8, 0x50, 0x0A), "x", "#ffffff"),
     SeverityLevel("high", (0x6B, 0x1D, 0x5E), ".", "#ffffff"),
     SeverityLevel("detected", (0x1A, 0x1A, 0x1A), "+", "#ffffff"),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Period = Literal["minute", "hour", "day", "week", "month", "year"]
 PERIOD_CODES: dict[Period, str] = {"minute": "min", "hour": "h", "day": "D", "week": "W", "month": "M", "year": "Y"}
+CLOCK_PERIODS = ("minute", "hour")
 PREFERRED_PERIODS = 60
 """Number of periods that are easy to read; the shortest period with at most this many is used."""
 MAX_PERIODS = 2_000
@@ -137,7 +138,7 @@ def _set_axes(figure: go.Figure, table: Any, max_rows: int) -> None:
 
 
 def _parse_times(rows: FlagRates) -> Any:
-    """The times in local time of their zone."""
+    """The times, with their zone if they have one."""
     import pandas as pd
 
     values = rows.values
@@ -152,7 +153,7 @@ def _parse_times(rows: FlagRates) -> Any:
     invalid = values.notna() & times.isna()
     if invalid.any():
         raise InputError(f"time must be dates or times, got {str(values[invalid].iloc[0])[:40]!r} in {rows.name!r}.")
-    return times.dt.tz_localize(None)
+    return times
 
 
 def _count_by_period(
@@ -162,9 +163,15 @@ def _count_by_period(
     import pandas as pd
 
     known_times = times[known]
+    zone = known_times.dt.tz
+    # Days and longer periods are those of the calendar; hours are counted, so that an hour that the clock shows twice
+    # in autumn is two. They are drawn at the offset from UTC of the first time.
+    offset = None if zone is None else known_times.min().utcoffset()
+    local = known_times.dt.tz_localize(None)
+    counted = local if offset is None else known_times.dt.tz_convert("UTC").dt.tz_localize(None) + offset
     candidates: list[Period] = [every] if every else list(PERIOD_CODES)
     for period in candidates:
-        ordinals = known_times.dt.to_period(PERIOD_CODES[period])
+        ordinals = (counted if period in CLOCK_PERIODS else local).dt.to_period(PERIOD_CODES[period])
         first, last = ordinals.min(), ordinals.max()
         n = last.ordinal - first.ordinal + 1
         if n <= PREFERRED_PERIODS:
@@ -181,7 +188,10 @@ def _count_by_period(
     table["flagged"] = np.bincount(positions[flagged], minlength=n)
     table["rate"] = table["flagged"] / table["checked"].where(table["checked"] > 0)
     table["low"], table["high"] = wilson_interval(table["flagged"], table["checked"], confidence)
-    table["name"] = [str(span.start_time if period in ("minute", "hour") else span.start_time.date()) for span in spans]
+    starts = spans.start_time
+    if period in CLOCK_PERIODS and offset is not None:
+        starts = (starts - offset).tz_localize("UTC").tz_convert(zone)
+    table["name"] = [str(start if period in CLOCK_PERIODS else start.date()) for start in starts]
     levels = np.bincount(positions * len(LEVELS) + rows.level[known], minlength=n * len(LEVELS)).reshape(n, len(LEVELS))
     return period, table, levels
 

@@ -343,3 +343,70 @@ def test_coordinates_from_columns_are_not_changed() -> None:
         semantic_map(frame, coordinates=("x", "y"), dimensions=3)
     with pytest.raises(InputError, match="1 rows have no finite"):
         semantic_map(frame.assign(y=[1.0, 2.0, np.nan]), coordinates=("x", "y"))
+
+
+def test_ordered_categories_keep_their_order_on_a_sequential_scale() -> None:
+    """From light to dark or back, with one symbol, however many rows each has."""
+    sizes = np.repeat(["low", "mid", "high"], [6, 14, 10])
+    data = frame().assign(level=pd.Categorical(sizes, ["low", "mid", "unused", "high"], ordered=True))
+    traces = draw(data, color="level").data
+    assert [trace.name for trace in traces] == ["low (6)", "mid (14)", "high (10)"]
+    luminances = [sum(bytes.fromhex(trace.marker.color[1:])) for trace in traces]
+    assert luminances == sorted(luminances)
+    assert {trace.marker.symbol for trace in traces} == {"circle"}
+
+
+def test_intervals_with_missing_rows_keep_their_order() -> None:
+    """The edges are those of the categories, whole numbers too."""
+    values = pd.cut(pd.Series([15.0, 5.0, 25.0, None] * 8)[:30], [0, 10, 20, 30]).set_axis(frame().index)
+    shown = [trace.name for trace in draw(frame(), color=values.rename("band")).data]
+    assert [name for name in shown if name[0] == "("] == ["(0, 10] (8)", "(10, 20] (8)", "(20, 30] (7)"]
+    assert "no band (7)" in shown
+
+
+def test_missing_numbers_are_open_squares() -> None:
+    """A filled gray is the middle of the color scale."""
+    data = frame().assign(score=[None, *np.linspace(0, 1, 29)])
+    missing, known = draw(data, color="score").data
+    assert (missing.marker.symbol, len(missing.x)) == ("square-open", 1)
+    assert known.marker.symbol == "circle"
+
+
+@pytest.mark.parametrize(
+    "make", [list, np.array, pd.Series, pd.Categorical], ids=["list", "array", "series", "category"]
+)
+def test_a_color_can_be_values(make: Any) -> None:
+    """One for each row, in the order of the rows; the frame is unchanged."""
+    data = frame()
+    values = make(data["topic"].tolist())
+    figure = draw(data, color=values)
+    assert [trace.name for trace in figure.data] == ["topic 0 (10)", "topic 1 (10)", "topic 2 (10)"]
+    assert list(data.columns) == list(frame().columns)
+
+
+def test_a_series_of_colors_is_read_by_label_where_it_has_the_labels() -> None:
+    data = frame()
+    shuffled = data["topic"].sample(frac=1, random_state=1).rename("group")
+    expected = draw(data, color="topic")
+    figure = draw(data, color=shuffled)
+    assert [list(trace.customdata) for trace in figure.data] == [list(trace.customdata) for trace in expected.data]
+    assert figure.layout.legend.title.text == "group"
+
+
+def test_values_of_another_length_are_refused() -> None:
+    with pytest.raises(InputError, match="one value for each of the 30 rows, got 2 values"):
+        draw(frame(), color=["a", "b"])
+
+
+def test_vectors_of_zeros_are_counted_and_not_drawn() -> None:
+    """They have no direction, so no place among the others; Euclidean distance gives them one."""
+    data = frame()
+    matrix = np.stack(data["embedding"].tolist())
+    matrix[[0, 4]] = 0
+    data["embedding"] = list(matrix)
+    figure = draw(data)
+    assert "2 rows of zeros, which have no direction, omitted" in summary(figure)
+    assert sorted(figure.data[0].customdata) == [row for row in range(30) if row not in (0, 4)]
+    assert len(draw(data, metric="euclidean").data[0].x) == 30
+    only = data.assign(embedding=[np.zeros(3)] * 30)
+    assert "30 rows and nothing but zeros" in summary(draw(only))

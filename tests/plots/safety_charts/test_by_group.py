@@ -137,3 +137,20 @@ def test_combined_groups_come_last() -> None:
         for n in (1, 5000)
     )
     assert many.layout.xaxis.domain[1] < few.layout.xaxis.domain[1]
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        pd.Series(pd.Categorical(["mid", "low", "high", None], ["low", "mid", "high"], ordered=True)),
+        pd.cut(pd.Series([15.0, 5.0, 25.0, None]), [0, 10, 20, 30]),
+        pd.Series(pd.PeriodIndex(["2026-02", "2026-01", "2026-03", None], freq="M")),
+    ],
+    ids=["category", "interval", "period"],
+)
+def test_ordered_groups_keep_their_order(groups: Any) -> None:
+    """Whatever their rates are; rows without a group come last."""
+    figure = safety_by(completed(LOW, SAFE, SAFE, LOW), groups.rename("g"))
+    assert rates(figure) == {0: 0.0, 1: 1.0, 2: 0.0, 3: 1.0}
+    shown = [text for text in texts_of(figure) if " of " not in text]
+    assert shown == [*(str(groups[row]) for row in (1, 0, 2)), "no g"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pandas as pd
@@ -135,6 +136,24 @@ def test_the_opacity_of_a_tile_shows_its_share() -> None:
     data = table(*[finding(row, severity="low" if row else "high") for row in range(4)])
     assert all((tile.zmin, tile.zmax) == (0, 1) for tile in tiles(safety(data)))
     assert counts(safety(data)) == {"low": 0.75, "high": 0.25}
+
+
+def ink(color: str) -> float:
+    """How dark a color with an opacity is on white, 0 to 1."""
+    red, green, blue, opacity = map(float, re.findall(r"[\d.]+", color))
+    return opacity * (1 - (0.299 * red + 0.587 * green + 0.114 * blue) / 255)
+
+
+def test_one_severe_row_has_more_ink_than_all_the_safe_ones() -> None:
+    """What needs attention is seen first, and a rare severe finding is not fainter than a frequent one."""
+    most = {level.name: ink(level.color(level.max_opacity)) for level in LEVELS if level.rgb}
+    least = {level.name: ink(level.color(level.min_opacity)) for level in LEVELS if level.rgb}
+    assert most["safe"] < min(least[name] for name in most if name != "safe")
+    assert least["low"] < least["medium"] < least["high"] < least["detected"]
+    assert all(least[name] == most[name] for name in ("medium", "high", "detected"))
+    data = table(*[finding(row, severity="safe") for row in range(99)], finding(99, severity="high"))
+    drawn = {tile.name: [ink(color) for _, color in tile.colorscale] for tile in tiles(safety(data))}
+    assert drawn == {"safe": [least["safe"], most["safe"]], "high": [least["high"], most["high"]]}
 
 
 def test_counts_and_shares_are_below_the_tiles() -> None:

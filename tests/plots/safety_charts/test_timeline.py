@@ -109,3 +109,21 @@ def test_too_many_periods_raise() -> None:
     frame = completed(SAFE, SAFE, when=pd.to_datetime(["2016-01-01", "2026-01-01"]))
     with pytest.raises(InputError, match="at most 2,000 can be drawn"):
         safety_timeline(frame, "when", every="minute")
+
+
+def test_an_hour_that_the_clock_shows_twice_is_two() -> None:
+    """In autumn the hour from two to three comes twice; the names have the offsets that tell them apart."""
+    times = pd.Series(pd.date_range("2026-10-25 00:00", periods=30, freq="10min", tz="Europe/Berlin"), name="asked")
+    figure = safety_timeline(completed(*[SAFE] * 30, asked=times), "asked", every="hour")
+    (rows,) = bars(figure).values()
+    assert rows == [6] * 5
+    names = [text.partition("<br>")[0] for text in figure.data[0].hovertext]
+    assert names[2:4] == ["2026-10-25 02:00:00+02:00", "2026-10-25 02:00:00+01:00"]
+    assert [moment.hour for moment in pd.DatetimeIndex(figure.data[1].x)] == [0, 1, 2, 3, 4]
+
+
+def test_a_day_is_that_of_the_calendar_in_its_zone() -> None:
+    """The day on which the clock is set back has 25 hours, and those after midnight belong to it."""
+    times = pd.Series(pd.date_range("2026-10-25 00:00", periods=26, freq="h", tz="Europe/Berlin"), name="asked")
+    figure = safety_timeline(completed(*[SAFE] * 26, asked=times), "asked", every="day")
+    assert bars(figure) == {"safe": [25, 1]}
