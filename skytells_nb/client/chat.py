@@ -189,7 +189,7 @@ class ChatAccumulator:
             new_findings += model_findings(choice, "completion", choice.index)
         if new_findings:
             self._safety = self._safety.merge(Safety(new_findings))
-        self.complete = whole and self.ended
+        self.complete = whole
         return chunk
 
     def text(self, piece: ChatCompletionChunk) -> str:
@@ -280,10 +280,14 @@ class _ChoiceBuilder:
 
     def _call_of(self, part: ToolCall, grown: list[ToolCall], position: int | None) -> ToolCall | None:
         """Return the call that a fragment continues, ``None`` if it begins another one."""
+        name = part.function.name
         if part.id:
-            known = [call for call in self._calls if call.id == part.id]
+            # Some services give every call the same id.
+            known = [c for c in self._calls if c.id == part.id and (part.index in (None, c.index) or not name)]
             if known:
-                return known[-1]
+                call = known[-1]
+                again = name and name != call.function.name and _is_json(call.function.arguments)
+                return None if again or (name and any(call is other for other in grown)) else call
         if part.index is not None:
             same = [call for call in self._calls if call.index == part.index]
         elif position is not None and position < len(self._calls) and not part.id and not part.function.name:

@@ -269,6 +269,7 @@ def report_error_beside(answer: pydantic.BaseModel, error: Any, origin: str) -> 
 
 def report(message: str) -> None:
     """Warn of something odd in an answer, which must not cost the answer: not even where warnings are errors."""
-    _log.info("%s", message)
+    # The log quotes nothing of an answer.
+    _log.info("An odd answer was used; the warning says what was odd.")
     with contextlib.suppress(SkytellsWarning):
         warn(message)

@@ -67,6 +67,21 @@ def test_a_stream_is_recognized_by_what_it_says(form: str, kind: str | None) -> 
         assert (stream.final.text, stream.final.finish_reason) == ("hello", "stop")
 
 
+def test_a_whole_answer_needs_no_finish_reason() -> None:
+    body = {"choices": [{"message": {"content": "hello"}}]}
+    with raw(json.dumps(body).encode(), "application/json") as server, Skytells(KEY, base_url=server.url) as client:
+        assert chat_stream(client).final.text == "hello"
+
+
+def test_a_whole_answer_that_was_cut_is_truncated() -> None:
+    with (
+        raw(json.dumps(WHOLE).encode()[:-40], "application/json") as server,
+        Skytells(KEY, base_url=server.url) as client,
+        pytest.raises((TruncatedStreamError, StreamError)),
+    ):
+        _ = chat_stream(client).final
+
+
 def test_a_whole_answer_in_place_of_a_stream_keeps_every_member() -> None:
     with raw(json.dumps(WHOLE).encode(), "application/json") as server, Skytells(KEY, base_url=server.url) as client:
         answer = chat_stream(client).final
@@ -249,6 +264,19 @@ def test_parallel_tool_calls_stay_apart(chunks: list[list[dict[str, Any]]]) -> N
 )
 def test_tool_calls_without_ids_stay_apart(chunks: list[list[dict[str, Any]]]) -> None:
     assert calls(*chunks) == ANONYMOUS
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [[part(0, "x", "f", '{"x": 1}'), part(1, "x", "g", '{"y": 2}')]],
+        [[part(0, "x", "f", "")], [part(0, "x", None, '{"x": 1}')], [part(1, "x", "g", '{"y": 2}')]],
+        [[part(None, "x", "f", '{"x": 1}'), part(None, "x", "g", '{"y": 2}')]],
+        [[part(None, "x", "f", '{"x": 1}')], [part(None, "x", "g", '{"y": 2}')]],
+    ],
+)
+def test_tool_calls_with_one_id_for_all_stay_apart(chunks: list[list[dict[str, Any]]]) -> None:
+    assert calls(*chunks) == [("x", name, args) for _, name, args in TWO]
 
 
 def test_fragments_of_one_call_stay_one_call() -> None:
