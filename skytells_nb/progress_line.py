@@ -13,10 +13,16 @@ INITIAL_DELAY_S = 0.3
 
 
 class UpdateTimer:
-    """Limits a line to four updates a second, the first after an initial delay."""
+    """Limits a line to four updates a second, or other intervals, the first after an initial delay."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, initial_delay_s: float = INITIAL_DELAY_S) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        initial_delay_s: float = INITIAL_DELAY_S,
+        interval_s: float = UPDATE_INTERVAL_S,
+    ) -> None:
         self._clock = clock
+        self._interval_s = interval_s
         self._next_update = clock() + initial_delay_s
 
     @property
@@ -26,7 +32,7 @@ class UpdateTimer:
 
     def restart(self) -> None:
         """Start the interval to the next update."""
-        self._next_update = self._clock() + UPDATE_INTERVAL_S
+        self._next_update = self._clock() + self._interval_s
 
 
 class TerminalLine:

@@ -64,11 +64,15 @@ class Progress:
     """The account's limit as far as it is known, such as "25 requests per 60 s"."""
     waiting: str | None = None
     """What the run waits for now, such as "12 s for the account's limit"."""
+    served: int = 0
+    """Rows that have been answered or refused since the first request could leave."""
+    serving_seconds: float = 0.0
+    """Seconds since the cache was looked up and the first request could leave."""
 
     @property
     def rate(self) -> float:
-        """Rows a second since the start, without cached ones."""
-        return (self.done - self.cached) / self.seconds if self.seconds > 0 else 0.0
+        """Rows a second since then: missing and invalid rows, and those that were cached, took no time."""
+        return self.served / self.serving_seconds if self.serving_seconds > 0 else 0.0
 
     @property
     def seconds_left(self) -> float | None:

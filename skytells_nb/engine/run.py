@@ -53,6 +53,8 @@ class Run:
         """Inputs whose answer from elsewhere is not used either."""
         self._since_unusable: tuple[int, object] | None = None
         self._started = time.monotonic()
+        self._sending_since: float | None = None
+        self._done_before_sending = 0
         self._workers = WorkerPool(
             context,
             store=self._store,
@@ -108,6 +110,8 @@ class Run:
     def send(self, numbers: NDArray[np.int64]) -> None:
         """Request these inputs; those in flight in another run, also of another process, are awaited instead."""
         context, single_flight = self.context, self.context.single_flight
+        if self._sending_since is None:
+            self._sending_since, self._done_before_sending = time.monotonic(), self._rows_done()
         if single_flight is None:
             self._workers.run(context.plan_requests(numbers))
             return
@@ -194,7 +198,7 @@ class Run:
                 label=context.job.operation,
                 state=self.state,
                 rows=plan.rows,
-                done=plan.nulls + len(plan.invalid) + self._cached_rows + counters.rows_done,
+                done=self._rows_done(),
                 cached=self._cached_rows,
                 failed=len(plan.invalid) + self._cached_error_rows() + counters.rows_failed,
                 requests=counters.requests,
@@ -205,9 +209,15 @@ class Run:
                 in_flight=context.rate_limiter.in_flight if running else 0,
                 limit=context.rate_limiter.limit_text,
                 waiting=self._waiting() if running else None,
+                served=0 if self._sending_since is None else self._rows_done() - self._done_before_sending,
+                serving_seconds=0.0 if self._sending_since is None else time.monotonic() - self._sending_since,
             )
         )
         context.cache.emit_warnings()
+
+    def _rows_done(self) -> int:
+        plan = self.context.plan
+        return plan.nulls + len(plan.invalid) + self._cached_rows + self._workers.counters.rows_done
 
     def _show(self, event: Progress) -> None:
         """Call the callback; one that fails is called no more, and costs nothing that is paid for."""

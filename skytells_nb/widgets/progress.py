@@ -14,14 +14,19 @@ from skytells_nb.progress_line import TerminalLine, UpdateTimer, progress_html
 from skytells_nb.widgets.display import Mode, Publish, cell_publish, display_mode, new_display_id
 from skytells_nb.widgets.safe_html import escape, plain
 
+LOG_INTERVAL_S = 30.0
+"""Between the lines of a log."""
+MIN_LOG_INTERVAL_S = 5.0
+"""Before the line for a wait that begins: at some limits one begins every second."""
+
 
 class ProgressLine:
     """A callback for ``Progress`` events that updates one line, at most four times a second.
 
     In a notebook it is one output, saved with its final state; in a terminal one line on stderr, rewritten in place;
-    if stderr is a file, only the final line is written. Close it when the run is over: the last event is then shown as
-    the final state. A display that fails (a closed terminal, a broken pipe, no stderr) is silent from then on. Also a
-    context manager.
+    if stderr is a file, a line is written each 30 seconds, when a wait begins, and at the end. Close it when the run is
+    over: the last event is then shown as the final state. A display that fails (a closed terminal, a broken pipe, no
+    stderr) is silent from then on. Also a context manager.
 
     >>> with ProgressLine("embed") as listener:  # doctest: +SKIP
     ...     session.engine.embed(texts, listener=listener)
@@ -46,6 +51,9 @@ class ProgressLine:
         self._terminal = None if self._out is None else TerminalLine(self._out)
         self._lock = threading.Lock()
         self._timer = UpdateTimer(clock)
+        self._log_timer = UpdateTimer(clock, LOG_INTERVAL_S, LOG_INTERVAL_S)
+        self._wait_timer = UpdateTimer(clock, interval_s=MIN_LOG_INTERVAL_S)
+        self._was_waiting = False
         self._display_id = new_display_id()
         self._shown = False
         self._last: Progress | None = None
@@ -106,9 +114,14 @@ class ProgressLine:
         text = progress_text(event, self.label)
         if self._out.isatty():
             self._terminal.show(text, final=final)
-        elif final:
+            return
+        wait_begins = event.waiting is not None and not self._was_waiting
+        self._was_waiting = event.waiting is not None
+        if final or self._log_timer.due or (wait_begins and self._wait_timer.due):
             self._out.write(f"{text}\n")
             self._out.flush()
+            self._log_timer.restart()
+            self._wait_timer.restart()
 
 
 def progress_text(event: Progress, label: str = "") -> str:

@@ -45,7 +45,8 @@ def event(done: int, state: RunState = "running", **facts: Any) -> Progress:
         **{"seconds": 1.0},
         **facts,
     }
-    return Progress(state=state, done=done, **given)
+    served: dict[str, Any] = {"served": done - given["cached"], "serving_seconds": given["seconds"]}
+    return Progress(state=state, done=done, **{**served, **given})
 
 
 def test_the_line_names_rows_cache_failures_tokens_cost_rate_and_time() -> None:
@@ -154,7 +155,7 @@ def test_a_terminal_line_is_rewritten_in_place() -> None:
     assert len(states[2].rstrip("\n")) >= len(states[1].rstrip())
 
 
-def test_a_log_file_gets_the_final_line_only() -> None:
+def test_a_log_file_gets_the_final_line_of_a_short_run_only() -> None:
     """Where stderr is no terminal, states in between are not written."""
     clock, out = Clock(), io.StringIO()
     listener = ProgressLine(mode="plain", clock=clock, out=out)
@@ -163,6 +164,38 @@ def test_a_log_file_gets_the_final_line_only() -> None:
         listener(event(done))
     listener(event(20_000, "done"))
     assert out.getvalue() == "embed · 20,000/20,000 rows · 20,000 rows/s · 1.0 s\n"
+
+
+def test_a_log_file_gets_a_line_each_half_minute_and_where_a_wait_begins() -> None:
+    clock, out = Clock(), io.StringIO()
+    listener = ProgressLine(mode="plain", clock=clock, out=out)
+    for second in range(1, 101):
+        clock.now += 1
+        waiting = f"{100 - second} s for the account's limit" if 40 <= second < 60 else None
+        listener(event(second, seconds=float(second), waiting=waiting))
+    listener(event(100, "done", seconds=100.0))
+    lines = out.getvalue().splitlines()
+    assert [line.split(" · ")[1] for line in lines] == [f"{done}/20,000 rows" for done in (30, 40, 70, 100, 100)]
+    assert "60 s for the account's limit" in lines[1]
+
+
+def test_waits_that_begin_every_second_do_not_fill_a_log() -> None:
+    clock, out = Clock(), io.StringIO()
+    listener = ProgressLine(mode="plain", clock=clock, out=out)
+    for tick in range(120):
+        clock.now += 0.5
+        listener(event(tick, seconds=1.0, waiting="1 s for the account's limit" if tick % 2 else None))
+    assert 8 <= len(out.getvalue().splitlines()) <= 13
+
+
+@pytest.mark.parametrize(("cached", "missing"), [(0, 19_000), (19_000, 0), (0, 0)])
+def test_the_time_left_is_that_of_rows_that_take_time(cached: int, missing: int) -> None:
+    """A fifth of the rows that are sent took 20 seconds: the others take 80, whatever took no time."""
+    sent = 20_000 - cached - missing
+    done = cached + missing + sent // 5
+    state = event(done, cached=cached, seconds=33.0, served=sent // 5, serving_seconds=20.0)
+    assert state.seconds_left == pytest.approx(80)
+    assert event(cached + missing, cached=cached, served=0, serving_seconds=0.5).seconds_left is None
 
 
 @pytest.mark.parametrize(
