@@ -5,6 +5,7 @@
 #   make check    lint, types, import contracts, spelling, docstrings
 #   make coverage     the tests with coverage; fails below the minimum
 #   make test-lowest  a quick part of the tests with the lowest declared versions
+#   make test-sdks    other libraries against the local Skytells, in an environment of their own
 #   make docs         the examples in docstrings, docs and README
 #   make mutants  change the package in N places, chosen by SEED, and check that the tests fail; an hour for N=40
 #   make bench    compare with other libraries, half an hour; QUICK=1 with one of them, under three minutes
@@ -16,7 +17,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test test-lowest coverage docs check mutants bench clean
+.PHONY: help demo lab test test-lowest test-sdks coverage docs check mutants bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -54,6 +55,14 @@ test-lowest: $(LOWEST)/.installed
 	  tests/accessor/methods/test_search.py tests/plots/test_plots.py tests/plots/safety_charts/test_heatmap.py \
 	  tests/magics/test_loading.py tests/magics/test_cell.py tests/client/test_chat.py tests/client/test_embeddings.py
 
+# litellm, langchain-openai, instructor and pydantic-ai need another version of openai than the tests, and the OpenAI library for
+# Node.js comes from npm: `make test` skips their tests and says so.
+SDKS := .venv-sdks
+NODE_SDKS := tests/local/sdks/node
+test-sdks: $(SDKS)/.installed
+	@$(models)
+	SKYTELLS_TEST_SDKS=1 $(SDKS)/bin/python -m pytest tests/local/sdks
+
 docs: $(VENV)/.dev
 	@$(models)
 	$(BIN)/python -m pytest -q tests/test_readme.py tests/test_files.py tests/accessor/test_documented.py
@@ -85,7 +94,7 @@ bench: $(VENV)/.dev
 	$(if $(QUICK),,$(BIN)/python -m benchmarks.paint)
 
 clean:
-	rm -rf $(VENV) $(LOWEST) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) $(SDKS) $(NODE_SDKS)/node_modules build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	rm -rf benchmarks/.venvs benchmarks/.scratch tests/page/node_modules
 	find skytells_nb tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -109,6 +118,13 @@ $(LOWEST)/.installed: pyproject.toml | $(VENV)/.dev
 	@echo "Installing the lowest declared versions (once)"
 	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LOWEST)
 	@$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --editable '.[all,keyring]' --group test
+	@touch $@
+
+$(SDKS)/.installed: pyproject.toml $(NODE_SDKS)/package-lock.json | $(VENV)/.dev
+	@echo "Installing the libraries that are tried against the local Skytells (once)"
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(SDKS)
+	@$(BIN)/uv pip install --quiet --python $(SDKS)/bin/python --editable '.[local]' --group sdks
+	@npm --prefix $(NODE_SDKS) ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 # `pip install --group` came with pip 25.1.

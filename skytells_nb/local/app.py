@@ -14,9 +14,10 @@ from starlette.routing import Route
 from skytells_nb.local.api.chat import chat_completions
 from skytells_nb.local.api.embeddings import embeddings, inputs_of
 from skytells_nb.local.api.middleware import RequestMiddleware
-from skytells_nb.local.api.models import find_model, model_catalog
+from skytells_nb.local.api.models import find_model, model_catalog, openai_list
 from skytells_nb.local.api.pipeline import InferenceEndpoint, Service
 from skytells_nb.local.api.rate_limits import Account, LimitOptions
+from skytells_nb.local.api.request import KEEP_ALIVE_S
 from skytells_nb.local.api.responses import ConversationStore
 from skytells_nb.local.errors import APIException, json_response
 from skytells_nb.local.faults import Faults
@@ -32,14 +33,16 @@ def create_app(
     faults: Faults = Faults(),  # noqa: B008 (frozen)
     limits: LimitOptions | None = None,
     host: str = "127.0.0.1",
+    keep_alive: float = KEEP_ALIVE_S,
 ) -> Starlette:
     """Return the app that serves the API with these three models; ``app.state.stats`` holds its counters."""
     models = LocalModels(embedder, moderator, generator)
-    service = Service(models, faults, Account(limits) if limits is not None else None)
+    service = Service(models, faults, Account(limits) if limits is not None else None, keep_alive=keep_alive)
     conversations = ConversationStore()
 
     async def list_models(request: Request) -> Response:
-        return json_response(model_catalog(models))
+        entries = model_catalog(models)
+        return json_response(openai_list(entries) if request.state.openai_client else entries)
 
     async def retrieve_model(request: Request) -> Response:
         return json_response(find_model(request.path_params["slug"], models))

@@ -87,6 +87,20 @@ _BY_STATUS = {
 }
 
 
+MAX_MESSAGE = 1_000
+MAX_PARAM = 100
+"""Characters of a message and of a parameter's name: both may quote what was sent, which has any size."""
+
+
+def shorten(text: str, most: int) -> str:
+    """Return the text, or its beginning and how much more there is.
+
+    >>> shorten("a" * 50, 30)
+    'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa… (20 characters more)'
+    """
+    return text if len(text) <= most else f"{text[:most]}… ({len(text) - most:,} characters more)"
+
+
 def error_id_for(status: int) -> str:
     """Return the ``error_id`` for an HTTP status."""
     return _BY_STATUS.get(status, "INTERNAL_ERROR" if status >= 500 else "INVALID_REQUEST")
@@ -112,13 +126,13 @@ class APIException(Exception):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         entry = ERROR_CATALOG[error_id]
-        super().__init__(message or entry.message)
+        self.message = shorten(message or entry.message, MAX_MESSAGE)
+        super().__init__(self.message)
         self.error_id = error_id
-        self.message = message or entry.message
         self.status = status or entry.status
         self.type = type or entry.type
         self.code = code or entry.code
-        self.param = param
+        self.param = None if param is None else shorten(param, MAX_PARAM)
         self.details = details
         self.extra = dict(extra or {})
         self.headers = dict(headers or {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
@@ -11,7 +12,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
 from skytells_nb.errors import InputError
-from skytells_nb.local.errors import ERROR_CATALOG, APIException, error_id_for
+from skytells_nb.local.errors import ERROR_CATALOG, MAX_PARAM, APIException, error_id_for, shorten
 
 
 def parse_flags(text: str) -> dict[str, str]:
@@ -33,12 +34,15 @@ def validate_flags(kind: type, flags: Mapping[str, Any]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, value in flags.items():
         if name not in adapters:
-            raise InputError(f"{kind.__name__} has no field {name!r}. The fields are: {', '.join(sorted(adapters))}.")
+            known = ", ".join(sorted(adapters))
+            raise InputError(f"{kind.__name__} has no field {shorten(name, MAX_PARAM)!r}. The fields are: {known}.")
         try:
             values[name] = adapters[name].validate_python(value)
         except ValidationError as error:
             message = error.errors(include_url=False, include_context=False, include_input=False)[0]["msg"]
-            raise InputError(f"{name} must be {message.removeprefix('Input should be ')}, got {value!r}.") from None
+            raise InputError(
+                f"{name} must be {message.removeprefix('Input should be ')}, got {shorten(repr(value), MAX_PARAM)}."
+            ) from None
     return values
 
 
@@ -63,7 +67,14 @@ FAULT_HEADER = "x-skytells-fault"
 """The header with the faults of one request: ``x-skytells-fault: status=429; retry_after=2; times=1``."""
 
 HUGE_RETRY_AFTER_S = 86_400
+STATUSES = range(400, 600)
+"""The statuses that say that a request failed."""
 
+_AMOUNTS = (
+    *("times", "latency", "latency_per_row", "stall"),
+    *("stream_cut_after", "stream_stall_after", "stream_error", "malformed_chunk"),
+)
+"""Counts and seconds."""
 _ALWAYS_IN_FORCE = ("latency", "latency_per_row", "block_status", "float_only")
 
 
@@ -144,10 +155,19 @@ class Faults:
     def __post_init__(self) -> None:
         if not 0 <= self.rate <= 1:
             raise InputError(f"rate must be from 0 to 1, got {self.rate}.")
-        if self.status is not None and not self.status.isdigit() and _error_id_named(self.status) is None:
+        if self.status is not None and _status_number(self.status) is None and _error_id_named(self.status) is None:
             raise InputError(
-                f"status must be an HTTP status or one of {', '.join(ERROR_CATALOG)}, got {self.status!r}."
+                f"status must be an HTTP status from {STATUSES[0]} to {STATUSES[-1]} or one of "
+                f"{', '.join(ERROR_CATALOG)}, got {shorten(self.status, MAX_PARAM)!r}."
             )
+        for name in _AMOUNTS:
+            amount = getattr(self, name)
+            if amount is not None and not 0 <= amount < math.inf:
+                raise InputError(f"{name} must be a finite number, 0 or more, got {amount}.")
+        for name in ("retry_after", "redirect"):
+            text = getattr(self, name)
+            if text is not None and not (text.isascii() and text.isprintable()):
+                raise InputError(f"{name} is a header's value and must be printable ASCII, got {text[:MAX_PARAM]!r}.")
         if self.block_status not in (400, 451):
             raise InputError(f"block_status must be 451 or 400, got {self.block_status}.")
 
@@ -172,7 +192,7 @@ class Faults:
         """Return the error that ``status`` requests."""
         if self.status is None:
             return None
-        status = int(self.status) if self.status.isdigit() else None
+        status = _status_number(self.status)
         error_id = error_id_for(status) if status is not None else _error_id_named(self.status)
         assert error_id is not None
         retry_after = self.retry_after
@@ -188,6 +208,11 @@ class Faults:
         default = asdict(Faults())
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return ", ".join(f"{name}={value}" for name, value in values.items() if value != default[name])
+
+
+def _status_number(text: str) -> int | None:
+    """Return the HTTP status of an error, ``None`` for anything else."""
+    return int(text) if len(text) == 3 and text.isascii() and text.isdigit() and int(text) in STATUSES else None
 
 
 def _error_id_named(name: str) -> str | None:

@@ -19,7 +19,7 @@ from typing import Any, Self
 from skytells_nb.errors import InputError, LocalServerError, MissingExtraError
 from skytells_nb.local.api.rate_limits import LimitOptions
 from skytells_nb.local.api.stats import Stats
-from skytells_nb.local.faults import FAULT_HEADER, Faults
+from skytells_nb.local.faults import FAULT_HEADER, STATUSES, Faults
 from skytells_nb.local.protocols import LocalModels, TextEmbedder, TextGenerator, TextModerator
 
 KEEP_ALIVE_S = 75
@@ -107,7 +107,11 @@ class ServerThread:
 @functools.cache
 def _protocol_class() -> type[asyncio.Protocol]:
     """Return uvicorn's HTTP protocol with the transport in ``scope["state"]``, where faults can close it."""
-    from uvicorn.protocols.http.h11_impl import H11Protocol
+    from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
+
+    # It fails on a status that has no name in the standard, such as 499 and 520 of proxies, which faults can ask for.
+    for status in STATUSES:
+        STATUS_PHRASES.setdefault(status, b"")
 
     class Protocol(H11Protocol):
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -215,7 +219,8 @@ class LocalServer:
     """The whole Skytells API on this machine, backed by small local models. A context manager.
 
     The port is bound when :meth:`start` returns. The models load on first use, or right after the start with
-    ``warm=True``, and are shared by all servers of the process. Raise LocalServerError if the server cannot start.
+    ``warm=True``, and are shared by all servers of the process. A stream without an event for ``keep_alive`` seconds,
+    because it waits for others, gets a comment. Raise LocalServerError if the server cannot start.
 
     >>> with LocalServer() as server:
     ...     server.base_url.startswith("http://127.0.0.1:")
@@ -232,6 +237,7 @@ class LocalServer:
         limits: LimitOptions | None = None,
         start_timeout: float = 30,
         stop_timeout: float = 5,
+        keep_alive: float = 5,
         warm: bool = False,
         embedder: TextEmbedder | None = None,
         moderator: TextModerator | None = None,
@@ -247,6 +253,7 @@ class LocalServer:
         self._start_timeout = start_timeout
         self._stop_timeout = stop_timeout
         self._warm = warm
+        self._keep_alive = keep_alive
         self._given_models = (embedder, moderator, generator)
         self._running: ServerThread | None = None
         self._stats = Stats()
@@ -265,7 +272,7 @@ class LocalServer:
         if self.running:
             return self
         models = self._local_models()
-        app = _create_app(models, self.api_key, self._faults, self._limits, self._address)
+        app = _create_app(models, self.api_key, self._faults, self._limits, self._address, self._keep_alive)
         listener = bind(self._address, self._requested_port)
         try:
             running = ServerThread(app, listener)
@@ -338,7 +345,9 @@ def _shared_models(pid: int) -> LocalModels:
     return LocalModels(embedder, Moderator(embedder), Generator())
 
 
-def _create_app(models: LocalModels, api_key: str, faults: Faults, limits: LimitOptions | None, host: str) -> Any:
+def _create_app(
+    models: LocalModels, api_key: str, faults: Faults, limits: LimitOptions | None, host: str, keep_alive: float
+) -> Any:
     try:
         import uvicorn  # noqa: F401
 
@@ -355,6 +364,7 @@ def _create_app(models: LocalModels, api_key: str, faults: Faults, limits: Limit
         faults=faults,
         limits=limits,
         host=host,
+        keep_alive=keep_alive,
     )
 
 

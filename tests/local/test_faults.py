@@ -420,3 +420,41 @@ def test_faults_do_not_delay_other_requests(server: LocalServer, client: httpx.C
         assert client.post("/embeddings", json=EMBED).status_code == 200
         assert [record.faults for record in server.stats.records[-2:]] == ["latency=100.0", ""]
         assert server.stats.records[-2].status == 0
+
+
+@pytest.mark.parametrize("status", [*range(400, 600, 7), 418, 499, 520, 599])
+def test_every_status_of_an_error_can_be_requested(client: httpx.Client, status: int) -> None:
+    """Also those that have no name in the standard, as proxies send them."""
+    answer = with_fault(client, "/chat/completions", chat_body("x"), f"status={status}")
+    assert answer.status_code == answer.json()["error"]["status"] == status
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *(f"status={status}" for status in (0, 99, 100, 200, 204, 302, 399, 600, 999, "0404", "-1", "4e2")),
+        *("latency=-1", "latency=nan", "latency=inf", "stall=inf", "latency_per_row=-0.1", "times=-1"),
+        *("stream_cut_after=-1", "stream_error=-2", "malformed_chunk=-1", "stream_stall_after=-1"),
+    ],
+)
+def test_a_fault_that_cannot_be_is_refused(client: httpx.Client, fault: str) -> None:
+    with pytest.raises(InputError, match="must be"):
+        Faults.parse(fault)
+    answer = with_fault(client, "/chat/completions", chat_body("x"), fault)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["error_id"] == "INVALID_REQUEST"
+
+
+@pytest.mark.parametrize("name", ["retry_after", "redirect"])
+@pytest.mark.parametrize("value", ["a\r\nx-other: 1", "é", "\x00"])
+def test_a_value_that_is_no_headers_is_refused(name: str, value: str) -> None:
+    with pytest.raises(InputError, match=f"{name} is a header's value"):
+        Faults.parse({name: value})
+
+
+def test_what_is_wrong_with_a_fault_is_said_in_few_words(client: httpx.Client) -> None:
+    long = "x" * 20_000
+    for fault in (f"status={long}", f"{long}=1", f"latency={long}", f"rate={long}"):
+        answer = with_fault(client, "/chat/completions", chat_body("x"), fault)
+        assert answer.status_code == 400
+        assert len(answer.content) < 2_500

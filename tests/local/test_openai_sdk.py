@@ -197,6 +197,16 @@ def test_embeddings_reflect_the_meaning(client: openai.OpenAI) -> None:
     assert len(small.data[0].embedding) == 64
 
 
+def test_models_are_listed_and_found(client: openai.OpenAI) -> None:
+    """Under their usual names; a response names the local model that gave it."""
+    names = [model.id for model in client.models.list()]
+    assert {"gpt-5", "gpt-4o-mini", "text-embedding-3-small"} <= {*names}
+    assert client.models.retrieve("gpt-4o-mini").owned_by == "openai"
+    messages: Any = [{"role": "user", "content": "Say hello."}]
+    answer = client.chat.completions.create(model="gpt-4o-mini-2024-07-18", messages=messages, max_tokens=4)
+    assert answer.model.startswith("local-")
+
+
 def test_errors_have_the_classes_of_the_package(client: openai.OpenAI) -> None:
     """401, 404, 400, 429, 5xx and the blocked prompt."""
     messages: Any = [{"role": "user", "content": "hi"}]

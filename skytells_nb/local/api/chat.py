@@ -17,9 +17,9 @@ from skytells_nb.local.api.sse import Event, EventStreamResponse
 from skytells_nb.local.errors import APIException, invalid_parameter, json_response
 from skytells_nb.local.faults import Faults
 from skytells_nb.local.generation.completion import Finish, Generation, Text, generate
-from skytells_nb.local.generation.messages import from_messages, prompt_texts
-from skytells_nb.local.generation.streaming import wait_for_first
-from skytells_nb.local.generation.tools import choose_tool, read_tools
+from skytells_nb.local.generation.messages import check_length, from_messages, prompt_texts
+from skytells_nb.local.generation.streaming import wait_for_first, with_pauses
+from skytells_nb.local.generation.tools import choose_tool, json_characters, read_tools
 from skytells_nb.local.moderation.safety_fields import content_filter, is_filtered, prompt_results, score
 from skytells_nb.types.chat import ChatRequest
 
@@ -46,7 +46,7 @@ async def chat_completions(call: InferenceRequest) -> Response:
         return json_response(await completion.full())
     with_usage = (request.stream_options or {}).get("include_usage") is True
     # All errors of the request are raised before the first byte is sent.
-    events = await wait_for_first(completion.chunks(with_usage))
+    events = await wait_for_first(with_pauses(completion.chunks(with_usage), call.keep_alive))
     return EventStreamResponse(
         events,
         done=True,
@@ -57,9 +57,10 @@ async def chat_completions(call: InferenceRequest) -> Response:
 
 
 async def _generation(request: ChatRequest, call: InferenceRequest) -> Generation:
-    messages = from_messages(request.messages)
-    tool = await choose_tool(read_tools(request.tools), request.tool_choice, messages, call.models.embedder)
+    messages, tools = from_messages(request.messages), read_tools(request.tools)
     schema, any_json = _response_schema(request.response_format)
+    await check_length(messages, call.models.generator, "messages", more_characters=json_characters(schema, tools))
+    tool = await choose_tool(tools, request.tool_choice, messages, call.models.embedder)
     limit = request.max_tokens or extra_parameter(call.body, "max_completion_tokens", int)
     if limit is not None and limit < 1:
         raise invalid_parameter("max_completion_tokens", f"max_completion_tokens must be at least 1, got {limit}.")

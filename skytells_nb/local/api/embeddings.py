@@ -14,7 +14,9 @@ from skytells_nb.local.api.models import resolve_embedding_model
 from skytells_nb.local.api.request import InferenceRequest, parse_body
 from skytells_nb.local.errors import APIException, invalid_parameter, json_response
 from skytells_nb.local.faults import Faults
+from skytells_nb.local.generation.messages import MAX_TOKEN_CHARACTERS
 from skytells_nb.local.protocols import TextEmbedder
+from skytells_nb.local.threads import Cancelled, WorkCancelled
 from skytells_nb.types.embeddings import (
     MAX_INPUT_TOKENS,
     MAX_INPUTS,
@@ -22,6 +24,9 @@ from skytells_nb.types.embeddings import (
     EmbeddingRequest,
     embedding_item,
 )
+
+TEXTS_PER_STEP = 16
+"""Texts that are embedded before it is looked whether the client is still there: some 30 ms."""
 
 
 async def embeddings(call: InferenceRequest) -> Response:
@@ -92,22 +97,42 @@ def _texts(value: Any) -> tuple[list[str], list[int | None]]:
 
 
 def _encode(
-    embedder: TextEmbedder, texts: Sequence[str], counts: Sequence[int | None]
+    embedder: TextEmbedder, texts: Sequence[str], counts: Sequence[int | None], cancelled: Cancelled
 ) -> tuple[int, NDArray[np.float32]]:
-    """Return the number of tokens and the vectors; raise an error before any computation if a text is too long."""
+    """Return the number of tokens and the vectors.
+
+    Raise an error before any computation if a text is too long, or all together, and WorkCancelled once the client
+    left.
+    """
     total = 0
     for index, (text, known_count) in enumerate(zip(texts, counts, strict=True)):
+        if cancelled():
+            raise WorkCancelled
+        if known_count is None and len(text) > MAX_INPUT_TOKENS * MAX_TOKEN_CHARACTERS:
+            raise _too_long(index, f"{len(text):,} characters")
         count = embedder.count_tokens(text) if known_count is None else known_count
         if count > MAX_INPUT_TOKENS:
-            raise APIException(
-                "context_length_exceeded",
-                f"input[{index}] must have at most {MAX_INPUT_TOKENS} tokens, got {count}.",
-                param="input",
-            )
+            raise _too_long(index, str(count))
         total += count
-    if total > MAX_REQUEST_TOKENS:
-        raise invalid_parameter("input", f"input must have at most {MAX_REQUEST_TOKENS} tokens in total, got {total}.")
-    return total, embedder.encode(texts)
+        if total > MAX_REQUEST_TOKENS:
+            inputs = f" in its first {index + 1:,} of {len(texts):,} entries" if index + 1 < len(texts) else ""
+            raise invalid_parameter(
+                "input", f"input must have at most {MAX_REQUEST_TOKENS} tokens in total, got {total}{inputs}."
+            )
+    vectors = []
+    for start in range(0, len(texts), TEXTS_PER_STEP):
+        if cancelled():
+            raise WorkCancelled
+        vectors.append(embedder.encode(texts[start : start + TEXTS_PER_STEP]))
+    return total, np.concatenate(vectors)
+
+
+def _too_long(index: int, size: str) -> APIException:
+    return APIException(
+        "context_length_exceeded",
+        f"input[{index}] must have at most {MAX_INPUT_TOKENS} tokens, got {size}.",
+        param="input",
+    )
 
 
 def _inject_faults(

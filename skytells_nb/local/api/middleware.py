@@ -41,7 +41,7 @@ class RequestMiddleware:
         try:
             # With DNS rebinding, the page of another site can send requests here, with that site's name as the host.
             await self._check_host(scope, receive, _reject_host)
-            self._authorize(scope)
+            scope["state"]["openai_client"] = self._authorize(scope)
             scope["state"]["body"] = await _read_body(scope, receive)
             await _cancel_on_disconnect(self._app, scope, receive, response)
         except _ClientDisconnected:
@@ -57,15 +57,18 @@ class RequestMiddleware:
             _log.exception("%s %s failed (request %s)", scope["method"], scope["path"], request_id)
             await APIException("INTERNAL_ERROR").to_response(request_id)(scope, receive, response)
 
-    def _authorize(self, scope: Scope) -> None:
+    def _authorize(self, scope: Scope) -> bool:
+        """Check the key; return whether it came as OpenAI's libraries send it: the service's own send x-api-key."""
         headers = Headers(scope=scope)
+        api_key = headers.get("x-api-key")
+        is_openai = api_key is None and "authorization" in headers
         if scope["path"] != "/":
-            api_key = headers.get("x-api-key")
             if api_key is None:
                 scheme, _, token = headers.get("authorization", "").partition(" ")
                 api_key = token.strip() if scheme.lower() == "bearer" else ""
             if not hmac.compare_digest(api_key.encode("utf-8", "surrogateescape"), self._key):
                 raise APIException("UNAUTHORIZED")
+        return is_openai
 
 
 async def _host_accepted(scope: Scope, receive: Receive, send: Send) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from skytells_nb.local.errors import APIException, model_not_found
@@ -14,13 +16,29 @@ _CHAT_ALIASES = {
     "gpt-5.3-codex": ("GPT-5.3 Codex", "OpenAI"),
     "deepbrain-router": ("DeepBrain Router", "Skytells"),
     "gpt-5-nano": ("GPT-5 nano", "OpenAI"),
+    "gpt-5-mini": ("GPT-5 mini", "OpenAI"),
+    "gpt-4.1-mini": ("GPT-4.1 mini", "OpenAI"),
+    "gpt-4o": ("GPT-4o", "OpenAI"),
+    "gpt-4o-mini": ("GPT-4o mini", "OpenAI"),
+    "gpt-3.5-turbo": ("GPT-3.5 Turbo", "OpenAI"),
     "skytells-3": ("Skytells 3", "Skytells"),
 }
 _EMBEDDING_ALIASES = {
     "skytells-embed-3-small": ("Skytells Embed 3 Small", "Skytells"),
     "skytells-embed-3-large": ("Skytells Embed 3 Large", "Skytells"),
     "text-embedding-3-small": ("Text Embedding 3 Small", "OpenAI"),
+    "text-embedding-3-large": ("Text Embedding 3 Large", "OpenAI"),
+    "text-embedding-ada-002": ("Text Embedding Ada 002", "OpenAI"),
 }
+_OPENAI_CHAT = re.compile(
+    r"(?:chatgpt|gpt)-(?:3\.5|4|4o|4\.1|4\.5|5|5\.\d)(?:-(?:turbo|mini|nano|pro|codex|max|chat|16k|32k|latest|preview))*"
+    r"|o[134](?:-(?:mini|pro|preview))*"
+)
+"""Names under which programs for OpenAI ask for a chat model; those of images, sound and search are not among them."""
+_SNAPSHOT = re.compile(r"-(?:\d{4}-\d{2}-\d{2}|\d{4})$")
+"""The date of a model's version, as in ``gpt-4o-mini-2024-07-18``."""
+CREATED = 1_764_547_200
+"""The date of every model of the catalog, in seconds since 1970."""
 _CHAT = ["text-to-text", "chat", "summarization", "instruction-following"]
 _EMBEDDINGS = ["embeddings"]
 
@@ -40,29 +58,36 @@ def model_catalog(models: LocalModels) -> list[dict[str, Any]]:
 
 
 def find_model(slug: str, models: LocalModels) -> dict[str, Any]:
-    """Return one model of the catalog; raise the service's error for an unknown model."""
+    """Return one model, of the catalog or another name of one; raise the service's error for an unknown model."""
     for entry in model_catalog(models):
         if entry["namespace"] == slug:
             return entry
+    if _is_chat_alias(slug):
+        return _entry(slug, slug, "OpenAI", _CHAT, models.generator.name, None)
     raise model_not_found(slug)
+
+
+def openai_list(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the models in the form of OpenAI's list."""
+    return {"object": "list", "data": list(entries)}
 
 
 def resolve_chat_model(name: str, models: LocalModels) -> str:
     """Return the local model that serves a chat model's name."""
-    if name == models.embedder.name or name in _EMBEDDING_ALIASES:
+    if name in (models.embedder.name, *_EMBEDDING_ALIASES):
         raise APIException(
             "INVALID_PARAMETER",
             f"model must be a chat model, got the embedding model {name}. Use it with /v1/embeddings.",
             param="model",
         )
-    if name != models.generator.name and name not in _CHAT_ALIASES:
+    if name != models.generator.name and not _is_chat_alias(name):
         raise model_not_found(name)
     return models.generator.name
 
 
 def resolve_embedding_model(name: str, models: LocalModels) -> str:
     """Return the local model that serves an embedding model's name."""
-    if name == models.generator.name or name in _CHAT_ALIASES:
+    if name == models.generator.name or _is_chat_alias(name):
         raise APIException(
             "INVALID_PARAMETER",
             f"model must be an embedding model, got the chat model {name}. "
@@ -72,6 +97,10 @@ def resolve_embedding_model(name: str, models: LocalModels) -> str:
     if name != models.embedder.name and name not in _EMBEDDING_ALIASES:
         raise model_not_found(name)
     return models.embedder.name
+
+
+def _is_chat_alias(name: str) -> bool:
+    return name in _CHAT_ALIASES or _OPENAI_CHAT.fullmatch(_SNAPSHOT.sub("", name)) is not None
 
 
 def _entry(
@@ -85,6 +114,11 @@ def _entry(
         "privacy": "public",
         "vendor": {"name": vendor, "verified": False, "slug": vendor.lower()},
         "billable": False,
+        # What programs for OpenAI read; the service's own form has other names for it.
+        "id": namespace,
+        "object": "model",
+        "created": CREATED,
+        "owned_by": vendor.lower(),
     }
     if price is not None:
         entry["pricing"] = {

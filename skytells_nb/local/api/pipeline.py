@@ -17,7 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from skytells_nb.errors import InputError
 from skytells_nb.local.api.rate_limits import Account
-from skytells_nb.local.api.request import InferenceRequest, TokenUsage
+from skytells_nb.local.api.request import KEEP_ALIVE_S, InferenceRequest, TokenUsage
 from skytells_nb.local.api.stats import RequestRecord, Stats
 from skytells_nb.local.errors import APIException
 from skytells_nb.local.faults import FAULT_HEADER, Faults
@@ -25,6 +25,8 @@ from skytells_nb.local.generation.streaming import GenerationThreads
 from skytells_nb.local.protocols import LocalModels
 
 _MAX_TRACKED_BODIES = 100_000
+MAX_NAME = 200
+"""Characters of a model's name in the counters."""
 _OTHER_ORIGIN = "https://elsewhere.invalid/v1/"
 _PROXY_PAGE = b"<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
 
@@ -41,6 +43,7 @@ class Service:
     stats: Stats = field(default_factory=Stats)
     threads: GenerationThreads = field(default_factory=GenerationThreads)
     attempts: OrderedDict[bytes, int] = field(default_factory=OrderedDict)
+    keep_alive: float = KEEP_ALIVE_S
 
     def count_attempt(self, body: bytes) -> int:
         """Count a request and return the number of earlier requests with the same body."""
@@ -78,7 +81,7 @@ class InferenceEndpoint:
         record = RequestRecord(
             state["request_id"],
             self._name,
-            model if isinstance(model, str) else "",
+            model[:MAX_NAME] if isinstance(model, str) else "",
             len(inputs),
             body.get("stream") is True,
             attempt,
@@ -137,6 +140,7 @@ class InferenceEndpoint:
             self._service.threads,
             sender.close_connection,
             usage,
+            self._service.keep_alive,
         )
         response = await self._handler(call)
         await response(scope, receive, sender)

@@ -14,6 +14,9 @@ from skytells_nb.local.generation.streaming import GenerationThreads
 from skytells_nb.local.protocols import LocalModels
 from skytells_nb.types.base import RequestModel
 
+KEEP_ALIVE_S = 5.0
+"""Shorter than the time after which clients and proxies take a silent stream for lost."""
+
 RequestT = TypeVar("RequestT", bound=RequestModel)
 
 
@@ -36,6 +39,8 @@ class InferenceRequest:
     close_connection: Callable[[], Awaitable[None]]
     """Closes the connection."""
     usage: TokenUsage = field(default_factory=TokenUsage)
+    keep_alive: float = KEEP_ALIVE_S
+    """Seconds without an event after which a stream sends a comment."""
 
 
 def parse_body(kind: type[RequestT], body: dict[str, Any]) -> RequestT:

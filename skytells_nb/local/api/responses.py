@@ -17,9 +17,9 @@ from skytells_nb.local.api.request import InferenceRequest, content_policy_error
 from skytells_nb.local.api.sse import Event, EventStreamResponse
 from skytells_nb.local.errors import APIException, invalid_parameter, json_response
 from skytells_nb.local.generation.completion import Finish, Generation, Text, generate
-from skytells_nb.local.generation.messages import Message, from_input, prompt_texts
-from skytells_nb.local.generation.streaming import wait_for_first
-from skytells_nb.local.generation.tools import Tool, choose_tool, read_tools
+from skytells_nb.local.generation.messages import Message, check_length, from_input, prompt_texts
+from skytells_nb.local.generation.streaming import wait_for_first, with_pauses
+from skytells_nb.local.generation.tools import Tool, choose_tool, json_characters, read_tools
 from skytells_nb.local.moderation.safety_fields import content_filter, is_filtered, prompt_results, score
 from skytells_nb.types.responses import ResponsesRequest
 
@@ -62,7 +62,7 @@ class ConversationStore:
         prompt_filter = await _moderate_prompt(generation, call)
         response = _ResponseBuilder(call, request, model, generation, tools, prompt_filter)
         if request.stream or call.query.get("stream", "").lower() in ("true", "1"):
-            events = await wait_for_first(response.events(self, conversation))
+            events = await wait_for_first(with_pauses(response.events(self, conversation), call.keep_alive))
             return EventStreamResponse(
                 events,
                 done=False,
@@ -78,12 +78,14 @@ async def _generation(
     request: ResponsesRequest, conversation: list[Message], call: InferenceRequest
 ) -> tuple[Generation, list[Tool]]:
     tools = read_tools(request.tools)
-    tool = await choose_tool(tools, request.tool_choice, conversation, call.models.embedder)
     # Instructions apply to this response only and are not stored.
     instructions = [{"role": "system", "content": request.instructions}] if request.instructions else []
+    messages = [*instructions, *conversation]
     schema, any_json = _response_schema(request.text)
+    await check_length(messages, call.models.generator, "input", more_characters=json_characters(schema, tools))
+    tool = await choose_tool(tools, request.tool_choice, conversation, call.models.embedder)
     return Generation(
-        [*instructions, *conversation],
+        messages,
         max_tokens=request.max_output_tokens,
         temperature=1.0 if request.temperature is None else request.temperature,
         top_p=1.0 if request.top_p is None else request.top_p,

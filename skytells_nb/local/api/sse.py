@@ -30,6 +30,7 @@ class Event:
 class EventStreamResponse(Response):
     """A ``text/event-stream`` response. With ``done`` the stream ends with ``[DONE]``.
 
+    ``None`` among the events is sent as a comment, so that a client that waits sees that the stream is alive.
     ``error_event`` makes the event for an error in mid-stream, ``None`` being a fault. ``close_connection`` closes the
     connection. ``is_terminator`` identifies the last event of a stream without ``[DONE]``.
     """
@@ -38,7 +39,7 @@ class EventStreamResponse(Response):
 
     def __init__(
         self,
-        events: AsyncGenerator[Event, None],
+        events: AsyncGenerator[Event | None, None],
         *,
         done: bool,
         error_event: Callable[[Exception | None], Event],
@@ -74,6 +75,9 @@ class EventStreamResponse(Response):
         try:
             async with aclosing(self._events) as events:
                 async for event in events:
+                    if event is None:
+                        yield b": keep-alive\n\n"
+                        continue
                     if count == faults.stream_cut_after:
                         await self._close_connection()
                     if count == faults.stream_stall_after:

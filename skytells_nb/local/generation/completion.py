@@ -10,17 +10,16 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-import anyio.to_thread
-
 from skytells_nb.errors import LocalServerError
 from skytells_nb.local.errors import APIException, invalid_parameter
 from skytells_nb.local.faults import Faults
 from skytells_nb.local.generation.generator import ContextLengthExceeded
-from skytells_nb.local.generation.messages import Message
+from skytells_nb.local.generation.messages import Message, context_exceeded
 from skytells_nb.local.generation.streaming import GenerationThreads
 from skytells_nb.local.generation.tools import Tool
 from skytells_nb.local.moderation.safety_fields import CompletionModerator, completion_results, is_filtered
 from skytells_nb.local.protocols import LocalModels
+from skytells_nb.local.threads import run_in_thread
 
 DEFAULT_MAX_TOKENS = 512
 """Token limit of requests that do not set one. The service documents 8192; this model's context is shorter, and its
@@ -129,8 +128,7 @@ async def generate(
     await moderator.finish()
     if not prompt_tokens:
         # Generation stopped here before the generator reported its counts.
-        count = partial(models.generator.count_tokens, generation.messages)
-        prompt_tokens = await anyio.to_thread.run_sync(count, abandon_on_cancel=True)
+        prompt_tokens = await run_in_thread(lambda cancelled: models.generator.count_tokens(generation.messages))
         completion_tokens = max(completion_tokens, received)
     severities = dict(moderator.severities)
     filtered_late = faults.filter_completion == "async"
@@ -182,12 +180,8 @@ async def _generate_pieces(
             async for piece in pieces:
                 yield piece.text, piece.finish_reason, (piece.prompt_tokens, piece.completion_tokens)
     except ContextLengthExceeded as error:
-        raise APIException(
-            "context_length_exceeded",
-            f"The prompt has {error.tokens} tokens; the context of {models.generator.name}, a small local model, "
-            f"holds {error.limit} tokens including the completion. Shorten the messages.",
-            param=generation.prompt_param,
-        ) from None
+        # With a tool the prompt is longer than the messages, which were counted before.
+        raise context_exceeded(f"{error.tokens:,} tokens", models.generator, generation.prompt_param) from None
     except LocalServerError as error:
         raise APIException("SERVICE_UNAVAILABLE", str(error)) from None
     except ValueError as error:

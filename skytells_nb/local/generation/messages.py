@@ -7,16 +7,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from skytells_nb.local.errors import APIException, invalid_parameter
+from skytells_nb.local.protocols import TextGenerator
+from skytells_nb.local.threads import run_in_thread
 
 _ROLES = {"system", "developer", "user", "assistant", "tool", "function"}
 _IMAGE_PLACEHOLDER = "[image]"
 """Replaces an image: the local model takes text only."""
+
+MAX_MESSAGES = 2_048
+"""As at OpenAI."""
+MAX_TOKEN_CHARACTERS = 64
+"""Characters of a token, far above any text's mean: what is longer than so many times a limit is refused uncounted."""
 
 Message = dict[str, Any]
 
 
 def from_messages(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
     """Convert the ``messages`` of chat; raise an error that names the first invalid one."""
+    _check_count("messages", messages)
     function_names: dict[str, str] = {}
     converted: list[Message] = []
     for index, message in enumerate(messages):
@@ -53,6 +61,7 @@ def from_input(items: str | Sequence[Mapping[str, Any]]) -> list[Message]:
         return [{"role": "user", "content": items}]
     if not items:
         raise invalid_parameter("input", "input must not be empty.")
+    _check_count("input", items)
     function_names: dict[str, str] = {}
     converted: list[Message] = []
     for index, item in enumerate(items):
@@ -76,6 +85,37 @@ def from_input(items: str | Sequence[Mapping[str, Any]]) -> list[Message]:
                 f"{where}.type must be message, function_call, function_call_output or reasoning, got {kind!r}.",
             )
     return converted
+
+
+def _check_count(param: str, entries: Sequence[Any]) -> None:
+    if len(entries) > MAX_MESSAGES:
+        raise invalid_parameter(param, f"{param} must have at most {MAX_MESSAGES:,} entries, got {len(entries):,}.")
+
+
+async def check_length(
+    messages: Sequence[Message], generator: TextGenerator, param: str, *, more_characters: int = 0
+) -> None:
+    """Raise an error for messages that the model's context cannot hold, before anything else is done with them.
+
+    ``more_characters`` are those of a schema and of tools, which are a part of the prompt too.
+    """
+    characters = sum(len(message["content"]) for message in messages) + more_characters
+    if characters > generator.context * MAX_TOKEN_CHARACTERS:
+        raise context_exceeded(f"{characters:,} characters", generator, param)
+    if generator.available:
+        tokens = await run_in_thread(lambda cancelled: generator.count_tokens(list(messages)))
+        if tokens >= generator.context:
+            raise context_exceeded(f"{tokens:,} tokens", generator, param)
+
+
+def context_exceeded(size: str, generator: TextGenerator, param: str) -> APIException:
+    """Return the error for a prompt of this size, which the model's context cannot hold."""
+    return APIException(
+        "context_length_exceeded",
+        f"The prompt has {size}; the context of {generator.name}, a small local model, "
+        f"holds {generator.context} tokens including the completion. Shorten the messages.",
+        param=param,
+    )
 
 
 def prompt_texts(messages: Sequence[Message]) -> list[str]:

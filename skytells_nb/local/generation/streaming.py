@@ -9,11 +9,10 @@ import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
-from typing import Generic, TypeVar
-
-import anyio.to_thread
+from typing import Any, Generic, TypeVar
 
 from skytells_nb.local.protocols import TextPiece
+from skytells_nb.local.threads import Cancelled, run_in_thread
 
 MAX_CONCURRENT_ANSWERS = 8
 """Concurrent generations; further ones wait. The generator has fewer slots, so some of these wait for a slot."""
@@ -55,10 +54,10 @@ class GenerationThreads:
         finally:
             thread.cancel()
 
-    async def compute(self, work: Callable[[], T]) -> T:
-        """Run the computation of embeddings in a thread and return its result."""
+    async def compute(self, work: Callable[[Cancelled], T]) -> T:
+        """Run the computation of embeddings in a thread and return its result; see ``run_in_thread``."""
         async with self._embedding_slots:
-            return await anyio.to_thread.run_sync(work, abandon_on_cancel=True)
+            return await run_in_thread(work)
 
 
 class _GenerationThread:
@@ -121,6 +120,33 @@ class _GenerationThread:
         except RuntimeError:
             # The event loop was closed during the generation.
             self._cancelled.set()
+
+
+_END: Any = object()
+
+
+async def with_pauses(source: AsyncGenerator[T, None], seconds: float) -> AsyncGenerator[T | None, None]:
+    """Yield the items, and ``None`` after each ``seconds`` in which there was none."""
+    waiting: asyncio.Future[Any] | None = None
+    try:
+        while True:
+            waiting = asyncio.ensure_future(_next(source))
+            while not (await asyncio.wait({waiting}, timeout=seconds))[0]:
+                yield None
+            item = waiting.result()
+            if item is _END:
+                return
+            yield item
+    finally:
+        if waiting is not None and not waiting.done():
+            waiting.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await waiting
+        await source.aclose()
+
+
+async def _next(source: AsyncGenerator[T, None]) -> Any:
+    return await anext(source, _END)
 
 
 async def wait_for_first(source: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:

@@ -6,16 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import anyio.to_thread
 import numpy as np
+from pydantic_core import to_json
 
 from skytells_nb.local.errors import invalid_parameter
 from skytells_nb.local.generation.messages import Message
 from skytells_nb.local.protocols import TextEmbedder
+from skytells_nb.local.threads import run_in_thread
 
 MIN_SIMILARITY = 0.25
 """Minimum cosine similarity of the user's text and a tool's name and description for ``auto`` to call it. In a test
 with two tools and ten requests, the five requests for a tool had 0.30 to 0.48, the other five at most 0.13."""
+
+
+MAX_TOOLS = 128
+"""As at OpenAI."""
+MAX_COMPARED = 4_000
+"""Characters of the user's text and of a description that are compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,8 @@ class Tool:
 
 def read_tools(entries: Sequence[Mapping[str, Any]] | None) -> list[Tool]:
     """Parse tools in the nested format of chat or the flat one of responses; raise an error for an invalid one."""
+    if len(entries or ()) > MAX_TOOLS:
+        raise invalid_parameter("tools", f"tools must have at most {MAX_TOOLS} entries, got {len(entries or ()):,}.")
     tools = []
     for index, entry in enumerate(entries or ()):
         where = f"tools[{index}]"
@@ -62,6 +71,12 @@ def read_tools(entries: Sequence[Mapping[str, Any]] | None) -> list[Tool]:
         tool = Tool(name, description if isinstance(description, str) else "", strict=function.get("strict"))
         tools.append(Tool(name, tool.description, parameters, tool.strict) if parameters else tool)
     return tools
+
+
+def json_characters(schema: Mapping[str, Any] | None, tools: Sequence[Tool]) -> int:
+    """Return the characters of a schema and of tools, as JSON."""
+    described = [schema or {}, *(tool.to_responses_format() for tool in tools)]
+    return len(to_json(described)) if schema or tools else 0
 
 
 async def choose_tool(
@@ -95,7 +110,8 @@ async def choose_tool(
     if choice != "required" and (last["role"] != "user" or last["content"].startswith("Result of ")):
         return None
     texts = [last["content"], *(f"{tool.name.replace('_', ' ')}. {tool.description}" for tool in tools)]
-    vectors = await anyio.to_thread.run_sync(embedder.encode, texts, abandon_on_cancel=True)
+    texts = [text[:MAX_COMPARED] for text in texts]
+    vectors = await run_in_thread(lambda cancelled: embedder.encode(texts))
     similarities = vectors[1:] @ vectors[0]
     best = int(np.argmax(similarities))
     return tools[best] if choice == "required" or similarities[best] >= MIN_SIMILARITY else None

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import anyio.to_thread
-
 from skytells_nb.local.protocols import TextModerator
+from skytells_nb.local.threads import Cancelled, WorkCancelled, run_in_thread
 from skytells_nb.types.safety import SEVERITIES, severity_rank
 
 CATEGORIES = ("hate", "self_harm", "sexual", "violence")
@@ -25,8 +24,16 @@ async def score(moderator: TextModerator, texts: Sequence[str]) -> dict[str, str
     non_empty = [text for text in texts if text.strip()]
     if not non_empty:
         return dict(_SAFE)
-    scores = await anyio.to_thread.run_sync(moderator.score, non_empty, abandon_on_cancel=True)
-    return highest_severities([_SAFE, *scores])
+
+    def work(cancelled: Cancelled) -> list[dict[str, str]]:
+        scores: list[dict[str, str]] = []
+        for text in non_empty:
+            if cancelled():
+                raise WorkCancelled
+            scores += moderator.score([text])
+        return scores
+
+    return highest_severities([_SAFE, *await run_in_thread(work)])
 
 
 def highest_severities(scores: Sequence[Mapping[str, str]]) -> dict[str, str]:

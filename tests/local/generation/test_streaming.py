@@ -89,7 +89,7 @@ def test_embeddings_do_not_block_the_event_loop() -> None:
 
     async def run() -> list[bool]:
         threads = GenerationThreads()
-        waiting = [asyncio.ensure_future(threads.compute(lambda: proceed.wait(20))) for _ in range(3)]
+        waiting = [asyncio.ensure_future(threads.compute(lambda cancelled: proceed.wait(20))) for _ in range(3)]
         await asyncio.sleep(0)
         proceed.set()
         return list(await asyncio.gather(*waiting))
