@@ -262,6 +262,11 @@ class APIError(SkytellsError):
         self.retry_after = retry_after
         self.body = quoted_body(body)
 
+    @property
+    def status_code(self) -> int:
+        """The same as ``status``, under the OpenAI SDK's name."""
+        return self.status
+
     def __str__(self) -> str:
         facts = [f"HTTP {self.status}"]
         if self.error_id:

@@ -22,7 +22,7 @@ from skytells_nb.cache.store import CacheStore
 from skytells_nb.client.client import Skytells
 from skytells_nb.client.transport.auth import APIKey, as_api_key, resolve_api_key
 from skytells_nb.client.transport.limits import Timeouts
-from skytells_nb.client.transport.transport import Offline
+from skytells_nb.client.transport.other_networks import Offline
 from skytells_nb.config import SettingOptions, Settings, config_file, read_settings
 from skytells_nb.engine.engine import Engine
 from skytells_nb.engine.operations.jobs import RateOptions

@@ -7,12 +7,15 @@ from typing import Any, Literal, TypeAlias, Unpack, overload
 
 import pydantic_core
 
-from skytells_nb.client.parameters import ChatParams, request_fields
+from skytells_nb.client.parameters import ChatParams, request_fields, request_options
 from skytells_nb.client.serialization import (
+    check_parsed_model,
+    check_whole,
     dump_json,
     not_an_answer,
     note_error_beside,
     parse,
+    parse_text,
     to_plain,
     validate,
     validate_request,
@@ -32,6 +35,7 @@ from skytells_nb.types.chat import (
     FunctionCall,
     ToolCall,
 )
+from skytells_nb.types.json_schema import named_json_schema
 from skytells_nb.types.safety import Finding, PromptFilterResult, Safety, is_worse, model_findings, prompt_findings
 from skytells_nb.types.signatures import expand_signature
 
@@ -75,7 +79,8 @@ class Completions:
         **params : Unpack[ChatParams]
             Optional parameters of the API: ``temperature`` (0 to 2), ``max_tokens``, ``top_p`` (0 to 1), ``seed``,
             ``stop``, ``tools``, ``tool_choice``, ``response_format``, and more. ``None`` leaves a parameter out.
-            ``extra_body`` is a mapping of further fields, sent as they are.
+            ``extra_body`` is a mapping of further fields, sent as they are; ``extra_headers`` and ``extra_query`` are
+            added to the request, and ``timeout`` (seconds) is its own.
 
         Returns
         -------
@@ -109,9 +114,9 @@ class Completions:
         required = {"model": model, "messages": to_plain(messages), "stream": stream or None}
         request = validate_request(ChatRequest, **request_fields(ChatParams, required, params))
         if stream:
-            source = self._transport.stream("/chat/completions", dump_json(request))
+            source = self._transport.stream("/chat/completions", dump_json(request), request_options(params))
             return Stream(source, ChatAccumulator(source.origin))
-        reply = self._transport.send("POST", "/chat/completions", dump_json(request))
+        reply = self._transport.send("POST", "/chat/completions", dump_json(request), request_options(params))
         if reply.content[:1] != b"{" and is_event_stream(reply.content):
             return Stream(BufferedEvents(reply), ChatAccumulator(reply.origin)).final
         completion = parse(ChatCompletion, reply, ("choices",))
@@ -120,6 +125,52 @@ class Completions:
         completion._request_id = reply.request_id
         if completion.model_extra and completion.model_extra.get("error"):
             note_error_beside(completion, reply.origin)
+        return completion
+
+    def parse(self, *, model: str, messages: Messages, response_format: Any, **params: Any) -> ChatCompletion:
+        """Ask the model for a completion that matches a pydantic model, and parse it.
+
+        Parameters
+        ----------
+        model : str
+            Name of the model.
+        messages : str or sequence of (mapping or ChatMessage)
+            As in ``create``.
+        response_format : type of pydantic.BaseModel
+            The model that the completion must match.
+        **params
+            As in ``create``.
+
+        Returns
+        -------
+        ChatCompletion
+            The completion. ``.parsed`` is the object of its first choice, ``.choices[0].message.parsed`` that of each;
+            ``None`` for a refusal, or a choice that only calls tools.
+
+        Raises
+        ------
+        InputError
+            If ``response_format`` is not a pydantic model; nothing is sent.
+        InvalidResponseError
+            If the completion was cut or filtered, or does not match.
+
+        Examples
+        --------
+        >>> class Animal(pydantic.BaseModel):
+        ...     name: str
+        >>> client.chat.completions.parse(model="m", messages="A cat.", response_format=Animal).parsed  # doctest: +SKIP
+        Animal(name='cat')
+        """
+        check_parsed_model(response_format, "response_format")
+        check_whole(params)
+        named = {"type": "json_schema", "json_schema": named_json_schema(response_format)}
+        completion: ChatCompletion = self.create(model=model, messages=messages, **{**params, "response_format": named})
+        for choice in completion.choices:
+            message = choice.message
+            if not message.refusal and (message.content or not message.tool_calls):
+                message._parsed = parse_text(
+                    response_format, message.content, choice.finish_reason, completion.request_id
+                )
         return completion
 
 

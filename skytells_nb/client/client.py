@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import httpx
 
@@ -12,7 +14,7 @@ from skytells_nb.client.embeddings import Embeddings
 from skytells_nb.client.models import Models
 from skytells_nb.client.responses import Responses
 from skytells_nb.client.transport.auth import APIKey, as_api_key
-from skytells_nb.client.transport.limits import DEFAULT_MAX_ANSWER_MB, Timeouts, as_timeouts
+from skytells_nb.client.transport.limits import DEFAULT_MAX_ANSWER_MB, RequestOptions, Timeouts, as_timeouts
 from skytells_nb.client.transport.rate_limits import RateLimits
 from skytells_nb.client.transport.transport import Transport
 
@@ -20,9 +22,9 @@ from skytells_nb.client.transport.transport import Transport
 class Skytells:
     """The typed client of the Skytells Inference API.
 
-    Its endpoints are ``chat.completions``, ``responses``, ``embeddings`` and ``models``. The client neither retries nor
-    caches; the pandas accessor does both. Only a request on a reused connection that the server had closed is sent once
-    more, on a new one. It is a context manager that closes its connections at the end.
+    Its endpoints are ``chat.completions``, ``responses``, ``embeddings`` and ``models``. The client does not cache, and
+    retries only with ``max_retries``; the pandas accessor does both. A request on a reused connection that the server
+    had closed is sent once more, on a new one. It is a context manager that closes its connections at the end.
 
     Parameters
     ----------
@@ -33,6 +35,14 @@ class Skytells:
     timeout : float or Timeouts, optional
         Seconds that the service may stay silent, or take to connect; a whole response may take three times as long. Or
         Timeouts, one limit for each phase of a request.
+    max_retries : int, default 0
+        How often a call is sent again after a failure that may be over: 408, 409, 429, 5xx, no connection, a lost
+        connection and silence. ``Retry-After`` of up to a minute is waited for. A lost or late response may have been
+        paid for, so nothing is retried unless you say so. A stream is retried until it begins.
+    default_headers : mapping of str to str, optional
+        Headers of every request, in addition to the client's own.
+    default_query : mapping, optional
+        Query parameters of every request.
     max_answer_mb : float, default 256
         Largest response that is read, in megabytes.
     transport : httpx.BaseTransport, optional
@@ -58,6 +68,9 @@ class Skytells:
         *,
         base_url: str | None = None,
         timeout: float | Timeouts | None = None,
+        max_retries: int = 0,
+        default_headers: Mapping[str, str] | None = None,
+        default_query: Mapping[str, Any] | None = None,
         max_answer_mb: float = DEFAULT_MAX_ANSWER_MB,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
@@ -65,10 +78,59 @@ class Skytells:
         self._transport = Transport(
             api_key, base_url=base_url, timeouts=as_timeouts(timeout), max_answer_mb=max_answer_mb, http=transport
         )
-        self.chat = Chat(self._transport)
-        self.responses = Responses(self._transport)
-        self.embeddings = Embeddings(self._transport)
-        self.models = Models(self._transport)
+        options = RequestOptions.of(headers=default_headers, query=default_query)
+        self._use(self._transport.with_options(options, max_retries))
+
+    def _use(self, transport: Transport) -> None:
+        self._transport = transport
+        self.chat = Chat(transport)
+        self.responses = Responses(transport)
+        self.embeddings = Embeddings(transport)
+        self.models = Models(transport)
+
+    def with_options(
+        self,
+        *,
+        timeout: float | Timeouts | None = None,
+        max_retries: int | None = None,
+        default_headers: Mapping[str, str] | None = None,
+        default_query: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Return a client with other options for its calls, and the same key, address and connections.
+
+        Parameters
+        ----------
+        timeout : float or Timeouts, optional
+            As for the client.
+        max_retries : int, optional
+            As for the client.
+        default_headers : mapping of str to str, optional
+            Headers in addition to those of this client.
+        default_query : mapping, optional
+            Query parameters in addition to those of this client.
+
+        Returns
+        -------
+        Skytells
+            The client. Closing either of the two closes both.
+
+        Raises
+        ------
+        InputError
+            If a header or a query cannot be sent.
+        ConfigurationError
+            If ``max_retries`` is not a number of retries.
+
+        Examples
+        --------
+        >>> quick = client.with_options(timeout=5, max_retries=2)
+        >>> quick.base_url == client.base_url
+        True
+        """
+        other = copy.copy(self)
+        options = RequestOptions.of(timeout, default_headers, default_query)
+        other._use(self._transport.with_options(options, max_retries))
+        return other
 
     @property
     def base_url(self) -> str:

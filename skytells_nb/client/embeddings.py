@@ -9,9 +9,10 @@ from typing import Any, Literal, Unpack
 import pydantic
 import pydantic_core
 
-from skytells_nb.client.parameters import EmbeddingParams, request_fields
+from skytells_nb.client.parameters import EmbeddingParams, request_fields, request_options
 from skytells_nb.client.refusals import refuses
 from skytells_nb.client.serialization import dump_json, parse, validate_request
+from skytells_nb.client.transport.limits import RequestOptions
 from skytells_nb.client.transport.status_errors import error_in_success_body
 from skytells_nb.client.transport.transport import PendingResponse, ResponseBody, Transport
 from skytells_nb.errors import AccountError, APIError, ContentPolicyError, ContextLengthError, RateLimitError
@@ -50,6 +51,7 @@ class Embeddings:
             Length of the vectors, where the model supports a shorter one; the default is the model's own.
         **params : Unpack[EmbeddingParams]
             Optional parameters of the API: ``user``, and ``extra_body``, a mapping of further fields, sent as they are.
+            ``extra_headers`` and ``extra_query`` are added to the request, and ``timeout`` (seconds) is its own.
 
         Returns
         -------
@@ -112,13 +114,13 @@ class Embeddings:
         service = self._transport.origin, model
         form = "float" if service in _without_base64 else encoding_format
         required = {"model": model, "input": inputs, "dimensions": dimensions, "encoding_format": form}
-        fields = request_fields(EmbeddingParams, required, params)
+        fields, options = request_fields(EmbeddingParams, required, params), request_options(params)
         try:
-            return self._begin(validate_request(EmbeddingRequest, **fields))
+            return self._begin(validate_request(EmbeddingRequest, **fields), options)
         except APIError as error:
             if form == "float" or not _refuses_base64(error):
                 raise
-        answer = self._begin(validate_request(EmbeddingRequest, **{**fields, "encoding_format": "float"}))
+        answer = self._begin(validate_request(EmbeddingRequest, **{**fields, "encoding_format": "float"}), options)
         # Known only now: the error may have had another reason, and quoted a text.
         _without_base64.add(service)
         return answer
@@ -138,10 +140,10 @@ class Embeddings:
         """
         return (self._transport.origin, model) in _without_base64
 
-    def _begin(self, request: EmbeddingRequest) -> EmbeddingResponse | PendingEmbeddings:
+    def _begin(self, request: EmbeddingRequest, options: RequestOptions) -> EmbeddingResponse | PendingEmbeddings:
         single = isinstance(request.input, str) or isinstance(request.input[0], int)
         expected = 1 if single else len(request.input)
-        started = self._transport.begin("POST", "/embeddings", dump_json(request))
+        started = self._transport.begin("POST", "/embeddings", dump_json(request), options)
         return (
             _checked(started, expected) if isinstance(started, ResponseBody) else PendingEmbeddings(started, expected)
         )

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypedDict
 
+from skytells_nb.client.transport.limits import RequestOptions, Timeouts
 from skytells_nb.errors import InputError
 
 CLOSE = 0.85
 """Similarity from which a name counts as misspelled; ``top_k``, which other services have, is 0.8 to ``top_p``."""
+
+
+_REQUEST_OPTIONS = frozenset(("extra_headers", "extra_query", "timeout"))
+_NO_OPTIONS = RequestOptions()
 
 
 class ChatParams(TypedDict, total=False):
@@ -43,6 +49,9 @@ class ChatParams(TypedDict, total=False):
     safety_identifier: str | None
     user: str | None
     extra_body: Mapping[str, Any] | None
+    extra_headers: Mapping[str, str] | None
+    extra_query: Mapping[str, Any] | None
+    timeout: float | Timeouts | None
 
 
 class ResponsesParams(TypedDict, total=False):
@@ -75,6 +84,9 @@ class ResponsesParams(TypedDict, total=False):
     safety_identifier: str | None
     user: str | None
     extra_body: Mapping[str, Any] | None
+    extra_headers: Mapping[str, str] | None
+    extra_query: Mapping[str, Any] | None
+    timeout: float | Timeouts | None
 
 
 class EmbeddingParams(TypedDict, total=False):
@@ -82,17 +94,25 @@ class EmbeddingParams(TypedDict, total=False):
 
     user: str | None
     extra_body: Mapping[str, Any] | None
+    extra_headers: Mapping[str, str] | None
+    extra_query: Mapping[str, Any] | None
+    timeout: float | Timeouts | None
 
 
 def request_fields(kind: type, required: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
     """All fields of a request: the required ones, ``params``, and the entries of ``params["extra_body"]``.
 
     Raises InputError for a parameter whose name is close to a known one, and for an entry of ``extra_body`` that is
-    passed as a parameter too. Other unknown parameters are sent as they are: the API may know them.
+    passed as a parameter too. Other unknown parameters are sent as they are: the API may know them. What belongs to the
+    request and not to its body, see ``request_options``, is checked and left out.
     """
     fields = {**required, **params}
     extra = fields.pop("extra_body", None)
     check_names(params, (*kind.__annotations__, *required))
+    if not fields.keys().isdisjoint(_REQUEST_OPTIONS):
+        request_options(params)
+        fields = {name: value for name, value in fields.items() if name not in _REQUEST_OPTIONS}
+    check_numbers(params)
     if extra is None:
         return fields
     if not isinstance(extra, Mapping):
@@ -101,6 +121,34 @@ def request_fields(kind: type, required: Mapping[str, Any], params: Mapping[str,
     if twice:
         raise InputError(f"extra_body must not repeat a parameter of the call, got {twice[0]!r} in both.")
     return {**fields, **extra}
+
+
+def request_options(params: Mapping[str, Any]) -> RequestOptions:
+    """Return what the parameters say of the request beside its body: time limits, headers, a query.
+
+    Raises InputError for what cannot be sent.
+    """
+    if params.keys().isdisjoint(_REQUEST_OPTIONS):
+        return _NO_OPTIONS
+    return RequestOptions.of(params.get("timeout"), params.get("extra_headers"), params.get("extra_query"))
+
+
+def check_numbers(value: Any, name: str = "") -> None:
+    """Raise InputError for a number that JSON does not have: NaN or an infinity, however deep in a value.
+
+    >>> check_numbers({"temperature": 0.5, "metadata": {"scores": [1, 2.5]}})
+    """
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise InputError(f"{name or 'The request'} must have finite numbers, got {value}: JSON has no such number.")
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(item, str):
+                check_numbers(item, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, (list, tuple)):
+        for position, item in enumerate(value):
+            if not isinstance(item, str):
+                check_numbers(item, f"{name}[{position}]")
 
 
 def check_names(given: Iterable[str], known: Iterable[str]) -> None:

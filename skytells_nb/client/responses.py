@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, Unpack, overload
 
-from skytells_nb.client.parameters import ResponsesParams, request_fields
+from skytells_nb.client.parameters import ResponsesParams, request_fields, request_options
 from skytells_nb.client.serialization import (
+    check_parsed_model,
+    check_whole,
     dump_json,
     not_an_answer,
     parse,
+    parse_text,
     to_plain,
     validate,
     validate_request,
@@ -18,6 +21,7 @@ from skytells_nb.client.streaming import BufferedEvents, Stream
 from skytells_nb.client.transport.sse import ServerSentEvent, is_event_stream
 from skytells_nb.client.transport.transport import Transport
 from skytells_nb.errors import InvalidResponseError
+from skytells_nb.types.json_schema import named_json_schema
 from skytells_nb.types.responses import (
     TERMINAL_EVENTS,
     ContentPart,
@@ -68,7 +72,8 @@ class Responses:
             Optional parameters of the API: ``instructions``, ``temperature`` (0 to 2), ``max_output_tokens``, ``top_p``
             (0 to 1), ``text``, ``reasoning``, ``tools``, ``tool_choice``, and more. ``None`` leaves a parameter out. To
             continue a response pass its id as ``previous_response_id``; this needs ``store=True`` on the earlier one,
-            whose default differs between deployments. ``extra_body`` is a mapping of further fields, sent as they are.
+            whose default differs between deployments. ``extra_body`` is a mapping of further fields, sent as they are;
+            ``extra_headers`` and ``extra_query`` are added to the request, and ``timeout`` (seconds) is its own.
 
         Returns
         -------
@@ -96,15 +101,62 @@ class Responses:
         required = {"model": model, "input": to_plain(input), "stream": stream or None}
         request = validate_request(ResponsesRequest, **request_fields(ResponsesParams, required, params))
         if stream:
-            source = self._transport.stream("/responses", dump_json(request))
+            source = self._transport.stream("/responses", dump_json(request), request_options(params))
             return Stream(source, ResponseAccumulator(source.origin))
-        reply = self._transport.send("POST", "/responses", dump_json(request))
+        reply = self._transport.send("POST", "/responses", dump_json(request), request_options(params))
         if reply.content[:1] != b"{" and is_event_stream(reply.content):
             return Stream(BufferedEvents(reply), ResponseAccumulator(reply.origin)).final
         response = parse(Response, reply, ("output",))
         if not response.model_fields_set & {"output", "status"} and not response.output_text:
             raise not_an_answer("response", reply)
         response._request_id = reply.request_id
+        return response
+
+    def parse(self, *, model: str, input: Input, text_format: Any, **params: Any) -> Response:
+        """Ask the model for a response that matches a pydantic model, and parse it.
+
+        Parameters
+        ----------
+        model : str
+            Name of the model.
+        input : str or sequence of (mapping or OutputItem)
+            As in ``create``.
+        text_format : type of pydantic.BaseModel
+            The model that the text must match.
+        **params
+            As in ``create``.
+
+        Returns
+        -------
+        Response
+            The response, with the object as ``.output_parsed``; ``None`` for a refusal, or a response that only calls
+            tools.
+
+        Raises
+        ------
+        InputError
+            If ``text_format`` is not a pydantic model; nothing is sent.
+        InvalidResponseError
+            If the response was cut or filtered, or does not match.
+
+        Examples
+        --------
+        >>> class Animal(pydantic.BaseModel):
+        ...     name: str
+        >>> client.responses.parse(model="m", input="A cat.", text_format=Animal).output_parsed  # doctest: +SKIP
+        Animal(name='cat')
+        """
+        check_parsed_model(text_format, "text_format")
+        check_whole(params)
+        named = {"type": "json_schema", **named_json_schema(text_format)}
+        text = {**(params.get("text") or {}), "format": named}
+        response: Response = self.create(model=model, input=input, **{**params, "text": text})
+        kinds = {item.type for item in response.output}
+        refused = any(part.type == "refusal" for item in response.output for part in item.content)
+        if not refused and (response.output_text or "function_call" not in kinds):
+            response._output_parsed = parse_text(
+                text_format, response.output_text, response.finish_reason, response.request_id
+            )
         return response
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 import pydantic
 import pydantic_core
 
+from skytells_nb.client.parameters import check_numbers
 from skytells_nb.client.transport.status_errors import error_in_success_body
 from skytells_nb.client.transport.transport import ResponseBody
 from skytells_nb.errors import InputError, InvalidResponseError
@@ -69,7 +71,11 @@ def _received(value: Any) -> Any:
 def dump_json(request: RequestModel) -> bytes:
     """Return the request as JSON bytes, without fields that were not set."""
     try:
-        return pydantic_core.to_json(request.model_dump(exclude_unset=True))
+        fields = request.model_dump(exclude_unset=True)
+        body = pydantic_core.to_json(fields)
+        if b"NaN" in body or b"Infinity" in body:
+            check_numbers(fields)
+        return body
     except (pydantic_core.PydanticSerializationError, UnicodeEncodeError) as problem:
         raise InputError(f"The request cannot be written as JSON: {problem}") from None
 
@@ -164,3 +170,34 @@ _COMPRESSED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2"
 def _short(value: Any) -> str:
     text = reprlib.repr(value)
     return text if len(text) <= 60 else text[:57] + "…"
+
+
+def check_parsed_model(kind: Any, name: str) -> None:
+    """Raise InputError for what ``parse`` cannot parse into."""
+    if not (isinstance(kind, type) and issubclass(kind, pydantic.BaseModel)):
+        raise InputError(f"{name} must be a class that inherits from pydantic.BaseModel, got {_short(kind)}.")
+
+
+def check_whole(params: Mapping[str, Any]) -> None:
+    """Raise InputError for a stream, which ``parse`` does not make."""
+    if params.get("stream"):
+        raise InputError("parse must read a whole answer, got stream=True; use create, and validate its text.")
+
+
+_FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL | re.IGNORECASE)
+
+
+def parse_text(kind: type[A], text: str, finish_reason: str | None, request_id: str | None) -> A:
+    """Return the text of a completion as an object; raises InvalidResponseError if it has another form."""
+    ended = {
+        "length": "was cut at the limit of tokens; raise max_tokens",
+        "content_filter": "was withheld by the safety filter",
+    }
+    if finish_reason in ended:
+        raise InvalidResponseError(f"The completion {ended[finish_reason]}.", request_id=request_id)
+    fenced = _FENCED.fullmatch(text)
+    try:
+        return kind.model_validate_json(fenced.group(1) if fenced else text)
+    except pydantic.ValidationError as problem:
+        failure = describe(problem)
+    raise InvalidResponseError(f"The completion is not a {kind.__name__}: {failure}", request_id=request_id)

@@ -84,6 +84,13 @@ class ChatMessage(ResponseModel):
     refusal: str | None = None
     tool_calls: list[ToolCall] = Field(default_factory=list)
 
+    _parsed: Any = PrivateAttr(default=None)
+
+    @property
+    def parsed(self) -> Any:
+        """The object that ``chat.completions.parse`` made of the text; ``None`` after any other call."""
+        return self._parsed
+
     @property
     def text(self) -> str:
         """The same as ``content``."""
@@ -127,6 +134,11 @@ class ChatCompletion(ResponseModel):
     def text(self) -> str:
         """Text of the first choice; empty without one."""
         return self.choices[0].message.text if self.choices else ""
+
+    @property
+    def parsed(self) -> Any:
+        """The object that ``chat.completions.parse`` made of the first choice."""
+        return self.choices[0].message.parsed if self.choices else None
 
     @property
     def finish_reason(self) -> str | None:

@@ -91,6 +91,12 @@ class Response(ResponseModel):
     store: bool | None = None
 
     _request_id: str | None = PrivateAttr(default=None)
+    _output_parsed: Any = PrivateAttr(default=None)
+
+    @property
+    def output_parsed(self) -> Any:
+        """The object that ``responses.parse`` made of the text; ``None`` after any other call."""
+        return self._output_parsed
 
     @property
     def output_text(self) -> str:

@@ -15,7 +15,8 @@ import pytest
 
 from skytells_nb.cache import MemoryStore, OffStore, ReplayStore, SqliteStore, export, open_store
 from skytells_nb.cache.replay import export_all, is_replay, unrecorded_message
-from skytells_nb.client.transport.transport import Offline, Transport
+from skytells_nb.client.transport.other_networks import Offline
+from skytells_nb.client.transport.transport import Transport
 from skytells_nb.errors import CacheError, ReplayMissError
 
 

@@ -128,7 +128,7 @@ def test_every_field_that_is_checked_is_a_known_parameter(request_kind: Any, kin
 
 
 def test_the_examples_are_true() -> None:
-    assert doctest.testmod(parameters) == doctest.TestResults(0, 1)
+    assert doctest.testmod(parameters) == doctest.TestResults(0, 2)
 
 
 def test_text_of_a_chunk_is_text_also_where_the_delta_has_none() -> None:

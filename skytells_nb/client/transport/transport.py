@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
-import http.client
-import io
 import itertools
 import logging
 import os
@@ -16,7 +15,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -24,16 +23,15 @@ import httpx
 from skytells_nb.client.transport.auth import APIKey, KeyAuth, as_api_key, resolve_api_key
 from skytells_nb.client.transport.base_url import is_loopback, origin_of, resolve_base_url
 from skytells_nb.client.transport.environment import empty_tls_context, proxy_for, tls_context
+from skytells_nb.client.transport.failures import seconds_to_retry, transport_error
 from skytells_nb.client.transport.http11 import (
     LARGE_BYTES,
-    DeadlineExceeded,
     HTTPConnectionPool,
-    OutOfFilesError,
     RawResponse,
-    is_out_of_files,
 )
-from skytells_nb.client.transport.http_response import ERROR_BODY_BYTES, announced_length, too_large
+from skytells_nb.client.transport.http_response import announced_length
 from skytells_nb.client.transport.limits import DEFAULT_MAX_ANSWER_MB, RequestOptions, Timeouts
+from skytells_nb.client.transport.other_networks import iter_pieces, read_response
 from skytells_nb.client.transport.rate_limits import RateLimits, read_limits
 from skytells_nb.client.transport.sse import (
     BLANKS,
@@ -46,16 +44,11 @@ from skytells_nb.client.transport.sse import (
 from skytells_nb.client.transport.status_errors import error_from_response, not_events
 from skytells_nb.errors import (
     ConfigurationError,
-    ConnectError,
-    ConnectionLostError,
-    ReplayMissError,
     RequestCancelledError,
-    RequestTimeoutError,
     SkytellsError,
-    TooManyOpenFilesError,
     TransportError,
 )
-from skytells_nb.service_text import NAME_CHARS, hide, quoted, quoted_name
+from skytells_nb.service_text import NAME_CHARS, hide, quoted_name
 
 T = TypeVar("T")
 
@@ -112,9 +105,12 @@ class Transport:
         self._max_bytes = int(min(max_answer_mb * 1e6, 2**60))
         self.limits: RateLimits | None = None
         """The account's rate limits as the last response reported them."""
-        self.resent = 0
-        """Requests that were sent a second time, because the server had closed their reused connection."""
-        self.aborted = False
+        self._root = self
+        """The transport whose connections this one uses, see ``with_options``."""
+        self._resent = 0
+        self._stop = threading.Event()
+        self._options = _NO_OPTIONS
+        self._max_retries = 0
         self._sockets: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._closed = False
@@ -143,28 +139,82 @@ class Transport:
     def __repr__(self) -> str:
         return f"Transport({self.base_url!r})"
 
+    def with_options(self, options: RequestOptions, max_retries: int | None = None) -> Transport:
+        """Return a transport with other defaults, and the same connections."""
+        if max_retries is not None and (
+            isinstance(max_retries, bool) or not isinstance(max_retries, int) or not 0 <= max_retries <= 100
+        ):
+            raise ConfigurationError(f"max_retries must be a whole number from 0 to 100, got {max_retries!r}.")
+        other = copy.copy(self)
+        other._options = options.over(self._options)
+        other.timeouts = options.timeouts or self.timeouts
+        if max_retries is not None:
+            other._max_retries = max_retries
+        return other
+
+    @property
+    def aborted(self) -> bool:
+        """Whether ``abort`` was called."""
+        return self._root._stop.is_set()
+
+    @property
+    def resent(self) -> int:
+        """Requests that were sent a second time, because the server had closed their reused connection."""
+        return self._root._resent
+
     def send(
         self, method: str, path: str, body: bytes | None = None, options: RequestOptions = _NO_OPTIONS
     ) -> ResponseBody:
         """Make one exchange; raises APIError for a status other than 2xx, TransportError if no response arrives."""
-        started = self.begin(method, path, body, options)
-        return started if isinstance(started, ResponseBody) else started.read()
+
+        def exchange() -> ResponseBody:
+            started = self._start(method, path, body, options)
+            return started if isinstance(started, ResponseBody) else started.read()
+
+        return self._retry(exchange)
 
     def begin(
         self, method: str, path: str, body: bytes | None = None, options: RequestOptions = _NO_OPTIONS
     ) -> ResponseBody | PendingResponse:
         """Start ``send``; of a large response, the caller reads the body when it has memory for it."""
-        limits = options.timeouts or self.timeouts
-        return self._map_exceptions(lambda: self._begin(method, path, body, options, limits), limits)
+        return self._retry(lambda: self._start(method, path, body, options))
 
     def stream(self, path: str, body: bytes, options: RequestOptions = _NO_OPTIONS) -> EventStream:
         """Open a stream of events; raises like ``send`` before the first one. Close it to end the exchange."""
+        options = self._options if options is _NO_OPTIONS else options.over(self._options)
         limits = options.timeouts or self.timeouts
-        return self._map_exceptions(lambda: self._stream(path, body, options, limits), limits, streaming=True)
+
+        def exchange() -> EventStream:
+            return self._map_exceptions(lambda: self._stream(path, body, options, limits), limits, streaming=True)
+
+        return self._retry(exchange)
+
+    def _start(
+        self, method: str, path: str, body: bytes | None, options: RequestOptions
+    ) -> ResponseBody | PendingResponse:
+        options = self._options if options is _NO_OPTIONS else options.over(self._options)
+        limits = options.timeouts or self.timeouts
+        return self._map_exceptions(lambda: self._begin(method, path, body, options, limits), limits)
+
+    def _retry(self, exchange: Callable[[], T]) -> T:
+        """Make an exchange, and again after a failure that may be over, as often as this transport does that."""
+        for failures in itertools.count(1):
+            try:
+                return exchange()
+            except SkytellsError as problem:
+                wait = None if failures > self._max_retries else seconds_to_retry(problem, failures)
+                if wait is None:
+                    raise
+                _log.info("%s: retrying in %.1f s", type(problem).__name__, wait)
+            self._root._stop.wait(wait)
+        raise AssertionError
 
     def abort(self) -> None:
         """Close every open connection now, from any thread; calls in flight end with RequestCancelledError."""
-        self.aborted = True
+        if self._root is not self:
+            self._root.abort()
+            return
+        self._stop.set()
         with self._lock:
             sockets, self._sockets = self._sockets, set()
         for sock in sockets:
@@ -173,6 +223,9 @@ class Transport:
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def close(self) -> None:
+        if self._root is not self:
+            self._root.close()
+            return
         self._closed = True
         if self._direct is not None:
             self._direct.close()
@@ -207,10 +260,12 @@ class Transport:
         direct, target = self._direct, _target(path, options)
         if direct is None:
             deadline = time.monotonic() + limits.total
-            response = self._http.send(self._request(method, target, body, options, limits, limits.read), stream=True)
+            response = self._root._http.send(
+                self._request(method, target, body, options, limits, limits.read), stream=True
+            )
 
             def read() -> ResponseBody:
-                return self._checked_raw(_read(response, self._max_bytes, deadline), method, target)
+                return self._checked_raw(read_response(response, self._max_bytes, deadline), method, target)
 
             large = response.is_success and (announced_length(response.headers) or 0) >= LARGE_BYTES
             return PendingResponse(self, read, limits) if large else read()
@@ -239,11 +294,11 @@ class Transport:
         if self._direct is None:
             deadline = time.monotonic() + limits.stream
             request = self._request("POST", target, body, options, limits, limits.idle, _EVENTS)
-            response = self._http.send(request, stream=True)
+            response = self._root._http.send(request, stream=True)
             if not response.is_success or not _is_plain(response.headers):
-                raw = _read(response, self._max_bytes, deadline)
+                raw = read_response(response, self._max_bytes, deadline)
                 return self._decoded(raw.to_httpx("POST", str(response.request.url), self._max_bytes), limits)
-            pieces = _pieces(response, self._max_bytes, deadline)
+            pieces = iter_pieces(response, self._max_bytes, deadline)
             return self._events(response.headers, pieces, response.close, limits)
         opened = self._direct.stream(target, body, limits, options.headers)
         if not 200 <= opened.status < 300 or not _is_plain(opened.headers):
@@ -283,14 +338,14 @@ class Transport:
     def _check_usable(self) -> None:
         if self.aborted:
             raise RequestCancelledError("The call was stopped.")
-        if self._closed:
+        if self._root._closed:
             raise TransportError("This client is closed; connect again, or create another one.")
 
     def _count_resend(self, method: str, path: str) -> None:
         if self.aborted:
             raise RequestCancelledError("The call was stopped.")
         with self._lock:
-            self.resent += 1
+            self._resent += 1
         _log.debug("%s %s: the server had closed the reused connection; sent again on a new one", method, path)
 
     def _request(
@@ -304,7 +359,7 @@ class Transport:
         accept: str = "*/*",
     ) -> httpx.Request:
         headers = {"accept": accept} | ({"content-type": "application/json"} if body is not None else {})
-        return self._http.build_request(
+        return self._root._http.build_request(
             method,
             self.base_url + path,
             content=body,
@@ -359,43 +414,17 @@ class Transport:
         except SkytellsError:
             raise
         except Exception as problem:
-            failure = self._failure(problem, limits, streaming)
+            variable = None if self._proxy is None else self._proxy.variable
+            host = urlsplit(self.base_url).netloc
+            failure = (
+                RequestCancelledError("The call was stopped.")
+                if self.aborted
+                else transport_error(problem, host, limits, variable, streaming=streaming)
+            )
         try:
             raise failure
         finally:
             del failure
-
-    def _failure(self, error: Exception, limits: Timeouts, streaming: bool) -> TransportError:
-        host = urlsplit(self.base_url).netloc
-        if self.aborted:
-            return RequestCancelledError("The call was stopped.")
-        if isinstance(error, OutOfFilesError) or is_out_of_files(error):
-            return TooManyOpenFilesError(
-                f"This process has too many files open for another connection to {host}. Raise the limit of open "
-                "files (ulimit -n), or lower max_in_flight=."
-            )
-        by_proxy = f" through the proxy that {self._proxy.variable} names" if self._proxy is not None else ""
-        if isinstance(error, httpx.ConnectTimeout):
-            return ConnectError(f"{host} did not accept a connection within {limits.connect:g} s{by_proxy}.")
-        if isinstance(error, httpx.ProxyError):
-            reason = f"The proxy that {self._proxy.variable} names" if self._proxy is not None else "The proxy"
-            return ConnectError(f"{reason} did not connect to {host}: {quoted(error, 300)}.")
-        if isinstance(error, httpx.ConnectError):
-            advice = f"Check {self._proxy.variable}" if self._proxy is not None else "Check base_url and the network"
-            return ConnectError(f"{host} could not be reached{by_proxy}: {error}. {advice}.")
-        if isinstance(error, httpx.WriteTimeout):
-            return RequestTimeoutError(f"{host} accepted none of the request for {limits.write:g} s.")
-        if isinstance(error, httpx.TimeoutException):
-            return RequestTimeoutError(f"{host} sent nothing for {limits.idle if streaming else limits.read:g} s.")
-        if isinstance(error, DeadlineExceeded):
-            whole = limits.stream if streaming else limits.total
-            return RequestTimeoutError(f"{host} had not completed its response within {whole:g} s.")
-        if isinstance(error, MemoryError):
-            return TransportError(f"The response of {host} did not fit into memory.")
-        if isinstance(error, (httpx.NetworkError, httpx.RemoteProtocolError, http.client.HTTPException, OSError)):
-            reason = quoted(error, 300) or type(error).__name__
-            return ConnectionLostError(f"The connection to {host} was lost before the response was complete: {reason}")
-        return TransportError(f"The exchange with {host} failed: {quoted(error, 300) or type(error).__name__}")
 
 
 _transports: weakref.WeakSet[Transport] = weakref.WeakSet()
@@ -462,50 +491,9 @@ class EventStream:
             self.close()
 
 
-def _read(response: httpx.Response, max_bytes: int, deadline: float | None) -> RawResponse:
-    """Read a response of httpx within its limits, as sent."""
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    if response.is_closed:
-        # It was made with its content, which is decoded already.
-        headers.pop("content-encoding", None)
-        return RawResponse(response.status_code, headers, response.content)
-    buffer = io.BytesIO()
-    limit = max_bytes if response.is_success else min(max_bytes, ERROR_BODY_BYTES)
-    length = announced_length(headers)
-    if response.is_success and length is not None and length > limit:
-        response.close()
-        raise too_large(limit, length, headers)
-    try:
-        for piece in response.iter_raw():
-            buffer.write(piece)
-            if buffer.tell() > limit:
-                if response.is_success:
-                    raise too_large(limit, None, headers)
-                break
-            _check_time(deadline)
-    finally:
-        response.close()
-    return RawResponse(response.status_code, headers, buffer.getvalue())
-
-
-def _pieces(response: httpx.Response, max_bytes: int, deadline: float | None) -> Iterator[bytes]:
-    received = 0
-    for piece in response.iter_bytes():
-        received += len(piece)
-        if received > max_bytes:
-            raise too_large(max_bytes, None, response.headers)
-        _check_time(deadline)
-        yield piece
-
-
 def _is_plain(headers: Mapping[str, str]) -> bool:
     """Whether a body is sent as it is, so that it can be read as it arrives."""
     return headers.get("content-encoding", "identity").strip().lower() in ("", "identity")
-
-
-def _check_time(deadline: float | None) -> None:
-    if deadline is not None and time.monotonic() > deadline:
-        raise DeadlineExceeded
 
 
 def _target(path: str, options: RequestOptions) -> str:
@@ -516,13 +504,3 @@ def _target(path: str, options: RequestOptions) -> str:
 def _own_headers() -> dict[str, str]:
     version = sys.modules["skytells_nb"].__version__  # not imported: the package imports this module
     return {"user-agent": f"skytells-nb/{version}", "accept-encoding": "identity"}
-
-
-class Offline(httpx.BaseTransport):
-    """Raises ReplayMissError with this message for every request, before any socket is opened."""
-
-    def __init__(self, message: str) -> None:
-        self._message = message
-
-    def handle_request(self, request: httpx.Request) -> NoReturn:
-        raise ReplayMissError(self._message)
