@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypedDict
 
-from skytells_nb.client.transport.limits import RequestOptions, Timeouts
+from skytells_nb.client.transport.limits import NO_OPTIONS, RequestOptions, Timeouts
 from skytells_nb.errors import InputError
 
 CLOSE = 0.85
@@ -15,7 +15,6 @@ CLOSE = 0.85
 
 
 _REQUEST_OPTIONS = frozenset(("extra_headers", "extra_query", "timeout"))
-_NO_OPTIONS = RequestOptions()
 
 
 class ChatParams(TypedDict, total=False):
@@ -129,7 +128,7 @@ def request_options(params: Mapping[str, Any]) -> RequestOptions:
     Raises InputError for what cannot be sent.
     """
     if params.keys().isdisjoint(_REQUEST_OPTIONS):
-        return _NO_OPTIONS
+        return NO_OPTIONS
     return RequestOptions.of(params.get("timeout"), params.get("extra_headers"), params.get("extra_query"))
 
 

@@ -110,14 +110,15 @@ class RequestOptions:
 
     def over(self, defaults: RequestOptions) -> RequestOptions:
         """Return these options, with ``defaults`` for what they do not name."""
-        if self == _NONE or defaults == _NONE:
-            return defaults if self == _NONE else self
+        if self == NO_OPTIONS or defaults == NO_OPTIONS:
+            return defaults if self == NO_OPTIONS else self
         queries = [text for text in (defaults.query, self.query) if text]
         headers = tuple({**dict(defaults.headers), **dict(self.headers)}.items())
         return RequestOptions(self.timeouts or defaults.timeouts, headers, "&".join(queries))
 
 
-_NONE = RequestOptions()
+NO_OPTIONS = RequestOptions()
+"""The options of most requests."""
 
 
 def _checked_headers(headers: Mapping[str, Any] | None) -> Headers:

@@ -30,7 +30,7 @@ from skytells_nb.client.transport.http11 import (
     RawResponse,
 )
 from skytells_nb.client.transport.http_response import announced_length
-from skytells_nb.client.transport.limits import DEFAULT_MAX_ANSWER_MB, RequestOptions, Timeouts
+from skytells_nb.client.transport.limits import DEFAULT_MAX_ANSWER_MB, NO_OPTIONS, RequestOptions, Timeouts
 from skytells_nb.client.transport.other_networks import iter_pieces, read_response
 from skytells_nb.client.transport.rate_limits import RateLimits, read_limits
 from skytells_nb.client.transport.sse import (
@@ -55,7 +55,6 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 _EVENTS = "text/event-stream"
-_NO_OPTIONS = RequestOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +108,7 @@ class Transport:
         """The transport whose connections this one uses, see ``with_options``."""
         self._resent = 0
         self._stop = threading.Event()
-        self._options = _NO_OPTIONS
+        self._options = NO_OPTIONS
         self._max_retries = 0
         self._sockets: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -163,7 +162,7 @@ class Transport:
         return self._root._resent
 
     def send(
-        self, method: str, path: str, body: bytes | None = None, options: RequestOptions = _NO_OPTIONS
+        self, method: str, path: str, body: bytes | None = None, options: RequestOptions = NO_OPTIONS
     ) -> ResponseBody:
         """Make one exchange; raises APIError for a status other than 2xx, TransportError if no response arrives."""
 
@@ -174,14 +173,14 @@ class Transport:
         return self._retry(exchange)
 
     def begin(
-        self, method: str, path: str, body: bytes | None = None, options: RequestOptions = _NO_OPTIONS
+        self, method: str, path: str, body: bytes | None = None, options: RequestOptions = NO_OPTIONS
     ) -> ResponseBody | PendingResponse:
         """Start ``send``; of a large response, the caller reads the body when it has memory for it."""
         return self._retry(lambda: self._start(method, path, body, options))
 
-    def stream(self, path: str, body: bytes, options: RequestOptions = _NO_OPTIONS) -> EventStream:
+    def stream(self, path: str, body: bytes, options: RequestOptions = NO_OPTIONS) -> EventStream:
         """Open a stream of events; raises like ``send`` before the first one. Close it to end the exchange."""
-        options = self._options if options is _NO_OPTIONS else options.over(self._options)
+        options = self._options if options is NO_OPTIONS else options.over(self._options)
         limits = options.timeouts or self.timeouts
 
         def exchange() -> EventStream:
@@ -192,7 +191,7 @@ class Transport:
     def _start(
         self, method: str, path: str, body: bytes | None, options: RequestOptions
     ) -> ResponseBody | PendingResponse:
-        options = self._options if options is _NO_OPTIONS else options.over(self._options)
+        options = self._options if options is NO_OPTIONS else options.over(self._options)
         limits = options.timeouts or self.timeouts
         return self._map_exceptions(lambda: self._begin(method, path, body, options, limits), limits)
 
