@@ -121,6 +121,7 @@ class Completions:
             return Stream(BufferedEvents(reply), ChatAccumulator(reply.origin)).final
         completion = parse(ChatCompletion, reply, ("choices",))
         if "choices" not in completion.model_fields_set:
+            del completion  # not in the variables of a traceback: a proxy may have put the key into it
             raise not_an_answer("completion", reply)
         completion._request_id = reply.request_id
         if completion.model_extra and completion.model_extra.get("error"):

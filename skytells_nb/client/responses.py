@@ -108,6 +108,7 @@ class Responses:
             return Stream(BufferedEvents(reply), ResponseAccumulator(reply.origin)).final
         response = parse(Response, reply, ("output",))
         if not response.model_fields_set & {"output", "status"} and not response.output_text:
+            del response  # not in the variables of a traceback: a proxy may have put the key into it
             raise not_an_answer("response", reply)
         response._request_id = reply.request_id
         return response

@@ -90,6 +90,8 @@ def parse_json(reply: ResponseBody, payload: Sequence[str] = ()) -> Any:
         raise not_json(reply)
     error = None if _is_completion(body) else error_in_success_body(body, reply.request_id, payload)
     if error is not None:
+        # Not in the variables of a traceback: it may show the key.
+        del body
         raise error
     return body
 
@@ -125,7 +127,10 @@ def validate(kind: type[A], body: Any, *, request_id: str | None, origin: str = 
     model = read_leniently(kind, body, failure, origin)
     if model is not None:
         return model
-    raise InvalidResponseError(f"The response is not a {kind.__name__}: {describe(failure)}", request_id=request_id)
+    invalid = InvalidResponseError(f"The response is not a {kind.__name__}: {describe(failure)}", request_id=request_id)
+    # Not in the variables of a traceback: they may show the key.
+    del body, failure
+    raise invalid
 
 
 def _odd_json(reply: ResponseBody) -> Any:

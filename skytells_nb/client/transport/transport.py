@@ -61,7 +61,8 @@ _EVENTS = "text/event-stream"
 class ResponseBody:
     """A whole response with status 2xx."""
 
-    content: bytes
+    content: bytes = field(repr=False)
+    """Not in the representation: a traceback with variables would show it, and a proxy may put the key into it."""
     request_id: str | None
     origin: str = field(default="", compare=False)
     """Where it came from, for what is reported once for each service."""
@@ -316,7 +317,7 @@ class Transport:
         """Return the events of a success, by what it says; raises its error if it contains one instead."""
         self.limits = read_limits(headers) or self.limits
         request_id = self._request_id(headers)
-        kind = headers.get("content-type", "no content type")
+        kind = quoted(headers.get("content-type", "no content type"), NAME_CHARS)
         if _EVENTS in kind.lower():
             return EventStream(self, pieces, end, request_id, limits)
         try:

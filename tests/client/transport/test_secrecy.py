@@ -76,6 +76,40 @@ def echo_with_status_200(exchange: Exchange) -> None:
     exchange.reply(exchange.headers["x-api-key"])
 
 
+def error_with_status_200(exchange: Exchange) -> None:
+    exchange.reply({"status": False, "error": {"message": f"No such key: {exchange.headers['x-api-key']}"}})
+
+
+def no_answer_with_status_200(exchange: Exchange) -> None:
+    exchange.reply({"seen": exchange.headers["x-api-key"]})
+
+
+def odd_answer(exchange: Exchange) -> None:
+    exchange.reply({"choices": exchange.headers["x-api-key"]})
+
+
+def request_id_with_the_key(exchange: Exchange) -> None:
+    exchange.reply({}, 500, x_request_id=exchange.headers["x-api-key"])
+
+
+def status_line_with_the_key(exchange: Exchange) -> None:
+    exchange.send(f"JUNK {exchange.headers['x-api-key']}\r\n\r\n".encode())
+
+
+def stream_with_an_error(exchange: Exchange) -> None:
+    exchange.begin()
+    exchange.event({"error": {"message": exchange.headers["x-api-key"], "code": exchange.headers["x-api-key"]}})
+
+
+def stream_with_text(exchange: Exchange) -> None:
+    exchange.begin()
+    exchange.event(exchange.headers["x-api-key"])
+
+
+def content_type_with_the_key(exchange: Exchange) -> None:
+    exchange.reply("page", content_type=exchange.headers["x-api-key"])
+
+
 def redirect_with_the_key(exchange: Exchange) -> None:
     exchange.reply(b"", 302, location=f"https://{exchange.headers['x-api-key']}@own.example/")
 
@@ -93,7 +127,11 @@ def silent(exchange: Exchange) -> None:
     exchange.client_left()
 
 
-FAILURES = [echo, echo_as_json, echo_with_status_200, redirect_with_the_key, broken_stream, cut, silent]
+FAILURES = [
+    *(echo, echo_as_json, echo_with_status_200, redirect_with_the_key, broken_stream, cut, silent),
+    *(error_with_status_200, no_answer_with_status_200, odd_answer, request_id_with_the_key),
+    *(status_line_with_the_key, stream_with_an_error, stream_with_text),
+]
 
 
 @pytest.mark.parametrize("script", FAILURES)
@@ -107,6 +145,13 @@ def test_no_failing_call_shows_the_key(script: Callable[[Exchange], None], call:
         assert KEY not in verbose(caught.value)
         assert KEY.encode() not in pickle.dumps(caught.value)
         assert server.exchanges[0].headers["x-api-key"] == KEY
+
+
+def test_a_content_type_that_is_quoted_does_not_show_the_key() -> None:
+    with serving(content_type_with_the_key) as server, pytest.raises(SkytellsError, match=r"\[API key\]") as caught:
+        ask_for_a_stream(client_of(server.url))
+    assert KEY not in str(caught.value)
+    assert KEY.encode() not in pickle.dumps(caught.value)
 
 
 @pytest.mark.parametrize("script", FAILURES)
