@@ -48,7 +48,7 @@ from skytells_nb.errors import (
     SkytellsError,
     TransportError,
 )
-from skytells_nb.service_text import NAME_CHARS, hide, quoted_name
+from skytells_nb.service_text import NAME_CHARS, hide, quoted, quoted_name
 
 T = TypeVar("T")
 
