@@ -9,12 +9,14 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import pandas as pd
 
 from skytells_nb.accessor.call import copy_report
 from skytells_nb.accessor.frame import FrameAccessor
+from skytells_nb.accessor.methods.estimate import Sample
 from skytells_nb.accessor.series import SeriesAccessor
 from skytells_nb.errors import InputError, Interrupted, MissingExtraError, SkytellsError
 
@@ -52,7 +54,7 @@ class _Namespace:
             # A call that failed or was interrupted has a report too.
             copy_report(source, self._data)
         converted = self._to_polars(source, name, result)
-        if converted is not result:
+        if converted is not result and not isinstance(result, Sample):
             copy_report(result, converted)
         return converted
 
@@ -63,6 +65,8 @@ class _Namespace:
         if isinstance(result, pd.DataFrame):
             has_same_rows = isinstance(source, pd.DataFrame) and name not in TABLES
             return _add_columns(self._data, source, result) if has_same_rows else _to_polars_frame(result)
+        if isinstance(result, Sample):
+            return replace(result, result=self._to_polars(source, name, result.result))
         return result
 
 

@@ -28,8 +28,8 @@ from skytells_nb.engine.engine import Engine
 from skytells_nb.engine.operations.jobs import RateOptions
 from skytells_nb.engine.report import Report, UsageTotals
 from skytells_nb.engine.retry import RetryPolicy
+from skytells_nb.engine.service.profile import SpeedEstimate, Throughput
 from skytells_nb.engine.service.profile_file import profiles_path
-from skytells_nb.engine.speed import SpeedEstimate, Throughput
 from skytells_nb.errors import ConfigurationError, MissingExtraError, MissingKeyError, SkytellsError
 from skytells_nb.types.chat import ChatCompletion
 from skytells_nb.types.models import LISTED_PRICES, Model, Price, is_told

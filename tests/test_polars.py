@@ -123,6 +123,19 @@ def test_labels_and_verdicts(server: LocalServer, df: pl.DataFrame) -> None:
     assert verdicts.schema["filtered"] == pl.Boolean
 
 
+def test_a_sample_is_of_polars_rows(server: LocalServer, df: pl.DataFrame) -> None:
+    assert df.skytells.complete("Say {text}.", dry_run=True).distinct == 3
+    assert server.stats["chat"].requests == 0
+    sample = df.skytells.complete("Say {text}.", sample=2, progress=False)
+    assert isinstance(sample.result, pl.DataFrame)
+    assert sample.result.columns == [*df.columns, "completion"]
+    assert sample.result["completion"].null_count() == 0
+    assert "<table" in sample._repr_html_()
+    column = df["text"].skytells.complete("Say it.", sample=2, progress=False)
+    assert isinstance(column.result, pl.Series)
+    assert len(column.result) == sample.rows == 2
+
+
 def test_methods_without_requests_are_as_in_pandas(server: LocalServer, df: pl.DataFrame) -> None:
     assert df.skytells.estimate("text").distinct == 3
     assert df.skytells.preview("Say {text}.", 1)[0][-1]["content"] == "Say a cat sleeps."

@@ -29,8 +29,7 @@ from skytells_nb.engine.report import Estimate, ProgressCallback, Report, no_pro
 from skytells_nb.engine.results import ResultBuffer, RunResult
 from skytells_nb.engine.retry import MAX_PROBES, CircuitBreaker, RetryPolicy
 from skytells_nb.engine.run import Run
-from skytells_nb.engine.service.profile import INPUTS, SIZE, ServiceProfile, profile_for
-from skytells_nb.engine.speed import SpeedEstimate
+from skytells_nb.engine.service.profile import INPUTS, SIZE, ServiceProfile, SpeedEstimate, profile_for
 from skytells_nb.engine.threads import SingleFlight, single_flight_for
 from skytells_nb.errors import (
     CacheError,

@@ -122,7 +122,12 @@ class Sample:
 
     def _repr_html_(self) -> str:
         frame = self.result.to_frame() if isinstance(self.result, pd.Series) else self.result
-        shown = frame.to_html(max_rows=60) if isinstance(frame, pd.DataFrame) else f"<p>{html.escape(str(frame))}</p>"
+        if isinstance(frame, pd.DataFrame):
+            shown = frame.to_html(max_rows=60)
+        elif hasattr(frame, "_repr_html_"):
+            shown = frame._repr_html_()  # of polars, which escapes as pandas does
+        else:
+            shown = f"<pre>{html.escape(str(frame))}</pre>"
         return f"{shown}<pre>{html.escape(self._summary())}</pre>"
 
     def _summary(self) -> str:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from skytells_nb.engine.speed import MIN_MEASURED_S, SpeedEstimate, Throughput
+from skytells_nb.engine.service.profile import MIN_MEASURED_S, SpeedEstimate, Throughput
 
 EXPECTED = {"chat": Throughput(10.0, 100.0, 50.0), "embeddings": Throughput(100.0, 1000.0, math.inf)}
 
