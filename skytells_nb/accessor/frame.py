@@ -179,7 +179,8 @@ class FrameAccessor(EstimateMethod, PreviewMethod, TextMethods, VectorMethods, S
         system : str, optional
             A system message before each prompt, sent as it is.
         schema : type or mapping, optional
-            A pydantic model, or a JSON schema of an object, that each completion matches; it is returned as a dict.
+            What each completion matches, as in ``extract``: a pydantic model, dataclass, ``TypedDict``, dict of types,
+            or JSON schema of an object. It is returned as a dict.
         flatten : bool, default False
             Whether to add a column for each field of the schema instead. The schema decides the dtypes: strings, Int64,
             Float64, boolean, datetime64 (in UTC), categories for enums and literals, Arrow structs and lists for nested

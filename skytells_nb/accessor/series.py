@@ -94,7 +94,8 @@ class SeriesAccessor(SeriesMethods):
         instructions : str
             What to do with each text.
         schema : type or mapping, optional
-            A pydantic model, or a JSON schema of an object, that each completion matches; it is returned as a dict.
+            What each completion matches, as in ``extract``: a pydantic model, dataclass, ``TypedDict``, dict of types,
+            or JSON schema of an object. It is returned as a dict.
 
         Returns
         -------

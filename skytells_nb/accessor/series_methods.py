@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Unpack
 
 import pandas as pd
@@ -10,7 +10,7 @@ import pandas as pd
 from skytells_nb.accessor.base import DETERMINISTIC
 from skytells_nb.accessor.call import copy_report
 from skytells_nb.accessor.frame import FrameAccessor
-from skytells_nb.accessor.methods.classify import Examples
+from skytells_nb.accessor.methods.classify import Examples, LabelChoice
 from skytells_nb.accessor.methods.moderate import MINIMAL_COMPLETION
 from skytells_nb.accessor.options import ModelOptions, RunOptions, check_options, expand_options
 from skytells_nb.accessor.safety import SafetyChoice
@@ -29,7 +29,7 @@ class SeriesMethods:
     @expand_options(ModelOptions, like=FrameAccessor.classify, defaults=DETERMINISTIC)
     def classify(
         self,
-        labels: Sequence[str] | Mapping[str, str],
+        labels: LabelChoice,
         *,
         into: Any = "label",
         multi: bool = False,

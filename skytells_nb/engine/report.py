@@ -182,8 +182,9 @@ class Report:
     known price, ``None`` if none is known. ``untold`` counts the answers whose usage the service did not tell, or
     told in a way that cannot be true: they are in no tokens and no dollars. ``at_most`` is what counts against
     ``budget=``, where these are at the most that they may have cost; ``None`` without a budget. ``limit`` is the
-    account's limit as far as the service reported it. ``errors`` maps a row's position to its error, and
-    ``partial`` holds the column of an interrupted run as far as it came.
+    account's limit as far as the service reported it. ``errors`` maps a row's position to its error; ``normalized``
+    counts the answered rows whose answer matched its schema only as a person would read it (in another case, without
+    its object, yes in place of true), and ``partial`` holds the column of an interrupted run as far as it came.
     ``timeline`` holds latencies, and the requests answered and rejected over time.
     """
 
@@ -207,6 +208,7 @@ class Report:
     seconds: float = 0.0
     limit: str | None = None
     errors: Mapping[int, Exception] = field(default_factory=dict)
+    normalized: int = 0
     partial: Any = field(default=None, repr=False)
     timeline: Timeline | None = field(default=None, repr=False)
     recall: float | None = None
@@ -253,6 +255,7 @@ class Report:
             ("rows", f"{self.rows:,} ({self.distinct:,} distinct, {self.nulls:,} missing)"),
             ("", f"{self.answered:,} answered, {self.failed:,} failed{skipped}"),
             ("answers", f"{self.cached:,} from the cache, {self.sent:,} from the service"),
+            *([("", f"{self.normalized:,} normalized to their schema")] if self.normalized else []),
             ("requests", f"{self.requests:,} ({self.retries:,} of them retries)"),
             ("tokens", f"{self.tokens_in:,} in, {self.tokens_out:,} out"),
             ("cost", format_cost(self.cost, self.untold)),

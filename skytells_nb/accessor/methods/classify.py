@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import enum
 import json
-from collections.abc import Mapping, Sequence
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, Unpack
 
@@ -39,6 +42,10 @@ Examples: TypeAlias = Sequence[tuple[str, str | Sequence[str]]] | pd.DataFrame
 """Few-shot examples: pairs of a text and its label (or labels), or a frame that has both columns."""
 
 
+LabelChoice: TypeAlias = Iterable[str] | Mapping[str, str] | type[enum.Enum] | Any
+"""What ``labels`` takes: names in an order, a dict of names and meanings, an enumeration or a ``Literal``."""
+
+
 @dataclass(frozen=True)
 class Labels:
     """The labels in order, their meanings where these are given, and examples as texts with their labels."""
@@ -51,13 +58,9 @@ class Labels:
 
     @classmethod
     def of(cls, given: Any, other: str | None = None) -> Labels:
-        """Read a list of names, or a dict of names and their meanings; raise InputError for anything else."""
+        """Read names in an order, or a dict of names and their meanings; raise InputError for anything else."""
         meanings = _meanings(given) if isinstance(given, Mapping) else {}
-        names = list(meanings) if meanings else given
-        if isinstance(names, (str, Mapping)) or not isinstance(names, (Sequence, pd.Index, pd.Series, pd.Categorical)):
-            raise InputError(
-                f"labels must be a list of strings, or a dict of labels and what they mean, got {given!r}."
-            )
+        names = list(meanings) if meanings else _label_names(given)
         labels = [*names, *([other] if other is not None else [])]
         invalid = [label for label in labels if not isinstance(label, str) or not label.strip()]
         if invalid:
@@ -148,7 +151,51 @@ def _meanings(given: Mapping[Any, Any]) -> dict[str, str]:
     for name, meaning in given.items():
         if not isinstance(meaning, str) or not meaning.strip():
             raise InputError(f"The meaning of {name!r} must be a non-empty string, got {meaning!r}.")
-    return dict(given)
+    return {_label(name): meaning for name, meaning in given.items()}
+
+
+def _label_names(given: Any) -> list[Any]:
+    """Return the labels of any collection in an order, of an enumeration, or of a ``Literal``."""
+    if isinstance(given, (set, frozenset)):
+        raise InputError(
+            f"labels must be in an order, got a {type(given).__name__}: its order changes from run to run, and with it "
+            "the prompt and its cached answers. Pass a list, such as sorted(labels)."
+        )
+    if isinstance(given, enum.EnumMeta):
+        # Without aliases, which are other names of the same member.
+        return list(dict.fromkeys(map(_label, given.__members__.values())))
+    literals = _literals(given)
+    if literals:
+        return [_label(name) for name in literals]
+    if isinstance(given, pd.CategoricalDtype):
+        return [_label(name) for name in given.categories]
+    if isinstance(given, (str, bytes, Mapping, pd.DataFrame)) or not isinstance(given, Iterable):
+        raise InputError(f"labels must be a list of strings, or a dict of labels and what they mean, got {given!r}.")
+    names = list(given)
+    categories = getattr(given, "categories", getattr(getattr(given, "dtype", None), "categories", None))
+    if isinstance(categories, pd.Index) and (len(set(names)) < len(names) or pd.isna(pd.Series(names)).any()):
+        # A column of labels, and not the labels of a column.
+        names = list(categories)
+    return [_label(name) for name in names]
+
+
+def _literals(given: Any) -> tuple[Any, ...]:
+    """Return the values of a ``Literal``, of a union of them, or of a name for one."""
+    given = getattr(given, "__value__", given)
+    origin, parts = typing.get_origin(given), typing.get_args(given)
+    if origin is Literal:
+        return parts
+    if origin in (typing.Union, types.UnionType) and parts:
+        values = [_literals(part) for part in parts]
+        return tuple(dict.fromkeys(value for each in values for value in each)) if all(values) else ()
+    return ()
+
+
+def _label(given: Any) -> Any:
+    """Return a label as a plain string: the value of a member of an enumeration, or its name if that is no string."""
+    if isinstance(given, enum.Enum):
+        given = given.value if isinstance(given.value, str) else given.name
+    return str(given) if isinstance(given, str) else given
 
 
 def _pair(given: Any, *, multi: bool) -> tuple[str, tuple[str, ...]]:
@@ -240,7 +287,7 @@ class Classify(PromptMethods):
     def classify(
         self,
         column: Any,
-        labels: Sequence[str] | Mapping[str, str],
+        labels: LabelChoice,
         *,
         into: Any = "label",
         multi: bool = False,
@@ -263,9 +310,10 @@ class Classify(PromptMethods):
         ----------
         column : hashable
             Name of the column of texts.
-        labels : sequence of str or mapping of str to str
-            At least two labels, or a mapping of labels to what each means. The model answers with one of them and
-            nothing else.
+        labels : sequence of str, mapping of str to str, enum.Enum class or Literal
+            At least two labels in an order (a list, Series, Index, categories, ...), an enumeration, a ``Literal``, or
+            a mapping of labels to what each means. An answer is one of them; where it differs only in case, space,
+            quotes or a full stop, it is read as that label, and counted as ``normalized`` in the report.
         into : hashable, default "label"
             Name of the new column; with ``multi`` the prefix of the new columns.
         multi : bool, default False

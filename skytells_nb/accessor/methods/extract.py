@@ -49,7 +49,8 @@ class Extract(PromptMethods):
         column : hashable
             Name of the column of texts.
         schema : type or mapping
-            A pydantic model, or a JSON schema of an object. A field that a text may lack is optional (``str | None``).
+            A pydantic model, dataclass, ``TypedDict`` or named tuple, a dict of types (``{"name": str, "legs": int |
+            None}``), or a JSON schema of an object. A field that a text may lack is optional (``str | None``).
         prefix : str, default ""
             What the names of the new columns begin with, before the field's name.
         into : hashable, default "extract"

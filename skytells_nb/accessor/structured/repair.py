@@ -227,7 +227,7 @@ def parse_with_repair(
         raise
     _mark_unfit(call, job, outcome, attempts)
     report = _report(outcome, attempts, repairs.reports)
-    if repairs.reports or report.errors != outcome.report.errors:
+    if repairs.reports or report.normalized or report.errors != outcome.report.errors:
         replace_reports(call, report, [outcome.report, *repairs.reports])
     else:
         # The very report that the session has, by which the one of a whole method finds what it sums up.
@@ -259,8 +259,10 @@ def _report(outcome: RunResult, attempts: dict[int, ParseAttempt], repairs: Sequ
     rows = np.flatnonzero(np.isin(outcome.result_index, list(problems))).tolist() if problems else []
     errors: dict[int, Exception] = {row: problems[int(outcome.result_index[row])] for row in rows}
     total = sum_reports(outcome.report, *repairs)
+    normalized = [number for number, attempt in attempts.items() if attempt.record and attempt.record.normalized]
     return replace(
         total,
+        normalized=int(np.isin(outcome.result_index, normalized).sum()) if normalized else 0,
         state=repairs[-1].state if repairs else total.state,
         errors=dict(sorted({**total.errors, **errors}.items())),
         failed=total.failed + len(errors),

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import pydantic
 
 from skytells_nb.accessor.structured.coercion import coerce_at
 from skytells_nb.accessor.structured.field_types import FieldType, field_types, serialization_schema
+from skytells_nb.accessor.structured.normalization import normalize
+from skytells_nb.accessor.structured.python_types import as_schema
 from skytells_nb.accessor.structured.validation import build_validator
 from skytells_nb.errors import InputError
+from skytells_nb.group_names import SCHEMA as GROUP_NAME
 from skytells_nb.types.json_schema import named_json_schema
 
 _FENCED = re.compile(r"```[A-Za-z]*\s*\n(.*?)```", re.DOTALL)
@@ -34,7 +37,8 @@ def extract_object(text: str) -> str:
     return inner[start : end + 1] if 0 <= start < end else stripped
 
 
-Schema: TypeAlias = type[pydantic.BaseModel] | Mapping[str, Any]
+Schema: TypeAlias = type[Any] | Mapping[str, Any]
+"""A pydantic model, dataclass, typed dictionary or named tuple, a dict of types by field, or a JSON schema."""
 
 _MAX_ERRORS = 5
 
@@ -45,19 +49,25 @@ class Record:
 
     fields: dict[str, Any]
     values: dict[str, Any]
+    normalized: bool = False
+    """Whether the answer matched its schema only as a person would read it."""
 
 
 def response_format(schema: Schema) -> dict[str, Any]:
-    """Return the ``response_format`` of a pydantic model, or of a JSON schema of an object.
+    """Return the ``response_format`` of a schema of an object.
 
     Raises InputError for anything but a schema of an object, and for a type that JSON cannot hold.
     """
+    schema = as_schema(schema)
     if isinstance(schema, type) and issubclass(schema, pydantic.BaseModel):
         named = named_json_schema(schema)
     elif isinstance(schema, Mapping):
         named = {"name": str(schema.get("title", "answer")), "strict": True, "schema": dict(schema)}
     else:
-        raise InputError(f"schema must be a pydantic model or a JSON schema (a dict), got {type(schema).__name__}.")
+        raise InputError(
+            "schema must be a pydantic model or a JSON schema (a dict), a dataclass, a TypedDict, or a dict of types "
+            f"such as {{'name': str}}, got {_described(schema)}."
+        )
     body = named["schema"]
     if body.get("type") != "object":
         raise InputError("schema must describe an object with fields (a JSON schema of type 'object').")
@@ -67,6 +77,7 @@ def response_format(schema: Schema) -> dict[str, Any]:
 
 def schema_field_types(schema: Schema) -> dict[str, FieldType]:
     """Return the type of each top-level field by its name, in order."""
+    schema = as_schema(schema)
     return field_types(schema if isinstance(schema, Mapping) else serialization_schema(schema))
 
 
@@ -74,14 +85,33 @@ def answer_parser(schema: Schema) -> Callable[[str], Record]:
     """Return a function from an answer's text to its record; it raises ValueError with the reasons if it does not fit.
 
     A pydantic model validates the answer itself; jsonschema validates it against a dict, and columns check the formats
-    that they hold. Raises InputError for a dict that is not a valid JSON schema.
+    that they hold. An answer that does not fit is read as a person would, and then has to. Raises InputError for a dict
+    that is not a valid JSON schema.
     """
+    schema = as_schema(schema)
+    body = response_format(schema)["json_schema"]["schema"]
+    kinds = schema_field_types(schema)
+    bare_text = schema is GROUP_NAME
     if isinstance(schema, Mapping):
         validate = build_validator(schema)
-        kinds = schema_field_types(schema)
-        return lambda text: _parse_by_schema(schema, kinds, validate, text)
-    kinds = schema_field_types(schema)
-    return lambda text: _parse_by_model(schema, kinds, text)
+
+        def strict(text: str) -> Record:
+            return _parse_by_schema(schema, kinds, validate, text)
+    else:
+
+        def strict(text: str) -> Record:
+            return _parse_by_model(schema, kinds, text)
+
+    def parse(text: str) -> Record:
+        try:
+            return strict(text)
+        except ValueError as problem:
+            try:
+                return replace(strict(json.dumps(normalize(body, text, bare_text=bare_text))), normalized=True)
+            except (ValueError, TypeError, RecursionError):
+                raise problem from None
+
+    return parse
 
 
 def _parse_by_model(model: type[pydantic.BaseModel], kinds: Mapping[str, FieldType], text: str) -> Record:
@@ -120,6 +150,10 @@ def _column_values(kinds: Mapping[str, FieldType], fields: Mapping[str, Any]) ->
 def _describe(problem: pydantic.ValidationError) -> str:
     errors = problem.errors(include_url=False, include_context=False, include_input=False)
     return _join_errors([": ".join(filter(None, (".".join(map(str, e["loc"])), e["msg"]))) for e in errors])
+
+
+def _described(given: Any) -> str:
+    return given.__name__ if isinstance(given, type) else f"{type(given).__name__} {str(given)[:60]!r}"
 
 
 def _join_errors(errors: Sequence[str]) -> str:

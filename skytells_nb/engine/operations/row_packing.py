@@ -314,7 +314,8 @@ class BatchedCompletion:
 
     def _text(self, value: str) -> str | None:
         """Return the text of a row from its answer's JSON text; ``None`` if it does not have the requested form."""
-        if not value.startswith('"' if self._format.is_text else "{"):
+        # A check reads what is nearly an answer too, such as a bare label.
+        if not value.startswith('"' if self._format.is_text else "{") and (self._format.is_text or not self._check):
             return None
         try:
             if self._check is not None:

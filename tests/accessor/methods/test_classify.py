@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
+import enum
 import json
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from judges import Judged, WordJudge, run_examples
 
 import skytells_nb as sky
-from skytells_nb.accessor.methods.classify import Classify
+from skytells_nb.accessor.methods.classify import Classify, Labels
 from skytells_nb.errors import InputError, RowError, SkytellsWarning
 
 TEXTS = ["sports for money", "money alone", None, "neither of them", "sports"]
@@ -258,3 +260,52 @@ def test_any_strings_are_labels(judge: WordJudge, labels: list[str]) -> None:
 
 def test_the_example_runs(judge: WordJudge) -> None:
     run_examples(Classify.classify)
+
+
+class Mood(enum.Enum):
+    GOOD = "good"
+    BAD = "bad"
+    AWFUL = "bad"
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+    HIGH = 2
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (["good", "bad"], ["good", "bad"]),
+        (("good", "bad"), ["good", "bad"]),
+        ({"good": "kind", "bad": "rude"}, ["good", "bad"]),
+        ({Mood.GOOD: "kind", Mood.BAD: "rude"}, ["good", "bad"]),
+        (pd.Series(["good", "bad"]), ["good", "bad"]),
+        (pd.Index(["good", "bad"]), ["good", "bad"]),
+        (np.array(["good", "bad"]), ["good", "bad"]),
+        (pd.Series(["good", "bad", "good", None]).unique()[:2], ["good", "bad"]),
+        (pd.Categorical(["good", "bad"]), ["good", "bad"]),
+        (pd.Series(["bad", "good", "bad", None], dtype="category"), ["bad", "good"]),
+        (pd.CategoricalDtype(["good", "bad"]), ["good", "bad"]),
+        (pd.CategoricalIndex(["bad", "bad", "good"]), ["bad", "good"]),
+        (Mood, ["good", "bad"]),
+        (Level, ["LOW", "HIGH"]),
+        ([Mood.GOOD, "bad"], ["good", "bad"]),
+        (Literal["good", "bad"], ["good", "bad"]),
+        (Literal["good"] | Literal["bad"], ["good", "bad"]),
+        ({"good": 1, "bad": 2}.keys(), ["good", "bad"]),
+        (collections.deque(["good", "bad"]), ["good", "bad"]),
+        ((name for name in ("good", "bad")), ["good", "bad"]),
+    ],
+)
+def test_labels_of_every_kind_in_an_order(labels: Any, names: list[str], judge: WordJudge) -> None:
+    out = pd.DataFrame({"text": ["x"]}).skytells.classify("text", labels, progress=False)
+    assert out["label"].cat.categories.tolist() == names
+    assert all(type(name) is str for name in Labels.of(names).names)
+
+
+@pytest.mark.parametrize("labels", [{"good", "bad"}, frozenset(["good", "bad"])])
+def test_a_set_has_no_order(labels: Any, judge: WordJudge) -> None:
+    with pytest.raises(InputError, match=r"labels must be in an order, got a (frozen)?set: .* Pass a list"):
+        pd.DataFrame({"text": ["x"]}).skytells.classify("text", labels, progress=False)
+    assert judge.asked == []
