@@ -30,6 +30,10 @@ TABLES = ("failed", "join", "safety", "summarize", "topics")
 """Methods that return another table; the others return rows of the frame with more columns."""
 
 
+_LABELS = (pl.Categorical, pl.Enum)
+"""Types of columns of labels."""
+
+
 class _Namespace:
     """The methods of the pandas accessor on a polars frame or column."""
 
@@ -93,14 +97,27 @@ def _adapt_arguments(frame: pd.DataFrame, name: str, args: tuple[Any, ...], kwar
 def _to_pandas(value: Any) -> Any:
     """Convert polars data to pandas through Arrow; return other objects unchanged."""
     if isinstance(value, pl.Series):
+        if value.dtype in _LABELS:
+            return pd.Series(_to_categorical(value), name=value.name or None)
         return value.to_pandas(use_pyarrow_extension_array=True)
     if not isinstance(value, pl.DataFrame):
         return value
-    frame = value.to_pandas(use_pyarrow_extension_array=True)
-    labels = [name for name, dtype in value.schema.items() if dtype in (pl.Categorical, pl.Enum)]
-    frame = frame.astype(dict.fromkeys(labels, "category"))
+    # polars cannot convert labels with a null among them this way, so these go as texts.
+    labels = [name for name, dtype in value.schema.items() if dtype in _LABELS]
+    frame = value.with_columns(pl.col(labels).cast(pl.String)).to_pandas(use_pyarrow_extension_array=True)
+    for name in labels:
+        frame[name] = _to_categorical(value[name])
     copy_report(value, frame)
     return frame
+
+
+def _to_categorical(labels: pl.Series) -> pd.Categorical:
+    """Return a column of labels with all labels of an Enum, or those of a Categorical in order of appearance."""
+    texts = labels.cast(pl.String)
+    categories = (
+        labels.dtype.categories if isinstance(labels.dtype, pl.Enum) else texts.drop_nulls().unique(maintain_order=True)
+    )
+    return pd.Categorical(texts.to_list(), categories=pd.Index(categories.to_list(), dtype=object))
 
 
 def _add_columns(frame: pl.DataFrame, source: pd.DataFrame, result: pd.DataFrame) -> pl.DataFrame:
@@ -125,6 +142,8 @@ def _to_polars_series(name: Any, series: pd.Series[Any]) -> pl.Series:
     dtype = series.dtype
     if isinstance(dtype, pd.CategoricalDtype) and all(isinstance(label, str) for label in dtype.categories):
         return pl.Series(name, series.astype(object).where(series.notna(), None).tolist(), pl.Enum(dtype.categories))
+    if isinstance(dtype, pd.CategoricalDtype):
+        return pl.Series(name, series.astype(object).where(series.notna(), None).tolist(), strict=False)
     if isinstance(dtype, pd.ArrowDtype) and "fixed_size_list" in str(dtype) and not series.notna().any():
         size = cast(Any, dtype.pyarrow_dtype).list_size
         return pl.Series(name, [None] * len(series), pl.Array(pl.Float32, size))
