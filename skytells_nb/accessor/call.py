@@ -15,13 +15,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skytells_nb import columns
-from skytells_nb.accessor.options import SessionOptions
+from skytells_nb.accessor.options import SessionOptions, plain
 from skytells_nb.accessor.text_columns import STRING_DTYPE, Texts
 from skytells_nb.engine.budget import Budget
 from skytells_nb.engine.context import Retry
 from skytells_nb.engine.engine import Engine, OnError
 from skytells_nb.engine.operations.cached import CachedCompletion
-from skytells_nb.engine.operations.jobs import Job, RateOptions
+from skytells_nb.engine.operations.jobs import Job, RateOptions, embedding_job
 from skytells_nb.engine.planning import plan
 from skytells_nb.engine.report import Estimate, ProgressCallback, Report, no_progress
 from skytells_nb.engine.results import ResultBuffer as Room
@@ -139,6 +139,7 @@ class VectorizedCall:
         sends: bool = True,
     ) -> VectorizedCall:
         """Check the options that methods share; with ``sends=False`` no key is needed."""
+        progress = plain(progress)
         if not isinstance(progress, bool) and not callable(progress):
             raise InputError(f"progress must be True, False or a function that takes events, got {progress!r}.")
         given, cache = options.get("session"), options.get("cache")
@@ -150,9 +151,8 @@ class VectorizedCall:
         sample: Any = options.get("sample")
         session = given or (current() if sends and not dry_run else current_or_keyless())
         engine = session.engine_for(cache)
-        pace = RateOptions(
-            options.get("max_in_flight"), options.get("requests_per_minute"), options.get("tokens_per_minute")
-        )
+        limits = ("max_in_flight", "requests_per_minute", "tokens_per_minute")
+        pace = RateOptions(*(plain(options.get(name)) for name in limits))
         fresh, retry = options.get("fresh", False), options.get("retry")
         if not isinstance(fresh, (bool, np.bool_)):
             raise InputError(f"fresh must be True or False, got {fresh!r}.")
@@ -160,7 +160,7 @@ class VectorizedCall:
             raise InputError(f"retry must be 'failed' or None, got {retry!r}.")
         if fresh and retry:
             raise InputError("fresh=True asks about every row again, so retry='failed' must be left out.")
-        budget = options.get("budget")
+        budget = plain(options.get("budget"))
         if dry_run:
             if on_error not in ("warn", "raise", "null"):
                 raise InputError(f"on_error must be 'warn', 'raise' or 'null', got {on_error!r}.")
@@ -197,6 +197,14 @@ class VectorizedCall:
         if self.budget is not None and self.dry_run is None:
             price = self.session.fetch_price(model)
             Budget(self.budget, price, model, None if price else self.session.price_note(model))
+
+    def chat_model(self, given: Any) -> str:
+        """Return the name of the chat model, by default that of the session."""
+        return _model_name("model", given, self.session.settings.model)
+
+    def embedding_job(self, model: Any, dimensions: Any) -> Job:
+        """Return the job that embeds texts with this model, by default that of the session."""
+        return embedding_job(_model_name("model", model, self.session.settings.embedding_model), plain(dimensions))
 
     def without_progress(self) -> VectorizedCall:
         """Return the same call without a progress line, for the few texts that a call needs beside its rows."""
@@ -289,6 +297,14 @@ class VectorizedCall:
                 f"{report.failed:,} of {report.rows:,} rows failed and are missing. "
                 f"{'; '.join(report.reasons())}. See df.skytells.failed(){cached}."
             )
+
+
+def _model_name(what: str, given: Any, default: str) -> str:
+    if given is None:
+        return default
+    if not isinstance(given, str) or not given.strip():
+        raise InputError(f"{what} must be the name of a model, or None for that of the session, got {given!r}.")
+    return given
 
 
 def _listener(progress: bool | ProgressCallback, label: str) -> tuple[ProgressCallback, Callable[[], None]]:

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from skytells_nb.accessor.call import VectorizedCall, get_report
 from skytells_nb.engine.report import Report
-from skytells_nb.errors import Interrupted, SkytellsError
+from skytells_nb.errors import BudgetExceededError, Interrupted, SkytellsError
 
 
 def sum_reports(first: Report, *others: Report) -> Report:
@@ -71,6 +71,11 @@ class CallTotals:
     def add(self, report: Report) -> None:
         """Add the report of a run that ended."""
         self._reports.append(report)
+
+    @property
+    def budget(self) -> float | None:
+        """The budget of all runs together, in US dollars."""
+        return self._call.budget
 
     @property
     def has_runs(self) -> bool:
@@ -167,6 +172,9 @@ class MultiRun:
         self._stack.__exit__(kind, problem, trace)
         if isinstance(problem, (SkytellsError, Interrupted)) and self._totals is not None and self._totals.has_runs:
             problem.report = self._totals.total()
+            if isinstance(problem, BudgetExceededError) and self._totals.budget is not None:
+                spent = problem.report.cost or 0.0
+                problem.add_note(f"Of budget={self._totals.budget:.4g}, ${spent:.4g} is spent on the whole call.")
             # What cannot become a frame must not turn one error into another.
             with suppress(Exception):
                 if problem.frame is None and self._unfinished is not None:
@@ -186,7 +194,7 @@ class MultiRun:
     def check_budget_for(self, model: str | None) -> None:
         """Raise InputError if the budget cannot be enforced for this chat model, before earlier runs are paid."""
         call = self._open_totals().call()
-        call.check_budget(model or call.session.settings.model)
+        call.check_budget(call.chat_model(model))
 
     def add(self, report: Report) -> None:
         """Add the report of a run that ended."""

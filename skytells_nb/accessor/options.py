@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypedDict, TypeVar
 
+import numpy as np
+
 from skytells_nb.client.parameters import ChatParams, ResponsesParams
 from skytells_nb.errors import InputError
 from skytells_nb.session import Session
@@ -195,6 +197,21 @@ def _unknown_keyword(name: str, options: Mapping[str, Any], method: Callable[...
     return InputError(f"Unknown keyword {name!r}. Did you mean {meant!r}?")
 
 
+def plain(value: Any) -> Any:
+    """Return a value with Python's own scalars, lists and dicts in place of those of numpy, of tuples and of mappings.
+
+    >>> plain({"stop": ("a", "b"), "seed": np.int64(7)})
+    {'stop': ['a', 'b'], 'seed': 7}
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {plain(name): plain(item) for name, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
 def given_parameters(options: ModelParameters) -> list[str]:
     """Return the names of the model's parameters that are given."""
     return [name for name in _MODEL_PARAMETERS if options.get(name) is not None]
@@ -210,7 +227,8 @@ def model_parameters(
     if params is not None and not isinstance(params, Mapping):
         raise InputError(f"params must be a dict of parameters such as {{'logit_bias': {{}}}}, got {params!r}.")
     merged = {**(defaults or {})}
-    for name, value in options.items():
+    params = None if params is None else plain(params)
+    for name, value in plain(options).items():
         if name in _MODEL_PARAMETERS:
             merged[name] = value
             if value is not None and params is not None and name in params:

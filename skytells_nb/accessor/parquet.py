@@ -15,7 +15,6 @@ import pandas as pd
 
 from skytells_nb.accessor.call import VectorizedCall
 from skytells_nb.accessor.text_columns import Texts
-from skytells_nb.engine.operations.jobs import embedding_job
 from skytells_nb.engine.results import RunResult, VectorFile
 from skytells_nb.errors import InputError, MissingExtraError, ScratchFileError
 
@@ -182,7 +181,7 @@ def embed_to_file(
         raise InputError(f"into must be a string with to=, which names a Parquet column, got {into!r}.")
     writer = ParquetWriter(to, call.engine.cache_note)
     writer.check(frame, into)
-    job = embedding_job(model or call.session.settings.embedding_model, dimensions)
+    job = call.embedding_job(model, dimensions)
     scratch_files: list[VectorFile] = []
 
     def scratch_file(count: int) -> VectorFile:

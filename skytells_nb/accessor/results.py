@@ -24,7 +24,7 @@ from skytells_nb.accessor.text_columns import STRING_DTYPE, Texts
 from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.conversation import PromptOptions
-from skytells_nb.engine.operations.jobs import Job, completion_job, embedding_job
+from skytells_nb.engine.operations.jobs import Job, completion_job
 from skytells_nb.engine.report import Report
 from skytells_nb.engine.results import RunResult
 from skytells_nb.errors import ContentPolicyError, InputError, InvalidResponseError, RefusalError, RowError
@@ -44,7 +44,7 @@ def embed_texts(
     """Return a column of the vectors of these texts, and the report."""
     if dtype not in ("numpy", "arrow"):
         raise InputError(f"dtype must be 'numpy' or 'arrow', got {dtype!r}.")
-    job = embedding_job(model or call.session.settings.embedding_model, dimensions)
+    job = call.embedding_job(model, dimensions)
 
     def column(outcome: RunResult) -> pd.Series[Any]:
         return vector_column(outcome, index, dtype=dtype, name=name)
@@ -67,9 +67,12 @@ def build_job(
     schema_params = {"response_format": response_format(schema)} if schema is not None else {}
     if params is not None and not isinstance(params, Mapping):
         raise InputError(f"params must be a dict of parameters such as {{'max_tokens': 100}}, got {params!r}.")
-    name = model or call.session.settings.model
     job = completion_job(
-        name, system=system, params={**(params or {}), **schema_params}, operation=operation, options=options
+        call.chat_model(model),
+        system=system,
+        params={**(params or {}), **schema_params},
+        operation=operation,
+        options=options,
     )
     if rows_per_request is not None:
         from skytells_nb.engine.operations.row_packing import batch_rows, check_rows

@@ -141,7 +141,7 @@ class ClusterMethods(SimilarityMethods):
         check_options(options, self.cluster)
         parameters = model_parameters(options, params, DETERMINISTIC)
         most = None if n is None else check_count("n", n)
-        if not isinstance(name, bool):
+        if not isinstance(name, (bool, np.bool_)):
             raise InputError(f"name must be True or False, got {name!r}. The column of texts is named by text=.")
         chat_only = given_parameters(options) + (["params"] if params is not None else [])
         if chat_only and not name:

@@ -22,7 +22,6 @@ from skytells_nb.accessor.results import build_job
 from skytells_nb.accessor.structured.schema import Schema
 from skytells_nb.accessor.text_columns import texts_of
 from skytells_nb.columns import column_of
-from skytells_nb.engine.operations.jobs import embedding_job
 from skytells_nb.engine.report import MIN_LATENCY_S, PER_DOUBLING, Estimate, Report
 from skytells_nb.errors import InputError
 from skytells_nb.formatting import format_dollars
@@ -88,7 +87,7 @@ class EstimateMethod(FrameMethods):
             return call.estimate(job, prompts.texts)
         texts = texts_of(column_of(self._frame, template), name=template)
         call = VectorizedCall.open("null", False, options, sends=False)
-        return call.estimate(embedding_job(model or call.session.settings.embedding_model, dimensions), texts)
+        return call.estimate(call.embedding_job(model, dimensions), texts)
 
 
 @dataclass(frozen=True)

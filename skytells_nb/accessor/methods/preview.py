@@ -8,7 +8,7 @@ from typing import Any, Unpack
 
 import pandas as pd
 
-from skytells_nb.accessor.base import FrameMethods
+from skytells_nb.accessor.base import FrameMethods, check_count
 from skytells_nb.accessor.call import VectorizedCall
 from skytells_nb.accessor.options import check_options, expand_options, model_parameters
 from skytells_nb.accessor.prompts.build import (
@@ -97,8 +97,7 @@ class PreviewMethod(FrameMethods):
         >>> df.skytells.preview("Translate {word}.", 1, system="Be brief.")[0]
         [{'role': 'system', 'content': 'Be brief.'}, {'role': 'user', 'content': 'Translate cat.'}]
         """
-        if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-            raise InputError(f"n must be a positive integer, got {n!r}.")
+        n = check_count("n", n)
         check_options(options, self.preview)
         parameters = model_parameters(options, params)
         call = VectorizedCall.open("null", False, options, sends=False)

@@ -287,7 +287,8 @@ def _best(vectors: UnitVectors, targets: Floats, k: int, exclude: int) -> list[t
 
 def _queries(given: Any) -> list[str]:
     """Return the queries as a list, whether the argument is one or several."""
-    several = [given] if isinstance(given, str) or not isinstance(given, (Sequence, pd.Series, pd.Index)) else [*given]
+    is_list = isinstance(given, (Sequence, pd.Series, pd.Index, np.ndarray)) and not isinstance(given, str)
+    several = list(given) if is_list else [given]
     invalid = [query for query in several if not isinstance(query, str) or not query.strip()]
     if invalid or not several:
         value = invalid[0] if invalid else given

@@ -332,7 +332,9 @@ class Summarize(PromptMethods):
         """Return the number of each row's group, -1 for none, and the index of the groups."""
         if by is None:
             return np.zeros(len(self._frame), dtype=np.int64), pd.RangeIndex(1)
-        keys = [column_of(self._frame, name) for name in (by if isinstance(by, list) else [by])]
+        # A tuple may be the name of a column with several levels.
+        several = isinstance(by, list) or (isinstance(by, tuple) and by not in self._frame.columns)
+        keys = [column_of(self._frame, name) for name in (by if several else [by])]
         if not keys:
             raise InputError("by must be a column or a list of columns, got an empty list.")
         try:

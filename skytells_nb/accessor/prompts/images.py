@@ -79,7 +79,9 @@ class ImageStore:
 
 def image_cells(frame: pd.DataFrame, images: Any) -> tuple[list[Any], list[list[Any] | None]]:
     """Return the names of the columns, and the images of each row from left to right, ``None`` if a cell is missing."""
-    names = list(images) if isinstance(images, list) else [images]
+    # A tuple may be the name of a column with several levels.
+    several = isinstance(images, list) or (isinstance(images, tuple) and images not in frame.columns)
+    names = list(images) if several else [images]
     if not names:
         raise InputError("images must be a column of images or a list of columns, got an empty list.")
     columns = [[_cell_images(cell) for cell in column_of(frame, name)] for name in names]

@@ -96,7 +96,7 @@ def _model(name: str, fields: Mapping[str, tuple[Any, Any]]) -> type[pydantic.Ba
     config = pydantic.ConfigDict(protected_namespaces=(), arbitrary_types_allowed=False)
     try:
         with warnings.catch_warnings():
-            # A field may be called "copy" or "json", whose methods of the model nobody calls.
+            # A field may be called "copy" or "json", and its methods of the model are not used.
             warnings.simplefilter("ignore", UserWarning)
             model: type[pydantic.BaseModel] = pydantic.create_model(name, __config__=config, **described)
     except (pydantic.errors.PydanticUserError, NameError, TypeError) as problem:

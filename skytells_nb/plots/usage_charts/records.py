@@ -9,7 +9,10 @@ from typing import Any
 
 from skytells_nb.errors import InputError
 
-EXPECTED = "A usage chart needs a session, reports (session.reports, frame.skytells.report()) or their to_dict()"
+EXPECTED = (
+    "A usage chart needs a frame that a method returned, a session, reports (session.reports, frame.skytells.report) "
+    "or their to_dict()"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +47,13 @@ class Usage:
 
 
 def read_usage(source: Any) -> Usage:
-    """Read the calls of one or more reports, of their ``to_dict()``, or of a session with its single requests.
+    """Read the calls of one or more reports, of their ``to_dict()``, of a frame, or of a session with its requests.
 
     Raises InputError for anything else.
     """
-    reports, totals = source, None
+    # A frame that a method returned has the report of that call.
+    accessor = getattr(source, "skytells", None)
+    reports, totals = (source if accessor is None else accessor.report), None
     if hasattr(source, "reports") and hasattr(source, "totals"):
         reports, totals = source.reports, source.totals
     if isinstance(reports, Mapping) or hasattr(reports, "tokens_in"):

@@ -41,8 +41,9 @@ def usage(
 
     Parameters
     ----------
-    session_or_reports : Session, Report, dict or sequence of these
-        A session (its calls, and its single requests as "cells"), one or more reports, or their ``to_dict()``.
+    session_or_reports : Session, pandas.DataFrame, Report, dict or sequence of these
+        A session (its calls, and its single requests as "cells"), a frame that a method returned (its call), one or
+        more reports, or their ``to_dict()``.
     by : {"model", "run"}, default "model"
         One line for each model, or for each of the last 40 calls, oldest first.
     theme : {"light", "dark"}, optional
