@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypeAlias
 
-from pydantic import ConfigDict, Field, PrivateAttr, Strict, computed_field
+from pydantic import ConfigDict, Field, PrivateAttr, Strict, computed_field, field_validator
 from typing_extensions import TypedDict
 
 from skytells_nb.errors import InvalidResponseError
@@ -41,8 +41,11 @@ class EmbeddingUsage(ResponseModel):
     total_tokens: int = 0
 
 
-Vector: TypeAlias = Annotated[Annotated[bytes, Strict()] | str | list[float], Field(union_mode="left_to_right")]
-"""The decoded bytes; the original text if it was not parsed from JSON or is not base64; or the numbers."""
+Vector: TypeAlias = Annotated[
+    Annotated[bytes, Strict()] | str | list[float] | list[float | None] | None, Field(union_mode="left_to_right")
+]
+"""The decoded bytes; the original text if it was not parsed from JSON or is not base64; or the numbers. ``None`` stands
+for a vector that the service has not made, which must not cost the others."""
 
 
 class EmbeddingRow(TypedDict):
@@ -51,7 +54,7 @@ class EmbeddingRow(TypedDict):
     # The JSON parser decodes base64 as it parses: a third of the time, and the text is never created.
     __pydantic_config__ = ConfigDict(val_json_bytes="base64", extra="allow")  # type: ignore[misc]
 
-    embedding: Vector
+    embedding: NotRequired[Vector]
     index: NotRequired[int]
 
 
@@ -60,11 +63,11 @@ class Embedding(ResponseModel):
 
     object: str = "embedding"
     index: int = 0
-    vector: Vector = Field(validation_alias="embedding", exclude=True, repr=False)
+    vector: Vector = Field(default=None, validation_alias="embedding", exclude=True, repr=False)
 
     @computed_field  # type: ignore[prop-decorator]
     @property
-    def embedding(self) -> str | list[float]:
+    def embedding(self) -> str | list[float] | list[float | None] | None:
         """The vector as sent."""
         return base64.b64encode(self.vector).decode("ascii") if isinstance(self.vector, bytes) else self.vector
 
@@ -79,6 +82,13 @@ class EmbeddingResponse(ResponseModel):
     usage: EmbeddingUsage = Field(default_factory=EmbeddingUsage)
 
     _request_id: str | None = PrivateAttr(default=None)
+
+    @field_validator("rows")
+    @classmethod
+    def _check_rows(cls, rows: list[EmbeddingRow]) -> list[EmbeddingRow]:
+        if rows and all(_is_missing(row.get("embedding")) for row in rows):
+            raise ValueError("no entry has a vector")
+        return rows
 
     @property
     def request_id(self) -> str | None:
@@ -96,7 +106,7 @@ class EmbeddingResponse(ResponseModel):
         """The vectors in the order of the input, float32 (n, d).
 
         Raises InvalidResponseError if the response is not valid: an index missing, repeated or out of range,
-        vectors of different lengths, bytes that are not float32, values that are not finite.
+        vectors of different lengths, bytes that are not float32, a missing vector, values that are not finite.
         """
         matrix, finite = self.checked
         if not finite.all():
@@ -105,26 +115,33 @@ class EmbeddingResponse(ResponseModel):
 
     @cached_property
     def checked(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """``matrix``, and which of its rows are finite, (n,); raises InvalidResponseError for every other problem."""
+        """``matrix``, and which of its rows are finite, (n,); raises InvalidResponseError for every other problem.
+
+        A vector that is missing beside others is a row of NaN.
+        """
         import numpy as np
 
         n = len(self.rows)
         if n == 0:
             return np.empty((0, 0), dtype=np.float32), np.empty(0, dtype=np.bool_)
         order = [row.get("index", 0) for row in self.rows]
-        vectors: list[Any] = [row["embedding"] for row in self.rows]
+        vectors: list[Any] = [row.get("embedding") for row in self.rows]
         if order != list(range(n)):
             vectors = [vectors[place] for place in self._positions(order)]
-        if set(map(type, vectors)) != {bytes}:
+        kinds = set(map(type, vectors))
+        if kinds != {bytes}:
             vectors = [self._bytes(vector, index) for index, vector in enumerate(vectors)]
-        sizes = set(map(len, vectors))
+        sizes = {len(vector) for vector in vectors if vector is not None} if None in vectors else set(map(len, vectors))
         if any(size % 4 for size in sizes):
-            index, size = next((i, len(vector)) for i, vector in enumerate(vectors) if len(vector) % 4)
+            index, size = next((i, len(vector)) for i, vector in enumerate(vectors) if len(vector or b"") % 4)
             raise self._invalid(f"the vector at index {index} has {size} bytes, not a multiple of 4")
         if len(sizes) != 1 or 0 in sizes:
             raise self._invalid(
                 f"the vectors of one response have different lengths: {sorted(size // 4 for size in sizes)}"
             )
+        if None in vectors:
+            missing = np.full(max(sizes) // 4, np.nan, dtype="<f4").tobytes()
+            vectors = [missing if vector is None else vector for vector in vectors]
         # The only copy; a bytearray, so that the matrix is writable.
         joined = bytearray().join(vectors)
         matrix = np.frombuffer(joined, dtype="<f4").reshape(n, -1).astype(np.float32, copy=False)
@@ -138,9 +155,9 @@ class EmbeddingResponse(ResponseModel):
             raise self._invalid(f"{len(order)} vectors came with index {invalid} out of range or twice")
         return [places[index] for index in range(len(order))]
 
-    def _bytes(self, vector: bytes | str | list[float], index: int) -> bytes:
-        """Return a vector as the bytes of little-endian float32."""
-        if isinstance(vector, bytes):
+    def _bytes(self, vector: Vector, index: int) -> bytes | None:
+        """Return a vector as the bytes of little-endian float32, ``None`` if it is missing."""
+        if vector is None or isinstance(vector, bytes):
             return vector
         if isinstance(vector, list):
             import numpy as np
@@ -160,6 +177,10 @@ class EmbeddingResponse(ResponseModel):
 
     def _invalid(self, what: str) -> InvalidResponseError:
         return InvalidResponseError(f"The embeddings cannot be used: {what}.", request_id=self._request_id)
+
+
+def _is_missing(vector: Vector) -> bool:
+    return vector is None or (isinstance(vector, list) and len(vector) > 0 and all(x is None for x in vector))
 
 
 def answer_count_error(expected: int, got: int, request_id: str | None) -> InvalidResponseError:

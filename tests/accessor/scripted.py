@@ -121,8 +121,8 @@ def _respond(script: Scripted, path: str, body: dict[str, Any]) -> tuple[int, An
     }
 
 
-def _coded(vector: list[float]) -> str:
-    return base64.b64encode(np.array(vector, dtype="<f4").tobytes()).decode()
+def _coded(vector: list[float] | None) -> str | None:
+    return None if vector is None else base64.b64encode(np.array(vector, dtype="<f4").tobytes()).decode()
 
 
 def _usage(tokens_in: int, tokens_out: int) -> dict[str, int]:

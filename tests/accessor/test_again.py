@@ -249,3 +249,17 @@ def test_details_replace_no_column_that_was_there(df: pd.DataFrame, script: Scri
     script.answer = lambda text: '{"label": "one"}'
     once = df.skytells.classify("t", ["one", "two"], details=True, progress=False)
     pd.testing.assert_frame_equal(once.skytells.classify("t", ["one", "two"], details=True, progress=False), once)
+
+
+def test_a_vector_that_is_not_made_costs_only_its_own_row(df: pd.DataFrame, script: Scripted) -> None:
+    script.vector = lambda text: None if text == "dog" else [1.0, 2.0]  # type: ignore[assignment, return-value]
+    made = df.skytells.embed("t", **SETTINGS)
+    assert made["embedding"].isna().tolist() == [False, True, True, False, False]
+    assert made.skytells.failed()["t"].tolist() == ["dog"]
+    assert df.skytells.dedupe("t", keep="groups", **SETTINGS)["group"].isna().tolist() == [
+        False,
+        True,
+        True,
+        False,
+        False,
+    ]

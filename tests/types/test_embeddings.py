@@ -124,3 +124,16 @@ def test_a_request_has_an_input_and_at_least_one_dimension(wrong: dict[str, Any]
     with pytest.raises(pydantic.ValidationError, match=name):
         EmbeddingRequest(**{"model": "m", "input": "a", **wrong})
     assert EmbeddingRequest(model="m", input="a", dimensions=1).encoding_format == "base64"
+
+
+@pytest.mark.parametrize("entry", [{"embedding": None}, {}])
+def test_a_vector_that_was_not_made_does_not_cost_the_others(entry: dict[str, Any]) -> None:
+    answer = read([{"index": 0, "embedding": [1.0, 2.0]}, {"index": 1, **entry}])
+    matrix, finite = answer.checked
+    assert finite.tolist() == [True, False]
+    assert matrix[0].tolist() == [1.0, 2.0]
+    with pytest.raises(InvalidResponseError, match="index 1"):
+        answer.matrix  # noqa: B018
+    assert answer.data[1].embedding is None
+    with pytest.raises(pydantic.ValidationError, match="no entry has a vector"):
+        read([{"index": 0, **entry}])

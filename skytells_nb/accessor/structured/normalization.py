@@ -34,18 +34,14 @@ class NotClear(ValueError):
     """The answer does not say clearly what it means in terms of the schema."""
 
 
-def normalize(schema: Mapping[str, Any], text: str, *, bare_text: bool = False) -> dict[str, Any]:
+def normalize(schema: Mapping[str, Any], text: str) -> dict[str, Any]:
     """Return the object that an answer means, by a JSON schema of an object; raise NotClear if that is not clear.
-
-    ``bare_text`` reads a text without any JSON as the one string that the schema asks for.
 
     >>> label = {"properties": {"label": {"enum": ["positive", "negative"]}}, "required": ["label"]}
     >>> normalize(label, "Positive.")
     {'label': 'positive'}
     """
     value = _parse(text)
-    if value is None and bare_text:
-        value = text.strip()
     return _object(schema, schema, _parse_bare(text) if value is None else value, ("#",))
 
 

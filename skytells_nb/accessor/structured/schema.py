@@ -16,7 +16,6 @@ from skytells_nb.accessor.structured.normalization import normalize
 from skytells_nb.accessor.structured.python_types import as_schema
 from skytells_nb.accessor.structured.validation import build_validator
 from skytells_nb.errors import InputError
-from skytells_nb.group_names import SCHEMA as GROUP_NAME
 from skytells_nb.types.json_schema import named_json_schema
 
 _FENCED = re.compile(r"```[A-Za-z]*\s*\n(.*?)```", re.DOTALL)
@@ -91,7 +90,6 @@ def answer_parser(schema: Schema) -> Callable[[str], Record]:
     schema = as_schema(schema)
     body = response_format(schema)["json_schema"]["schema"]
     kinds = schema_field_types(schema)
-    bare_text = schema is GROUP_NAME
     if isinstance(schema, Mapping):
         validate = build_validator(schema)
 
@@ -107,7 +105,7 @@ def answer_parser(schema: Schema) -> Callable[[str], Record]:
             return strict(text)
         except ValueError as problem:
             try:
-                return replace(strict(json.dumps(normalize(body, text, bare_text=bare_text))), normalized=True)
+                return replace(strict(json.dumps(normalize(body, text))), normalized=True)
             except (ValueError, TypeError, RecursionError):
                 raise problem from None
 

@@ -126,7 +126,7 @@ def test_the_confirmation_of_a_pair(said: str, pairs: int) -> None:
 
 
 def test_the_name_of_a_cluster() -> None:
-    with scripted(lambda text: "Cats and dogs", "off") as script:
+    with scripted(lambda text: '"Cats and dogs"', "off") as script:
         made = pd.DataFrame({"t": ["x", "y"]}).skytells.cluster("t", 2, **SETTINGS)
     assert made["cluster"].cat.categories.tolist() == ["Cats and dogs", "Cats and dogs (2)"]
     assert len(script.asked) == 2
