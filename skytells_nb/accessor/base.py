@@ -78,16 +78,17 @@ class FrameMethods:
         self,
         call: VectorizedCall,
         into: Any,
-        policy: SafetyPolicy,
+        policy: SafetyPolicy | None,
         details: bool,
         columns: Callable[[CompletionColumns], Mapping[Any, pd.Series[Any]]],
     ) -> VectorizedCall:
         """Return the call, whose errors have as ``frame`` what is finished, without what the policy filters."""
         quiet = replace(call, on_error="null")
-        masking = replace(policy, action="mask") if policy.acts else policy
+        masking = None if policy is None or not policy.acts else replace(policy, action="mask")
 
         def assemble(answers: CompletionColumns, report: Report) -> pd.DataFrame:
-            shown = apply_policy(masking, answers, columns(answers), quiet)
+            new = columns(answers)
+            shown = new if masking is None else apply_policy(masking, answers, new, quiet)
             return self._finish(into, shown, replace(answers, report=report), details)
 
         return replace(call, assemble=assemble)

@@ -228,7 +228,7 @@ class FrameAccessor(EstimateMethod, PreviewMethod, TextMethods, VectorMethods, S
         parameters = model_parameters(options, params)
         if repair != DEFAULT_REPAIRS:
             check_repair(repair)
-        policy = SafetyPolicy.of(safety)
+        policy = None if safety == "keep" else SafetyPolicy.of(safety)
         names = column_names(schema, prefix, flatten) if flatten or prefix else [into]
         prompts = build_prompts(
             self._frame,
@@ -257,7 +257,8 @@ class FrameAccessor(EstimateMethod, PreviewMethod, TextMethods, VectorMethods, S
         call = self._assembling(call, into, policy, details, columns)
         answers = complete_texts(call, job, prompts.texts, self._frame.index, into, schema, repair)
         answers = merge_row_errors(call, answers, prompts.errors)
-        return self._finish(into, policed(policy, answers, columns(answers), call), answers, details)
+        new = columns(answers) if policy is None else policed(policy, answers, columns(answers), call)
+        return self._finish(into, new, answers, details)
 
     @property
     def report(self) -> Report:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from skytells_nb.accessor.text_columns import Texts
+from skytells_nb.accessor.text_columns import Texts, are_blank
 from skytells_nb.columns import column_of, list_names
 from skytells_nb.errors import InputError
 
@@ -56,9 +56,6 @@ class Template:
         """
         if missing is not None and not isinstance(missing, str):
             raise InputError(f"missing must be a string to write in place of missing values, got {missing!r}.")
-        # Imported here: only a template needs it, and not what embeds a column.
-        from skytells_nb.accessor.prompts.written import format_column, write_column
-
         literals, fields = self._parse(frame)
         if not fields and not constant:
             hint = f" Did you mean '{{{self.template}}}'?" if self.template in _labels(frame) else ""
@@ -68,8 +65,7 @@ class Template:
         written: dict[Field, tuple[list[str], NDArray[np.bool_]]] = {}
         for field, literal in zip(fields, literals[1:], strict=True):
             if field not in written:
-                column = column_of(frame, field.column)
-                texts, is_missing = format_column(column, field.spec) if field.spec else write_column(column)
+                texts, is_missing = _write(column_of(frame, field.column), field.spec)
                 if missing is not None:
                     texts = [missing if gone else text for text, gone in zip(texts, is_missing.tolist(), strict=True)]
                 else:
@@ -130,6 +126,17 @@ class Template:
             f"{what}, which is not a column. The columns are: {list_names(frame.columns)}.{hint} "
             "Double literal braces: {{ and }}."
         )
+
+
+def _write(column: pd.Series[Any], spec: str) -> tuple[list[str], NDArray[np.bool_]]:
+    """Return the text of each value, and which rows are missing or blank."""
+    if isinstance(column.dtype, pd.StringDtype) and not spec:
+        texts = column.fillna("").tolist()
+        return texts, are_blank(texts)
+    # Imported here: a template of texts does not need it.
+    from skytells_nb.accessor.prompts.written import format_column, write_column
+
+    return format_column(column, spec) if spec else write_column(column)
 
 
 def _labels(frame: pd.DataFrame) -> dict[str, Any]:
