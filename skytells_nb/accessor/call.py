@@ -121,6 +121,8 @@ class VectorizedCall:
     dry_run: DryRun | None = None
     """What collects the estimates of a call that sends nothing."""
     sample: SampleRun | None = None
+    warns_later: bool = False
+    """Whether the method itself warns of rows that failed, once it knows which."""
     is_main: bool = True
     """Whether its inputs are the rows of the method."""
     is_last: bool = True
@@ -289,7 +291,7 @@ class VectorizedCall:
 
     def warn_of_failures(self, report: Report) -> None:
         """Emit one warning for all rows that failed, with the first reasons."""
-        if report.failed and self.on_error == "warn":
+        if report.failed and self.on_error == "warn" and not self.warns_later:
             blocked = all(isinstance(error, (ContentPolicyError, RefusalError)) for error in report.errors.values())
             again = " asks them again with retry='failed'" if blocked else " asks only them again"
             cached = "" if self.engine.cache_disabled else f"; completed rows are cached, and another call{again}"
@@ -395,7 +397,11 @@ def attach_report(
 
     ``rows`` makes the frame whose rows the report's errors name by position, where it is not this object.
     """
-    failed = None if rows is None else rows().iloc[list(report.errors)]
+    failed = None
+    if rows is not None:
+        named = rows()
+        # A run beside the rows of the method, such as one on parts of texts, has positions of its own.
+        failed = named.iloc[list(report.errors)] if max(report.errors, default=-1) < len(named) else None
     _attach(frame, report, {**get_report(frame)[1], **(answers or {})}, failed)
 
 

@@ -201,6 +201,10 @@ class MultiRun:
         self._open_totals().add(report)
         self._has_runs = True
 
+    def replace_main(self, report: Report) -> None:
+        """Replace the report of the main run by this one, which is already amended."""
+        self._open_totals().replace_main(report)
+
     def add_errors(self, errors: Mapping[int, Exception]) -> None:
         """Add errors of the last run to the rows of the main run, or of the method."""
         totals = self._open_totals()

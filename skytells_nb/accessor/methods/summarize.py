@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
@@ -24,7 +25,14 @@ from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import Job
 from skytells_nb.engine.planning import BYTES_PER_TOKEN, token_estimates
 from skytells_nb.engine.report import ProgressCallback, Report
-from skytells_nb.errors import InputError, InvalidResponseError, RowError
+from skytells_nb.errors import (
+    ContentPolicyError,
+    ContextLengthError,
+    InputError,
+    InvalidResponseError,
+    RowError,
+    warn,
+)
 from skytells_nb.types.safety import Safety
 
 BETWEEN = "\n\n---\n\n"
@@ -99,11 +107,30 @@ class SummaryGroup:
     texts: list[str]
     problem: Exception | None = None
     safety: Safety = field(default_factory=Safety)
+    left_out: list[Exception] = field(default_factory=list)
+    """Why texts are not in the summary: each could not be sent, or was blocked by itself."""
+    safety_left_out: Safety = field(default_factory=Safety)
+    """The safety results of requests with such texts, which no summary is made of."""
 
     def merge_safety(self, completed: CachedCompletion | None) -> None:
         """Merge the safety result of a part into that of the group."""
         if completed is not None:
             self.safety = self.safety.merge(completed.safety)
+
+    def leave_out(self, completed: CachedCompletion | None) -> None:
+        """Keep the safety result of a part that is asked about again without one of its texts."""
+        if completed is not None:
+            self.safety_left_out = self.safety_left_out.merge(completed.safety)
+
+
+@dataclass
+class _Part:
+    """Texts of a group that are summarized in one request, and their summary."""
+
+    group: int
+    place: int
+    texts: list[str]
+    summary: str | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +138,7 @@ class SummaryTree:
     """Map-reduce summaries: the jobs for a part and for the whole, and how much is sent in one request.
 
     Parts and their order depend only on the texts and ``window``, so a second run finds every completion in the cache.
+    A part that is blocked or too long is asked about in halves, until the text is found that must be left out.
     """
 
     part: Job
@@ -123,49 +151,125 @@ class SummaryTree:
     def reduce(
         self, runs: MultiRun, groups: Sequence[SummaryGroup], index: pd.Index[Any], into: Any
     ) -> CompletionColumns:
-        """Return a summary for each group, missing if it has no texts or a part of it failed."""
+        """Return a summary for each group, missing if it has no texts or none could be summarized."""
+        numbers = range(len(groups))
+        self._reduce_parts(runs, groups, numbers)
+        call = replace(runs.call(main=True), assemble=self.assemble)
+        answers = self._ask_whole(runs, call, groups, index, into)
+        divided = {
+            number: halves
+            for number in numbers
+            if call.on_error != "raise" and (halves := self._halves_of_whole(answers, number, groups[number]))
+        }
+        if divided:
+            self._shorten(runs, groups, divided, level=0)
+            self._reduce_parts(runs, groups, list(divided))
+            again = [groups[number] for number in divided]
+            second = self._ask_whole(runs, runs.call(), again, index[list(divided)], into)
+            answers = _replaced(call, answers, second, list(divided))
+        answers = _with_parts(answers, groups, call)
+        runs.replace_main(answers.report)
+        call.warn_of_failures(answers.report)
+        return answers
+
+    def _reduce_parts(self, runs: MultiRun, groups: Sequence[SummaryGroup], numbers: Sequence[int]) -> None:
+        """Summarize parts of these groups, level by level, until each fits one request."""
         level = 0
-        while parted := {
-            number: parts for number, group in enumerate(groups) if len(parts := self._parts(group, level)) > 1
-        }:
+        while parted := {number: parts for number in numbers if len(parts := self._parts(groups[number], level)) > 1}:
             self._shorten(runs, groups, parted, level)
             level += 1
-        call = replace(runs.call(main=True), assemble=self.assemble)
-        answers = merge_row_errors(call, complete_texts(call, self.whole, _prompts(groups), index, into, None), {})
-        answers = _with_parts(answers, groups, call)
+
+    def _ask_whole(
+        self,
+        runs: MultiRun,
+        call: VectorizedCall,
+        groups: Sequence[SummaryGroup],
+        index: pd.Index[Any],
+        into: Any,
+    ) -> CompletionColumns:
+        quiet = replace(call, warns_later=True)
+        answers = merge_row_errors(quiet, complete_texts(quiet, self.whole, _prompts(groups), index, into, None), {})
         runs.add(answers.report)
         return answers
 
     def _parts(self, group: SummaryGroup, level: int) -> list[list[str]]:
         return chunks(group.texts, self.window, least=2 if level else 1)
 
+    def _halves_of_whole(self, answers: CompletionColumns, number: int, group: SummaryGroup) -> list[list[str]]:
+        """Return the halves of a group whose request failed for one of its texts, else nothing."""
+        problem = None if group.problem else _problem(answers, number)
+        if problem is None or not group.texts or not _is_divisible(problem, answers.rows[number]):
+            return []
+        return self._halves(group.texts, problem)
+
+    def _halves(self, texts: list[str], problem: Exception) -> list[list[str]]:
+        """Return the texts in two halves; none for a single text that is not too long."""
+        if len(texts) == 1 and isinstance(problem, ContextLengthError):
+            tokens = int(token_estimates(texts)[0])
+            texts = list(split_text(texts[0], max(1, tokens // 2))) if tokens > MIN_WINDOW // 2 else texts
+        middle = (len(texts) + 1) // 2
+        return [texts[:middle], texts[middle:]] if len(texts) > 1 else []
+
     def _shorten(
         self, runs: MultiRun, groups: Sequence[SummaryGroup], parted: Mapping[int, list[list[str]]], level: int
     ) -> None:
         """Replace the texts of each group by summaries of its parts."""
+        parts = {number: [_Part(number, at, texts) for at, texts in enumerate(of)] for number, of in parted.items()}
         # A part of a single summary at the end of a level moves up unchanged.
-        asked = [
-            (number, place)
-            for number, parts in parted.items()
-            for place, part in enumerate(parts)
-            if level == 0 or len(part) > 1
-        ]
-        prompts = _array([prompt_of(parted[number][place]) for number, place in asked])
+        pending = [part for of in parts.values() for part in of if level == 0 or len(part.texts) > 1]
+        for part in (part for of in parts.values() for part in of if level and len(part.texts) == 1):
+            part.summary = part.texts[0]
+        while pending:
+            pending = self._ask_parts(runs, groups, parts, pending)
+        for number, of in parts.items():
+            group = groups[number]
+            by_place: dict[int, list[str]] = {}
+            for part in of:
+                if part.summary is not None:
+                    by_place.setdefault(part.place, []).append(part.summary)
+            # What was one part stays one text above the first level, so that every level is shorter than the one below.
+            texts = [t for of_place in by_place.values() for t in (of_place if level == 0 else [self._cut(of_place)])]
+            if not texts and group.left_out:
+                group.problem = group.problem or group.left_out[0]
+            group.texts = [] if group.problem else texts
+
+    def _ask_parts(
+        self,
+        runs: MultiRun,
+        groups: Sequence[SummaryGroup],
+        parts: dict[int, list[_Part]],
+        pending: Sequence[_Part],
+    ) -> list[_Part]:
+        """Ask about these parts; return the halves of those that failed for one of their texts."""
+        prompts = _array([prompt_of(part.texts) for part in pending])
         call = runs.call()
         # A part that failed is an error of its group, which is reported at the end.
         quiet = call if call.on_error == "raise" else replace(call, on_error="null")
         answers = complete_texts(quiet, self.part, prompts, pd.RangeIndex(len(prompts)), "part", None)
         runs.add(answers.report)
-        shortened = {number: [prompt_of(part) for part in parts] for number, parts in parted.items()}
-        for row, (number, place) in enumerate(asked):
-            groups[number].merge_safety(answers.rows[row])
-            problem = _problem(answers, row)
-            if problem is not None:
-                groups[number].problem = groups[number].problem or problem
+        divided: list[_Part] = []
+        for row, part in enumerate(pending):
+            group, completed, problem = groups[part.group], answers.rows[row], _problem(answers, row)
+            if problem is None:
+                group.merge_safety(completed)
+                part.summary = self._cut([answers.column.iloc[row]])
+            elif not _is_divisible(problem, completed):
+                group.merge_safety(completed)
+                group.problem = group.problem or problem
             else:
-                shortened[number][place] = next(split_text(answers.column.iloc[row], self.window // 2))
-        for number, texts in shortened.items():
-            groups[number].texts = [] if groups[number].problem else texts
+                group.leave_out(completed)
+                halves = [_Part(part.group, part.place, texts) for texts in self._halves(part.texts, problem)]
+                if not halves:
+                    group.left_out.append(problem)
+                of_group = parts[part.group]
+                at = next(at for at, known in enumerate(of_group) if known is part)
+                of_group[at : at + 1] = halves
+                divided += halves
+        return divided
+
+    def _cut(self, summaries: Sequence[str]) -> str:
+        """Return summaries as one text, cut at half of the window."""
+        return next(split_text(prompt_of(summaries), self.window // 2))
 
 
 def _problem(answers: CompletionColumns, row: int) -> Exception | None:
@@ -177,6 +281,35 @@ def _problem(answers: CompletionColumns, row: int) -> Exception | None:
     return answers.report.errors.get(row) or InvalidResponseError(
         "A part of the group got an empty summary.", request_id=completed.request_id if completed else None
     )
+
+
+def _is_divisible(problem: Exception, completed: CachedCompletion | None) -> bool:
+    """Whether a request failed for its texts, so that a part of them may be summarized."""
+    if isinstance(problem, (ContentPolicyError, ContextLengthError)):
+        return True
+    return completed is not None and completed.finish_reason == "content_filter"
+
+
+def _replaced(
+    call: VectorizedCall, first: CompletionColumns, second: CompletionColumns, numbers: Sequence[int]
+) -> CompletionColumns:
+    """Return the first summaries, with those of ``second`` for the groups of these numbers."""
+    column, rows = first.column.copy(), list(first.rows)
+    column.iloc[list(numbers)] = second.column.to_numpy(dtype=object)
+    for number, completed in zip(numbers, second.rows, strict=True):
+        rows[number] = completed
+    kept = {number: error for number, error in first.report.errors.items() if number not in set(numbers)}
+    errors = {**kept, **{numbers[row]: error for row, error in second.report.errors.items()}}
+    failed_before = sum(number in first.report.errors for number in numbers)
+    report = call.amend(
+        first.report,
+        errors=dict(sorted(errors.items())),
+        failed=len(errors),
+        # A withheld summary counted as answered.
+        answered=first.report.answered - (len(numbers) - failed_before) + second.report.answered,
+        nulls=first.report.nulls + second.report.nulls,
+    )
+    return replace(first, column=column, rows=rows, report=report)
 
 
 def _prompts(groups: Sequence[SummaryGroup]) -> Texts:
@@ -192,22 +325,56 @@ def _array(values: Sequence[str | None]) -> Texts:
 def _with_parts(answers: CompletionColumns, groups: Sequence[SummaryGroup], call: VectorizedCall) -> CompletionColumns:
     """Add what the parts contribute: their safety results, and errors of groups that failed on a lower level."""
     failed = {number: group.problem for number, group in enumerate(groups) if group.problem is not None}
-    for group, completed in zip(groups, answers.rows, strict=True):
+    for number, (group, completed) in enumerate(zip(groups, answers.rows, strict=True)):
+        if number in failed:
+            group.safety = group.safety.merge(group.safety_left_out)
         group.merge_safety(completed)
-    rows = [
-        replace(completed or CachedCompletion(text=""), findings=group.safety.records(), blocked=group.safety.blocked)
-        if completed is not None or group.safety.findings or group.safety.blocked
-        else None
-        for group, completed in zip(groups, answers.rows, strict=True)
-    ]
+    rows = [_with_safety(completed, group.safety) for group, completed in zip(groups, answers.rows, strict=True)]
     report = answers.report
     if failed:
         errors = dict(sorted({**report.errors, **failed}.items()))
-        report = call.amend(report, errors=errors, failed=len(errors), nulls=report.nulls - len(failed))
-        call.warn_of_failures(replace(report, errors=failed, failed=len(failed)))
+        nulls = report.nulls - len(failed.keys() - report.errors.keys())
+        report = call.amend(report, errors=errors, failed=len(errors), nulls=nulls)
     return replace(answers, rows=rows, report=report)
 
 
+def _with_safety(completed: CachedCompletion | None, safety: Safety) -> CachedCompletion | None:
+    """Return the completion with this safety result in place of its own."""
+    if completed is None and not safety.findings and not safety.blocked:
+        return None
+    return replace(completed or CachedCompletion(text=""), findings=safety.records(), blocked=safety.blocked)
+
+
+def sendable(texts: Texts) -> tuple[Texts, int]:
+    """Return the texts with ``None`` for those that cannot be sent, and how many those are."""
+    kept = texts.copy()
+    for row, text in enumerate(texts):
+        if text is not None and not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                kept[row] = None
+    return kept, int(sum(before is not after for before, after in zip(texts, kept, strict=True)))
+
+
+def warn_of_left_out(groups: Sequence[SummaryGroup], n_unsendable: int, n_texts: int) -> None:
+    """Emit one warning for the texts that are in no summary; those of a group that failed are reported with it."""
+    reasons = Counter(
+        # Without the request id, which differs each time.
+        f"{type(problem).__name__}: {getattr(problem, 'message', str(problem)).rstrip('.')}"
+        for group in groups
+        if group.problem is None
+        for problem in group.left_out
+    )
+    count = n_unsendable + sum(reasons.values())
+    if count:
+        unsendable = [f"{n_unsendable:,} with half a character, which cannot be sent"] if n_unsendable else []
+        listed = "; ".join([*unsendable, *(f"{n:,}: {reason}" for reason, n in reasons.most_common(MAX_REASONS))])
+        warn(f"{count:,} of {n_texts:,} texts are left out of the summaries. {listed}.")
+
+
+MAX_REASONS = 3
+"""Reasons that the warning of texts left out names."""
 WINDOW, LOCAL_WINDOW = 8000, 1000
 """Estimated tokens of the texts in one request: a third more, and the completion, fit the smallest window in use."""
 MIN_WINDOW = 100
@@ -265,8 +432,9 @@ class Summarize(PromptMethods):
         -------
         pandas.DataFrame
             A row for each group, with its values of ``by`` as index, sorted as by ``groupby``: the number of its
-            ``texts``, and their summary. A group is missing, and an error of the report, if one of its parts failed.
-            The report is of all levels together.
+            ``texts``, and their summary. A text that cannot be sent or is blocked by the safety filter is left out, and
+            one warning has their number; a group is missing, and an error of the report, if none is left, or if a part
+            failed for another reason. The report is of all levels together.
 
         Raises
         ------
@@ -289,6 +457,9 @@ class Summarize(PromptMethods):
             else f" The summary is to be like this: {non_empty_text('instructions', instructions)}"
         )
         texts = self._texts(column)
+        n_texts, n_unsendable = int(sum(text is not None for text in texts)), 0
+        if on_error != "raise":
+            texts, n_unsendable = sendable(texts)
         if not isinstance(into, Hashable) or into == COUNT:
             raise InputError(f"into must be the name of a column other than {COUNT!r}, got {into!r}.")
         policy = SafetyPolicy.of(safety)
@@ -306,6 +477,7 @@ class Summarize(PromptMethods):
             if number >= 0 and text is not None and text.strip():
                 groups[number].texts.append(text)
         counts = [len(group.texts) for group in groups]
+        given = [group.texts for group in groups]
 
         def table(summaries: Mapping[Any, pd.Series[Any]]) -> pd.DataFrame:
             return pd.DataFrame({COUNT: pd.Series(counts, index=index, dtype="int64"), **summaries}, index=index)
@@ -319,13 +491,22 @@ class Summarize(PromptMethods):
 
         with MultiRun("summarize", len(index), lambda: call, unfinished) as runs:
             answers = SummaryTree(part, whole, most, assemble).reduce(runs, groups, index, into)
+            for number, group in enumerate(groups):
+                if group.problem is None:
+                    counts[number] = max(0, len(given[number]) - len(group.left_out))
+            if on_error == "warn":
+                warn_of_left_out(groups, n_unsendable, n_texts)
         try:
             summaries = apply_policy(policy, answers, {into: answers.column}, call)
         except RowError as problem:
             problem.report, problem.frame = runs.report, assemble(answers, runs.report)
             raise
         result = table(summaries)
-        attach_report(result, runs.report, {into: answers.rows})
+        completions = [
+            _with_safety(completed, group.safety.merge(group.safety_left_out))
+            for group, completed in zip(groups, answers.rows, strict=True)
+        ]
+        attach_report(result, runs.report, {into: completions})
         return result
 
     def _groups(self, by: Any) -> tuple[NDArray[np.int64], pd.Index[Any]]:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from judges import WordJudge, judged, run_examples
+from scripted import scripted
 
 import skytells_nb as sky
 from skytells_nb.accessor.methods.summarize import BETWEEN, Summarize, chunks, prompt_of, split_text
@@ -120,9 +121,29 @@ def test_a_model_that_makes_nothing_shorter_still_comes_to_an_end(tmp_path: Path
     assert max(token_estimates(judge.texts)) <= 110
 
 
-def test_a_group_whose_part_was_blocked_is_null_and_an_error(judge: WordJudge, df: pd.DataFrame) -> None:
+@pytest.mark.parametrize("window", [200, 8000])
+def test_a_text_that_is_blocked_costs_only_itself(judge: WordJudge, df: pd.DataFrame, window: int) -> None:
+    """Whether it is in one of many parts, or in the only request of its group."""
     spoilt = df.copy()
     spoilt.loc[3, "text"] = "violence:high " + spoilt.loc[3, "text"]
+    with pytest.warns(SkytellsWarning, match="1 of 40 texts are left out of the summaries. 1: ContentPolicyError"):
+        out = spoilt.skytells.summarize("text", by="shop", window=window, progress=False)
+    expected = df.drop(index=3).skytells.summarize("text", by="shop", window=8000, progress=False)
+    assert out["texts"].tolist() == expected["texts"].tolist()
+    for made, whole in zip(out["summary"], expected["summary"], strict=True):
+        assert set(made.replace("---", "").split()) == set(whole.replace("---", "").split())
+    report = out.skytells.report
+    assert (report.rows, report.answered, report.failed, report.nulls) == (2, 2, 0, 0)
+    assert out.skytells.failed().empty
+    tidy = out.skytells.safety("summary")
+    assert "high" in set(tidy[tidy["row"] == "A"]["severity"])
+    masked = spoilt.skytells.summarize("text", by="shop", window=window, safety="mask", on_error="null", progress=False)
+    assert masked["summary"].notna().all()
+
+
+def test_a_group_that_is_blocked_as_a_whole_is_null_and_an_error(judge: WordJudge, df: pd.DataFrame) -> None:
+    spoilt = df.copy()
+    spoilt.loc[spoilt["shop"] == "A", "text"] = "violence:high"
     with pytest.warns(SkytellsWarning, match="1 of 2 rows failed and are missing"):
         out = spoilt.skytells.summarize("text", by="shop", window=200, progress=False)
     assert out["summary"].isna().tolist() == [True, False]
@@ -131,6 +152,36 @@ def test_a_group_whose_part_was_blocked_is_null_and_an_error(judge: WordJudge, d
     assert list(report.errors) == [0]
     tidy = out.skytells.safety("summary")
     assert "high" in set(tidy[tidy["row"] == "A"]["severity"])
+
+
+def test_half_a_character_costs_a_summary_only_its_text(judge: WordJudge) -> None:
+    frame = pd.DataFrame({"text": ["Ann came", "half \ud83d", "Bob left"]}, dtype=object)
+    with pytest.warns(SkytellsWarning, match="1 of 3 texts are left out of the summaries. 1 with half a character"):
+        out = frame.skytells.summarize("text", progress=False)
+    assert (out["texts"].tolist(), out["summary"].tolist()) == ([2], ["Ann Bob"])
+    with pytest.raises(InputError, match="half a character"):
+        frame.skytells.summarize("text", on_error="raise", progress=False)
+
+
+def test_a_part_that_is_too_long_for_the_model_is_divided() -> None:
+    """Also a text by itself: its pieces are summarized."""
+
+    def answer(text: str) -> Any:
+        if len(text) > 900:
+            return 400, {"error": {"message": "Too long.", "code": "context_length_exceeded"}}
+        return " ".join(dict.fromkeys(word for word in text.split() if word[:1].isupper())) or "Words"
+
+    texts = ["Ann " + "word " * 300, "Bob came", "Cleo left"]
+    with scripted(answer):
+        out = pd.DataFrame({"text": texts}).skytells.summarize("text", progress=False)
+    assert (out["texts"].tolist(), out["summary"].tolist()) == ([3], ["Ann Words Bob Cleo"])
+
+
+def test_another_failure_of_a_part_is_an_error_of_its_group(df: pd.DataFrame) -> None:
+    with scripted(lambda text: (400, {"error": {"message": "No."}}) if "Name3 " in text else "fine") as script:
+        out = df.skytells.summarize("text", by="shop", window=200, on_error="null", progress=False)
+        assert out["summary"].isna().tolist() == [True, False]
+        assert len(script.asked) == len(set(script.asked))
 
 
 def test_raise_raises_for_a_part_too(judge: WordJudge, df: pd.DataFrame) -> None:
