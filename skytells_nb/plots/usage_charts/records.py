@@ -10,8 +10,8 @@ from typing import Any
 from skytells_nb.errors import InputError
 
 EXPECTED = (
-    "A usage chart needs a frame that a method returned, a session, reports (session.reports, frame.skytells.report) "
-    "or their to_dict()"
+    "A usage chart needs a session, reports (session.reports, frame.skytells.report), their to_dict(), or a frame that "
+    "a method returned"
 )
 
 
