@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr
 
 from skytells_nb.types.base import RequestModel, ResponseModel
 from skytells_nb.types.safety import (
+    INCOMPLETE,
     PromptFilterResult,
     Safety,
     model_findings,
@@ -171,7 +172,8 @@ class ChatCompletion(ResponseModel):
         safety = Safety(results, any(c.finish_reason == "content_filter" for c in self.choices))
         if self._streamed_safety is not None:
             safety = self._streamed_safety.merge(safety)
-        return with_unchecked(safety, [choice.index for choice in self.choices if choice.message.content])
+        whole = (c for c in self.choices if c.message.content and c.finish_reason not in INCOMPLETE)
+        return with_unchecked(safety, [choice.index for choice in whole])
 
     def __str__(self) -> str:
         return self.text

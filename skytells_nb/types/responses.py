@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field, PrivateAttr
 
 from skytells_nb.types.base import RequestModel, ResponseModel
-from skytells_nb.types.safety import ContentFilter, Finding, Safety, with_unchecked
+from skytells_nb.types.safety import INCOMPLETE, ContentFilter, Finding, Safety, with_unchecked
 
 TERMINAL_EVENTS = ("response.completed", "response.incomplete", "response.failed")
 """Events after which a stream is over; an ``error`` event ends it too."""
@@ -149,7 +149,8 @@ class Response(ResponseModel):
             results += entry.findings
             blocked = blocked or entry.blocked
         # Several entries may have the same category; the worst of them counts.
-        return with_unchecked(Safety().merge(Safety(results, blocked)), (0,) if self.output_text else ())
+        whole = bool(self.output_text) and self.finish_reason not in INCOMPLETE
+        return with_unchecked(Safety().merge(Safety(results, blocked)), (0,) if whole else ())
 
     def __str__(self) -> str:
         return self.output_text

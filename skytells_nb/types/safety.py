@@ -15,6 +15,9 @@ Source = Literal["prompt", "completion"]
 SEVERITIES = ("safe", "low", "medium", "high")
 """Severity levels, least first; a response may contain others, which rank above ``safe`` and below ``low``."""
 
+INCOMPLETE = ("interrupted", "truncated", "error")
+"""Finish reasons of this library, for what had arrived of a stream; its verdict would have come at the end."""
+
 UNCHECKED = "all"
 """Category of the finding for a check that the filter could not run."""
 

@@ -179,6 +179,13 @@ def test_an_answer_of_which_the_filter_says_nothing_is_not_checked(results: dict
     assert not Response.model_validate({"output": [item], "content_filters": filters}).safety.checked
 
 
+def test_what_had_arrived_of_an_answer_is_not_judged_by_a_verdict_that_comes_at_its_end() -> None:
+    choice = {"index": 0, "finish_reason": "interrupted", "message": {"content": "x"}}
+    prompt = [{"prompt_index": 0, "content_filter_results": PASS}]
+    safety = ChatCompletion.model_validate({"choices": [choice], "prompt_filter_results": prompt}).safety
+    assert [f.source for f in safety.findings] == ["prompt"]
+
+
 @pytest.mark.parametrize("results", [None, {}])
 def test_a_prompt_with_an_empty_verdict_is_not_checked(results: Any) -> None:
     choice = {"index": 0, "message": {"content": "x"}, "content_filter_results": PASS}
