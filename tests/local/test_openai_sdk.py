@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -234,12 +235,14 @@ def test_errors_have_the_classes_of_the_package(client: openai.OpenAI) -> None:
 
 
 def test_retries_of_the_package_respect_a_limit(server: LocalServer) -> None:
-    """With a limit of two per second, five requests all succeed by Retry-After."""
+    """With a limit of two in two seconds, five requests at once all succeed by Retry-After."""
+    limits = LimitOptions(requests=2, window=2, retry_after_ms=True)
     with (
-        LocalServer(limits=LimitOptions(requests=2, window=1, retry_after_ms=True), faults=Faults()) as limited,
-        openai.OpenAI(api_key=limited.api_key, base_url=limited.base_url, max_retries=8, timeout=60) as client,
+        LocalServer(limits=limits, faults=Faults()) as limited,
+        openai.OpenAI(api_key=limited.api_key, base_url=limited.base_url, max_retries=20, timeout=60) as client,
+        ThreadPoolExecutor(5) as pool,
     ):
-        for n in range(5):
-            client.embeddings.create(model="text-embedding-3-small", input=f"text {n}")
+        texts = [f"text {n}" for n in range(5)]
+        list(pool.map(lambda text: client.embeddings.create(model="text-embedding-3-small", input=text), texts))
         assert wait_until_idle(limited, "embeddings").answered == 5
         assert 429 in limited.stats["embeddings"].statuses
