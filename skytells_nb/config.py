@@ -14,7 +14,9 @@ The API key is not a setting: ``client/transport/auth.py`` looks it up where it 
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -26,6 +28,10 @@ from skytells_nb.client.transport.limits import DEFAULT_MAX_ANSWER_MB
 from skytells_nb.errors import ConfigurationError
 from skytells_nb.types.models import DEFAULT_EMBEDDING_MODEL, DEFAULT_MODEL
 from skytells_nb.user_dirs import user_cache_dir, user_config_dir
+
+BASE_URL_VARIABLE = "SKYTELLS_BASE_URL"
+PARENT_VARIABLE = "_SKYTELLS_NB_PARENT"
+"""Where a process writes for those it starts where it is connected to. Not a setting."""
 
 
 class Settings(BaseSettings):
@@ -117,3 +123,40 @@ def _describe(problem: ValidationError) -> str:
 def config_file() -> Path:
     named = os.environ.get("SKYTELLS_CONFIG")
     return Path(named).expanduser() if named else user_config_dir() / "config.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class InheritedConnection:
+    """Where the process that started this one was connected to."""
+
+    base_url: str
+    """An address, or ``"local"``."""
+    cache: str | None
+    """A recording, in replay mode."""
+    own_key: bool
+    """Whether it was connected with a key of its own, which does not travel."""
+
+
+def share_connection(connection: InheritedConnection | None) -> None:
+    """Tell processes that this one starts where it is connected to; ``None`` tells them nothing.
+
+    They inherit the environment, whether they are workers of multiprocessing, of joblib or other programs. No key is in
+    it.
+    """
+    if connection is None:
+        os.environ.pop(PARENT_VARIABLE, None)
+        return
+    told = {**asdict(connection), "pid": os.getpid(), "variable": os.environ.get(BASE_URL_VARIABLE)}
+    os.environ[PARENT_VARIABLE] = json.dumps(told)
+
+
+def inherited_connection() -> InheritedConnection | None:
+    """Return the connection of the process that started this one, ``None`` if there is none or it was told another."""
+    try:
+        told = json.loads(os.environ.get(PARENT_VARIABLE, "null"))
+        if told is None or told["pid"] == os.getpid() or told["variable"] != os.environ.get(BASE_URL_VARIABLE):
+            return None
+        cache = told["cache"]
+        return InheritedConnection(str(told["base_url"]), None if cache is None else str(cache), bool(told["own_key"]))
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, Unpack
 
+from skytells_nb import user_dirs
 from skytells_nb.cache import open_store
 from skytells_nb.cache.replay import Recording, ReplayStore, export_all, is_replay, unrecorded_message
 from skytells_nb.cache.sqlite.store import SqliteStore
@@ -23,14 +24,22 @@ from skytells_nb.client.client import Skytells
 from skytells_nb.client.transport.auth import APIKey, as_api_key, resolve_api_key
 from skytells_nb.client.transport.limits import Timeouts
 from skytells_nb.client.transport.other_networks import Offline
-from skytells_nb.config import SettingOptions, Settings, config_file, read_settings
+from skytells_nb.config import (
+    InheritedConnection,
+    SettingOptions,
+    Settings,
+    config_file,
+    inherited_connection,
+    read_settings,
+    share_connection,
+)
 from skytells_nb.engine.engine import Engine
 from skytells_nb.engine.operations.jobs import RateOptions
 from skytells_nb.engine.report import Report, UsageTotals
 from skytells_nb.engine.retry import RetryPolicy
 from skytells_nb.engine.service.profile import SpeedEstimate, Throughput
 from skytells_nb.engine.service.profile_file import profiles_path
-from skytells_nb.errors import ConfigurationError, MissingExtraError, MissingKeyError, SkytellsError
+from skytells_nb.errors import ConfigurationError, MissingExtraError, MissingKeyError, SkytellsError, warn
 from skytells_nb.types.chat import ChatCompletion
 from skytells_nb.types.models import LISTED_PRICES, Model, Price, is_told
 from skytells_nb.types.responses import Response
@@ -316,7 +325,8 @@ class Session:
     def __repr__(self) -> str:
         return (
             f"Session({self.origin}, model={self.settings.model!r}, "
-            f"embedding_model={self.settings.embedding_model!r}, cache={self.cache.url!r})"
+            f"embedding_model={self.settings.embedding_model!r}, cache={self.cache.url!r}, "
+            f"base_url={self.client.base_url!r})"
         )
 
     def _make_engine(self, cache: CacheStore) -> Engine:
@@ -376,8 +386,8 @@ def connect(
     api_key : str, optional
         The key. By default the variable ``SKYTELLS_API_KEY``, then the system keyring.
     base_url : str, optional
-        Address of the API, or ``"local"`` for the embedded local Skytells. By default the variable
-        ``SKYTELLS_BASE_URL``, then the public gateway.
+        Address of the API, or ``"local"`` for the embedded local Skytells. By default, in a worker process, the address
+        of the process that started it; then the variable ``SKYTELLS_BASE_URL``, then the public gateway.
     local : bool, default False
         Whether to start the embedded local Skytells in this process: small models on this machine, no key, no cost.
     model : str, optional
@@ -419,6 +429,11 @@ def connect(
     if local and (base_url or LOCAL).lower() != LOCAL:
         raise ConfigurationError("local=True and base_url contradict each other; pass one of them.")
     spec = None if cache is None else str(cache)
+    inherited = None if local or base_url is not None else inherited_connection()
+    if inherited is not None:
+        # A worker whose parent is connected elsewhere must not send to the default address.
+        base_url, spec = inherited.base_url, spec or inherited.cache
+    own_key = key is not None
     values = read_settings(base_url=base_url, model=model, embedding_model=embedding_model, cache=spec, **settings)
     local = local or (values.base_url or "").lower() == LOCAL
     with _lock:
@@ -430,6 +445,15 @@ def connect(
         else:
             session = Session(values, resolve_api_key(key), values.base_url)
         _default = session
+        user_dirs.choose_cache(values.cache_dir, off=values.cache == "off")
+        replayed = f"replay:{session.recording}" if session.recording else None
+        share_connection(InheritedConnection(LOCAL if local else session.client.base_url, replayed, own_key))
+    if inherited is not None and inherited.own_key and not (own_key or local or session.recording):
+        warn(
+            f"The process that started this one is connected to {session.client.origin} with a key of its own, which "
+            "does not travel: requests of this process go there with the key of its environment. To choose, call "
+            "connect(api_key, base_url=...) in each worker."
+        )
     return session
 
 
@@ -490,6 +514,8 @@ def reset() -> None:
     global _default, _keyless
     with _lock:
         sessions, _default, _keyless = (_default, _keyless), None, None
+        share_connection(None)
+        user_dirs.choose_cache(None)
     for session in sessions:
         _close(session)
 

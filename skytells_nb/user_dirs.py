@@ -23,8 +23,25 @@ def user_config_dir() -> Path:
     return _absolute(platformdirs.user_config_path(APP, appauthor=False))
 
 
+_chosen: Path | None = None
+_off = False
+
+
+def choose_cache(folder: Path | None, *, off: bool = False) -> None:
+    """Keep what this process computes in this folder from now on, or nowhere; ``None`` is what the environment says."""
+    global _chosen, _off
+    _chosen, _off = folder, off
+
+
+def cache_is_off() -> bool:
+    """Whether nothing is to be kept: the connection's cache is off, or that of the environment before there is one."""
+    return _off if _chosen is not None else os.environ.get("SKYTELLS_CACHE", "").strip().lower() == "off"
+
+
 def cache_dir() -> Path:
-    """Return the folder that ``SKYTELLS_CACHE_DIR`` names, or that of the user's cache."""
+    """Return the folder of the connection's cache; before there is one, that of the environment or the user."""
+    if _chosen is not None:
+        return _chosen
     named = os.environ.get("SKYTELLS_CACHE_DIR")
     return Path(named).expanduser() if named else user_cache_dir()
 

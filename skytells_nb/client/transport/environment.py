@@ -42,7 +42,7 @@ def proxy_for(url: str) -> ProxyRoute | None:
         port = urlsplit(str(proxy.url)).port
     except (httpx.InvalidURL, ValueError):
         proxy, port = None, 0
-    if proxy is None or not proxy.url.host or port == 0 or " " in proxy.url.host:
+    if proxy is None or not proxy.url.host or port == 0 or any(map(str.isspace, address)):
         raise ConfigurationError(
             f"{variable} names the proxy for {parts.netloc}, {problem}. {_ways_out(variable, parts.hostname)}"
         )

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from skytells_nb.errors import InputError
 from skytells_nb.plots.maps.progress import StageCallback, no_progress
 from skytells_nb.plots.maps.umap_layout import umap_points
-from skytells_nb.user_dirs import cache_dir
+from skytells_nb.user_dirs import cache_dir, cache_is_off
 from skytells_nb.vectors.arrays import Floats, unit_vectors
 from skytells_nb.vectors.neighbors import interpolate_points
 from skytells_nb.vectors.pca import principal_axes
@@ -141,7 +141,7 @@ def _prune_folder(folder: Path) -> None:
 
 
 def _cache_folder() -> Path | None:
-    if os.environ.get("SKYTELLS_CACHE", "").strip().lower() == "off":
+    if cache_is_off():
         return None
     try:
         return cache_dir() / "maps"
