@@ -317,9 +317,10 @@ class Transport:
         """Return the events of a success, by what it says; raises its error if it contains one instead."""
         self.limits = read_limits(headers) or self.limits
         request_id = self._request_id(headers)
-        kind = quoted(headers.get("content-type", "no content type"), NAME_CHARS)
+        kind = headers.get("content-type", "no content type")
         if _EVENTS in kind.lower():
             return EventStream(self, pieces, end, request_id, limits)
+        kind = quoted(kind, NAME_CHARS)
         try:
             begun = beginning(pieces)
             if is_event_stream(begun):
