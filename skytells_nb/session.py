@@ -35,13 +35,13 @@ from skytells_nb.config import (
 )
 from skytells_nb.engine.engine import Engine
 from skytells_nb.engine.operations.jobs import RateOptions
-from skytells_nb.engine.report import Report, UsageTotals
+from skytells_nb.engine.report import Report, UsageTotals, is_plausible_usage
 from skytells_nb.engine.retry import RetryPolicy
 from skytells_nb.engine.service.profile import SpeedEstimate, Throughput
 from skytells_nb.engine.service.profile_file import profiles_path
 from skytells_nb.errors import ConfigurationError, MissingExtraError, MissingKeyError, SkytellsError, warn
 from skytells_nb.types.chat import ChatCompletion
-from skytells_nb.types.models import LISTED_PRICES, Model, Price, is_told
+from skytells_nb.types.models import LISTED_PRICES, Model, Price
 from skytells_nb.types.responses import Response
 from skytells_nb.types.safety import Finding, Safety
 from skytells_nb.types.signatures import expand_signature
@@ -280,7 +280,10 @@ class Session:
         tokens_in, tokens_out = response.tokens
         price = self.price(model)
         with self._lock:
-            told = is_told(max(1, tokens_in), tokens_out, answered=False) and tokens_in + tokens_out > 0 <= tokens_in
+            told = (
+                is_plausible_usage(max(1, tokens_in), tokens_out, answered=False)
+                and tokens_in + tokens_out > 0 <= tokens_in
+            )
             tokens_in, tokens_out = (tokens_in, tokens_out) if told else (0, 0)
             cost = None if price is None else price.cost(tokens_in, tokens_out) if told else 0.0
             self.totals.add(model, 1, tokens_in, tokens_out, cost, untold=not told)

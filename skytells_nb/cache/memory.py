@@ -7,9 +7,32 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from skytells_nb.cache.store import CacheStats, LeaseState, NoLeases
+from skytells_nb.cache.store import CacheStats, LeaseState
 
 DAY_S = 86_400
+
+
+class NoLeases:
+    """The leases of a store that only one caller requests for: every key may be taken.
+
+    >>> NoLeases().take([b"a", b"b"], b"owner", 30.0)
+    ['taken', 'taken']
+    """
+
+    def point(self) -> object:
+        return None
+
+    def take(
+        self, keys: Sequence[bytes], owner: bytes, seconds: float, since: object = None, *, changed: bool = True
+    ) -> list[LeaseState]:
+        return ["taken"] * len(keys)
+
+    def renew(self, owner: bytes, seconds: float) -> bool:
+        """Return True: no lease expires."""
+        return True
+
+    def release(self, owner: bytes, keys: Sequence[bytes] | None = None) -> None:
+        """Do nothing: no lease is held."""
 
 
 class _MemoryLeases(NoLeases):

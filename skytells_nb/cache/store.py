@@ -63,29 +63,6 @@ class Leases(Protocol):
         ...
 
 
-class NoLeases:
-    """The leases of a store that only one caller requests for: every key may be taken.
-
-    >>> NoLeases().take([b"a", b"b"], b"owner", 30.0)
-    ['taken', 'taken']
-    """
-
-    def point(self) -> object:
-        return None
-
-    def take(
-        self, keys: Sequence[bytes], owner: bytes, seconds: float, since: object = None, *, changed: bool = True
-    ) -> list[LeaseState]:
-        return ["taken"] * len(keys)
-
-    def renew(self, owner: bytes, seconds: float) -> bool:
-        """Return True: no lease expires."""
-        return True
-
-    def release(self, owner: bytes, keys: Sequence[bytes] | None = None) -> None:
-        """Do nothing: no lease is held."""
-
-
 class CacheStore(Protocol):
     """Responses by key. Safe for several threads; stores with a file are safe for several processes too."""
 

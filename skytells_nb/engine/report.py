@@ -12,6 +12,20 @@ from typing import Any, Literal
 from skytells_nb.formatting import format_cost, format_dollars
 from skytells_nb.types.models import Price
 
+MOST_TOKENS_IN, MOST_TOKENS_OUT = 100_000, 1_000_000
+"""Tokens beyond which a usage cannot be true: a prompt that a gateway adds, and an answer with its reasoning."""
+MOST_TOKENS_PER_CHARACTER = 16
+
+
+def is_plausible_usage(tokens_in: int, tokens_out: int, characters: int = 1_000_000, *, answered: bool) -> bool:
+    """Return whether a usage can be true for inputs of so many characters; ``answered`` is whether a text came.
+
+    >>> [is_plausible_usage(*tokens, 40, answered=True) for tokens in ((12, 5), (12, 0), (-1, 5))]
+    [True, False, False]
+    """
+    most_in = MOST_TOKENS_IN + MOST_TOKENS_PER_CHARACTER * characters
+    return 0 < tokens_in <= most_in and bool(answered) <= tokens_out <= MOST_TOKENS_OUT
+
 
 @dataclass
 class UsageTotals:

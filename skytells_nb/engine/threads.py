@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
-from skytells_nb.cache.store import Leases, LeaseState, NoLeases
+from skytells_nb.cache.memory import NoLeases
+from skytells_nb.cache.store import Leases, LeaseState
 
 T = TypeVar("T")
 

@@ -27,21 +27,6 @@ class Price:
         return (input_tokens * self.input + output_tokens * self.output) / 1_000_000
 
 
-MOST_TOKENS_IN, MOST_TOKENS_OUT = 100_000, 1_000_000
-"""Tokens beyond which a usage cannot be true: a prompt that a gateway adds, and an answer with its reasoning."""
-MOST_TOKENS_PER_CHARACTER = 16
-
-
-def is_told(tokens_in: int, tokens_out: int, characters: int = 1_000_000, *, answered: bool) -> bool:
-    """Return whether a usage can be true for inputs of so many characters; ``answered`` is whether a text came.
-
-    >>> is_told(12, 5, 40, answered=True), is_told(12, 0, 40, answered=True), is_told(-1, 5, 40, answered=True)
-    (True, False, False)
-    """
-    most_in = MOST_TOKENS_IN + MOST_TOKENS_PER_CHARACTER * characters
-    return 0 < tokens_in <= most_in and bool(answered) <= tokens_out <= MOST_TOKENS_OUT
-
-
 LISTED_PRICES = {
     # The product page's table; it lists no price for any embedding model.
     "gpt-5": Price(0.50, 1.25),

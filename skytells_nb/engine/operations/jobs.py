@@ -26,11 +26,11 @@ from skytells_nb.engine.operations.conversation import (
 )
 from skytells_nb.engine.operations.endpoints import LIMITS, endpoint
 from skytells_nb.engine.planning import estimate_tokens
+from skytells_nb.engine.report import is_plausible_usage
 from skytells_nb.engine.results import CompletionBuffer, ResultBuffer, Values, VectorBuffer
 from skytells_nb.engine.service.profile import ENCODING, ServiceProfile
 from skytells_nb.errors import ContentPolicyError, InputError, InvalidResponseError, RefusalError
 from skytells_nb.types.embeddings import MAX_INPUT_TOKENS, MAX_INPUTS, EmbeddingRequest, EmbeddingResponse
-from skytells_nb.types.models import is_told
 
 DEFAULT_OUTPUT_TOKENS = 256.0
 """Tokens that an answer is taken to have while nothing is known."""
@@ -149,7 +149,7 @@ class EmbeddingOperation:
             else [row.tobytes() if valid else None for row, valid in zip(matrix, finite.tolist(), strict=True)]
         )
         tokens, size = response.usage.prompt_tokens, sum(map(len, inputs))
-        told = is_told(tokens, 0, size, answered=False)
+        told = is_plausible_usage(tokens, 0, size, answered=False)
         return BatchResult(values, tokens if told else 0, 0, told=told)
 
     def make_buffer(self, count: int) -> VectorBuffer:
@@ -240,7 +240,9 @@ class CompletionOperation:
             with self._lock:
                 self._truncated.pop(text, None)
             raise refusal_error(refusal, completion)
-        told = is_told(completion.tokens_in, completion.tokens_out, len(text), answered=bool(completion.text))
+        told = is_plausible_usage(
+            completion.tokens_in, completion.tokens_out, len(text), answered=bool(completion.text)
+        )
         if not told:
             completion = replace(completion, tokens_in=0, tokens_out=0)
         result = BatchResult([None], completion.tokens_in, completion.tokens_out, told=told)

@@ -17,9 +17,9 @@ from skytells_nb.engine.operations.endpoints import LIMITS
 from skytells_nb.engine.operations.jobs import BatchResult, CompletionOperation, Job, Read, read_here
 from skytells_nb.engine.operations.response_format import rejects_response_format
 from skytells_nb.engine.planning import estimate_tokens, token_estimates
+from skytells_nb.engine.report import is_plausible_usage
 from skytells_nb.engine.results import ResultBuffer
 from skytells_nb.errors import BadRequestError, InputError, InvalidResponseError
-from skytells_nb.types.models import is_told
 
 _DECODER = json.JSONDecoder()
 _WHITESPACE = re.compile(r"[ \t\r\n]*")
@@ -267,7 +267,7 @@ class BatchedCompletion:
         whole = CachedCompletion.from_response(self._single.endpoint.create(client, self.body(inputs)))
         filtered = whole.finish_reason == "content_filter"
         answers = [None] * rows if filtered else split_answer(whole.text, rows)
-        told = is_told(whole.tokens_in, whole.tokens_out, sum(map(len, inputs)), answered=bool(whole.text))
+        told = is_plausible_usage(whole.tokens_in, whole.tokens_out, sum(map(len, inputs)), answered=bool(whole.text))
         if not told:
             whole = replace(whole, tokens_in=0, tokens_out=0)
         return BatchResult(self._completions(whole, inputs, answers), whole.tokens_in, whole.tokens_out, told=told)

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from skytells_nb.engine.report import is_plausible_usage
 from skytells_nb.engine.threads import WakeEvent
 from skytells_nb.errors import ContentPolicyError
 from skytells_nb.types.chat import ChatCompletion, ChatMessage, Choice
-from skytells_nb.types.models import is_told
 from skytells_nb.types.safety import Safety, findings
 from skytells_nb.widgets.chat_panel.transcript import advice
 from skytells_nb.widgets.chat_panel.turns import Turn, TurnError
@@ -129,7 +129,7 @@ def assistant_turn(answer: ChatCompletion | None, model: str, price: Price | Non
             safety = Safety(findings(problem.safety, "prompt"), blocked=True)
         request_id = getattr(problem, "request_id", None)
         return Turn("assistant", "", model, FAILED, safety=safety, request_id=request_id, problem=turn_error)
-    told = is_told(*answer.tokens, answered=bool(answer.text))
+    told = is_plausible_usage(*answer.tokens, answered=bool(answer.text))
     tokens_in, tokens_out = answer.tokens if told else (None, None)
     return Turn(
         "assistant",
