@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from skytells_nb.engine.service.profile import TokenCalibration
 from skytells_nb.errors import BudgetExceededError, InputError
@@ -34,7 +34,8 @@ class Reservation:
     """Dollars that are reserved for a request in flight; ``alone`` if no other may be in flight."""
 
     spending: Spending
-    alone: bool = field(default=False)
+    dollars: float
+    alone: bool = False
 
 
 class Budget:
@@ -67,6 +68,9 @@ class Budget:
         self._tokens = tokens or TokenCalibration()
         self._settled = threading.Condition()
         self._in_flight: set[Reservation] = set()
+        self._reserved = 0.0
+        self._alone = False
+        self._priced_at: tuple[float, float, bool] | None = None
         self._answers = 0
         self._most_ratio = 0.0
         self._beyond = 0.0
@@ -80,20 +84,20 @@ class Budget:
         """
         with self._settled:
             while True:
-                reserved = sum(self._exposure(each.spending) for each in self._in_flight)
-                alone = any(each.alone for each in self._in_flight)
+                self._price_anew()
+                dollars = self._exposure(spending)
                 if (
-                    not alone
-                    and self.spent + reserved + self._exposure(spending) <= self._limit
+                    not self._alone
+                    and self.spent + self._reserved + dollars <= self._limit
                     and (self._tokens.trusted or len(self._in_flight) <= self._answers)
                 ):
-                    return self._add(Reservation(spending))
+                    return self._add(Reservation(spending, dollars))
                 if not self._in_flight or stopped():
                     break
                 self._settled.wait(0.1)
             likely = self._likely(spending)
             if self.spent + likely <= self._limit and not stopped():
-                return self._add(Reservation(spending, alone=True))
+                return self._add(Reservation(spending, dollars, alone=True))
             if spending.inputs > 1 and not stopped():
                 return None
             raise BudgetExceededError(
@@ -106,6 +110,8 @@ class Budget:
         spending = reservation.spending
         with self._settled:
             self._in_flight.discard(reservation)
+            self._reserved = self._reserved - reservation.dollars if self._in_flight else 0.0
+            self._alone = self._alone and not reservation.alone
             if used is None:
                 self.spent += self._most(spending)
             else:
@@ -118,7 +124,18 @@ class Budget:
 
     def _add(self, reservation: Reservation) -> Reservation:
         self._in_flight.add(reservation)
+        self._reserved += reservation.dollars
+        self._alone = self._alone or reservation.alone
         return reservation
+
+    def _price_anew(self) -> None:
+        """Reserve more, or less, for the requests in flight where answers have shown what they may cost."""
+        priced_at = (self._most_ratio, max(self._beyond, self._tokens.most_beyond), self._tokens.trusted)
+        if priced_at != self._priced_at:
+            self._priced_at = priced_at
+            for reservation in self._in_flight:
+                reservation.dollars = self._exposure(reservation.spending)
+            self._reserved = sum(reservation.dollars for reservation in self._in_flight)
 
     def _most_in(self, spending: Spending) -> float:
         return spending.most_in * max(1.0, self._most_ratio)
