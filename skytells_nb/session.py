@@ -280,10 +280,7 @@ class Session:
         tokens_in, tokens_out = response.tokens
         price = self.price(model)
         with self._lock:
-            told = (
-                is_plausible_usage(max(1, tokens_in), tokens_out, answered=False)
-                and tokens_in + tokens_out > 0 <= tokens_in
-            )
+            told = is_plausible_usage(tokens_in, tokens_out)
             tokens_in, tokens_out = (tokens_in, tokens_out) if told else (0, 0)
             cost = None if price is None else price.cost(tokens_in, tokens_out) if told else 0.0
             self.totals.add(model, 1, tokens_in, tokens_out, cost, untold=not told)

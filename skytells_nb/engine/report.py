@@ -12,18 +12,25 @@ from typing import Any, Literal
 from skytells_nb.formatting import format_cost, format_dollars
 from skytells_nb.types.models import Price
 
-MOST_TOKENS_IN, MOST_TOKENS_OUT = 100_000, 1_000_000
-"""Tokens beyond which a usage cannot be true: a prompt that a gateway adds, and an answer with its reasoning."""
-MOST_TOKENS_PER_CHARACTER = 16
+MOST_TOKENS = 1_000_000_000
+MOST_ADDED_TOKENS, MOST_TOKENS_OUT, MOST_TOKENS_PER_CHARACTER = 100_000, 262_144, 16
+"""Tokens beyond which a usage cannot be true: of any request; what a gateway adds to a prompt; of one answer with its
+reasoning; for a character of the input."""
 
 
-def is_plausible_usage(tokens_in: int, tokens_out: int, characters: int = 1_000_000, *, answered: bool) -> bool:
-    """Return whether a usage can be true for inputs of so many characters; ``answered`` is whether a text came.
+def is_plausible_usage(
+    tokens_in: int, tokens_out: int, characters: int | None = None, *, answered: bool = False
+) -> bool:
+    """Return whether a usage can be true for one answer to so many characters; ``answered`` is whether it has a text.
 
-    >>> [is_plausible_usage(*tokens, 40, answered=True) for tokens in ((12, 5), (12, 0), (-1, 5))]
-    [True, False, False]
+    Without ``characters`` it can be the sum of many.
+
+    >>> is_plausible_usage(12, 5, 40, answered=True), is_plausible_usage(12, 0, 40, answered=True)
+    (True, False)
     """
-    most_in = MOST_TOKENS_IN + MOST_TOKENS_PER_CHARACTER * characters
+    if characters is None:
+        return 0 <= tokens_in <= MOST_TOKENS and 0 <= tokens_out <= MOST_TOKENS and tokens_in + tokens_out > 0
+    most_in = MOST_ADDED_TOKENS + MOST_TOKENS_PER_CHARACTER * characters
     return 0 < tokens_in <= most_in and bool(answered) <= tokens_out <= MOST_TOKENS_OUT
 
 

@@ -129,7 +129,7 @@ def assistant_turn(answer: ChatCompletion | None, model: str, price: Price | Non
             safety = Safety(findings(problem.safety, "prompt"), blocked=True)
         request_id = getattr(problem, "request_id", None)
         return Turn("assistant", "", model, FAILED, safety=safety, request_id=request_id, problem=turn_error)
-    told = is_plausible_usage(*answer.tokens, answered=bool(answer.text))
+    told = is_plausible_usage(*answer.tokens)
     tokens_in, tokens_out = answer.tokens if told else (None, None)
     return Turn(
         "assistant",
