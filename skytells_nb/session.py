@@ -280,10 +280,10 @@ class Session:
         tokens_in, tokens_out = response.tokens
         price = self.price(model)
         with self._lock:
-            told = is_plausible_usage(tokens_in, tokens_out)
-            tokens_in, tokens_out = (tokens_in, tokens_out) if told else (0, 0)
-            cost = None if price is None else price.cost(tokens_in, tokens_out) if told else 0.0
-            self.totals.add(model, 1, tokens_in, tokens_out, cost, untold=not told)
+            is_known = is_plausible_usage(tokens_in, tokens_out)
+            tokens_in, tokens_out = (tokens_in, tokens_out) if is_known else (0, 0)
+            cost = None if price is None else price.cost(tokens_in, tokens_out) if is_known else 0.0
+            self.totals.add(model, 1, tokens_in, tokens_out, cost, unreported=not is_known)
         self.record_safety([response.safety])
 
     def record_run(self, report: Report) -> None:
@@ -291,9 +291,9 @@ class Session:
         with self._lock:
             self.reports = [*self.reports, report][-self.MAX_REPORTS :]
             # A run without requests costs nothing, even if no price is known.
-            cost = report.cost if report.requests and not (report.cost is None and report.untold) else 0.0
+            cost = report.cost if report.requests and not (report.cost is None and report.unreported) else 0.0
             self.totals.add(
-                report.model, report.requests, report.tokens_in, report.tokens_out, cost, untold=report.untold
+                report.model, report.requests, report.tokens_in, report.tokens_out, cost, unreported=report.unreported
             )
 
     def record_safety(self, results: Iterable[Safety]) -> None:

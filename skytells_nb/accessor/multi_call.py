@@ -21,7 +21,7 @@ def sum_reports(first: Report, *others: Report) -> Report:
     reports = (first, *others)
     costs = [report.cost for report in reports if report.cost is not None]
     bounds = [report.at_most for report in reports if report.at_most is not None]
-    is_known = all(report.cost is not None or report.untold or not report.requests for report in reports)
+    is_known = all(report.cost is not None or report.unreported or not report.requests for report in reports)
     return replace(
         first,
         requests=sum(report.requests for report in reports),
@@ -29,7 +29,7 @@ def sum_reports(first: Report, *others: Report) -> Report:
         tokens_in=sum(report.tokens_in for report in reports),
         tokens_out=sum(report.tokens_out for report in reports),
         cost=sum(costs) if costs and is_known else None,
-        untold=sum(report.untold for report in reports),
+        unreported=sum(report.unreported for report in reports),
         at_most=sum(bounds) if bounds else None,
         seconds=sum(report.seconds for report in reports),
         limit=next((report.limit for report in reversed(reports) if report.limit), None),

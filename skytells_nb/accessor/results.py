@@ -208,7 +208,7 @@ def details_frame(into: Any, answers: CompletionColumns) -> dict[str, pd.Series[
         return answers.price.cost(c.tokens_in, c.tokens_out) if c and told and answers.price is not None else None
 
     def tokens(c: CachedCompletion | None, direction: Literal["in", "out"]) -> int | None:
-        # An answer of its own request without tokens in is one whose usage was not told.
+        # An answer of its own request without tokens in is one whose usage was not reported.
         if c is None or (c.rows == 1 and not c.tokens_in):
             return None
         return c.tokens_in if direction == "in" else c.tokens_out

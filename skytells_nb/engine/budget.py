@@ -1,4 +1,4 @@
-"""Spending limit: reserve what a request may cost at most before it is sent, settle when its usage is told."""
+"""Spending limit: reserve what a request may cost at most before it is sent, settle when its usage is reported."""
 
 from __future__ import annotations
 

@@ -178,7 +178,7 @@ class RunCounters:
     tokens_out: int = 0
     cost: float = 0.0
     """US dollars for the tokens that the service told."""
-    untold: int = 0
+    unreported: int = 0
     """Requests that were answered without a usage that can be true."""
     rows_done: int = 0
     rows_failed: int = 0

@@ -46,16 +46,16 @@ class UsageTotals:
     blocked: int = 0
     unchecked: int = 0
     by_model: dict[str, UsageTotals] = field(default_factory=dict)
-    untold: int = 0
+    unreported: int = 0
     """Answers whose usage the service did not tell: they are in no tokens and no dollars."""
 
     def add(
-        self, model: str, requests: int, tokens_in: int, tokens_out: int, cost: float | None, untold: int = 0
+        self, model: str, requests: int, tokens_in: int, tokens_out: int, cost: float | None, unreported: int = 0
     ) -> None:
         """Add the usage of one model."""
         for totals in (self, self.by_model.setdefault(model, UsageTotals())):
             totals.requests += requests
-            totals.untold += untold
+            totals.unreported += unreported
             totals.input_tokens += tokens_in
             totals.output_tokens += tokens_out
             totals.cost = None if cost is None or totals.cost is None else totals.cost + cost
@@ -200,7 +200,7 @@ class Report:
     ``rows`` are input rows; each is one of ``answered``, ``nulls``, ``failed`` and, if the run ended early,
     ``skipped``. ``distinct`` counts the different inputs that can be sent; ``cached`` those answered from the
     cache, ``sent`` those answered by the service. Tokens are the service's own count; ``cost`` is US dollars by the
-    known price, ``None`` if none is known. ``untold`` counts the answers whose usage the service did not tell, or
+    known price, ``None`` if none is known. ``unreported`` counts the answers whose usage the service did not tell, or
     told in a way that cannot be true: they are in no tokens and no dollars. ``at_most`` is what counts against
     ``budget=``, where these are at the most that they may have cost; ``None`` without a budget. ``limit`` is the
     account's limit as far as the service reported it. ``errors`` maps a row's position to its error; ``normalized``
@@ -224,7 +224,7 @@ class Report:
     tokens_in: int = 0
     tokens_out: int = 0
     cost: float | None = None
-    untold: int = 0
+    unreported: int = 0
     at_most: float | None = None
     seconds: float = 0.0
     limit: str | None = None
@@ -279,7 +279,7 @@ class Report:
             *([("", f"{self.normalized:,} normalized to their schema")] if self.normalized else []),
             ("requests", f"{self.requests:,} ({self.retries:,} of them retries)"),
             ("tokens", f"{self.tokens_in:,} in, {self.tokens_out:,} out"),
-            ("cost", format_cost(self.cost, self.untold)),
+            ("cost", format_cost(self.cost, self.unreported)),
             ("seconds", f"{self.seconds:.1f}"),
             *([("limit", self.limit)] if self.limit else []),
             *([("recall", f"{self.recall:.1%}, measured on a sample")] if self.recall is not None else []),

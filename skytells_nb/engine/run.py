@@ -120,7 +120,7 @@ class Run:
             while len(numbers):
                 self._workers.run(context.plan_requests(numbers))
                 before, numbers = len(numbers), self._take_held()
-                # Another process wakes nobody here, so it is asked again, more often while it makes progress.
+                # No other process can wake this one, so it is asked again, more often while it makes progress.
                 pause = MIN_POLL_S if len(numbers) < before else min(MAX_POLL_S, 1.5 * pause)
                 keys = [context.keys[number] for number in numbers.tolist()]
                 self._waits_for_other_run = True
@@ -261,7 +261,7 @@ class Run:
             tokens_in=counters.tokens_in,
             tokens_out=counters.tokens_out,
             cost=self._cost(),
-            untold=counters.untold,
+            unreported=counters.unreported,
             at_most=None if context.budget is None else context.budget.spent,
             seconds=time.monotonic() - self._started,
             limit=context.rate_limiter.limit_text,
@@ -306,7 +306,7 @@ class Run:
 
     def _cost(self) -> float | None:
         counters = self._workers.counters
-        unknown = self.context.price is None or (counters.untold and not counters.cost)
+        unknown = self.context.price is None or (counters.unreported and not counters.cost)
         return None if unknown else counters.cost
 
     def _waiting(self) -> str | None:

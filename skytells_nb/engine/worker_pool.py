@@ -310,7 +310,7 @@ class WorkerPool:
                 finally:
                     used = result.tokens_in + result.tokens_out
                     self._rate_limiter.record_success(limits, seconds=seconds, tokens=used or None)
-                    if result.told:
+                    if result.usage_known:
                         limit = self._operation.max_output_tokens() * len(inputs)
                         beyond = result.tokens_out - limit if self._limited_output else 0.0
                         self._context.profile.tokens.observe(request.estimated, result.tokens_in, beyond)
@@ -411,7 +411,7 @@ class WorkerPool:
             self.counters.requests += 1
         try:
             result = self._operation.send(client, inputs, functools.partial(self._read, request))
-            used = (result.tokens_in, result.tokens_out) if result.told else None
+            used = (result.tokens_in, result.tokens_out) if result.usage_known else None
             with self._lock:
                 self.counters.requests += result.rejected_attempts
         except Exception as problem:
@@ -425,7 +425,7 @@ class WorkerPool:
             with self._lock:
                 self.counters.requests += client.resent - resent
                 self.counters.retries += client.resent - resent
-                self.counters.untold += answered and used is None
+                self.counters.unreported += answered and used is None
                 if self._context.price is not None and used is not None:
                     self.counters.cost += self._context.price.cost(*used)
             self._settle(request, used)

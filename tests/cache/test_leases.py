@@ -88,7 +88,7 @@ def test_an_expired_lease_is_free(stores: Pair) -> None:
 
 
 def test_a_renewed_lease_lasts(stores: Pair) -> None:
-    """For so many seconds from then on; one that nobody asked for meanwhile can be renewed late."""
+    """For so many seconds from then on; one that no caller asked for meanwhile can be renewed late."""
     one, two = stores
     one.leases.take([A], ONE, 0.2)
     time.sleep(0.3)
@@ -112,7 +112,7 @@ def test_an_owner_without_leases_renews_and_releases_nothing(stores: Pair) -> No
 
 
 def test_a_response_from_before_the_point_is_known_and_does_not_count(stores: Pair) -> None:
-    """A caller that asks anew leases the key all the same; a response from after the point is found."""
+    """A caller that asks again leases the key all the same; a response from after the point is found."""
     one, two = stores
     one.put_many([(A, b"a")])
     two.put_many([(B, b"b")])

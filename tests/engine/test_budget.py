@@ -225,7 +225,7 @@ def test_a_usage_that_is_not_told_is_unknown_and_not_free(usage: str, job: Any) 
         report = session.engine.run(job, [f"text {n}" for n in range(10)], budget=1.0, on_end=session.record_run).report
         totals = session.totals
     assert report.cost is None
-    assert report.untold == report.requests == totals.untold
+    assert report.unreported == report.requests == totals.unreported
     assert (report.tokens_in, report.tokens_out) == (0, 0)
     assert report.at_most is not None
     assert report.at_most >= service.billed
@@ -240,5 +240,5 @@ def test_some_answers_without_usage_are_named_beside_the_dollars() -> None:
     with paid(service, cache="off", max_in_flight=1) as session:
         report = session.engine.run(completion_job("gpt-5"), [f"text {n}" for n in range(10)]).report
     assert report.cost == pytest.approx(5 * LISTED_PRICES["gpt-5"].cost(1000, 10))
-    assert report.untold == 5
+    assert report.unreported == 5
     assert "and unknown for 5 answers" in str(report)

@@ -202,7 +202,7 @@ def _check_kind(path: Path) -> None:
 
 
 def foreign_access(path: Path) -> str | None:
-    """Return who else can change the file, ``None`` if nobody can or the system does not say."""
+    """Return who else can change the file, ``None`` if no one can or the system does not say."""
     if not hasattr(os, "geteuid"):
         return None
     try:

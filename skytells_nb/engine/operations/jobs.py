@@ -58,8 +58,8 @@ class BatchResult:
     """Requests besides this one that were rejected for their response format and cost nothing."""
     stored: bool = False
     """Whether the results were stored as they were read, and ``values`` is empty."""
-    told: bool = True
-    """Whether the service told the tokens."""
+    usage_known: bool = True
+    """Whether the service reported the tokens."""
 
 
 Read: TypeAlias = Callable[[Callable[[], BatchResult]], BatchResult]
@@ -149,8 +149,8 @@ class EmbeddingOperation:
             else [row.tobytes() if valid else None for row, valid in zip(matrix, finite.tolist(), strict=True)]
         )
         tokens, size = response.usage.prompt_tokens, sum(map(len, inputs))
-        told = is_plausible_usage(tokens, 0, size, answered=False)
-        return BatchResult(values, tokens if told else 0, 0, told=told)
+        is_known = is_plausible_usage(tokens, 0, size, answered=False)
+        return BatchResult(values, tokens if is_known else 0, 0, usage_known=is_known)
 
     def make_buffer(self, count: int) -> VectorBuffer:
         return VectorBuffer(count)
@@ -240,12 +240,12 @@ class CompletionOperation:
             with self._lock:
                 self._truncated.pop(text, None)
             raise refusal_error(refusal, completion)
-        told = is_plausible_usage(
+        is_known = is_plausible_usage(
             completion.tokens_in, completion.tokens_out, len(text), answered=bool(completion.text)
         )
-        if not told:
+        if not is_known:
             completion = replace(completion, tokens_in=0, tokens_out=0)
-        result = BatchResult([None], completion.tokens_in, completion.tokens_out, told=told)
+        result = BatchResult([None], completion.tokens_in, completion.tokens_out, usage_known=is_known)
         with self._lock:
             truncated, _ = self._truncated.pop(text, (None, 0))
             if truncated is not None:

@@ -267,10 +267,14 @@ class BatchedCompletion:
         whole = CachedCompletion.from_response(self._single.endpoint.create(client, self.body(inputs)))
         filtered = whole.finish_reason == "content_filter"
         answers = [None] * rows if filtered else split_answer(whole.text, rows)
-        told = is_plausible_usage(whole.tokens_in, whole.tokens_out, sum(map(len, inputs)), answered=bool(whole.text))
-        if not told:
+        is_known = is_plausible_usage(
+            whole.tokens_in, whole.tokens_out, sum(map(len, inputs)), answered=bool(whole.text)
+        )
+        if not is_known:
             whole = replace(whole, tokens_in=0, tokens_out=0)
-        return BatchResult(self._completions(whole, inputs, answers), whole.tokens_in, whole.tokens_out, told=told)
+        return BatchResult(
+            self._completions(whole, inputs, answers), whole.tokens_in, whole.tokens_out, usage_known=is_known
+        )
 
     def make_buffer(self, count: int) -> ResultBuffer:
         return self._single.make_buffer(count)

@@ -42,7 +42,7 @@ class TokenCalibration:
     """Tokens counted by the service per token estimated from bytes, over all requests to one model.
 
     ``most_counted`` is the highest such ratio of one request, ``most_beyond`` the most output tokens of one input
-    beyond its limit (hidden reasoning), and ``answers`` counts the requests whose usage was told.
+    beyond its limit (hidden reasoning), and ``answers`` counts the requests whose usage was reported.
     """
 
     def __init__(self) -> None:

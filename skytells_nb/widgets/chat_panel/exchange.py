@@ -129,8 +129,8 @@ def assistant_turn(answer: ChatCompletion | None, model: str, price: Price | Non
             safety = Safety(findings(problem.safety, "prompt"), blocked=True)
         request_id = getattr(problem, "request_id", None)
         return Turn("assistant", "", model, FAILED, safety=safety, request_id=request_id, problem=turn_error)
-    told = is_plausible_usage(*answer.tokens)
-    tokens_in, tokens_out = answer.tokens if told else (None, None)
+    is_known = is_plausible_usage(*answer.tokens)
+    tokens_in, tokens_out = answer.tokens if is_known else (None, None)
     return Turn(
         "assistant",
         answer.text,
@@ -138,7 +138,7 @@ def assistant_turn(answer: ChatCompletion | None, model: str, price: Price | Non
         answer.finish_reason,
         tokens_in,
         tokens_out,
-        price.cost(*answer.tokens) if told and price is not None else None,
+        price.cost(*answer.tokens) if is_known and price is not None else None,
         answer.safety,
         answer.request_id,
         turn_error,

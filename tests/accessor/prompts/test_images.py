@@ -194,7 +194,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 @pytest.mark.parametrize("kind", [str, Path])
 def test_cells_name_files_below_the_folder_alone(places: Path, kind: type, server: LocalServer) -> None:
-    """Cells are data: whoever wrote them does not decide which picture of this user leaves the machine."""
+    """Cells are data: their author does not decide which picture of this user leaves the machine."""
     inside = ["a.png", "more/b.png", "./a.png", "more/../a.png", "inside.png", str(places / "a.png")]
     outside = ["../own.png", "~/own.png", str(places.parent / "own.png"), "outside.png", "others/c.png", "/dev/zero"]
     outside += ["../pictures-of-others/c.png", str(places.parent / "pictures-of-others" / "c.png"), "pipe.png", "more"]
