@@ -32,7 +32,8 @@ class Leases(Protocol):
 
     A lease has a key, an owner and an expiry. An owner is a caller, named by 16 random bytes. Its leases are free once
     they have expired, or once the store knows that its process has ended; storing a response ends the lease of its key,
-    even if another caller holds it. Where a lease cannot be written no call raises, and each caller requests on its own.
+    even if another caller holds it. Where a lease cannot be written no call raises, and each caller requests on its
+    own.
     """
 
     def point(self) -> object:

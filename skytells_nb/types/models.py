@@ -97,9 +97,11 @@ class Model(ResponseModel):
         if currency not in ("USD", "US$", "$"):
             return {}, f"it is in {currency} and not in US dollars"
         stated = [(c.field, c.billable_price, c.unit or pricing.unit) for c in pricing.criterias or ()]
-        if all(price is None for _, price, _ in stated):
-            # One amount is that of every token.
-            stated = [(field, pricing.amount, pricing.unit) for field in PRICED_FIELDS]
+        if pricing.amount is not None and all(price is None for _, price, _ in stated):
+            if "embed" not in self.type.lower():
+                # Taken for both, the price of input would let a budget pass several times what it is.
+                return {}, "it is one amount and not a price for input and one for output"
+            stated = [("input_tokens", pricing.amount, pricing.unit)]
         prices: dict[str, float] = {}
         for field, price, unit in stated:
             tokens = tokens_per_unit(unit)

@@ -114,9 +114,14 @@ def test_what_else_makes_a_price_none_is_said() -> None:
     assert Model.model_validate({}).price_problem is None
 
 
-def test_one_amount_is_the_price_of_every_token() -> None:
-    assert price(amount=0.02, unit="million_token") == Price(0.02, 0.02)
-    assert price(amount=0.02, unit="second") is None
+def test_one_amount_is_the_price_of_a_model_without_output_only() -> None:
+    """It may be that of input alone, and output costs several times as much."""
+    pricing = {"amount": 0.02, "unit": "million_token"}
+    assert Model.model_validate({"type": "embedding", "pricing": pricing}).price == Price(0.02, 0.0)
+    assert Model.model_validate({"type": "embedding", "pricing": {**pricing, "unit": "second"}}).price is None
+    chat = Model.model_validate({"type": "chat", "pricing": pricing})
+    assert chat.price is None
+    assert chat.price_problem == "it is one amount and not a price for input and one for output"
 
 
 def test_what_is_no_price_of_these_tokens_is_passed_over() -> None:
