@@ -24,7 +24,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from skytells_nb.client.transport.auth import KEY_VARIABLE
-from skytells_nb.client.transport.limits import DEFAULT_MAX_ANSWER_MB
+from skytells_nb.client.transport.request_options import DEFAULT_MAX_ANSWER_MB
 from skytells_nb.errors import ConfigurationError
 from skytells_nb.types.models import DEFAULT_EMBEDDING_MODEL, DEFAULT_MODEL
 from skytells_nb.user_dirs import user_cache_dir, user_config_dir

@@ -52,7 +52,7 @@ from pathlib import Path
 from typing import Any
 
 from skytells_nb.error_bodies import ErrorBody, read_error
-from skytells_nb.service_text import quoted, quoted_body, quoted_name, shown
+from skytells_nb.sanitize import quoted, quoted_body, quoted_name, shown
 
 __all__ = [
     "APIError",

@@ -22,8 +22,8 @@ from skytells_nb.cache.sqlite.store import SqliteStore
 from skytells_nb.cache.store import CacheStore
 from skytells_nb.client.client import Skytells
 from skytells_nb.client.transport.auth import APIKey, as_api_key, resolve_api_key
-from skytells_nb.client.transport.limits import Timeouts
-from skytells_nb.client.transport.other_networks import Offline
+from skytells_nb.client.transport.httpx_responses import OfflineTransport
+from skytells_nb.client.transport.request_options import Timeouts
 from skytells_nb.config import (
     InheritedConnection,
     SettingOptions,
@@ -357,7 +357,7 @@ class Session:
         seconds = self.settings.timeout
         timeouts = replace(Timeouts.of(seconds), idle=min(seconds, Timeouts().idle))
         message = None if self.recording is None else unrecorded_message(self.recording)
-        network = Offline(message or KEYLESS) if message or not self.has_key else None
+        network = OfflineTransport(message or KEYLESS) if message or not self.has_key else None
         limit = self.settings.max_answer_mb
         return Skytells(self._key, base_url=self._base_url, timeout=timeouts, max_answer_mb=limit, transport=network)
 

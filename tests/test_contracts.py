@@ -23,7 +23,7 @@ EXCEPTIONS = {
     "frames": {"__main__", "accessor", "cli", "columns", "files", "magics", "plots", "polars", "widgets"},
 }
 """Contracts of the kind "only these may": every other part must be named as one that may not."""
-LOCAL_MAY_IMPORT = {"local", "types", "errors", "error_bodies", "service_text", "user_dirs"}
+LOCAL_MAY_IMPORT = {"local", "types", "errors", "error_bodies", "sanitize", "user_dirs"}
 MAX_ENTRIES = 16
 MAX_LINES = 500
 

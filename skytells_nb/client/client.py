@@ -14,8 +14,8 @@ from skytells_nb.client.embeddings import Embeddings
 from skytells_nb.client.models import Models
 from skytells_nb.client.responses import Responses
 from skytells_nb.client.transport.auth import APIKey, as_api_key
-from skytells_nb.client.transport.limits import DEFAULT_MAX_ANSWER_MB, RequestOptions, Timeouts, as_timeouts
 from skytells_nb.client.transport.rate_limits import RateLimits
+from skytells_nb.client.transport.request_options import DEFAULT_MAX_ANSWER_MB, RequestOptions, Timeouts, as_timeouts
 from skytells_nb.client.transport.transport import Transport
 
 

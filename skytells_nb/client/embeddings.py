@@ -10,9 +10,9 @@ import pydantic
 import pydantic_core
 
 from skytells_nb.client.parameters import EmbeddingParams, request_fields, request_options
-from skytells_nb.client.refusals import refuses
+from skytells_nb.client.rejected_parameters import refuses
 from skytells_nb.client.serialization import dump_json, parse, validate_request
-from skytells_nb.client.transport.limits import RequestOptions
+from skytells_nb.client.transport.request_options import RequestOptions
 from skytells_nb.client.transport.status_errors import error_in_success_body
 from skytells_nb.client.transport.transport import PendingResponse, ResponseBody, Transport
 from skytells_nb.errors import AccountError, APIError, ContentPolicyError, ContextLengthError, RateLimitError

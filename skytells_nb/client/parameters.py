@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypedDict
 
-from skytells_nb.client.transport.limits import NO_OPTIONS, RequestOptions, Timeouts
+from skytells_nb.client.transport.request_options import NO_OPTIONS, RequestOptions, Timeouts
 from skytells_nb.errors import InputError
 
 CLOSE = 0.85

@@ -14,7 +14,7 @@ from skytells_nb.client.parameters import check_numbers
 from skytells_nb.client.transport.status_errors import error_in_success_body
 from skytells_nb.client.transport.transport import ResponseBody
 from skytells_nb.errors import InputError, InvalidResponseError
-from skytells_nb.service_text import quoted
+from skytells_nb.sanitize import quoted
 from skytells_nb.types.base import RequestModel, ResponseModel
 
 A = TypeVar("A", bound=pydantic.BaseModel)
@@ -122,7 +122,7 @@ def validate(kind: type[A], body: Any, *, request_id: str | None, origin: str = 
         return kind.model_validate(body)
     except pydantic.ValidationError as problem:
         failure = problem
-    from skytells_nb.client.lenient import read_leniently
+    from skytells_nb.client.lenient_parsing import read_leniently
 
     model = read_leniently(kind, body, failure, origin)
     if model is not None:
@@ -135,7 +135,7 @@ def validate(kind: type[A], body: Any, *, request_id: str | None, origin: str = 
 
 def _odd_json(reply: ResponseBody) -> Any:
     """Return the JSON of a response that strict parsers reject, ``None`` if it is none."""
-    from skytells_nb.client.lenient import load_json
+    from skytells_nb.client.lenient_parsing import load_json
 
     try:
         return load_json(reply.content)
@@ -145,7 +145,7 @@ def _odd_json(reply: ResponseBody) -> Any:
 
 def note_error_beside(answer: ResponseModel, origin: str) -> None:
     """Report an error that came with an answer, once for a service."""
-    from skytells_nb.client.lenient import report_error_beside
+    from skytells_nb.client.lenient_parsing import report_error_beside
     from skytells_nb.error_bodies import says_error
 
     error = (answer.model_extra or {}).get("error")

@@ -21,10 +21,10 @@ from skytells_nb.errors import (
     TransportError,
     TruncatedStreamError,
 )
-from skytells_nb.service_text import quoted
+from skytells_nb.sanitize import quoted
 
 if TYPE_CHECKING:
-    from skytells_nb.client.lenient import SplitCharacters
+    from skytells_nb.client.lenient_parsing import SplitCharacters
 
 Piece = TypeVar("Piece")
 Whole = TypeVar("Whole")
@@ -253,7 +253,7 @@ class Stream(Generic[Piece, Whole]):
 
     def _odd_json(self, data: str) -> Any:
         """Return JSON that strict parsers reject, such as half of an emoji."""
-        from skytells_nb.client.lenient import SplitCharacters, load_raw_json
+        from skytells_nb.client.lenient_parsing import SplitCharacters, load_raw_json
 
         try:
             body = load_raw_json(data)

@@ -22,7 +22,7 @@ from skytells_nb.engine.budget import Budget
 from skytells_nb.engine.context import Retry, RunContext
 from skytells_nb.engine.operations.cached import dump_unfit, is_fit, is_usable
 from skytells_nb.engine.operations.jobs import EmbeddingOperation, Job, RateOptions
-from skytells_nb.engine.operations.service_forms import with_service_forms
+from skytells_nb.engine.operations.request_fallbacks import with_service_forms
 from skytells_nb.engine.planning import BYTES_PER_TOKEN, Plan, PlannedRequest, pack_requests, plan, token_estimates
 from skytells_nb.engine.rate_limit.limiter import RateLimiter, rate_limiter_for
 from skytells_nb.engine.report import Estimate, ProgressCallback, Report, no_progress
@@ -30,7 +30,7 @@ from skytells_nb.engine.results import ResultBuffer, RunResult
 from skytells_nb.engine.retry import MAX_PROBES, CircuitBreaker, RetryPolicy
 from skytells_nb.engine.run import Run
 from skytells_nb.engine.service.profile import INPUTS, SIZE, ServiceProfile, SpeedEstimate, profile_for
-from skytells_nb.engine.threads import SingleFlight, single_flight_for
+from skytells_nb.engine.single_flight import SingleFlight, single_flight_for
 from skytells_nb.errors import (
     CacheError,
     InputError,

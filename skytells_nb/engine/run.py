@@ -13,7 +13,7 @@ from skytells_nb.engine.context import RunContext
 from skytells_nb.engine.planning import PlannedRequest
 from skytells_nb.engine.report import Progress, Report, RunState
 from skytells_nb.engine.results import Values
-from skytells_nb.engine.threads import Owner
+from skytells_nb.engine.single_flight import Owner
 from skytells_nb.engine.worker_pool import WorkerPool
 from skytells_nb.errors import ReplayMissError, warn
 

@@ -17,11 +17,11 @@ from skytells_nb.client.transport.rate_limits import RateLimits
 from skytells_nb.engine.context import RunContext
 from skytells_nb.engine.operations.jobs import BatchResult, token_limit
 from skytells_nb.engine.planning import PlannedRequest, RunCounters
-from skytells_nb.engine.request_parts import fitting_parts, halves, in_parts
+from skytells_nb.engine.request_splitting import fitting_parts, halves, in_parts
 from skytells_nb.engine.results import Values
 from skytells_nb.engine.retry import EqualRefusals, billed, describe_error, is_splittable
 from skytells_nb.engine.service.request_size import RequestSize
-from skytells_nb.engine.threads import ClaimQueue, ReaderPool, WakeEvent
+from skytells_nb.engine.single_flight import ClaimQueue, ReaderPool, WakeEvent
 from skytells_nb.errors import (
     AccountError,
     BudgetExceededError,

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from skytells_nb.cache import CacheStore, KeyMaker, MemoryStore, OffStore, SqliteStore, export
 from skytells_nb.cache.sqlite import leases as sqlite_leases
-from skytells_nb.engine.threads import Owner, SingleFlight
+from skytells_nb.engine.single_flight import Owner, SingleFlight
 
 STORES: dict[str, Callable[[Path], CacheStore]] = {"sqlite": lambda folder: SqliteStore(folder / "answers.sqlite")}
 """Opens a store that is the same for every process that is given the same folder."""

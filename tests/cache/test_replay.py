@@ -15,7 +15,7 @@ import pytest
 
 from skytells_nb.cache import MemoryStore, OffStore, ReplayStore, SqliteStore, export, open_store
 from skytells_nb.cache.replay import export_all, is_replay, unrecorded_message
-from skytells_nb.client.transport.other_networks import Offline
+from skytells_nb.client.transport.httpx_responses import OfflineTransport
 from skytells_nb.client.transport.transport import Transport
 from skytells_nb.errors import CacheError, ReplayMissError
 
@@ -76,7 +76,9 @@ def test_a_peek_at_what_is_missing_raises_nothing_and_counts_nothing(recording: 
 
 def test_a_request_in_replay_mode_is_an_error_that_names_the_file() -> None:
     """In the place of the network."""
-    transport = Transport("sk-x", base_url="http://127.0.0.1:9", http=Offline(unrecorded_message(Path("a.sqlite"))))
+    transport = Transport(
+        "sk-x", base_url="http://127.0.0.1:9", http=OfflineTransport(unrecorded_message(Path("a.sqlite")))
+    )
     with pytest.raises(ReplayMissError, match=r"a\.sqlite.*%skytells cache export.*leave replay mode"):
         transport.send("GET", "/models")
 

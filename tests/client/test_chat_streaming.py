@@ -11,7 +11,7 @@ from answers import DONE, PROMPT_CHUNK, SAFE, chat_stream, chunk, lines, streami
 from serving import KEY, Exchange, holding, serving
 
 from skytells_nb.client.client import Skytells
-from skytells_nb.client.transport.limits import Timeouts
+from skytells_nb.client.transport.request_options import Timeouts
 from skytells_nb.errors import (
     ConnectionLostError,
     RequestTimeoutError,

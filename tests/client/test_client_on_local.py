@@ -12,7 +12,7 @@ from local_fakes import HashEmbedder, fake_server
 from skytells_nb import errors
 from skytells_nb.client.client import Skytells
 from skytells_nb.client.streaming import Stream
-from skytells_nb.client.transport.limits import Timeouts
+from skytells_nb.client.transport.request_options import Timeouts
 from skytells_nb.local.errors import ERROR_CATALOG
 from skytells_nb.local.faults import Faults
 from skytells_nb.local.server import LocalServer

@@ -16,7 +16,7 @@ from serving import KEY, Exchange, serving
 from skytells_nb import errors
 from skytells_nb.client.client import Skytells
 from skytells_nb.client.parameters import check_numbers
-from skytells_nb.client.transport.limits import RequestOptions, Timeouts
+from skytells_nb.client.transport.request_options import RequestOptions, Timeouts
 from skytells_nb.errors import (
     ConfigurationError,
     ConnectError,

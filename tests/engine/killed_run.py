@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import skytells_nb as sky
-from skytells_nb.engine import threads
+from skytells_nb.engine import single_flight
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import completion_job, embedding_job
 from skytells_nb.errors import Interrupted, SkytellsError
@@ -25,7 +25,7 @@ JOBS = {"chat": completion_job("gpt-5"), "embeddings": embedding_job("skytells-e
 
 def run(endpoint: str, texts: str, key: str, done: str, lease: float | None = None, **connection: Any) -> None:
     if lease is not None:
-        threads.LEASE_S, threads.RENEW_EVERY_S = lease, lease / 4
+        single_flight.LEASE_S, single_flight.RENEW_EVERY_S = lease, lease / 4
     # A child of a program that waits for orders: its main thread takes the interrupt, as a notebook's does.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     result: dict[str, Any] = {"answers": [], "sent": 0, "error": None}

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from skytells_nb.engine.threads import ReaderPool
+from skytells_nb.engine.single_flight import ReaderPool
 
 WAIT_S = 20.0
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from skytells_nb.engine.threads import Owner, SingleFlight, WakeEvent
+from skytells_nb.engine.single_flight import Owner, SingleFlight, WakeEvent
 
 INTERRUPTS = 100
 

@@ -134,7 +134,7 @@ def _write(column: pd.Series[Any], spec: str) -> tuple[list[str], NDArray[np.boo
         texts = column.fillna("").tolist()
         return texts, are_blank(texts)
     # Imported here: a template of texts does not need it.
-    from skytells_nb.accessor.prompts.written import format_column, write_column
+    from skytells_nb.accessor.prompts.value_formatting import format_column, write_column
 
     return format_column(column, spec) if spec else write_column(column)
 

@@ -10,7 +10,7 @@ from collections.abc import Generator
 import httpx
 
 from skytells_nb.errors import ConfigurationError, MissingKeyError
-from skytells_nb.service_text import HIDDEN, SHORTEST_KEY
+from skytells_nb.sanitize import HIDDEN, SHORTEST_KEY
 
 KEY_VARIABLE = "SKYTELLS_API_KEY"
 KEYRING_SERVICE = "skytells"

@@ -19,7 +19,7 @@ import httpx
 
 from skytells_nb.client.transport.auth import APIKey
 from skytells_nb.client.transport.http_response import BodyReader, ResponseHead, decode_body, read_final_head, read_head
-from skytells_nb.client.transport.limits import Headers, Timeouts
+from skytells_nb.client.transport.request_options import Headers, Timeouts
 from skytells_nb.errors import InvalidResponseError
 
 _READ_BYTES = 16_384

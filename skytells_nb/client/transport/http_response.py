@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skytells_nb.errors import InvalidResponseError, ResponseTooLargeError
-from skytells_nb.service_text import quoted_name
+from skytells_nb.sanitize import quoted_name
 
 _LINE_BYTES = 65_536
 _CHUNK_LINE_BYTES = 4_096

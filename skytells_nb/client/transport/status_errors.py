@@ -15,7 +15,7 @@ from skytells_nb.client.transport.rate_limits import read_retry_after
 from skytells_nb.client.transport.sse import EventDecoder, is_event_stream
 from skytells_nb.error_bodies import is_error, read_error, says_error
 from skytells_nb.errors import APIError, InvalidResponseError, SkytellsError, api_error
-from skytells_nb.service_text import quoted, quoted_name
+from skytells_nb.sanitize import quoted, quoted_name
 
 EXCERPT_BYTES = 20_000
 """Bytes read of an error body that is not JSON."""

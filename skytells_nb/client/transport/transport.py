@@ -22,17 +22,16 @@ import httpx
 
 from skytells_nb.client.transport.auth import APIKey, KeyAuth, as_api_key, resolve_api_key
 from skytells_nb.client.transport.base_url import is_loopback, origin_of, resolve_base_url
-from skytells_nb.client.transport.environment import empty_tls_context, proxy_for, tls_context
-from skytells_nb.client.transport.failures import seconds_to_retry, transport_error
 from skytells_nb.client.transport.http11 import (
     LARGE_BYTES,
     HTTPConnectionPool,
     RawResponse,
 )
 from skytells_nb.client.transport.http_response import announced_length
-from skytells_nb.client.transport.limits import DEFAULT_MAX_ANSWER_MB, NO_OPTIONS, RequestOptions, Timeouts
-from skytells_nb.client.transport.other_networks import iter_pieces, read_response
+from skytells_nb.client.transport.httpx_responses import iter_pieces, read_response
+from skytells_nb.client.transport.proxy_and_tls import empty_tls_context, proxy_for, tls_context
 from skytells_nb.client.transport.rate_limits import RateLimits, read_limits
+from skytells_nb.client.transport.request_options import DEFAULT_MAX_ANSWER_MB, NO_OPTIONS, RequestOptions, Timeouts
 from skytells_nb.client.transport.sse import (
     BLANKS,
     EventDecoder,
@@ -42,13 +41,14 @@ from skytells_nb.client.transport.sse import (
     json_events,
 )
 from skytells_nb.client.transport.status_errors import error_from_response, not_events
+from skytells_nb.client.transport.transport_errors import seconds_to_retry, transport_error
 from skytells_nb.errors import (
     ConfigurationError,
     RequestCancelledError,
     SkytellsError,
     TransportError,
 )
-from skytells_nb.service_text import NAME_CHARS, hide, quoted, quoted_name
+from skytells_nb.sanitize import NAME_CHARS, hide, quoted, quoted_name
 
 T = TypeVar("T")
 

@@ -12,11 +12,11 @@ from starlette.responses import Response
 
 from skytells_nb.local.api.models import resolve_embedding_model
 from skytells_nb.local.api.request import InferenceRequest, parse_body
+from skytells_nb.local.cancellable_work import Cancelled, WorkCancelled
 from skytells_nb.local.errors import APIException, invalid_parameter, json_response
 from skytells_nb.local.faults import Faults
 from skytells_nb.local.generation.messages import MAX_TOKEN_CHARACTERS
 from skytells_nb.local.protocols import TextEmbedder
-from skytells_nb.local.threads import Cancelled, WorkCancelled
 from skytells_nb.types.embeddings import (
     MAX_INPUT_TOKENS,
     MAX_INPUTS,

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from skytells_nb.errors import LocalServerError
+from skytells_nb.local.cancellable_work import run_in_thread
 from skytells_nb.local.errors import APIException, invalid_parameter
 from skytells_nb.local.faults import Faults
 from skytells_nb.local.generation.generator import ContextLengthExceeded
@@ -19,7 +20,6 @@ from skytells_nb.local.generation.streaming import GenerationThreads
 from skytells_nb.local.generation.tools import Tool
 from skytells_nb.local.moderation.safety_fields import CompletionModerator, completion_results, is_filtered
 from skytells_nb.local.protocols import LocalModels
-from skytells_nb.local.threads import run_in_thread
 
 DEFAULT_MAX_TOKENS = 512
 """Token limit of requests that do not set one. The service documents 8192; this model's context is shorter, and its

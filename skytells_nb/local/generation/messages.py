@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from skytells_nb.local.cancellable_work import run_in_thread
 from skytells_nb.local.errors import APIException, invalid_parameter
 from skytells_nb.local.protocols import TextGenerator
-from skytells_nb.local.threads import run_in_thread
 
 _ROLES = {"system", "developer", "user", "assistant", "tool", "function"}
 _IMAGE_PLACEHOLDER = "[image]"

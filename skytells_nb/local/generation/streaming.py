@@ -11,8 +11,8 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from typing import Any, Generic, TypeVar
 
+from skytells_nb.local.cancellable_work import Cancelled, run_in_thread
 from skytells_nb.local.protocols import TextPiece
-from skytells_nb.local.threads import Cancelled, run_in_thread
 
 MAX_CONCURRENT_ANSWERS = 8
 """Concurrent generations; further ones wait. The generator has fewer slots, so some of these wait for a slot."""

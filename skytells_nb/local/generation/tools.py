@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from pydantic_core import to_json
 
+from skytells_nb.local.cancellable_work import run_in_thread
 from skytells_nb.local.errors import invalid_parameter
 from skytells_nb.local.generation.messages import Message
 from skytells_nb.local.protocols import TextEmbedder
-from skytells_nb.local.threads import run_in_thread
 
 MIN_SIMILARITY = 0.25
 """Minimum cosine similarity of the user's text and a tool's name and description for ``auto`` to call it. In a test

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from skytells_nb.local.cancellable_work import Cancelled, WorkCancelled, run_in_thread
 from skytells_nb.local.protocols import TextModerator
-from skytells_nb.local.threads import Cancelled, WorkCancelled, run_in_thread
 from skytells_nb.types.safety import SEVERITIES, severity_rank
 
 CATEGORIES = ("hate", "self_harm", "sexual", "violence")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from skytells_nb.engine.report import is_plausible_usage
-from skytells_nb.engine.threads import WakeEvent
+from skytells_nb.engine.single_flight import WakeEvent
 from skytells_nb.errors import ContentPolicyError
 from skytells_nb.types.chat import ChatCompletion, ChatMessage, Choice
 from skytells_nb.types.safety import Safety, findings

@@ -28,7 +28,7 @@ from skytells_nb.client.transport.http_response import (
     read_final_head,
     read_head,
 )
-from skytells_nb.client.transport.limits import Timeouts
+from skytells_nb.client.transport.request_options import Timeouts
 from skytells_nb.client.transport.transport import Transport
 from skytells_nb.errors import (
     BadRequestError,

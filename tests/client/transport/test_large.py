@@ -13,7 +13,7 @@ from serving import KEY, Exchange, holding, serving
 from test_abort import assert_abort_ends
 
 from skytells_nb.client.transport.http11 import LARGE_BYTES
-from skytells_nb.client.transport.limits import Timeouts
+from skytells_nb.client.transport.request_options import Timeouts
 from skytells_nb.client.transport.transport import PendingResponse, ResponseBody, Transport
 from skytells_nb.errors import APIError, ConnectionLostError, RequestTimeoutError
 

@@ -14,7 +14,7 @@ import pytest
 from serving import KEY, PATIENCE_S, Exchange, ScriptedServer, serving
 from test_abort import Call, InThread, certificates
 
-from skytells_nb.client.transport.limits import Timeouts
+from skytells_nb.client.transport.request_options import Timeouts
 from skytells_nb.client.transport.transport import Transport
 from skytells_nb.errors import (
     ConnectError,

@@ -18,7 +18,7 @@ from test_abort import POSIX, interrupted
 from skytells_nb.client.client import Skytells
 from skytells_nb.client.streaming import Stream
 from skytells_nb.client.transport.auth import APIKey
-from skytells_nb.client.transport.limits import Timeouts
+from skytells_nb.client.transport.request_options import Timeouts
 from skytells_nb.errors import SkytellsError
 
 BAD_KEY = f"{KEY} with a space"

@@ -12,8 +12,8 @@ import httpx
 import pytest
 from serving import KEY, Exchange, holding, serving
 
-from skytells_nb.client.transport.limits import Timeouts
 from skytells_nb.client.transport.rate_limits import RateLimits
+from skytells_nb.client.transport.request_options import Timeouts
 from skytells_nb.client.transport.transport import Transport
 from skytells_nb.errors import (
     APIError,

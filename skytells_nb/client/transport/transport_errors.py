@@ -8,7 +8,7 @@ import random
 import httpx
 
 from skytells_nb.client.transport.http11 import DeadlineExceeded, OutOfFilesError, is_out_of_files
-from skytells_nb.client.transport.limits import Timeouts
+from skytells_nb.client.transport.request_options import Timeouts
 from skytells_nb.errors import (
     AccountError,
     APIError,
@@ -20,7 +20,7 @@ from skytells_nb.errors import (
     TooManyOpenFilesError,
     TransportError,
 )
-from skytells_nb.service_text import quoted
+from skytells_nb.sanitize import quoted
 
 MAX_RETRY_AFTER_S = 60.0
 """Longest Retry-After that a single call waits for; a longer one is told in its error."""

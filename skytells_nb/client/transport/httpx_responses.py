@@ -55,7 +55,7 @@ def _check_time(deadline: float | None) -> None:
         raise DeadlineExceeded
 
 
-class Offline(httpx.BaseTransport):
+class OfflineTransport(httpx.BaseTransport):
     """Raises ReplayMissError with this message for every request, before any socket is opened."""
 
     def __init__(self, message: str) -> None:

@@ -12,7 +12,7 @@ from answers import chunk, lines, replying, streaming
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skytells_nb.client.lenient import SplitCharacters, load_json
+from skytells_nb.client.lenient_parsing import SplitCharacters, load_json
 from skytells_nb.errors import InvalidResponseError, NotFoundError, ServerError, SkytellsWarning
 from skytells_nb.types.chat import ChatCompletion
 

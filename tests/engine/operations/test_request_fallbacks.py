@@ -10,7 +10,7 @@ import pytest
 from paid_service import PaidService, Refusal, paid, refusal
 
 from skytells_nb.engine.operations.jobs import LibraryDefault, completion_job
-from skytells_nb.engine.operations.service_forms import weaken_body
+from skytells_nb.engine.operations.request_fallbacks import weaken_body
 from skytells_nb.engine.service.profile import forget_profiles
 from skytells_nb.errors import BadRequestError, RowError
 

@@ -9,7 +9,7 @@ from serving import KEY, Exchange, serving
 from test_abort import certificates
 
 from skytells_nb.client.client import Skytells
-from skytells_nb.client.transport.environment import proxy_for
+from skytells_nb.client.transport.proxy_and_tls import proxy_for
 from skytells_nb.errors import ConfigurationError, ConnectError
 
 FAR = "https://api.example.com/v1"

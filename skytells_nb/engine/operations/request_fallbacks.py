@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any, Protocol, cast
 
 from skytells_nb.client.client import Skytells
-from skytells_nb.client.refusals import refuses
+from skytells_nb.client.rejected_parameters import refuses
 from skytells_nb.engine.operations.jobs import (
     BatchResult,
     Job,

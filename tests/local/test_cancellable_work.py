@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from skytells_nb.local.threads import Cancelled, WorkCancelled, run_in_thread
+from skytells_nb.local.cancellable_work import Cancelled, WorkCancelled, run_in_thread
 
 
 def test_the_result_and_errors_come_back() -> None:

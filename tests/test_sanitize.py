@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from skytells_nb.client.transport.auth import APIKey
 from skytells_nb.errors import APIError, InvalidResponseError, SkytellsError, StreamError, api_error
-from skytells_nb.service_text import HIDDEN, hide, quoted, quoted_body, quoted_name, without_escapes, without_keys
+from skytells_nb.sanitize import HIDDEN, hide, quoted, quoted_body, quoted_name, without_escapes, without_keys
 
 KEY = 'sk-"quoted"/and&more-4242'
 

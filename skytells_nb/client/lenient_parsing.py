@@ -19,7 +19,7 @@ import pydantic_core
 
 from skytells_nb.error_bodies import read_error
 from skytells_nb.errors import SkytellsWarning, warn
-from skytells_nb.service_text import quoted
+from skytells_nb.sanitize import quoted
 from skytells_nb.types.chat import content_text, refusal_text
 
 M = TypeVar("M", bound=pydantic.BaseModel)
