@@ -16,18 +16,19 @@ def format_dollars(amount: float | None, *, unknown: str = "no price known") -> 
     return f"${amount:.6f}".rstrip("0") if abs(amount) >= 0.000001 else "under $0.000001"
 
 
-def format_cost(amount: float | None, unreported: int, *, unknown: str = "no price known") -> str:
-    """Format US dollars of which those of ``unreported`` answers are not known, because the service reported no usage.
+def format_cost(amount: float | None, missing_usage: int, *, unknown: str = "no price known") -> str:
+    """Format US dollars, to which those of so many answers are missing, because the service reported no usage.
 
     >>> format_cost(0.25, 0), format_cost(0.25, 3), format_cost(None, 3)
     ('$0.25', '$0.25 and unknown for 3 answers without usage', 'unknown: no usage was reported')
     """
-    if not unreported:
+    if not missing_usage:
         return format_dollars(amount, unknown=unknown)
     if not amount:
         return "unknown: no usage was reported"
     return (
-        f"{format_dollars(amount)} and unknown for {unreported:,} answer{'s' if unreported > 1 else ''} without usage"
+        f"{format_dollars(amount)} and unknown for {missing_usage:,} answer{'s' if missing_usage > 1 else ''} "
+        "without usage"
     )
 
 

@@ -283,7 +283,7 @@ class Session:
             is_known = is_plausible_usage(tokens_in, tokens_out)
             tokens_in, tokens_out = (tokens_in, tokens_out) if is_known else (0, 0)
             cost = None if price is None else price.cost(tokens_in, tokens_out) if is_known else 0.0
-            self.totals.add(model, 1, tokens_in, tokens_out, cost, unreported=not is_known)
+            self.totals.add(model, 1, tokens_in, tokens_out, cost, missing_usage=not is_known)
         self.record_safety([response.safety])
 
     def record_run(self, report: Report) -> None:
@@ -291,9 +291,14 @@ class Session:
         with self._lock:
             self.reports = [*self.reports, report][-self.MAX_REPORTS :]
             # A run without requests costs nothing, even if no price is known.
-            cost = report.cost if report.requests and not (report.cost is None and report.unreported) else 0.0
+            cost = report.cost if report.requests and not (report.cost is None and report.missing_usage) else 0.0
             self.totals.add(
-                report.model, report.requests, report.tokens_in, report.tokens_out, cost, unreported=report.unreported
+                report.model,
+                report.requests,
+                report.tokens_in,
+                report.tokens_out,
+                cost,
+                missing_usage=report.missing_usage,
             )
 
     def record_safety(self, results: Iterable[Safety]) -> None:

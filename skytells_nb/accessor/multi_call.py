@@ -20,8 +20,8 @@ def sum_reports(first: Report, *others: Report) -> Report:
     """
     reports = (first, *others)
     costs = [report.cost for report in reports if report.cost is not None]
-    bounds = [report.at_most for report in reports if report.at_most is not None]
-    is_known = all(report.cost is not None or report.unreported or not report.requests for report in reports)
+    bounds = [report.cost_upper_bound for report in reports if report.cost_upper_bound is not None]
+    is_known = all(report.cost is not None or report.missing_usage or not report.requests for report in reports)
     return replace(
         first,
         requests=sum(report.requests for report in reports),
@@ -29,8 +29,8 @@ def sum_reports(first: Report, *others: Report) -> Report:
         tokens_in=sum(report.tokens_in for report in reports),
         tokens_out=sum(report.tokens_out for report in reports),
         cost=sum(costs) if costs and is_known else None,
-        unreported=sum(report.unreported for report in reports),
-        at_most=sum(bounds) if bounds else None,
+        missing_usage=sum(report.missing_usage for report in reports),
+        cost_upper_bound=sum(bounds) if bounds else None,
         seconds=sum(report.seconds for report in reports),
         limit=next((report.limit for report in reversed(reports) if report.limit), None),
     )
@@ -65,7 +65,7 @@ class CallTotals:
         if budget is None:
             return self._call
         # The engine rejects a budget that is not a number.
-        spent = sum(report.at_most or report.cost or 0.0 for report in self._reports)
+        spent = sum(report.cost_upper_bound or report.cost or 0.0 for report in self._reports)
         return replace(self._call, budget=max(0.0, budget - spent)) if spent else self._call
 
     def add(self, report: Report) -> None:

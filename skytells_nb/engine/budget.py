@@ -20,7 +20,7 @@ MANY_TEXTS_MARGIN = 1.25
 
 
 @dataclass(frozen=True, slots=True)
-class Spending:
+class TokenBounds:
     """Tokens of one request: expected, and at most, by its bytes and the limit of tokens."""
 
     inputs: int
@@ -31,17 +31,17 @@ class Spending:
 
 @dataclass(slots=True, eq=False)
 class Reservation:
-    """Dollars that are reserved for a request in flight; ``alone`` if no other may be in flight."""
+    """Dollars that are reserved for a request in flight; ``exclusive`` if no other may be in flight."""
 
-    spending: Spending
+    bounds: TokenBounds
     dollars: float
-    alone: bool = False
+    exclusive: bool = False
 
 
 class Budget:
     """Spending of one run against a limit in US dollars.
 
-    ``spent`` counts what the service told, and for a request whose usage is not known the most that it may have cost.
+    ``spent`` counts what the service reported, and the most that a request may have cost whose usage is not known.
     Requests go side by side while even the most that they may cost fits; else one goes alone, if what it is likely to
     cost fits. So the limit is exceeded by no more than one request, and by none whose tokens are at most its bytes.
     ``tokens`` is what is known of the model. Raises InputError for a limit that cannot be enforced because the model's
@@ -69,14 +69,14 @@ class Budget:
         self._settled = threading.Condition()
         self._in_flight: set[Reservation] = set()
         self._reserved = 0.0
-        self._alone = False
+        self._exclusive = False
         self._priced_at: tuple[float, float, bool] | None = None
         self._answers = 0
         self._most_ratio = 0.0
         self._beyond = 0.0
         self.spent = 0.0
 
-    def reserve(self, spending: Spending, stopped: Callable[[], bool] = lambda: False) -> Reservation | None:
+    def reserve(self, bounds: TokenBounds, stopped: Callable[[], bool] = lambda: False) -> Reservation | None:
         """Reserve dollars for a request; return ``None`` if it has to be sent in smaller parts.
 
         Waits while only the reservations of other requests are in the way: most use less. Raises BudgetExceededError
@@ -84,21 +84,21 @@ class Budget:
         """
         with self._settled:
             while True:
-                self._price_anew()
-                dollars = self._exposure(spending)
+                self._reprice()
+                dollars = self._exposure(bounds)
                 if (
-                    not self._alone
+                    not self._exclusive
                     and self.spent + self._reserved + dollars <= self._limit
                     and (self._tokens.trusted or len(self._in_flight) <= self._answers)
                 ):
-                    return self._add(Reservation(spending, dollars))
+                    return self._add(Reservation(bounds, dollars))
                 if not self._in_flight or stopped():
                     break
                 self._settled.wait(0.1)
-            likely = self._likely(spending)
+            likely = self._likely(bounds)
             if self.spent + likely <= self._limit and not stopped():
-                return self._add(Reservation(spending, dollars, alone=True))
-            if spending.inputs > 1 and not stopped():
+                return self._add(Reservation(bounds, dollars, exclusive=True))
+            if bounds.inputs > 1 and not stopped():
                 return None
             raise BudgetExceededError(
                 f"The budget of ${self._limit:.4g} does not cover the next request: ${self.spent:.4g} is spent "
@@ -107,61 +107,61 @@ class Budget:
 
     def settle(self, reservation: Reservation, used: tuple[int, int] | None) -> None:
         """Release a reservation and count the tokens (in, out) used; ``None``, if unknown, counts the most possible."""
-        spending = reservation.spending
+        bounds = reservation.bounds
         with self._settled:
             self._in_flight.discard(reservation)
             self._reserved = self._reserved - reservation.dollars if self._in_flight else 0.0
-            self._alone = self._alone and not reservation.alone
+            self._exclusive = self._exclusive and not reservation.exclusive
             if used is None:
-                self.spent += self._most(spending)
+                self.spent += self._most(bounds)
             else:
                 self.spent += self._price.cost(*used)
                 # Estimates from bytes are too low for numbers and rare scripts, and limits do not hold for reasoning.
-                self._most_ratio = max(self._most_ratio, used[0] / max(1.0, spending.most_in))
-                self._beyond = max(self._beyond, used[1] - spending.most_out)
+                self._most_ratio = max(self._most_ratio, used[0] / max(1.0, bounds.most_in))
+                self._beyond = max(self._beyond, used[1] - bounds.most_out)
             self._answers += used != (0, 0)
             self._settled.notify_all()
 
     def _add(self, reservation: Reservation) -> Reservation:
         self._in_flight.add(reservation)
         self._reserved += reservation.dollars
-        self._alone = self._alone or reservation.alone
+        self._exclusive = self._exclusive or reservation.exclusive
         return reservation
 
-    def _price_anew(self) -> None:
+    def _reprice(self) -> None:
         """Reserve more, or less, for the requests in flight where answers have shown what they may cost."""
         priced_at = (self._most_ratio, max(self._beyond, self._tokens.most_beyond), self._tokens.trusted)
         if priced_at != self._priced_at:
             self._priced_at = priced_at
             for reservation in self._in_flight:
-                reservation.dollars = self._exposure(reservation.spending)
+                reservation.dollars = self._exposure(reservation.bounds)
             self._reserved = sum(reservation.dollars for reservation in self._in_flight)
 
-    def _most_in(self, spending: Spending) -> float:
-        return spending.most_in * max(1.0, self._most_ratio)
+    def _most_in(self, bounds: TokenBounds) -> float:
+        return bounds.most_in * max(1.0, self._most_ratio)
 
-    def _most_out(self, spending: Spending, margin: float = 2.0) -> float:
+    def _most_out(self, bounds: TokenBounds, margin: float = 2.0) -> float:
         # Twice, because the next answer may exceed its limit by more than those so far.
-        return spending.most_out + margin * max(self._beyond, self._tokens.most_beyond) if spending.most_out else 0.0
+        return bounds.most_out + margin * max(self._beyond, self._tokens.most_beyond) if bounds.most_out else 0.0
 
-    def _most(self, spending: Spending) -> float:
+    def _most(self, bounds: TokenBounds) -> float:
         """Dollars that a request may cost at most, as far as is known."""
-        return self._price.cost(self._most_in(spending), self._most_out(spending))
+        return self._price.cost(self._most_in(bounds), self._most_out(bounds))
 
-    def _exposure(self, spending: Spending) -> float:
+    def _exposure(self, bounds: TokenBounds) -> float:
         """Dollars that it may cost if it is one of several in flight, of which each may be the first to show more."""
-        if not spending.most_out:
-            return self._most(spending)
+        if not bounds.most_out:
+            return self._most(bounds)
         floor = TESTED_OUTPUT_TOKENS if self._tokens.trusted else UNTESTED_OUTPUT_TOKENS
-        return self._price.cost(self._most_in(spending), max(self._most_out(spending), floor))
+        return self._price.cost(self._most_in(bounds), max(self._most_out(bounds), floor))
 
-    def _likely(self, spending: Spending) -> float:
+    def _likely(self, bounds: TokenBounds) -> float:
         """Dollars that a request costs if its texts are like those so far."""
         if self._answers:
             # Of many texts at once, more may be longer or rarer than those so far than of one.
-            margin = MANY_TEXTS_MARGIN if spending.inputs > 1 else 1.0
-            tokens_in = spending.most_in * min(max(1.0, self._most_ratio), margin * (self._most_ratio or 1.0))
+            margin = MANY_TEXTS_MARGIN if bounds.inputs > 1 else 1.0
+            tokens_in = bounds.most_in * min(max(1.0, self._most_ratio), margin * (self._most_ratio or 1.0))
         else:
             # Many texts at once must not be the first to show how the model counts them.
-            tokens_in = spending.expected_in if spending.inputs == 1 else self._most_in(spending)
-        return self._price.cost(tokens_in, self._most_out(spending, margin=1.0))
+            tokens_in = bounds.expected_in if bounds.inputs == 1 else self._most_in(bounds)
+        return self._price.cost(tokens_in, self._most_out(bounds, margin=1.0))

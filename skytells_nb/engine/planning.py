@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skytells_nb.engine.budget import Reservation, Spending
+from skytells_nb.engine.budget import Reservation, TokenBounds
 from skytells_nb.engine.report import Timeline
 from skytells_nb.engine.service.request_size import SplitGroup
 from skytells_nb.errors import InputError
@@ -160,10 +160,10 @@ class PlannedRequest:
         """Input tokens that it may have at most: a token is a byte or more, and each input has a few of its own."""
         return BYTES_PER_TOKEN * (self.estimated + len(self.numbers))
 
-    def spending(self, max_output_tokens: float) -> Spending:
+    def token_bounds(self, max_output_tokens: float) -> TokenBounds:
         """Return what it may use, where each input has an answer of at most so many tokens."""
         count = len(self.numbers)
-        return Spending(count, self.tokens, self.most_tokens, max_output_tokens * count)
+        return TokenBounds(count, self.tokens, self.most_tokens, max_output_tokens * count)
 
 
 @dataclass
@@ -177,8 +177,8 @@ class RunCounters:
     tokens_in: int = 0
     tokens_out: int = 0
     cost: float = 0.0
-    """US dollars for the tokens that the service told."""
-    unreported: int = 0
+    """US dollars for the tokens that the service reported."""
+    missing_usage: int = 0
     """Requests that were answered without a usage that can be true."""
     rows_done: int = 0
     rows_failed: int = 0

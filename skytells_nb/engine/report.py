@@ -12,8 +12,8 @@ from typing import Any, Literal
 from skytells_nb.formatting import format_cost, format_dollars
 from skytells_nb.types.models import Price
 
-MOST_TOKENS = 1_000_000_000
-MOST_ADDED_TOKENS, MOST_TOKENS_OUT, MOST_TOKENS_PER_CHARACTER = 100_000, 262_144, 16
+MAX_TOKENS = 1_000_000_000
+MAX_ADDED_TOKENS, MAX_TOKENS_OUT, MAX_TOKENS_PER_CHARACTER = 100_000, 262_144, 16
 """Tokens beyond which a usage cannot be true: of any request; what a gateway adds to a prompt; of one answer with its
 reasoning; for a character of the input."""
 
@@ -29,9 +29,9 @@ def is_plausible_usage(
     (True, False)
     """
     if characters is None:
-        return 0 <= tokens_in <= MOST_TOKENS and 0 <= tokens_out <= MOST_TOKENS and tokens_in + tokens_out > 0
-    most_in = MOST_ADDED_TOKENS + MOST_TOKENS_PER_CHARACTER * characters
-    return 0 < tokens_in <= most_in and bool(answered) <= tokens_out <= MOST_TOKENS_OUT
+        return 0 <= tokens_in <= MAX_TOKENS and 0 <= tokens_out <= MAX_TOKENS and tokens_in + tokens_out > 0
+    max_in = MAX_ADDED_TOKENS + MAX_TOKENS_PER_CHARACTER * characters
+    return 0 < tokens_in <= max_in and bool(answered) <= tokens_out <= MAX_TOKENS_OUT
 
 
 @dataclass
@@ -46,16 +46,16 @@ class UsageTotals:
     blocked: int = 0
     unchecked: int = 0
     by_model: dict[str, UsageTotals] = field(default_factory=dict)
-    unreported: int = 0
-    """Answers whose usage the service did not tell: they are in no tokens and no dollars."""
+    missing_usage: int = 0
+    """Answers whose usage the service did not report: they are in no tokens and no dollars."""
 
     def add(
-        self, model: str, requests: int, tokens_in: int, tokens_out: int, cost: float | None, unreported: int = 0
+        self, model: str, requests: int, tokens_in: int, tokens_out: int, cost: float | None, missing_usage: int = 0
     ) -> None:
         """Add the usage of one model."""
         for totals in (self, self.by_model.setdefault(model, UsageTotals())):
             totals.requests += requests
-            totals.unreported += unreported
+            totals.missing_usage += missing_usage
             totals.input_tokens += tokens_in
             totals.output_tokens += tokens_out
             totals.cost = None if cost is None or totals.cost is None else totals.cost + cost
@@ -85,15 +85,15 @@ class Progress:
     """The account's limit as far as it is known, such as "25 requests per 60 s"."""
     waiting: str | None = None
     """What the run waits for now, such as "12 s for the account's limit"."""
-    served: int = 0
-    """Rows that have been answered or refused since the first request could leave."""
-    serving_seconds: float = 0.0
-    """Seconds since the cache was looked up and the first request could leave."""
+    processed: int = 0
+    """Rows that have been answered or have failed since the first request could be sent."""
+    processing_seconds: float = 0.0
+    """Seconds since the cache was looked up and the first request could be sent."""
 
     @property
     def rate(self) -> float:
         """Rows a second since then: missing and invalid rows, and those that were cached, took no time."""
-        return self.served / self.serving_seconds if self.serving_seconds > 0 else 0.0
+        return self.processed / self.processing_seconds if self.processing_seconds > 0 else 0.0
 
     @property
     def seconds_left(self) -> float | None:
@@ -200,10 +200,10 @@ class Report:
     ``rows`` are input rows; each is one of ``answered``, ``nulls``, ``failed`` and, if the run ended early,
     ``skipped``. ``distinct`` counts the different inputs that can be sent; ``cached`` those answered from the
     cache, ``sent`` those answered by the service. Tokens are the service's own count; ``cost`` is US dollars by the
-    known price, ``None`` if none is known. ``unreported`` counts the answers whose usage the service did not tell, or
-    told in a way that cannot be true: they are in no tokens and no dollars. ``at_most`` is what counts against
-    ``budget=``, where these are at the most that they may have cost; ``None`` without a budget. ``limit`` is the
-    account's limit as far as the service reported it. ``errors`` maps a row's position to its error; ``normalized``
+    known price, ``None`` if none is known. ``missing_usage`` counts the answers whose usage the service did not report,
+    or reported in a way that cannot be true: they are in no tokens and no dollars. ``cost_upper_bound`` is what counts
+    against ``budget=``, where these are at the most that they may have cost; ``None`` without a budget. ``limit`` is
+    the account's limit as far as the service reported it. ``errors`` maps a row's position to its error; ``normalized``
     counts the answered rows whose answer matched its schema only as a person would read it (in another case, without
     its object, yes in place of true), and ``partial`` holds the column of an interrupted run as far as it came.
     ``timeline`` holds latencies, and the requests answered and rejected over time.
@@ -224,8 +224,8 @@ class Report:
     tokens_in: int = 0
     tokens_out: int = 0
     cost: float | None = None
-    unreported: int = 0
-    at_most: float | None = None
+    missing_usage: int = 0
+    cost_upper_bound: float | None = None
     seconds: float = 0.0
     limit: str | None = None
     errors: Mapping[int, Exception] = field(default_factory=dict)
@@ -279,7 +279,7 @@ class Report:
             *([("", f"{self.normalized:,} normalized to their schema")] if self.normalized else []),
             ("requests", f"{self.requests:,} ({self.retries:,} of them retries)"),
             ("tokens", f"{self.tokens_in:,} in, {self.tokens_out:,} out"),
-            ("cost", format_cost(self.cost, self.unreported)),
+            ("cost", format_cost(self.cost, self.missing_usage)),
             ("seconds", f"{self.seconds:.1f}"),
             *([("limit", self.limit)] if self.limit else []),
             *([("recall", f"{self.recall:.1%}, measured on a sample")] if self.recall is not None else []),

@@ -209,8 +209,8 @@ class Run:
                 in_flight=context.rate_limiter.in_flight if running else 0,
                 limit=context.rate_limiter.limit_text,
                 waiting=self._waiting() if running else None,
-                served=0 if self._sending_since is None else self._rows_done() - self._done_before_sending,
-                serving_seconds=0.0 if self._sending_since is None else time.monotonic() - self._sending_since,
+                processed=0 if self._sending_since is None else self._rows_done() - self._done_before_sending,
+                processing_seconds=0.0 if self._sending_since is None else time.monotonic() - self._sending_since,
             )
         )
         context.cache.emit_warnings()
@@ -261,8 +261,8 @@ class Run:
             tokens_in=counters.tokens_in,
             tokens_out=counters.tokens_out,
             cost=self._cost(),
-            unreported=counters.unreported,
-            at_most=None if context.budget is None else context.budget.spent,
+            missing_usage=counters.missing_usage,
+            cost_upper_bound=None if context.budget is None else context.budget.spent,
             seconds=time.monotonic() - self._started,
             limit=context.rate_limiter.limit_text,
             errors=dict(sorted(row_errors.items())),
@@ -306,7 +306,7 @@ class Run:
 
     def _cost(self) -> float | None:
         counters = self._workers.counters
-        unknown = self.context.price is None or (counters.unreported and not counters.cost)
+        unknown = self.context.price is None or (counters.missing_usage and not counters.cost)
         return None if unknown else counters.cost
 
     def _waiting(self) -> str | None:

@@ -389,7 +389,7 @@ class WorkerPool:
         if budget is None:
             return True
         try:
-            request.reservation = budget.reserve(request.spending(self._operation.max_output_tokens()), stopped)
+            request.reservation = budget.reserve(request.token_bounds(self._operation.max_output_tokens()), stopped)
         except BudgetExceededError as problem:
             if not stopped():
                 self.end(problem)
@@ -425,7 +425,7 @@ class WorkerPool:
             with self._lock:
                 self.counters.requests += client.resent - resent
                 self.counters.retries += client.resent - resent
-                self.counters.unreported += answered and used is None
+                self.counters.missing_usage += answered and used is None
                 if self._context.price is not None and used is not None:
                     self.counters.cost += self._context.price.cost(*used)
             self._settle(request, used)

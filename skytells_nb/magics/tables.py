@@ -112,7 +112,7 @@ def usage_table(totals: UsageTotals) -> Table:
             f"{t.requests:,}",
             f"{t.input_tokens:,}",
             f"{t.output_tokens:,}",
-            format_cost(t.cost, t.unreported, unknown=UNKNOWN),
+            format_cost(t.cost, t.missing_usage, unknown=UNKNOWN),
         )
         for name, t in usages
     )

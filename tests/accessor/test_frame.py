@@ -271,10 +271,10 @@ def test_events_go_to_a_listener(server: LocalServer, df: pd.DataFrame) -> None:
     df.skytells.embed("text", progress=events.append)
     assert events[-1].done == 5
     # The missing row took no time, and neither do cached rows.
-    assert events[-1].served == 4
-    assert events[-1].serving_seconds > 0
+    assert events[-1].processed == 4
+    assert events[-1].processing_seconds > 0
     df.skytells.embed("text", progress=events.append)
-    assert (events[-1].done, events[-1].served, events[-1].rate) == (5, 0, 0.0)
+    assert (events[-1].done, events[-1].processed, events[-1].rate) == (5, 0, 0.0)
 
 
 def test_the_series_forms(server: LocalServer, df: pd.DataFrame) -> None:

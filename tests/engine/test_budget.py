@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paid_service import INPUT_PRICE, PaidService, paid, prompt_of
 
-from skytells_nb.engine.budget import Budget, Reservation, Spending
+from skytells_nb.engine.budget import Budget, Reservation, TokenBounds
 from skytells_nb.engine.operations.jobs import completion_job, embedding_job
 from skytells_nb.engine.service.profile import TRUSTED_ANSWERS, TokenCalibration, forget_profiles
 from skytells_nb.errors import BudgetExceededError, InputError
@@ -22,13 +22,13 @@ PRICE = Price(input=1.0, output=2.0)
 EMBED = embedding_job("skytells-embed-3-small")
 
 
-def texts(tokens: float, inputs: int = 2) -> Spending:
+def texts(tokens: float, inputs: int = 2) -> TokenBounds:
     """Texts of so many tokens by their bytes, of which four are a token as a rule."""
-    return Spending(inputs, tokens, 4 * tokens, 0.0)
+    return TokenBounds(inputs, tokens, 4 * tokens, 0.0)
 
 
-def taken(budget: Budget, spending: Spending) -> Reservation:
-    reservation = budget.reserve(spending)
+def taken(budget: Budget, bounds: TokenBounds) -> Reservation:
+    reservation = budget.reserve(bounds)
     assert reservation is not None
     return reservation
 
@@ -49,7 +49,7 @@ def test_a_request_of_several_texts_that_may_cost_too_much_is_sent_in_parts() ->
 def test_one_text_that_is_likely_to_fit_goes_alone() -> None:
     budget = Budget(0.001, PRICE, "m")
     reservation = taken(budget, texts(900, inputs=1))
-    assert reservation.alone
+    assert reservation.exclusive
     waiting = threading.Thread(target=lambda: budget.reserve(texts(10, inputs=1)))
     waiting.start()
     waiting.join(0.3)
@@ -78,8 +78,8 @@ def test_requests_go_side_by_side_as_answers_come() -> None:
     with pytest.raises(BudgetExceededError):
         budget.reserve(texts(10), stopped=lambda: True)
     budget.settle(first, (10, 0))
-    assert not taken(budget, texts(10)).alone
-    assert not taken(budget, texts(10)).alone
+    assert not taken(budget, texts(10)).exclusive
+    assert not taken(budget, texts(10)).exclusive
 
 
 def test_a_model_that_is_known_needs_no_first_request() -> None:
@@ -87,7 +87,7 @@ def test_a_model_that_is_known_needs_no_first_request() -> None:
     for _ in range(TRUSTED_ANSWERS):
         tokens.observe(10, 10)
     budget = Budget(1.0, PRICE, "m", tokens=tokens)
-    assert [taken(budget, texts(10)).alone for _ in range(20)] == [False] * 20
+    assert [taken(budget, texts(10)).exclusive for _ in range(20)] == [False] * 20
 
 
 def test_a_usage_that_is_not_told_counts_as_the_most_it_may_be() -> None:
@@ -98,7 +98,7 @@ def test_a_usage_that_is_not_told_counts_as_the_most_it_may_be() -> None:
 
 def test_output_beyond_its_limit_is_expected_from_then_on() -> None:
     budget = Budget(0.01, PRICE, "m")
-    row = Spending(1, 10, 40, 20)
+    row = TokenBounds(1, 10, 40, 20)
     budget.settle(taken(budget, row), (10, 2000))
     budget.settle(taken(budget, row), (10, 20))
     budget.settle(taken(budget, row), (10, 1200))
@@ -151,7 +151,7 @@ def test_texts_of_many_tokens_do_not_pass_the_budget(rows: list[str], per_byte: 
     service = PaidService(tokens_in=lambda text: max(1, int(len(text.encode()) * per_byte)))
     report = run(service, EMBED, rows, 0.02)
     assert service.billed <= 0.02 + max(len(row.encode()) for row in rows) * per_byte * INPUT_PRICE / 1e6
-    assert report.at_most == pytest.approx(service.billed)
+    assert report.cost_upper_bound == pytest.approx(service.billed)
     # All of it is used but for what one text may cost.
     assert service.billed > 0.02 * 0.97 or report.answered == len(rows)
 
@@ -225,10 +225,10 @@ def test_a_usage_that_is_not_told_is_unknown_and_not_free(usage: str, job: Any) 
         report = session.engine.run(job, [f"text {n}" for n in range(10)], budget=1.0, on_end=session.record_run).report
         totals = session.totals
     assert report.cost is None
-    assert report.unreported == report.requests == totals.unreported
+    assert report.missing_usage == report.requests == totals.missing_usage
     assert (report.tokens_in, report.tokens_out) == (0, 0)
-    assert report.at_most is not None
-    assert report.at_most >= service.billed
+    assert report.cost_upper_bound is not None
+    assert report.cost_upper_bound >= service.billed
     assert "unknown" in str(report)
     assert "$0.00" not in str(report)
 
@@ -240,5 +240,5 @@ def test_some_answers_without_usage_are_named_beside_the_dollars() -> None:
     with paid(service, cache="off", max_in_flight=1) as session:
         report = session.engine.run(completion_job("gpt-5"), [f"text {n}" for n in range(10)]).report
     assert report.cost == pytest.approx(5 * LISTED_PRICES["gpt-5"].cost(1000, 10))
-    assert report.unreported == 5
+    assert report.missing_usage == 5
     assert "and unknown for 5 answers" in str(report)

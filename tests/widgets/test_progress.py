@@ -45,8 +45,8 @@ def event(done: int, state: RunState = "running", **facts: Any) -> Progress:
         **{"seconds": 1.0},
         **facts,
     }
-    served: dict[str, Any] = {"served": done - given["cached"], "serving_seconds": given["seconds"]}
-    return Progress(state=state, done=done, **{**served, **given})
+    processed: dict[str, Any] = {"processed": done - given["cached"], "processing_seconds": given["seconds"]}
+    return Progress(state=state, done=done, **{**processed, **given})
 
 
 def test_the_line_names_rows_cache_failures_tokens_cost_rate_and_time() -> None:
@@ -193,9 +193,9 @@ def test_the_time_left_is_that_of_rows_that_take_time(cached: int, missing: int)
     """A fifth of the rows that are sent took 20 seconds: the others take 80, whatever took no time."""
     sent = 20_000 - cached - missing
     done = cached + missing + sent // 5
-    state = event(done, cached=cached, seconds=33.0, served=sent // 5, serving_seconds=20.0)
+    state = event(done, cached=cached, seconds=33.0, processed=sent // 5, processing_seconds=20.0)
     assert state.seconds_left == pytest.approx(80)
-    assert event(cached + missing, cached=cached, served=0, serving_seconds=0.5).seconds_left is None
+    assert event(cached + missing, cached=cached, processed=0, processing_seconds=0.5).seconds_left is None
 
 
 @pytest.mark.parametrize(

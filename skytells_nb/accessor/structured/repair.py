@@ -144,7 +144,7 @@ def repair(
         invalid = [n for n, attempt in attempts.items() if attempt.record is None and not attempt.final]
         if not invalid:
             return
-        spent = sum_reports(first, *call.reports).at_most
+        spent = sum_reports(first, *call.reports).cost_upper_bound
         budget = None if call.budget is None else max(0.0, call.budget - (spent or 0.0))
         texts = np.array([follow_up_input(job, prompts[n], attempts[n].follow_up) for n in invalid], dtype=object)
         outcome = replace(call, budget=budget).run(follow_up, texts, column=lambda _: None)
@@ -219,7 +219,8 @@ def parse_with_repair(
             report = replace(report, partial=_fields(outcome, attempts, len(answers)))
         if isinstance(problem, BudgetExceededError) and call.budget is not None:
             problem.add_note(
-                f"Of budget={call.budget:.4g}, ${report.at_most or report.cost or 0.0:.4g} is spent on the whole call."
+                f"Of budget={call.budget:.4g}, ${report.cost_upper_bound or report.cost or 0.0:.4g} is spent on the "
+                "whole call."
             )
         replace_reports(call, report, [outcome.report, *repairs.reports])
         if isinstance(problem, (SkytellsError, Interrupted)):

@@ -118,4 +118,4 @@ class Questions:
 def _describe_usage(report: Report) -> str:
     if not report.requests:
         return "from the cache · $0.00"
-    return f"{report.model} · {report.tokens_in:,} tokens · {format_cost(report.cost, report.unreported)}"
+    return f"{report.model} · {report.tokens_in:,} tokens · {format_cost(report.cost, report.missing_usage)}"
