@@ -105,7 +105,7 @@ class FrameMethods:
 
 
 DETERMINISTIC: Mapping[str, Any] = {"temperature": LibraryDefault(0.0)}
-"""Defaults for questions that have one right answer; a model that refuses them is asked without."""
+"""Defaults for questions that have one right answer; a service that rejects them is asked without."""
 
 
 @dataclass(frozen=True)

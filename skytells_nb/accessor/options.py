@@ -77,7 +77,7 @@ class SessionOptions(TypedDict, total=False):
     retry : {"failed"}, optional
         ``"failed"`` requests rows again whose cached answer left them without a value: a blocked prompt, an answer that
         was withheld, empty or cut. Other rows come from the cache. Rows that failed for another reason, or whose answer
-        did not fit its schema, are requested again by every call. Neither changes a replay.
+        did not match its schema, are requested again by every call. Neither changes a replay.
     """
 
     budget: float | None

@@ -114,7 +114,7 @@ def complete_texts(
     schema: Schema | None,
     repair: int = DEFAULT_REPAIRS,
 ) -> CompletionColumns:
-    """Return the completions of these prompts; answers that do not fit the schema are retried ``repair`` times."""
+    """Return the completions of these prompts; answers that do not match the schema are retried ``repair`` times."""
     rounds = 0 if schema is None else check_repair(repair)
     parser = None if schema is None else answer_parser(schema)
 

@@ -10,7 +10,7 @@ import pydantic
 import pydantic_core
 
 from skytells_nb.client.parameters import EmbeddingParams, request_fields, request_options
-from skytells_nb.client.rejected_parameters import refuses
+from skytells_nb.client.rejected_parameters import rejects_parameter
 from skytells_nb.client.serialization import dump_json, parse, validate_request
 from skytells_nb.client.transport.request_options import RequestOptions
 from skytells_nb.client.transport.status_errors import error_in_success_body
@@ -45,7 +45,7 @@ class Embeddings:
         input : str, sequence of str, or token ids
             One text, up to 2,048 texts, the token ids of one text, or a sequence of these.
         encoding_format : {"base64", "float"}, default "base64"
-            How vectors travel. Base64 takes 2.5 times fewer bytes and makes no Python floats; where the service refuses
+            How vectors travel. Base64 takes 2.5 times fewer bytes and makes no Python floats; where the service rejects
             it, the request is sent again for numbers.
         dimensions : int, optional
             Length of the vectors, where the model supports a shorter one; the default is the model's own.
@@ -136,7 +136,7 @@ class Embeddings:
         Returns
         -------
         bool
-            ``True`` once a request for base64 was refused and one for numbers was not.
+            ``True`` once a request for base64 was rejected and one for numbers was not.
         """
         return (self._transport.origin, model) in _without_base64
 
@@ -159,7 +159,7 @@ def _refuses_base64(error: APIError) -> bool:
     if isinstance(error, (AccountError, RateLimitError, ContentPolicyError, ContextLengthError)):
         return False
     named = _REFUSES_BASE64.search(f"{error.param or ''} {error.message}") is not None
-    return named or refuses(error, "encoding_format", "encodingFormat", "encoding", "base64", "b64", "float")
+    return named or rejects_parameter(error, "encoding_format", "encodingFormat", "encoding", "base64", "b64", "float")
 
 
 class PendingEmbeddings:

@@ -1,4 +1,4 @@
-"""What a refusal names: services say in many words which parameter they do not take."""
+"""Which parameter a rejected request names: services say it in many words."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from typing import Any
 
 from skytells_nb.errors import APIError, ContentPolicyError, ContextLengthError
 
-REFUSAL_STATUSES = frozenset([400, 404, 405, 406, 415, 422, 500, 501])
-"""Statuses under which a parameter is refused; gateways pass on their upstream's refusals as 500."""
+REJECTION_STATUSES = frozenset([400, 404, 405, 406, 415, 422, 500, 501])
+"""Statuses under which a parameter is rejected; gateways pass on their upstream's rejections as 500."""
 _ECHOES = frozenset(["input", "ctx", "url", "request", "request_id", "messages", "prompt", "trace", "traceback"])
 _MAX_DEPTH = 6
 
 
-def refuses(problem: Exception, *words: str) -> bool:
-    """Return whether a request was refused in words, or for a parameter, that name one of these.
+def rejects_parameter(problem: Exception, *words: str) -> bool:
+    """Return whether a request was rejected in words, or for a parameter, that name one of these.
 
     Words are compared as a whole, in any case; what the service echoes of the request does not count.
 
-    >>> refuses(APIError("`temperature` may only be 1", status=400), "temperature")
+    >>> rejects_parameter(APIError("`temperature` may only be 1", status=400), "temperature")
     True
     """
     if not isinstance(problem, APIError) or isinstance(problem, (ContentPolicyError, ContextLengthError)):
         return False
-    if problem.status not in REFUSAL_STATUSES:
+    if problem.status not in REJECTION_STATUSES:
         return False
     pattern = re.compile("|".join(rf"(?<![a-z0-9_]){re.escape(word)}(?![a-z0-9_])" for word in words), re.IGNORECASE)
-    return any(pattern.search(text) is not None for text in refusal_texts(problem))
+    return any(pattern.search(text) is not None for text in rejection_texts(problem))
 
 
-def refusal_texts(problem: APIError) -> Iterator[str]:
-    """Yield what a service said about a refusal: its parameter, its message, and the texts of its body."""
+def rejection_texts(problem: APIError) -> Iterator[str]:
+    """Yield what a service said about a rejection: its parameter, its message, and the texts of its body."""
     yield from (text for text in (problem.param, problem.message) if text)
     yield from _texts(problem.body, 0)
 

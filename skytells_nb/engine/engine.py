@@ -20,9 +20,9 @@ from skytells_nb.cache.store import CacheStore
 from skytells_nb.client.client import Skytells
 from skytells_nb.engine.budget import Budget
 from skytells_nb.engine.context import Retry, RunContext
-from skytells_nb.engine.operations.cached import dump_unfit, is_fit, is_usable
+from skytells_nb.engine.operations.cached import dump_schema_mismatch, is_usable, matches_schema
 from skytells_nb.engine.operations.jobs import EmbeddingOperation, Job, RateOptions
-from skytells_nb.engine.operations.request_fallbacks import with_service_forms
+from skytells_nb.engine.operations.request_fallbacks import with_fallbacks
 from skytells_nb.engine.planning import BYTES_PER_TOKEN, Plan, PlannedRequest, pack_requests, plan, token_estimates
 from skytells_nb.engine.rate_limit.limiter import RateLimiter, rate_limiter_for
 from skytells_nb.engine.report import Estimate, ProgressCallback, Report, no_progress
@@ -158,8 +158,8 @@ class Engine:
         self._cache.put_many([(keys[0], value)])
         self._cache.emit_warnings()
 
-    def mark_unfit(self, job: Job, answers: Mapping[str, bytes]) -> None:
-        """Mark cached answers, by input, that did not fit their schema: a later run requests these inputs again.
+    def mark_schema_mismatch(self, job: Job, answers: Mapping[str, bytes]) -> None:
+        """Mark cached answers, by input, that did not match their schema: a later run requests these inputs again.
 
         They stay in the cache, where a recording of the same calls finds them.
         """
@@ -167,7 +167,7 @@ class Engine:
             return
         keys = self._keys(job, list(answers))
         self._cache.delete_many(keys)
-        self._cache.put_many([(key, dump_unfit(value)) for key, value in zip(keys, answers.values(), strict=True)])
+        self._cache.put_many(list(zip(keys, map(dump_schema_mismatch, answers.values()), strict=True)))
         self._cache.emit_warnings()
 
     def _reusable(self, job: Job, retry: Retry | None) -> Callable[[bytes], bool] | None:
@@ -178,7 +178,7 @@ class Engine:
         is_text = not job.params.get("response_format")
         if retry == "failed":
             return functools.partial(is_usable, is_text=is_text)
-        return None if is_text else is_fit
+        return None if is_text else matches_schema
 
     def used_keys(self) -> list[bytes]:
         """Return the cache keys that were read or written through this engine, each once, oldest first.
@@ -201,7 +201,7 @@ class Engine:
         """Return the job as it will be sent, in the forms that the service is known to take."""
         if isinstance(job.work, EmbeddingOperation):
             return replace(job, work=job.work.with_profile(self.profile(job.model)))
-        return with_service_forms(job, self.profile(job.model)) if job.has_forms else job
+        return with_fallbacks(job, self.profile(job.model)) if job.has_forms else job
 
     def estimate(
         self,
@@ -463,8 +463,8 @@ class Engine:
         tokens = np.ceil(estimates * (profile.tokens.factor or 1.0)).astype(np.int64)
         max_items, sizes = min(job.max_items, self._inputs_per_request), tokens
         if job.learns_size:
-            max_items = min(max_items, profile.known(INPUTS) or max_items)
-            max_bytes = profile.known(SIZE)
+            max_items = min(max_items, profile.get_fact(INPUTS) or max_items)
+            max_bytes = profile.get_fact(SIZE)
             if max_bytes is not None:
                 scale = MAX_REQUEST_TOKENS * BYTES_PER_TOKEN / max_bytes
                 sizes = np.maximum(tokens, np.ceil(estimates * scale).astype(np.int64))

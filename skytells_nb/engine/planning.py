@@ -149,9 +149,9 @@ class PlannedRequest:
     wait: float = 0.0
     """Seconds that it should wait by itself after a rejection."""
     too_large: bool = False
-    """Whether it was refused for its size, so that it has to be sent in parts."""
+    """Whether it was rejected for its size, so that it has to be sent in parts."""
     group: SplitGroup | None = None
-    """The parts of a refused request, of which it is one."""
+    """The parts of a rejected request, of which it is one."""
     reservation: Reservation | None = None
     """What is reserved for it while it is in flight, if the call has a budget."""
 

@@ -1,4 +1,4 @@
-"""A request in parts: some of its inputs each, because together they were refused, unanswered or too expensive."""
+"""A request in parts: some of its inputs each, because together they were rejected, unanswered or too expensive."""
 
 from __future__ import annotations
 

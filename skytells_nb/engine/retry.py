@@ -129,9 +129,9 @@ def billed(problem: Exception, tokens: float) -> tuple[bool, tuple[int, int] | N
     if isinstance(problem, (RequestTimeoutError, ConnectionLostError)):
         # It may have been answered, on the way to us.
         return False, None
-    refused = isinstance(problem, SkytellsError) and not isinstance(problem, InvalidResponseError)
+    rejected = isinstance(problem, SkytellsError) and not isinstance(problem, InvalidResponseError)
     # What could not be read, or not stored, was paid for; how much is not reported.
-    return (False, (0, 0)) if refused else (True, None)
+    return (False, (0, 0)) if rejected else (True, None)
 
 
 def describe_error(problem: Exception) -> str:
@@ -141,18 +141,18 @@ def describe_error(problem: Exception) -> str:
     return f"{type(problem).__name__}{status}{f' (request {request})' if request else ''}"
 
 
-MAX_EQUAL_REFUSALS = 12
-"""Requests that are refused in the same words, with none answered, after which the call itself counts as wrong."""
+MAX_REPEATED_REJECTIONS = 12
+"""Requests that are rejected in the same words, with none answered, after which the call itself counts as wrong."""
 _INPUT_NAMES = ("", "input", "messages", "prompt")
 _INPUT_TOO_LONG = re.compile(r"\b(too (long|large|many)|context (length|window)|tokens|characters)\b", re.IGNORECASE)
 _PARAMETER = re.compile(r"\bmax_\w*tokens\b|\bdimensions\b|\btemperature\b", re.IGNORECASE)
 _VARYING_WORDS = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`|\S*\d\S*")
 
 
-class EqualRefusals:
-    """Recognizes a call that is wrong for every row by its first refusals, before all rows are sent in vain.
+class RepeatedRejections:
+    """Recognizes a call that is wrong for every row by its first rejections, before all rows are sent in vain.
 
-    Refusals for what one text says or how long it is do not count: the next text may be accepted. Not thread-safe.
+    Rejections for what one text says or how long it is do not count: the next text may be accepted. Not thread-safe.
     """
 
     def __init__(self) -> None:
@@ -160,7 +160,7 @@ class EqualRefusals:
         self._count = 0
 
     def record(self, problem: SkytellsError, *, more_waits: bool = True) -> str | None:
-        """A request was refused and none was answered yet; return why the run should end, ``None`` if it may go on.
+        """A request was rejected and none was answered yet; return why the run should end, ``None`` if it may go on.
 
         ``more_waits`` is whether there is more to send.
         """
@@ -174,7 +174,7 @@ class EqualRefusals:
         kind = (type(problem), problem.status, problem.code, problem.param, words)
         self._count = self._count + 1 if kind == self._kind else 1
         self._kind = kind
-        if self._count < MAX_EQUAL_REFUSALS or not more_waits:
+        if self._count < MAX_REPEATED_REJECTIONS or not more_waits:
             return None
         return (
             f"The first {self._count} requests were refused alike and none was answered, so the call itself seems to "

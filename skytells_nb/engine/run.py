@@ -43,15 +43,15 @@ class Run:
         """Inputs whose cached answers are not used and give way to new ones."""
         self._callback_failed = False
         self._owner = Owner(context.cache.leases)
-        self._since: tuple[int, object] | None = None
+        self._snapshot: tuple[int, object] | None = None
         """Where the store stood before the first look-up."""
         self._lock = threading.Lock()
-        self._held: list[NDArray[np.int64]] = []
+        self._leased_elsewhere: list[NDArray[np.int64]] = []
         """Inputs that another run is sending."""
         self._answered_elsewhere: list[NDArray[np.int64]] = []
         self._unusable: set[int] = set()
         """Inputs whose answer from elsewhere is not used either."""
-        self._since_unusable: tuple[int, object] | None = None
+        self._unusable_snapshot: tuple[int, object] | None = None
         self._started = time.monotonic()
         self._sending_since: float | None = None
         self._done_before_sending = 0
@@ -74,8 +74,8 @@ class Run:
             numbers = np.arange(len(context.plan.inputs))
         if not context.keys:  # the cache is off
             return numbers
-        if self._since is None and context.single_flight is not None:
-            self._since = context.single_flight.point(self._owner)
+        if self._snapshot is None and context.single_flight is not None:
+            self._snapshot = context.single_flight.point(self._owner)
         if context.fresh and not just_stored:
             self._replaced.update(numbers.tolist())
             return numbers
@@ -119,7 +119,7 @@ class Run:
         try:
             while len(numbers):
                 self._workers.run(context.plan_requests(numbers))
-                before, numbers = len(numbers), self._take_held()
+                before, numbers = len(numbers), self._pop_leased_elsewhere()
                 # No other process can wake this one, so it is asked again, more often while it makes progress.
                 pause = MIN_POLL_S if len(numbers) < before else min(MAX_POLL_S, 1.5 * pause)
                 keys = [context.keys[number] for number in numbers.tolist()]
@@ -135,16 +135,16 @@ class Run:
         if single_flight is None:
             return requests
         numbers = np.concatenate([request.numbers for request in requests])
-        since = self._since
+        since = self._snapshot
         if self._unusable and not self._unusable.isdisjoint(numbers.tolist()):
-            since = self._since_unusable
+            since = self._unusable_snapshot
         keys = [context.keys[number] for number in numbers.tolist()]
         states = single_flight.take(keys, self._owner, since)
         if states.count("taken") == len(states):
             return requests
         by_state = np.array(states)
         with self._lock:
-            self._held.append(numbers[by_state == "held"])
+            self._leased_elsewhere.append(numbers[by_state == "held"])
             # For the thread that waits: the cache may have warnings to emit.
             self._answered_elsewhere.append(numbers[by_state == "stored"])
         return context.plan_requests(numbers[by_state == "taken"])
@@ -165,15 +165,15 @@ class Run:
                 self.end(next(iter(self.cached_errors.values())))
             with self._lock:
                 if len(missing):
-                    self._since_unusable = since
+                    self._unusable_snapshot = since
                     self._unusable.update(missing.tolist())
-                    self._held.append(missing)
+                    self._leased_elsewhere.append(missing)
 
-    def _take_held(self) -> NDArray[np.int64]:
+    def _pop_leased_elsewhere(self) -> NDArray[np.int64]:
         """Return, once, the inputs that are neither answered nor sent: other runs held them."""
         self._collect_answered()
         with self._lock:
-            held, self._held = self._held, []
+            held, self._leased_elsewhere = self._leased_elsewhere, []
         return np.sort(np.concatenate(held)) if held else np.empty(0, dtype=np.int64)
 
     def end(self, problem: Exception) -> None:

@@ -19,7 +19,7 @@ from skytells_nb.engine.operations.jobs import BatchResult, token_limit
 from skytells_nb.engine.planning import PlannedRequest, RunCounters
 from skytells_nb.engine.request_splitting import fitting_parts, halves, in_parts
 from skytells_nb.engine.results import Values
-from skytells_nb.engine.retry import EqualRefusals, billed, describe_error, is_splittable
+from skytells_nb.engine.retry import RepeatedRejections, billed, describe_error, is_splittable
 from skytells_nb.engine.service.request_size import RequestSize
 from skytells_nb.engine.single_flight import ClaimQueue, ReaderPool, WakeEvent
 from skytells_nb.errors import (
@@ -94,11 +94,11 @@ class WorkerPool:
         """Threads that take no more requests."""
         self._busy: set[Skytells] = set()
         self._limited_since: float | None = None
-        self._refusals = EqualRefusals()
+        self._rejections = RepeatedRejections()
         self._out_of_files: TooManyOpenFilesError | None = None
         self._limited_output = token_limit(context.job.params) is not None
         self._size: RequestSize | None = None
-        """Bounds of requests, from the first one on that was refused."""
+        """Bounds of requests, from the first one on that was rejected."""
         self._being_sent = 0
         """Requests that a thread has taken from the queue."""
 
@@ -302,7 +302,7 @@ class WorkerPool:
                 self._breaker.record_success()
                 if self._size is not None:
                     with self._lock:
-                        self._size.record_taken(len(inputs), request.estimated, request.group)
+                        self._size.record_accepted(len(inputs), request.estimated, request.group)
                 seconds, limits = time.monotonic() - sent, _new_limits(limits_before, client)
                 try:
                     if not result.stored:
@@ -506,7 +506,7 @@ class WorkerPool:
             # An answer of an earlier run counts too: the call is right for some rows.
             if self._fatal is not None or self._context.buffer.filled.any():
                 return None
-            return self._refusals.record(problem, more_waits=bool(self._queue))
+            return self._rejections.record(problem, more_waits=bool(self._queue))
 
     def _sent_in_parts(self, request: PlannedRequest, problem: SkytellsError) -> bool:
         """Queue the parts of a rejected request: one input may be at fault, or all together are too much."""
@@ -514,7 +514,7 @@ class WorkerPool:
         if self._context.job.learns_size:
             with self._lock:
                 self._size = self._size or RequestSize(self._context.profile)
-                if self._size.record_refused(count, request.estimated, problem):
+                if self._size.record_rejected(count, request.estimated, problem):
                     request.too_large, request.failures = True, 0
                     self._queue.put_back([request])
                     return True

@@ -88,7 +88,7 @@ def ask(session: Session, question: CellQuestion, output: CellOutput) -> AskOutc
 
 
 def _rejects_format(outcome: AskOutcome) -> bool:
-    """Whether the service refused the request because of the response format."""
+    """Whether the service rejected the request because of the response format."""
     if not isinstance(outcome.error, BadRequestError):
         return False
     from skytells_nb.engine.operations.response_format import rejects_response_format

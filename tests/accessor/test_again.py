@@ -230,7 +230,7 @@ def test_what_is_finished_is_in_the_frame_of_the_error(df: pd.DataFrame, tmp_pat
 
 def test_an_answer_that_does_not_fit_leaves_the_others_in_the_frame(df: pd.DataFrame, script: Scripted) -> None:
     script.answer = lambda text: "{}" if text == "dog" or text.startswith("That answer") else sensible(text)
-    with pytest.raises(RowError, match="do not fit the schema") as stopped:
+    with pytest.raises(RowError, match="do not match the schema") as stopped:
         df.skytells.extract("t", FIELD, repair=1, on_error="raise", progress=False)
     assert stopped.value.frame["word"].fillna("-").tolist() == ["cat", "-", "-", "cat", "hen"]
     with pytest.raises(RowError) as stopped:

@@ -170,7 +170,7 @@ def test_an_answer_that_does_not_fit_its_schema_is_null_and_an_error(server: Loc
     class Long(pydantic.BaseModel):
         name: str = pydantic.Field(min_length=40)
 
-    with pytest.warns(SkytellsWarning, match="does not fit the schema"):
+    with pytest.warns(SkytellsWarning, match="does not match the schema"):
         out = df.skytells.complete("{text}", schema=Long, progress=False)
     assert out["completion"].isna().all()
     assert list(out.skytells.report.errors) == [0, 1, 2, 4]

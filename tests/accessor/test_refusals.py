@@ -89,7 +89,7 @@ def test_refused_rows_can_be_asked_again() -> None:
 
 
 def test_a_refusal_is_not_repaired() -> None:
-    """An answer that does not fit its schema is asked about again; a refusal is not."""
+    """An answer that does not match its schema is asked about again; a refusal is not."""
     schema = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
     frame = pd.DataFrame({"t": ["a"]})
     with answering(lambda _: REFUSED) as server:

@@ -186,7 +186,7 @@ def test_an_answer_that_fits_no_schema_alone_either_is_an_error_of_its_row(tmp_p
     with (
         served(generator=generator) as server,
         connected(server, tmp_path / "c.sqlite"),
-        pytest.warns(SkytellsWarning, match=r"2 of 12 rows failed and are missing.*does not fit the schema"),
+        pytest.warns(SkytellsWarning, match=r"2 of 12 rows failed and are missing.*does not match the schema"),
     ):
         out = FRAME.skytells.complete("{t}", schema=Short, rows_per_request=6, repair=0, progress=False)
     assert sorted(generator.single_prompts) == ["word 10", "word 11"]

@@ -1,4 +1,4 @@
-"""Retry answers that do not fit their schema, with the reason."""
+"""Retry answers that do not match their schema, with the reason."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from skytells_nb.errors import (
 )
 
 DEFAULT_REPAIRS = 2
-"""Default number of retries for an answer that does not fit its schema."""
+"""Default number of retries for an answer that does not match its schema."""
 MAX_REPAIRS = 10
 _MAX_REASON_CHARACTERS = 200
 """Characters of the reason that a row's error quotes."""
@@ -39,7 +39,7 @@ def check_repair(repair: Any) -> int:
     """Return the number of retries; raise InputError if it is not an integer from 0 to ``MAX_REPAIRS``."""
     if not isinstance(repair, Integral) or isinstance(repair, bool) or not 0 <= int(repair) <= MAX_REPAIRS:
         raise InputError(
-            f"repair must be an integer from 0 to {MAX_REPAIRS} (retries of an answer that does not fit its schema), "
+            f"repair must be an integer from 0 to {MAX_REPAIRS} (retries of an answer that does not match its schema), "
             f"got {repair!r}."
         )
     return int(repair)
@@ -71,7 +71,7 @@ class ParseAttempt:
             return None
         asked = f", asked {self.attempts} times" if self.attempts > 1 else ""
         return InvalidResponseError(
-            f"The answer does not fit the schema{asked}: {self.reason[:_MAX_REASON_CHARACTERS]}{self.retry_failure}",
+            f"The answer does not match the schema{asked}: {self.reason[:_MAX_REASON_CHARACTERS]}{self.retry_failure}",
             request_id=self.completed.request_id,
         )
 
@@ -134,7 +134,7 @@ def repair(
     rounds: int,
     first: Report,
 ) -> None:
-    """Retry those of ``attempts`` (by index of their prompt) that do not fit, up to ``rounds`` times.
+    """Retry those of ``attempts`` (by index of their prompt) that do not match, up to ``rounds`` times.
 
     Each retry is a conversation of its own: the prompt, the answer that does not fit, and the reason. Raises what any
     run raises; ``call.reports`` then holds the reports of all runs so far.
@@ -204,10 +204,11 @@ def parse_with_repair(
     rounds: int,
     columns: Callable[[ParsedAnswers], Any],
 ) -> ParsedAnswers:
-    """Parse each answer of a run, and retry those that do not fit up to ``rounds`` times.
+    """Parse each answer of a run, and retry those that do not match up to ``rounds`` times.
 
-    Those that do not fit in the end are marked in the cache, so that a later call requests them again. Raises RowError
-    under ``on_error="raise"`` if there are some, and what a run raises, with what ``columns`` makes of the rest.
+    Those that do not match in the end are marked in the cache, so that a later call requests them again. Raises
+    RowError under ``on_error="raise"`` if there are some, and what a run raises, with what ``columns`` makes of the
+    rest.
     """
     attempts = _attempts(answers, parser)
     repairs = RepairCall.of(call)
@@ -226,7 +227,7 @@ def parse_with_repair(
         if isinstance(problem, (SkytellsError, Interrupted)):
             call.carry(problem, report, columns(_parsed(attempts, len(answers), report)))
         raise
-    _mark_unfit(call, job, outcome, attempts)
+    _mark_mismatches(call, job, outcome, attempts)
     report = _report(outcome, attempts, repairs.reports)
     if repairs.reports or report.normalized or report.errors != outcome.report.errors:
         replace_reports(call, report, [outcome.report, *repairs.reports])
@@ -236,7 +237,7 @@ def parse_with_repair(
     new_errors = {row: problem for row, problem in report.errors.items() if row not in outcome.report.errors}
     if new_errors and call.on_error == "raise":
         first_error = next(iter(new_errors.values()))
-        error = RowError(f"{len(new_errors):,} answers do not fit the schema: {first_error}", report=report)
+        error = RowError(f"{len(new_errors):,} answers do not match the schema: {first_error}", report=report)
         call.carry(error, report, columns(_parsed(attempts, len(answers), report)))
         raise error
     if new_errors:
@@ -244,18 +245,19 @@ def parse_with_repair(
     return _parsed(attempts, len(answers), report)
 
 
-def _mark_unfit(call: VectorizedCall, job: Job, outcome: RunResult, attempts: Mapping[int, ParseAttempt]) -> None:
+def _mark_mismatches(call: VectorizedCall, job: Job, outcome: RunResult, attempts: Mapping[int, ParseAttempt]) -> None:
     """Mark the cached answers to inputs that have none that fits, unless it was withheld or cut, or a retry is due."""
-    unfit = {number: attempt for number, attempt in attempts.items() if not (attempt.record or attempt.final)}
-    if unfit:
+    mismatched = {number: attempt for number, attempt in attempts.items() if not (attempt.record or attempt.final)}
+    if mismatched:
         values, inputs = outcome.values, outcome.plan.inputs
-        first = {inputs[number]: value for number in unfit if (value := values[number]) is not None}
-        call.engine.mark_unfit(job, first)
-        call.engine.mark_unfit(follow_up_job(job), {t: v for a in unfit.values() for t, v in a.retries.items()})
+        first = {inputs[number]: value for number in mismatched if (value := values[number]) is not None}
+        call.engine.mark_schema_mismatch(job, first)
+        retried = {text: value for attempt in mismatched.values() for text, value in attempt.retries.items()}
+        call.engine.mark_schema_mismatch(follow_up_job(job), retried)
 
 
 def _report(outcome: RunResult, attempts: dict[int, ParseAttempt], repairs: Sequence[Report]) -> Report:
-    """Return the report of all runs, with the errors of rows whose answers do not fit."""
+    """Return the report of all runs, with the errors of rows whose answers do not match."""
     problems = {number: problem for number, attempt in attempts.items() if (problem := attempt.error) is not None}
     rows = np.flatnonzero(np.isin(outcome.result_index, list(problems))).tolist() if problems else []
     errors: dict[int, Exception] = {row: problems[int(outcome.result_index[row])] for row in rows}

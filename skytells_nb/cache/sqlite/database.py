@@ -218,7 +218,7 @@ def foreign_access(path: Path) -> str | None:
     return None
 
 
-def is_ours(path: Path) -> bool:
+def is_cache_file(path: Path) -> bool:
     """Whether a file that SQLite cannot read was a cache: by its name, or by the mark in its header.
 
     Somebody's CSV or image that ``cache=`` names by mistake is no damaged cache.

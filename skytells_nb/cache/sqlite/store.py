@@ -23,8 +23,8 @@ from skytells_nb.cache.sqlite.database import (
     describe_error,
     foreign_access,
     identity,
+    is_cache_file,
     is_full,
-    is_ours,
     quarantine,
     usable_path,
 )
@@ -331,7 +331,7 @@ class SqliteStore:
                 with self._connections.acquire() as connection:
                     return work(connection)
             except DamagedFile as problem:
-                if problem.identity not in self._known and not is_ours(self.path):
+                if problem.identity not in self._known and not is_cache_file(self.path):
                     raise CacheError(
                         f"{self.path} is no cache and was not changed; choose another path for cache=."
                     ) from None

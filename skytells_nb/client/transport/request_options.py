@@ -108,7 +108,7 @@ class RequestOptions:
             raise InputError(str(problem)) from None
         return cls(timeouts, _checked_headers(headers), _encoded_query(query))
 
-    def over(self, defaults: RequestOptions) -> RequestOptions:
+    def with_defaults(self, defaults: RequestOptions) -> RequestOptions:
         """Return these options, with ``defaults`` for what they do not name."""
         if self == NO_OPTIONS or defaults == NO_OPTIONS:
             return defaults if self == NO_OPTIONS else self

@@ -146,7 +146,7 @@ class Transport:
         ):
             raise ConfigurationError(f"max_retries must be a whole number from 0 to 100, got {max_retries!r}.")
         other = copy.copy(self)
-        other._options = options.over(self._options)
+        other._options = options.with_defaults(self._options)
         other.timeouts = options.timeouts or self.timeouts
         if max_retries is not None:
             other._max_retries = max_retries
@@ -181,7 +181,7 @@ class Transport:
 
     def stream(self, path: str, body: bytes, options: RequestOptions = NO_OPTIONS) -> EventStream:
         """Open a stream of events; raises like ``send`` before the first one. Close it to end the exchange."""
-        options = self._options if options is NO_OPTIONS else options.over(self._options)
+        options = self._options if options is NO_OPTIONS else options.with_defaults(self._options)
         limits = options.timeouts or self.timeouts
 
         def exchange() -> EventStream:
@@ -192,7 +192,7 @@ class Transport:
     def _start(
         self, method: str, path: str, body: bytes | None, options: RequestOptions
     ) -> ResponseBody | PendingResponse:
-        options = self._options if options is NO_OPTIONS else options.over(self._options)
+        options = self._options if options is NO_OPTIONS else options.with_defaults(self._options)
         limits = options.timeouts or self.timeouts
         return self._map_exceptions(lambda: self._begin(method, path, body, options, limits), limits)
 

@@ -54,8 +54,8 @@ class CachedCompletion:
 
     @classmethod
     def from_bytes(cls, value: bytes) -> CachedCompletion:
-        if value.startswith(_UNFIT):
-            value = value[len(_UNFIT) : -1]
+        if value.startswith(_SCHEMA_MISMATCH):
+            value = value[len(_SCHEMA_MISMATCH) : -1]
         try:
             return cls(**pydantic_core.from_json(value))
         except ValueError:
@@ -112,23 +112,23 @@ class CachedCompletion:
         )
 
 
-_UNFIT = b'{"unfit":'
+_SCHEMA_MISMATCH = b'{"schema_mismatch":'
 _MARK = b'{"refused":'
 
 
-def dump_unfit(value: bytes) -> bytes:
-    """Return a cached completion marked as one that did not fit its schema; ``from_bytes`` reads it all the same."""
-    return value if value.startswith(_UNFIT) else b"%s%s}" % (_UNFIT, value)
+def dump_schema_mismatch(value: bytes) -> bytes:
+    """Return a cached completion marked as one that did not match its schema; ``from_bytes`` reads it all the same."""
+    return value if value.startswith(_SCHEMA_MISMATCH) else b"%s%s}" % (_SCHEMA_MISMATCH, value)
 
 
-def is_fit(value: bytes) -> bool:
-    """Whether a cached value may answer a later call: false for a completion that did not fit its schema."""
-    return not value.startswith(_UNFIT)
+def matches_schema(value: bytes) -> bool:
+    """Whether a cached value may answer a later call: false for a completion that did not match its schema."""
+    return not value.startswith(_SCHEMA_MISMATCH)
 
 
 def is_usable(value: bytes, *, is_text: bool) -> bool:
-    """Whether a cached value answers its row: it fits, is not a refusal, is not withheld or empty, nor cut JSON."""
-    if value.startswith((_UNFIT, _MARK)):
+    """Whether a cached value answers its row: it matches, is not a refusal, is not withheld or empty, nor cut JSON."""
+    if value.startswith((_SCHEMA_MISMATCH, _MARK)):
         return False
     completed = CachedCompletion.from_bytes(value)
     is_cut = completed.is_empty_reasoning or (completed.finish_reason == "length" and not is_text)

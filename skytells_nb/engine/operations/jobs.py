@@ -104,7 +104,7 @@ class Operation(Protocol):
 
 
 class LibraryDefault(float):
-    """A parameter that this library sets where the caller did not: where a service refuses it, it is left out."""
+    """A parameter that this library sets where the caller did not: where a service rejects it, it is left out."""
 
 
 class EmbeddingOperation:
@@ -127,7 +127,7 @@ class EmbeddingOperation:
             model=self._model, input=inputs, dimensions=self._requested_dimensions, encoding_format=encoding
         )
         if profile is not None and not profile.level(ENCODING) and embeddings.refuses_base64(self._model):
-            profile.learn(ENCODING, 1)
+            profile.set_fact(ENCODING, 1)
         if isinstance(response, EmbeddingResponse):
             return self._result(response, inputs)
         return read(lambda: self._result(response.read(), inputs))
@@ -342,11 +342,11 @@ class Job:
     body: Callable[[Sequence[str]], dict[str, Any]] | None = None
     """What a completion job sends for the inputs of one request."""
     learns_size: bool = False
-    """Whether refusals show how much the service takes in one request."""
+    """Whether rejections show how much the service accepts in one request."""
 
     @property
     def has_forms(self) -> bool:
-        """Whether it is sent in forms that a service may refuse, where a weaker one would do."""
+        """Whether it is sent in forms that a service may reject, where a weaker one would do."""
         return bool(self.params.get("response_format")) or any(
             isinstance(value, LibraryDefault) or name in LIMITS for name, value in self.params.items()
         )

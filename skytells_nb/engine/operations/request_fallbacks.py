@@ -1,6 +1,6 @@
 """Requests in the forms that a service takes: formats of answers, names of parameters, defaults of this library.
 
-What is refused shows when a request is. The refused one costs nothing and is sent again at once in the next weaker
+What is rejected shows when a request is. The rejected one costs nothing and is sent again at once in the next weaker
 form, so no row is paid for twice; the profile of the service then holds it. The cache stores an answer under the
 requested form, in whatever form it was sent.
 """
@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any, Protocol, cast
 
 from skytells_nb.client.client import Skytells
-from skytells_nb.client.rejected_parameters import refuses
+from skytells_nb.client.rejected_parameters import rejects_parameter
 from skytells_nb.engine.operations.jobs import (
     BatchResult,
     Job,
@@ -34,7 +34,7 @@ from skytells_nb.engine.operations.response_format import (
 )
 from skytells_nb.engine.planning import estimate_tokens
 from skytells_nb.engine.results import ResultBuffer
-from skytells_nb.engine.service.profile import ServiceProfile, Weaken
+from skytells_nb.engine.service.profile import Downgrade, ServiceProfile
 from skytells_nb.errors import BadRequestError, ContentPolicyError, ContextLengthError, SkytellsError
 
 FORMAT = "format"
@@ -47,7 +47,7 @@ _UNKNOWN_NAME = re.compile(
 )
 
 
-def with_service_forms(job: Job, profile: ServiceProfile) -> Job:
+def with_fallbacks(job: Job, profile: ServiceProfile) -> Job:
     """Return the same job, sent in the forms that the service takes."""
     forms = _forms(job)
     if not forms or job.body is None:
@@ -56,7 +56,7 @@ def with_service_forms(job: Job, profile: ServiceProfile) -> Job:
     instruction_tokens = 0
     if FORMAT in forms and isinstance(requested, Mapping) and profile.level(*forms_of_schema(requested)):
         instruction_tokens = math.ceil(estimate_tokens(schema_instruction(requested)) / job.max_items)
-    work = ServiceFormsOperation(cast(CompletionWithBody, job.work), profile, forms)
+    work = FallbackOperation(cast(CompletionWithBody, job.work), profile, forms)
     return replace(job, work=work, body=work.body, overhead_tokens=job.overhead_tokens + instruction_tokens)
 
 
@@ -82,8 +82,8 @@ class CompletionWithBody(Operation, Protocol):
         ...
 
 
-class ServiceFormsOperation:
-    """An operation whose requests are weakened where they are refused; everything else is that of ``work``."""
+class FallbackOperation:
+    """An operation whose requests are downgraded where they are rejected; everything else is that of ``work``."""
 
     def __init__(self, work: CompletionWithBody, profile: ServiceProfile, forms: Sequence[str]) -> None:
         self._work = work
@@ -91,13 +91,13 @@ class ServiceFormsOperation:
         self._forms = forms
 
     def send(self, client: Skytells, inputs: Sequence[str], read: Read = read_here) -> BatchResult:
-        weakening = _WeakeningClient(client, self._profile, self._forms)
-        result = self._work.send(cast(Skytells, weakening), inputs)
-        return replace(result, rejected_attempts=weakening.rejected)
+        fallback = _FallbackClient(client, self._profile, self._forms)
+        result = self._work.send(cast(Skytells, fallback), inputs)
+        return replace(result, rejected_attempts=fallback.rejected)
 
     def body(self, inputs: Sequence[str]) -> dict[str, Any]:
         """Return what is sent for these inputs, in the forms that are known to be taken."""
-        return weaken_body(self._work.body(inputs), {name: self._profile.level(name) for name in self._forms})
+        return downgrade_body(self._work.body(inputs), {name: self._profile.level(name) for name in self._forms})
 
     def make_buffer(self, count: int) -> ResultBuffer:
         return self._work.make_buffer(count)
@@ -118,12 +118,12 @@ class ServiceFormsOperation:
         return self._work.max_output_tokens()
 
 
-class _WeakeningClient:
+class _FallbackClient:
     """A client whose completions are sent again in a weaker form."""
 
     def __init__(self, client: Skytells, profile: ServiceProfile, forms: Sequence[str]) -> None:
-        self.chat = SimpleNamespace(completions=_WeakeningMethod(client.chat.completions.create, profile, forms))
-        self.responses = _WeakeningMethod(client.responses.create, profile, forms)
+        self.chat = SimpleNamespace(completions=_FallbackMethod(client.chat.completions.create, profile, forms))
+        self.responses = _FallbackMethod(client.responses.create, profile, forms)
 
     @property
     def rejected(self) -> int:
@@ -131,7 +131,7 @@ class _WeakeningClient:
         return int(self.chat.completions.rejected) + self.responses.rejected
 
 
-class _WeakeningMethod:
+class _FallbackMethod:
     def __init__(self, create: Callable[..., Any], profile: ServiceProfile, forms: Sequence[str]) -> None:
         self._create = create
         self._profile = profile
@@ -144,32 +144,32 @@ class _WeakeningMethod:
         def attempt(levels: Mapping[str, int]) -> Any:
             nonlocal attempts
             attempts += 1
-            return self._create(**weaken_body(body, levels))
+            return self._create(**downgrade_body(body, levels))
 
-        response = self._profile.send(self._forms, attempt, _weaken(self._profile, body))
+        response = self._profile.send(self._forms, attempt, _choose_downgrade(self._profile, body))
         self.rejected += attempts - 1
         return response
 
 
-def _weaken(profile: ServiceProfile, body: Mapping[str, Any]) -> Weaken:
-    """Return the function that chooses what to weaken in this body after a refusal."""
+def _choose_downgrade(profile: ServiceProfile, body: Mapping[str, Any]) -> Downgrade:
+    """Return the function that chooses what to downgrade in this body after a rejection."""
 
     def choose(problem: SkytellsError, levels: Mapping[str, int]) -> tuple[str, int] | None:
         defaults = [name for name in levels if isinstance(body.get(name), LibraryDefault) and not levels[name]]
         for name in defaults:
-            if refuses(problem, name):
+            if rejects_parameter(problem, name):
                 return name, 1
         for name, other in OTHER_NAMES.items():
-            if name in levels and name in body and refuses(problem, other if levels[name] else name):
+            if name in levels and name in body and rejects_parameter(problem, other if levels[name] else name):
                 return _other_name(problem, name, other, levels[name])
         formats = [name for name in levels if name.startswith(FORMAT)]
         if formats and rejects_response_format(problem):
             level = max(levels[name] for name in formats)
             if level + 1 < len(RESPONSE_FORMATS):
-                # Either this schema or all of them are rejected, and one must not weaken the others.
+                # Either this schema or all of them are rejected, and one must not downgrade the others.
                 return formats[level == 0 and concerns_one_schema(problem)], level + 1
-        # A refusal that names nothing, before this library's own default was ever taken: tried once without it.
-        if defaults and profile.known(defaults[0]) is None and not profile.trial_made and _is_unexplained(problem):
+        # A rejection that names nothing, before this library's own default was ever accepted: tried once without it.
+        if defaults and profile.get_fact(defaults[0]) is None and not profile.trial_made and _is_unexplained(problem):
             profile.trial_made = True
             return defaults[0], 1
         return None
@@ -178,8 +178,8 @@ def _weaken(profile: ServiceProfile, body: Mapping[str, Any]) -> Weaken:
 
 
 def _other_name(problem: SkytellsError, name: str, other: str, level: int) -> tuple[str, int] | None:
-    """Return the other name of a limit, unless its value was refused and not its name."""
-    named = refuses(problem, other) and not level
+    """Return the other name of a limit, unless its value was rejected and not its name."""
+    named = rejects_parameter(problem, other) and not level
     return (name, 1) if not level and (named or _UNKNOWN_NAME.search(str(problem))) else None
 
 
@@ -191,7 +191,7 @@ def _is_unexplained(problem: SkytellsError) -> bool:
     )
 
 
-def weaken_body(body: Mapping[str, Any], levels: Mapping[str, int]) -> dict[str, Any]:
+def downgrade_body(body: Mapping[str, Any], levels: Mapping[str, int]) -> dict[str, Any]:
     """Return the body of a request, of either API, in forms of these levels."""
     weaker = dict(body)
     for name, value in body.items():

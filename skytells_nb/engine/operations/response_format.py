@@ -53,15 +53,15 @@ def apply_format(format_name: str, body: Mapping[str, Any]) -> dict[str, Any]:
         or requested.get("type") != RESPONSE_FORMATS[0]
     ):
         return dict(body)
-    weakened = {name: value for name, value in body.items() if name not in ("response_format", "text")}
+    downgraded = {name: value for name, value in body.items() if name not in ("response_format", "text")}
     json_object = {"type": "json_object"} if format_name == "json_object" else None
     instruction = schema_instruction(requested)
     if "messages" in body:
-        weakened["messages"] = _with_instruction(body["messages"], instruction)
-        return {**weakened, "response_format": json_object} if json_object else weakened
-    weakened["instructions"] = "\n\n".join(filter(None, (body.get("instructions"), instruction)))
+        downgraded["messages"] = _with_instruction(body["messages"], instruction)
+        return {**downgraded, "response_format": json_object} if json_object else downgraded
+    downgraded["instructions"] = "\n\n".join(filter(None, (body.get("instructions"), instruction)))
     text.update({"format": json_object} if json_object else {})
-    return {**weakened, "text": text} if text else weakened
+    return {**downgraded, "text": text} if text else downgraded
 
 
 def _with_instruction(messages: Sequence[Any], instruction: str) -> list[Any]:

@@ -28,14 +28,14 @@ _FIELDS = ("estimated", "counted", "answers", "most_counted", "most_beyond")
 VALID_S = 7 * 86_400.0
 """Time for which a fact holds: a service that has changed is tried again after it."""
 PROBE_TIMEOUT_S = 2.0
-"""A form is refused before anything is generated, so a request that takes longer is being answered."""
+"""A form is rejected before anything is generated, so a request that takes longer is being answered."""
 MAX_FACTS = 200
 MAX_VALUE = 1 << 40
 INPUTS, SIZE, ENCODING = "inputs", "bytes", "encoding"
 """Facts: inputs and bytes of text that one request may have, and 1 where vectors travel as numbers, not as base64."""
 
-Weaken = Callable[[SkytellsError, Mapping[str, int]], tuple[str, int] | None]
-"""Returns the form to weaken after a refusal, and its level, given those that were sent; ``None`` if nothing helps."""
+Downgrade = Callable[[SkytellsError, Mapping[str, int]], tuple[str, int] | None]
+"""Returns the form to downgrade after a rejection, and its level, given those sent; ``None`` if nothing helps."""
 
 
 class TokenCalibration:
@@ -112,7 +112,7 @@ class ServiceProfile:
     that the service made necessary. Safe to use from several threads.
 
     >>> profile = ServiceProfile()
-    >>> profile.known("inputs"), profile.level("temperature")
+    >>> profile.get_fact("inputs"), profile.level("temperature")
     (None, 0)
     """
 
@@ -134,12 +134,12 @@ class ServiceProfile:
         self.trial_made = False
         """Whether something was left out once on suspicion alone."""
 
-    def known(self, name: str) -> int | None:
+    def get_fact(self, name: str) -> int | None:
         """Return a fact; ``None`` if it is not known or was learned too long ago."""
         value, since = self._facts.get(name, (None, 0.0))
         return value if value is not None and 0 <= self._clock() - since < VALID_S else None
 
-    def learn(self, name: str, value: int) -> None:
+    def set_fact(self, name: str, value: int) -> None:
         """Set a fact, for this and later processes."""
         with self._changed:
             if len(self._facts) >= MAX_FACTS and name not in self._facts:
@@ -152,13 +152,13 @@ class ServiceProfile:
 
     def level(self, *names: str) -> int:
         """Return the highest level of these forms."""
-        return max(self._levels.get(name, self.known(name) or 0) for name in names)
+        return max(self._levels.get(name, self.get_fact(name) or 0) for name in names)
 
-    def send(self, forms: Sequence[str], attempt: Callable[[Mapping[str, int]], T], weaken: Weaken) -> T:
-        """Return the result of ``attempt`` with the lowest levels of these forms that are not refused.
+    def send(self, forms: Sequence[str], attempt: Callable[[Mapping[str, int]], T], downgrade: Downgrade) -> T:
+        """Return the result of ``attempt`` with the lowest levels of these forms that are not rejected.
 
         While those are not known, one thread probes and the others wait for it, so that it is found out once. Where no
-        level helps, the fault is elsewhere: all but formats, whose refusals say so, are as before.
+        level helps, the fault is elsewhere: all but formats, whose rejections say so, are as before.
         """
         raised: set[str] = set()
         while True:
@@ -167,7 +167,7 @@ class ServiceProfile:
             try:
                 result = attempt(levels)
             except SkytellsError as problem:
-                weaker = weaken(problem, levels)
+                weaker = downgrade(problem, levels)
                 if weaker is not None:
                     raised.add(weaker[0])
                     self._try(*weaker, instead_of=levels)
@@ -178,8 +178,8 @@ class ServiceProfile:
             finally:
                 self._end_probe()
             for name, level in levels.items():
-                if self.known(name) != level:
-                    self.learn(name, level)
+                if self.get_fact(name) != level:
+                    self.set_fact(name, level)
             return result
 
     def save(self) -> None:
@@ -191,7 +191,7 @@ class ServiceProfile:
     def to_dict(self) -> dict[str, Any]:
         """Return facts and counts as plain values."""
         with self._changed:
-            facts = {name: list(fact) for name, fact in self._facts.items() if self.known(name) is not None}
+            facts = {name: list(fact) for name, fact in self._facts.items() if self.get_fact(name) is not None}
         return {"facts": facts, "tokens": self.tokens.to_dict()}
 
     def save_counts(self) -> None:
@@ -221,16 +221,17 @@ class ServiceProfile:
                     self._facts[name] = (value, _number(since))
 
     def _begin_probe(self, forms: Sequence[str]) -> None:
-        if all(self.known(name) is not None for name in forms):
+        def all_known() -> bool:
+            return all(self.get_fact(name) is not None for name in forms)
+
+        if all_known():
             return
         this_thread = threading.current_thread()
         with self._changed:
             if self._probe is None:
                 self._probe = this_thread
             elif self._probe is not this_thread:
-                self._changed.wait_for(
-                    lambda: self._probe is None or all(self.known(name) is not None for name in forms), PROBE_TIMEOUT_S
-                )
+                self._changed.wait_for(lambda: self._probe is None or all_known(), PROBE_TIMEOUT_S)
 
     def _end_probe(self) -> None:
         with self._changed:

@@ -1,6 +1,6 @@
 """The file that keeps profiles of services for later processes: one JSON file beside the cache.
 
-It holds nothing that was paid for, so whatever is wrong with it costs a few refused requests and never a run.
+It holds nothing that was paid for, so whatever is wrong with it costs a few rejected requests and never a run.
 """
 
 from __future__ import annotations

@@ -18,9 +18,9 @@ _ABOUT_COUNT = re.compile(r"batch|array|items|inputs per|number of|too many (?!t
 
 @dataclass(slots=True)
 class SplitGroup:
-    """The parts of a request that was refused for its size: if all are taken, the size was at fault."""
+    """The parts of a request that was rejected for its size: if all are accepted, the size was at fault."""
 
-    left: int
+    remaining: int
     by_size: bool
     inputs: int = 0
     tokens: float = 0.0
@@ -29,17 +29,17 @@ class SplitGroup:
 class RequestSize:
     """Bounds of the requests of one run: inputs, and their tokens by the estimate from bytes.
 
-    A refused request may be too large, or one of its inputs may be at fault. So it is sent in smaller parts, one at a
-    time (``searching``), until one is taken, and meanwhile nothing as large is sent. A refusal of a part no larger than
-    what was taken shows that an input is at fault, and lifts the bounds. Not thread-safe.
+    A rejected request may be too large, or one of its inputs may be at fault. So it is sent in smaller parts, one at a
+    time (``searching``), until one is accepted, and meanwhile nothing as large is sent. A rejection of a part no larger
+    than what was accepted shows that an input is at fault, and lifts the bounds. Not thread-safe.
     """
 
     def __init__(self, profile: ServiceProfile) -> None:
         self._profile = profile
-        self._taken_inputs = 0
-        self._taken_tokens = 0.0
+        self._accepted_inputs = 0
+        self._accepted_tokens = 0.0
         self._by_size = False
-        self._refusal: tuple[type, int] | None = None
+        self._rejection: tuple[type, int] | None = None
         self.searching = False
         self.max_inputs: int | None = None
         self.max_tokens: float | None = None
@@ -49,19 +49,19 @@ class RequestSize:
         """Whether the last bound was one of size, not of the number of inputs."""
         return self._by_size
 
-    def record_refused(self, inputs: int, tokens: float, problem: SkytellsError) -> bool:
-        """A request was refused; return whether it is taken to be too large, so that the bounds are lower now."""
+    def record_rejected(self, inputs: int, tokens: float, problem: SkytellsError) -> bool:
+        """A request was rejected; return whether it is taken to be too large, so that the bounds are lower now."""
         kind = (type(problem), problem.status if isinstance(problem, APIError) else 0)
         if inputs == 1:
-            # It is at fault by itself, and explains the refusals of the requests that it was part of.
-            if kind == self._refusal:
+            # It is at fault by itself, and explains the rejections of the requests that it was part of.
+            if kind == self._rejection:
                 self._lift()
             return False
-        many, large = inputs > self._taken_inputs, tokens > self._taken_tokens
+        many, large = inputs > self._accepted_inputs, tokens > self._accepted_tokens
         if not many and not large:
             self._lift()
             return False
-        self._refusal = kind
+        self._rejection = kind
         words = problem.message if isinstance(problem, APIError) else ""
         about_count = _ABOUT_COUNT.search(words) is not None
         about_size = not about_count and (kind[1] == TOO_LARGE or _ABOUT_SIZE.search(words) is not None)
@@ -70,29 +70,29 @@ class RequestSize:
             self.max_tokens = min(self.max_tokens or tokens, tokens / 2)
         else:
             stated = [int(number) for number in _STATED.findall(words)]
-            stated = [number for number in stated if max(1, self._taken_inputs) <= number < inputs]
+            stated = [number for number in stated if max(1, self._accepted_inputs) <= number < inputs]
             self.max_inputs = min(self.max_inputs or inputs, max(stated, default=inputs // 2))
         self.searching = True
         return True
 
-    def record_taken(self, inputs: int, tokens: float, group: SplitGroup | None) -> None:
+    def record_accepted(self, inputs: int, tokens: float, group: SplitGroup | None) -> None:
         """A request was answered; ``group`` is the one that it is part of."""
         self.searching = False
-        self._taken_inputs = max(self._taken_inputs, inputs)
-        self._taken_tokens = max(self._taken_tokens, tokens)
+        self._accepted_inputs = max(self._accepted_inputs, inputs)
+        self._accepted_tokens = max(self._accepted_tokens, tokens)
         if self.max_inputs is not None:
             self.max_inputs = max(self.max_inputs, inputs)
         if self.max_tokens is not None and inputs > 1:
             self.max_tokens = max(self.max_tokens, tokens)
         if group is None:
             return
-        group.left -= 1
+        group.remaining -= 1
         group.inputs = max(group.inputs, inputs)
         group.tokens = max(group.tokens, tokens)
-        if group.left == 0:
-            self._profile.learn(*((SIZE, round(4 * group.tokens)) if group.by_size else (INPUTS, group.inputs)))
+        if group.remaining == 0:
+            self._profile.set_fact(*((SIZE, round(4 * group.tokens)) if group.by_size else (INPUTS, group.inputs)))
 
     def _lift(self) -> None:
         self.searching = False
         self.max_inputs = self.max_tokens = None
-        self._refusal = None
+        self._rejection = None

@@ -17,7 +17,7 @@ _IMAGE_PLACEHOLDER = "[image]"
 MAX_MESSAGES = 2_048
 """As at OpenAI."""
 MAX_TOKEN_CHARACTERS = 64
-"""Characters of a token, far above any text's mean: what is longer than so many times a limit is refused uncounted."""
+"""Characters of a token, far above any text's mean: what is longer than so many times a limit is rejected uncounted."""
 
 Message = dict[str, Any]
 

@@ -79,7 +79,7 @@ def test_only_the_rows_that_do_not_fit_are_retried_and_equal_ones_once(tmp_path:
 
 
 def test_an_answer_that_never_fits_is_missing_and_its_error_is_reported(tmp_path: Path) -> None:
-    message = r"1 of 5 rows failed and are missing.*does not fit the schema, asked 3 times: legs:"
+    message = r"1 of 5 rows failed and are missing.*does not match the schema, asked 3 times: legs:"
     with served(generator=Mistaken({"dog": 99})) as server, connected(server, tmp_path / "c.sqlite"):
         with pytest.warns(SkytellsWarning, match=message):
             out = FRAME.skytells.complete("{t}", flatten=True, details=True, **SETTINGS)
@@ -89,7 +89,7 @@ def test_an_answer_that_never_fits_is_missing_and_its_error_is_reported(tmp_path
     report = out.skytells.report
     assert list(report.errors) == [1]
     assert (report.answered, report.nulls, report.failed, report.skipped) == (3, 1, 1, 0)
-    assert "does not fit the schema" in out.loc["w", "completion_error"]
+    assert "does not match the schema" in out.loc["w", "completion_error"]
     assert out["completion_error"].isna().tolist() == [True, False, True, True, True]
 
 
@@ -177,7 +177,7 @@ def test_repairs_spend_from_the_same_budget(tmp_path: Path) -> None:
 
 def test_raise_says_how_many_answers_do_not_fit_once_all_is_kept(tmp_path: Path) -> None:
     with served(generator=Mistaken({"dog": 99})) as server, connected(server, tmp_path / "c.sqlite"):
-        with pytest.raises(RowError, match="1 answers do not fit the schema") as failure:
+        with pytest.raises(RowError, match="1 answers do not match the schema") as failure:
             FRAME.skytells.complete("{t}", on_error="raise", **SETTINGS)
         sent = wait_until_idle(server, "chat").requests
         assert sent == 3 + 2

@@ -247,7 +247,7 @@ def test_what_counts_as_a_refused_form(problem: Any, is_form: bool) -> None:
     assert rejects_response_format(problem) is is_form
 
 
-def weaken(problem: SkytellsError, levels: Mapping[str, int]) -> tuple[str, int] | None:
+def downgrade(problem: SkytellsError, levels: Mapping[str, int]) -> tuple[str, int] | None:
     return ("format", levels["format"] + 1) if rejects_response_format(problem) else None
 
 
@@ -263,7 +263,7 @@ def test_threads_that_begin_together_find_out_once() -> None:
 
     def work() -> None:
         start.wait(20)
-        assert profile.send(["format"], send, weaken) == 1
+        assert profile.send(["format"], send, downgrade) == 1
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
@@ -280,6 +280,6 @@ def test_a_first_try_that_fails_otherwise_leaves_the_next_one_to_find_out() -> N
         raise ServerError("down", status=500)
 
     with pytest.raises(ServerError):
-        profile.send(["format"], fail, weaken)
-    assert profile.known("format") is None
-    assert profile.send(["format"], lambda levels: levels["format"], weaken) == 0
+        profile.send(["format"], fail, downgrade)
+    assert profile.get_fact("format") is None
+    assert profile.send(["format"], lambda levels: levels["format"], downgrade) == 0

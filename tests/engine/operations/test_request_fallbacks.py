@@ -1,4 +1,4 @@
-"""Parameters that a service refuses, in many words: those of this library give way, those of the caller do not."""
+"""Parameters that a service rejects, in many words: those of this library give way, those of the caller do not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from paid_service import PaidService, Refusal, paid, refusal
 
 from skytells_nb.engine.operations.jobs import LibraryDefault, completion_job
-from skytells_nb.engine.operations.request_fallbacks import weaken_body
+from skytells_nb.engine.operations.request_fallbacks import downgrade_body
 from skytells_nb.engine.service.profile import forget_profiles
 from skytells_nb.errors import BadRequestError, RowError
 
@@ -85,7 +85,7 @@ def test_a_text_that_is_refused_does_not_change_the_temperature() -> None:
     with paid(service, cache="off", max_in_flight=1) as session:
         report = session.engine.run(job(temperature=LibraryDefault(0.0)), PROMPTS, on_error="null").report
         assert list(report.errors) == [3]
-        assert session.engine.profile("gpt-5").known("temperature") == 0
+        assert session.engine.profile("gpt-5").get_fact("temperature") == 0
     assert all(body["temperature"] == 0 for body in service.answered)
 
 
@@ -141,6 +141,6 @@ def test_a_preview_shows_what_is_sent() -> None:
 
 def test_a_parameter_of_one_row_is_its_own() -> None:
     body = {"temperature": 0.7, "max_tokens": 5}
-    assert weaken_body(body, {"temperature": 1}) == body
-    assert weaken_body({"temperature": LibraryDefault(0.0)}, {"temperature": 1}) == {}
-    assert weaken_body(body, {"max_tokens": 1}) == {"temperature": 0.7, "max_completion_tokens": 5}
+    assert downgrade_body(body, {"temperature": 1}) == body
+    assert downgrade_body({"temperature": LibraryDefault(0.0)}, {"temperature": 1}) == {}
+    assert downgrade_body(body, {"max_tokens": 1}) == {"temperature": 0.7, "max_completion_tokens": 5}

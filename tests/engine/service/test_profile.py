@@ -37,48 +37,48 @@ def path(tmp_path: Path) -> Path:
 def test_a_fact_holds_for_a_while_and_is_then_tried_again() -> None:
     now = [1000.0]
     profile = ServiceProfile(clock=lambda: now[0])
-    profile.learn(INPUTS, 64)
+    profile.set_fact(INPUTS, 64)
     now[0] += VALID_S - 1
-    assert profile.known(INPUTS) == 64
+    assert profile.get_fact(INPUTS) == 64
     now[0] += 2
-    assert profile.known(INPUTS) is None
+    assert profile.get_fact(INPUTS) is None
     assert profile.level(INPUTS) == 0
 
 
 def test_a_clock_that_was_set_back_makes_no_fact_eternal() -> None:
     now = [1e9]
     profile = ServiceProfile(clock=lambda: now[0])
-    profile.learn(INPUTS, 64)
+    profile.set_fact(INPUTS, 64)
     now[0] = 1e8
-    assert profile.known(INPUTS) is None
+    assert profile.get_fact(INPUTS) is None
 
 
 def test_what_one_process_learned_another_knows(path: Path) -> None:
-    profile_for(path, ORIGIN, "m").learn(INPUTS, 64)
-    profile_for(path, ORIGIN, "other").learn(INPUTS, 25)
+    profile_for(path, ORIGIN, "m").set_fact(INPUTS, 64)
+    profile_for(path, ORIGIN, "other").set_fact(INPUTS, 25)
     forget_profiles()
-    assert profile_for(path, ORIGIN, "m").known(INPUTS) == 64
-    assert profile_for(path, ORIGIN, "other").known(INPUTS) == 25
-    assert profile_for(path, "https://elsewhere", "m").known(INPUTS) is None
+    assert profile_for(path, ORIGIN, "m").get_fact(INPUTS) == 64
+    assert profile_for(path, ORIGIN, "other").get_fact(INPUTS) == 25
+    assert profile_for(path, "https://elsewhere", "m").get_fact(INPUTS) is None
 
 
 def test_what_is_learned_elsewhere_meanwhile_is_known_at_the_next_call(path: Path) -> None:
     here = profile_for(path, ORIGIN, "m")
     there = "import sys, pathlib; from skytells_nb.engine.service.profile import profile_for; "
-    there += f"profile_for(pathlib.Path(sys.argv[1]), {ORIGIN!r}, 'm').learn('temperature', 1)"
+    there += f"profile_for(pathlib.Path(sys.argv[1]), {ORIGIN!r}, 'm').set_fact('temperature', 1)"
     subprocess.run([sys.executable, "-c", there, str(path)], check=True, timeout=60)
-    assert here.known("temperature") is None
-    assert profile_for(path, ORIGIN, "m").known("temperature") == 1
+    assert here.get_fact("temperature") is None
+    assert profile_for(path, ORIGIN, "m").get_fact("temperature") == 1
 
 
 def test_processes_that_write_at_once_lose_nothing(path: Path) -> None:
     learn = "import sys, pathlib; from skytells_nb.engine.service.profile import profile_for\n"
     learn += (
-        f"for n in range(12): profile_for(pathlib.Path(sys.argv[1]), {ORIGIN!r}, sys.argv[2] + str(n)).learn('a', n)"
+        f"for n in range(12): profile_for(pathlib.Path(sys.argv[1]), {ORIGIN!r}, sys.argv[2] + str(n)).set_fact('a', n)"
     )
     running = [subprocess.Popen([sys.executable, "-c", learn, str(path), name]) for name in ("x", "y")]
     assert [process.wait(60) for process in running] == [0, 0]
-    known = [profile_for(path, ORIGIN, f"{name}{n}").known("a") for name in ("x", "y") for n in range(12)]
+    known = [profile_for(path, ORIGIN, f"{name}{n}").get_fact("a") for name in ("x", "y") for n in range(12)]
     assert known == [*range(12), *range(12)]
 
 
@@ -88,13 +88,13 @@ def test_a_damaged_file_counts_as_empty_and_is_replaced(tmp_path_factory: Any, c
     path.write_bytes(content)
     forget_profiles()
     profile = profile_for(path, ORIGIN, "m")
-    assert profile.known(INPUTS) is None
-    profile.learn(INPUTS, 7)
+    assert profile.get_fact(INPUTS) is None
+    profile.set_fact(INPUTS, 7)
     forget_profiles()
     try:
         json.loads(content)
     except ValueError:
-        assert profile_for(path, ORIGIN, "m").known(INPUTS) == 7
+        assert profile_for(path, ORIGIN, "m").get_fact(INPUTS) == 7
     else:
         assert path.read_bytes() == content  # somebody's JSON
 
@@ -112,26 +112,26 @@ def test_a_record_of_other_values_is_passed_over(record: dict[str, Any], fact: A
     profile.restore(record)
     profile.restore({"facts": {INPUTS: fact, "bytes": [fact, fact], "temperature": [-3, 1e12]}})
     assert all(type(value) is int and value >= 0 for value, _ in profile.to_dict()["facts"].values())
-    assert profile.known("temperature") is None
-    assert (profile.known(INPUTS) or 1) >= 1
+    assert profile.get_fact("temperature") is None
+    assert (profile.get_fact(INPUTS) or 1) >= 1
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with names")
 def test_a_pipe_a_folder_or_a_link_in_the_place_of_the_file_is_left_alone(path: Path, tmp_path: Path) -> None:
     os.mkfifo(path)
-    profile_for(path, ORIGIN, "m").learn(INPUTS, 7)
+    profile_for(path, ORIGIN, "m").set_fact(INPUTS, 7)
     assert path.is_fifo()
     path.unlink()
     path.mkdir()
     forget_profiles()
-    profile_for(path, ORIGIN, "m").learn(INPUTS, 7)
+    profile_for(path, ORIGIN, "m").set_fact(INPUTS, 7)
     assert path.is_dir()
     path.rmdir()
     target = tmp_path / "somebody's"
     target.write_text("precious")
     path.symlink_to(target)
     forget_profiles()
-    profile_for(path, ORIGIN, "m").learn(INPUTS, 7)
+    profile_for(path, ORIGIN, "m").set_fact(INPUTS, 7)
     assert target.read_text() == "precious"
     assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []
 
@@ -140,15 +140,15 @@ def test_a_pipe_a_folder_or_a_link_in_the_place_of_the_file_is_left_alone(path: 
 def test_a_folder_that_cannot_be_written_is_no_error(path: Path) -> None:
     path.parent.chmod(0o500)
     try:
-        profile_for(path, ORIGIN, "m").learn(INPUTS, 7)
+        profile_for(path, ORIGIN, "m").set_fact(INPUTS, 7)
     finally:
         path.parent.chmod(0o700)
-    assert profile_for(path, ORIGIN, "m").known(INPUTS) == 7
+    assert profile_for(path, ORIGIN, "m").get_fact(INPUTS) == 7
 
 
 def test_a_folder_that_does_not_exist_is_not_made(tmp_path: Path) -> None:
     path = tmp_path / "nowhere" / "answers.profiles.json"
-    profile_for(path, ORIGIN, "m").learn(INPUTS, 7)
+    profile_for(path, ORIGIN, "m").set_fact(INPUTS, 7)
     assert not path.parent.exists()
 
 
@@ -159,11 +159,11 @@ def test_the_file_stays_small(path: Path) -> None:
     assert file.get("m0") is None
     assert file.get(f"m{MAX_PROFILES + 4}") is not None
     profile = ServiceProfile()
-    profile.learn(INPUTS, 7)
+    profile.set_fact(INPUTS, 7)
     for n in range(MAX_FACTS + 5):
-        profile.learn(f"format {n}", 1)
+        profile.set_fact(f"format {n}", 1)
     assert len(profile.to_dict()["facts"]) == MAX_FACTS
-    assert profile.known(INPUTS) == 7
+    assert profile.get_fact(INPUTS) == 7
     assert path.stat().st_size < MAX_BYTES
 
 
@@ -197,7 +197,7 @@ def refused(words: str) -> BadRequestError:
     return BadRequestError(words, status=400)
 
 
-def weaken(problem: SkytellsError, levels: Mapping[str, int]) -> tuple[str, int] | None:
+def downgrade(problem: SkytellsError, levels: Mapping[str, int]) -> tuple[str, int] | None:
     return ("a", levels["a"] + 1) if isinstance(problem, BadRequestError) and levels["a"] < 2 else None
 
 
@@ -210,9 +210,9 @@ def test_a_form_that_helps_is_remembered() -> None:
             raise refused("no")
         return "done"
 
-    assert [profile.send(["a"], attempt, weaken) for _ in range(3)] == ["done"] * 3
+    assert [profile.send(["a"], attempt, downgrade) for _ in range(3)] == ["done"] * 3
     assert sent == [0, 1, 2, 2, 2]
-    assert profile.known("a") == 2
+    assert profile.get_fact("a") == 2
 
 
 def test_forms_that_do_not_help_are_as_before() -> None:
@@ -222,9 +222,9 @@ def test_forms_that_do_not_help_are_as_before() -> None:
         raise refused("no")
 
     with pytest.raises(BadRequestError):
-        profile.send(["a"], attempt, weaken)
+        profile.send(["a"], attempt, downgrade)
     assert profile.level("a") == 0
-    assert profile.known("a") is None
+    assert profile.get_fact("a") is None
 
 
 def test_a_service_that_is_down_teaches_nothing() -> None:
@@ -234,8 +234,8 @@ def test_a_service_that_is_down_teaches_nothing() -> None:
         raise ServerError("down", status=503)
 
     with pytest.raises(ServerError):
-        profile.send(["a"], attempt, weaken)
-    assert profile.known("a") is None
+        profile.send(["a"], attempt, downgrade)
+    assert profile.get_fact("a") is None
 
 
 def test_a_thread_that_probes_and_fails_leaves_the_others_free() -> None:
@@ -247,7 +247,7 @@ def test_a_thread_that_probes_and_fails_leaves_the_others_free() -> None:
 
     def work() -> None:
         start.wait(20)
-        results.append(profile.send(["a"], attempt, weaken))
+        results.append(profile.send(["a"], attempt, downgrade))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:

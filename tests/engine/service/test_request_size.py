@@ -1,4 +1,4 @@
-"""How much a service takes in one request is found out with few refusals, and then known."""
+"""How much a service takes in one request is found out with few rejections, and then known."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_text_at_fault_does_not_make_requests_small() -> None:
         report = session.engine.run(EMBED, TEXTS, on_error="null").report
         assert list(report.errors) == [700]
         assert service.requests < 40
-        assert session.engine.profile(EMBED.model).known(INPUTS) is None
+        assert session.engine.profile(EMBED.model).get_fact(INPUTS) is None
 
 
 @settings(max_examples=25)
@@ -112,7 +112,7 @@ def problem(words: str, status: int = 400) -> APIError:
 )
 def test_the_limit_that_a_refusal_states_is_tried_next(words: str, expected: int) -> None:
     size = RequestSize(ServiceProfile())
-    assert size.record_refused(100, 1000.0, problem(words))
+    assert size.record_rejected(100, 1000.0, problem(words))
     assert size.max_inputs == expected
 
 
@@ -123,16 +123,16 @@ def test_the_limit_that_a_refusal_states_is_tried_next(words: str, expected: int
 def test_words_about_size_bound_the_size(words: str, status: int) -> None:
     profile = ServiceProfile()
     size = RequestSize(profile)
-    assert size.record_refused(100, 1000.0, problem(words, status))
+    assert size.record_rejected(100, 1000.0, problem(words, status))
     assert (size.max_inputs, size.max_tokens) == (None, 500.0)
-    assert profile.known(SIZE) is None
+    assert profile.get_fact(SIZE) is None
 
 
 def test_a_refusal_of_no_more_than_was_taken_is_one_of_a_text() -> None:
     size = RequestSize(ServiceProfile())
-    size.record_taken(50, 500.0, None)
-    assert not size.record_refused(50, 400.0, problem("No."))
-    assert size.record_refused(51, 400.0, problem("No."))
+    size.record_accepted(50, 500.0, None)
+    assert not size.record_rejected(50, 400.0, problem("No."))
+    assert size.record_rejected(51, 400.0, problem("No."))
     assert size.max_inputs == 25
 
 
@@ -142,6 +142,6 @@ def test_an_encoding_that_is_refused_is_not_taken_for_a_size(tmp_path: Path) -> 
     with paid(service, tmp_path / "c.sqlite", max_in_flight=1) as session:
         assert session.engine.run(EMBED, TEXTS[:600]).report.answered == 600
         assert (len(service.answered), len(service.refused)) == (1, 1)
-        assert session.engine.profile(EMBED.model).known(INPUTS) is None
+        assert session.engine.profile(EMBED.model).get_fact(INPUTS) is None
     with paid(service, tmp_path / "c.sqlite") as session:
         session.engine.run(EMBED, TEXTS[600:700])

@@ -1,4 +1,4 @@
-"""A call that is wrong for every row ends after its first refusals; one that is wrong for some rows does not."""
+"""A call that is wrong for every row ends after its first rejections; one that is wrong for some rows does not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from paid_service import PaidService, Refusal, paid, prompt_of, refusal
 from serving import Exchange
 
 from skytells_nb.engine.operations.jobs import completion_job, embedding_job
-from skytells_nb.engine.retry import MAX_EQUAL_REFUSALS, EqualRefusals
+from skytells_nb.engine.retry import MAX_REPEATED_REJECTIONS, RepeatedRejections
 from skytells_nb.errors import APIError, BadRequestError, ConnectError, NotFoundError, RateLimitError, ServerError
 
 JOB = completion_job("gpt-5")
@@ -38,31 +38,33 @@ def test_a_call_that_is_refused_for_every_row_ends_early(said: Refusal, job: Any
         session.engine.run(job, PROMPTS, on_error=on_error)
     assert caught.value.status == said[0]
     assert any("Nothing more was sent" in note for note in caught.value.__notes__)
-    assert service.requests <= (1 if job is JOB else 5) * (MAX_EQUAL_REFUSALS + IN_FLIGHT)
+    assert service.requests <= (1 if job is JOB else 5) * (MAX_REPEATED_REJECTIONS + IN_FLIGHT)
 
 
 def test_a_refused_parameter_ends_the_run_that_asks_row_by_row() -> None:
     service = PaidService(lambda body: refusal(422, "top_k: Extra inputs are not permitted", param="top_k"))
     with paid(service, max_in_flight=IN_FLIGHT) as session, pytest.raises(BadRequestError, match="top_k"):
         session.engine.run(JOB, PROMPTS, on_error="null")
-    assert service.requests <= MAX_EQUAL_REFUSALS + IN_FLIGHT
+    assert service.requests <= MAX_REPEATED_REJECTIONS + IN_FLIGHT
 
 
-def test_the_numbers_and_names_in_a_refusal_do_not_make_it_another() -> None:
-    refusals = EqualRefusals()
-    problems = [BadRequestError(f"Request r-{n}: unknown field 'x{n}'.", status=400) for n in range(MAX_EQUAL_REFUSALS)]
-    *first, last = [refusals.record(problem) for problem in problems]
-    assert first == [None] * (MAX_EQUAL_REFUSALS - 1)
+def test_the_numbers_and_names_in_a_rejection_do_not_make_it_another() -> None:
+    rejections = RepeatedRejections()
+    problems = [
+        BadRequestError(f"Request r-{n}: unknown field 'x{n}'.", status=400) for n in range(MAX_REPEATED_REJECTIONS)
+    ]
+    *first, last = [rejections.record(problem) for problem in problems]
+    assert first == [None] * (MAX_REPEATED_REJECTIONS - 1)
     assert "refused alike" in str(last)
 
 
 def test_refusals_for_other_reasons_are_counted_anew() -> None:
-    refusals = EqualRefusals()
-    for _ in range(MAX_EQUAL_REFUSALS):
-        assert refusals.record(BadRequestError("one", status=400)) is None
-        assert refusals.record(BadRequestError("another", status=400)) is None
+    rejections = RepeatedRejections()
+    for _ in range(MAX_REPEATED_REJECTIONS):
+        assert rejections.record(BadRequestError("one", status=400)) is None
+        assert rejections.record(BadRequestError("another", status=400)) is None
     for problem in (ServerError("down", status=503), ConnectError("gone")):
-        assert refusals.record(problem) is None
+        assert rejections.record(problem) is None
 
 
 @pytest.mark.parametrize(
