@@ -13,19 +13,19 @@ DAY_S = 86_400
 
 
 class NoLeases:
-    """The leases of a store that only one caller requests for: every key may be taken.
+    """The leases of a store that only one caller requests for: every key may be acquired.
 
-    >>> NoLeases().take([b"a", b"b"], b"owner", 30.0)
-    ['taken', 'taken']
+    >>> NoLeases().acquire([b"a", b"b"], b"owner", 30.0)
+    ['acquired', 'acquired']
     """
 
-    def point(self) -> object:
+    def snapshot(self) -> object:
         return None
 
-    def take(
-        self, keys: Sequence[bytes], owner: bytes, seconds: float, since: object = None, *, changed: bool = True
+    def acquire(
+        self, keys: Sequence[bytes], owner: bytes, seconds: float, snapshot: object = None, *, changed: bool = True
     ) -> list[LeaseState]:
-        return ["taken"] * len(keys)
+        return ["acquired"] * len(keys)
 
     def renew(self, owner: bytes, seconds: float) -> bool:
         """Return True: no lease expires."""
@@ -42,17 +42,17 @@ class _MemoryLeases(NoLeases):
         self._entries = entries
         self._last = last
 
-    def point(self) -> object:
+    def snapshot(self) -> object:
         return self._last[0]
 
-    def take(
-        self, keys: Sequence[bytes], owner: bytes, seconds: float, since: object = None, *, changed: bool = True
+    def acquire(
+        self, keys: Sequence[bytes], owner: bytes, seconds: float, snapshot: object = None, *, changed: bool = True
     ) -> list[LeaseState]:
         if not changed:
-            return ["taken"] * len(keys)
-        after = since if isinstance(since, int) else 0
+            return ["acquired"] * len(keys)
+        after = snapshot if isinstance(snapshot, int) else 0
         entries = map(self._entries.get, keys)
-        return ["taken" if entry is None or entry[2] <= after else "stored" for entry in entries]
+        return ["acquired" if entry is None or entry[2] <= after else "stored" for entry in entries]
 
 
 class MemoryStore:

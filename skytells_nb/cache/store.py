@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-LeaseState = Literal["taken", "held", "stored"]
+LeaseState = Literal["acquired", "leased", "stored"]
 """Whether a key is now leased to the caller, is leased to another, or has its response already."""
 
 
@@ -36,19 +36,19 @@ class Leases(Protocol):
     own.
     """
 
-    def point(self) -> object:
-        """Return where the store stands now, for ``take``; ``None`` if that is not known."""
+    def snapshot(self) -> object:
+        """Return where the store stands now, for ``acquire``; ``None`` if that is not known."""
         ...
 
-    def take(
-        self, keys: Sequence[bytes], owner: bytes, seconds: float, since: object = None, *, changed: bool = True
+    def acquire(
+        self, keys: Sequence[bytes], owner: bytes, seconds: float, snapshot: object = None, *, changed: bool = True
     ) -> list[LeaseState]:
         """Lease to ``owner`` those of the keys that have no response and that no other owner holds.
 
-        All leases of this owner then expire in ``seconds``. Return the state of each key, in order. A key that is taken
-        had no response when it was leased, so it need not be looked up again. Responses from before the point ``since``
-        do not count: the caller knows them. ``changed`` is whether some may have been stored since through this store
-        object; if not, and if no other stored any, the keys need not be looked up.
+        All leases of this owner then expire in ``seconds``. Return the state of each key, in order. A key that is
+        acquired had no response when it was leased, so it need not be looked up again. Responses from before the
+        ``snapshot`` do not count: the caller knows them. ``changed`` is whether some may have been stored since through
+        this store object; if not, and if no other stored any, the keys need not be looked up.
         """
         ...
 

@@ -75,7 +75,7 @@ class Run:
         if not context.keys:  # the cache is off
             return numbers
         if self._snapshot is None and context.single_flight is not None:
-            self._snapshot = context.single_flight.point(self._owner)
+            self._snapshot = context.single_flight.snapshot(self._owner)
         if context.fresh and not just_stored:
             self._replaced.update(numbers.tolist())
             return numbers
@@ -135,19 +135,19 @@ class Run:
         if single_flight is None:
             return requests
         numbers = np.concatenate([request.numbers for request in requests])
-        since = self._snapshot
+        snapshot = self._snapshot
         if self._unusable and not self._unusable.isdisjoint(numbers.tolist()):
-            since = self._unusable_snapshot
+            snapshot = self._unusable_snapshot
         keys = [context.keys[number] for number in numbers.tolist()]
-        states = single_flight.take(keys, self._owner, since)
-        if states.count("taken") == len(states):
+        states = single_flight.acquire(keys, self._owner, snapshot)
+        if states.count("acquired") == len(states):
             return requests
         by_state = np.array(states)
         with self._lock:
-            self._leased_elsewhere.append(numbers[by_state == "held"])
+            self._leased_elsewhere.append(numbers[by_state == "leased"])
             # For the thread that waits: the cache may have warnings to emit.
             self._answered_elsewhere.append(numbers[by_state == "stored"])
-        return context.plan_requests(numbers[by_state == "taken"])
+        return context.plan_requests(numbers[by_state == "acquired"])
 
     def _tick(self) -> None:
         self._collect_answered()
@@ -159,22 +159,22 @@ class Run:
             answered, self._answered_elsewhere = self._answered_elsewhere, []
         if sum(map(len, answered)):
             assert self.context.single_flight is not None
-            since = self.context.single_flight.point(self._owner)
+            snapshot = self.context.single_flight.snapshot(self._owner)
             missing = self.load_cached(np.concatenate(answered), just_stored=True)
             if self.context.stop_on_error and self.cached_errors:
                 self.end(next(iter(self.cached_errors.values())))
             with self._lock:
                 if len(missing):
-                    self._unusable_snapshot = since
+                    self._unusable_snapshot = snapshot
                     self._unusable.update(missing.tolist())
                     self._leased_elsewhere.append(missing)
 
     def _pop_leased_elsewhere(self) -> NDArray[np.int64]:
-        """Return, once, the inputs that are neither answered nor sent: other runs held them."""
+        """Return, once, the inputs that are neither answered nor sent: other runs had leased them."""
         self._collect_answered()
         with self._lock:
-            held, self._leased_elsewhere = self._leased_elsewhere, []
-        return np.sort(np.concatenate(held)) if held else np.empty(0, dtype=np.int64)
+            leased, self._leased_elsewhere = self._leased_elsewhere, []
+        return np.sort(np.concatenate(leased)) if leased else np.empty(0, dtype=np.int64)
 
     def end(self, problem: Exception) -> None:
         """Send nothing more, from any thread; ``send`` raises this once the requests in flight are stored."""

@@ -63,7 +63,7 @@ class Owner:
         self.releases = 0
         self._name = os.urandom(16)
         self._leases = leases or NoLeases()
-        self._last_taken = time.monotonic()
+        self._last_acquired = time.monotonic()
         self._valid_until = float("inf")
 
     @property
@@ -76,20 +76,20 @@ class Owner:
         """Whether what was leased is still leased: a process may have been suspended for longer than a lease lasts."""
         return not self.has_leases or time.time() < self._valid_until
 
-    def point(self) -> object:
-        """Return where the store stands before a look-up; see ``Leases.point``."""
-        return self._leases.point()
+    def snapshot(self) -> object:
+        """Return where the store stands before a look-up; see ``Leases.snapshot``."""
+        return self._leases.snapshot()
 
-    def lease(self, keys: Sequence[bytes], since: object, changed: bool) -> list[LeaseState]:
-        """Lease keys in the store; see ``Leases.take``."""
+    def lease(self, keys: Sequence[bytes], snapshot: object, changed: bool) -> list[LeaseState]:
+        """Lease keys in the store; see ``Leases.acquire``."""
         valid_until = time.time() + LEASE_S
-        states = self._leases.take(keys, self._name, LEASE_S, since, changed=changed)
-        self._last_taken, self._valid_until = time.monotonic(), valid_until
+        states = self._leases.acquire(keys, self._name, LEASE_S, snapshot, changed=changed)
+        self._last_acquired, self._valid_until = time.monotonic(), valid_until
         return states
 
     def renew(self) -> None:
         """Renew the leases in the store, unless what the run waits for is not the service."""
-        if not self.done and time.monotonic() < self._last_taken + MAX_HOLD_S:
+        if not self.done and time.monotonic() < self._last_acquired + MAX_HOLD_S:
             valid_until = time.time() + LEASE_S
             self._valid_until = valid_until if self._leases.renew(self._name, LEASE_S) else 0.0
 
@@ -101,7 +101,7 @@ class Owner:
 class SingleFlight:
     """Keys of the inputs in flight, so that the threads and processes that share a store pay for each of them once.
 
-    A run takes the keys that it is about to send, and releases each one when its result is stored or will not come.
+    A run acquires the keys that it is about to send, and releases each one when its result is stored or will not come.
     Between the threads of this process they are held here, and between processes by leases in the store, which a thread
     renews. No run waits while it holds a key, so no two can wait for each other. Safe to use from several threads.
     """
@@ -112,14 +112,16 @@ class SingleFlight:
         self._waiting: set[WakeEvent] = set()
         self._releases = 0
 
-    def point(self, owner: Owner) -> tuple[int, object]:
-        """Return where this process and the store stand before a look-up, for ``take``."""
-        return self._releases - owner.releases, owner.point()
+    def snapshot(self, owner: Owner) -> tuple[int, object]:
+        """Return where this process and the store stand before a look-up, for ``acquire``."""
+        return self._releases - owner.releases, owner.snapshot()
 
-    def take(self, keys: Sequence[bytes], owner: Owner, since: tuple[int, object] | None = None) -> list[LeaseState]:
-        """Take the keys that have no response and that no other run holds; return the state of each key.
+    def acquire(
+        self, keys: Sequence[bytes], owner: Owner, snapshot: tuple[int, object] | None = None
+    ) -> list[LeaseState]:
+        """Acquire the keys that have no response and that no other run holds; return the state of each key.
 
-        ``since`` is the ``point`` before a look-up of them: responses that were there then do not count.
+        ``snapshot`` is that from before a look-up of them: responses that were there then do not count.
         """
         states: list[LeaseState] = []
         with self._lock:
@@ -128,16 +130,16 @@ class SingleFlight:
                 free = holder is None or holder is owner or holder.done
                 if free:
                     self._owners[key] = owner
-                states.append("taken" if free else "held")
-            changed = since is None or since[0] != self._releases - owner.releases
-        taken = [key for key, state in zip(keys, states, strict=True) if state == "taken"]
+                states.append("acquired" if free else "leased")
+            changed = snapshot is None or snapshot[0] != self._releases - owner.releases
+        acquired = [key for key, state in zip(keys, states, strict=True) if state == "acquired"]
         # Before the first lease, which must not expire while this thread is held up.
         _renewal.add(owner)
-        found = owner.lease(taken, None if since is None else since[1], changed)
-        if found.count("taken") < len(keys):
-            of_store = dict(zip(taken, found, strict=True))
-            states = [of_store.get(key, "held") for key in keys]
-            self._free([key for key, state in of_store.items() if state != "taken"], owner)
+        found = owner.lease(acquired, None if snapshot is None else snapshot[1], changed)
+        if found.count("acquired") < len(keys):
+            of_store = dict(zip(acquired, found, strict=True))
+            states = [of_store.get(key, "leased") for key in keys]
+            self._free([key for key, state in of_store.items() if state != "acquired"], owner)
         if owner.done:
             self.end(owner)
         return states
@@ -201,8 +203,8 @@ class SingleFlight:
 class LeaseRenewal:
     """Renews the leases of the runs of this process, in one thread that lasts as long as there are any.
 
-    A run that has neither taken a key nor ended for ``MAX_HOLD_S`` is no longer renewed: what it waits for is not the
-    service, and others wait for it.
+    A run that has neither acquired a key nor ended for ``MAX_HOLD_S`` is no longer renewed: what it waits for is not
+    the service, and others wait for it.
     """
 
     def __init__(self) -> None:

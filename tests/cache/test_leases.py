@@ -42,66 +42,66 @@ Pair = tuple[CacheStore, CacheStore]
 
 def test_a_key_is_leased_to_one_owner(stores: Pair) -> None:
     one, two = stores
-    assert one.leases.take([A, B], ONE, 60) == ["taken", "taken"]
-    assert two.leases.take([B, C], TWO, 60) == ["held", "taken"]
-    assert one.leases.take([C, A], ONE, 60) == ["held", "taken"]
-    assert one.leases.take([], ONE, 60) == []
+    assert one.leases.acquire([A, B], ONE, 60) == ["acquired", "acquired"]
+    assert two.leases.acquire([B, C], TWO, 60) == ["leased", "acquired"]
+    assert one.leases.acquire([C, A], ONE, 60) == ["leased", "acquired"]
+    assert one.leases.acquire([], ONE, 60) == []
 
 
 def test_a_key_with_a_response_is_leased_to_no_one(stores: Pair) -> None:
     """Stored through either, before or while it was leased."""
     one, two = stores
     one.put_many([(A, b"a")])
-    assert two.leases.take([A, B], TWO, 60) == ["stored", "taken"]
-    assert one.leases.take([B], ONE, 60) == ["held"]
+    assert two.leases.acquire([A, B], TWO, 60) == ["stored", "acquired"]
+    assert one.leases.acquire([B], ONE, 60) == ["leased"]
     two.put_many([(B, b"b")])
-    assert one.leases.take([A, B, C], ONE, 60) == ["stored", "stored", "taken"]
+    assert one.leases.acquire([A, B, C], ONE, 60) == ["stored", "stored", "acquired"]
 
 
 def test_a_released_key_is_free_and_others_stay_leased(stores: Pair) -> None:
     one, two = stores
-    one.leases.take([A, B], ONE, 60)
+    one.leases.acquire([A, B], ONE, 60)
     one.leases.release(ONE, [A, C])
-    assert two.leases.take([A, B, C], TWO, 60) == ["taken", "held", "taken"]
+    assert two.leases.acquire([A, B, C], TWO, 60) == ["acquired", "leased", "acquired"]
     one.leases.release(ONE)
-    assert two.leases.take([A, B, C], TWO, 60) == ["taken", "taken", "taken"]
+    assert two.leases.acquire([A, B, C], TWO, 60) == ["acquired", "acquired", "acquired"]
 
 
 def test_no_owner_releases_what_another_holds(stores: Pair) -> None:
     one, two = stores
-    one.leases.take([A], ONE, 60)
+    one.leases.acquire([A], ONE, 60)
     two.leases.release(TWO, [A])
     two.leases.release(TWO)
-    assert two.leases.take([A], TWO, 60) == ["held"]
+    assert two.leases.acquire([A], TWO, 60) == ["leased"]
 
 
 def test_an_expired_lease_is_free(stores: Pair) -> None:
     """And its owner learns that it is lost, and does not take it back from the one that took it over."""
     one, two = stores
-    one.leases.take([A, B], ONE, 0.2)
-    assert two.leases.take([A], TWO, 60) == ["held"]
+    one.leases.acquire([A, B], ONE, 0.2)
+    assert two.leases.acquire([A], TWO, 60) == ["leased"]
     time.sleep(0.3)
-    assert two.leases.take([A], TWO, 60) == ["taken"]
+    assert two.leases.acquire([A], TWO, 60) == ["acquired"]
     assert not one.leases.renew(ONE, 60)
-    assert one.leases.take([A, B, C], ONE, 60) == ["held", "taken", "taken"]
+    assert one.leases.acquire([A, B, C], ONE, 60) == ["leased", "acquired", "acquired"]
     assert one.leases.renew(ONE, 60)
 
 
 def test_a_renewed_lease_lasts(stores: Pair) -> None:
     """For so many seconds from then on; one that no caller asked for meanwhile can be renewed late."""
     one, two = stores
-    one.leases.take([A], ONE, 0.2)
+    one.leases.acquire([A], ONE, 0.2)
     time.sleep(0.3)
     assert one.leases.renew(ONE, 60)
-    assert two.leases.take([A], TWO, 60) == ["held"]
+    assert two.leases.acquire([A], TWO, 60) == ["leased"]
 
 
 def test_taking_more_renews_what_is_held(stores: Pair) -> None:
     one, two = stores
-    one.leases.take([A], ONE, 0.5)
-    one.leases.take([B], ONE, 60)
+    one.leases.acquire([A], ONE, 0.5)
+    one.leases.acquire([B], ONE, 60)
     time.sleep(0.6)
-    assert two.leases.take([A, B], TWO, 60) == ["held", "held"]
+    assert two.leases.acquire([A, B], TWO, 60) == ["leased", "leased"]
 
 
 def test_an_owner_without_leases_renews_and_releases_nothing(stores: Pair) -> None:
@@ -116,23 +116,23 @@ def test_a_response_from_before_the_point_is_known_and_does_not_count(stores: Pa
     one, two = stores
     one.put_many([(A, b"a")])
     two.put_many([(B, b"b")])
-    point = one.leases.point()
-    assert one.leases.take([A, B], ONE, 60, point) == ["taken", "taken"]
-    assert two.leases.take([A], TWO, 60, point) == ["held"]
+    snapshot = one.leases.snapshot()
+    assert one.leases.acquire([A, B], ONE, 60, snapshot) == ["acquired", "acquired"]
+    assert two.leases.acquire([A], TWO, 60, snapshot) == ["leased"]
     one.delete_many([A])
     one.put_many([(A, b"new")])
-    assert two.leases.take([A], TWO, 60, point) == ["stored"]
-    assert one.leases.take([A], ONE, 60, one.leases.point()) == ["taken"]
+    assert two.leases.acquire([A], TWO, 60, snapshot) == ["stored"]
+    assert one.leases.acquire([A], ONE, 60, one.leases.snapshot()) == ["acquired"]
 
 
 def test_keys_are_looked_up_if_another_stored_a_response_since(stores: Pair) -> None:
     """What the caller itself stores through this store object it knows."""
     one, two = stores
-    point = one.leases.point()
+    snapshot = one.leases.snapshot()
     one.put_many([(A, b"a")])
-    assert one.leases.take([B], ONE, 60, point, changed=False) == ["taken"]
+    assert one.leases.acquire([B], ONE, 60, snapshot, changed=False) == ["acquired"]
     two.put_many([(C, b"c")])
-    assert one.leases.take([B, C], ONE, 60, point, changed=False) == ["taken", "stored"]
+    assert one.leases.acquire([B, C], ONE, 60, snapshot, changed=False) == ["acquired", "stored"]
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -157,10 +157,11 @@ def test_no_key_is_ever_leased_to_two(stores: Pair, steps: list[tuple[str, bool,
         match action:
             case "take":
                 expected = [
-                    "stored" if n in stored else "held" if holder.get(n, second) != second else "taken" for n in wanted
+                    "stored" if n in stored else "leased" if holder.get(n, second) != second else "acquired"
+                    for n in wanted
                 ]
-                assert store.leases.take([keys[n] for n in wanted], owner, 60) == expected
-                holder.update((n, second) for n, state in zip(wanted, expected, strict=True) if state == "taken")
+                assert store.leases.acquire([keys[n] for n in wanted], owner, 60) == expected
+                holder.update((n, second) for n, state in zip(wanted, expected, strict=True) if state == "acquired")
             case "release":
                 store.leases.release(owner, [keys[n] for n in wanted])
                 holder = {n: by for n, by in holder.items() if n not in numbers or by != second}
@@ -176,9 +177,9 @@ def test_no_key_is_ever_leased_to_two(stores: Pair, steps: list[tuple[str, bool,
 @pytest.mark.parametrize("store", [MemoryStore(), OffStore()], ids=repr)
 def test_a_store_of_one_process_lets_every_key_be_taken(store: CacheStore) -> None:
     """Threads of the process are told apart by the engine; a response that is there is not asked for."""
-    assert store.leases.take([A, B], ONE, 60) == store.leases.take([A, B], TWO, 60) == ["taken", "taken"]
+    assert store.leases.acquire([A, B], ONE, 60) == store.leases.acquire([A, B], TWO, 60) == ["acquired", "acquired"]
     store.put_many([(A, b"a")])
-    assert store.leases.take([A], ONE, 60) == [("stored" if isinstance(store, MemoryStore) else "taken")]
+    assert store.leases.acquire([A], ONE, 60) == [("stored" if isinstance(store, MemoryStore) else "acquired")]
     assert store.leases.renew(ONE, 60)
     store.leases.release(ONE)
 
@@ -187,7 +188,7 @@ HOLD = """
 import sys, time
 from skytells_nb.cache import SqliteStore
 store = SqliteStore(sys.argv[1])
-print(store.leases.take([bytes.fromhex(sys.argv[2])], b"3" * 16, 3_000), flush=True)
+print(store.leases.acquire([bytes.fromhex(sys.argv[2])], b"3" * 16, 3_000), flush=True)
 time.sleep(600)
 """
 
@@ -200,10 +201,10 @@ def test_the_leases_of_a_killed_process_are_free_at_once(tmp_path: Path) -> None
         assert child.stdout is not None
         assert child.stdout.readline() == "['taken']\n"
         store = SqliteStore(path)
-        assert store.leases.take([A], ONE, 60) == ["held"]
+        assert store.leases.acquire([A], ONE, 60) == ["leased"]
         os.kill(child.pid, signal.SIGKILL)
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-        assert store.leases.take([A], ONE, 60) == ["taken"]
+        assert store.leases.acquire([A], ONE, 60) == ["acquired"]
         store.close()
 
 
@@ -211,14 +212,14 @@ def test_the_leases_of_a_killed_process_are_free_at_once(tmp_path: Path) -> None
 def test_a_forked_child_holds_nothing_of_its_parent(tmp_path: Path) -> None:
     """Nor does it end its parent's leases when it ends."""
     store, other = SqliteStore(tmp_path / "answers.sqlite"), SqliteStore(tmp_path / "answers.sqlite")
-    store.leases.take([A], ONE, 60)
+    store.leases.acquire([A], ONE, 60)
     child = os.fork()
     if child == 0:
-        states = store.leases.take([A, B], TWO, 60)
+        states = store.leases.acquire([A, B], TWO, 60)
         store.close()
-        os._exit(0 if states == ["held", "taken"] else 1)
+        os._exit(0 if states == ["leased", "acquired"] else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert other.leases.take([A, B], b"3" * 16, 60) == ["held", "taken"]
+    assert other.leases.acquire([A, B], b"3" * 16, 60) == ["leased", "acquired"]
     store.close()
     other.close()
 
@@ -229,15 +230,15 @@ def test_a_process_id_that_is_used_again_is_another_process(tmp_path: Path, monk
     one, two = SqliteStore(tmp_path / "answers.sqlite"), SqliteStore(tmp_path / "answers.sqlite")
     machine, pid, started = sqlite_leases._this_process().decode().rsplit(" ", 2)
     for process, state in [
-        (f"{machine} {pid} {started}", "held"),
-        (f"{machine} {pid} {int(started) - 1}", "taken"),
-        (f"another {pid} {int(started) - 1}", "held"),
-        ("damaged", "held"),
+        (f"{machine} {pid} {started}", "leased"),
+        (f"{machine} {pid} {int(started) - 1}", "acquired"),
+        (f"another {pid} {int(started) - 1}", "leased"),
+        ("damaged", "leased"),
     ]:
         with monkeypatch.context() as patch:
             patch.setattr(sqlite_leases, "_this_process", process.encode)
-            one.leases.take([A], ONE, 60)
-        assert two.leases.take([A], TWO, 60) == [state]
+            one.leases.acquire([A], ONE, 60)
+        assert two.leases.acquire([A], TWO, 60) == [state]
         one.leases.release(ONE)
         two.leases.release(TWO)
     one.close()
@@ -247,10 +248,10 @@ def test_a_process_id_that_is_used_again_is_another_process(tmp_path: Path, monk
 def test_a_clock_that_was_set_back_frees_leases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They were to expire in a future that is now far away."""
     one, two = SqliteStore(tmp_path / "answers.sqlite"), SqliteStore(tmp_path / "answers.sqlite")
-    one.leases.take([A], ONE, 60)
+    one.leases.acquire([A], ONE, 60)
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now - 86_400)
-    assert two.leases.take([A], TWO, 60) == ["taken"]
+    assert two.leases.acquire([A], TWO, 60) == ["acquired"]
     one.close()
     two.close()
 
@@ -265,7 +266,7 @@ def test_a_damaged_response_can_be_asked_for_again(tmp_path: Path) -> None:
     with closing(SqliteStore(path)) as store:
         with pytest.warns(match="damaged responses"):
             assert store.get_many([A]) == [None]
-        assert store.leases.take([A], ONE, 60) == ["taken"]
+        assert store.leases.acquire([A], ONE, 60) == ["acquired"]
 
 
 def test_a_file_of_an_earlier_version_gets_leases_and_a_recording_has_none(tmp_path: Path) -> None:
@@ -275,7 +276,7 @@ def test_a_file_of_an_earlier_version_gets_leases_and_a_recording_has_none(tmp_p
         tables = "select name from sqlite_master where name = 'leases'"
         with closing(sqlite3.connect(path)) as connection:
             assert connection.execute(tables).fetchone() is None
-        assert store.leases.take([C], ONE, 60) == ["taken"]
+        assert store.leases.acquire([C], ONE, 60) == ["acquired"]
         export(store, [A, B], tmp_path / "recording.sqlite")
     with closing(sqlite3.connect(tmp_path / "recording.sqlite")) as connection:
         assert connection.execute(tables).fetchone() is None
@@ -285,13 +286,13 @@ def test_a_file_that_takes_the_place_of_another_is_leased_in_anew(tmp_path: Path
     """No call fails because its table is not there."""
     path = tmp_path / "answers.sqlite"
     with closing(SqliteStore(path)) as store:
-        store.leases.take([A], ONE, 60)
+        store.leases.acquire([A], ONE, 60)
         for file in tmp_path.iterdir():
             file.unlink()
         assert not store.leases.renew(ONE, 60)
         store.leases.release(ONE, [A])
         store.put_many([(A, b"a")])
-        assert store.leases.take([A, B], ONE, 60) == ["stored", "taken"]
+        assert store.leases.acquire([A, B], ONE, 60) == ["stored", "acquired"]
 
 
 def _other_program(path: Path) -> None:
@@ -307,13 +308,13 @@ def test_where_no_lease_can_be_written_every_key_may_be_taken(tmp_path: Path, ma
     path = tmp_path / "answers.sqlite"
     make(path)
     store = SqliteStore(path)
-    assert store.leases.point() is None
-    assert store.leases.take([A, B], ONE, 60) == ["taken", "taken"]
+    assert store.leases.snapshot() is None
+    assert store.leases.acquire([A, B], ONE, 60) == ["acquired", "acquired"]
     assert store.leases.renew(ONE, 60)
     store.leases.release(ONE, [A])
     store.leases.release(ONE)
     store.put_many([(A, b"held in memory")])
-    assert store.leases.take([A, B], ONE, 60) == ["stored", "taken"]
+    assert store.leases.acquire([A, B], ONE, 60) == ["stored", "acquired"]
     with pytest.warns(match="held in memory"):
         store.close()
 
@@ -328,7 +329,7 @@ def test_a_file_that_may_only_be_read_is_not_leased_in(tmp_path: Path) -> None:
     folder.chmod(0o500)
     try:
         with closing(SqliteStore(folder / "answers.sqlite")) as store:
-            assert store.leases.take([A, B], ONE, 60) == ["taken", "taken"]
+            assert store.leases.acquire([A, B], ONE, 60) == ["acquired", "acquired"]
             assert store.get_many([A]) == [b"a"]
     finally:
         folder.chmod(0o700)
@@ -341,7 +342,7 @@ def test_a_full_file_stops_no_one(tmp_path: Path) -> None:
         with store._connections.acquire() as connection:
             (pages,) = connection.execute("pragma page_count").fetchone()
             connection.execute(f"pragma max_page_count = {pages}")
-        assert store.leases.take([A, B, C], ONE, 60) == ["taken", "taken", "taken"]
+        assert store.leases.acquire([A, B, C], ONE, 60) == ["acquired", "acquired", "acquired"]
 
 
 def test_threads_of_two_store_objects_never_hold_the_same_key(tmp_path: Path) -> None:
@@ -354,8 +355,8 @@ def test_threads_of_two_store_objects_never_hold_the_same_key(tmp_path: Path) ->
         owner = os.urandom(16)
         for start in range(0, 100, 10):
             batch = keys[start : start + 10]
-            states = stores[number % 2].leases.take(batch, owner, 60)
-            taken.extend(key for key, state in zip(batch, states, strict=True) if state == "taken")
+            states = stores[number % 2].leases.acquire(batch, owner, 60)
+            taken.extend(key for key, state in zip(batch, states, strict=True) if state == "acquired")
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -371,14 +372,14 @@ def test_a_single_flight_frees_what_another_process_holds_or_has_stored(tmp_path
     """So that another thread, which asks later, gets its own look at them."""
     one, two = SqliteStore(tmp_path / "answers.sqlite"), SqliteStore(tmp_path / "answers.sqlite")
     two.put_many([(A, b"a")])
-    two.leases.take([B], TWO, 60)
+    two.leases.acquire([B], TWO, 60)
     single_flight, first, second = SingleFlight(), Owner(one.leases), Owner(one.leases)
-    assert single_flight.take([A, B, C], first) == ["stored", "held", "taken"]
+    assert single_flight.acquire([A, B, C], first) == ["stored", "leased", "acquired"]
     two.leases.release(TWO)
-    assert single_flight.take([A, B, C], second) == ["stored", "taken", "held"]
+    assert single_flight.acquire([A, B, C], second) == ["stored", "acquired", "leased"]
     single_flight.end(first)
-    assert single_flight.take([C], second) == ["taken"]
+    assert single_flight.acquire([C], second) == ["acquired"]
     single_flight.end(second)
-    assert two.leases.take([B, C], TWO, 60) == ["taken", "taken"]
+    assert two.leases.acquire([B, C], TWO, 60) == ["acquired", "acquired"]
     one.close()
     two.close()

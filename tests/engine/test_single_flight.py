@@ -26,37 +26,37 @@ JOB = completion_job("gpt-5")
 
 def test_a_key_is_taken_by_the_first_that_asks() -> None:
     single_flight = SingleFlight()
-    assert single_flight.take([b"a", b"b"], Owner()) == ["taken", "taken"]
-    assert single_flight.take([b"b", b"c"], Owner()) == ["held", "taken"]
+    assert single_flight.acquire([b"a", b"b"], Owner()) == ["acquired", "acquired"]
+    assert single_flight.acquire([b"b", b"c"], Owner()) == ["leased", "acquired"]
 
 
 def test_a_released_key_can_be_taken_again() -> None:
     single_flight, one = SingleFlight(), Owner()
-    single_flight.take([b"a"], one)
+    single_flight.acquire([b"a"], one)
     single_flight.release([b"a", b"never taken"], one)
-    assert single_flight.take([b"a"], Owner()) == ["taken"]
+    assert single_flight.acquire([b"a"], Owner()) == ["acquired"]
 
 
 def test_no_one_releases_what_another_holds() -> None:
     single_flight, one, two = SingleFlight(), Owner(), Owner()
-    single_flight.take([b"a"], one)
+    single_flight.acquire([b"a"], one)
     single_flight.release([b"a"], two)
-    assert single_flight.take([b"a"], two) == ["held"]
+    assert single_flight.acquire([b"a"], two) == ["leased"]
 
 
 def test_what_a_run_held_that_ended_abruptly_is_free() -> None:
     """An interrupt may come between taking and noting what was taken."""
     single_flight, one = SingleFlight(), Owner()
-    single_flight.take([b"a"], one)
+    single_flight.acquire([b"a"], one)
     one.done = True
     single_flight.wait([b"a"], 60.0, lambda: None)
-    assert single_flight.take([b"a"], Owner()) == ["taken"]
+    assert single_flight.acquire([b"a"], Owner()) == ["acquired"]
 
 
 def test_waiting_ends_with_the_first_release_and_ticks_meanwhile() -> None:
     """The first key may be taken at once; the others are waited for again."""
     single_flight, one = SingleFlight(), Owner()
-    single_flight.take([b"a", b"b", b"c"], one)
+    single_flight.acquire([b"a", b"b", b"c"], one)
     ticks: list[int] = []
 
     def tick() -> None:
@@ -69,14 +69,14 @@ def test_waiting_ends_with_the_first_release_and_ticks_meanwhile() -> None:
 
 def test_waiting_ends_after_so_many_seconds() -> None:
     single_flight, ticks = SingleFlight(), []
-    single_flight.take([b"a"], Owner())
+    single_flight.acquire([b"a"], Owner())
     single_flight.wait([b"a"], 0.05, lambda: ticks.append(1), interval=0.01)
     assert ticks
 
 
 def test_an_interrupt_ends_the_waiting() -> None:
     single_flight = SingleFlight()
-    single_flight.take([b"a"], Owner())
+    single_flight.acquire([b"a"], Owner())
 
     def tick() -> None:
         raise KeyboardInterrupt
@@ -88,10 +88,10 @@ def test_an_interrupt_ends_the_waiting() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_forked_child_waits_for_no_one() -> None:
     one = Owner()
-    single_flight_for("sqlite:///forked").take([b"a"], one)
+    single_flight_for("sqlite:///forked").acquire([b"a"], one)
     child = os.fork()
     if child == 0:
-        os._exit(0 if single_flight_for("sqlite:///forked").take([b"a"], Owner()) == ["taken"] else 1)
+        os._exit(0 if single_flight_for("sqlite:///forked").acquire([b"a"], Owner()) == ["acquired"] else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     single_flight_for("sqlite:///forked").release([b"a"], one)
 
@@ -172,7 +172,7 @@ def test_a_call_that_waits_for_no_one_never_reports_that_it_waits(tmp_path: Path
     with served("latency=0.3") as server, connected(server, tmp_path / "c.sqlite", max_in_flight=2) as session:
         single_flight, one = single_flight_for(session.cache.url), Owner()
         held = session.engine._keys(JOB, ["say 2"])
-        single_flight.take(held, one)
+        single_flight.acquire(held, one)
 
         def callback(event: Progress) -> None:
             events.append(event)
@@ -208,7 +208,7 @@ def test_jobs_of_another_model_do_not_wait_for_each_other(tmp_path: Path) -> Non
         single_flight = single_flight_for(session.cache.url)
         taken = session.engine._keys(embedding_job("skytells-embed-3-small"), ["say 1"])
         one = Owner()
-        single_flight.take(taken, one)
+        single_flight.acquire(taken, one)
         assert answers(session.engine.run(JOB, ["say 1"])) == ["say 1"]
         single_flight.release(taken, one)
 
@@ -245,26 +245,26 @@ class NotedLeases(NoLeases):
     def __init__(self) -> None:
         self.noted: list[tuple[object, bool]] = []
 
-    def point(self) -> object:
+    def snapshot(self) -> object:
         return "start"
 
-    def take(
-        self, keys: Sequence[bytes], owner: bytes, seconds: float, since: object = None, *, changed: bool = True
+    def acquire(
+        self, keys: Sequence[bytes], owner: bytes, seconds: float, snapshot: object = None, *, changed: bool = True
     ) -> list[LeaseState]:
-        self.noted.append((since, changed))
-        return super().take(keys, owner, seconds, since, changed=changed)
+        self.noted.append((snapshot, changed))
+        return super().acquire(keys, owner, seconds, snapshot, changed=changed)
 
 
 def test_a_look_up_counts_until_another_run_of_the_process_releases_a_key() -> None:
     """What a run itself releases changes nothing about the keys that it has yet to take."""
     single_flight, leases, other = SingleFlight(), NotedLeases(), Owner()
     one = Owner(leases)
-    since = single_flight.point(one)
-    single_flight.take([b"a"], one, since)
+    snapshot = single_flight.snapshot(one)
+    single_flight.acquire([b"a"], one, snapshot)
     single_flight.release([b"a"], one)
-    single_flight.take([b"b"], one, since)
-    single_flight.take([b"c"], other)
+    single_flight.acquire([b"b"], one, snapshot)
+    single_flight.acquire([b"c"], other)
     single_flight.release([b"c"], other)
-    single_flight.take([b"d"], one, since)
-    single_flight.take([b"e"], one)
+    single_flight.acquire([b"d"], one, snapshot)
+    single_flight.acquire([b"e"], one)
     assert leases.noted == [("start", False), ("start", False), ("start", True), (None, True)]

@@ -62,7 +62,7 @@ def test_an_interrupt_at_any_moment_of_a_wait_is_not_another_error() -> None:
     """While another thread rings all the time and holds the lock meanwhile, so that the wait is often just ending."""
     many = [b"%d" % number for number in range(20_000)]
     single_flight, owner = SingleFlight(), Owner()
-    single_flight.take([b"held"], owner)
+    single_flight.acquire([b"held"], owner)
     me, caught, go = threading.get_ident(), 0, threading.Semaphore(0)
 
     def interrupt() -> None:
@@ -82,4 +82,4 @@ def test_an_interrupt_at_any_moment_of_a_wait_is_not_another_error() -> None:
                 caught += 1
     sender.join()
     assert caught == INTERRUPTS
-    assert single_flight.take([b"held"], Owner()) == [False]
+    assert single_flight.acquire([b"held"], Owner()) == [False]

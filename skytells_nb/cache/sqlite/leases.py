@@ -38,12 +38,12 @@ class _Write(Protocol):
     def __call__(self, work: Callable[[sqlite3.Connection], T], /) -> T | None: ...
 
 
-class Point(NamedTuple):
+class StoreSnapshot(NamedTuple):
     """Where a file of responses stands."""
 
-    last: int
+    last_id: int
     """The id of the last response: they grow with each."""
-    by_others: int
+    foreign_changes: int
     """Changes with each response that is stored, except through the same store object."""
 
 
@@ -51,36 +51,36 @@ class SqliteLeases:
     """The leases in one file.
 
     ``write`` does some work on a connection, one at a time, or returns ``None`` if the file cannot be written.
-    ``point`` and ``look_up`` are the store's point, and the keys with a response from after one, within such work;
-    ``look_up`` without a connection looks in memory only.
+    ``snapshot`` and ``look_up`` are the store's snapshot, and the keys with a response from after one, within such
+    work; ``look_up`` without a connection looks in memory only.
     """
 
     def __init__(
         self,
         write: _Write,
-        point: Callable[[sqlite3.Connection], Point],
+        snapshot: Callable[[sqlite3.Connection], StoreSnapshot],
         look_up: Callable[[sqlite3.Connection | None, Sequence[bytes], int], set[bytes]],
     ) -> None:
         self._write = write
-        self._point = point
+        self._snapshot = snapshot
         self._look_up = look_up
         self._held: dict[bytes, set[bytes]] = {}
         """Keys that each owner holds; changed by one thread at a time, as the file is."""
 
-    def point(self) -> Point | None:
-        return self._write(self._point)
+    def snapshot(self) -> StoreSnapshot | None:
+        return self._write(self._snapshot)
 
-    def take(
-        self, keys: Sequence[bytes], owner: bytes, seconds: float, since: object = None, *, changed: bool = True
+    def acquire(
+        self, keys: Sequence[bytes], owner: bytes, seconds: float, snapshot: object = None, *, changed: bool = True
     ) -> list[LeaseState]:
         if not keys:
             return []
-        known = since if isinstance(since, Point) else Point(0, -1)
-        work = partial(self._take, keys=keys, owner=owner, seconds=seconds, since=known, changed=changed)
+        known = snapshot if isinstance(snapshot, StoreSnapshot) else StoreSnapshot(0, -1)
+        work = partial(self._acquire, keys=keys, owner=owner, seconds=seconds, snapshot=known, changed=changed)
         found = self._write(lambda connection: in_transaction(connection, partial(work, connection)))
         if found is None:
             stored = self._look_up(None, keys, 0) if changed else set()
-            return ["stored" if key in stored else "taken" for key in keys]
+            return ["stored" if key in stored else "acquired" for key in keys]
         return found
 
     def renew(self, owner: bytes, seconds: float) -> bool:
@@ -105,34 +105,36 @@ class SqliteLeases:
         """Forget what the parent holds."""
         self._held.clear()
 
-    def _take(
+    def _acquire(
         self,
         connection: sqlite3.Connection,
         *,
         keys: Sequence[bytes],
         owner: bytes,
         seconds: float,
-        since: Point,
+        snapshot: StoreSnapshot,
         changed: bool,
     ) -> list[LeaseState]:
         stored: set[bytes] = set()
-        if changed or self._point(connection).by_others != since.by_others:
+        if changed or self._snapshot(connection).foreign_changes != snapshot.foreign_changes:
             # A response that is stored from now on finds the lease.
-            stored = self._look_up(connection, keys, since.last)
+            stored = self._look_up(connection, keys, snapshot.last_id)
         mine, elsewhere = _read(connection, _number(owner))
         held = self._held.setdefault(owner, set())
         if mine is None:
             # These are the first, or another process ended the others.
             held.clear()
-        taken = [key for key in keys if key not in stored and key[-_KEY_BYTES:] not in elsewhere]
+        acquired = [key for key in keys if key not in stored and key[-_KEY_BYTES:] not in elsewhere]
         expiry = time.time() + seconds
-        if taken or (mine is not None and mine < expiry - seconds / 2):
-            held.update(taken)
+        if acquired or (mine is not None and mine < expiry - seconds / 2):
+            held.update(acquired)
             row = (_number(owner), _this_process(), expiry, _joined(held))
             connection.execute("insert or replace into leases values (?, ?, ?, ?)", row)
-        if len(taken) == len(keys):
-            return ["taken"] * len(keys)
-        return ["stored" if key in stored else "held" if key[-_KEY_BYTES:] in elsewhere else "taken" for key in keys]
+        if len(acquired) == len(keys):
+            return ["acquired"] * len(keys)
+        return [
+            "stored" if key in stored else "leased" if key[-_KEY_BYTES:] in elsewhere else "acquired" for key in keys
+        ]
 
     def _release(self, connection: sqlite3.Connection, *, owner: bytes, keys: Sequence[bytes] | None) -> None:
         if keys is None:

@@ -29,7 +29,7 @@ from skytells_nb.cache.sqlite.database import (
     usable_path,
 )
 from skytells_nb.cache.sqlite.group_commit import GroupCommit
-from skytells_nb.cache.sqlite.leases import Point, SqliteLeases
+from skytells_nb.cache.sqlite.leases import SqliteLeases, StoreSnapshot
 from skytells_nb.cache.sqlite.queries import Row
 from skytells_nb.cache.store import CacheStats
 from skytells_nb.errors import CacheError, warn
@@ -117,7 +117,7 @@ class SqliteStore:
         self._writer = GroupCommit(self._save)
         self._writing = threading.Lock()
         self._added = 0
-        self.leases = SqliteLeases(self._write_lease, self._point, self._look_up)
+        self.leases = SqliteLeases(self._write_lease, self._snapshot, self._look_up)
         self._monitor = FileMonitor(self.path)
         self._closed = False
         self._hits = self._misses = self._stored = self._damaged = 0
@@ -280,9 +280,9 @@ class SqliteStore:
             self._lease_again_at = float("inf") if permanent else time.monotonic() + RETRY_S
             return None
 
-    def _point(self, connection: sqlite3.Connection) -> Point:
+    def _snapshot(self, connection: sqlite3.Connection) -> StoreSnapshot:
         last = queries.last_id(connection)
-        return Point(last, last - self._added)
+        return StoreSnapshot(last, last - self._added)
 
     def _look_up(self, connection: sqlite3.Connection | None, keys: Sequence[bytes], after: int) -> set[bytes]:
         """Return which keys have a response with an id after this one; with no connection, which are held in memory."""
