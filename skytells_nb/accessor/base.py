@@ -162,7 +162,7 @@ def policed(
     try:
         return apply_policy(policy, answers, columns, call)
     except RowError as problem:
-        call.carry(problem, answers.report, answers)
+        call.attach_results(problem, answers.report, answers)
         raise
 
 

@@ -41,8 +41,8 @@ class DryRun:
     def __init__(self) -> None:
         self.estimates: list[Estimate] = []
         self.notes: list[str] = []
-        self.is_guess = False
-        """Whether a run had no results yet, so that what follows from them is not known."""
+        self.has_placeholders = False
+        """Whether placeholders stand for the results of a run, so that what follows from them is not known."""
         self.main: int = -1
         """The position of the estimate whose inputs are the rows of the method."""
         self.codes: NDArray[np.int64] | None = None
@@ -61,7 +61,7 @@ class DryRun:
             raise DryRunComplete
         if not self.estimates[-1].requests:
             return call.engine.run(job, texts, on_error="null")  # from the cache
-        self.is_guess = True
+        self.has_placeholders = True
         buffer = job.work.make_buffer(len(planned.inputs))
         if len(planned.inputs):
             # Different answers of the expected length, and vectors that are similar to none.
@@ -74,8 +74,8 @@ class DryRun:
 
 def dry_run_of(options: SessionOptions) -> DryRun | None:
     """Return what collects the estimates of a call with these options, ``None`` for a call that sends."""
-    given: Any = options.get("dry_run")
-    return given or None
+    dry_run: Any = options.get("dry_run")
+    return dry_run or None
 
 
 class SampleRun:
@@ -87,15 +87,17 @@ class SampleRun:
         """Requests that the method may have in flight at once."""
 
 
-def divert(method: Callable[..., Any], options: Sequence[str], instead: Callable[..., Any]) -> Callable[..., Any]:
+def dispatch_option(
+    method: Callable[..., Any], names: Sequence[str], instead: Callable[..., Any]
+) -> Callable[..., Any]:
     """Return the method, which calls ``instead(method, accessor, args, options)`` if one of these options is given."""
-    names = frozenset(options)
+    dispatched = frozenset(names)
 
     @functools.wraps(method)
-    def call(self: Any, /, *args: Any, **given: Any) -> Any:
-        if names.isdisjoint(given):
-            return method(self, *args, **given)
-        return instead(method, self, args, given)
+    def call(self: Any, /, *args: Any, **options: Any) -> Any:
+        if dispatched.isdisjoint(options):
+            return method(self, *args, **options)
+        return instead(method, self, args, options)
 
     return call
 
@@ -117,11 +119,11 @@ class VectorizedCall:
     rows: Callable[[], pd.DataFrame] | None = None
     """The rows that the report's errors name by position, where they are not those of the owner."""
     assemble: Callable[[Any, Report], Any] | None = None
-    """Makes what the method returns from the results as far as they came, for an error that ends the call."""
+    """Makes what the method returns from partial results, for an error that ends the call."""
     dry_run: DryRun | None = None
     """What collects the estimates of a call that sends nothing."""
     sample: SampleRun | None = None
-    warns_later: bool = False
+    defers_warning: bool = False
     """Whether the method itself warns of rows that failed, once it knows which."""
     is_main: bool = True
     """Whether its inputs are the rows of the method."""
@@ -144,14 +146,14 @@ class VectorizedCall:
         progress = plain(progress)
         if not isinstance(progress, bool) and not callable(progress):
             raise InputError(f"progress must be True, False or a function that takes events, got {progress!r}.")
-        given, cache = options.get("session"), options.get("cache")
-        if given is not None and not isinstance(given, Session):
-            raise InputError(f"session must be a session that connect() returned, got {type(given).__name__}.")
+        chosen, cache = options.get("session"), options.get("cache")
+        if chosen is not None and not isinstance(chosen, Session):
+            raise InputError(f"session must be a session that connect() returned, got {type(chosen).__name__}.")
         if cache is not None and not isinstance(cache, (str, Path)):
             raise InputError(f"cache must be a path, 'off' or 'memory', got {cache!r}.")
         dry_run = dry_run_of(options)
         sample: Any = options.get("sample")
-        session = given or (current() if sends and not dry_run else current_or_keyless())
+        session = chosen or (current() if sends and not dry_run else current_or_keyless())
         engine = session.engine_for(cache)
         limits = ("max_in_flight", "requests_per_minute", "tokens_per_minute")
         pace = RateOptions(*(plain(options.get(name)) for name in limits))
@@ -232,8 +234,8 @@ class VectorizedCall:
         self.attach(amended)
         return amended
 
-    def carry(self, problem: SkytellsError | Interrupted, report: Report, results: Any) -> None:
-        """Give an error that ends the call the report, and what the call would have returned as far as it came."""
+    def attach_results(self, problem: SkytellsError | Interrupted, report: Report, results: Any) -> None:
+        """Attach the report to an error that ends the call, and the partial results as the call returns them."""
         problem.report = report
         # What cannot become a frame must not turn one error into another.
         with contextlib.suppress(Exception):
@@ -282,7 +284,7 @@ class VectorizedCall:
                 if ended:
                     problem.report = ended[0].report
                     if self.assemble is not None:
-                        self.carry(problem, ended[0].report, (results or column)(ended[0]))
+                        self.attach_results(problem, ended[0].report, (results or column)(ended[0]))
             raise
         finally:
             close()
@@ -291,7 +293,7 @@ class VectorizedCall:
 
     def warn_of_failures(self, report: Report) -> None:
         """Emit one warning for all rows that failed, with the first reasons."""
-        if report.failed and self.on_error == "warn" and not self.warns_later:
+        if report.failed and self.on_error == "warn" and not self.defers_warning:
             blocked = all(isinstance(error, (ContentPolicyError, RefusalError)) for error in report.errors.values())
             again = " asks them again with retry='failed'" if blocked else " asks only them again"
             cached = "" if self.engine.cache_disabled else f"; completed rows are cached, and another call{again}"

@@ -204,8 +204,10 @@ def details_frame(into: Any, answers: CompletionColumns) -> dict[str, pd.Series[
         return series
 
     def cost(c: CachedCompletion | None) -> float | None:
-        told = tokens(c, "in") is not None
-        return answers.price.cost(c.tokens_in, c.tokens_out) if c and told and answers.price is not None else None
+        usage_reported = tokens(c, "in") is not None
+        if c is None or answers.price is None or not usage_reported:
+            return None
+        return answers.price.cost(c.tokens_in, c.tokens_out)
 
     def tokens(c: CachedCompletion | None, direction: Literal["in", "out"]) -> int | None:
         # An answer of its own request without tokens in is one whose usage was not reported.
@@ -275,7 +277,7 @@ def merge_row_errors(
     )
     if new_empty and call.on_error == "raise":
         error = RowError(f"{len(new_empty):,} answers are empty: {next(iter(new_empty.values()))}", report=report)
-        call.carry(error, report, replace(answers, report=report))
+        call.attach_results(error, report, replace(answers, report=report))
         raise error
     if new:
         call.warn_of_failures(replace(report, errors=new, failed=len(new)))

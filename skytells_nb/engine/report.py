@@ -205,7 +205,7 @@ class Report:
     against ``budget=``, where these are at the most that they may have cost; ``None`` without a budget. ``limit`` is
     the account's limit as far as the service reported it. ``errors`` maps a row's position to its error; ``normalized``
     counts the answered rows whose answer matched its schema only as a person would read it (in another case, without
-    its object, yes in place of true), and ``partial`` holds the column of an interrupted run as far as it came.
+    its object, yes in place of true), and ``partial`` holds the column of an interrupted run with its partial results.
     ``timeline`` holds latencies, and the requests answered and rejected over time.
     """
 

@@ -63,7 +63,7 @@ class RetryPolicy:
     def give_up(self, error: SkytellsError, limited_for: float = 0.0) -> str | None:
         """Return why a run that was rejected for so many seconds should end, ``None`` if it should wait.
 
-        A wait that no one would sit through is a used-up quota, or a service that is closed, whatever its status. The
+        A wait beyond ``rate_limit_patience`` is a used-up quota, or a service that is closed, whatever its status. The
         error then says the reason too.
         """
         retry_after = (error.retry_after or 0.0) if isinstance(error, APIError) else 0.0

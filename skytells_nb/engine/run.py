@@ -102,10 +102,10 @@ class Run:
         is_reusable = self.context.is_reusable
         if is_reusable is None:
             return values
-        kept = [value if value is None or is_reusable(value) else None for value in values]
-        stale = zip(batch.tolist(), values, kept, strict=True)
+        reusable = [value if value is None or is_reusable(value) else None for value in values]
+        stale = zip(batch.tolist(), values, reusable, strict=True)
         self._replaced.update(number for number, before, after in stale if before is not after)
-        return kept
+        return reusable
 
     def send(self, numbers: NDArray[np.int64]) -> None:
         """Request these inputs; those in flight in another run, also of another process, are awaited instead."""

@@ -377,7 +377,7 @@ class WorkerPool:
         return self._context.retry.give_up(problem, time.monotonic() - since)
 
     def _check_quota(self) -> None:
-        """End the run if the next request is only permitted after a wait that no one would sit through."""
+        """End the run if the next request is only permitted after a wait beyond ``rate_limit_patience``."""
         limiter = self._rate_limiter
         problem = self._context.retry.quota_exhausted(limiter.seconds_to_next, limiter.limit_text)
         if problem is not None:

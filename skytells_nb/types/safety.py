@@ -16,7 +16,7 @@ SEVERITIES = ("safe", "low", "medium", "high")
 """Severity levels, least first; a response may contain others, which rank above ``safe`` and below ``low``."""
 
 INCOMPLETE = ("interrupted", "truncated", "error")
-"""Finish reasons of this library, for what had arrived of a stream; its verdict would have come at the end."""
+"""Finish reasons of this library, for what had arrived of a stream; its result would have come at the end."""
 
 UNCHECKED = "all"
 """Category of the finding for a check that the filter could not run."""
@@ -183,7 +183,7 @@ def _finding(category: str, result: Any, source: Source, index: int) -> Finding:
     listed = result.get("details")
     withheld = bool(filtered) or _any_filtered(listed)
     given = filtered is not None or detected is not None or severity is not None or bool(listed)
-    # A value that cannot be read may have been a flag, and an error beside values means that they are not a verdict.
+    # A value that cannot be read may have been a flag, and an error beside values means that they are no result.
     clear = all(
         value is not None or result.get(name) is None
         for name, value in (("filtered", filtered), ("detected", detected), ("severity", severity))

@@ -179,33 +179,33 @@ def _label_names(given: Any) -> list[Any]:
     return [_label(name) for name in names]
 
 
-def _literals(given: Any) -> tuple[Any, ...]:
+def _literals(value: Any) -> tuple[Any, ...]:
     """Return the values of a ``Literal``, of a union of them, or of a name for one."""
-    given = getattr(given, "__value__", given)
-    origin, parts = typing.get_origin(given), typing.get_args(given)
+    value = getattr(value, "__value__", value)
+    origin, parts = typing.get_origin(value), typing.get_args(value)
     if origin is Literal:
         return parts
     if origin in (typing.Union, types.UnionType) and parts:
         values = [_literals(part) for part in parts]
-        return tuple(dict.fromkeys(value for each in values for value in each)) if all(values) else ()
+        return tuple(dict.fromkeys(literal for each in values for literal in each)) if all(values) else ()
     return ()
 
 
-def _label(given: Any) -> Any:
+def _label(value: Any) -> Any:
     """Return a label as a plain string: the value of a member of an enumeration, or its name if that is no string."""
-    if isinstance(given, enum.Enum):
-        given = given.value if isinstance(given.value, str) else given.name
-    return str(given) if isinstance(given, str) else given
+    if isinstance(value, enum.Enum):
+        value = value.value if isinstance(value.value, str) else value.name
+    return str(value) if isinstance(value, str) else value
 
 
-def _pair(given: Any, *, multi: bool) -> tuple[str, tuple[str, ...]]:
+def _pair(value: Any, *, multi: bool) -> tuple[str, tuple[str, ...]]:
     kind = "(text, [labels])" if multi else "(text, label)"
-    if not isinstance(given, Sequence) or isinstance(given, str) or len(given) != 2:
-        raise InputError(f"An example must be a pair {kind}, got {given!r}.")
-    text, label = given
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        raise InputError(f"An example must be a pair {kind}, got {value!r}.")
+    text, label = value
     several = isinstance(label, Sequence) and not isinstance(label, str)
     if several and not multi:
-        raise InputError(f"An example must be a pair {kind}, got {given!r}. multi=True takes several labels.")
+        raise InputError(f"An example must be a pair {kind}, got {value!r}. multi=True takes several labels.")
     return text, tuple(label) if several else (label,)
 
 

@@ -160,7 +160,7 @@ class ClusterMethods(SimilarityMethods):
                 runs.check_budget_for(chat_model)
             found = source.vectors(runs, EmbeddingOptions(model, dimensions), last=texts is None)
             dry_run = dry_run_of(options)
-            if dry_run is not None and dry_run.is_guess and texts is not None:
+            if dry_run is not None and dry_run.has_placeholders and texts is not None:
                 _names(_expected_clusters(source, most), texts[source.present], runs, chat_model, parameters)
                 dry_run.notes += [] if most else [f"at most: up to {MAX_CLUSTERS} clusters are named, n= sets how many"]
                 raise DryRunComplete

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skytells_nb.accessor.base import FrameMethods
-from skytells_nb.accessor.call import DryRun, DryRunComplete, SampleRun, VectorizedCall, divert
+from skytells_nb.accessor.call import DryRun, DryRunComplete, SampleRun, VectorizedCall, dispatch_option
 from skytells_nb.accessor.multi_call import NO_MODEL, sum_reports
 from skytells_nb.accessor.options import SessionOptions, check_options, expand_options, model_parameters
 from skytells_nb.accessor.prompts.build import PromptArguments, build_prompts, prompt_arguments
@@ -148,11 +148,11 @@ def with_dry_run(accessor: type[Accessor]) -> type[Accessor]:
     for name in dir(accessor):
         method = getattr(accessor, name)
         if "dry_run" in getattr(method, "__options__", ()):
-            setattr(accessor, name, divert(method, ("dry_run", "sample"), _before_paying))
+            setattr(accessor, name, dispatch_option(method, ("dry_run", "sample"), _estimate_or_sample))
     return accessor
 
 
-def _before_paying(
+def _estimate_or_sample(
     method: Callable[..., Any], accessor: Any, args: Sequence[Any], options: Mapping[str, Any]
 ) -> Estimate | Sample | Any:
     """Return an estimate or a sample, or what the method returns if the options ask for neither."""
@@ -163,7 +163,7 @@ def _before_paying(
     if not isinstance(dry_run, (bool, np.bool_)):
         raise InputError(f"dry_run must be True or False, got {dry_run!r}.")
     if sample is None:
-        return calls.estimate() if dry_run else calls.whole()
+        return calls.estimate() if dry_run else calls.run_all()
     if dry_run:
         raise InputError("dry_run=True sends nothing and sample= sends some rows; pass one of them.")
     if not isinstance(sample, Integral) or isinstance(sample, bool) or sample < 1:
@@ -184,7 +184,7 @@ class _Calls:
         self._args = args
         self._kwargs = {name: value for name, value in options.items() if name not in ("dry_run", "sample")}
 
-    def whole(self) -> Any:
+    def run_all(self) -> Any:
         """Return what the method returns."""
         return self._method(self._accessor, *self._args, **self._kwargs)
 

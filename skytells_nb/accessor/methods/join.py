@@ -242,7 +242,7 @@ class JoinMethod(SimilarityMethods):
             embedding = EmbeddingOptions(model, dimensions)
             left, right = _sides(runs, left_column, right_column, embedding, last=prompt is None)
             dry_run = dry_run_of(options)
-            if dry_run is not None and dry_run.is_guess and prompt is not None:
+            if dry_run is not None and dry_run.has_placeholders and prompt is not None:
                 _confirmed(runs, _expected_pairs(left_column, right_column, prompt.left, most), prompt)
                 dry_run.notes += [] if floor is None else ["at most: the pairs below threshold= are not asked about"]
                 raise DryRunComplete

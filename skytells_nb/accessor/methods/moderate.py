@@ -148,7 +148,7 @@ def _prompt_results(answers: CompletionColumns, call: VectorizedCall) -> Complet
             f"{len(errors):,} of {report.rows:,} texts have no safety result: {next(iter(errors.values()))}",
             report=report,
         )
-        call.carry(error, report, results)
+        call.attach_results(error, report, results)
         raise error
     call.warn_of_failures(report)
     return results

@@ -187,7 +187,7 @@ class SummaryTree:
         index: pd.Index[Any],
         into: Any,
     ) -> CompletionColumns:
-        quiet = replace(call, warns_later=True)
+        quiet = replace(call, defers_warning=True)
         answers = merge_row_errors(quiet, complete_texts(quiet, self.whole, _prompts(groups), index, into, None), {})
         runs.add(answers.report)
         return answers

@@ -225,7 +225,7 @@ def parse_with_repair(
             )
         replace_reports(call, report, [outcome.report, *repairs.reports])
         if isinstance(problem, (SkytellsError, Interrupted)):
-            call.carry(problem, report, columns(_parsed(attempts, len(answers), report)))
+            call.attach_results(problem, report, columns(_parsed(attempts, len(answers), report)))
         raise
     _mark_mismatches(call, job, outcome, attempts)
     report = _report(outcome, attempts, repairs.reports)
@@ -238,7 +238,7 @@ def parse_with_repair(
     if new_errors and call.on_error == "raise":
         first_error = next(iter(new_errors.values()))
         error = RowError(f"{len(new_errors):,} answers do not match the schema: {first_error}", report=report)
-        call.carry(error, report, columns(_parsed(attempts, len(answers), report)))
+        call.attach_results(error, report, columns(_parsed(attempts, len(answers), report)))
         raise error
     if new_errors:
         call.warn_of_failures(replace(report, errors=new_errors, failed=len(new_errors)))

@@ -153,7 +153,7 @@ DISTRUST_S = 60.0
 
 
 class TransientRejections:
-    """Tells random rejections from an unreported limit: at a limit, a lower rate is rejected less often.
+    """Distinguishes random rejections from an unreported limit: at a limit, a lower rate is rejected less often.
 
     State: ``on``, the answers since the last rejection, the answers before the rejection at the highest rate and that
     rate, and the latest outcomes.
