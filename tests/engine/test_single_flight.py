@@ -13,8 +13,8 @@ import pytest
 from local_fakes import EchoGenerator
 from served import connected, served, wait_until_idle
 
-from skytells_nb.cache.memory import MemoryStore
-from skytells_nb.cache.store import LeaseState, NoLeases
+from skytells_nb.cache.memory import MemoryStore, NoLeases
+from skytells_nb.cache.store import LeaseState
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import completion_job, embedding_job
 from skytells_nb.engine.report import Progress
