@@ -11,6 +11,7 @@ import socket
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -397,6 +398,8 @@ class HTTPConnectionPool:
         self._idle: list[tuple[float, Connection]] = []
         self._lock = threading.Lock()
         self._closed = False
+        # A pool that is dropped, as by a second connect(), leaves no open socket to the garbage collector.
+        weakref.finalize(self, _close_all, self._idle).atexit = False
 
     def request(
         self, method: str, path: str, body: bytes | None, limits: Timeouts, headers: Headers = ()
@@ -441,16 +444,12 @@ class HTTPConnectionPool:
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            idle, self._idle = self._idle, []
-        for _, connection in idle:
-            connection.close()
+            _close_all(self._idle)
 
     def reset_after_fork(self) -> None:
         """Drop all idle connections in a forked child: the parent uses them."""
         self._lock = threading.Lock()
-        idle, self._idle = self._idle, []
-        for _, connection in idle:
-            connection.close()
+        _close_all(self._idle)
 
     def _exchange(self, exchange: Callable[[Connection], T], method: str, path: str, connect_s: float) -> T:
         """Make an exchange on an idle or new connection, and again on a new one if the idle one was closed."""
@@ -513,3 +512,9 @@ class HTTPConnectionPool:
                 self._idle.append((time.monotonic(), connection))
                 return
         connection.close()
+
+
+def _close_all(idle: list[tuple[float, Connection]]) -> None:
+    """Close the connections and remove them from the list."""
+    while idle:
+        idle.pop()[1].close()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import gzip
 import socket
 import ssl
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -260,3 +262,20 @@ def test_a_server_that_nobody_vouches_for_is_not_spoken_to(
         with pytest.raises(ConnectError, match="certificate"):
             Transport(KEY, base_url=server.url).send("GET", "/models")
         assert server.exchanges == []
+
+
+def test_a_client_that_is_dropped_leaves_no_open_connection(recwarn: pytest.WarningsRecorder) -> None:
+    """As a session does that another one replaces; an open socket is a ResourceWarning, and an error under -W error."""
+    warnings.simplefilter("always")
+
+    def keep(exchange: Exchange) -> None:
+        exchange.send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}")
+
+    with serving(keep) as server:
+        transport = Transport(KEY, base_url=server.url)
+        transport.send("GET", "/models")
+        cycle = [transport]
+        cycle.append(cycle)  # type: ignore[arg-type]
+        del transport, cycle
+        gc.collect()
+    assert [warning for warning in recwarn if issubclass(warning.category, ResourceWarning)] == []
