@@ -3,137 +3,88 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections import deque
 
 MIN_RATE = 0.2
 """Requests a second; rejections do not lower the rate further."""
-FIRST_REQUESTS = 2.0
-"""Requests in a pause after the first rejection at least: processes that start together are then equally fast."""
-INITIAL_GROWTH = 4.0
+DEFAULT_RATE = 2.0
+"""Requests a second after the very first requests were rejected."""
+BACK_OFF = 0.05
+"""Fraction of the inferred limit by which the rate stays below it."""
+RECOVERY_PAUSES = 20
+"""Pauses until the inferred limit is reached again: each costs a rejection."""
+SOON_PAUSES = 3
+"""Pauses within which another rejection means that the rate was far too high."""
+RATE_CUT = 0.9
+INITIAL_GROWTH = 1.25
 """Growth per pause after the first rejection: it ended a burst, and hardly shows the rate."""
-ROUND_PAUSES, MAX_ROUND_PAUSES = 8, 30
-"""Pauses in which the rate goes from the lower to the upper bound, times the rejections so far: each costs a pause, and
-the first ones show the limit within a wide range only."""
-LATEST_PAUSES = 3.0
-"""Shortest time, in pauses, over which what was admitted is an upper bound: a burst after the pause is part of it."""
-LOWEST = 0.7
-HIGHEST = 0.92
-"""The lower bound is between these fractions of the upper one."""
-OPENING_REQUESTS = 200
-OPENING_SIZE = 8
-"""Requests that are spread at first, and how many go in the time that the first answer took; then twice as many, and so
-on. Where they came all at once, dozens were rejected before the first rejection was known."""
-MAX_PACED = 1_000.0
-"""Requests a second from which on they are not spaced: threads do not wake that exactly."""
-MAX_SENT = 8_192
 
 
 class AdaptiveRate:
-    """A rate that rises from a lower to an upper bound of the limit, and on, until a rejection shows new bounds.
+    """A rate that rises as a cubic: fast far from the rate of the last rejection, hardly at all near it.
 
-    A limit admits at most ``burst + limit * seconds`` requests in any time, where ``burst`` is what it admitted before
-    the first rejection. So what was admitted since the last pause is a lower bound once the burst is subtracted, and
-    about an upper bound with it, because the rejection shows that nothing was left.
-
-    State: ``ceiling`` (requests a second, in the middle of the bounds), ``pause`` (seconds the service asked for), when
-    it ended, and when the latest requests were sent that were not rejected.
+    State: ``ceiling`` (requests a second admitted before the last rejection), ``pause`` (seconds the service asked
+    for), and the time and count since the end of that pause.
     """
 
     def __init__(self) -> None:
         self.ceiling = math.inf
         self.pause = 1.0
-        self._half = 0.0
-        self._round = 1.0
-        self._opening = math.inf
-        self._latency = 1e-9
-        self.growing = False
-        """Whether no bound is known yet."""
         self._rejections = 0
-        self._since = -math.inf
-        self._sent: deque[float] = deque(maxlen=MAX_SENT)
-        self._burst = 0
-        self._burst_seconds = self._span = 0.0
+        self._since = math.inf
+        self._count = 0
+        self._span = 1.0
         self._last_sent = -math.inf
 
     def rate(self, now: float) -> float:
         """Return the requests a second."""
         if self.ceiling == math.inf:
-            sent = len(self._sent)
-            return min(self._opening, (OPENING_SIZE + sent) / self._latency) if sent < OPENING_REQUESTS else math.inf
+            return math.inf
         pauses = max(0.0, now - self._since) / self.pause
-        if self.growing:
-            return min(self.ceiling * math.pow(INITIAL_GROWTH, min(pauses, 50)), max(self.ceiling, self._opening))
-        return self.ceiling + self._half * (2 * pauses / self._round - 1)
+        if self._rejections == 1:
+            return self.ceiling * math.pow(INITIAL_GROWTH, min(pauses, 50))
+        return self.ceiling * (1 + BACK_OFF * math.pow(pauses / RECOVERY_PAUSES - 1, 3))
 
     def wait(self, now: float) -> float:
         """Return the seconds until the next request may go."""
-        rate = self.rate(now)
-        return 0.0 if rate > MAX_PACED else max(0.0, self._last_sent + 1.0 / rate - now)
-
-    def bound(self, in_flight: int, latency: float) -> None:
-        """Send no faster while no limit is known than keeps so many requests in flight, which take so many seconds."""
-        self._opening, self._latency = in_flight / latency, latency
+        return max(0.0, self._last_sent + 1.0 / self.rate(now) - now) if self._rejections else 0.0
 
     def record_sent(self, now: float) -> None:
         """A request goes now."""
+        self._since = min(self._since, now)
+        due = self._last_sent + 1.0 / self.rate(now) if self._rejections else now
         # A late start is not compensated by a burst.
-        self._last_sent = min(max(self._last_sent + 1.0 / self.rate(now), now - 0.03), now)
-        self._sent.append(now)
+        self._last_sent = min(max(due, now - 0.03), now)
 
-    def record_rejection(self, now: float, pause: float, sent: float) -> None:
-        """A request that was sent at this time was rejected; nothing goes for ``pause`` seconds."""
-        if self._sent:
-            del self._sent[min(bisect_left(self._sent, sent), len(self._sent) - 1)]
+    def record_success(self, now: float) -> None:
+        """A request was answered."""
+        if now < self._since:
+            # Admitted before the rejection that caused the pause.
+            self.ceiling += 1 / self._span
+        else:
+            self._count += 1
+
+    def record_rejection(self, now: float, pause: float) -> None:
+        """A request was rejected; nothing goes for ``pause`` seconds."""
         if now < self._since:
             # Sent before the current pause.
-            if self._rejections == 1:
-                self._start()
             return
-        elapsed = now - max(self._since, self._sent[0] if self._sent else now)
-        high = self.rate(now)
-        self._rejections += 1
-        if self._rejections > 1:
-            low, latest = self._bounds(now)
-            high = min(high, latest or high)
-            low = min(max(low, LOWEST * high), HIGHEST * high)
-            self.ceiling, self._half = max(MIN_RATE, (low + high) / 2), (high - low) / 2
-            self._round = min(MAX_ROUND_PAUSES, ROUND_PAUSES * (self._rejections - 1))
-            self.growing = False
-        self.pause = max(pause, 0.1)
-        self._since, self._last_sent = now + pause, -math.inf
-        if self._rejections == 1:
-            self._burst_seconds, self._span = elapsed, elapsed + self.pause
-            self._start()
-
-    def resume(self, now: float) -> None:
-        """Raise the rate fast again: the rejections showed nothing about it."""
-        rate = self.rate(now)
-        if rate >= min(MAX_PACED, self._opening):
-            self.__init__()  # type: ignore[misc]
-        else:
-            self.ceiling, self._since, self.growing = rate, now, True
-
-    def _start(self) -> None:
-        # A burst used what the pause after it provides, too.
-        self._burst = len(self._sent)
-        self.ceiling = max(MIN_RATE, FIRST_REQUESTS / self.pause, self._burst / self._span)
-        self.growing = True
-
-    def _bounds(self, now: float) -> tuple[float, float]:
-        """Return a lower and an upper bound of the limit, 0 if nothing shows one."""
-        low = high = 0.0
         elapsed = now - self._since
-        latest = min(max(LATEST_PAUSES * self.pause, elapsed / 2), 0.9 * elapsed)
-        for count, sent in enumerate(reversed(self._sent), 1):
-            seconds = now - sent
-            if sent < self._since:
-                break
-            if seconds > self._burst_seconds + self.pause / 2:
-                low = max(low, (count - self._burst) / (seconds - self._burst_seconds))
-            if seconds >= latest:
-                high = max(high, count / seconds)
-        return low, high
+        if self._rejections == 0:
+            # A burst used what the pause after it provides, too.
+            self._span = elapsed + pause
+            ceiling = self._count / self._span
+        else:
+            self._span = max(elapsed, 1.0 / self.ceiling)
+            ceiling = min(self._count / self._span, self.rate(now))
+            if self._rejections == 1:
+                ceiling = max(ceiling, self.rate(now - 1.5 * self.pause))
+            if elapsed < SOON_PAUSES * pause:
+                ceiling *= RATE_CUT
+        self.ceiling = max(MIN_RATE, ceiling or DEFAULT_RATE)
+        self._rejections += 1
+        self.pause = max(pause, 0.1)
+        self._since, self._count, self._last_sent = now + pause, 0, -math.inf
 
 
 ALIKE, FEW = 3.0, 30
@@ -141,8 +92,6 @@ ALIKE, FEW = 3.0, 30
 ``ALIKE`` times ``FEW``."""
 SLOWER = 0.7
 """Fraction of the highest rate at which rejections must be as frequent to count as transient."""
-IN_A_ROW = 2
-"""Rejections alike before they count as transient: processes that share a limit are rejected at any rate at times."""
 SEPARATED_BY = 5
 """Answers between two rejections that count as separate: at a limit they come in clusters."""
 RECENT_REQUESTS = 50
@@ -165,7 +114,6 @@ class TransientRejections:
         self._first_answer_at = math.nan
         self._fastest: tuple[int, float] | None = None
         self._recent: deque[bool] = deque(maxlen=RECENT_REQUESTS)
-        self._in_a_row = 0
         self._trusted_from = -math.inf
         self._distrust = DISTRUST_S
 
@@ -176,30 +124,22 @@ class TransientRejections:
         self._answers += 1
         self._recent.append(False)
 
-    def record_rejection(self, now: float, growing: bool = False) -> bool:
-        """Return whether this rejection is transient, so that it shows nothing about the rate.
-
-        One that ends a rate that was ``growing`` fast came of too high a rate, whatever was answered before.
-        """
+    def record_rejection(self, now: float) -> bool:
+        """Return whether this rejection is transient, so that it shows nothing about the rate."""
         self._recent.append(True)
         count, self._answers = self._answers, 0
         if self.on and sum(self._recent) >= MAX_RECENT_REJECTIONS:
             self.on = False
             self._trusted_from, self._distrust = now + self._distrust, 2 * self._distrust
-            self._in_a_row = 0
             self._fastest = None
-        if not self.on and count >= SEPARATED_BY and not (growing and self._fastest):
+        if not self.on and count >= SEPARATED_BY:
             rate = (count - 1) / max(now - self._first_answer_at, 1e-3)
             fastest = self._fastest
             if fastest is None or rate > fastest[1]:
                 self._fastest = (count, rate)
-            elif rate <= SLOWER * fastest[1] and count <= ALIKE * max(fastest[0], FEW):
-                self._in_a_row += 1
-                if self._in_a_row >= IN_A_ROW and now >= self._trusted_from:
-                    self.on = True
-                    self._recent.clear()
-            else:
-                self._in_a_row = 0
+            elif now >= self._trusted_from and rate <= SLOWER * fastest[1] and count <= ALIKE * max(fastest[0], FEW):
+                self.on = True
+                self._recent.clear()
         return self.on
 
 

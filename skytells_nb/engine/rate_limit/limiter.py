@@ -209,8 +209,7 @@ class RateLimiter:
             self.concurrency.record_success(now, seconds, len(self._in_flight))
             sent, estimate = self._end(now, seconds, tokens)
             self._consecutive_rejections = 0
-            if self.concurrency.floor:
-                self.adaptive.bound(self.concurrency.maximum, self.concurrency.floor)
+            self.adaptive.record_success(now)
             self.transient_rejections.record_success(now)
             if limits is not None and limits.limit_concurrent:
                 self.concurrency.advertised = limits.limit_concurrent
@@ -238,9 +237,9 @@ class RateLimiter:
             reported = None if limits is None or self.advertised.known else self._token_meter.as_requests(limits, 0.0)
             if reported:
                 self.advertised.record_headers(sent, now, *reported)
-            if not self.advertised.known and self.transient_rejections.record_rejection(now, self.adaptive.growing):
+            if not self.advertised.known and self.transient_rejections.record_rejection(now):
                 self.advertised.record_end(sent)
-                self.adaptive.resume(now)
+                self.adaptive = AdaptiveRate()
                 self.hold_until = -math.inf
                 self._wake_first(now)
                 return min(retry_after or 0.0, MAX_HOLD_S)
@@ -249,7 +248,7 @@ class RateLimiter:
                 self.advertised.record_rejection(sent, now, retry_after)
             else:
                 self.advertised.record_end(sent)
-                self.adaptive.record_rejection(now, pause, sent)
+                self.adaptive.record_rejection(now, pause)
             self.hold_until = max(self.hold_until, now + pause)
             self._wake_first(now)
             return 0.0

