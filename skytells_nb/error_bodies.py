@@ -226,12 +226,12 @@ def _several(levels: list[Mapping[str, Any]]) -> str | None:
 
 def _words(level: Mapping[str, Any]) -> str | None:
     """Return the words of one level: a message, entries of a list, or the name of the error."""
-    said = next((value for name in _WORDS if (value := _one(level.get(name)))), None)
+    message = next((value for name in _WORDS if (value := _one(level.get(name)))), None)
     title, detail = _text(level.get("title")), _text(level.get("detail"))
-    if title and detail and said in (title, detail):
+    if title and detail and message in (title, detail):
         return f"{title.rstrip('.')}: {detail}"
-    if said:
-        return said
+    if message:
+        return message
     for name in ("error", "errors", "Errors", "detail", "exception"):
         if name in level and (listed := _listed(level[name])):
             return listed
@@ -258,7 +258,7 @@ def _listed(value: Any, depth: int = 0) -> str | None:
         return "; ".join(parts) or None
     if not isinstance(value, Mapping):
         return None
-    words = next((said for name in _WORDS if (said := _one(value.get(name)))), None)
+    words = next((message for name in _WORDS if (message := _one(value.get(name)))), None)
     if words:
         place = _place(value.get("loc"))
         return f"{place}: {words}" if place else words

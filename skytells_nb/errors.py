@@ -52,7 +52,7 @@ from pathlib import Path
 from typing import Any
 
 from skytells_nb.error_bodies import ErrorBody, read_error
-from skytells_nb.sanitize import quoted, quoted_body, quoted_name, shown
+from skytells_nb.sanitize import quoted, quoted_body, quoted_name, sanitize
 
 __all__ = [
     "APIError",
@@ -116,7 +116,7 @@ class SkytellsError(Exception):
     frame: Any = None
 
     def __init__(self, *args: Any) -> None:
-        super().__init__(*(shown(value) if isinstance(value, str) else value for value in args))
+        super().__init__(*(sanitize(value) if isinstance(value, str) else value for value in args))
 
     def _render_traceback_(self) -> list[str]:
         # A protocol of IPython. Escape sequences in quoted text must not reach a terminal.
@@ -640,7 +640,7 @@ def warn(message: str) -> None:
         frame = frame.f_back
         depth += 1
     try:
-        warnings.warn(shown(message), SkytellsWarning, stacklevel=depth)
+        warnings.warn(sanitize(message), SkytellsWarning, stacklevel=depth)
     except (OSError, ValueError, AttributeError):
         # It cannot be written: stderr is closed or broken. A warning is not worth more than the work that it is about.
         return

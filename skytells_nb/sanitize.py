@@ -50,7 +50,7 @@ _secrets: weakref.WeakSet[Any] = weakref.WeakSet()
 _lock = threading.Lock()
 
 
-def hide(secret: Secret) -> None:
+def register_secret(secret: Secret) -> None:
     """Replace this key in every text from now on, for as long as it exists."""
     with _lock:
         _secrets.add(secret)
@@ -61,7 +61,7 @@ def _known() -> list[Secret]:
         return list(_secrets)
 
 
-def without_keys(text: str) -> str:
+def redact_keys(text: str) -> str:
     """Return the text without the keys in use, as they are or as JSON, a URL and HTML write them."""
     for secret in _known():
         if SHORTEST_KEY <= len(secret.reveal()) <= len(text):
@@ -79,10 +79,10 @@ def _percent(value: str) -> str:
     return quote(value, safe="")
 
 
-def without_escapes(text: str) -> str:
+def strip_escapes(text: str) -> str:
     r"""Return the text without escape sequences and other characters that cannot be printed; lines stay lines.
 
-    >>> without_escapes("no \x1b]52;c;cHduZWQ=\x07\x1b[2Jway")
+    >>> strip_escapes("no \x1b]52;c;cHduZWQ=\x07\x1b[2Jway")
     'no way'
     """
     if text.isprintable():
@@ -91,13 +91,13 @@ def without_escapes(text: str) -> str:
     return "".join(c for c in text if c.isprintable() or c in "\n\t" or c in _JOINERS)
 
 
-def shown(text: str) -> str:
+def sanitize(text: str) -> str:
     r"""Return a message of several lines fit to be shown: without keys, its unprintable characters replaced.
 
-    >>> shown("found \x1b[2J here") == "found \ufffd[2J here"
+    >>> sanitize("found \x1b[2J here") == "found \ufffd[2J here"
     True
     """
-    text = without_keys(text)
+    text = redact_keys(text)
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in "\n\t" or c in _JOINERS else "\ufffd" for c in text)
@@ -112,7 +112,7 @@ def quoted(value: Any, limit: int = MESSAGE_CHARS) -> str:
     text = value if isinstance(value, str) else str(value)
     # A multiple of what is kept, so that a text of megabytes is not searched: what is cut hides no part of a key.
     # Escape sequences first: one within a key would hide it from the search.
-    line = " ".join(without_keys(without_escapes(text[: 8 * limit + 4096])).split())
+    line = " ".join(redact_keys(strip_escapes(text[: 8 * limit + 4096])).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
@@ -125,14 +125,14 @@ def quoted_name(value: str | None) -> str | None:
     if not value:
         return None
     if len(value) <= NAME_CHARS and value.isascii() and value.isprintable():
-        return without_keys(value)
+        return redact_keys(value)
     return quoted(value, NAME_CHARS) or None
 
 
 def quoted_body(value: Any, depth: int = 0) -> Any:
     """Return parsed JSON with its texts fit to be shown, and cut where it is larger than anyone reads."""
     if isinstance(value, str):
-        text = without_keys(without_escapes(value[: 4 * BODY_CHARS]))
+        text = redact_keys(strip_escapes(value[: 4 * BODY_CHARS]))
         return text if len(text) <= BODY_CHARS else text[: BODY_CHARS - 1] + "…"
     if depth >= BODY_DEPTH and isinstance(value, (Mapping, list)):
         return "…"

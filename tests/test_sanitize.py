@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from skytells_nb.client.transport.auth import APIKey
 from skytells_nb.errors import APIError, InvalidResponseError, SkytellsError, StreamError, api_error
-from skytells_nb.sanitize import HIDDEN, hide, quoted, quoted_body, quoted_name, without_escapes, without_keys
+from skytells_nb.sanitize import (
+    HIDDEN,
+    quoted,
+    quoted_body,
+    quoted_name,
+    redact_keys,
+    register_secret,
+    strip_escapes,
+)
 
 KEY = 'sk-"quoted"/and&more-4242'
 
@@ -20,7 +28,7 @@ KEY = 'sk-"quoted"/and&more-4242'
 @pytest.fixture
 def key() -> APIKey:
     key = APIKey(KEY)
-    hide(key)
+    register_secret(key)
     return key
 
 
@@ -43,7 +51,7 @@ def key() -> APIKey:
     ],
 )
 def test_escape_sequences_are_stripped(escape: str) -> None:
-    assert without_escapes(f"be{escape}fore") == "before"
+    assert strip_escapes(f"be{escape}fore") == "before"
     for error in (
         api_error(400, {"error": {"message": f"a{escape}b", "code": f"c{escape}"}}),
         StreamError(f"a{escape}b"),
@@ -62,7 +70,7 @@ def test_what_is_quoted_is_one_printable_line(text: str) -> None:
 @pytest.mark.parametrize("write", [str, lambda key: json.dumps(key)[1:-1], lambda key: quote(key, safe="")])
 def test_a_key_is_hidden_however_it_is_written(key: APIKey, write: object) -> None:
     assert callable(write)
-    assert without_keys(f"x-api-key: {write(KEY)}!") == f"x-api-key: {HIDDEN}!"
+    assert redact_keys(f"x-api-key: {write(KEY)}!") == f"x-api-key: {HIDDEN}!"
 
 
 def test_a_key_with_an_escape_sequence_in_it_is_hidden(key: APIKey) -> None:
@@ -91,16 +99,16 @@ def test_every_error_hides_the_key_in_all_that_it_holds(key: APIKey) -> None:
 def test_a_key_that_is_gone_is_not_kept() -> None:
     text = "sk-this-one-is-dropped"
     held = APIKey(text)
-    hide(held)
-    assert without_keys(text) == HIDDEN
+    register_secret(held)
+    assert redact_keys(text) == HIDDEN
     del held
     gc.collect()
-    assert without_keys(text) == text
+    assert redact_keys(text) == text
 
 
 def test_a_placeholder_is_left_in_words() -> None:
     placeholder = APIKey("key")
-    hide(placeholder)
+    register_secret(placeholder)
     assert quoted("a monkey") == "a monkey"
 
 

@@ -100,7 +100,7 @@ def _install(options: argparse.Namespace) -> int:
     from skytells_nb.plots.maps.umap_layout import compile_umap
 
     if compile_umap(lambda stage, *_: print("Compiling UMAP (once)", flush=True) if stage == "loading UMAP" else None):
-        print("Maps of this machine start without compiling")
+        print("UMAP is compiled; later maps start faster")
     return 0
 
 

@@ -9,11 +9,11 @@ import pydantic_core
 
 from skytells_nb.client.parameters import ChatParams, request_fields, request_options
 from skytells_nb.client.serialization import (
+    check_accompanying_error,
+    check_not_streaming,
     check_parsed_model,
-    check_whole,
     dump_json,
     not_an_answer,
-    note_error_beside,
     parse,
     parse_text,
     to_plain,
@@ -125,7 +125,7 @@ class Completions:
             raise not_an_answer("completion", reply)
         completion._request_id = reply.request_id
         if completion.model_extra and completion.model_extra.get("error"):
-            note_error_beside(completion, reply.origin)
+            check_accompanying_error(completion, reply.origin)
         return completion
 
     def parse(self, *, model: str, messages: Messages, response_format: Any, **params: Any) -> ChatCompletion:
@@ -163,7 +163,7 @@ class Completions:
         Animal(name='cat')
         """
         check_parsed_model(response_format, "response_format")
-        check_whole(params)
+        check_not_streaming(params)
         named = {"type": "json_schema", "json_schema": named_json_schema(response_format)}
         completion: ChatCompletion = self.create(model=model, messages=messages, **{**params, "response_format": named})
         for choice in completion.choices:

@@ -1,6 +1,6 @@
-"""What strict parsers reject, read nevertheless: an answer is paid for, so one odd member must not cost it.
+"""What strict parsers reject, read nevertheless: an answer is paid for, so one malformed member must not cost it.
 
-JSON with halves of characters, control characters or a byte-order mark is read; a member of a response that does not
+JSON with unpaired surrogates, control characters or a byte-order mark is read; a member of a response that does not
 fit its type is left out of the typed view, kept as it came in ``model_extra``, and reported once.
 """
 
@@ -36,7 +36,7 @@ _KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false
 
 
 def load_json(content: bytes | str) -> Any:
-    r"""Return parsed JSON, halves of characters replaced; raises ValueError for what is not JSON.
+    r"""Return parsed JSON, unpaired surrogates replaced; raises ValueError for what is not JSON.
 
     >>> load_json('{"a": "\\ud83d"}')
     {'a': '�'}
@@ -44,11 +44,11 @@ def load_json(content: bytes | str) -> Any:
     try:
         return pydantic_core.from_json(content)
     except ValueError:
-        return SplitCharacters().mend(load_raw_json(content), keep=False)
+        return SurrogateJoiner().join(load_raw_json(content), keep=False)
 
 
 def load_raw_json(content: bytes | str) -> Any:
-    """Return parsed JSON, in which texts may hold halves of characters; raises ValueError for what is not JSON."""
+    """Return parsed JSON, in which texts may hold unpaired surrogates; raises ValueError for what is not JSON."""
     if isinstance(content, bytes):
         content = content.decode(_encoding(content), "replace")
     try:
@@ -68,21 +68,21 @@ def _encoding(content: bytes) -> str:
     return "utf-8"
 
 
-class SplitCharacters:
-    """Joins characters whose halves came in two deltas of a stream, such as the two escapes of an emoji."""
+class SurrogateJoiner:
+    """Joins surrogate pairs that two deltas of a stream split, such as the two escapes of an emoji."""
 
     def __init__(self) -> None:
         self._held: dict[Path, str] = {}
 
-    def mend(self, value: Any, path: Path = (), *, keep: bool = True) -> Any:
+    def join(self, value: Any, path: Path = (), *, keep: bool = True) -> Any:
         """Return parsed JSON with whole characters; with ``keep``, a first half waits for the next text there."""
         if isinstance(value, str):
             return self._text(value, path, keep)
         if isinstance(value, dict):
-            return {name: self.mend(member, (*path, name), keep=keep) for name, member in value.items()}
+            return {name: self.join(member, (*path, name), keep=keep) for name, member in value.items()}
         if isinstance(value, list):
             return [
-                self.mend(item, (*path, item.get("index", n) if isinstance(item, dict) else n), keep=keep)
+                self.join(item, (*path, item.get("index", n) if isinstance(item, dict) else n), keep=keep)
                 for n, item in enumerate(value)
             ]
         return value
@@ -140,7 +140,7 @@ def _set_aside(body: Any, problem: pydantic.ValidationError, aside: list[tuple[P
             # A null counts as missing.
             del holder[name]
             continue
-        # The name by which a program answers a tool call; other ids are only told.
+        # The name by which a program answers a tool call; other ids are only informative.
         repair = _as_text("id") if name == "id" and "tool_calls" in path else _REPAIRS.get(name)
         repaired = None if repair is None else repair(value)
         if repaired is None and name in PAYLOAD:
@@ -251,25 +251,28 @@ def _report(kind: type[Any], aside: list[tuple[Path, Any]], origin: str) -> None
                 new.append(f"{name} ({_KINDS.get(type(raw), type(raw).__name__)}: {quoted(repr(raw), 60)})")
     if new:
         report(
-            f"The service sent members that do not fit a {kind.__name__}: {', '.join(new)}. The answer is used without "
-            "them; model_extra has them as they came. Reported once."
+            f"The service sent fields that do not match {kind.__name__}: {', '.join(new)}. They were ignored; the raw "
+            "values are in model_extra. Reported once per service."
         )
 
 
-def report_error_beside(answer: pydantic.BaseModel, error: Any, origin: str) -> None:
-    """Warn, once for a service, of an error that came with an answer which ended as answers do."""
+def warn_accompanying_error(answer: pydantic.BaseModel, error: Any, origin: str) -> None:
+    """Warn, once for a service, of an error that accompanied a complete answer."""
     kind = type(answer).__name__
     with _lock:
         new = (origin, kind, "error") not in _reported
         _reported.add((origin, kind, "error"))
     if new:
         words = quoted(read_error({"error": error}).message or json.dumps(error), 200)
-        report(f"The service sent a {kind} and an error beside it: {words}. The answer is used. Reported once.")
+        report(
+            f"The service sent a {kind} together with an error: {words}. The answer was kept. Reported once per "
+            "service."
+        )
 
 
 def report(message: str) -> None:
-    """Warn of something odd in an answer, which must not cost the answer: not even where warnings are errors."""
+    """Warn of a malformed response, which must not cost the answer: not even where warnings are errors."""
     # The log quotes nothing of an answer.
-    _log.info("An odd answer was used; the warning says what was odd.")
+    _log.info("A malformed response was accepted; see the warning.")
     with contextlib.suppress(SkytellsWarning):
         warn(message)

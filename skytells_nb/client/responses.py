@@ -7,8 +7,8 @@ from typing import Any, Literal, TypeAlias, Unpack, overload
 
 from skytells_nb.client.parameters import ResponsesParams, request_fields, request_options
 from skytells_nb.client.serialization import (
+    check_not_streaming,
     check_parsed_model,
-    check_whole,
     dump_json,
     not_an_answer,
     parse,
@@ -148,7 +148,7 @@ class Responses:
         Animal(name='cat')
         """
         check_parsed_model(text_format, "text_format")
-        check_whole(params)
+        check_not_streaming(params)
         named = {"type": "json_schema", **named_json_schema(text_format)}
         text = {**(params.get("text") or {}), "format": named}
         response: Response = self.create(model=model, input=input, **{**params, "text": text})
@@ -231,13 +231,13 @@ class ResponseAccumulator:
             response.status = self._ended_as
         # The terminal snapshot of some gateways lacks the output, as that of a failed response may.
         streamed = [builder.build() for _, builder in sorted(self._items.items())]
-        said = any(part.text for item in streamed for part in item.content)
-        if not self.complete or (streamed and (not response.output or (said and not response.output_text))):
+        has_text = any(part.text for item in streamed for part in item.content)
+        if not self.complete or (streamed and (not response.output or (has_text and not response.output_text))):
             whole = self.complete and response.status == "completed"
-            kept = [item for item in response.output if item.type != "message"]
-            known = {(item.type, item.id or item.call_id) for item in kept}
+            other_items = [item for item in response.output if item.type != "message"]
+            known = {(item.type, item.id or item.call_id) for item in other_items}
             new = [item for item in streamed if (item.type, item.id or item.call_id) not in known]
-            response.output = [*kept, *(item for item in new if whole or _has_content(item))]
+            response.output = [*other_items, *(item for item in new if whole or _has_content(item))]
             for item in response.output:
                 if item.type == "message" and not whole:
                     item.status = "incomplete"

@@ -143,27 +143,27 @@ def _odd_json(reply: ResponseBody) -> Any:
         return None
 
 
-def note_error_beside(answer: ResponseModel, origin: str) -> None:
+def check_accompanying_error(answer: ResponseModel, origin: str) -> None:
     """Report an error that came with an answer, once for a service."""
-    from skytells_nb.client.lenient_parsing import report_error_beside
+    from skytells_nb.client.lenient_parsing import warn_accompanying_error
     from skytells_nb.error_bodies import says_error
 
     error = (answer.model_extra or {}).get("error")
     if says_error(error):
-        report_error_beside(answer, error, origin)
+        warn_accompanying_error(answer, error, origin)
 
 
 def not_an_answer(what: str, reply: ResponseBody) -> InvalidResponseError:
     """Return the error of JSON that has nothing of an answer, with its beginning."""
     start = quoted(reply.content[:4096].decode("utf-8", "replace"), 80)
-    return InvalidResponseError(f"The response is no {what}: {start}", request_id=reply.request_id)
+    return InvalidResponseError(f"The response is not a {what}: {start}", request_id=reply.request_id)
 
 
 def not_json(reply: ResponseBody) -> InvalidResponseError:
     """Return the error of a response that is not JSON, with its beginning."""
     compressed = next((name for start, name in _COMPRESSED.items() if reply.content.startswith(start)), None)
     if compressed:
-        what = f"The response is compressed with {compressed}, although its head does not say so; it cannot be read."
+        what = f"The response is compressed with {compressed} without a Content-Encoding header, so it cannot be read."
         return InvalidResponseError(what, request_id=reply.request_id)
     start = quoted(reply.content[:4096].decode("utf-8", "replace"), 80)
     return InvalidResponseError(f"The response is not JSON: {start!r}", request_id=reply.request_id)
@@ -183,10 +183,10 @@ def check_parsed_model(kind: Any, name: str) -> None:
         raise InputError(f"{name} must be a class that inherits from pydantic.BaseModel, got {_short(kind)}.")
 
 
-def check_whole(params: Mapping[str, Any]) -> None:
+def check_not_streaming(params: Mapping[str, Any]) -> None:
     """Raise InputError for a stream, which ``parse`` does not make."""
     if params.get("stream"):
-        raise InputError("parse must read a whole answer, got stream=True; use create, and validate its text.")
+        raise InputError("stream must be False for parse, got True. Use create(stream=True) and validate the text.")
 
 
 _FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL | re.IGNORECASE)
@@ -195,7 +195,7 @@ _FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*", re.DOTALL | re.IG
 def parse_text(kind: type[A], text: str, finish_reason: str | None, request_id: str | None) -> A:
     """Return the text of a completion as an object; raises InvalidResponseError if it has another form."""
     ended = {
-        "length": "was cut at the limit of tokens; raise max_tokens",
+        "length": "was cut at the token limit; raise max_tokens",
         "content_filter": "was withheld by the safety filter",
     }
     if finish_reason in ended:

@@ -24,7 +24,7 @@ from skytells_nb.errors import (
 from skytells_nb.sanitize import quoted
 
 if TYPE_CHECKING:
-    from skytells_nb.client.lenient_parsing import SplitCharacters
+    from skytells_nb.client.lenient_parsing import SurrogateJoiner
 
 Piece = TypeVar("Piece")
 Whole = TypeVar("Whole")
@@ -98,7 +98,7 @@ class Stream(Generic[Piece, Whole]):
         self._source = source
         self._events = iter(source)
         self._accumulator = accumulator
-        self._split: SplitCharacters | None = None
+        self._joiner: SurrogateJoiner | None = None
         self._over = False
         self._closed = False
         self._complete = False
@@ -225,8 +225,8 @@ class Stream(Generic[Piece, Whole]):
             body = pydantic_core.from_json(data)
         except ValueError:
             body = self._odd_json(data)
-        if self._split is not None:
-            body = self._split.mend(
+        if self._joiner is not None:
+            body = self._joiner.join(
                 body, (body.get("item_id"), body.get("content_index")) if type(body) is dict else ()
             )
         if type(body) is not dict:
@@ -253,13 +253,13 @@ class Stream(Generic[Piece, Whole]):
 
     def _odd_json(self, data: str) -> Any:
         """Return JSON that strict parsers reject, such as half of an emoji."""
-        from skytells_nb.client.lenient_parsing import SplitCharacters, load_raw_json
+        from skytells_nb.client.lenient_parsing import SurrogateJoiner, load_raw_json
 
         try:
             body = load_raw_json(data)
         except ValueError:
             return _NOT_JSON
-        self._split = self._split or SplitCharacters()
+        self._joiner = self._joiner or SurrogateJoiner()
         return body
 
     def _error(self, message: str) -> StreamError:

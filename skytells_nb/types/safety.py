@@ -176,20 +176,20 @@ def _finding(category: str, result: Any, source: Source, index: int) -> Finding:
             failed = any(_is_mapping(entry) and _says_error(entry.get("error")) for entry in result)
             return Finding(source, index, category, None, withheld, None, withheld or not failed)
         # A bare grade instead of a result.
-        grade, given = _severity(result)
-        return Finding(source, index, category, grade, False, None, given)
+        grade, has_value = _severity(result)
+        return Finding(source, index, category, grade, False, None, has_value)
     filtered, detected = _truth(result.get("filtered")), _truth(result.get("detected"))
     severity = _severity(result.get("severity"))[0]
     listed = result.get("details")
     withheld = bool(filtered) or _any_filtered(listed)
-    given = filtered is not None or detected is not None or severity is not None or bool(listed)
-    # A value that cannot be read may have been a flag, and an error beside values means that they are no result.
+    has_value = filtered is not None or detected is not None or severity is not None or bool(listed)
+    # A value that cannot be read may have been a flag, and an error beside values means that they are not a result.
     clear = all(
         value is not None or result.get(name) is None
         for name, value in (("filtered", filtered), ("detected", detected), ("severity", severity))
     )
     finding = Finding(source, index, category, severity, withheld, detected)
-    if (given and clear and not _says_error(result.get("error"))) or _is_flagged(finding):
+    if (has_value and clear and not _says_error(result.get("error"))) or _is_flagged(finding):
         return finding
     return replace(finding, checked=False, severity=None)
 
@@ -324,7 +324,7 @@ def _entries(value: Any) -> list[Mapping[str, Any]]:
 def is_worse(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
     """Whether one mapping of results says something worse than another: filtered, detected, a higher severity."""
 
-    def badness(results: Mapping[str, Any]) -> tuple[bool, bool, float]:
+    def severity_key(results: Mapping[str, Any]) -> tuple[bool, bool, float]:
         found = findings(results, "completion")
         return (
             any(f.filtered for f in found),
@@ -332,4 +332,4 @@ def is_worse(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
             max((severity_rank(f.severity) for f in found), default=0.0),
         )
 
-    return badness(new) > badness(old)
+    return severity_key(new) > severity_key(old)

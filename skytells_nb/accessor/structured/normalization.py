@@ -30,12 +30,14 @@ _INNER = ("value", "label", "name", "answer", "text", "result")
 """Members that hold the value of an object which stands in place of a plain value."""
 
 
-class NotClear(ValueError):
+class AmbiguousAnswerError(ValueError):
     """The answer does not say clearly what it means in terms of the schema."""
 
 
 def normalize(schema: Mapping[str, Any], text: str) -> dict[str, Any]:
-    """Return the object that an answer means, by a JSON schema of an object; raise NotClear if that is not clear.
+    """Return the object that an answer means, by a JSON schema of an object.
+
+    Raises AmbiguousAnswerError if that is not clear.
 
     >>> label = {"properties": {"label": {"enum": ["positive", "negative"]}}, "required": ["label"]}
     >>> normalize(label, "Positive.")
@@ -137,7 +139,7 @@ def _named(properties: Mapping[str, Any], value: Mapping[Any, Any]) -> dict[str,
         near = by_fold.get(fold(name), [])
         if name not in properties and len(near) == 1 and near[0] not in value:
             if near[0] in members and members[near[0]] != member:
-                raise NotClear(f"it has {near[0]} twice")
+                raise AmbiguousAnswerError(f"it has {near[0]} twice")
             name = near[0]
         members[name] = member
     return members
@@ -152,14 +154,14 @@ def _of_one_field(
 ) -> dict[str, Any]:
     """Return the object with the one field that a bare value is for."""
     if len(properties) != 1:
-        raise NotClear("it is not an object")
+        raise AmbiguousAnswerError("it is not an object")
     ((name, part),) = properties.items()
     if isinstance(value, _Bare):
         head, colon, rest = value.partition(":")
         value = rest if colon and fold(head) in (fold(name), f"the {fold(name)}") else str(value)
         if _kind(part, root) == "string" and "enum" not in _resolved(part, root):
             # Any prose would be taken for the value.
-            raise NotClear("it is not JSON")
+            raise AmbiguousAnswerError("it is not JSON")
     return {name: _value(part, root, value, within)}
 
 
@@ -279,7 +281,7 @@ def _choice(allowed: Iterable[Any], value: Any) -> Any:
             return meant[0]
     if isinstance(value, (str, int, float)):
         return _one_of(allowed, value)
-    raise NotClear("it is none of the allowed values")
+    raise AmbiguousAnswerError("it is none of the allowed values")
 
 
 def _one_of(allowed: Iterable[Any], value: Any) -> Any:
@@ -295,7 +297,7 @@ def _one_of(allowed: Iterable[Any], value: Any) -> Any:
         if word:
             meant = YES if word.group(1).casefold() in YES else NO
             return next(choice for choice in allowed if fold(str(choice)) in meant)
-    raise NotClear("it is none of the allowed values")
+    raise AmbiguousAnswerError("it is none of the allowed values")
 
 
 def _boolean(value: Any) -> bool:
@@ -309,7 +311,7 @@ def _boolean(value: Any) -> bool:
         decision = word.group(1).casefold() if word else folded
         if decision in YES | NO:
             return decision in YES
-    raise NotClear("it is neither true nor false")
+    raise AmbiguousAnswerError("it is neither true nor false")
 
 
 def _integer(value: Any) -> Any:
@@ -327,7 +329,7 @@ def _number(value: Any) -> Any:
         return int(text)
     if re.fullmatch(r"[-+]?\d+\.\d+([eE][-+]?\d+)?", text):
         return float(text)
-    raise NotClear("it is not a number")
+    raise AmbiguousAnswerError("it is not a number")
 
 
 def _string(value: Any) -> Any:

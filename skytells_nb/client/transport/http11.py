@@ -71,7 +71,7 @@ class DeadlineExceeded(Exception):
     """The response was not complete at its deadline."""
 
 
-class OutOfFilesError(httpx.ConnectError):
+class TooManyOpenFiles(httpx.ConnectError):
     """This process has no file descriptor left for a connection."""
 
 
@@ -341,7 +341,7 @@ def _seconds_to(deadline: float) -> float:
     return left
 
 
-def is_out_of_files(problem: BaseException | None) -> bool:
+def is_too_many_open_files(problem: BaseException | None) -> bool:
     """Whether a failure, or its cause, is that too many files are open; looking up a name says it in other words."""
     while problem is not None:
         if getattr(problem, "errno", None) in (errno.EMFILE, errno.ENFILE):
@@ -498,8 +498,8 @@ class HTTPConnectionPool:
             if isinstance(problem, TimeoutError):
                 raise httpx.ConnectTimeout("no connection in time") from None
             if isinstance(problem, OSError):
-                if is_out_of_files(problem):
-                    raise OutOfFilesError(str(problem)) from None
+                if is_too_many_open_files(problem):
+                    raise TooManyOpenFiles(str(problem)) from None
                 raise httpx.ConnectError(str(problem)) from None
             raise
         return connection

@@ -247,8 +247,8 @@ def too_large(max_bytes: int, length: int | None, fields: Mapping[str, str]) -> 
     """Return the error for a response of more than ``max_bytes``."""
     size = "more" if length is None or length >= 10**_MAX_DIGITS else f"{length / 1e6:,.0f} MB"
     return ResponseTooLargeError(
-        f"A response must be at most {max_bytes / 1e6:,.6g} MB, got {size}; max_answer_mb= sets another limit, and "
-        "fewer inputs in one request make smaller responses.",
+        f"The response must be at most {max_bytes / 1e6:,.6g} MB, got {size}. Raise max_answer_mb=, or send fewer "
+        "inputs per request.",
         request_id=fields.get("x-request-id"),
     )
 
@@ -263,7 +263,7 @@ def decode_body(content: bytes, encoding: str, max_bytes: int, fields: Mapping[s
             continue
         if name not in ("gzip", "x-gzip", "deflate"):
             raise InvalidResponseError(
-                f"The response must not be compressed or be gzip, got content-encoding {quoted_name(name)!r}.",
+                f"The response must be uncompressed, gzip or deflate, got content-encoding {quoted_name(name)!r}.",
                 request_id=fields.get("x-request-id"),
             )
         content = _inflate(content, name, max_bytes, fields)

@@ -36,7 +36,7 @@ def proxy_for(url: str) -> ProxyRoute | None:
     if scheme is None or _bypassed(parts.hostname or "", parts.port):
         return None
     variable, address = _variable(scheme), proxies[scheme].strip()
-    problem = f"which must be a URL such as http://proxy.example:8080 (or https, socks5), got {_described(address)}"
+    problem = f"must be a URL such as http://proxy.example:8080 (or https, socks5), got {_described(address)}"
     try:
         proxy = httpx.Proxy(address if "://" in address else f"http://{address}")
         port = urlsplit(str(proxy.url)).port
@@ -44,7 +44,7 @@ def proxy_for(url: str) -> ProxyRoute | None:
         proxy, port = None, 0
     if proxy is None or not proxy.url.host or port == 0 or any(map(str.isspace, address)):
         raise ConfigurationError(
-            f"{variable} names the proxy for {parts.netloc}, {problem}. {_ways_out(variable, parts.hostname)}"
+            f"{variable}, the proxy for {parts.netloc}, {problem}. {_ways_out(variable, parts.hostname)}"
         )
     if proxy.url.scheme.startswith("socks") and not _has_socks():
         raise ConfigurationError(
@@ -119,7 +119,7 @@ def _check_file(name: str) -> None:
         is_file = False
     if not is_file:
         raise ConfigurationError(
-            f"SSL_CERT_FILE must name a file with certificates in PEM format, got {name[:200]!r}, which is no file. "
+            f"SSL_CERT_FILE must name a file with certificates in PEM format, got {name[:200]!r}, which is not a file. "
             "Correct or unset it."
         )
 

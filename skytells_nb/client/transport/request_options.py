@@ -125,7 +125,7 @@ def _checked_headers(headers: Mapping[str, Any] | None) -> Headers:
     if headers is None:
         return ()
     if not isinstance(headers, Mapping):
-        raise InputError(f"extra_headers must be a mapping of names to texts, got {type(headers).__name__}.")
+        raise InputError(f"extra_headers must be a mapping of names to strings, got {type(headers).__name__}.")
     checked = {}
     for name, value in headers.items():
         if not isinstance(name, str) or not _NAME(name):
@@ -137,7 +137,7 @@ def _checked_headers(headers: Mapping[str, Any] | None) -> Headers:
         if not isinstance(value, str) or not _VALUE(value) or value != value.strip():
             # The value is not quoted: it may be a secret.
             raise InputError(
-                f"extra_headers must have texts of one line in Latin-1 as values, got another for {name!r}."
+                f"extra_headers values must be single-line Latin-1 strings, got an invalid value for {name!r}."
             )
         checked[name.lower()] = value
     return tuple(checked.items())
@@ -156,9 +156,9 @@ def _encoded_query(query: Mapping[str, Any] | None) -> str:
             if isinstance(one, bool):
                 one = "true" if one else "false"
             if not isinstance(one, (str, int, float)):
-                raise InputError(f"extra_query must have texts and numbers as values, got {type(one).__name__}.")
+                raise InputError(f"extra_query must have strings and numbers as values, got {type(one).__name__}.")
             pairs.append((str(name), str(one)))
     try:
         return urlencode(pairs)
     except UnicodeEncodeError:
-        raise InputError("extra_query must be text that can be encoded, got half a character.") from None
+        raise InputError("extra_query must be valid Unicode, got an unpaired surrogate.") from None

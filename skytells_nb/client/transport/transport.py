@@ -48,7 +48,7 @@ from skytells_nb.errors import (
     SkytellsError,
     TransportError,
 )
-from skytells_nb.sanitize import NAME_CHARS, hide, quoted, quoted_name
+from skytells_nb.sanitize import NAME_CHARS, quoted, quoted_name, register_secret
 
 T = TypeVar("T")
 
@@ -116,7 +116,7 @@ class Transport:
         self._closed = False
         key = resolve_api_key(api_key)
         self._auth = KeyAuth(key)
-        hide(key)
+        register_secret(key)
         self._network = http
         _transports.add(self)
         parts = urlsplit(self.base_url)

@@ -7,7 +7,7 @@ import random
 
 import httpx
 
-from skytells_nb.client.transport.http11 import DeadlineExceeded, OutOfFilesError, is_out_of_files
+from skytells_nb.client.transport.http11 import DeadlineExceeded, TooManyOpenFiles, is_too_many_open_files
 from skytells_nb.client.transport.request_options import Timeouts
 from skytells_nb.errors import (
     AccountError,
@@ -23,7 +23,7 @@ from skytells_nb.errors import (
 from skytells_nb.sanitize import quoted
 
 MAX_RETRY_AFTER_S = 60.0
-"""Longest Retry-After that a single call waits for; a longer one is told in its error."""
+"""Longest Retry-After that a single call waits for; a longer one is only in its error's ``retry_after``."""
 MAX_BACKOFF_S = 8.0
 
 
@@ -31,22 +31,22 @@ def transport_error(
     error: Exception, host: str, limits: Timeouts, proxy_variable: str | None, *, streaming: bool
 ) -> TransportError:
     """Return the library's error for what an exchange with this host raised."""
-    if isinstance(error, OutOfFilesError) or is_out_of_files(error):
+    if isinstance(error, TooManyOpenFiles) or is_too_many_open_files(error):
         return TooManyOpenFilesError(
             f"This process has too many files open for another connection to {host}. Raise the limit of open "
             "files (ulimit -n), or lower max_in_flight=."
         )
-    by_proxy = f" through the proxy that {proxy_variable} names" if proxy_variable else ""
+    by_proxy = f" through the proxy in {proxy_variable}" if proxy_variable else ""
     if isinstance(error, httpx.ConnectTimeout):
         return ConnectError(f"{host} did not accept a connection within {limits.connect:g} s{by_proxy}.")
     if isinstance(error, httpx.ProxyError):
-        reason = f"The proxy that {proxy_variable} names" if proxy_variable else "The proxy"
+        reason = f"The proxy in {proxy_variable}" if proxy_variable else "The proxy"
         return ConnectError(f"{reason} did not connect to {host}: {quoted(error, 300)}.")
     if isinstance(error, httpx.ConnectError):
         advice = f"Check {proxy_variable}" if proxy_variable else "Check base_url and the network"
         return ConnectError(f"{host} could not be reached{by_proxy}: {error}. {advice}.")
     if isinstance(error, httpx.WriteTimeout):
-        return RequestTimeoutError(f"{host} accepted none of the request for {limits.write:g} s.")
+        return RequestTimeoutError(f"{host} stopped accepting the request for {limits.write:g} s.")
     if isinstance(error, httpx.TimeoutException):
         return RequestTimeoutError(f"{host} sent nothing for {limits.idle if streaming else limits.read:g} s.")
     if isinstance(error, DeadlineExceeded):
@@ -66,7 +66,7 @@ def seconds_to_retry(problem: SkytellsError, failures: int) -> float | None:
         isinstance(problem, Retryable) or (isinstance(problem, APIError) and problem.status in (408, 409))
     ):
         return None
-    told = problem.retry_after if isinstance(problem, APIError) else None
-    if told is not None:
-        return told if told <= MAX_RETRY_AFTER_S else None
+    retry_after = problem.retry_after if isinstance(problem, APIError) else None
+    if retry_after is not None:
+        return retry_after if retry_after <= MAX_RETRY_AFTER_S else None
     return float(min(MAX_BACKOFF_S, 0.5 * 2.0 ** (failures - 1)) * (1 - 0.25 * random.random()))

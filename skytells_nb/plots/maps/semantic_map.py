@@ -154,8 +154,7 @@ def semantic_map(
         notes.append(f"{format_count(int((~has_vector).sum()), 'row')} without an embedding omitted")
     has_direction: NDArray[np.bool_] = np.asarray(matrix.any(axis=1))
     if metric == "cosine" and coordinates is None and not has_direction.all():
-        zeros = format_count(int((~has_direction).sum()), "row")
-        notes.append(f"{zeros} of zeros, which have no direction, omitted")
+        notes.append(f"{format_count(int((~has_direction).sum()), 'row')} with all-zero embeddings omitted")
         has_vector = has_vector.copy()
         has_vector[np.flatnonzero(has_vector)[~has_direction]] = False
         matrix = matrix[has_direction]

@@ -47,9 +47,9 @@ def safety(
 ) -> go.Figure:
     """Draw a heatmap of category by severity with counts and shares of the rows, prompts beside completions.
 
-    Severe findings have the most ink, however few they are, and "safe" the least; below each tile is the share of the
-    rows of its source. What a line lacks to 100 % was not reported. Rows that were not checked have a column of their
-    own, without a fill, and never count as safe. Categories without grades are "safe" or "detected". Of several
+    Severe findings have the strongest color, however few they are, "safe" the faintest; below each tile is the share of
+    the rows of its source. What a line lacks to 100 % was not reported. Rows that were not checked have a column of
+    their own, without a fill, and never count as safe. Categories without grades are "safe" or "detected". Of several
     findings for one row and category, the worst counts.
 
     Parameters

@@ -13,7 +13,7 @@ class SeverityLevel:
     """One level: its name, its color as red, green and blue, its pattern and the color of the pattern.
 
     ``min_opacity`` and ``max_opacity`` are those of a tile for almost no rows and for all of them: what needs attention
-    has the most ink wherever there is one row of it.
+    has the strongest color wherever there is one row of it.
     """
 
     name: str

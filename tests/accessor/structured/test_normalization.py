@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scripted import scripted
 
-from skytells_nb.accessor.structured.normalization import NotClear, normalize
+from skytells_nb.accessor.structured.normalization import AmbiguousAnswerError, normalize
 from skytells_nb.accessor.structured.schema import answer_parser
 
 SETTINGS: dict[str, Any] = {"progress": False, "on_error": "null"}
@@ -89,7 +89,7 @@ def test_several_labels(said: str, price: bool, quality: bool) -> None:
 def test_a_flag_that_is_left_out_beside_a_false_one_is_not_clear() -> None:
     schema = {"properties": {name: {"type": "boolean"} for name in "ab"}, "required": ["a", "b"]}
     assert "b" not in normalize(schema, '{"a": false}')
-    with pytest.raises(NotClear):
+    with pytest.raises(AmbiguousAnswerError):
         normalize(schema, '["c"]')
 
 

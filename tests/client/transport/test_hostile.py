@@ -193,7 +193,7 @@ def test_a_response_without_end_is_read_to_the_limit(kind: str, streaming: bool)
         call = (
             (lambda: list(client.stream("/responses", b"{}"))) if streaming else lambda: [client.send("GET", "/models")]
         )
-        with pytest.raises(ResponseTooLargeError, match=r"must be at most 0.3 MB, got more; max_answer_mb="):
+        with pytest.raises(ResponseTooLargeError, match=r"must be at most 0.3 MB, got more. Raise max_answer_mb="):
             call()
 
 
@@ -316,7 +316,7 @@ def test_a_compressed_body_is_read_as_it_was(data: bytes, encoding: str) -> None
 def test_an_encoding_that_cannot_be_read_is_named(encoding: str) -> None:
     with serving(lambda exchange: exchange.reply(b"{}", content_encoding=encoding)) as server:
         client = Transport(KEY, base_url=server.url)
-        with pytest.raises(InvalidResponseError, match=encoding.rpartition(" ")[2]):
+        with pytest.raises(InvalidResponseError, match=f"gzip or deflate, got .*{encoding.rpartition(' ')[2]}"):
             client.send("GET", "/models")
 
 

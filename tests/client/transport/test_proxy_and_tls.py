@@ -40,7 +40,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_proxy_that_is_none_is_named(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(variable, value)
-    with pytest.raises(ConfigurationError, match=f"{variable} names the proxy for api.example.com") as caught:
+    with pytest.raises(ConfigurationError, match=f"{variable}, the proxy for api.example.com, must be a URL") as caught:
         Skytells(KEY, base_url=FAR)
     assert "secret" not in str(caught.value)
     assert "NO_PROXY" in str(caught.value)
@@ -73,7 +73,7 @@ def test_a_variable_that_does_not_concern_the_address_is_passed_over(monkeypatch
 
 def test_a_proxy_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://user:secret@127.0.0.1:9")
-    with pytest.raises(ConnectError, match="through the proxy that HTTPS_PROXY names") as caught:
+    with pytest.raises(ConnectError, match="through the proxy in HTTPS_PROXY") as caught:
         Skytells(KEY, base_url=FAR, timeout=5).models.list()
     assert "secret" not in str(caught.value)
 
@@ -82,7 +82,7 @@ def test_a_proxy_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch
 def test_a_proxy_that_refuses_is_named(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(lambda exchange: exchange.reply("no", status)) as server:
         monkeypatch.setenv("HTTPS_PROXY", f"127.0.0.1:{server.port}")
-        with pytest.raises(ConnectError, match=f"The proxy that HTTPS_PROXY names did not connect.*{status}"):
+        with pytest.raises(ConnectError, match=f"The proxy in HTTPS_PROXY did not connect.*{status}"):
             Skytells(KEY, base_url=FAR, timeout=5).models.list()
     assert KEY not in str(server.exchanges[0].headers)
 

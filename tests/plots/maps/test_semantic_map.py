@@ -405,7 +405,7 @@ def test_vectors_of_zeros_are_counted_and_not_drawn() -> None:
     matrix[[0, 4]] = 0
     data["embedding"] = list(matrix)
     figure = draw(data)
-    assert "2 rows of zeros, which have no direction, omitted" in summary(figure)
+    assert "2 rows with all-zero embeddings omitted" in summary(figure)
     assert sorted(figure.data[0].customdata) == [row for row in range(30) if row not in (0, 4)]
     assert len(draw(data, metric="euclidean").data[0].x) == 30
     only = data.assign(embedding=[np.zeros(3)] * 30)
