@@ -146,17 +146,18 @@ def share_connection(connection: InheritedConnection | None) -> None:
     if connection is None:
         os.environ.pop(PARENT_VARIABLE, None)
         return
-    told = {**asdict(connection), "pid": os.getpid(), "variable": os.environ.get(BASE_URL_VARIABLE)}
-    os.environ[PARENT_VARIABLE] = json.dumps(told)
+    record = {**asdict(connection), "pid": os.getpid(), "variable": os.environ.get(BASE_URL_VARIABLE)}
+    os.environ[PARENT_VARIABLE] = json.dumps(record)
 
 
 def inherited_connection() -> InheritedConnection | None:
-    """Return the connection of the process that started this one, ``None`` if there is none or it was told another."""
+    """Return the connection of the process that started this one; ``None`` if there is none, or its address changed."""
     try:
-        told = json.loads(os.environ.get(PARENT_VARIABLE, "null"))
-        if told is None or told["pid"] == os.getpid() or told["variable"] != os.environ.get(BASE_URL_VARIABLE):
+        record = json.loads(os.environ.get(PARENT_VARIABLE, "null"))
+        if record is None or record["pid"] == os.getpid() or record["variable"] != os.environ.get(BASE_URL_VARIABLE):
             return None
-        cache = told["cache"]
-        return InheritedConnection(str(told["base_url"]), None if cache is None else str(cache), bool(told["own_key"]))
+        cache = record["cache"]
+        cache = None if cache is None else str(cache)
+        return InheritedConnection(str(record["base_url"]), cache, bool(record["own_key"]))
     except (ValueError, KeyError, TypeError):
         return None

@@ -137,9 +137,9 @@ class InvertedFile:
             columns = top_columns(products, k)
             values = np.concatenate([best[positions], np.take_along_axis(products, columns, axis=1)], axis=1)
             candidates = np.concatenate([rows[positions], members[columns]], axis=1)
-            kept = top_columns(values, k)
-            best[positions] = np.take_along_axis(values, kept, axis=1)
-            rows[positions] = np.take_along_axis(candidates, kept, axis=1)
+            top = top_columns(values, k)
+            best[positions] = np.take_along_axis(values, top, axis=1)
+            rows[positions] = np.take_along_axis(candidates, top, axis=1)
         # Equal vectors have equal cosines, which those from products of lists are not to the last bit.
         step = max(1, BLOCK_ELEMENTS // (k * queries.shape[1]))
         for start in range(0, len(queries), step):

@@ -139,7 +139,7 @@ def test_keys_are_looked_up_if_another_stored_a_response_since(stores: Pair) -> 
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["take", "release", "end", "put"]), st.booleans(), st.sets(st.integers(0, 5), min_size=1)
+            st.sampled_from(["acquire", "release", "end", "put"]), st.booleans(), st.sets(st.integers(0, 5), min_size=1)
         )
     )
 )
@@ -155,7 +155,7 @@ def test_no_key_is_ever_leased_to_two(stores: Pair, steps: list[tuple[str, bool,
         store, owner = stores[second], (ONE, TWO)[second]
         wanted = sorted(numbers)
         match action:
-            case "take":
+            case "acquire":
                 expected = [
                     "stored" if n in stored else "leased" if holder.get(n, second) != second else "acquired"
                     for n in wanted
@@ -199,7 +199,7 @@ def test_the_leases_of_a_killed_process_are_free_at_once(tmp_path: Path) -> None
     path = tmp_path / "answers.sqlite"
     with subprocess.Popen([sys.executable, "-c", HOLD, path, A.hex()], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
-        assert child.stdout.readline() == "['taken']\n"
+        assert child.stdout.readline() == "['acquired']\n"
         store = SqliteStore(path)
         assert store.leases.acquire([A], ONE, 60) == ["leased"]
         os.kill(child.pid, signal.SIGKILL)
