@@ -373,7 +373,7 @@ class RefusalError(SkytellsError):
         tokens: tuple[int, int] = (0, 0),
         completion: Any = None,
     ) -> None:
-        super().__init__(f"The model refuses: {quoted(refusal)}")
+        super().__init__(f"The model refused to answer: {quoted(refusal)}")
         self.refusal: str = quoted_body(refusal)
         self.request_id = quoted_name(request_id)
         self.tokens = tokens

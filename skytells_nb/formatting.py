@@ -20,16 +20,14 @@ def format_cost(amount: float | None, missing_usage: int, *, unknown: str = "no 
     """Format US dollars, to which those of so many answers are missing, because the service reported no usage.
 
     >>> format_cost(0.25, 0), format_cost(0.25, 3), format_cost(None, 3)
-    ('$0.25', '$0.25 and unknown for 3 answers without usage', 'unknown: no usage was reported')
+    ('$0.25', '$0.25, plus 3 answers of unknown cost (no usage reported)', 'unknown: no usage was reported')
     """
     if not missing_usage:
         return format_dollars(amount, unknown=unknown)
     if not amount:
         return "unknown: no usage was reported"
-    return (
-        f"{format_dollars(amount)} and unknown for {missing_usage:,} answer{'s' if missing_usage > 1 else ''} "
-        "without usage"
-    )
+    answers = f"{missing_usage:,} answer{'s' if missing_usage > 1 else ''}"
+    return f"{format_dollars(amount)}, plus {answers} of unknown cost (no usage reported)"
 
 
 def format_compact(number: float) -> str:

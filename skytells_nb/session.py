@@ -56,7 +56,7 @@ REPLAY_KEY = "replay"
 REPLAY_BASE_URL = "http://127.0.0.1/v1"
 """The key and the address of a session in replay mode on a local recording; nothing is sent there."""
 NO_KEY = "none"
-KEYLESS = "This session has no API key: it estimates and sends nothing."
+KEYLESS = "No API key: this session can only estimate. Set SKYTELLS_API_KEY or call connect(api_key)."
 """What stands for the key of a session that has none, and what a request in it would say."""
 LOCAL_THROUGHPUT = {
     "chat/completions": Throughput(requests=5.0, tokens_in=150.0, tokens_out=50.0),
@@ -271,9 +271,10 @@ class Session:
             unusable = f"the catalog's price of {model!r} cannot be used: {entry.price_problem}"
             return f"{unusable}; the list price is used" if listed else unusable
         if self._models is None and not self.recording:
-            catalog = "session.models() reads the catalog" if self.has_key else "reading the catalog takes a key"
-            return f"price from the list; {catalog}" if listed else f"no price is listed for {model!r}; {catalog}"
-        return "price from the list" if listed else f"no price is known for {model!r}"
+            how = "call session.models() for the catalog's price"
+            catalog = how if self.has_key else "the catalog's price needs an API key"
+            return f"built-in list price; {catalog}" if listed else f"no price is listed for {model!r}; {catalog}"
+        return "built-in list price" if listed else f"no price is known for {model!r}"
 
     def record(self, response: ChatCompletion | Response, *, model: str) -> None:
         """Add a response that did not come through the engine to the totals."""
@@ -361,8 +362,11 @@ class Session:
         """Return a new client with this session's key, address and time limits."""
         seconds = self.settings.timeout
         timeouts = replace(Timeouts.of(seconds), idle=min(seconds, Timeouts().idle))
-        message = None if self.recording is None else unrecorded_message(self.recording)
-        network = OfflineTransport(message or KEYLESS) if message or not self.has_key else None
+        network = None
+        if self.recording is not None:
+            network = OfflineTransport(unrecorded_message(self.recording))
+        elif not self.has_key:
+            network = OfflineTransport(KEYLESS, MissingKeyError)
         limit = self.settings.max_answer_mb
         return Skytells(self._key, base_url=self._base_url, timeout=timeouts, max_answer_mb=limit, transport=network)
 
@@ -455,9 +459,8 @@ def connect(
         share_connection(InheritedConnection(LOCAL if local else session.client.base_url, replayed, own_key))
     if inherited is not None and inherited.own_key and not (own_key or local or session.recording):
         warn(
-            f"The process that started this one is connected to {session.client.origin} with a key of its own, which "
-            "does not travel: requests of this process go there with the key of its environment. To choose, call "
-            "connect(api_key, base_url=...) in each worker."
+            f"The parent process uses {session.client.origin} with an API key that workers do not inherit; this "
+            "process uses the key in its environment. Call connect(api_key, base_url=...) in each worker to choose."
         )
     return session
 

@@ -81,6 +81,14 @@ def test_without_a_key_both_ways_out_are_named() -> None:
     assert not sessions.has_current()
 
 
+def test_a_request_of_a_session_without_a_key_says_how_to_give_one() -> None:
+    with (
+        sessions.current_or_keyless() as session,
+        pytest.raises(MissingKeyError, match=r"SKYTELLS_API_KEY or call conn"),
+    ):
+        session.models()
+
+
 def test_current_connects_from_the_environment_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SKYTELLS_API_KEY", KEY)
     monkeypatch.setenv("SKYTELLS_BASE_URL", URL)

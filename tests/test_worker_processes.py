@@ -62,7 +62,7 @@ def test_the_address_travels_and_the_key_does_not() -> None:
     told = worker(SKYTELLS_API_KEY="sk-of-the-environment")
     assert told["base_url"] == "http://127.0.0.1:9/v1"
     (warning,) = told["warnings"]
-    assert "key of its own, which does not travel" in warning
+    assert "API key that workers do not inherit" in warning
     assert "sk-" not in warning
 
 

@@ -63,8 +63,8 @@ class FrameMethods:
             replaced += [name for name in (*added, f"{into}_rows_in_request") if self._full(name) in columns]
         if replaced:
             raise InputError(
-                f"details=True would replace the column {replaced[0]!r}. Choose another into=, which the names of the "
-                "details begin with, or rename the column."
+                f"details=True would overwrite column {replaced[0]!r}. Choose another into= (the prefix of the detail "
+                "columns) or rename the column."
             )
 
     def _finish(

@@ -163,7 +163,7 @@ class VectorizedCall:
         if retry not in (None, "failed"):
             raise InputError(f"retry must be 'failed' or None, got {retry!r}.")
         if fresh and retry:
-            raise InputError("fresh=True asks about every row again, so retry='failed' must be left out.")
+            raise InputError("fresh=True already requests every row; pass fresh or retry, not both.")
         budget = plain(options.get("budget"))
         if dry_run:
             if on_error not in ("warn", "raise", "null"):
@@ -295,8 +295,12 @@ class VectorizedCall:
         """Emit one warning for all rows that failed, with the first reasons."""
         if report.failed and self.on_error == "warn" and not self.defers_warning:
             blocked = all(isinstance(error, (ContentPolicyError, RefusalError)) for error in report.errors.values())
-            again = " asks them again with retry='failed'" if blocked else " asks only them again"
-            cached = "" if self.engine.cache_disabled else f"; completed rows are cached, and another call{again}"
+            again = (
+                "call again with retry='failed' to retry them"
+                if blocked
+                else "calling again retries only the failed rows"
+            )
+            cached = "" if self.engine.cache_disabled else f"; completed rows are cached, and {again}"
             warn(
                 f"{report.failed:,} of {report.rows:,} rows failed and are missing. "
                 f"{'; '.join(report.reasons())}. See df.skytells.failed(){cached}."
@@ -369,7 +373,7 @@ def warn_truncated(distinct: list[CachedCompletion | None], outcome: RunResult) 
     if count:
         warn(
             f"{count:,} of {len(rows):,} completions are empty, although they ended with 'stop' as answers do. "
-            "Change the prompt, or ask them again with fresh=True."
+            "Change the prompt, or call again with retry='failed' to request them again."
         )
 
 
@@ -431,14 +435,14 @@ def failed_rows(data: pd.DataFrame | pd.Series[Any]) -> pd.DataFrame:
     entry = _entry(data)
     if entry is None:
         raise InputError(
-            "There is no report of a call on this very object, only of others. Call failed() on the frame or column "
-            "that a method was called on or returned, before it is copied or changed."
+            "No call was made on this object. Call failed() on the frame or column that a method was called on or "
+            "returned, before it is copied or changed."
         )
     errors, failed = entry.report.errors, entry.failed
     if failed is None:
         if len(data) != entry.report.rows:
             raise InputError(
-                f"The report is of {entry.report.rows:,} rows and there are {len(data):,} now. Call failed() on the "
+                f"The call had {entry.report.rows:,} rows, but this object has {len(data):,}. Call failed() on the "
                 "frame that the method was called on."
             )
         frame = data if isinstance(data, pd.DataFrame) else data.to_frame("text" if data.name is None else data.name)

@@ -36,6 +36,12 @@ def sum_reports(first: Report, *others: Report) -> Report:
     )
 
 
+def budget_note(budget: float, total: Report) -> str:
+    """Return what a whole call spent of its budget, as the budget counts it: usage that was not reported included."""
+    spent = (total.cost or 0.0) if total.cost_upper_bound is None else total.cost_upper_bound
+    return f"${spent:.4g} of budget={budget:.4g} was used by the whole call."
+
+
 def replace_reports(call: VectorizedCall, total: Report, parts: Sequence[Report]) -> Report:
     """Replace the reports of the parts of a call by that of the whole, for the session and the owner of the call."""
     *others, newest = parts
@@ -173,8 +179,7 @@ class MultiRun:
         if isinstance(problem, (SkytellsError, Interrupted)) and self._totals is not None and self._totals.has_runs:
             problem.report = self._totals.total()
             if isinstance(problem, BudgetExceededError) and self._totals.budget is not None:
-                spent = problem.report.cost or 0.0
-                problem.add_note(f"Of budget={self._totals.budget:.4g}, ${spent:.4g} is spent on the whole call.")
+                problem.add_note(budget_note(self._totals.budget, problem.report))
             # What cannot become a frame must not turn one error into another.
             with suppress(Exception):
                 if problem.frame is None and self._unfinished is not None:

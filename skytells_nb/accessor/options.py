@@ -76,8 +76,9 @@ class SessionOptions(TypedDict, total=False):
         Whether every row is requested again, whatever is in the cache; the new answers replace the cached ones.
     retry : {"failed"}, optional
         ``"failed"`` requests rows again whose cached answer left them without a value: a blocked prompt, an answer that
-        was withheld, empty or cut. Other rows come from the cache. Rows that failed for another reason, or whose answer
-        did not match its schema, are requested again by every call. Neither changes a replay.
+        was withheld or empty, with a schema also one that was cut. Other rows come from the cache. Rows that failed for
+        another reason, or whose answer did not match its schema, are requested again by every call. Neither
+        changes a replay.
     """
 
     budget: float | None

@@ -100,9 +100,10 @@ class Budget:
                 return self._add(Reservation(bounds, dollars, exclusive=True))
             if bounds.inputs > 1 and not stopped():
                 return None
+            lower = ", or lower max_tokens," if bounds.most_out else ""
             raise BudgetExceededError(
-                f"The budget of ${self._limit:.4g} does not cover the next request: ${self.spent:.4g} is spent "
-                f"and it may cost ${likely:.2g}. Raise budget=, or lower max_tokens, and run again."
+                f"The budget of ${self._limit:.4g} does not cover the next request: ${self.spent:.4g} is spent and the "
+                f"next request may cost ${likely:.2g}. Raise budget={lower} and run again."
             )
 
     def settle(self, reservation: Reservation, used: tuple[int, int] | None) -> None:

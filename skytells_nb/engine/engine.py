@@ -177,7 +177,7 @@ class Engine:
             return None
         is_text = not job.params.get("response_format")
         if retry == "failed":
-            return functools.partial(is_usable, is_text=is_text)
+            return functools.partial(is_usable, is_text=is_text, needs_text=job.single.options.needs_text)
         return None if is_text else matches_schema
 
     def used_keys(self) -> list[bytes]:
@@ -389,7 +389,7 @@ class Engine:
         if report.state == "interrupted":
             raise Interrupted(
                 f"{report.operation} stopped. {int(result.has_result.sum()):,} of {len(result.has_result):,} distinct "
-                f"inputs are answered. {self.cache_note()} The report's partial holds the results so far.",
+                f"inputs are answered. {self.cache_note()} Finished rows are in the error's .frame.",
                 outcome=result,
             )
         if problem is None:
@@ -422,8 +422,8 @@ class Engine:
             return 'cache="off" stores no answers, so another run pays for all of them again.'
         if unsaved := self._cache.unsaved:
             return (
-                f"{unsaved:,} answers could not be written to the cache and are held in memory: run again in this "
-                "process to continue from there."
+                f"{unsaved:,} answers could not be written to the cache and are only in memory. Run again in this "
+                "process to continue."
             )
         return "Every answer that arrived is in the cache; run again to continue from there."
 

@@ -88,7 +88,8 @@ def _problem(text: str, max_tokens: int | None) -> InputError | None:
         except UnicodeEncodeError as problem:
             surrogate = text[problem.start]
             return InputError(
-                f"the text contains half a character ({surrogate!r}), which cannot be sent; clean the column first"
+                f"the text has invalid Unicode (an unpaired surrogate, {surrogate!r}), which cannot be sent; clean the "
+                "column first"
             )
     if max_tokens is not None and len(text) > max_tokens:
         tokens = estimate_tokens(text)

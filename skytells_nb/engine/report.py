@@ -276,7 +276,11 @@ class Report:
             ("rows", f"{self.rows:,} ({self.distinct:,} distinct, {self.nulls:,} missing)"),
             ("", f"{self.answered:,} answered, {self.failed:,} failed{skipped}"),
             ("answers", f"{self.cached:,} from the cache, {self.sent:,} from the service"),
-            *([("", f"{self.normalized:,} normalized to their schema")] if self.normalized else []),
+            *(
+                [("", f"{self.normalized:,} accepted after normalization (case, quotes, yes for true)")]
+                if self.normalized
+                else []
+            ),
             ("requests", f"{self.requests:,} ({self.retries:,} of them retries)"),
             ("tokens", f"{self.tokens_in:,} in, {self.tokens_out:,} out"),
             ("cost", format_cost(self.cost, self.missing_usage)),

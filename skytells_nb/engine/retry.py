@@ -68,8 +68,8 @@ class RetryPolicy:
         """
         retry_after = (error.retry_after or 0.0) if isinstance(error, APIError) else 0.0
         if retry_after > self.rate_limit_patience:
-            cause = "the account's quota seems to be used up" if isinstance(error, RateLimitError) else "run again then"
-            reason = f"The service asks to wait {describe_wait(retry_after)}: {cause}."
+            cause = ": the account's quota is probably used up" if isinstance(error, RateLimitError) else ""
+            reason = f"The service asks to wait {describe_wait(retry_after)}{cause}. Run again after that."
         elif limited_for > self.rate_limit_patience:
             reason = f"Every request of the last {describe_wait(limited_for)} was rejected by the account's limit."
         else:
@@ -84,7 +84,7 @@ class RetryPolicy:
             return None
         return RateLimitError(
             f"The account's limit of {limit} permits the next request in about {describe_wait(seconds)}. "
-            "Run again then.",
+            "Run again after that.",
             status=429,
             retry_after=seconds,
         )
@@ -169,7 +169,9 @@ class RepeatedRejections:
             return None
         # A path or a method that does not exist says nothing about a row.
         if isinstance(problem, NotFoundError) or problem.status in (405, 410) or problem.status < 400:
-            return "This concerns the call and no single row: check base_url and the model. Nothing more was sent."
+            return (
+                "The call itself is wrong, not a single row: check base_url and the model. No more requests were sent."
+            )
         words = " ".join(_VARYING_WORDS.sub(" ", problem.message).split())
         kind = (type(problem), problem.status, problem.code, problem.param, words)
         self._count = self._count + 1 if kind == self._kind else 1
@@ -177,8 +179,8 @@ class RepeatedRejections:
         if self._count < MAX_REPEATED_REJECTIONS or not more_waits:
             return None
         return (
-            f"The first {self._count} requests were refused alike and none was answered, so the call itself seems to "
-            "be wrong. Nothing more was sent."
+            f"The first {self._count} requests were rejected with the same error and none succeeded, so the call "
+            "itself is probably wrong. Check the model and its parameters. No more requests were sent."
         )
 
 

@@ -220,7 +220,7 @@ class Run:
         return plan.nulls + len(plan.invalid) + self._cached_rows + self._workers.counters.rows_done
 
     def _show(self, event: Progress) -> None:
-        """Call the callback; one that fails is called no more, and costs nothing that is paid for."""
+        """Call the callback; one that fails is not called again, and costs nothing that is paid for."""
         if self._callback_failed:
             return
         try:
@@ -228,8 +228,8 @@ class Run:
         except Exception as problem:
             self._callback_failed = True
             warn(
-                f"The progress callback failed and is called no more: {type(problem).__name__}: {problem}. The run is "
-                "not affected."
+                f"The progress callback failed and will not be called again: {type(problem).__name__}: {problem}. The "
+                "run is not affected."
             )
 
     def errors(self) -> dict[int, Exception]:

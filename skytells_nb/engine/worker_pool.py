@@ -124,7 +124,7 @@ class WorkerPool:
                 self._readers.drain()
         if self._out_of_files is not None:
             problem, self._out_of_files = self._out_of_files, None
-            warn(f"{problem} The run went on with {self._max_threads} requests in flight.")
+            warn(f"{problem} The run continued with {self._max_threads} requests in flight.")
         if self._fatal is not None:
             raise self._fatal
 

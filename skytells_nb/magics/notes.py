@@ -111,7 +111,7 @@ def _refusal(answer: Answer) -> str:
         parts = [part.refusal for item in answer.output for part in item.content if part.refusal]
     else:
         parts = [choice.message.refusal for choice in answer.choices[:1] if choice.message.refusal]
-    return f"The model refuses: {' '.join(parts)}" if parts else ""
+    return f"The model refused to answer: {' '.join(parts)}" if parts else ""
 
 
 CELL = NextSteps(

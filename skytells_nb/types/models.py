@@ -95,12 +95,12 @@ class Model(ResponseModel):
             return {}, None
         currency = (pricing.currency or "USD").strip().upper()
         if currency not in ("USD", "US$", "$"):
-            return {}, f"it is in {currency} and not in US dollars"
+            return {}, f"it is in {currency}, not in US dollars"
         stated = [(c.field, c.billable_price, c.unit or pricing.unit) for c in pricing.criterias or ()]
         if pricing.amount is not None and all(price is None for _, price, _ in stated):
             if "embed" not in self.type.lower():
                 # Taken for both, the price of input would let a budget pass several times what it is.
-                return {}, "it is one amount and not a price for input and one for output"
+                return {}, "it has one price instead of separate input and output prices"
             stated = [("input_tokens", pricing.amount, pricing.unit)]
         prices: dict[str, float] = {}
         for field, price, unit in stated:
@@ -108,9 +108,9 @@ class Model(ResponseModel):
             if price is None or field not in PRICED_FIELDS:
                 continue
             if tokens is None:
-                return {}, f"it is {price:g} US dollars per {unit or 'unit that is not named'} and not per token"
+                return {}, f"it is {price:g} US dollars per {unit or 'unnamed unit'}, not per token"
             if not 0 <= price < math.inf:
-                return {}, f"{price:g} US dollars is not an amount"
+                return {}, f"{price:g} US dollars is not a valid price"
             prices[field] = price * (1_000_000 / tokens)
         return prices, None
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from scripted import Scripted, blocked, scripted
 
-from skytells_nb.errors import BudgetExceededError, InputError, PaymentRequiredError, RowError
+from skytells_nb.errors import BudgetExceededError, InputError, PaymentRequiredError, RowError, SkytellsWarning
 
 FIELD = {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]}
 TEXTS = ["cat", "dog", None, "cat", "hen"]
@@ -113,6 +113,45 @@ def test_an_answer_that_was_cut_or_withheld_is_asked_again_by_retry_alone(df: pd
         assert made["word"].tolist()[-1] == "hen"
 
 
+def test_an_empty_answer_is_asked_again_by_retry_alone(df: pd.DataFrame, script: Scripted) -> None:
+    for said in ("", " \n", {"message": {"content": None}, "finish_reason": "stop"}):
+        script.answer = lambda text, said=said: said if text == "hen" else sensible(text)
+        with pytest.warns(SkytellsWarning, match=r"1 of 5 completions are empty.* retry='failed'"):
+            df.skytells.complete("{t}", progress=False, fresh=True)
+        script.forget()
+        assert df.skytells.complete("{t}", **SETTINGS)["completion"].tolist()[-1].strip() == ""
+        assert script.asked == []
+        assert df.skytells.estimate("{t}", retry="failed").requests == 1
+        script.answer = sensible
+        assert df.skytells.complete("{t}", retry="failed", **SETTINGS)["completion"].tolist()[-1] == sensible("hen")
+        assert script.asked == ["hen"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"message": {"content": "half a sen"}, "finish_reason": "length"},
+        {"message": {"content": "", "tool_calls": [{"id": "a", "function": {"name": "f", "arguments": "{}"}}]}},
+    ],
+    ids=["a plain text that was cut", "a tool call"],
+)
+def test_what_is_a_result_is_not_asked_again(said: dict[str, Any], df: pd.DataFrame, script: Scripted) -> None:
+    script.answer = lambda text: {"finish_reason": "stop", **said}
+    df.skytells.complete("{t}", **SETTINGS)
+    script.forget()
+    df.skytells.complete("{t}", retry="failed", **SETTINGS)
+    assert script.asked == []
+
+
+@pytest.mark.parametrize("reason", ["stop", "length"])
+def test_a_moderated_text_needs_no_answer_to_be_done(reason: str, df: pd.DataFrame, script: Scripted) -> None:
+    script.answer = lambda text: {"message": {"content": ""}, "finish_reason": reason}
+    df.skytells.moderate("t", **SETTINGS)
+    script.forget()
+    df.skytells.moderate("t", retry="failed", **SETTINGS)
+    assert script.asked == []
+
+
 def test_a_fresh_answer_that_does_not_come_leaves_the_old_one(df: pd.DataFrame, script: Scripted) -> None:
     before = df.skytells.complete("{t}", **SETTINGS)
     script.answer = lambda text: (400, {"error": {"message": "No."}})
@@ -134,7 +173,7 @@ def test_an_estimate_counts_what_would_be_asked_again(df: pd.DataFrame, script: 
     [
         ({"fresh": "yes"}, "fresh must be True or False, got 'yes'"),
         ({"retry": "all"}, "retry must be 'failed' or None, got 'all'"),
-        ({"fresh": True, "retry": "failed"}, "must be left out"),
+        ({"fresh": True, "retry": "failed"}, "pass fresh or retry, not both"),
     ],
 )
 def test_what_they_take(given: dict[str, Any], message: str, df: pd.DataFrame, script: Scripted) -> None:
@@ -166,7 +205,7 @@ def test_the_rows_that_failed_of_methods_with_other_rows(df: pd.DataFrame, scrip
 def test_a_frame_without_a_call_has_no_failed_rows(df: pd.DataFrame, script: Scripted) -> None:
     made = df.skytells.complete("{t}", **SETTINGS)
     assert made.skytells.failed().empty
-    with pytest.raises(InputError, match="no report of a call on this very object"):
+    with pytest.raises(InputError, match="No call was made on this object"):
         made.copy().skytells.failed()
 
 
@@ -240,10 +279,10 @@ def test_an_answer_that_does_not_fit_leaves_the_others_in_the_frame(df: pd.DataF
 
 def test_details_replace_no_column_that_was_there(df: pd.DataFrame, script: Scripted) -> None:
     mine = df.assign(label_cost=7)
-    with pytest.raises(InputError, match="would replace the column 'label_cost'"):
+    with pytest.raises(InputError, match="would overwrite column 'label_cost'"):
         mine.skytells.classify("t", ["one", "two"], details=True, progress=False)
     schema = {"type": "object", "properties": {"x_model": {"type": "string"}}, "required": ["x_model"]}
-    with pytest.raises(InputError, match="would replace the column 'x_model'"):
+    with pytest.raises(InputError, match="would overwrite column 'x_model'"):
         df.skytells.extract("t", schema, into="x", details=True, progress=False)
     assert script.asked == []
     script.answer = lambda text: '{"label": "one"}'

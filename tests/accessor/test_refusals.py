@@ -52,12 +52,12 @@ def test_a_refusal_is_a_missing_row_whose_error_quotes_it(name: str) -> None:
     body, api = REFUSALS[name]
     frame = pd.DataFrame({"t": ["a"]})
     with answering(lambda _: body) as server:
-        with pytest.warns(SkytellsWarning, match=r"The model refuses: I cannot help\."):
+        with pytest.warns(SkytellsWarning, match=r"The model refused to answer: I cannot help\."):
             result = frame.skytells.complete("{t}", into="c", api=api, model="gpt-5", progress=False, details=True)
         assert len(server.exchanges) == 1
     row = result.iloc[0]
     assert pd.isna(row["c"])
-    assert row["c_error"] == "RefusalError: The model refuses: I cannot help."
+    assert row["c_error"] == "RefusalError: The model refused to answer: I cannot help."
     assert (row["c_tokens_in"], row["c_tokens_out"]) == (3, 2)
     report = result.skytells.report
     assert (report.failed, report.answered, report.tokens_in, report.tokens_out, report.retries) == (1, 0, 3, 2, 0)
@@ -73,7 +73,7 @@ def test_a_refusal_is_asked_once_also_in_a_later_call_and_process(tmp_path: Path
         assert len(server.exchanges) == 2
         again = frame.skytells.complete("{t}", into="c", model="gpt-5", progress=False, on_error="null", details=True)
         assert len(server.exchanges) == 2
-    assert again["c_error"].tolist() == ["RefusalError: The model refuses: I cannot help."] * 3
+    assert again["c_error"].tolist() == ["RefusalError: The model refused to answer: I cannot help."] * 3
     assert again["c_severity"].tolist() == ["low"] * 3
     assert again["c_tokens_in"].tolist() == [3] * 3
 
@@ -111,7 +111,7 @@ def test_a_refused_row_does_not_end_the_others() -> None:
 
 def test_a_refusal_raises_where_errors_do() -> None:
     frame = pd.DataFrame({"t": ["a"]})
-    with answering(lambda _: REFUSED), pytest.raises(RowError, match="refuses"):
+    with answering(lambda _: REFUSED), pytest.raises(RowError, match="refused to answer"):
         frame.skytells.complete("{t}", into="c", model="gpt-5", progress=False, on_error="raise")
 
 

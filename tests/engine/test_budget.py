@@ -102,7 +102,7 @@ def test_output_beyond_its_limit_is_expected_from_then_on() -> None:
     budget.settle(taken(budget, row), (10, 2000))
     budget.settle(taken(budget, row), (10, 20))
     budget.settle(taken(budget, row), (10, 1200))
-    with pytest.raises(BudgetExceededError, match=r"it may cost \$0\.004"):
+    with pytest.raises(BudgetExceededError, match=r"next request may cost \$0\.004"):
         budget.reserve(row)
 
 
@@ -241,4 +241,4 @@ def test_some_answers_without_usage_are_named_beside_the_dollars() -> None:
         report = session.engine.run(completion_job("gpt-5"), [f"text {n}" for n in range(10)]).report
     assert report.cost == pytest.approx(5 * LISTED_PRICES["gpt-5"].cost(1000, 10))
     assert report.missing_usage == 5
-    assert "and unknown for 5 answers" in str(report)
+    assert "plus 5 answers of unknown cost" in str(report)

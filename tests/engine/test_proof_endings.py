@@ -156,7 +156,7 @@ def test_a_wait_of_a_day_is_an_error_and_not_waited_for(tmp_path: Path) -> None:
         counts = wait_until_idle(server, "chat")
         assert faults.first < counts.requests <= faults.first + IN_FLIGHT
         assert session.cache.stats().entries == counts.answered == faults.first
-        assert "asks to wait 24 hours: the account's quota seems to be used up" in str(caught.value)
+        assert "asks to wait 24 hours: the account's quota is probably used up" in str(caught.value)
 
 
 def test_a_limit_of_a_day_that_is_used_up_is_an_error_and_not_waited_for(tmp_path: Path) -> None:

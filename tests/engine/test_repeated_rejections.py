@@ -37,7 +37,7 @@ def test_a_call_that_is_refused_for_every_row_ends_early(said: Refusal, job: Any
     with paid(service, max_in_flight=IN_FLIGHT) as session, pytest.raises(APIError) as caught:
         session.engine.run(job, PROMPTS, on_error=on_error)
     assert caught.value.status == said[0]
-    assert any("Nothing more was sent" in note for note in caught.value.__notes__)
+    assert any("No more requests were sent" in note for note in caught.value.__notes__)
     assert service.requests <= (1 if job is JOB else 5) * (MAX_REPEATED_REJECTIONS + IN_FLIGHT)
 
 
@@ -55,7 +55,7 @@ def test_the_numbers_and_names_in_a_rejection_do_not_make_it_another() -> None:
     ]
     *first, last = [rejections.record(problem) for problem in problems]
     assert first == [None] * (MAX_REPEATED_REJECTIONS - 1)
-    assert "refused alike" in str(last)
+    assert "rejected with the same error" in str(last)
 
 
 def test_refusals_for_other_reasons_are_counted_anew() -> None:

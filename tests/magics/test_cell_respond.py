@@ -238,7 +238,7 @@ def test_a_refusal_of_the_model_is_said(shell: Notebook) -> None:
     refused = {"type": "message", "content": [{"type": "refusal", "refusal": "I cannot."}]}
     with scripted(lambda e: e.reply(whole("completed", refused))):
         ran = shell.run("%%skytells_respond --no-stream\nDo it")
-    assert "[The model refuses: I cannot.]" in ran.outputs[-1].data["text/plain"]
+    assert "[The model refused to answer: I cannot.]" in ran.outputs[-1].data["text/plain"]
 
 
 def test_the_output_carries_model_and_tokens(notebook: Notebook) -> None:

@@ -107,8 +107,8 @@ def test_what_else_makes_a_price_none_is_said() -> None:
     def problem(*criteria: dict[str, Any], **pricing: Any) -> str | None:
         return Model.model_validate({"pricing": {"criterias": list(criteria), **pricing}}).price_problem
 
-    assert problem(criterion("input_tokens", 1.0, "token"), currency="eur") == "it is in EUR and not in US dollars"
-    assert problem(criterion("input_tokens", -1.0, "token")) == "-1 US dollars is not an amount"
+    assert problem(criterion("input_tokens", 1.0, "token"), currency="eur") == "it is in EUR, not in US dollars"
+    assert problem(criterion("input_tokens", -1.0, "token")) == "-1 US dollars is not a valid price"
     assert problem(criterion("input_tokens", 1.0, "token")) is None
     assert problem() is None
     assert Model.model_validate({}).price_problem is None
@@ -121,7 +121,7 @@ def test_one_amount_is_the_price_of_a_model_without_output_only() -> None:
     assert Model.model_validate({"type": "embedding", "pricing": {**pricing, "unit": "second"}}).price is None
     chat = Model.model_validate({"type": "chat", "pricing": pricing})
     assert chat.price is None
-    assert chat.price_problem == "it is one amount and not a price for input and one for output"
+    assert chat.price_problem == "it has one price instead of separate input and output prices"
 
 
 def test_what_is_no_price_of_these_tokens_is_passed_over() -> None:

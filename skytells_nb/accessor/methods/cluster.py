@@ -162,7 +162,7 @@ class ClusterMethods(SimilarityMethods):
             dry_run = dry_run_of(options)
             if dry_run is not None and dry_run.has_placeholders and texts is not None:
                 _names(_expected_clusters(source, most), texts[source.present], runs, chat_model, parameters)
-                dry_run.notes += [] if most else [f"at most: up to {MAX_CLUSTERS} clusters are named, n= sets how many"]
+                dry_run.notes += [] if most else [f"upper limit for {MAX_CLUSTERS} clusters; set n= for an exact count"]
                 raise DryRunComplete
             vectors = _with_direction(found)
             if not len(vectors):

@@ -207,7 +207,7 @@ class _Calls:
         total = sum_estimates(self._method.__name__, len(self._data), estimates, planned.main)
         budget = self._kwargs.get("budget")
         stops = budget is not None and total.cost is not None and total.cost > budget
-        stop = [f"more than budget={budget:g}: the call would stop before its end"] if stops else []
+        stop = [f"exceeds budget={budget:g}; the call would stop early"] if stops else []
         return replace(total, notes=tuple(dict.fromkeys([*total.notes, *planned.notes, *stop])))
 
     def sample(self, count: int) -> Sample:

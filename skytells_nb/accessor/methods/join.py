@@ -244,7 +244,7 @@ class JoinMethod(SimilarityMethods):
             dry_run = dry_run_of(options)
             if dry_run is not None and dry_run.has_placeholders and prompt is not None:
                 _confirmed(runs, _expected_pairs(left_column, right_column, prompt.left, most), prompt)
-                dry_run.notes += [] if floor is None else ["at most: the pairs below threshold= are not asked about"]
+                dry_run.notes += [] if floor is None else ["upper limit: pairs below threshold= are not sent"]
                 raise DryRunComplete
             check_dimensions(left.matrix, f"Column {left_on!r}", right.matrix, f"column {right_on!r}")
             pairs = nearest_pairs(left, right, most, floor, recall)

@@ -101,7 +101,7 @@ class Moderate(PromptMethods):
 
         call = VectorizedCall.open(on_error, progress, options, owner=self._frame)
         call = replace(call, assemble=finished)
-        job = build_job(call, model, None, None, parameters, "moderate", options=PromptOptions(retry_truncated=False))
+        job = build_job(call, model, None, None, parameters, "moderate", options=PromptOptions(needs_text=False))
         # A blocked prompt and a completion of one token are neither warned of nor an error.
         answers = complete_texts(replace(call, on_error="null"), job, texts, self._frame.index, into, None)
         answers = _prompt_results(answers, call)

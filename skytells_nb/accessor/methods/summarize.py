@@ -368,7 +368,11 @@ def warn_of_left_out(groups: Sequence[SummaryGroup], n_unsendable: int, n_texts:
     )
     count = n_unsendable + sum(reasons.values())
     if count:
-        unsendable = [f"{n_unsendable:,} with half a character, which cannot be sent"] if n_unsendable else []
+        unsendable = (
+            [f"{n_unsendable:,} with invalid Unicode (an unpaired surrogate), which cannot be sent"]
+            if n_unsendable
+            else []
+        )
         listed = "; ".join([*unsendable, *(f"{n:,}: {reason}" for reason, n in reasons.most_common(MAX_REASONS))])
         warn(f"{count:,} of {n_texts:,} texts are left out of the summaries. {listed}.")
 

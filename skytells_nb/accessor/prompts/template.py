@@ -116,9 +116,10 @@ class Template:
             if text.startswith(f"{name}:"):
                 return Field(labels[name], text[len(name) + 1 :]), end + 1
         if text.partition("!")[0] in labels:
+            name = text.partition("!")[0]
             raise InputError(
-                f"The field {{{text}}} must be the name of a column, without a format conversion such as !r: "
-                f"{{{text.partition('!')[0]}}}. Double literal braces: {{{{ and }}}}."
+                f"Conversions such as !r are not supported: write {{{name}}}, or a format such as {{{name}:.2f}}. "
+                "Double literal braces: {{ and }}."
             )
         what = f"The template names {{{text}}}" if text else "The template has an empty field {}"
         hint = "".join(f" Did you mean {{{name}}}?" for name in _near(text, names))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from skytells_nb.accessor.call import VectorizedCall, completions, take
-from skytells_nb.accessor.multi_call import replace_reports, sum_reports
+from skytells_nb.accessor.multi_call import budget_note, replace_reports, sum_reports
 from skytells_nb.accessor.structured.schema import Record
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import Job, follow_up_input, follow_up_job
@@ -219,10 +219,7 @@ def parse_with_repair(
         if isinstance(problem, Interrupted):
             report = replace(report, partial=_fields(outcome, attempts, len(answers)))
         if isinstance(problem, BudgetExceededError) and call.budget is not None:
-            problem.add_note(
-                f"Of budget={call.budget:.4g}, ${report.cost_upper_bound or report.cost or 0.0:.4g} is spent on the "
-                "whole call."
-            )
+            problem.add_note(budget_note(call.budget, report))
         replace_reports(call, report, [outcome.report, *repairs.reports])
         if isinstance(problem, (SkytellsError, Interrupted)):
             call.attach_results(problem, report, columns(_parsed(attempts, len(answers), report)))

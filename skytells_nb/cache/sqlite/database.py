@@ -56,7 +56,7 @@ def usable_path(path: str | Path) -> Path:
         # The log and the journal beside it have longer names.
         os.stat(f"{whole}-journal")
     except (ValueError, RuntimeError) as problem:
-        raise CacheError(f"cache must be a path that a file can have, got {shown}: {problem}.") from None
+        raise CacheError(f"cache must be a valid file path, got {shown}: {problem}.") from None
     except OSError as problem:
         if problem.errno == errno.ENAMETOOLONG:
             raise CacheError(
@@ -195,7 +195,7 @@ def _check_kind(path: Path) -> None:
     mode = status.st_mode
     if stat.S_ISREG(mode) and 0 < status.st_size < _HEADER_BYTES and path.name != FILE_NAME:
         # SQLite takes a file of one byte for an empty one.
-        raise CacheError(f"{path} is no cache and was not changed; choose another path for cache=.")
+        raise CacheError(f"{path} is not a cache and was not changed; choose another path for cache=.")
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a device or socket"
         raise CacheError(f"{path} must be a file, got {kind}, which was not changed; choose another path for cache=.")

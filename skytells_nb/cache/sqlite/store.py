@@ -301,7 +301,7 @@ class SqliteStore:
             if (access := foreign_access(self.path)) is not None:
                 self._queue_warning(
                     "owner",
-                    f"The cache {self.path} {access}, who can read your responses and replace them by others. Use a "
+                    f"The cache {self.path} {access}. Other users may be able to read or change your responses. Use a "
                     "cache of your own (cache=), or take this one over (chown, chmod 600).",
                 )
         return connection
@@ -333,7 +333,7 @@ class SqliteStore:
             except DamagedFile as problem:
                 if problem.identity not in self._known and not is_cache_file(self.path):
                     raise CacheError(
-                        f"{self.path} is no cache and was not changed; choose another path for cache=."
+                        f"{self.path} is not a cache and was not changed; choose another path for cache=."
                     ) from None
                 with self._connections.exclusive():
                     moved = quarantine(self.path, problem.identity)

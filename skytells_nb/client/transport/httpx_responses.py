@@ -11,7 +11,7 @@ import httpx
 
 from skytells_nb.client.transport.http11 import DeadlineExceeded, RawResponse
 from skytells_nb.client.transport.http_response import ERROR_BODY_BYTES, announced_length, too_large
-from skytells_nb.errors import ReplayMissError
+from skytells_nb.errors import ReplayMissError, SkytellsError
 
 
 def read_response(response: httpx.Response, max_bytes: int, deadline: float | None) -> RawResponse:
@@ -56,10 +56,11 @@ def _check_time(deadline: float | None) -> None:
 
 
 class OfflineTransport(httpx.BaseTransport):
-    """Raises ReplayMissError with this message for every request, before any socket is opened."""
+    """Raises an error of this kind with this message for every request, before any socket is opened."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, kind: type[SkytellsError] = ReplayMissError) -> None:
         self._message = message
+        self._kind = kind
 
     def handle_request(self, request: httpx.Request) -> NoReturn:
-        raise ReplayMissError(self._message)
+        raise self._kind(self._message)

@@ -126,13 +126,21 @@ def matches_schema(value: bytes) -> bool:
     return not value.startswith(_SCHEMA_MISMATCH)
 
 
-def is_usable(value: bytes, *, is_text: bool) -> bool:
-    """Whether a cached value answers its row: it matches, is not a refusal, is not withheld or empty, nor cut JSON."""
+def is_usable(value: bytes, *, is_text: bool, needs_text: bool = True) -> bool:
+    """Whether a cached value answers its row: it matches, is not a refusal, is not withheld or empty, nor cut JSON.
+
+    Without ``needs_text``, an empty or cut answer does too: what is asked for is what the safety filter says.
+    """
     if value.startswith((_SCHEMA_MISMATCH, _MARK)):
         return False
     completed = CachedCompletion.from_bytes(value)
-    is_cut = completed.is_empty_reasoning or (completed.finish_reason == "length" and not is_text)
-    return not is_cut and not completed.blocked and completed.finish_reason != "content_filter"
+    is_empty = completed.is_empty_reasoning or completed.is_silent
+    is_cut = completed.finish_reason == "length" and not is_text
+    return (
+        not (needs_text and (is_empty or is_cut))
+        and not completed.blocked
+        and completed.finish_reason != "content_filter"
+    )
 
 
 def dump_cached_error(error: ContentPolicyError | RefusalError) -> bytes:

@@ -36,8 +36,8 @@ class PromptOptions:
     """Tokens of an input's images, on average."""
     max_tokens: int | None = None
     """The highest ``max_tokens`` among the parameters of inputs."""
-    retry_truncated: bool = True
-    """Whether an answer whose tokens all went to reasoning is retried once with a higher limit."""
+    needs_text: bool = True
+    """Whether an answer needs a text: one whose tokens all went to reasoning is retried once with a higher limit."""
 
 
 def serialize_messages(messages: Sequence[Mapping[str, Any]], params: Mapping[str, Any] | None = None) -> str:

@@ -255,7 +255,7 @@ class CompletionOperation:
                     tokens_out=truncated.tokens_out + completion.tokens_out,
                 )
             elif (
-                self.options.retry_truncated
+                self.options.needs_text
                 and self._is_truncated(completion)
                 and (limit := self._retry_limit(text, completion))
             ):

@@ -149,7 +149,7 @@ def test_a_label_that_cannot_be_embedded_is_named(judge: WordJudge) -> None:
     frame = pd.DataFrame({"text": ["x"]})
     with (
         pytest.warns(SkytellsWarning),
-        pytest.raises(RowError, match="could not be embedded: the text contains half a character"),
+        pytest.raises(RowError, match="could not be embedded: the text has invalid Unicode"),
     ):
         frame.skytells.classify("text", ["a", "\ud800"], via="embedding", progress=False)
 

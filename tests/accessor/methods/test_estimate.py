@@ -120,7 +120,7 @@ def test_list_prices_stand_without_a_key(df: Frame, keyless: None) -> None:
     ):
         assert estimate.cost == pytest.approx(price.cost(estimate.tokens_in, 300))
         assert estimate.unit_price == price
-        assert "price from the list" in str(estimate)
+        assert "built-in list price" in str(estimate)
     unknown = df.skytells.embed("t", dry_run=True, model="some-embedder")
     assert unknown.cost is None
     assert "no price is listed for 'some-embedder'" in str(unknown)
@@ -172,12 +172,12 @@ def test_a_budget_that_does_not_reach_is_said(df: Frame, keyless: None) -> None:
     reaches = df.skytells.classify("t", ["a", "b"], model="gpt-5", budget=1.0, dry_run=True)
     short = df.skytells.classify("t", ["a", "b"], model="gpt-5", budget=0.0001, dry_run=True)
     assert "budget" not in str(reaches)
-    assert "more than budget=0.0001" in str(short)
+    assert "exceeds budget=0.0001" in str(short)
 
 
 def test_rows_that_cannot_be_sent_are_said(keyless: None) -> None:
     estimate = Frame({"t": pd.Series(["a", "\ud800", "b"], dtype=object)}).skytells.embed("t", dry_run=True)
-    assert "1 row cannot be sent; row 1: the text contains half a character" in str(estimate)
+    assert "1 row cannot be sent; row 1: the text has invalid Unicode" in str(estimate)
 
 
 def test_limits_of_the_call_are_in_the_minutes(df: Frame, keyless: None) -> None:
@@ -202,10 +202,10 @@ def test_an_upper_limit_is_called_one(df: Frame, keyless: None) -> None:
     other = Frame({"t": [f"text {n}" for n in range(30)]})
     joined = df.skytells.join(other, "t", k=3, threshold=0.5, confirm=True, dry_run=True)
     assert joined.requests == 1 + 3 * 3
-    assert "at most: the pairs below threshold=" in str(joined)
+    assert "upper limit: pairs below threshold=" in str(joined)
     named = other.skytells.cluster("t", dry_run=True)
     assert named.requests == 1 + 20
-    assert "at most: up to 20 clusters" in str(named)
+    assert "upper limit for 20 clusters" in str(named)
     assert other.skytells.cluster("t", name=False, dry_run=True).requests == 1
 
 
@@ -307,7 +307,7 @@ def test_a_price_that_cannot_be_used_is_refused_in_words(tmp_path: Path) -> None
     frame = Frame({"t": ["a"]})
     with served() as server, connected(server, tmp_path / "c.sqlite") as session:
         session._models = models
-        why = "the catalog's price of 'some-model' cannot be used: it is 0.5 US dollars per second and not per token"
+        why = "the catalog's price of 'some-model' cannot be used: it is 0.5 US dollars per second, not per token"
         estimate = frame.skytells.complete("{t}", model="some-model", dry_run=True)
         assert (estimate.cost, estimate.notes) == (None, (why,))
         with pytest.raises(InputError, match=f"budget=1 cannot be enforced: {why}"):

@@ -156,10 +156,10 @@ def test_a_group_that_is_blocked_as_a_whole_is_null_and_an_error(judge: WordJudg
 
 def test_half_a_character_costs_a_summary_only_its_text(judge: WordJudge) -> None:
     frame = pd.DataFrame({"text": ["Ann came", "half \ud83d", "Bob left"]}, dtype=object)
-    with pytest.warns(SkytellsWarning, match="1 of 3 texts are left out of the summaries. 1 with half a character"):
+    with pytest.warns(SkytellsWarning, match="1 of 3 texts are left out of the summaries. 1 with invalid Unicode"):
         out = frame.skytells.summarize("text", progress=False)
     assert (out["texts"].tolist(), out["summary"].tolist()) == ([2], ["Ann Bob"])
-    with pytest.raises(InputError, match="half a character"):
+    with pytest.raises(InputError, match="invalid Unicode"):
         frame.skytells.summarize("text", on_error="raise", progress=False)
 
 

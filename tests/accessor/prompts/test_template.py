@@ -108,7 +108,7 @@ def test_a_format_that_does_not_fit_names_value_and_row() -> None:
         ("{review_text}", r"Did you mean \{review text\}"),
         ("{review  text }", r"Did you mean \{review text\}"),
         ("{prise:.2f}", r"Did you mean \{price:.2f\}"),
-        ("{price!r}", r"without a format conversion such as !r: \{price\}"),
+        ("{price!r}", r"Conversions such as !r are not supported: write \{price\}"),
     ],
 )
 def test_a_near_miss_names_the_column(template: str, hint: str) -> None:

@@ -37,7 +37,7 @@ def test_one_label(said: str) -> None:
     assert made["label"].tolist() == ["positive"]
     assert len(script.asked) == 1
     assert made.skytells.report.normalized == 1
-    assert "1 normalized to their schema" in str(made.skytells.report)
+    assert "1 accepted after normalization" in str(made.skytells.report)
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,7 @@ def test_repairs_spend_from_the_same_budget(tmp_path: Path) -> None:
         spent = frame.skytells.report
     assert 0 < spent.cost <= budget
     assert (spent.state, spent.requests) == ("failed", 2)
-    assert any("is spent on the whole call" in note for note in stopped.value.__notes__)
+    assert any("was used by the whole call" in note for note in stopped.value.__notes__)
 
 
 def test_raise_says_how_many_answers_do_not_fit_once_all_is_kept(tmp_path: Path) -> None:
