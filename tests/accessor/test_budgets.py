@@ -12,6 +12,7 @@ import pydantic
 import pytest
 from judges import Judged, WordJudge, judged
 from local_fakes import EchoPiece
+from paid_service import PaidService, paid
 from served import connected
 
 from skytells_nb.errors import BudgetExceededError, InputError
@@ -131,3 +132,20 @@ def test_a_model_without_a_price_is_found_out_before_any_run(place: Judged, sess
     with pytest.raises(InputError, match="no price is known for 'gpt-5-nano'"):
         df.skytells.join(df, "t", confirm=True, **given)
     assert place.requests == sent
+
+
+def test_what_a_budget_was_used_for_includes_usage_that_was_not_reported(df: pd.DataFrame) -> None:
+    """The report has no dollars then, and the note is not of none."""
+    settings: dict[str, Any] = {"window": 150, "params": {"max_tokens": 12}, "progress": False}
+    with paid(PaidService(usage=lambda *billed: None), cache="off", max_in_flight=1):
+        whole = df.skytells.summarize("long", budget=1.0, **settings).skytells.report.cost_upper_bound
+        assert whole
+        with pytest.raises(BudgetExceededError) as stopped:
+            df.skytells.summarize("long", budget=whole / 2, **settings)
+    report = stopped.value.report
+    assert report is not None
+    assert (report.cost or 0.0) == 0.0
+    assert report.cost_upper_bound
+    assert f"${report.cost_upper_bound:.4g} of budget={whole / 2:.4g} was used by the whole call." in (
+        stopped.value.__notes__
+    )

@@ -134,13 +134,10 @@ def is_usable(value: bytes, *, is_text: bool, needs_text: bool = True) -> bool:
     if value.startswith((_SCHEMA_MISMATCH, _MARK)):
         return False
     completed = CachedCompletion.from_bytes(value)
-    is_empty = completed.is_empty_reasoning or completed.is_silent
+    if completed.blocked or completed.finish_reason == "content_filter":
+        return False
     is_cut = completed.finish_reason == "length" and not is_text
-    return (
-        not (needs_text and (is_empty or is_cut))
-        and not completed.blocked
-        and completed.finish_reason != "content_filter"
-    )
+    return not needs_text or not (is_cut or completed.is_empty_reasoning or completed.is_silent)
 
 
 def dump_cached_error(error: ContentPolicyError | RefusalError) -> bytes:
