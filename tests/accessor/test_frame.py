@@ -328,7 +328,7 @@ def test_categorical_text_is_text(server: LocalServer) -> None:
         (lambda d: d.skytells.complete("hello"), "must name a column"),
         (lambda d: d.skytells.complete("text"), r"Did you mean '\{text\}'"),
         (lambda d: d.skytells.complete("{text"), "cannot be parsed"),
-        (lambda d: d.skytells.complete("{text!r}"), "must be the name of a column, without a format"),
+        (lambda d: d.skytells.complete("{text!r}"), "Conversions such as !r are not supported"),
         (lambda d: d.skytells.complete("{n:%d %b}"), "The format '%d %b' does not fit the value 0 of 'n' at row 'v'"),
         (lambda d: d.skytells.complete("{text.__class__}"), "is not a column"),
         (lambda d: d.skytells.complete("{0}"), "is not a column"),

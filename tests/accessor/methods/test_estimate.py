@@ -107,7 +107,7 @@ def test_a_dry_run_sends_nothing_and_says_what_the_call_then_sends(
 def test_a_dry_run_needs_no_key(method: str, df: Frame, keyless: None) -> None:
     estimate = METHODS[method](df, dry_run=True)
     assert estimate.tokens_in > 0
-    assert "takes a key" in str(estimate)
+    assert "needs an API key" in str(estimate)
     with pytest.raises(MissingKeyError):
         METHODS[method](df, **QUIET)
 
