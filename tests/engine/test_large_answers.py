@@ -49,21 +49,26 @@ def assert_none_is_left() -> None:
 
 
 class Crowd(Wide):
-    """Makes the first answer at once, and the others when they are told to."""
+    """Makes the vectors of the first request at once, and the others when they are told to; in parts of any size."""
 
     def __init__(self) -> None:
         self.go = threading.Event()
-        self.made = 0
+        self._texts = self._free = 0
         self._lock = threading.Lock()
-        self._first = True
+
+    @property
+    def made(self) -> int:
+        """The number of requests whose vectors are made."""
+        return self._texts // A_REQUEST
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         with self._lock:
-            first, self._first = self._first, False
+            self._free += len(texts)
+            first = self._free <= A_REQUEST
         assert first or self.go.wait(WAIT_S)
         rows = super().encode(texts)
         with self._lock:
-            self.made += 1
+            self._texts += len(texts)
         return rows
 
 

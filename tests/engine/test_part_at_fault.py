@@ -102,7 +102,7 @@ def test_a_callback_that_fails_midway_ends_no_run(tmp_path: Path) -> None:
 
 def test_a_blocked_prompt_counts_against_the_budget(tmp_path: Path) -> None:
     """The service bills what it reads."""
-    prompt = "violence:high " + "word " * 400
+    prompt = "violence:high " + "word " * 100
     with served() as server, connected(server, tmp_path / "c.sqlite") as session:
         report = session.engine.run(JOB, [prompt]).report
         assert report.failed == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
 import os
@@ -219,18 +220,39 @@ def foreign_access(path: Path) -> str | None:
 
 
 def is_cache_file(path: Path) -> bool:
-    """Whether a file that SQLite cannot read was a cache: by its name, or by the mark in its header.
+    """Whether a file that SQLite cannot read was a cache: by its name, by the mark in its header, or by its content.
 
-    Somebody's CSV or image that ``cache=`` names by mistake is no damaged cache.
+    Somebody's CSV or image that ``cache=`` names by mistake is no damaged cache, whatever its name is.
     """
     if path.name == FILE_NAME:
         return True
     try:
         with path.open("rb") as file:
-            header = file.read(_HEADER_BYTES)
+            header = file.read(_SAMPLE_BYTES)
     except OSError:
         return False
-    return header[68:72] == _APPLICATION_ID.to_bytes(4, "big")
+    if header[68:72] == _APPLICATION_ID.to_bytes(4, "big"):
+        return True
+    return path.suffix in _SUFFIXES and not header.startswith(_OTHER_FORMATS) and not _is_text(header)
+
+
+_SUFFIXES = (".sqlite", ".sqlite3", ".db")
+_SAMPLE_BYTES = 4096
+# PNG, JPEG, GIF, PDF, ZIP (also of office software), gzip, bzip2, xz, Zstandard, Parquet, Arrow, HDF5, NumPy, RIFF, 7z.
+_OTHER_FORMATS = (
+    *(b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"%PDF", b"PK", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"),
+    *(b"PAR1", b"ARROW1", b"\x89HDF", b"\x93NUMPY", b"RIFF", b"7z\xbc\xaf", b"\x80\x04", b"\x80\x05"),
+)
+
+
+def _is_text(sample: bytes) -> bool:
+    """Whether bytes are the beginning of a text; they may end within a character."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(sample)
+    except UnicodeDecodeError:
+        # Of a text in another encoding nearly every byte is printable; of noise one in eight is a control character.
+        return sum(byte >= 32 or byte in b"\t\n\r" for byte in sample) > 0.97 * len(sample) if sample else True
+    return "\0" not in text
 
 
 def connect_in_place(path: Path) -> sqlite3.Connection:
