@@ -76,14 +76,18 @@ class MemoryStore:
             self._hits += len(entries) - missing
         return [None if entry is None else entry[1] for entry in entries]
 
-    def put_many(self, items: Sequence[tuple[bytes, bytes | memoryview]]) -> None:
+    def put_many(self, items: Sequence[tuple[bytes, bytes | memoryview]], *, replace: bool = False) -> None:
         now = time.time()
         with self._lock:
             before = len(self._entries)
             for key, value in items:
                 # A view would keep the whole buffer behind it in memory.
                 self._last[0] += 1
-                self._entries.setdefault(key, (now, bytes(value), self._last[0]))
+                entry = (now, bytes(value), self._last[0])
+                if replace:
+                    self._entries[key] = entry
+                else:
+                    self._entries.setdefault(key, entry)
             self._stored += len(self._entries) - before
 
     def emit_warnings(self) -> None:
@@ -140,7 +144,7 @@ class OffStore:
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         return [None] * len(keys)
 
-    def put_many(self, items: Sequence[tuple[bytes, bytes | memoryview]]) -> None:
+    def put_many(self, items: Sequence[tuple[bytes, bytes | memoryview]], *, replace: bool = False) -> None:
         """Store nothing."""
 
     def emit_warnings(self) -> None:

@@ -102,7 +102,7 @@ class ReplayStore:
         responses = self._find(list(dict.fromkeys(keys)))
         return [responses.get(key) for key in keys]
 
-    def put_many(self, items: Sequence[tuple[bytes, bytes | memoryview]]) -> None:
+    def put_many(self, items: Sequence[tuple[bytes, bytes | memoryview]], *, replace: bool = False) -> None:
         """Raise CacheError: a recording is read-only."""
         if items:
             raise self._read_only()

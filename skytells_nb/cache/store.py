@@ -86,8 +86,8 @@ class CacheStore(Protocol):
         """Return the responses in the order of ``keys``; ``None`` for one that is missing or damaged."""
         ...
 
-    def put_many(self, items: Sequence[tuple[bytes, bytes | memoryview]]) -> None:
-        """Store all items or none; existing responses stay. On return they survive a killed process.
+    def put_many(self, items: Sequence[tuple[bytes, bytes | memoryview]], *, replace: bool = False) -> None:
+        """Store all items or none; existing responses stay unless ``replace``. On return they survive a killed process.
 
         Leases of these keys end.
         A store that cannot write (disk full, folder read-only) warns once and holds the responses in memory.

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from skytells_nb.engine.service.profile import TokenCalibration
+from skytells_nb.engine.service.profile import TRUSTED_ANSWERS, TokenCalibration
 from skytells_nb.errors import BudgetExceededError, InputError
 from skytells_nb.types.models import Price
 
@@ -44,8 +44,9 @@ class Budget:
     ``spent`` counts what the service reported, and the most that a request may have cost whose usage is not known.
     Requests go side by side while even the most that they may cost fits; else one goes alone, if what it is likely to
     cost fits. So the limit is exceeded by no more than one request, and by none whose tokens are at most its bytes.
-    ``tokens`` is what is known of the model. Raises InputError for a limit that cannot be enforced because the model's
-    price is not known, for this ``reason``.
+    ``tokens`` is what is known of the model, and ``limited`` is whether the requests limit their output: if not, what
+    earlier calls used shows little about this one. Raises InputError for a limit that cannot be enforced because the
+    model's price is not known, for this ``reason``.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Budget:
         reason: str | None = None,
         *,
         tokens: TokenCalibration | None = None,
+        limited: bool = True,
     ) -> None:
         if isinstance(limit, (bool, str)) or not limit >= 0:
             raise InputError(f"budget must be US dollars, 0 or more, got {limit!r}.")
@@ -66,6 +68,7 @@ class Budget:
         self._limit = limit
         self._price = price
         self._tokens = tokens or TokenCalibration()
+        self._limited = limited
         self._settled = threading.Condition()
         self._in_flight: set[Reservation] = set()
         self._reserved = 0.0
@@ -89,7 +92,7 @@ class Budget:
                 if (
                     not self._exclusive
                     and self.spent + self._reserved + dollars <= self._limit
-                    and (self._tokens.trusted or len(self._in_flight) <= self._answers)
+                    and (self._trusted or len(self._in_flight) <= self._answers)
                 ):
                     return self._add(Reservation(bounds, dollars))
                 if not self._in_flight or stopped():
@@ -131,19 +134,24 @@ class Budget:
 
     def _reprice(self) -> None:
         """Reserve more, or less, for the requests in flight where answers have shown what they may cost."""
-        priced_at = (self._most_ratio, max(self._beyond, self._tokens.most_beyond), self._tokens.trusted)
+        priced_at = (self._most_ratio, max(self._beyond, self._tokens.most_beyond), self._trusted)
         if priced_at != self._priced_at:
             self._priced_at = priced_at
             for reservation in self._in_flight:
                 reservation.dollars = self._exposure(reservation.bounds)
             self._reserved = sum(reservation.dollars for reservation in self._in_flight)
 
+    @property
+    def _trusted(self) -> bool:
+        """Whether enough answers have shown what these requests cost."""
+        return self._tokens.trusted if self._limited else self._answers >= TRUSTED_ANSWERS
+
     def _most_in(self, bounds: TokenBounds) -> float:
         return bounds.most_in * max(1.0, self._most_ratio)
 
-    def _most_out(self, bounds: TokenBounds, margin: float = 2.0) -> float:
+    def _most_out(self, bounds: TokenBounds) -> float:
         # Twice, because the next answer may exceed its limit by more than those so far.
-        return bounds.most_out + margin * max(self._beyond, self._tokens.most_beyond) if bounds.most_out else 0.0
+        return bounds.most_out + 2.0 * max(self._beyond, self._tokens.most_beyond) if bounds.most_out else 0.0
 
     def _most(self, bounds: TokenBounds) -> float:
         """Dollars that a request may cost at most, as far as is known."""
@@ -153,7 +161,7 @@ class Budget:
         """Dollars that it may cost if it is one of several in flight, of which each may be the first to show more."""
         if not bounds.most_out:
             return self._most(bounds)
-        floor = TESTED_OUTPUT_TOKENS if self._tokens.trusted else UNTESTED_OUTPUT_TOKENS
+        floor = TESTED_OUTPUT_TOKENS if self._trusted else UNTESTED_OUTPUT_TOKENS
         return self._price.cost(self._most_in(bounds), max(self._most_out(bounds), floor))
 
     def _likely(self, bounds: TokenBounds) -> float:
@@ -165,4 +173,5 @@ class Budget:
         else:
             # Many texts at once must not be the first to show how the model counts them.
             tokens_in = bounds.expected_in if bounds.inputs == 1 else self._most_in(bounds)
-        return self._price.cost(tokens_in, self._most_out(bounds, margin=1.0))
+        # What other runs took beyond their limits shows little about this one, which may have another effort.
+        return self._price.cost(tokens_in, bounds.most_out + self._beyond if bounds.most_out else 0.0)

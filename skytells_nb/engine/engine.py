@@ -21,7 +21,7 @@ from skytells_nb.client.client import Skytells
 from skytells_nb.engine.budget import Budget
 from skytells_nb.engine.context import Retry, RunContext
 from skytells_nb.engine.operations.cached import dump_schema_mismatch, is_usable, matches_schema
-from skytells_nb.engine.operations.jobs import EmbeddingOperation, Job, RateOptions
+from skytells_nb.engine.operations.jobs import EmbeddingOperation, Job, RateOptions, token_limit
 from skytells_nb.engine.operations.request_fallbacks import with_fallbacks
 from skytells_nb.engine.planning import BYTES_PER_TOKEN, Plan, PlannedRequest, pack_requests, plan, token_estimates
 from skytells_nb.engine.rate_limit.limiter import RateLimiter, rate_limiter_for
@@ -166,8 +166,8 @@ class Engine:
         if self.cache_disabled or self._is_replay or not answers:
             return
         keys = self._keys(job, list(answers))
-        self._cache.delete_many(keys)
-        self._cache.put_many(list(zip(keys, map(dump_schema_mismatch, answers.values()), strict=True)))
+        marked = list(zip(keys, map(dump_schema_mismatch, answers.values()), strict=True))
+        self._cache.put_many(marked, replace=True)
         self._cache.emit_warnings()
 
     def _reusable(self, job: Job, retry: Retry | None) -> Callable[[bytes], bool] | None:
@@ -340,11 +340,11 @@ class Engine:
                 done = result.report
                 self._speed.record(job.endpoint, done.requests, done.tokens_in, done.tokens_out, done.seconds)
             _log.info("%s", _summary(result.report))
-            context.profile.save_counts()
             # Before the progress callback, which may fail.
             on_end(result.report)
             on_result(result)
             run.emit_progress()
+            context.profile.save_counts()
             if self._close_after_run:
                 self._close_resources()
         return self._finish(result, problem, run, on_error)
@@ -362,6 +362,10 @@ class Engine:
         price = self._price(job.model) if budget is None else self._fetch_price(job.model)
         reason = None if price or budget is None else self._price_note(job.model)
         profile = self.profile(job.model)
+        spending = None
+        if budget is not None:
+            limited = token_limit(job.params) is not None
+            spending = Budget(budget, price, job.model, reason, tokens=profile.tokens, limited=limited)
         return RunContext(
             job=job,
             plan=planned,
@@ -378,7 +382,7 @@ class Engine:
             retry=self._retry,
             breaker=CircuitBreaker(probes=min(MAX_PROBES, self._retry.retries)),
             price=price,
-            budget=None if budget is None else Budget(budget, price, job.model, reason, tokens=profile.tokens),
+            budget=spending,
             on_progress=on_progress,
             stop_on_error=on_error == "raise",
         )

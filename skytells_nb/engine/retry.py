@@ -241,11 +241,19 @@ class CircuitBreaker:
                 if not self.open:
                     return True
                 wait = self._next_probe - self._clock()
-                if self._probing in (None, threading.current_thread()) and wait <= 0:
+                probing = self._probing
+                if (probing in (None, threading.current_thread()) or not probing.is_alive()) and wait <= 0:
                     self._probing = threading.current_thread()
                     return True
                 self._changed.wait(min(0.1, max(0.001, wait)))
             return False
+
+    def cancel_probe(self) -> None:
+        """This thread sends no probe after all, if it was to send one; another may."""
+        with self._changed:
+            if self._probing is threading.current_thread():
+                self._probing = None
+                self._changed.notify_all()
 
     def record_success(self) -> None:
         """A request was answered."""

@@ -294,10 +294,9 @@ class Run:
         items = [row.tobytes() for row in values] if isinstance(values, np.ndarray) else values
         keys = map(context.keys.__getitem__, numbers.tolist())
         answers = [(key, value) for key, value in zip(keys, items, strict=True) if value is not None]
-        if self._replaced and not self._replaced.isdisjoint(numbers.tolist()):
-            # A store keeps the first answer to a key. The old one goes only now, when the new one is here.
-            context.cache.delete_many([key for key, _ in answers])
-        context.cache.put_many(answers)
+        # The old answer goes only now, when the new one is here.
+        replace = bool(self._replaced) and not self._replaced.isdisjoint(numbers.tolist())
+        context.cache.put_many(answers, replace=replace)
 
     def _release(self, numbers: NDArray[np.int64]) -> None:
         context = self.context

@@ -256,8 +256,10 @@ class WorkerPool:
         stopped = self._stopped.is_set
         while self._breaker.allow(stopped):
             if not self._reserve(request):
+                self._breaker.cancel_probe()
                 return
             if not self._rate_limiter.acquire(stopped, tokens):
+                self._breaker.cancel_probe()
                 self._settle(request, (0, 0))
                 return
             self._add_worker()
@@ -277,6 +279,7 @@ class WorkerPool:
                     return
             except TooManyOpenFilesError:
                 self._rate_limiter.record_failure()
+                self._breaker.cancel_probe()
                 raise
             except SkytellsError as problem:
                 self._rate_limiter.record_failure()

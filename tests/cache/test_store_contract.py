@@ -51,6 +51,15 @@ def test_what_is_there_stays(store: CacheStore) -> None:
     assert store.stats().entries == store.stats().stored == 2
 
 
+def test_a_response_is_replaced_where_that_is_asked_for(store: CacheStore) -> None:
+    """As the newest one of the store too, whose id must not be used again."""
+    store.put_many([(key(1), b"first"), (key(2), b"other")])
+    before = store.leases.snapshot()
+    store.put_many([(key(2), b"asked again")], replace=True)
+    assert store.get_many([key(1), key(2)]) == [b"first", b"asked again"]
+    assert store.leases.acquire([key(1), key(2)], b"o" * 16, 30.0, before) == ["acquired", "stored"]
+
+
 def test_views_of_a_matrix_are_kept_as_its_bytes_were(store: CacheStore) -> None:
     """Whatever their type; what is written to the matrix later changes nothing."""
     matrix = np.arange(12, dtype=np.float32).reshape(3, 4)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import threading
 
+import pytest
+
 from skytells_nb.engine.retry import FAILURE_THRESHOLD, FREE_RETRIES, MIN_PAUSE_S, RETRIES_PER_SUCCESS, CircuitBreaker
 from skytells_nb.errors import (
     BadRequestError,
@@ -83,6 +85,25 @@ def test_an_open_breaker_allows_one_probe_after_a_pause() -> None:
     other.join(10)
     assert held == [True]
     assert breaker.waiting == "the service does not answer; probe 1 of 5"
+
+
+@pytest.mark.parametrize("end", ["cancel", "exit"])
+def test_a_thread_that_sends_no_probe_after_all_holds_none_back(end: str) -> None:
+    """It found no free descriptor, say, and left."""
+    clock = Clock()
+    breaker = CircuitBreaker(clock=clock)
+    trip(breaker)
+    clock.now += MIN_PAUSE_S
+
+    def leave() -> None:
+        assert breaker.allow(no)
+        if end == "cancel":
+            breaker.cancel_probe()
+
+    prober = threading.Thread(target=leave)
+    prober.start()
+    prober.join(10)
+    assert not waits(breaker)
 
 
 def test_a_successful_probe_closes_it_for_all_threads() -> None:

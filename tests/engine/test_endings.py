@@ -203,7 +203,7 @@ def test_closing_a_session_ends_a_run_whose_answer_does_not_come(monkeypatch: py
 class FullStore(MemoryStore):
     """A store that takes nothing."""
 
-    def put_many(self, items: Any) -> None:
+    def put_many(self, items: Any, *, replace: bool = False) -> None:
         raise SkytellsError("no room")
 
 

@@ -198,7 +198,11 @@ def test_a_read_only_folder_costs_no_row(disk: Path) -> None:
             for _ in range(2):
                 done = frame().skytells.complete("say {n}", progress=False)
                 assert done["completion"].tolist() == TEXTS
-        assert wait_until_idle(server, "chat").requests == ROWS
+            assert wait_until_idle(server, "chat").requests == ROWS
+            # What is asked again cannot replace the old answers in the file; it is held in memory like the others.
+            done = frame().skytells.complete("say {n}", fresh=True, progress=False)
+            assert done["completion"].tolist() == TEXTS
+        assert wait_until_idle(server, "chat").requests == 2 * ROWS
     (warning,) = caught
     assert warning.category is SkytellsWarning
     assert "held in memory" in str(warning.message)

@@ -233,9 +233,12 @@ def is_cache_file(path: Path) -> bool:
         return False
     if header[68:72] == _APPLICATION_ID.to_bytes(4, "big"):
         return True
-    return path.suffix in _SUFFIXES and not header.startswith(_OTHER_FORMATS) and not _is_text(header)
+    # A database whose header is whole is another program's.
+    others = (_SQLITE_HEADER, *_OTHER_FORMATS)
+    return path.suffix in _SUFFIXES and not header.startswith(others) and not _is_text(header)
 
 
+_SQLITE_HEADER = b"SQLite format 3\0"
 _SUFFIXES = (".sqlite", ".sqlite3", ".db")
 _SAMPLE_BYTES = 4096
 # PNG, JPEG, GIF, PDF, ZIP (also of office software), gzip, bzip2, xz, Zstandard, Parquet, Arrow, HDF5, NumPy, RIFF, 7z.

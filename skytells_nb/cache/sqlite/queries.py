@@ -51,8 +51,9 @@ def insert(
     """
 
     def work() -> int:
-        _delete(connection, replacing)
+        # Before that, so that what replaces the newest response has a later id than it, which ``stored_keys`` goes by.
         last = last_id(connection)
+        _delete(connection, replacing)
         new = rows
         if index.merged_to(connection):
             settled = {row[0] for row in index.rows_in_part(connection, "settled", [key for key, _ in rows], "id")}

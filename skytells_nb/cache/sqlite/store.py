@@ -157,10 +157,15 @@ class SqliteStore:
         self.emit_warnings()
         return [responses.get(key) for key in keys]
 
-    def put_many(self, items: Sequence[tuple[bytes, bytes | memoryview]]) -> None:
+    def put_many(self, items: Sequence[tuple[bytes, bytes | memoryview]], *, replace: bool = False) -> None:
         self._check_open()
         # Non-bytes fail here, for this caller only, and not in a group with the rows of others.
         rows = [(bytes(key), _contiguous(value)) for key, value in items]
+        if rows and replace:
+            keys = [key for key, _ in rows]
+            self._overflow.discard(keys)
+            with self._lock:
+                self._to_replace.update(keys)
         if rows:
             self._writer.write(rows)
 

@@ -255,7 +255,7 @@ class BatchedCompletion:
             if tuple(inputs) not in self._unreadable:
                 self._unreadable.add(tuple(inputs))
                 raise
-            return BatchResult([None] * len(inputs), 0, 0)
+            return BatchResult([None] * len(inputs), 0, 0, usage_known=False)
         except BadRequestError as problem:
             # If the service does not support schemas, the prompt alone describes the answer; the run splits the batch.
             if self._format.is_text and rejects_response_format(problem):

@@ -10,11 +10,14 @@ import json
 import os
 import stat
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 FORMAT = "skytells-nb service profiles 1"
+_BEGINNING = b'{"format":"skytells-nb service profiles'
+LOCK_TIMEOUT_S = 0.3
 MAX_BYTES = 1 << 20
 MAX_PROFILES = 200
 """Profiles in one file; the oldest go first."""
@@ -99,8 +102,13 @@ class ProfileFile:
             return False
         if not stat.S_ISREG(status.st_mode) or not _is_own(status):
             return True
-        parsed = self._parse()
-        return parsed is not None and not (isinstance(parsed, Mapping) and parsed.get("format") == FORMAT)
+        try:
+            with self.path.open("rb") as file:
+                beginning = file.read(len(_BEGINNING))
+        except OSError:
+            return True
+        # A file of ours that is damaged still begins as ours do.
+        return not _BEGINNING.startswith(beginning)
 
     def _write(self, profiles: Mapping[str, Record]) -> None:
         handle, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
@@ -123,10 +131,23 @@ class ProfileFile:
             return
         handle = os.open(self.path.parent, os.O_RDONLY)
         try:
-            with contextlib.suppress(OSError):
-                fcntl.flock(handle, fcntl.LOCK_EX)
+            end = time.monotonic() + LOCK_TIMEOUT_S
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    # A process that was suspended may hold it; at worst a merge is lost.
+                    if time.monotonic() > end:
+                        break
+                    time.sleep(0.01)
+                except OSError:
+                    break
             yield
         finally:
+            with contextlib.suppress(OSError):
+                # A child that was forked meanwhile has the descriptor too.
+                fcntl.flock(handle, fcntl.LOCK_UN)
             os.close(handle)
 
 

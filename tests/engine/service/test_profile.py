@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from skytells_nb.engine.service.profile import (
@@ -82,21 +81,35 @@ def test_processes_that_write_at_once_lose_nothing(path: Path) -> None:
     assert known == [*range(12), *range(12)]
 
 
-@given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
-def test_a_damaged_file_counts_as_empty_and_is_replaced(tmp_path_factory: Any, content: bytes) -> None:
+OURS = b'{"format":"skytells-nb service profiles 1","profiles":{"https://x m":{"facts":{"inputs":[5,1]}}}}'
+
+
+@given(st.integers(0, len(OURS)), st.binary(max_size=100))
+def test_a_damaged_file_of_ours_counts_as_empty_and_is_replaced(tmp_path_factory: Any, cut: int, noise: bytes) -> None:
     path = profiles_path(tmp_path_factory.mktemp("damaged") / "answers.sqlite")
+    path.write_bytes(OURS[:cut] + (noise if cut > 60 else b""))
+    forget_profiles()
+    profile = profile_for(path, ORIGIN, "m")
+    assert profile.get_fact(INPUTS) is None
+    profile.set_fact(INPUTS, 7)
+    forget_profiles()
+    assert profile_for(path, ORIGIN, "m").get_fact(INPUTS) == 7
+
+
+@given(st.binary(min_size=1, max_size=200) | st.text(min_size=1, max_size=100).map(str.encode))
+@example(b"[" + b"1," * 800_000 + b"1]")
+@example(b'{"format": "other"}')
+def test_a_file_of_another_program_is_left_as_it_is(tmp_path_factory: Any, content: bytes) -> None:
+    """Whether or not it is JSON, and however large it is."""
+    assume(not OURS.startswith(content))
+    path = profiles_path(tmp_path_factory.mktemp("other") / "answers.sqlite")
     path.write_bytes(content)
     forget_profiles()
     profile = profile_for(path, ORIGIN, "m")
     assert profile.get_fact(INPUTS) is None
     profile.set_fact(INPUTS, 7)
     forget_profiles()
-    try:
-        json.loads(content)
-    except ValueError:
-        assert profile_for(path, ORIGIN, "m").get_fact(INPUTS) == 7
-    else:
-        assert path.read_bytes() == content  # somebody's JSON
+    assert path.read_bytes() == content
 
 
 _JSON = st.recursive(
