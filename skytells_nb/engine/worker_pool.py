@@ -148,16 +148,13 @@ class WorkerPool:
     def end(self, problem: Exception) -> None:
         """Send nothing more; ``run`` raises this once the requests in flight are stored."""
         with self._lock:
-            if self._fatal is None:
-                self._fatal = problem
+            self._fatal = self._fatal or problem
             self._stopped.set()
 
     def _add_worker(self) -> None:
         """Start one more thread if there is work for it: as many threads as requests really overlap."""
         with self._lock:
-            if len(self._threads) >= self._max_threads or self._stopped.is_set():
-                return
-            if not self._queue:
+            if len(self._threads) >= self._max_threads or self._stopped.is_set() or not self._queue:
                 return
             if self._size is not None and self._size.searching and self._threads:
                 return
