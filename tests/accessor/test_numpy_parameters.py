@@ -91,7 +91,7 @@ def test_a_budget_of_several_runs_is_named_as_it_was_given(script: Scripted, df:
     finally:
         LISTED_PRICES.clear()
         LISTED_PRICES.update(before)
-    assert any("Of budget=0.0008" in note for note in stopped.value.__notes__)
+    assert any("of budget=0.0008 was" in note for note in stopped.value.__notes__)
 
 
 def test_a_usage_chart_takes_a_frame(script: Scripted, df: pd.DataFrame) -> None:
