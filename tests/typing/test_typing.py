@@ -35,10 +35,21 @@ def run(*command: str | Path) -> str:
     return shown.stdout
 
 
-def mypy() -> Found:
-    """mypy --strict, with the cache that ``make check`` uses."""
+def mypy(cache: Path) -> Found:
+    """mypy --strict, with a cache that no other process writes at the same time."""
     found: dict[Path, dict[int, str]] = {USES: {}, MISUSES: {}}
-    shown = run(sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--hide-error-context", USES, MISUSES)
+    shown = run(
+        sys.executable,
+        "-m",
+        "mypy",
+        "--strict",
+        "--no-error-summary",
+        "--hide-error-context",
+        "--cache-dir",
+        cache,
+        USES,
+        MISUSES,
+    )
     for line in shown.splitlines():
         place = re.match(r"(.+?):(\d+): error: (.*)", line)
         if place:
@@ -59,12 +70,13 @@ def pyright() -> Found:
 
 
 @pytest.fixture(scope="session")
-def checked() -> dict[str, Found]:
+def checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Found]:
     """What each checker found, asked once."""
-    return {"mypy": mypy(), "pyright": pyright()}
+    return {"mypy": mypy(tmp_path_factory.mktemp("mypy")), "pyright": pyright()}
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+# One worker: the checkers are asked once, and the tests that wait for them do not take the place of others.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.xdist_group("typing")]
 
 
 @pytest.mark.parametrize("checker", CHECKERS)
