@@ -6,6 +6,7 @@ Importing the package registers ``df.skytells`` and ``series.skytells``; heavy d
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from skytells_nb import errors
@@ -163,4 +164,6 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     magics.unload(shell)
 
 
-_register_accessor()
+# ``python -m skytells_nb`` uses no accessor, and pandas takes longer to import than its help takes to print.
+if not (sys.argv[:1] == ["-m"] and f"-m {__name__} " in f"{' '.join(sys.orig_argv)} "):
+    _register_accessor()

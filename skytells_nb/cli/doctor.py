@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -12,8 +13,9 @@ from importlib import metadata
 from pathlib import Path
 
 from skytells_nb import __version__, session
-from skytells_nb.cache import open_store
+from skytells_nb.cache import SqliteStore, open_store
 from skytells_nb.cache.replay import is_replay
+from skytells_nb.cache.sqlite.database import foreign_access
 from skytells_nb.client.transport.auth import KEY_VARIABLE, resolve_api_key
 from skytells_nb.client.transport.base_url import resolve_base_url
 from skytells_nb.errors import ConfigurationError, MissingExtraError, SkytellsError
@@ -21,6 +23,8 @@ from skytells_nb.errors import ConfigurationError, MissingExtraError, SkytellsEr
 DISTRIBUTION = "skytells-nb"
 LOCAL = "local"
 MEGABYTE = 1_000_000
+FILES_OF_A_NOTEBOOK = 160
+"""Files that a kernel, its libraries and caches have open beside connections: 60 to 120 were seen."""
 
 
 @dataclass(slots=True)
@@ -45,8 +49,10 @@ class Diagnosis:
         return "\n\n".join([*blocks, end])
 
 
-def examine() -> Diagnosis:
-    """Examine the installation, the settings, the cache and the local models; makes no request.
+def examine(url: str | None = None) -> Diagnosis:
+    """Examine the installation, the settings, the cache and the local models; with ``url`` try that service too.
+
+    Without one, no request is made.
 
     >>> examine().ready  # doctest: +SKIP
     True
@@ -58,11 +64,16 @@ def examine() -> Diagnosis:
     except ConfigurationError as problem:
         diagnosis.problems.append(str(problem))
         return diagnosis
-    local = (settings.base_url or "").lower() == LOCAL
-    _connection(diagnosis, settings.base_url, local=local, recorded=is_replay(settings.cache))
+    _open_files(diagnosis, settings.max_in_flight)
+    base_url = url or settings.base_url
+    local = (base_url or "").lower() == LOCAL
+    recorded = is_replay(settings.cache) and url is None
+    _connection(diagnosis, base_url, local=local, recorded=recorded)
+    if url is not None and diagnosis.ready:
+        _service(diagnosis, url)
     diagnosis.sections["default models"] = [("text", settings.model), ("embeddings", settings.embedding_model)]
     _cache(diagnosis, settings.cache, settings.cache_dir)
-    _local_models(diagnosis, needed=local and not is_replay(settings.cache))
+    _local_models(diagnosis, needed=local and not recorded)
     return diagnosis
 
 
@@ -71,6 +82,34 @@ def _installation(diagnosis: Diagnosis) -> None:
     needed = [(name, _version(name) or "missing") for name in _requirements().get("", ())]
     diagnosis.sections[f"{DISTRIBUTION} {__version__}"] = [("python", python), *needed]
     diagnosis.sections["extras"] = list(_extras())
+
+
+def _open_files(diagnosis: Diagnosis, max_in_flight: int) -> None:
+    """Each request in flight holds a connection open."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = max_in_flight + FILES_OF_A_NOTEBOOK
+    if limit in (-1, resource.RLIM_INFINITY):
+        text = "no limit"
+    elif limit < needed:
+        text = f"{limit:,} at most, too few for {max_in_flight} requests in flight: ulimit -n {2 * needed}"
+    else:
+        text = f"{limit:,} at most, enough for {max_in_flight} requests in flight"
+    diagnosis.sections[f"{DISTRIBUTION} {__version__}"].append(("open files", text))
+
+
+def _service(diagnosis: Diagnosis, url: str) -> None:
+    from skytells_nb.cli.service_checks import check_service
+
+    lines = []
+    for check in check_service(url):
+        lines.append((check.name, f"{check.result}. {check.advice}" if check.advice else check.result))
+        if check.is_fatal:
+            diagnosis.problems.append(check.advice)
+    diagnosis.sections["service"] = lines
 
 
 def _connection(diagnosis: Diagnosis, base_url: str | None, *, local: bool, recorded: bool) -> None:
@@ -93,6 +132,9 @@ def _cache(diagnosis: Diagnosis, spec: str | None, default_dir: Path) -> None:
         with closing(open_store(spec, default_dir=default_dir)) as store:
             stats = store.stats()
             contents = f"{stats.entries:,} responses, {stats.bytes / MEGABYTE:,.1f} MB"
+            access = foreign_access(store.path) if isinstance(store, SqliteStore) else None
+            if access is not None:
+                contents += f"; it {access}: set SKYTELLS_CACHE to a file of your own, or chown it and chmod 600"
             diagnosis.sections["cache"] = [(store.url, contents)]
     except SkytellsError as problem:
         diagnosis.sections["cache"] = [("cannot be used", "")]

@@ -27,8 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     >>> main(["cache", "stats"])  # doctest: +SKIP
     0
     """
-    options = _parser().parse_args(arguments)
-    command: Command = options.command
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    command: Command | None = options.command
+    if command is None:
+        parser.print_help()
+        return 0
     try:
         return command(options)
     except SkytellsError as problem:
@@ -42,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m skytells_nb", description="Skytells inside notebooks.")
     parser.add_argument("--version", action="version", version=f"skytells-nb {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.set_defaults(command=None)
+    commands = parser.add_subparsers(metavar="COMMAND")
 
     serve = commands.add_parser("serve", help="a local Skytells on this machine, until Ctrl-C")
     serve.add_argument("--host", default="127.0.0.1", help="an address of this machine (default: %(default)s)")
@@ -68,6 +73,11 @@ def _parser() -> argparse.ArgumentParser:
 
     doctor = commands.add_parser(
         "doctor", help="show what is installed and configured; status 1 if a first call would fail"
+    )
+    doctor.add_argument(
+        "--url",
+        help="try this service too (or local): key, models, text, stream, embeddings, limits; sends it the key and a "
+        "few tokens",
     )
     doctor.set_defaults(command=_doctor)
 
@@ -114,7 +124,7 @@ def _demo(options: argparse.Namespace) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     from skytells_nb.cli import doctor
 
-    diagnosis = doctor.examine()
+    diagnosis = doctor.examine(options.url)
     print(diagnosis)
     return 0 if diagnosis.ready else 1
 

@@ -45,7 +45,7 @@ def entries(path: Path) -> int:
 
 @pytest.mark.parametrize(
     "line",
-    [[], ["fly"], ["serve", "--port", "many"], ["local"], ["cache", "prune", "--max-mb", "-1"], ["cache", "burn"]],
+    [["fly"], ["serve", "--port", "many"], ["local"], ["cache", "prune", "--max-mb", "-1"], ["cache", "burn"]],
     ids=" ".join,
 )
 def test_a_line_that_cannot_be_read_shows_the_usage(line: Sequence[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,6 +72,20 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         "doctor",
         "cache",
     }
+
+
+def test_help_and_no_command_at_all_print_the_same_without_pandas() -> None:
+    """Importing pandas takes longer than everything else that ``--help`` does."""
+    shown = []
+    for line in ([], ["--help"]):
+        command = [sys.executable, "-X", "importtime", "-m", "skytells_nb", *line]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        assert "skytells_nb.cli.main" in done.stderr
+        assert not re.search(r"\| +(pandas|numpy|httpx|pydantic)$", done.stderr, re.MULTILINE)
+        shown.append(done.stdout)
+
+    assert shown[0] == shown[1]
+    assert "doctor" in shown[0]
 
 
 def test_an_error_is_one_line_and_status_1(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import signal
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from serving import KEY, Exchange, ScriptedServer, holding
+from serving import KEY, Exchange, ScriptedServer, certificates, holding
 
 from skytells_nb.client.transport.transport import Transport
 from skytells_nb.errors import RequestCancelledError
@@ -174,32 +171,3 @@ def test_a_client_can_be_used_again_after_ctrl_c() -> None:
         with interrupted(server), pytest.raises(KeyboardInterrupt):
             send(client)
         assert client.send("POST", "/x", b"{}").content == b'{"ok": true}'
-
-
-def certificates(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A TLS context for a server on 127.0.0.1, and one for clients that trust it."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    today = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(today - datetime.timedelta(days=1))
-        .not_valid_after(today + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / "key.pem").write_bytes(private)
-    (folder / "certificate.pem").write_bytes(certificate.public_bytes(pem))
-    serving_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    serving_side.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
-    return serving_side, ssl.create_default_context(cafile=str(folder / "certificate.pem"))

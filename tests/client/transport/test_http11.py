@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from serving import KEY, Exchange, holding, serving
-from test_abort import InThread, assert_abort_ends, certificates, half_a_body, send, silent
+from serving import KEY, Exchange, certificates, holding, serving
+from test_abort import InThread, assert_abort_ends, half_a_body, send, silent
 
 from skytells_nb.client.transport import http11 as direct
 from skytells_nb.client.transport.transport import Transport

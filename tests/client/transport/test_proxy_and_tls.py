@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from serving import KEY, Exchange, serving
-from test_abort import certificates
+from serving import KEY, Exchange, certificates, serving
 
 from skytells_nb.client.client import Skytells
 from skytells_nb.client.transport.proxy_and_tls import proxy_for

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from serving import KEY, PATIENCE_S, Exchange, ScriptedServer, serving
-from test_abort import Call, InThread, certificates
+from serving import KEY, PATIENCE_S, Exchange, ScriptedServer, certificates, serving
+from test_abort import Call, InThread
 
 from skytells_nb.client.transport.request_options import Timeouts
 from skytells_nb.client.transport.transport import Transport

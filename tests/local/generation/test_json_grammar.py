@@ -91,6 +91,12 @@ def test_a_property_may_be_named_like_a_keyword() -> None:
     check_schema({"type": "object", "properties": {"not": {"type": "string"}, "if": {"enum": ["format"]}}})
 
 
+def test_what_restricts_nothing_is_left_out_of_the_grammar() -> None:
+    """The grammar's compiler knows no ``uniqueItems``, not even one that asks for nothing."""
+    plain = {"type": "array", "items": {"type": "integer"}}
+    assert add_limits({**plain, "uniqueItems": False, "title": "numbers"}) == add_limits(plain)
+
+
 def values_within(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
     """Return a strategy for the values of a schema with limits."""
     if "enum" in schema:
