@@ -199,7 +199,6 @@ def test_the_cache_of_another_user_and_too_few_files_are_said(tmp_path: Path, mo
     resource.setrlimit(resource.RLIMIT_NOFILE, (1000, limits[1]))
     try:
         with pytest.warns(SkytellsWarning, match="may be written by other users"):
-            with pytest.warns(SkytellsWarning, match="may be written by other users"):
             shown = str(doctor.examine())
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
