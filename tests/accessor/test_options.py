@@ -80,6 +80,19 @@ def test_defaults_that_differ_are_shown() -> None:
 
 
 @pytest.mark.parametrize(
+    ("option", "default"), [("progress", True), ("on_error", "warn"), ("fresh", False), ("dry_run", False)]
+)
+def test_an_option_has_one_default_in_every_method(option: str, default: object) -> None:
+    defaults = {
+        f"{each.values[0].__name__}.{each.values[1]}": parameters(getattr(*each.values))[option].default
+        for each in METHODS
+        if option in parameters(getattr(*each.values))
+    }
+    assert len(defaults) > 10
+    assert {name: value for name, value in defaults.items() if value is not default and value != default} == {}
+
+
+@pytest.mark.parametrize(
     ("name", "without"),
     [
         ("classify", ()),

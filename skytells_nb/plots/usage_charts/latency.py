@@ -28,6 +28,8 @@ BAR_COLOR = "#56B4E9"
 PERCENTILES = (50, 95, 99)
 TICKS_S = [base * 10**power for power in range(-3, 4) for base in (1, 2, 5)]
 GROUP_PX = 90
+BOTTOM_PX = 66
+"""Height of the caption and the labels of the axis above it."""
 AXIS_MARGIN = 0.2
 """In powers of ten: then even the smallest range of latencies has a tick at 1, 2 or 5."""
 
@@ -95,9 +97,8 @@ def latency(session_or_reports: Any, *, theme: Theme | None = None, title: str |
     apply_theme(figure, theme=theme, title=title, caption=caption, summary=summary)
     figure.layout.annotations[-1].update(yshift=-26)
     top = 76 if title else 36
-    figure.update_layout(
-        height=top + 66 + max(200, GROUP_PX * len(histograms)), margin={"t": top, "b": 66}, showlegend=False, bargap=0
-    )
+    height = top + BOTTOM_PX + max(200, GROUP_PX * len(histograms))
+    figure.update_layout(height=height, margin={"t": top, "b": BOTTOM_PX}, showlegend=False, bargap=0)
     return figure
 
 

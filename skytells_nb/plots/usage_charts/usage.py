@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 By = Literal["model", "run"]
 
 ROW_PX = 30
+BOTTOM_PX = 66
+"""Height of the caption and the labels of the axis above it."""
 MAX_ROWS = 40
 TOKENS_IN_COLOR, TOKENS_OUT_COLOR, COST_COLOR, SERVICE_COLOR = "#0072B2", "#E69F00", "#009E73", "#56B4E9"
 PANELS = ("tokens", "US dollars", "results")
@@ -95,9 +97,9 @@ def usage(
     apply_theme(figure, theme=theme, title=title, caption=_caption(source_usage, by), summary=summary)
     figure.layout.annotations[-1].update(yshift=-30)
     top = 104 if title else 76
-    height = top + 66 + ROW_PX * max(2, len(records))
+    height = top + BOTTOM_PX + ROW_PX * max(2, len(records))
     legend = {"orientation": "h", "x": 0, "y": 1 - (34 if title else 6) / height, "yref": "container", "yanchor": "top"}
-    figure.update_layout(barmode="stack", height=height, margin={"t": top, "b": 66}, legend=legend)
+    figure.update_layout(barmode="stack", height=height, margin={"t": top, "b": BOTTOM_PX}, legend=legend)
     figure.update_layout(legend_traceorder="normal")
     return figure
 
