@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from numpy.typing import NDArray
 
-from skytells_nb.accessor.call import VectorizedCall, attach_report
+from skytells_nb.accessor.call import VectorizedCall, attach_report, attached_to
 from skytells_nb.accessor.multi_call import MultiRun
 from skytells_nb.accessor.options import RunOptions
 from skytells_nb.accessor.prompts.template import Template
@@ -25,12 +25,13 @@ from skytells_nb.accessor.results import (
 from skytells_nb.accessor.safety import SafetyChoice, SafetyPolicy, apply_policy
 from skytells_nb.accessor.structured.repair import DEFAULT_REPAIRS
 from skytells_nb.accessor.structured.schema import Schema
-from skytells_nb.accessor.text_columns import Texts, texts_of
+from skytells_nb.accessor.text_columns import STRING_DTYPE, Texts, texts_of
 from skytells_nb.columns import column_of
 from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.operations.jobs import LibraryDefault
-from skytells_nb.engine.report import ProgressCallback, Report
+from skytells_nb.engine.report import Report
 from skytells_nb.errors import InputError, RowError
+from skytells_nb.progress import ProgressCallback
 from skytells_nb.vectors.arrays import Indices
 
 
@@ -211,7 +212,7 @@ class SimilarityMethods(FrameMethods):
         def open_call() -> VectorizedCall:
             return replace(VectorizedCall.open(on_error, progress, options, owner=frame), rows=rows)
 
-        return MultiRun(operation, len(frame), open_call, unfinished)
+        return MultiRun(operation, len(frame), open_call, unfinished, progress)
 
     def _missing(self, dtypes: Mapping[Any, Any]) -> Callable[[Report], pd.DataFrame]:
         """Return what makes the frame with columns of these dtypes that are missing in every row."""
@@ -229,3 +230,33 @@ class SimilarityMethods(FrameMethods):
     def _suffixed(into: Any, suffix: str) -> Any:
         """Return the name of a column that belongs to ``into``."""
         return (f"{into[0]}_{suffix}", *into[1:]) if isinstance(into, tuple) else f"{into}_{suffix}"
+
+
+def failed_rows(data: pd.DataFrame | pd.Series[Any]) -> pd.DataFrame:
+    """Return the rows that failed in the call that made this object or was made on it, with a column of reasons.
+
+    Raises InputError without a report of such a call, or if the rows are no longer those of the call.
+    """
+    entry = attached_to(data)
+    if entry is None:
+        raise InputError(
+            "No call was made on this object. Call failed() on the frame or column that a method was called on or "
+            "returned, before it is copied or changed."
+        )
+    errors, failed = entry.report.errors, entry.failed
+    if failed is None:
+        if len(data) != entry.report.rows:
+            raise InputError(
+                f"The call had {entry.report.rows:,} rows, but this object has {len(data):,}. Call failed() on the "
+                "frame that the method was called on."
+            )
+        frame = data if isinstance(data, pd.DataFrame) else data.to_frame("text" if data.name is None else data.name)
+        failed = frame.iloc[list(errors)]
+    name: Any = "error"
+    while name in failed.columns:
+        name = f"skytells_{name}"
+    reasons = [f"{type(error).__name__}: {error}" for error in errors.values()]
+    key = name if failed.columns.nlevels == 1 else (name, *[""] * (failed.columns.nlevels - 1))
+    result = failed.copy()
+    result[key] = pd.Series(reasons, index=failed.index, dtype=STRING_DTYPE).array
+    return result

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,17 +18,19 @@ from numpy.typing import NDArray
 
 from skytells_nb import columns
 from skytells_nb.accessor.options import SessionOptions, plain
-from skytells_nb.accessor.text_columns import STRING_DTYPE, Texts
+from skytells_nb.accessor.text_columns import Texts
 from skytells_nb.engine.budget import Budget
 from skytells_nb.engine.context import Retry
 from skytells_nb.engine.engine import Engine, OnError
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import Job, RateOptions, embedding_job
 from skytells_nb.engine.planning import plan
-from skytells_nb.engine.report import Estimate, ProgressCallback, Report, no_progress
+from skytells_nb.engine.report import Estimate, Report
 from skytells_nb.engine.results import ResultBuffer as Room
 from skytells_nb.engine.results import RunResult
 from skytells_nb.errors import ContentPolicyError, InputError, Interrupted, RefusalError, SkytellsError, warn
+from skytells_nb.progress import GuardedCallback, Progress, ProgressCallback, no_progress
+from skytells_nb.progress_line import LONG_STEP_S, UPDATE_INTERVAL_S
 from skytells_nb.session import Session, current, current_or_keyless
 from skytells_nb.types.models import Price
 
@@ -220,6 +224,9 @@ class VectorizedCall:
             self.sample.reports.append(report)
             self.sample.max_in_flight = self.pace.max_in_flight or self.session.settings.max_in_flight
         self.session.record_run(report)
+        clock = _clock.get()
+        if clock is not None:
+            clock.last_call = self
         self.attach(report)
 
     def attach(self, report: Report) -> None:
@@ -258,7 +265,12 @@ class VectorizedCall:
         """
         if self.dry_run is not None:
             return self.dry_run.run(self, job, texts)
-        listen, close = _listener(self.progress, job.operation)
+        clock = _clock.get()
+        listen, close = (
+            _listener(self.progress, job.operation)
+            if clock is None
+            else (clock.listen(self.progress, job.operation), lambda: None)
+        )
         ended: list[RunResult] = []
         try:
             outcome = self.engine.run(
@@ -315,9 +327,121 @@ def _model_name(what: str, given: Any, default: str) -> str:
     return given
 
 
+class CallClock:
+    """What a call of the user takes, from its first line to its result, and the progress line of its latest run.
+
+    A run is not the end: its columns are built afterwards. So its final state is held back until the next run begins or
+    the call returns.
+    """
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.seconds = 0.0
+        self.last_call: VectorizedCall | None = None
+        """The latest call that has a report."""
+        self._show: ProgressCallback = no_progress
+        self._close: Callable[[], None] = lambda: None
+        self._final: Progress | None = None
+        self._run_started = self.started
+        self._next_event = 0.0
+
+    def listen(self, progress: bool | ProgressCallback, label: str) -> ProgressCallback:
+        """Return the callback for the events of a run that begins."""
+        if self._final is not None:
+            self._run_started = time.monotonic()
+        self.end_run()
+        self._show, self._close = _listener(progress, label)
+        return self._hear if progress else no_progress
+
+    def _hear(self, event: Progress) -> None:
+        if event.state == "running":
+            self._show(event)
+        else:
+            self._final = event
+            self._next_event = time.monotonic() + LONG_STEP_S
+
+    def step(self, step: str) -> None:
+        """Show what follows the run, such as building columns, once that takes more than two seconds."""
+        if self._final is not None and time.monotonic() >= self._next_event:
+            self._next_event = time.monotonic() + UPDATE_INTERVAL_S
+            self._tell(replace(self._final, state="running", step=step))
+
+    def end_run(self) -> None:
+        """Show the final state of the run."""
+        final, self._final = self._final, None
+        if final is not None:
+            self._tell(final)
+        self._close()
+        self._show, self._close = no_progress, lambda: None
+
+    def _tell(self, event: Progress) -> None:
+        self._show(replace(event, seconds=time.monotonic() - self._run_started))
+
+
+_clock: ContextVar[CallClock | None] = ContextVar("skytells_nb_call", default=None)
+
+
+def building(step: str = "building columns") -> None:
+    """Note that a call is at work on its result, for its progress line."""
+    clock = _clock.get()
+    if clock is not None:
+        clock.step(step)
+
+
+def end_run() -> None:
+    """Show the final state of the latest run of the call."""
+    clock = _clock.get()
+    if clock is not None:
+        clock.end_run()
+
+
+def timed(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the method, whose report has in ``seconds`` what the call took, its look-up and its columns included."""
+
+    @functools.wraps(method)
+    def call(accessor: Any, /, *args: Any, **options: Any) -> Any:
+        data = accessor._series if hasattr(accessor, "_series") else accessor._frame
+        before, outer, clock = attached_to(data), _clock.get(), CallClock()
+        token = _clock.set(clock)
+        try:
+            result = method(accessor, *args, **options)
+            _set_seconds(clock, data, result, before)
+            return result
+        except (Interrupted, SkytellsError) as problem:
+            _set_seconds(clock, data, problem.frame, before)
+            if problem.report is not None and clock.last_call is not None:
+                problem.report = replace(problem.report, seconds=clock.seconds)
+            raise
+        finally:
+            _clock.reset(token)
+            clock.end_run()
+            if outer is not None:
+                outer.last_call = clock.last_call or outer.last_call
+
+    return call
+
+
+def _set_seconds(clock: CallClock, data: Any, result: Any, before: Attached | None) -> None:
+    """Put the seconds of the call into its report, in the session and attached to the data and to the result."""
+    clock.seconds = time.monotonic() - clock.started
+    entries = [(target, attached_to(target)) for target in (data, result)]
+    revised: list[tuple[Report, Report]] = []
+    for target, entry in entries:
+        if entry is None or entry is before:
+            continue
+        old = entry.report
+        report = next((new for known, new in revised if known is old), None)
+        if report is None:
+            report = replace(old, seconds=clock.seconds)
+            revised.append((old, report))
+            if clock.last_call is not None:
+                clock.last_call.session.revise_report(old, report)
+        _attach(target, report, entry.answers, entry.failed)
+
+
 def _listener(progress: bool | ProgressCallback, label: str) -> tuple[ProgressCallback, Callable[[], None]]:
     if callable(progress):
-        return progress, lambda: None
+        return GuardedCallback(progress), lambda: None
     if not progress:
         return no_progress, lambda: None
     from skytells_nb.widgets.progress import ProgressLine
@@ -347,38 +471,8 @@ def take(values: list[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
     return result
 
 
-def text_column(
-    distinct: list[CachedCompletion | None], outcome: RunResult, index: pd.Index[Any], *, name: Any
-) -> pd.Series[Any]:
-    """Return the completions' texts, missing where there is none or the filter withheld all of it."""
-    texts = [None if c is None or (c.blocked and not c.text) else c.text for c in distinct]
-    return pd.Series(take(texts, outcome.result_index), index=index, dtype=STRING_DTYPE, name=name)
-
-
-def warn_truncated(distinct: list[CachedCompletion | None], outcome: RunResult) -> None:
-    """Emit one warning for completions that were cut at their limit, were withheld, or are empty without a reason."""
-    rows = outcome.result_index
-    for reason, what in (
-        ("length", "were cut at max_tokens"),
-        ("content_filter", "were withheld by the safety filter"),
-    ):
-        affected = np.array(
-            [c is not None and c.finish_reason == reason and not c.is_empty_reasoning for c in distinct] + [False]
-        )
-        count = int(affected[rows].sum())
-        if count:
-            warn(f"{count:,} of {len(rows):,} completions {what}. details=True shows which.")
-    empty = np.array([c is not None and c.is_silent for c in distinct] + [False])
-    count = int(empty[rows].sum())
-    if count:
-        warn(
-            f"{count:,} of {len(rows):,} completions are empty, although they ended with 'stop' as answers do. "
-            "Change the prompt, or call again with retry='failed' to request them again."
-        )
-
-
 @dataclass(frozen=True)
-class _Attached:
+class Attached:
     """What is known about the call that made an object, or was made on it."""
 
     to: weakref.ref[Any]
@@ -389,7 +483,7 @@ class _Attached:
     """The rows that failed, where they are not rows of the object by position."""
 
 
-_attached: dict[int, _Attached] = {}
+_attached: dict[int, Attached] = {}
 
 
 def attach_report(
@@ -413,52 +507,23 @@ def attach_report(
 
 def _attach(target: Any, report: Report, answers: Mapping[Any, Any], failed: pd.DataFrame | None) -> None:
     key = id(target)
-    _attached[key] = _Attached(weakref.ref(target, lambda _: _attached.pop(key, None)), report, answers, failed)
+    _attached[key] = Attached(weakref.ref(target, lambda _: _attached.pop(key, None)), report, answers, failed)
 
 
-def _entry(frame: Any) -> _Attached | None:
-    entry = _attached.get(id(frame))
-    return entry if entry is not None and entry.to() is frame else None
+def attached_to(target: Any) -> Attached | None:
+    """Return what is attached to this object."""
+    entry = _attached.get(id(target))
+    return entry if entry is not None and entry.to() is target else None
 
 
 def get_report(frame: pd.DataFrame | pd.Series[Any]) -> tuple[Report | None, Mapping[Any, Any]]:
     """Return the report and the completions that are attached to this object."""
-    entry = _entry(frame)
+    entry = attached_to(frame)
     return (None, {}) if entry is None else (entry.report, entry.answers)
-
-
-def failed_rows(data: pd.DataFrame | pd.Series[Any]) -> pd.DataFrame:
-    """Return the rows that failed in the call that made this object or was made on it, with a column of reasons.
-
-    Raises InputError without a report of such a call, or if the rows are no longer those of the call.
-    """
-    entry = _entry(data)
-    if entry is None:
-        raise InputError(
-            "No call was made on this object. Call failed() on the frame or column that a method was called on or "
-            "returned, before it is copied or changed."
-        )
-    errors, failed = entry.report.errors, entry.failed
-    if failed is None:
-        if len(data) != entry.report.rows:
-            raise InputError(
-                f"The call had {entry.report.rows:,} rows, but this object has {len(data):,}. Call failed() on the "
-                "frame that the method was called on."
-            )
-        frame = data if isinstance(data, pd.DataFrame) else data.to_frame("text" if data.name is None else data.name)
-        failed = frame.iloc[list(errors)]
-    name: Any = "error"
-    while name in failed.columns:
-        name = f"skytells_{name}"
-    reasons = [f"{type(error).__name__}: {error}" for error in errors.values()]
-    key = name if failed.columns.nlevels == 1 else (name, *[""] * (failed.columns.nlevels - 1))
-    result = failed.copy()
-    result[key] = pd.Series(reasons, index=failed.index, dtype=STRING_DTYPE).array
-    return result
 
 
 def copy_report(source: Any, target: Any) -> None:
     """Attach the report of ``source``, if it has one, to ``target``."""
-    entry = _entry(source)
+    entry = attached_to(source)
     if entry is not None:
         _attach(target, entry.report, entry.answers, entry.failed)

@@ -10,8 +10,8 @@ from typing import Any, Literal, Unpack, overload
 
 import pandas as pd
 
-from skytells_nb.accessor.base import policed
-from skytells_nb.accessor.call import VectorizedCall, failed_rows, get_report
+from skytells_nb.accessor.base import failed_rows, policed
+from skytells_nb.accessor.call import VectorizedCall, get_report
 from skytells_nb.accessor.methods import TextMethods
 from skytells_nb.accessor.methods.estimate import EstimateMethod, is_sample, with_dry_run
 from skytells_nb.accessor.methods.preview import PreviewMethod
@@ -37,8 +37,9 @@ from skytells_nb.accessor.text_columns import texts_of
 from skytells_nb.columns import column_of
 from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.operations.conversation import Api
-from skytells_nb.engine.report import ProgressCallback, Report
+from skytells_nb.engine.report import Report
 from skytells_nb.errors import InputError
+from skytells_nb.progress import ProgressCallback
 from skytells_nb.session import current
 
 SAFETY_COLUMNS = ["row", "source", "index", "category", "severity", "filtered", "detected", "checked"]

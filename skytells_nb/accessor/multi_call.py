@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
-from skytells_nb.accessor.call import VectorizedCall, get_report
+from skytells_nb.accessor.call import VectorizedCall, end_run, get_report
 from skytells_nb.engine.report import Report
 from skytells_nb.errors import BudgetExceededError, Interrupted, SkytellsError
+from skytells_nb.progress import ProgressCallback, StepCallback
+from skytells_nb.widgets.progress import long_step
 
 
 def sum_reports(first: Report, *others: Report) -> Report:
@@ -161,7 +163,9 @@ class MultiRun:
         rows: int,
         open_call: Callable[[], VectorizedCall],
         unfinished: Callable[[Report], Any] | None = None,
+        progress: bool | ProgressCallback = False,
     ) -> None:
+        self._progress = progress
         self._empty_report = Report(operation, NO_MODEL, "done", rows=rows, answered=rows, cost=0.0)
         self._open = open_call
         self._stack = ExitStack()
@@ -195,6 +199,16 @@ class MultiRun:
         totals.next_is_main = main
         call = totals.call()
         return call if call.dry_run is None else replace(call, is_main=main, is_last=main if last is None else last)
+
+    def step(self, step: str, total: int = 0, unit: str = "rows") -> AbstractContextManager[StepCallback]:
+        """Return a context that reports the progress of a step without requests, as ``long_step`` does.
+
+        >>> with MultiRun("dedupe", 9, lambda: None).step("comparing", 9) as on_progress:
+        ...     on_progress(4)
+        """
+        # The line of the run before is at its end.
+        end_run()
+        return long_step(self._empty_report.operation, self._progress, step=step, total=total, unit=unit)
 
     def check_budget_for(self, model: str | None) -> None:
         """Raise InputError if the budget cannot be enforced for this chat model, before earlier runs are paid."""

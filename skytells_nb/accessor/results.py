@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from skytells_nb.accessor.call import VectorizedCall, completions, take, text_column, vector_column, warn_truncated
+from skytells_nb.accessor.call import VectorizedCall, completions, take, vector_column
 from skytells_nb.accessor.structured.columns import typed_columns
 from skytells_nb.accessor.structured.repair import (
     DEFAULT_REPAIRS,
@@ -27,9 +27,39 @@ from skytells_nb.engine.operations.conversation import PromptOptions
 from skytells_nb.engine.operations.jobs import Job, completion_job
 from skytells_nb.engine.report import Report
 from skytells_nb.engine.results import RunResult
-from skytells_nb.errors import ContentPolicyError, InputError, InvalidResponseError, RefusalError, RowError
+from skytells_nb.errors import ContentPolicyError, InputError, InvalidResponseError, RefusalError, RowError, warn
 from skytells_nb.types.models import Price
 from skytells_nb.types.safety import Safety
+
+
+def text_column(
+    distinct: list[CachedCompletion | None], outcome: RunResult, index: pd.Index[Any], *, name: Any
+) -> pd.Series[Any]:
+    """Return the completions' texts, missing where there is none or the filter withheld all of it."""
+    texts = [None if c is None or (c.blocked and not c.text) else c.text for c in distinct]
+    return pd.Series(take(texts, outcome.result_index), index=index, dtype=STRING_DTYPE, name=name)
+
+
+def warn_truncated(distinct: list[CachedCompletion | None], outcome: RunResult) -> None:
+    """Emit one warning for completions that were cut at their limit, were withheld, or are empty without a reason."""
+    rows = outcome.result_index
+    for reason, what in (
+        ("length", "were cut at max_tokens"),
+        ("content_filter", "were withheld by the safety filter"),
+    ):
+        affected = np.array(
+            [c is not None and c.finish_reason == reason and not c.is_empty_reasoning for c in distinct] + [False]
+        )
+        count = int(affected[rows].sum())
+        if count:
+            warn(f"{count:,} of {len(rows):,} completions {what}. details=True shows which.")
+    empty = np.array([c is not None and c.is_silent for c in distinct] + [False])
+    count = int(empty[rows].sum())
+    if count:
+        warn(
+            f"{count:,} of {len(rows):,} completions are empty, although they ended with 'stop' as answers do. "
+            "Change the prompt, or call again with retry='failed' to request them again."
+        )
 
 
 def embed_texts(

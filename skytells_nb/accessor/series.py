@@ -8,8 +8,8 @@ from typing import Any, Literal, Unpack
 
 import pandas as pd
 
-from skytells_nb.accessor.base import non_empty_text
-from skytells_nb.accessor.call import VectorizedCall, attach_report, failed_rows, get_report
+from skytells_nb.accessor.base import failed_rows, non_empty_text
+from skytells_nb.accessor.call import VectorizedCall, attach_report, get_report
 from skytells_nb.accessor.frame import FrameAccessor
 from skytells_nb.accessor.methods.estimate import with_dry_run
 from skytells_nb.accessor.options import ModelOptions, RunOptions, check_options, expand_options, model_parameters
@@ -19,8 +19,9 @@ from skytells_nb.accessor.structured.repair import DEFAULT_REPAIRS, check_repair
 from skytells_nb.accessor.structured.schema import Schema
 from skytells_nb.accessor.text_columns import texts_of
 from skytells_nb.engine.engine import OnError
-from skytells_nb.engine.report import ProgressCallback, Report
+from skytells_nb.engine.report import Report
 from skytells_nb.errors import InputError
+from skytells_nb.progress import ProgressCallback
 from skytells_nb.session import current
 
 

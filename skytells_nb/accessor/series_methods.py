@@ -17,8 +17,8 @@ from skytells_nb.accessor.safety import SafetyChoice
 from skytells_nb.accessor.structured.repair import DEFAULT_REPAIRS
 from skytells_nb.accessor.structured.schema import Schema
 from skytells_nb.engine.engine import OnError
-from skytells_nb.engine.report import ProgressCallback
 from skytells_nb.errors import Interrupted, SkytellsError
+from skytells_nb.progress import ProgressCallback
 
 
 class SeriesMethods:

@@ -15,11 +15,11 @@ from skytells_nb.engine.budget import Budget
 from skytells_nb.engine.operations.jobs import Job
 from skytells_nb.engine.planning import Plan, PlannedRequest
 from skytells_nb.engine.rate_limit.limiter import RateLimiter
-from skytells_nb.engine.report import ProgressCallback
 from skytells_nb.engine.results import ResultBuffer
 from skytells_nb.engine.retry import CircuitBreaker, RetryPolicy
 from skytells_nb.engine.service.profile import ServiceProfile
 from skytells_nb.engine.single_flight import SingleFlight
+from skytells_nb.progress import ProgressCallback
 from skytells_nb.types.models import Price
 
 Retry = Literal["failed"]

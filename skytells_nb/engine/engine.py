@@ -25,7 +25,7 @@ from skytells_nb.engine.operations.jobs import EmbeddingOperation, Job, RateOpti
 from skytells_nb.engine.operations.request_fallbacks import with_fallbacks
 from skytells_nb.engine.planning import BYTES_PER_TOKEN, Plan, PlannedRequest, pack_requests, plan, token_estimates
 from skytells_nb.engine.rate_limit.limiter import RateLimiter, rate_limiter_for
-from skytells_nb.engine.report import Estimate, ProgressCallback, Report, no_progress
+from skytells_nb.engine.report import Estimate, Report
 from skytells_nb.engine.results import ResultBuffer, RunResult
 from skytells_nb.engine.retry import MAX_PROBES, CircuitBreaker, RetryPolicy
 from skytells_nb.engine.run import Run
@@ -40,6 +40,7 @@ from skytells_nb.errors import (
     RowError,
     SkytellsError,
 )
+from skytells_nb.progress import GuardedCallback, ProgressCallback, no_progress
 from skytells_nb.types.embeddings import MAX_REQUEST_TOKENS
 from skytells_nb.types.models import Price
 
@@ -383,7 +384,7 @@ class Engine:
             breaker=CircuitBreaker(probes=min(MAX_PROBES, self._retry.retries)),
             price=price,
             budget=spending,
-            on_progress=on_progress,
+            on_progress=on_progress if on_progress is no_progress else GuardedCallback(on_progress),
             stop_on_error=on_error == "raise",
         )
 

@@ -1,15 +1,17 @@
-"""Reports of runs: progress, usage, timeline, estimate."""
+"""Reports of runs: usage, timeline, estimate."""
 
 from __future__ import annotations
 
 import html
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 from skytells_nb.formatting import format_cost, format_dollars
+from skytells_nb.progress import Progress as Progress
+from skytells_nb.progress import RunState as RunState
 from skytells_nb.types.models import Price
 
 MAX_TOKENS = 1_000_000_000
@@ -61,54 +63,6 @@ class UsageTotals:
             totals.cost = None if cost is None or totals.cost is None else totals.cost + cost
 
 
-RunState = Literal["running", "done", "interrupted", "failed"]
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Progress of a run, in input rows; ``cost`` is US dollars, ``None`` if no price is known."""
-
-    label: str
-    state: RunState
-    rows: int
-    done: int
-    cached: int
-    failed: int
-    requests: int
-    tokens: int
-    cost: float | None
-    seconds: float
-    retries: int = 0
-    in_flight: int = 0
-    """Requests in flight now."""
-    limit: str | None = None
-    """The account's limit as far as it is known, such as "25 requests per 60 s"."""
-    waiting: str | None = None
-    """What the run waits for now, such as "12 s for the account's limit"."""
-    processed: int = 0
-    """Rows that have been answered or have failed since the first request could be sent."""
-    processing_seconds: float = 0.0
-    """Seconds since the cache was looked up and the first request could be sent."""
-
-    @property
-    def rate(self) -> float:
-        """Rows a second since then: missing and invalid rows, and those that were cached, took no time."""
-        return self.processed / self.processing_seconds if self.processing_seconds > 0 else 0.0
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Remaining time at the rate so far; ``None`` before the first response."""
-        rate = self.rate
-        return (self.rows - self.done) / rate if rate > 0 else None
-
-
-ProgressCallback = Callable[[Progress], None]
-
-
-def no_progress(event: Progress) -> None:
-    """Ignore progress."""
-
-
 MIN_LATENCY_S = 0.001
 PER_DOUBLING = 4
 """Latency steps per doubling: a percentile is exact within 9 %."""
@@ -149,6 +103,14 @@ class Timeline:
         """A request was rejected by the account's limit, ``at`` seconds after the start."""
         index = self._index(at, permitted)
         self.refused[index] += 1
+
+    def mean_latency(self) -> tuple[float, int]:
+        """Return the mean latency in seconds, within 9 %, and the number of answers; 0 without one."""
+        count = sum(self.latencies)
+        if not count:
+            return 0.0, 0
+        total = sum(n * 2 ** ((step + 0.5) / PER_DOUBLING) for step, n in enumerate(self.latencies) if n)
+        return MIN_LATENCY_S * total / count, count
 
     def copy(self) -> Timeline:
         """Return a copy of the present state."""

@@ -11,15 +11,19 @@ from numpy.typing import NDArray
 
 from skytells_nb.engine.context import RunContext
 from skytells_nb.engine.planning import PlannedRequest
-from skytells_nb.engine.report import Progress, Report, RunState
+from skytells_nb.engine.report import Report
 from skytells_nb.engine.results import Values
 from skytells_nb.engine.single_flight import Owner
 from skytells_nb.engine.worker_pool import WorkerPool
-from skytells_nb.errors import ReplayMissError, warn
+from skytells_nb.errors import ReplayMissError
+from skytells_nb.progress import Progress, RunState, no_progress
+from skytells_nb.progress_line import INITIAL_DELAY_S, UPDATE_INTERVAL_S
 
 LOOKUP_BATCH = 512
 """Keys in one cache look-up, whose results are in memory twice for a moment. With four times as many, of 6 kB each, a
 fifth to a third of the time goes into fresh memory."""
+
+LOOKING_UP = "looking up cached answers"
 
 MIN_POLL_S = 0.02
 MAX_POLL_S = 0.5
@@ -41,7 +45,6 @@ class Run:
         self._waits_for_other_run = False
         self._replaced: set[int] = set()
         """Inputs whose cached answers are not used and give way to new ones."""
-        self._callback_failed = False
         self._owner = Owner(context.cache.leases)
         self._snapshot: tuple[int, object] | None = None
         """Where the store stood before the first look-up."""
@@ -55,6 +58,11 @@ class Run:
         self._started = time.monotonic()
         self._sending_since: float | None = None
         self._done_before_sending = 0
+        self._inputs_before_sending = 0
+        self._last_answer: tuple[int, float] = (0, 0.0)
+        """Inputs that were processed when the last answer was seen, and when that was."""
+        self._step: str | None = None
+        self._next_event = self._started + INITIAL_DELAY_S
         self._workers = WorkerPool(
             context,
             store=self._store,
@@ -81,11 +89,15 @@ class Run:
             return numbers
         missing = [numbers[:0]]
         for start in range(0, len(numbers), LOOKUP_BATCH):
+            if time.monotonic() >= self._next_event:
+                self._step = LOOKING_UP
+                self.emit_progress()
             batch = numbers[start : start + LOOKUP_BATCH]
             values = self._reusable(batch, self._get_many(batch, numbers))
             hit = np.fromiter((value is not None for value in values), dtype=np.bool_, count=len(values))
             missing.append(batch[~hit])
             self._use_cached(batch[hit], [value for value in values if value is not None])
+        self._step = None
         return np.concatenate(missing)
 
     def _get_many(self, batch: NDArray[np.int64], numbers: NDArray[np.int64]) -> list[bytes | None]:
@@ -112,6 +124,8 @@ class Run:
         context, single_flight = self.context, self.context.single_flight
         if self._sending_since is None:
             self._sending_since, self._done_before_sending = time.monotonic(), self._rows_done()
+            self._inputs_before_sending = self._inputs_done()
+            self._last_answer = (0, self._sending_since)
         if single_flight is None:
             self._workers.run(context.plan_requests(numbers))
             return
@@ -191,46 +205,61 @@ class Run:
 
     def emit_progress(self) -> None:
         """Report the progress to the callback, and emit pending warnings of the cache."""
+        if self.context.on_progress is not no_progress:
+            self.context.on_progress(self._progress())
+        self.context.cache.emit_warnings()
+
+    def _progress(self) -> Progress:
         context, plan, counters = self.context, self.context.plan, self._workers.counters
-        running = self.state == "running"
-        self._show(
-            Progress(
-                label=context.job.operation,
-                state=self.state,
-                rows=plan.rows,
-                done=self._rows_done(),
-                cached=self._cached_rows,
-                failed=len(plan.invalid) + self._cached_error_rows() + counters.rows_failed,
-                requests=counters.requests,
-                retries=counters.retries,
-                tokens=counters.tokens_in + counters.tokens_out,
-                cost=self._cost(),
-                seconds=time.monotonic() - self._started,
-                in_flight=context.rate_limiter.in_flight if running else 0,
-                limit=context.rate_limiter.limit_text,
-                waiting=self._waiting() if running else None,
-                processed=0 if self._sending_since is None else self._rows_done() - self._done_before_sending,
-                processing_seconds=0.0 if self._sending_since is None else time.monotonic() - self._sending_since,
-            )
+        running, now = self.state == "running", time.monotonic()
+        self._next_event = now + UPDATE_INTERVAL_S
+        return Progress(
+            label=context.job.operation,
+            state=self.state,
+            rows=plan.rows,
+            done=self._rows_done(),
+            cached=self._cached_rows,
+            failed=len(plan.invalid) + self._cached_error_rows() + counters.rows_failed,
+            requests=counters.requests,
+            retries=counters.retries,
+            tokens=counters.tokens_in + counters.tokens_out,
+            cost=self._cost(),
+            seconds=now - self._started,
+            in_flight=context.rate_limiter.in_flight if running else 0,
+            limit=context.rate_limiter.limit_text,
+            waiting=self._waiting() if running else None,
+            processed=0 if self._sending_since is None else self._rows_done() - self._done_before_sending,
+            processing_seconds=0.0 if self._sending_since is None else now - self._sending_since,
+            step=self._step,
+            work_left=self._work_left() if running else None,
         )
-        context.cache.emit_warnings()
+
+    def _work_left(self) -> float | None:
+        """Return the inputs that are left, as a multiple of those processed since the look-up; ``None`` for none yet.
+
+        In inputs, as one may stand for many rows. What is in flight counts by the time that it has been, at the mean
+        latency: where a few slow requests are answered at once, the time left would double before each answer.
+        """
+        if self._sending_since is None:
+            return None
+        now, processed = time.monotonic(), self._inputs_done() - self._inputs_before_sending
+        if processed != self._last_answer[0]:
+            self._last_answer = (processed, now)
+        latency, requests = self._workers.counters.timeline.mean_latency()
+        if not processed or not requests:
+            return None
+        left: float = len(self.context.plan.inputs) - self._inputs_before_sending - processed
+        in_flight = min(left, self.context.rate_limiter.in_flight * processed / requests)
+        credit = in_flight * min(1.0, (now - self._last_answer[1]) / latency)
+        return (left - credit) / (processed + credit)
+
+    def _inputs_done(self) -> int:
+        counters = self._workers.counters
+        return self._cached + counters.answered + len(counters.errors)
 
     def _rows_done(self) -> int:
         plan = self.context.plan
         return plan.nulls + len(plan.invalid) + self._cached_rows + self._workers.counters.rows_done
-
-    def _show(self, event: Progress) -> None:
-        """Call the callback; one that fails is not called again, and costs nothing that is paid for."""
-        if self._callback_failed:
-            return
-        try:
-            self.context.on_progress(event)
-        except Exception as problem:
-            self._callback_failed = True
-            warn(
-                f"The progress callback failed and will not be called again: {type(problem).__name__}: {problem}. The "
-                "run is not affected."
-            )
 
     def errors(self) -> dict[int, Exception]:
         """Return the errors of inputs, by number."""

@@ -9,18 +9,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, get_args
 
 from skytells_nb.errors import ConfigurationError
+from skytells_nb.progress_line import Mode as Mode
+from skytells_nb.progress_line import Publish as Publish
 
-Mode = Literal["live", "final", "plain"]
 MODE_VARIABLE = "SKYTELLS_NB_STREAM"
-
-
-class Publish(Protocol):
-    """Publishes one MIME bundle; with ``update`` it replaces the output with this display id."""
-
-    def __call__(self, data: dict[str, str], metadata: dict[str, Any], *, display_id: str, update: bool) -> None: ...
 
 
 def display_mode(requested: str = "auto", environment: Mapping[str, str] = os.environ) -> Mode:

@@ -14,7 +14,6 @@ from local_fakes import HashEmbedder
 from served import connected, served
 
 import skytells_nb as sky
-from skytells_nb.engine.report import Progress
 from skytells_nb.errors import (
     AuthenticationError,
     ConnectError,
@@ -25,6 +24,7 @@ from skytells_nb.errors import (
     SkytellsWarning,
 )
 from skytells_nb.local.server import LocalServer
+from skytells_nb.progress import Progress
 
 
 def test_embed_adds_a_column_of_float32_vectors(server: LocalServer, df: pd.DataFrame) -> None:

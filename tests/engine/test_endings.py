@@ -21,7 +21,7 @@ from skytells_nb.cache.memory import MemoryStore
 from skytells_nb.engine import engine as engine_module
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import completion_job
-from skytells_nb.engine.report import Progress, Report
+from skytells_nb.engine.report import Report
 from skytells_nb.engine.results import RunResult
 from skytells_nb.errors import (
     BudgetExceededError,
@@ -33,6 +33,7 @@ from skytells_nb.errors import (
     SkytellsError,
     SkytellsWarning,
 )
+from skytells_nb.progress import Progress
 from skytells_nb.session import connect
 
 JOB = completion_job("gpt-5")

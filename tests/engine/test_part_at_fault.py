@@ -18,10 +18,10 @@ from served import KEY, connected, served, wait_until_idle
 
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import RateOptions, completion_job, embedding_job
-from skytells_nb.engine.report import Progress
 from skytells_nb.engine.retry import RetryPolicy
 from skytells_nb.errors import BadRequestError, InvalidResponseError, RowError, ServerError, SkytellsWarning
 from skytells_nb.local.faults import Faults
+from skytells_nb.progress import Progress
 
 JOB = completion_job("gpt-5")
 EMBED = embedding_job("skytells-embed-3-small")

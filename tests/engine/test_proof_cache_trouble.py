@@ -17,8 +17,8 @@ import pandas as pd
 import pytest
 from served import KEY, connected, served, wait_until_idle
 
-from skytells_nb.engine.report import Progress
 from skytells_nb.errors import SkytellsWarning
+from skytells_nb.progress import Progress
 
 ROWS = 400
 TEXTS = [f"say {n}" for n in range(ROWS)]

@@ -16,7 +16,7 @@ from served import KEY, connected, served, wait_until_idle
 import skytells_nb as sky
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import completion_job
-from skytells_nb.engine.report import Progress, Report
+from skytells_nb.engine.report import Report
 from skytells_nb.engine.retry import RetryPolicy
 from skytells_nb.errors import (
     APIError,
@@ -29,6 +29,7 @@ from skytells_nb.errors import (
 )
 from skytells_nb.local.api.rate_limits import LimitOptions
 from skytells_nb.local.faults import Faults
+from skytells_nb.progress import Progress
 
 JOB = completion_job("gpt-5")
 TEXTS = [f"say {n}" for n in range(400)]

@@ -14,7 +14,6 @@ from served import connected, served, wait_until_idle
 
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import completion_job, embedding_job
-from skytells_nb.engine.report import Progress
 from skytells_nb.errors import (
     AuthenticationError,
     BudgetExceededError,
@@ -26,6 +25,7 @@ from skytells_nb.errors import (
     ServerError,
 )
 from skytells_nb.local.api.rate_limits import LimitOptions
+from skytells_nb.progress import Progress
 from skytells_nb.session import connect
 
 EMBED = embedding_job("skytells-embed-3-small")

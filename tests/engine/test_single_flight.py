@@ -17,9 +17,9 @@ from skytells_nb.cache.memory import MemoryStore, NoLeases
 from skytells_nb.cache.store import LeaseState
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import completion_job, embedding_job
-from skytells_nb.engine.report import Progress
 from skytells_nb.engine.single_flight import Owner, SingleFlight, single_flight_for
 from skytells_nb.errors import AuthenticationError, SkytellsError
+from skytells_nb.progress import Progress
 
 JOB = completion_job("gpt-5")
 

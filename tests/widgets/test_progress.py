@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import threading
 from typing import Any
 
 import pytest
 
-from skytells_nb.engine.report import Progress, RunState
+from skytells_nb.errors import SkytellsWarning
 from skytells_nb.formatting import format_compact, format_dollars, format_duration
-from skytells_nb.widgets.progress import ProgressLine, progress_text
+from skytells_nb.progress import Progress, RunState
+from skytells_nb.progress_line import LongStep
+from skytells_nb.widgets.progress import ProgressLine, long_step, progress_text
 
 
 class Clock:
@@ -290,3 +293,130 @@ def test_a_cell_that_takes_no_output_is_not_sent_more() -> None:
     line(event(1, state="done"))
     line.close()
     assert len(sent) == 1
+
+
+class StepClock:
+    """A long step on a clock that the test sets, and the events that it shows."""
+
+    def __init__(self, **options: Any) -> None:
+        self.clock, self.events = Clock(), list[Progress]()
+        self.step = LongStep("dedupe", self.events.append, step="comparing", clock=self.clock, **options)
+
+    def states(self) -> list[tuple[str, int, int]]:
+        return [(event.state, event.done, event.rows) for event in self.events]
+
+
+def test_a_step_of_less_than_two_seconds_shows_nothing() -> None:
+    given = StepClock(total=100)
+    with given.step as on_progress:
+        for done in range(100):
+            given.clock.now += 0.0199
+            on_progress(done)
+    assert given.events == []
+
+
+def test_a_long_step_shows_how_far_it_is_its_rate_and_its_end() -> None:
+    given = StepClock(total=100)
+    with given.step as on_progress:
+        for done in range(1, 101):
+            given.clock.now = done / 10
+            on_progress(done)
+    assert given.states()[0] == ("running", 20, 100)
+    assert given.states()[-1] == ("done", 100, 100)
+    assert 25 <= len(given.events) <= 35
+    assert given.events[0].seconds_left == pytest.approx(8.0)
+    assert progress_text(given.events[0]) == "dedupe · comparing · 20/100 rows · 10 rows/s · 8.0 s left"
+    assert progress_text(given.events[-1]) == "dedupe · comparing · 100/100 rows · 10 rows/s · 10 s"
+
+
+@pytest.mark.parametrize(("problem", "state"), [(KeyboardInterrupt, "interrupted"), (ValueError, "failed")])
+def test_a_long_step_that_ends_early_says_so(problem: type[BaseException], state: str) -> None:
+    given = StepClock(total=100)
+
+    def work() -> None:
+        with given.step as on_progress:
+            given.clock.now = 3.0
+            on_progress(30)
+            raise problem
+
+    with pytest.raises(problem):
+        work()
+    assert given.states()[-1] == (state, 30, 100)
+
+
+def test_a_total_that_only_the_step_knows_is_shown_once_it_is_known() -> None:
+    given = StepClock(unit="answers")
+    with given.step as on_progress:
+        given.clock.now = 3.0
+        on_progress(30)
+        given.clock.now = 6.0
+        on_progress(60, 90)
+    assert [progress_text(event) for event in given.events] == [
+        "dedupe · comparing · 30 answers · 10 answers/s · 3.0 s",
+        "dedupe · comparing · 60/90 answers · 10 answers/s · 3.0 s left",
+        "dedupe · comparing · 90/90 answers · 15 answers/s · 6.0 s",
+    ]
+
+
+def test_a_step_that_says_nothing_is_seen_to_go_on() -> None:
+    """What one call of another library does for a minute cannot be counted."""
+    shown = threading.Event()
+    events: list[Progress] = []
+
+    def show(event: Progress) -> None:
+        events.append(event)
+        shown.set()
+
+    with LongStep("map", show, step="compiling", heartbeat=True, delay_s=0.01):
+        assert shown.wait(30)
+    assert [event.state for event in (events[0], events[-1])] == ["running", "done"]
+
+
+def test_a_step_tells_a_function_of_the_user_the_events_of_every_other_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skytells_nb.progress_line.LONG_STEP_S", 0.0)
+    events: list[Progress] = []
+    with long_step("prune", events.append, total=2, unit="answers") as on_progress:
+        on_progress(1)
+    assert [(event.label, event.done, event.unit) for event in events] == [
+        ("prune", 1, "answers"),
+        ("prune", 2, "answers"),
+    ]
+
+
+def test_a_function_that_fails_does_not_end_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skytells_nb.progress_line.LONG_STEP_S", 0.0)
+
+    def fail(event: Progress) -> None:
+        raise ValueError("no")
+
+    def work() -> None:
+        with long_step("prune", fail, total=2) as on_progress:
+            on_progress(1)
+            on_progress(2)
+
+    with pytest.warns(SkytellsWarning, match="will not be called again: ValueError: no"):
+        work()
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_a_short_step_writes_nothing(progress: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    with long_step("prune", progress, total=2) as on_progress:
+        on_progress(1)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_long_step_ends_with_a_line_in_a_log(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("skytells_nb.progress_line.LONG_STEP_S", 0.0)
+    with long_step("prune", total=2) as on_progress:
+        on_progress(1)
+    assert capsys.readouterr().err.startswith("prune · 2/2 rows")
+
+
+def test_a_step_whose_line_cannot_be_made_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skytells_nb.progress_line.LONG_STEP_S", 0.0)
+    monkeypatch.setenv("SKYTELLS_NB_STREAM", "nothing")
+    with long_step("prune", total=2) as on_progress:
+        on_progress(1)
+        on_progress(2)

@@ -30,8 +30,9 @@ from skytells_nb.accessor.safety import SafetyChoice
 from skytells_nb.accessor.text_columns import Texts, texts_of
 from skytells_nb.columns import column_of
 from skytells_nb.engine.engine import OnError
-from skytells_nb.engine.report import ProgressCallback, Report
+from skytells_nb.engine.report import Report
 from skytells_nb.errors import InputError, RowError
+from skytells_nb.progress import ProgressCallback
 from skytells_nb.vectors.arrays import unit_vectors
 
 MAX_FLAGS = 100

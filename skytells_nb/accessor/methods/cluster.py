@@ -24,7 +24,6 @@ from skytells_nb.accessor.results import build_job, complete_texts
 from skytells_nb.accessor.text_columns import Texts, resolve_texts
 from skytells_nb.columns import column_of
 from skytells_nb.engine.engine import OnError
-from skytells_nb.engine.report import ProgressCallback
 from skytells_nb.errors import InputError, warn
 from skytells_nb.group_names import (
     CONTRASTING_SYSTEM,
@@ -34,6 +33,7 @@ from skytells_nb.group_names import (
     shorten,
     unique_names,
 )
+from skytells_nb.progress import ProgressCallback
 from skytells_nb.vectors.arrays import Floats
 from skytells_nb.vectors.kmeans import MAX_CLUSTERS, Clusters, choose_n_clusters, kmeans
 

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skytells_nb.accessor.base import FrameMethods
-from skytells_nb.accessor.call import DryRun, DryRunComplete, SampleRun, VectorizedCall, dispatch_option
+from skytells_nb.accessor.call import DryRun, DryRunComplete, SampleRun, VectorizedCall, dispatch_option, timed
 from skytells_nb.accessor.multi_call import NO_MODEL, sum_reports
 from skytells_nb.accessor.options import SessionOptions, check_options, expand_options, model_parameters
 from skytells_nb.accessor.prompts.build import PromptArguments, build_prompts, prompt_arguments
@@ -148,7 +148,7 @@ def with_dry_run(accessor: type[Accessor]) -> type[Accessor]:
     for name in dir(accessor):
         method = getattr(accessor, name)
         if "dry_run" in getattr(method, "__options__", ()):
-            setattr(accessor, name, dispatch_option(method, ("dry_run", "sample"), _estimate_or_sample))
+            setattr(accessor, name, dispatch_option(timed(method), ("dry_run", "sample"), _estimate_or_sample))
     return accessor
 
 

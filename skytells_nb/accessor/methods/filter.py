@@ -14,8 +14,8 @@ from skytells_nb.accessor.options import ModelOptions, check_options, expand_opt
 from skytells_nb.accessor.results import CompletionColumns
 from skytells_nb.accessor.safety import SafetyChoice
 from skytells_nb.engine.engine import OnError
-from skytells_nb.engine.report import ProgressCallback
 from skytells_nb.errors import InputError
+from skytells_nb.progress import ProgressCallback
 
 YES_OR_NO = {
     "title": "decision",

@@ -24,8 +24,9 @@ from skytells_nb.accessor.options import (
 from skytells_nb.accessor.results import CompletionColumns, build_job, complete_texts
 from skytells_nb.accessor.text_columns import Texts, resolve_texts
 from skytells_nb.engine.engine import OnError
-from skytells_nb.engine.report import ProgressCallback, Report
+from skytells_nb.engine.report import Report
 from skytells_nb.errors import InputError, warn
+from skytells_nb.progress import ProgressCallback
 from skytells_nb.vectors.arrays import Floats, Indices, check_dimensions
 from skytells_nb.vectors.inverted_file import nearest_approximately
 from skytells_nb.vectors.neighbors import COSINE_TOLERANCE

@@ -17,8 +17,9 @@ from skytells_nb.accessor.methods.join import JoinMethod
 from skytells_nb.accessor.options import RunOptions, check_options, expand_options
 from skytells_nb.accessor.text_columns import STRING_DTYPE
 from skytells_nb.engine.engine import OnError
-from skytells_nb.engine.report import ProgressCallback, Report
+from skytells_nb.engine.report import Report
 from skytells_nb.errors import InputError, RowError
+from skytells_nb.progress import ProgressCallback
 from skytells_nb.vectors.arrays import Floats, Indices, check_dimensions
 from skytells_nb.vectors.near_duplicates import near_duplicates
 from skytells_nb.vectors.neighbors import nearest_by_cosine
@@ -234,7 +235,8 @@ class VectorMethods(ClusterMethods, JoinMethod):
         unfinished = self._missing({into: "Int64", **suffixed})
         with self._runs("dedupe", on_error, progress, options, unfinished) as runs:
             vectors = source.vectors(runs, EmbeddingOptions(model, dimensions))
-            groups = near_duplicates(vectors.matrix, floor, recall=recall)
+            with runs.step("comparing", len(vectors)) as on_progress:
+                groups = near_duplicates(vectors.matrix, floor, recall=recall, on_progress=on_progress)
             runs.set_recall(groups.recall)
             is_representative = groups.representatives == np.arange(len(vectors))
             kept = np.ones(len(self._frame), dtype=bool)

@@ -24,7 +24,7 @@ from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import Job
 from skytells_nb.engine.planning import BYTES_PER_TOKEN, token_estimates
-from skytells_nb.engine.report import ProgressCallback, Report
+from skytells_nb.engine.report import Report
 from skytells_nb.errors import (
     ContentPolicyError,
     ContextLengthError,
@@ -33,6 +33,7 @@ from skytells_nb.errors import (
     RowError,
     warn,
 )
+from skytells_nb.progress import ProgressCallback
 from skytells_nb.types.safety import Safety
 
 BETWEEN = "\n\n---\n\n"
