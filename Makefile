@@ -8,7 +8,8 @@
 #   make test-sdks    other libraries against the local Skytells, in an environment of their own
 #   make docs         the examples in docstrings, docs and README
 #   make mutants  change the package in N places, chosen by SEED, and check that the tests fail; an hour for N=40
-#   make bench    compare with other libraries, half an hour; QUICK=1 with one of them, under three minutes
+#   make bench    compare with other libraries, half an hour; QUICK=1 with one of them, under three minutes;
+#                 GROWTH=1 what calls cost as their rows grow, in CPU and memory
 #   make clean    remove everything that these commands created
 
 PYTHON ?= python3
@@ -83,6 +84,10 @@ mutants: $(VENV)/.dev
 comma := ,
 bench: PACING = $(if $(QUICK),quick-pacing,pacing)
 bench: STREAMING = $(if $(QUICK),quick-streaming,streaming)
+ifdef GROWTH
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.growth $(if $(TEXTS),--texts $(TEXTS)) $(if $(BEFORE),--before $(BEFORE))
+else
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.bench $(if $(QUICK),--quick)
 	@rm -f benchmarks/results/$(PACING).jsonl
@@ -92,6 +97,7 @@ bench: $(VENV)/.dev
 	  $(if $(QUICK),--windows 5 --limits 50 --processes 2 --kinds fixed)
 	$(if $(QUICK),,$(BIN)/python -m benchmarks.maps)
 	$(if $(QUICK),,$(BIN)/python -m benchmarks.paint)
+endif
 
 clean:
 	rm -rf $(VENV) $(LOWEST) $(SDKS) $(NODE_SDKS)/node_modules build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
