@@ -10,6 +10,7 @@
 5. the defaults below
 
 The API key is not a setting: ``client/transport/auth.py`` looks it up where it is used, and no file contains it.
+Nor is the password of a shared cache: ``cache/shared/address.py`` takes it out of the address.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any, TypedDict
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from skytells_nb.cache.shared.address import without_password
 from skytells_nb.client.transport.auth import KEY_VARIABLE
 from skytells_nb.client.transport.request_options import DEFAULT_MAX_ANSWER_MB
 from skytells_nb.errors import ConfigurationError
@@ -42,7 +44,7 @@ class Settings(BaseSettings):
     base_url: str | None = Field(None, description="A URL, or 'local' for the embedded local Skytells.")
     model: str = Field(DEFAULT_MODEL, description="Model for completions.")
     embedding_model: str = Field(DEFAULT_EMBEDDING_MODEL, description="Model for embeddings.")
-    cache: str | None = Field(None, description="A path, 'off', 'memory' or 'replay:<path>'; None is the user's cache.")
+    cache: str | None = Field(None, description="A path, 'off', 'memory', 'replay:<path>' or an address.")
     cache_dir: Path = Field(default_factory=user_cache_dir, description="Folder of the user's cache.")
     max_in_flight: int = Field(64, ge=1, le=1024, description="Maximum number of requests in flight.")
     requests_per_minute: float | None = Field(None, gt=0, description="A limit lower than the service's own.")
@@ -57,6 +59,11 @@ class Settings(BaseSettings):
     max_answer_mb: float = Field(
         DEFAULT_MAX_ANSWER_MB, gt=0, description="Largest response that is read, in megabytes."
     )
+
+    @field_validator("cache")
+    @classmethod
+    def _without_password(cls, cache: str | None) -> str | None:
+        return None if cache is None else without_password(cache)
 
     @field_validator("cache_dir")
     @classmethod

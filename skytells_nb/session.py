@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, Unpack
 
 from skytells_nb import user_dirs
-from skytells_nb.cache import open_store
+from skytells_nb.cache import SharedStore, open_store, without_password
 from skytells_nb.cache.replay import Recording, ReplayStore, export_all, is_replay, unrecorded_message
+from skytells_nb.cache.sqlite.database import FILE_NAME
 from skytells_nb.cache.sqlite.store import SqliteStore
 from skytells_nb.cache.store import CacheStore
 from skytells_nb.client.client import Skytells
@@ -141,7 +142,7 @@ class Session:
         """
         if cache is None or self.recording:
             return self.engine
-        spec = str(cache)
+        spec = without_password(str(cache))
         with self._lock:
             engine = self._engines.get(spec)
             if engine is None:
@@ -355,8 +356,12 @@ class Session:
         )
 
     def _profiles_path(self) -> Path | None:
-        """Where profiles of services are kept: beside the session's cache, nowhere without a file of its own."""
-        return None if self.is_local or not isinstance(self.cache, SqliteStore) else profiles_path(self.cache.path)
+        """Where profiles of services are kept: beside the session's cache file, or that of this machine's user."""
+        if self.is_local:
+            return None
+        if isinstance(self.cache, SharedStore):
+            return profiles_path(self.settings.cache_dir / FILE_NAME)
+        return profiles_path(self.cache.path) if isinstance(self.cache, SqliteStore) else None
 
     def new_client(self) -> Skytells:
         """Return a new client with this session's key, address and time limits."""
@@ -404,8 +409,9 @@ def connect(
     embedding_model : str, optional
         Model for embeddings.
     cache : str or Path, optional
-        A path, ``"off"``, ``"memory"`` or ``"replay:<path>"``; by default the user's cache. Replay reads that
-        recording only: it needs no key, starts no server and sends nothing.
+        A path, ``"off"``, ``"memory"``, ``"replay:<path>"``, or the address of a server that several machines share,
+        ``redis://…`` or ``postgresql://…``; by default the user's cache. Replay reads that recording only: it needs no
+        key, starts no server and sends nothing.
     **settings : Unpack[SettingOptions]
         Further settings: ``cache_dir``, ``max_in_flight``, ``requests_per_minute``, ``tokens_per_minute``,
         ``max_retries``, ``inputs_per_request``, ``timeout`` (seconds) and ``max_answer_mb``. Each has an environment

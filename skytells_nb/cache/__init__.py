@@ -1,4 +1,4 @@
-"""The cache of paid responses: bytes by key, in a file that several processes may share."""
+"""The cache of paid responses: bytes by key, in a file or on a server that several processes may share."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 from skytells_nb.cache.key import KeyMaker
 from skytells_nb.cache.memory import MemoryStore, OffStore
 from skytells_nb.cache.replay import ReplayStore, export
+from skytells_nb.cache.shared.address import is_shared, without_password
+from skytells_nb.cache.shared.store import SharedStore
 from skytells_nb.cache.sqlite.database import FILE_NAME, usable_path
 from skytells_nb.cache.sqlite.store import SqliteStore
 from skytells_nb.cache.store import CacheStats, CacheStore
-from skytells_nb.errors import CacheError
+from skytells_nb.errors import CacheError, ConfigurationError
 
 __all__ = [
     "CacheStats",
@@ -20,18 +22,28 @@ __all__ = [
     "MemoryStore",
     "OffStore",
     "ReplayStore",
+    "SharedStore",
     "SqliteStore",
     "export",
     "open_store",
+    "without_password",
 ]
+
+
+_EXPECTED = (
+    "cache must be a path, 'off', 'memory', 'replay:<path>', or the address of a server: redis://, rediss:// or "
+    "postgresql://"
+)
 
 
 def open_store(spec: str | Path | None, *, default_dir: Path) -> CacheStore:
     """Return the store that a setting names.
 
     ``None`` is ``answers.sqlite`` in ``default_dir``; a path is that file, or ``answers.sqlite`` in that folder;
-    ``"off"`` stores nothing, ``"memory"`` lasts as long as the process, ``"replay:<path>"`` reads a recording only.
-    Raises CacheError for anything else. A file is created on first use.
+    ``"off"`` stores nothing, ``"memory"`` lasts as long as the process, ``"replay:<path>"`` reads a recording only;
+    ``redis://…``, ``rediss://…`` and ``postgresql://…`` are servers. A file is created, and a server asked, on first
+    use. Raises ConfigurationError for another kind of address, MissingExtraError if a server's client is not installed,
+    and CacheError for anything else.
 
     >>> open_store("memory", default_dir=Path()).url
     'memory://'
@@ -46,10 +58,15 @@ def open_store(spec: str | Path | None, *, default_dir: Path) -> CacheStore:
     scheme, _, rest = text.partition(":")
     if scheme == "replay" and rest:
         return ReplayStore(rest)
+    if is_shared(text):
+        return SharedStore(text)
     if text.startswith("sqlite:///"):
         text = _path_of(text)
-    elif not text or scheme == "replay" or re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
-        raise CacheError(f"cache must be a path, 'off', 'memory' or 'replay:<path>', got {text!r}.")
+    elif re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
+        # Not quoted: there may be a password in it.
+        raise ConfigurationError(f"{_EXPECTED}, got an address of the kind {scheme}://.")
+    elif not text or scheme == "replay":
+        raise CacheError(f"{_EXPECTED}, got {text!r}.")
     path = usable_path(text)
     return SqliteStore(path / FILE_NAME if path.is_dir() else path)
 

@@ -12,12 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from skytells_nb.cache.checksum import decode_record
 from skytells_nb.cache.memory import NoLeases, OffStore
-from skytells_nb.cache.sqlite.checksum import decode_record
 from skytells_nb.cache.sqlite.connection_pool import ConnectionPool, DamagedFile
 from skytells_nb.cache.sqlite.database import connect, connect_read_only, describe_error, is_damage, usable_path
-from skytells_nb.cache.sqlite.queries import Row, insert, select, totals
-from skytells_nb.cache.store import CacheStats, CacheStore
+from skytells_nb.cache.sqlite.queries import insert, select, totals
+from skytells_nb.cache.store import CacheStats, CacheStore, Row
 from skytells_nb.errors import CacheError, ReplayMissError
 
 SCHEME = "replay:"

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+Row = tuple[bytes, bytes | memoryview]
+"""A key and its response."""
 LeaseState = Literal["acquired", "leased", "stored"]
 """Whether a key is now leased to the caller, is leased to another, or has its response already."""
 

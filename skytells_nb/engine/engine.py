@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skytells_nb.cache.key import KeyMaker
+from skytells_nb.cache.memory import NoLeases
 from skytells_nb.cache.replay import SCHEME
 from skytells_nb.cache.store import CacheStore
 from skytells_nb.client.client import Skytells
@@ -444,10 +445,12 @@ class Engine:
                     self._used_keys += joined
 
     def _single_flight(self) -> SingleFlight | None:
-        # Without a cache each call sends its own requests; a file is one store, however often it was opened.
+        # Without a cache each call sends its own requests; what processes share is one store, however often it was
+        # opened.
         if self.cache_disabled:
             return None
-        return single_flight_for(self._cache.url if self._cache.url.startswith("sqlite") else f"{id(self._cache)}")
+        is_shared = not isinstance(self._cache.leases, NoLeases)
+        return single_flight_for(self._cache.url if is_shared else f"{id(self._cache)}")
 
     def _rate_limiter(self, job: Job, options: RateOptions) -> RateLimiter:
         default = self._rate_options.max_in_flight or 1

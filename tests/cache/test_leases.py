@@ -16,13 +16,17 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from store_servers import SERVERS, shared_server
 
-from skytells_nb.cache import CacheStore, KeyMaker, MemoryStore, OffStore, SqliteStore, export
+from skytells_nb.cache import CacheStore, KeyMaker, MemoryStore, OffStore, SqliteStore, export, open_store
 from skytells_nb.cache.sqlite import leases as sqlite_leases
 from skytells_nb.engine.single_flight import Owner, SingleFlight
 
-STORES: dict[str, Callable[[Path], CacheStore]] = {"sqlite": lambda folder: SqliteStore(folder / "answers.sqlite")}
-"""Opens a store that is the same for every process that is given the same folder."""
+STORES: dict[str, Callable[[Path], str]] = {
+    "sqlite": lambda folder: str(folder / "answers.sqlite"),
+    **{kind: (lambda folder, kind=kind: shared_server(kind).address()) for kind in SERVERS},  # type: ignore[misc]
+}
+"""Returns the address of a new store, which is the same for every process."""
 
 ONE, TWO = b"1" * 16, b"2" * 16
 A, B, C = KeyMaker(endpoint="e", model="m", origin="o", params={}).keys(["a", "b", "c"])
@@ -31,7 +35,8 @@ A, B, C = KeyMaker(endpoint="e", model="m", origin="o", params={}).keys(["a", "b
 @pytest.fixture(params=STORES)
 def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[CacheStore, CacheStore]]:
     """Two that share their responses, as those of two processes do."""
-    one, two = (STORES[request.param](tmp_path) for _ in range(2))
+    address = STORES[request.param](tmp_path)
+    one, two = (open_store(address, default_dir=tmp_path) for _ in range(2))
     yield one, two
     one.close()
     two.close()
@@ -186,21 +191,23 @@ def test_a_store_of_one_process_lets_every_key_be_taken(store: CacheStore) -> No
 
 HOLD = """
 import sys, time
-from skytells_nb.cache import SqliteStore
-store = SqliteStore(sys.argv[1])
+from pathlib import Path
+from skytells_nb.cache import open_store
+store = open_store(sys.argv[1], default_dir=Path())
 print(store.leases.acquire([bytes.fromhex(sys.argv[2])], b"3" * 16, 3_000), flush=True)
 time.sleep(600)
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a process is not known to have ended there")
-def test_the_leases_of_a_killed_process_are_free_at_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", STORES)
+def test_the_leases_of_a_killed_process_are_free_at_once(kind: str, tmp_path: Path) -> None:
     """Also while its parent has not yet noticed that it ended."""
-    path = tmp_path / "answers.sqlite"
+    path = STORES[kind](tmp_path)
     with subprocess.Popen([sys.executable, "-c", HOLD, path, A.hex()], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "['acquired']\n"
-        store = SqliteStore(path)
+        store = open_store(path, default_dir=tmp_path)
         assert store.leases.acquire([A], ONE, 60) == ["leased"]
         os.kill(child.pid, signal.SIGKILL)
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
@@ -209,9 +216,9 @@ def test_the_leases_of_a_killed_process_are_free_at_once(tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-def test_a_forked_child_holds_nothing_of_its_parent(tmp_path: Path) -> None:
-    """Nor does it end its parent's leases when it ends."""
-    store, other = SqliteStore(tmp_path / "answers.sqlite"), SqliteStore(tmp_path / "answers.sqlite")
+def test_a_forked_child_holds_nothing_of_its_parent(stores: Pair) -> None:
+    """Nor does it end its parent's leases, or its connections, when it ends."""
+    store, other = stores
     store.leases.acquire([A], ONE, 60)
     child = os.fork()
     if child == 0:
@@ -220,15 +227,14 @@ def test_a_forked_child_holds_nothing_of_its_parent(tmp_path: Path) -> None:
         os._exit(0 if states == ["leased", "acquired"] else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert other.leases.acquire([A, B], b"3" * 16, 60) == ["leased", "acquired"]
-    store.close()
-    other.close()
+    assert store.leases.renew(ONE, 60)
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the start of a process is read there")
 def test_a_process_id_that_is_used_again_is_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that a machine or container of another name knows by its id may run, and is waited for."""
     one, two = SqliteStore(tmp_path / "answers.sqlite"), SqliteStore(tmp_path / "answers.sqlite")
-    machine, pid, started = sqlite_leases._this_process().decode().rsplit(" ", 2)
+    machine, pid, started = sqlite_leases.this_process().decode().rsplit(" ", 2)
     for process, state in [
         (f"{machine} {pid} {started}", "leased"),
         (f"{machine} {pid} {int(started) - 1}", "acquired"),
@@ -236,7 +242,7 @@ def test_a_process_id_that_is_used_again_is_another_process(tmp_path: Path, monk
         ("damaged", "leased"),
     ]:
         with monkeypatch.context() as patch:
-            patch.setattr(sqlite_leases, "_this_process", process.encode)
+            patch.setattr(sqlite_leases, "this_process", process.encode)
             one.leases.acquire([A], ONE, 60)
         assert two.leases.acquire([A], TWO, 60) == [state]
         one.leases.release(ONE)
@@ -345,9 +351,8 @@ def test_a_full_file_stops_no_one(tmp_path: Path) -> None:
         assert store.leases.acquire([A, B, C], ONE, 60) == ["acquired", "acquired", "acquired"]
 
 
-def test_threads_of_two_store_objects_never_hold_the_same_key(tmp_path: Path) -> None:
+def test_threads_of_two_store_objects_never_hold_the_same_key(stores: Pair) -> None:
     """Eight threads ask for a hundred keys again and again; each key is taken by one of them."""
-    stores = [SqliteStore(tmp_path / "answers.sqlite") for _ in range(2)]
     keys = [os.urandom(32) for _ in range(100)]
     taken: list[bytes] = []
 
@@ -364,8 +369,6 @@ def test_threads_of_two_store_objects_never_hold_the_same_key(tmp_path: Path) ->
     for thread in threads:
         thread.join()
     assert sorted(taken) == sorted(keys)
-    for store in stores:
-        store.close()
 
 
 def test_a_single_flight_frees_what_another_process_holds_or_has_stored(tmp_path: Path) -> None:

@@ -11,18 +11,21 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from store_servers import SERVERS, shared_server
 
 from skytells_nb.cache import CacheStore, MemoryStore, OffStore, SqliteStore, open_store
-from skytells_nb.errors import CacheError
+from skytells_nb.errors import CacheError, ConfigurationError
 
 
 def key(number: int) -> bytes:
     return number.to_bytes(32, "big")
 
 
-@pytest.fixture(params=["sqlite", "memory"])
+@pytest.fixture(params=["sqlite", "memory", *SERVERS])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CacheStore]:
-    found = open_store(None if request.param == "sqlite" else "memory", default_dir=tmp_path)
+    spec = {"sqlite": None, "memory": "memory"}
+    kind = request.param
+    found = open_store(spec[kind] if kind in spec else shared_server(kind).address(), default_dir=tmp_path)
     yield found
     found.close()
 
@@ -164,11 +167,19 @@ def test_settings_name_their_stores(tmp_path: Path) -> None:
     assert open_store("memory", default_dir=tmp_path).url == "memory://"
 
 
-@pytest.mark.parametrize("spec", ["", "redis://localhost", "replay:", "replay:/no/such/file"])
+@pytest.mark.parametrize("spec", ["", "replay:", "replay:/no/such/file"])
 def test_settings_that_name_nothing_are_refused(spec: str, tmp_path: Path) -> None:
     """Before anything is paid for."""
     with pytest.raises(CacheError):
         open_store(spec, default_dir=tmp_path)
+
+
+@pytest.mark.parametrize("spec", ["mysql://me:secret@host/db", "http://secret@host", "redis+tls://:secret@host"])
+def test_addresses_of_other_kinds_of_servers_are_refused(spec: str, tmp_path: Path) -> None:
+    """Without quoting the password that may be in them."""
+    with pytest.raises(ConfigurationError, match=r"cache must be .* redis://") as caught:
+        open_store(spec, default_dir=tmp_path)
+    assert "secret" not in str(caught.value)
 
 
 def test_nothing_is_written_before_first_use(tmp_path: Path) -> None:

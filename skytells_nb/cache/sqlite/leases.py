@@ -8,17 +8,13 @@ version needs no upgrade.
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import os
-import platform
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from skytells_nb.cache.processes import may_be_running, this_process
 from skytells_nb.cache.sqlite.queries import in_transaction
 from skytells_nb.cache.store import LeaseState
 
@@ -128,7 +124,7 @@ class SqliteLeases:
         expiry = time.time() + seconds
         if acquired or (mine is not None and mine < expiry - seconds / 2):
             held.update(acquired)
-            row = (_number(owner), _this_process(), expiry, _joined(held))
+            row = (_number(owner), this_process(), expiry, _joined(held))
             connection.execute("insert or replace into leases values (?, ?, ?, ?)", row)
         if len(acquired) == len(keys):
             return ["acquired"] * len(keys)
@@ -171,7 +167,7 @@ def _read(connection: sqlite3.Connection, owner: int) -> tuple[float | None, set
     for number, process, expires, ends in rows:
         if number == owner:
             mine = expires
-        elif now < expires <= now + MAX_LEASE_S and _may_be_running(process):
+        elif now < expires <= now + MAX_LEASE_S and may_be_running(process):
             elsewhere.update(ends[at : at + _KEY_BYTES] for at in range(0, len(ends), _KEY_BYTES))
         else:
             connection.execute("delete from leases where owner = ?", (number,))
@@ -191,48 +187,3 @@ def _execute(connection: sqlite3.Connection, statement: str, row: Sequence[Any])
 def _has_no_table(problem: sqlite3.OperationalError) -> bool:
     # Also where another file has taken the place of the one that the leases were in.
     return "no such table" in str(problem)
-
-
-def _this_process() -> bytes:
-    """Return what others recognize this process by: the machine, the process id and when it started."""
-    pid = os.getpid()
-    return f"{_machine()} {pid} {_start_of(pid)}".encode()
-
-
-def _may_be_running(process: Any) -> bool:
-    """Whether a process may still run; one that another machine, or another container, knows by its id may."""
-    try:
-        machine, pid, started = process.decode().rsplit(" ", 2)
-        number = int(pid)
-    except (AttributeError, ValueError):
-        return True
-    if machine != _machine() or os.name == "nt":  # signal 0 would end a process on Windows
-        return True
-    try:
-        os.kill(number, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return bool(_start_of(number) == started)
-
-
-def _start_of(pid: int) -> str:
-    """Return when a process started, where the system says so; "" for one that has ended and is not yet reaped."""
-    try:
-        # The name before it, in parentheses, may contain any character.
-        state, *fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
-    except (OSError, ValueError):
-        return "-"
-    return "" if state in "ZX" else fields[18]
-
-
-@functools.cache
-def _machine() -> str:
-    """Return what is the same for all processes that know each other by the process id."""
-    parts = [platform.node()]
-    with contextlib.suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip())
-    with contextlib.suppress(OSError):
-        parts.append(os.readlink("/proc/self/ns/pid"))
-    return "/".join(parts)

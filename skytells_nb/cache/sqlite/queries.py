@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from skytells_nb.cache.checksum import HEADER_BYTES, decode_record, encode_record
 from skytells_nb.cache.sqlite import index
-from skytells_nb.cache.sqlite.checksum import HEADER_BYTES, decode_record, encode_record
 from skytells_nb.cache.sqlite.index import KEYS_PER_STATEMENT
+from skytells_nb.cache.store import Row
 
 _ROWS_PER_DELETE = 2_000
 _VACUUM_BYTES = 1 << 30  # about 25 s of work; more would block other processes past their time limit
 
-Row = tuple[bytes, bytes | memoryview]
 T = TypeVar("T")
 
 

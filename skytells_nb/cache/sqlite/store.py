@@ -9,10 +9,12 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from skytells_nb.cache.group_commit import GroupCommit
+from skytells_nb.cache.overflow import overflow_for
 from skytells_nb.cache.sqlite import queries
 from skytells_nb.cache.sqlite.connection_pool import ConnectionPool, DamagedFile
 from skytells_nb.cache.sqlite.database import (
@@ -28,10 +30,8 @@ from skytells_nb.cache.sqlite.database import (
     quarantine,
     usable_path,
 )
-from skytells_nb.cache.sqlite.group_commit import GroupCommit
 from skytells_nb.cache.sqlite.leases import SqliteLeases, StoreSnapshot
-from skytells_nb.cache.sqlite.queries import Row
-from skytells_nb.cache.store import CacheStats
+from skytells_nb.cache.store import CacheStats, Row
 from skytells_nb.errors import CacheError, warn
 
 DAY_S = 86_400
@@ -39,64 +39,6 @@ RETRY_S = 30.0
 CHECK_FILE_EVERY_S = 0.25
 
 T = TypeVar("T")
-
-
-class MemoryOverflow:
-    """Responses that could not be written to the file, held in memory for every store of that file in this process.
-
-    One instance for each file, see ``overflow_for``. Safe for several threads.
-    """
-
-    def __init__(self) -> None:
-        self._responses: dict[bytes, bytes] = {}
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._responses)
-
-    @property
-    def size(self) -> int:
-        """Bytes of all responses."""
-        with self._lock:
-            return sum(map(len, self._responses.values()))
-
-    def items(self) -> list[tuple[bytes, bytes]]:
-        with self._lock:
-            return list(self._responses.items())
-
-    def get_many(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
-        """Return the responses of those of ``keys`` that are held."""
-        if not self._responses:
-            return {}
-        with self._lock:
-            return {key: self._responses[key] for key in keys if key in self._responses}
-
-    def add(self, items: Iterable[tuple[bytes, bytes | memoryview]]) -> None:
-        """Add responses; the first one of a key stays."""
-        with self._lock:
-            for key, value in items:
-                self._responses.setdefault(key, bytes(value))
-
-    def discard(self, keys: Iterable[bytes]) -> int:
-        """Remove the responses of these keys and return how many there were."""
-        with self._lock:
-            return sum(self._responses.pop(key, None) is not None for key in keys)
-
-    def reset_after_fork(self) -> None:
-        self._lock = threading.Lock()
-
-
-_overflows: dict[str, MemoryOverflow] = {}
-
-
-def overflow_for(path: Path) -> MemoryOverflow:
-    """Return the overflow of the file at ``path``.
-
-    >>> overflow_for(Path("answers.sqlite")) is overflow_for(Path("answers.sqlite"))
-    True
-    """
-    # Atomic in CPython, as the key is a string: a lock could be left locked by a fork.
-    return _overflows.setdefault(str(path), MemoryOverflow())
 
 
 class SqliteStore:
@@ -121,7 +63,7 @@ class SqliteStore:
         self._monitor = FileMonitor(self.path)
         self._closed = False
         self._hits = self._misses = self._stored = self._damaged = 0
-        self._overflow = overflow_for(self.path)
+        self._overflow = overflow_for(str(self.path))
         self._to_replace: set[bytes] = set()
         self._read_again_at = self._write_again_at = self._lease_again_at = self._check_file_at = 0.0
         self._warnings: deque[str] = deque()

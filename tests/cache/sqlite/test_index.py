@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from skytells_nb.cache import SqliteStore
+from skytells_nb.cache.checksum import encode_record
 from skytells_nb.cache.replay import ReplayStore
 from skytells_nb.cache.sqlite import index
-from skytells_nb.cache.sqlite.checksum import encode_record
 from skytells_nb.cache.sqlite.database import connect
 from skytells_nb.cache.sqlite.queries import insert, select
 

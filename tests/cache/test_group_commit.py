@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from skytells_nb.cache.sqlite.group_commit import GroupCommit
-from skytells_nb.cache.sqlite.queries import Row
+from skytells_nb.cache.group_commit import GroupCommit
+from skytells_nb.cache.store import Row
 
 
 class SlowDisk:

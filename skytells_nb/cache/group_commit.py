@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
-from skytells_nb.cache.sqlite.queries import Row
+from skytells_nb.cache.store import Row
 
 
 class _Write:

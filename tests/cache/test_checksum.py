@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skytells_nb.cache.sqlite.checksum import HEADER_BYTES, decode_record, encode_record
+from skytells_nb.cache.checksum import HEADER_BYTES, decode_record, encode_record
 
 
 @given(st.binary(max_size=40), st.binary(max_size=200))

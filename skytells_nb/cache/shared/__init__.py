@@ -1,0 +1,1 @@
+"""Stores on a server, shared by the processes of several machines: Redis and PostgreSQL."""

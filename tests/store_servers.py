@@ -1,0 +1,194 @@
+"""Redis and PostgreSQL for the tests of shared stores: servers of their own, on free ports, with temporary folders."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import itertools
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+CI = os.environ.get("CI", "").lower() in ("1", "true")
+PASSWORD = "p@ss/word:1"
+QUOTED = "p%40ss%2Fword%3A1"
+_numbers = itertools.count(1)
+
+
+class StoreServer:
+    """A server that tests start, stop, suspend and kill. Each ``address()`` is an empty store of its own on it."""
+
+    kind: str
+    programs: tuple[str, ...]
+
+    def __init__(self) -> None:
+        missing = [name for name in self.programs if _program(name) is None]
+        if missing:
+            message = f"{', '.join(missing)} is not installed (Debian: apt-get install redis-server postgresql)"
+            if CI:
+                pytest.fail(message, pytrace=False)
+            pytest.skip(message)
+        self.folder = Path(tempfile.mkdtemp(prefix="store-"))
+        self.port = _free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+        atexit.register(self._remove)
+
+    def start(self) -> None:
+        """Start it where it is not running, and wait until it responds."""
+        if self.process is not None and self.process.poll() is None:
+            return
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, **_unprivileged())
+        deadline = time.monotonic() + 60
+        while not self.responds():
+            assert self.process.poll() is None, (self.folder / "server.log").read_text()
+            assert time.monotonic() < deadline, "the server did not start"
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End it in an orderly way."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(60)
+
+    def crash(self) -> None:
+        """End it, and all of its processes, at once."""
+        assert self.process is not None
+        self._signal_all(signal.SIGKILL)
+        self.process.wait(60)
+
+    def suspend(self) -> None:
+        """Let it hang: connections stay open and nothing responds."""
+        self._signal_all(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        for pid in [self.process.pid, *map(int, children)]:
+            os.kill(pid, number)
+
+    def _remove(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.crash()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def command(self) -> list[str]:
+        raise NotImplementedError
+
+    def responds(self) -> bool:
+        raise NotImplementedError
+
+    def address(self) -> str:
+        raise NotImplementedError
+
+
+class RedisServer(StoreServer):
+    kind = "redis"
+    programs = ("redis-server",)
+
+    def command(self) -> list[str]:
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--requirepass", PASSWORD, "--databases", "1000"]
+        _give_to_user(self.folder)
+        return [str(_program("redis-server")), *options, "--dir", str(self.folder), "--appendonly", "yes"]
+
+    def responds(self) -> bool:
+        with socket.socket() as connection:
+            if connection.connect_ex(("127.0.0.1", self.port)):
+                return False
+            # While it loads its file, it responds to this with an error.
+            connection.sendall(b"AUTH %b\r\nDBSIZE\r\n" % PASSWORD.encode())
+            return b":" in connection.recv(100)
+
+    def address(self) -> str:
+        return f"redis://:{QUOTED}@127.0.0.1:{self.port}/{next(_numbers)}"
+
+
+class PostgresServer(StoreServer):
+    kind = "postgresql"
+    programs = ("initdb", "postgres")
+
+    def __init__(self) -> None:
+        super().__init__()
+        password = self.folder / "password"
+        password.write_text(PASSWORD)
+        _give_to_user(self.folder)
+        _give_to_user(password)
+        command = [str(_program("initdb")), "-D", str(self.folder / "data"), "-U", "sky", "-A", "scram-sha-256"]
+        command += ["--pwfile", str(password), "-E", "UTF8", "--locale=C", "--no-sync"]
+        subprocess.run(command, check=True, capture_output=True, timeout=100, **_unprivileged())
+
+    def command(self) -> list[str]:
+        options = ["-k", str(self.folder), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
+        return [str(_program("postgres")), "-D", str(self.folder / "data"), "-p", str(self.port), *options]
+
+    def responds(self) -> bool:
+        import psycopg
+
+        try:
+            psycopg.connect(self._url("postgres"), connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def address(self) -> str:
+        import psycopg
+
+        name = f"store_{next(_numbers)}"
+        with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
+            connection.execute(f"create database {name}")
+        return self._url(name)
+
+    def _url(self, database: str) -> str:
+        return f"postgresql://sky:{QUOTED}@127.0.0.1:{self.port}/{database}"
+
+
+SERVERS: dict[str, Callable[[], StoreServer]] = {"redis": RedisServer, "postgresql": PostgresServer}
+
+
+@functools.cache
+def _shared_server(kind: str) -> StoreServer:
+    return SERVERS[kind]()
+
+
+def shared_server(kind: str) -> StoreServer:
+    """The server of this kind that the tests of this process share, running."""
+    server = _shared_server(kind)
+    server.start()
+    return server
+
+
+def _program(name: str) -> str | None:
+    places = [*os.environ.get("PATH", "").split(os.pathsep), *map(str, Path("/usr/lib/postgresql").glob("*/bin"))]
+    return shutil.which(name, path=os.pathsep.join(places))
+
+
+def _unprivileged() -> dict[str, object]:
+    """How to start what refuses to run as root."""
+    if os.getuid() != 0:
+        return {}
+    user = pwd.getpwuid(65_534)
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": [], "cwd": "/"}
+
+
+def _give_to_user(path: Path) -> None:
+    if os.getuid() == 0:
+        user = pwd.getpwuid(65_534)
+        os.chown(path, user.pw_uid, user.pw_gid)
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
