@@ -39,6 +39,7 @@ from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.operations.conversation import Api
 from skytells_nb.engine.report import Report
 from skytells_nb.errors import InputError
+from skytells_nb.plots.safety_charts.moderation import moderation_findings, moderation_prefixes
 from skytells_nb.progress import ProgressCallback
 from skytells_nb.session import current
 
@@ -312,7 +313,9 @@ class FrameAccessor(EstimateMethod, PreviewMethod, TextMethods, VectorMethods, S
         ----------
         into : hashable, default "completion"
             Name of the column of completions. Its results are read from ``<into>_safety`` where the frame has it
-            (``details=True``), else from the call that made this very frame.
+            (``details=True``), else from the call that made this very frame. The prefix of ``moderate`` is read from
+            its columns where another frame has them, a mask or a file: of several categories of a row each has the
+            severity of the worst.
 
         Returns
         -------
@@ -338,6 +341,8 @@ class FrameAccessor(EstimateMethod, PreviewMethod, TextMethods, VectorMethods, S
         else:
             completions = get_report(self._frame)[1].get(into)
             if completions is None or len(completions) != len(self._frame):
+                if into in moderation_prefixes(self._frame):
+                    return _findings_of_columns(self._frame, into)
                 raise InputError(
                     f"This frame has no safety results for {into!r}. Use details=True to store them in the column "
                     f"{column!r}, or call this on the frame that complete() returned."
@@ -348,5 +353,13 @@ class FrameAccessor(EstimateMethod, PreviewMethod, TextMethods, VectorMethods, S
             for label, findings in zip(self._frame.index, results, strict=True)
             for finding in (findings if findings is not None else ())
         ]
-        tidy = pd.DataFrame(records, columns=SAFETY_COLUMNS)
-        return tidy.astype({"filtered": bool, "checked": bool, "detected": "boolean"})
+        return _as_findings(pd.DataFrame(records, columns=SAFETY_COLUMNS))
+
+
+def _findings_of_columns(frame: pd.DataFrame, prefix: Any) -> pd.DataFrame:
+    table, positions = moderation_findings(frame, prefix)
+    return _as_findings(table.assign(row=frame.index[positions], index=0)[SAFETY_COLUMNS])
+
+
+def _as_findings(table: pd.DataFrame) -> pd.DataFrame:
+    return table.astype({"filtered": bool, "checked": bool, "detected": "boolean"})

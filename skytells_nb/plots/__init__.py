@@ -6,7 +6,7 @@ The import is fast: plotly, pandas and UMAP are imported when the first figure i
 from skytells_nb.plots.export import save
 from skytells_nb.plots.maps.semantic_map import semantic_map
 from skytells_nb.plots.safety_charts.by_group import safety_by
-from skytells_nb.plots.safety_charts.heatmap import safety
+from skytells_nb.plots.safety_charts.overview import safety
 from skytells_nb.plots.safety_charts.table import filtered_rows
 from skytells_nb.plots.safety_charts.timeline import safety_timeline
 from skytells_nb.plots.theme import summary

@@ -90,8 +90,13 @@ def template(theme: Theme | None = None) -> go.layout.Template:
     )
 
 
-def apply_theme(figure: go.Figure, *, theme: Theme | None, title: str | None, caption: str, summary: str) -> go.Figure:
-    """Set the template, the title, the caption and the summary (``layout.meta["summary"]``) of a figure."""
+def apply_theme(
+    figure: go.Figure, *, theme: Theme | None, title: str | None, caption: str, summary: str, subtitle: str = ""
+) -> go.Figure:
+    """Set the template, the texts and the summary (``layout.meta["summary"]``) of a figure.
+
+    The subtitle has one sentence a line and needs a title.
+    """
     caption_text = wrap_text(caption, width=110, limit=600)
     heading = wrap_text(title or "", width=80, limit=160)
     # Plotly moves a title up by half a line for each further line.
@@ -104,6 +109,10 @@ def apply_theme(figure: go.Figure, *, theme: Theme | None, title: str | None, ca
     )
     if title:
         figure.update_layout(title={"text": heading, "pad": {"l": 16, "t": 18 + 12 * extra_lines}})
+    if title and subtitle:
+        finding = "<br>".join(wrap_text(line, width=100, limit=300) for line in subtitle.split("\n"))
+        figure.update_layout(title={"subtitle": {"text": finding, "font": {"size": 13}}})
+        figure.update_layout(margin={"t": top + 20 + 18 * finding.count("<br>")})
     figure.add_annotation(
         text=caption_text,
         name="caption",

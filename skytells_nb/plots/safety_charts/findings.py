@@ -12,6 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skytells_nb.errors import InputError
+from skytells_nb.plots.safety_charts.moderation import (
+    ALL_CATEGORIES as ALL_CATEGORIES,
+)
+from skytells_nb.plots.safety_charts.moderation import (
+    FINDING_COLUMNS,
+    VERDICT_SUFFIXES,
+    moderation_findings,
+    moderation_prefixes,
+)
 from skytells_nb.plots.safety_charts.severity import DETECTED, GRADES, OTHER, SAFE, UNCHECKED
 
 if TYPE_CHECKING:
@@ -22,11 +31,9 @@ Source = Literal["prompt", "completion"]
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-COLUMNS = ("row", "source", "category", "severity", "filtered", "detected", "checked")
+COLUMNS = ("row", *FINDING_COLUMNS)
 SOURCES: tuple[Source, ...] = ("prompt", "completion")
 SAFETY_SUFFIX = "_safety"
-ALL_CATEGORIES = "all"
-"""Category of a finding that is about the whole result: it was not checked, or filtered without a reason."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +88,10 @@ class Findings:
 
 
 def read_findings(frame: Any, into: Hashable | None = None) -> Findings:
-    """Read the findings of a table like that of ``frame.skytells.safety()``, or of a frame with completions.
+    """Read the findings of a table like that of ``frame.skytells.safety()``, or of a frame with safety results.
 
-    In a frame, the columns of ``details=True`` are read, or else the report of the call. A row with a completion and no
-    finding is not checked; a row that was filtered without a reason is filtered as a whole.
+    In a frame, the columns of ``details=True`` or of ``moderate`` are read, or else the report of the call. A row with
+    a completion and no finding is not checked; a row that was filtered without a reason is filtered as a whole.
     """
     import pandas as pd
 
@@ -92,14 +99,15 @@ def read_findings(frame: Any, into: Hashable | None = None) -> Findings:
         raise InputError(f"{_requirement()}, got {type(frame).__name__}.")
     if is_tidy(frame):
         return _from_table(frame)
-    available = completion_columns(frame)
+    moderated = moderation_prefixes(frame)
+    available = list(dict.fromkeys([*completion_columns(frame), *moderated]))
     if into is None and len(available) > 1:
         choice = ", ".join(map(repr, available))
         raise InputError(f"The frame has safety results for several columns ({choice}). Choose one with into=.")
     chosen = into if into is not None else available[0] if available else "completion"
     if f"{chosen}{SAFETY_SUFFIX}" in frame.columns:
         return _from_details(frame, chosen)
-    return _from_call(frame, chosen)
+    return _from_moderation(frame, chosen) if chosen in moderated else _from_call(frame, chosen)
 
 
 def is_tidy(frame: pd.DataFrame) -> bool:
@@ -133,7 +141,7 @@ def _from_details(frame: pd.DataFrame, into: Hashable) -> Findings:
     # Most rows have equal findings, so that few texts have to be parsed.
     codes, texts = pd.factorize(texts_by_row)
     parsed = [_parse_findings(text, f"{into}{SAFETY_SUFFIX}") for text in texts]
-    table = pd.DataFrame([finding for findings in parsed for finding in findings], columns=list(COLUMNS[1:]))
+    table = pd.DataFrame([finding for findings in parsed for finding in findings], columns=list(FINDING_COLUMNS))
     lengths = np.array([*map(len, parsed), 0], dtype=np.int64)
     starts = np.cumsum(lengths) - lengths
     row_lengths = lengths[codes]
@@ -141,6 +149,23 @@ def _from_details(frame: pd.DataFrame, into: Hashable) -> Findings:
     positions = np.arange(row_lengths.sum()) + np.repeat(starts[codes] - (ends - row_lengths), row_lengths)
     rows = np.repeat(np.arange(len(frame)), row_lengths)
     return _add_missing(frame, into, frame.index, codes >= 0, rows, table.take(positions))
+
+
+def _from_moderation(frame: pd.DataFrame, prefix: Hashable) -> Findings:
+    """The findings of ``moderate``: of each category where the frame is the one that it returned, else its columns."""
+    verdicts = frame[[f"{prefix}{suffix}" for suffix in VERDICT_SUFFIXES]]
+    evaluated = verdicts.notna().any(axis=1).to_numpy(dtype=np.bool_)
+    table, rows = moderation_findings(frame, prefix)
+    try:
+        exact = frame.skytells.safety(prefix) if frame.index.is_unique else None
+    except (AttributeError, InputError):
+        exact = None
+    if exact is not None:
+        exact_rows = frame.index.get_indexer(exact["row"])
+        has_none = ~_mask_of(exact_rows, len(frame))[rows]
+        table = _joined([exact, table[has_none]])
+        rows = np.r_[exact_rows, rows[has_none]]
+    return _worst_findings(frame.index, evaluated, rows.astype(np.int64), table)
 
 
 def _from_call(frame: pd.DataFrame, into: Hashable) -> Findings:
@@ -185,9 +210,7 @@ def _add_missing(
             "checked": np.r_[np.ones(len(unexplained), np.bool_), np.zeros(len(unchecked), np.bool_)],
         }
     )
-    columns = list(COLUMNS[1:])
-    parts = [part[columns].astype(object) for part in (table, added) if len(part)]
-    complete = pd.concat(parts, ignore_index=True) if parts else _empty_table()
+    complete = _joined([table, added])
     return _worst_findings(
         labels, np.asarray(evaluated, np.bool_), np.r_[rows, unexplained, unchecked].astype(np.int64), complete
     )
@@ -256,10 +279,17 @@ def _equals(frame: pd.DataFrame, column: str, value: Any) -> Mask:
     return equal
 
 
+def _joined(tables: list[pd.DataFrame]) -> pd.DataFrame:
+    import pandas as pd
+
+    parts = [table[list(FINDING_COLUMNS)].astype(object) for table in tables if len(table)]
+    return pd.concat(parts, ignore_index=True) if parts else _empty_table()
+
+
 def _empty_table() -> pd.DataFrame:
     import pandas as pd
 
-    return pd.DataFrame(columns=list(COLUMNS[1:]))
+    return pd.DataFrame(columns=list(FINDING_COLUMNS))
 
 
 def _parse_findings(text: Any, column: str) -> list[dict[str, Any]]:

@@ -1,54 +1,62 @@
-"""Severity levels of safety findings in order, and their markers, which differ by more than color."""
+"""Severity levels of safety findings in order, and their inks, which are stronger the more severe the level is.
+
+A level is recognized by its name, its pattern and its contrast with the page as well as by its color, so a chart can be
+read in grayscale and with any type of color vision.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from skytells_nb.plots.theme import GRAY
+from skytells_nb.plots.theme import GRAY, TRANSPARENT, Theme, with_opacity
+
+Ink = tuple[str, float]
+"""A color as ``#rrggbb`` with an opacity."""
 
 
 @dataclass(frozen=True, slots=True)
 class SeverityLevel:
-    """One level: its name, its color as red, green and blue, its pattern and the color of the pattern.
-
-    ``min_opacity`` and ``max_opacity`` are those of a tile for almost no rows and for all of them: what needs attention
-    has the strongest color wherever there is one row of it.
-    """
+    """One level: its name, its ink on each background (none for what was not checked), and its pattern."""
 
     name: str
-    rgb: tuple[int, int, int] | None
+    inks: Mapping[Theme | None, Ink] | None
     pattern: str
-    pattern_color: str
-    min_opacity: float = 1.0
-    max_opacity: float = 1.0
 
-    def color(self, opacity: float = 1.0) -> str:
-        """The fill color; "not checked" has no fill at any opacity."""
-        if self.rgb is None:
-            return "rgba(0,0,0,0)"
-        return f"rgba({','.join(map(str, self.rgb))},{opacity:g})"
+    def color(self, theme: Theme | None = None) -> str:
+        """The fill color on the background of a theme; "not checked" has no fill."""
+        return TRANSPARENT if self.inks is None else with_opacity(*self.inks[theme])
 
-    def marker(self, opacity: float = 1.0) -> dict[str, Any]:
+    def marker(self, theme: Theme | None = None) -> dict[str, Any]:
         """The marker of a bar: fill, outline and pattern."""
-        pattern = {"shape": self.pattern, "fillmode": "overlay", "fgcolor": self.pattern_color, "fgopacity": 0.6}
+        pattern_color = GRAY
+        if self.inks is not None:
+            red, green, blue = bytes.fromhex(self.inks[theme][0][1:])
+            pattern_color = "#1a1a1a" if 0.3 * red + 0.59 * green + 0.11 * blue > 140 else "#ffffff"
+        pattern = {"shape": self.pattern, "fillmode": "overlay", "fgcolor": pattern_color, "fgopacity": 0.55}
         return {
-            "color": self.color(opacity),
+            "color": self.color(theme),
             "line": {"color": GRAY, "width": 1},
-            "pattern": {**pattern, "size": 7, "solidity": 0.25},
+            "pattern": {**pattern, "size": 7, "solidity": 0.22},
         }
 
 
+def _level(name: str, pattern: str, light: Ink, dark: Ink, transparent: Ink) -> SeverityLevel:
+    return SeverityLevel(name, {"light": light, "dark": dark, None: transparent}, pattern)
+
+
 # In ascending order: of several findings for one row, the last of these levels is shown.
-# The four severities differ by at least 24 (CIE76) for every type of color vision; "not checked" has no fill.
+# The contrast with the background rises from level to level. No color has a contrast above 4.4 with white and with a
+# dark page at once, so the inks for any page are of one brightness, and opacity makes the difference between levels.
 LEVELS = (
-    SeverityLevel("safe", (0x7F, 0xB8, 0xDE), "", "#ffffff", 0.1, 0.35),
-    SeverityLevel("not checked", None, "-", GRAY),
-    SeverityLevel("other level", (0x9A, 0x9A, 0x9A), "|", "#1a1a1a", 0.6, 0.8),
-    SeverityLevel("low", (0xE6, 0x9F, 0x00), "/", "#1a1a1a", 0.7, 1.0),
-    SeverityLevel("medium", (0xC8, 0x50, 0x0A), "x", "#ffffff"),
-    SeverityLevel("high", (0x6B, 0x1D, 0x5E), ".", "#ffffff"),
-    SeverityLevel("detected", (0x1A, 0x1A, 0x1A), "+", "#ffffff"),
+    _level("safe", "", ("#7FB8DE", 0.35), ("#7FB8DE", 0.18), ("#6BA1E3", 0.2)),
+    SeverityLevel("not checked", None, "-"),
+    _level("other level", "|", ("#9A9A9A", 0.8), ("#5B5B5C", 1.0), ("#848481", 0.5)),
+    _level("low", "/", ("#E69F00", 1.0), ("#8A5E10", 1.0), ("#84632D", 0.7)),
+    _level("medium", "x", ("#C8500A", 1.0), ("#FC7E31", 1.0), ("#C44C06", 0.84)),
+    _level("high", ".", ("#6B1D5E", 1.0), ("#F4A2F4", 1.0), ("#CE1FBC", 1.0)),
+    _level("detected", "+", ("#1A1A1A", 1.0), ("#F6F6F4", 1.0), ("#75787A", 1.0)),
 )
 LEVEL_NAMES = tuple(level.name for level in LEVELS)
 SAFE, UNCHECKED, OTHER, LOW, MEDIUM, HIGH, DETECTED = range(len(LEVELS))

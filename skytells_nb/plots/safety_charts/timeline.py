@@ -30,6 +30,9 @@ CLOCK_PERIODS = ("minute", "hour")
 PREFERRED_PERIODS = 60
 """Number of periods that are easy to read; the shortest period with at most this many is used."""
 MAX_PERIODS = 2_000
+MIN_MISSING, MIN_MISSING_ROWS = 0.1, 3
+"""A period is partial if this fraction of it lacks rows, and the other periods have this many rows in such a time."""
+PALE = 0.45
 LINE_COLOR = "#0072B2"
 
 
@@ -47,8 +50,9 @@ def safety_timeline(
 ) -> go.Figure:
     """Draw the share of flagged rows in each period with its interval, and below it the rows by their worst level.
 
-    Rows that were not checked count neither as flagged nor as safe and have their own color below; periods without
-    checked rows leave a gap. Rows without a time are omitted; the caption counts them.
+    Rows that were not checked count neither as flagged nor as safe and have no fill below; periods without checked rows
+    leave a gap. A first or last period that the rows do not cover, such as today, has an open circle and pale bars.
+    Rows without a time are omitted; the caption counts them.
 
     Parameters
     ----------
@@ -106,7 +110,7 @@ def safety_timeline(
     figure.add_trace(_rate_trace(table), 1, 1)
     widths_ms = (table["end"] - table["start"]).dt.total_seconds() * 1000
     for level in np.flatnonzero(levels.sum(axis=0)).tolist():
-        figure.add_trace(_level_bars(table, levels[:, level], level, widths_ms), 2, 1)
+        figure.add_trace(_level_bars(table, levels[:, level], level, widths_ms, theme), 2, 1)
     _set_axes(figure, table, int(levels.sum(axis=1).max()))
     figure.update_xaxes(range=[table["start"].min(), table["end"].max()], showgrid=False)
     name = plain_text(rows.name, 40)
@@ -114,6 +118,9 @@ def safety_timeline(
         f"checked rows that are {rows.definition}, by {period} of {name}",
         f"bars: {100 * confidence:g}% confidence intervals (Wilson)",
     ]
+    partial = table.loc[table["partial"], "name"].tolist()
+    if partial:
+        notes.append(f"open circle and pale bars: {' and '.join(partial)}, of which there are rows for a part only")
     if not known.all():
         missing = int((~known).sum())
         notes.append(f"{format_count(missing, 'row')} without a time omitted")
@@ -192,8 +199,41 @@ def _count_by_period(
     if period in CLOCK_PERIODS and offset is not None:
         starts = (starts - offset).tz_localize("UTC").tz_convert(zone)
     table["name"] = [str(start if period in CLOCK_PERIODS else start.date()) for start in starts]
+    moments = counted if period in CLOCK_PERIODS else local
+    now = pd.Timestamp.now() if zone is None else pd.Timestamp.now(zone).tz_localize(None)
+    table["partial"] = _partial_periods(moments, positions, table, now)
     levels = np.bincount(positions * len(LEVELS) + rows.level[known], minlength=n * len(LEVELS)).reshape(n, len(LEVELS))
     return period, table, levels
+
+
+def _partial_periods(times: Any, positions: Any, table: Any, now: Any) -> Any:
+    """Whether the rows cover only a part of the first and of the last period.
+
+    A period that is not over is partial. Else it is one whose rows end (or begin) clearly earlier than those of all
+    other periods, where several rows are missing by their number in the other periods. So working hours, days without
+    times and sparse rows make no period partial.
+    """
+    partial = np.zeros(len(table), dtype=np.bool_)
+    last = len(table) - 1
+    partial[last] = bool(table["start"].iloc[last] <= now < table["end"].iloc[last])
+    counts = np.bincount(positions, minlength=len(table))
+    used = np.flatnonzero(counts)
+    if len(used) < 2:
+        return partial
+    lengths = (table["end"] - table["start"]).dt.total_seconds().to_numpy()
+    offsets = (times - table["start"].take(positions).set_axis(times.index)).dt.total_seconds().to_numpy()
+    offsets = offsets / lengths[positions]
+    first_at, last_at = np.full(len(table), np.inf), np.full(len(table), -np.inf)
+    np.minimum.at(first_at, positions, offsets)
+    np.maximum.at(last_at, positions, offsets)
+    for edge, missing in (
+        (last, (last_at[used[used != last]].min() if used[-1] == last else 0.0) - last_at[last]),
+        (0, first_at[0] - first_at[used[used != 0]].max()),
+    ):
+        usual = float(np.median(counts[used[used != edge]]))
+        if counts[edge] and missing > MIN_MISSING and missing * usual >= MIN_MISSING_ROWS:
+            partial[edge] = True
+    return partial
 
 
 def _rate_trace(table: Any) -> Any:
@@ -203,13 +243,17 @@ def _rate_trace(table: Any) -> Any:
         y=table["rate"],
         mode="lines+markers",
         line={"color": LINE_COLOR, "width": 1.5},
-        marker={"size": 7},
+        marker={
+            "size": 7,
+            "color": LINE_COLOR,
+            "symbol": ["circle-open" if partial else "circle" for partial in table["partial"]],
+        },
         error_y=error_bars(table, LINE_COLOR, thickness=1, width=3),
         hovertext=[
-            f"{line.name}<br>{line.flagged:,} of {line.checked:,} flagged ({format_percent(line.rate)}, "
-            f"{format_percent(line.low)} to {format_percent(line.high)})"
+            f"{line.name}{_partial_note(line.partial)}<br>{line.flagged:,} of {line.checked:,} flagged "
+            f"({format_percent(line.rate)}, {format_percent(line.low)} to {format_percent(line.high)})"
             if line.checked
-            else f"{line.name}<br>no rows checked"
+            else f"{line.name}{_partial_note(line.partial)}<br>no rows checked"
             for line in table.drop(columns=["start", "end"]).itertuples(index=False)
         ],
         hoverinfo="text",
@@ -217,17 +261,21 @@ def _rate_trace(table: Any) -> Any:
     )
 
 
-def _level_bars(table: Any, counts: Any, level: int, widths_ms: Any) -> Any:
+def _partial_note(partial: bool) -> str:
+    return " (partial)" if partial else ""
+
+
+def _level_bars(table: Any, counts: Any, level: int, widths_ms: Any, theme: Theme | None) -> Any:
     return graph_objects().Bar(
         x=table["start"],
         y=counts,
         offset=0,
         width=widths_ms,
         name=LEVELS[level].name,
-        marker=LEVELS[level].marker(),
+        marker={**LEVELS[level].marker(theme), "opacity": [PALE if partial else 1.0 for partial in table["partial"]]},
         hovertext=[
-            f"{name}<br>{LEVELS[level].name}: {count:,}"
-            for name, count in zip(table["name"], counts.tolist(), strict=True)
+            f"{name}{_partial_note(partial)}<br>{LEVELS[level].name}: {count:,}"
+            for name, partial, count in zip(table["name"], table["partial"], counts.tolist(), strict=True)
         ],
         hoverinfo="text",
     )
@@ -241,5 +289,7 @@ def _summarize(rows: FlagRates, table: Any, name: str, period: Period) -> str:
     if not checked:
         return f"{text}."
     worst = table.loc[table["rate"].idxmax()]
+    partial = table.loc[table["partial"], "name"].tolist()
+    note = f" Only a part of {' and '.join(partial)} has rows." if partial else ""
     highest = f"Highest on {worst['name']}: {worst['flagged']:,} of {worst['checked']:,}." if hits else "None flagged."
-    return f"{text} ({format_percent(hits / checked)}). {highest}"
+    return f"{text} ({format_percent(hits / checked)}). {highest}{note}"

@@ -134,3 +134,14 @@ def test_no_texts_have_no_verdicts(judge: WordJudge, values: list[Any]) -> None:
 
 def test_the_example_runs(judge: WordJudge) -> None:
     run_examples(Moderate.moderate)
+
+
+def test_a_mask_has_the_findings_of_its_rows(judge: WordJudge, df: pd.DataFrame) -> None:
+    """From the columns: each category with the severity of the row, ``detected`` without one."""
+    out = df.skytells.moderate("text", progress=False)
+    kept = out[out.index > "b"].skytells.safety("moderation")
+    assert kept["row"].tolist() == ["d", "d", "e", "f"]
+    assert kept["category"].tolist() == ["hate", "violence", "jailbreak", "all"]
+    assert listed(kept["severity"]) == ["high", "high", None, "safe"]
+    assert listed(kept["detected"]) == [None, None, True, None]
+    assert kept.dtypes.equals(out.skytells.safety("moderation").dtypes)

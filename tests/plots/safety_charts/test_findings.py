@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -103,3 +105,51 @@ def test_an_invalid_column_of_findings_raises(text: str) -> None:
     frame = pd.DataFrame({"reply": ["a"], "reply_safety": [text]})
     with pytest.raises(InputError, match="'reply_safety' must hold JSON lists of findings"):
         read_findings(frame)
+
+
+def moderated() -> pd.DataFrame:
+    """The columns that ``moderate`` adds: safe, withheld, two categories, detected, not checked, not requested."""
+    severities = pd.Categorical(["safe", "high", "medium", None, None, None], ["safe", "low", "medium", "high"])
+    return pd.DataFrame(
+        {
+            "text": list("abcdef"),
+            "moderation_severity": severities,
+            "moderation_filtered": pd.array([False, True, False, False, False, None], "boolean"),
+            "moderation_categories": pd.array(["", "violence", "hate, sexual", "jailbreak", "", None], "string"),
+            "moderation_checked": pd.array([True, True, True, True, False, None], "boolean"),
+        }
+    )
+
+
+def test_the_columns_of_moderate_are_findings() -> None:
+    """Without naming them; a row that was not requested has no level."""
+    findings = read_findings(moderated())
+    assert levels_of(findings) == ["safe", "high", "medium", "detected", "not checked", "none"]
+    assert findings.row_filtered.tolist() == [False, True, False, False, False, False]
+    named = [findings.categories[category] for category in findings.category]
+    assert sorted(named) == ["all", "all", "hate", "jailbreak", "sexual", "violence"]
+
+
+@pytest.mark.parametrize("change", ["mask", "concat", "parquet", "object"])
+def test_verdicts_are_kept_with_their_rows(change: str, tmp_path: Path) -> None:
+    """In masks, concatenations with the same labels, and files."""
+    whole = moderated()
+    expected = levels_of(read_findings(whole))
+    if change == "mask":
+        found, expected = read_findings(whole[whole["text"] > "b"]), expected[2:]
+    elif change == "concat":
+        found, expected = read_findings(pd.concat([whole, whole.iloc[:2]])), [*expected, *expected[:2]]
+    elif change == "parquet":
+        whole.to_parquet(tmp_path / "verdicts.parquet")
+        found = read_findings(pd.read_parquet(tmp_path / "verdicts.parquet"))
+    else:
+        found = read_findings(whole.astype(object))
+    assert levels_of(found) == expected
+
+
+def test_completions_beside_verdicts_need_a_choice() -> None:
+    """``into`` selects one."""
+    both = moderated().assign(reply_safety=None, reply=None)
+    with pytest.raises(InputError, match="'reply', 'moderation'"):
+        read_findings(both)
+    assert levels_of(read_findings(both, "moderation"))[1] == "high"

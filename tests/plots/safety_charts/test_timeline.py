@@ -127,3 +127,44 @@ def test_a_day_is_that_of_the_calendar_in_its_zone() -> None:
     times = pd.Series(pd.date_range("2026-10-25 00:00", periods=26, freq="h", tz="Europe/Berlin"), name="asked")
     figure = safety_timeline(completed(*[SAFE] * 26, asked=times), "asked", every="day")
     assert bars(figure) == {"safe": [25, 1]}
+
+
+def partial_days(times: Any) -> list[str]:
+    frame = completed(*[SAFE] * len(times), when=times)
+    text = summary(safety_timeline(frame, "when", every="day"))
+    return text.partition("Only a part of ")[2].partition(" has rows")[0].split(" and ")
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "partial"),
+    [
+        ("2026-01-01 00:00", "2026-01-05 09:00", ["2026-01-05"]),
+        ("2026-01-01 15:00", "2026-01-05 23:50", ["2026-01-01"]),
+        ("2026-01-01 15:00", "2026-01-05 09:00", ["2026-01-01", "2026-01-05"]),
+        ("2026-01-01 00:00", "2026-01-05 23:50", [""]),
+    ],
+)
+def test_a_period_that_rows_do_not_cover_is_partial(first: str, last: str, partial: list[str]) -> None:
+    """It has an open circle and pale bars, and caption and summary name it."""
+    times = pd.date_range(first, last, freq="20min")
+    assert partial_days(times) == partial
+    figure = safety_timeline(completed(*[SAFE] * len(times), when=times), "when", every="day")
+    open_circles = [symbol == "circle-open" for symbol in figure.data[0].marker.symbol]
+    pale = [opacity < 1 for opacity in figure.data[1].marker.opacity]
+    assert open_circles == pale == [f"2026-01-0{day}" in partial for day in range(1, 6)]
+    assert ("a part only" in figure.layout.annotations[-1].text) == (partial != [""])
+
+
+def test_regular_pauses_make_no_period_partial() -> None:
+    """Working hours, days without times, and one row a day."""
+    hours = pd.date_range("2026-01-01", "2026-01-05 23:50", freq="20min")
+    assert partial_days(hours[(hours.hour >= 9) & (hours.hour < 17)]) == [""]
+    assert partial_days(pd.DatetimeIndex(sorted([*pd.date_range("2026-01-01", "2026-01-05")] * 50))) == [""]
+    assert partial_days(pd.DatetimeIndex(["2026-01-01 20:00", "2026-01-02 03:00", "2026-01-03 11:00"])) == [""]
+
+
+def test_the_current_period_is_partial() -> None:
+    """Whatever rows it has: it is not over."""
+    now = pd.Timestamp.now()
+    times = pd.DatetimeIndex([now - pd.Timedelta(days=2), now])
+    assert partial_days(times)[-1] == str(now.date())
