@@ -26,7 +26,7 @@ try:
 except ImportError:
     raise MissingExtraError("The polars namespace", "polars") from None
 
-TABLES = ("failed", "join", "safety", "summarize", "topics")
+TABLES = ("failed", "join", "mean", "safety", "share", "summarize", "topics")
 """Methods that return another table; the others return rows of the frame with more columns."""
 
 

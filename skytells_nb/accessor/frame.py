@@ -14,6 +14,7 @@ from skytells_nb.accessor.base import failed_rows, policed
 from skytells_nb.accessor.call import VectorizedCall, get_report
 from skytells_nb.accessor.methods import TextMethods
 from skytells_nb.accessor.methods.estimate import EstimateMethod, is_sample, with_dry_run
+from skytells_nb.accessor.methods.evaluation import EvaluationMethods
 from skytells_nb.accessor.methods.preview import PreviewMethod
 from skytells_nb.accessor.methods.search import VectorMethods
 from skytells_nb.accessor.methods.style import StyleMethod
@@ -47,7 +48,7 @@ SAFETY_COLUMNS = ["row", "source", "index", "category", "severity", "filtered", 
 
 
 @with_dry_run
-class FrameAccessor(EstimateMethod, PreviewMethod, TextMethods, VectorMethods, StyleMethod):
+class FrameAccessor(EstimateMethod, PreviewMethod, TextMethods, VectorMethods, EvaluationMethods, StyleMethod):
     """Language models over the columns of a frame.
 
     Every method returns a new frame with the same index and does not change its input. Equal texts are sent once,

@@ -3,6 +3,7 @@
 The import is fast: plotly, pandas and UMAP are imported when the first figure is drawn.
 """
 
+from skytells_nb.plots.evaluation_charts.shares import shares
 from skytells_nb.plots.export import save
 from skytells_nb.plots.maps.semantic_map import semantic_map
 from skytells_nb.plots.safety_charts.by_group import safety_by
@@ -23,6 +24,7 @@ __all__ = [
     "safety_timeline",
     "save",
     "semantic_map",
+    "shares",
     "summary",
     "usage",
 ]

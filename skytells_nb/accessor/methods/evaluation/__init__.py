@@ -1,0 +1,11 @@
+"""How good a column that a model made is, and what it says of the whole: by rows that a person judged."""
+
+from __future__ import annotations
+
+from skytells_nb.accessor.methods.evaluation.evaluate import Evaluate
+from skytells_nb.accessor.methods.evaluation.gold_sample import GoldSample
+from skytells_nb.accessor.methods.evaluation.share import Share
+
+
+class EvaluationMethods(GoldSample, Evaluate, Share):
+    """Methods that compare a column with judged rows; none of them sends anything."""

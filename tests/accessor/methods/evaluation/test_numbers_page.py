@@ -1,0 +1,20 @@
+"""The page about numbers: its code runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from judges import WordJudge
+
+PAGE = (Path(__file__).parents[4] / "docs" / "numbers.md").read_text()
+
+
+def test_the_code_of_the_page_runs(judge: WordJudge) -> None:
+    namespace: dict[str, Any] = {}
+    for block in re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL):
+        exec(block, namespace)
+
+    assert namespace["found"].accuracy == 1
+    assert namespace["shares"].loc["late", "share"] == 2 / 3

@@ -1,0 +1,68 @@
+"""Charts of scores and corrected shares."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from skytells_nb import plots
+from skytells_nb.errors import InputError
+
+
+@pytest.fixture
+def frame() -> pd.DataFrame:
+    random = np.random.default_rng(0)
+    truth = random.choice(["<b>late</b>", "fine"], 400)
+    label = np.where(random.random(400) < 0.8, truth, "fine")
+    return pd.DataFrame({"label": label, "truth": truth, "region": random.choice(["n", "s"], 400)})
+
+
+def test_shares_have_their_interval_beside_the_count(frame: pd.DataFrame) -> None:
+    table = frame.skytells.share("label", gold=frame["truth"].head(100))
+
+    figure = plots.shares(table, title="What it says")
+
+    corrected, counted = figure.data
+    assert list(corrected.x) == table["share"].tolist()
+    assert list(corrected.x + corrected.error_x.array) == pytest.approx(table["high"].tolist())
+    assert list(corrected.x - corrected.error_x.arrayminus) == pytest.approx(table["low"].tolist())
+    assert list(counted.x) == table["naive"].tolist()
+    assert "Corrected by 100 judged rows" in plots.summary(figure)
+    assert "<b>" not in "".join(figure.layout.yaxis.ticktext)
+
+
+def test_shares_by_group_name_both(frame: pd.DataFrame) -> None:
+    figure = plots.shares(frame.skytells.share("label", gold=frame["truth"].head(100), by="region"))
+
+    assert figure.layout.yaxis.ticktext[1] == "n · fine"
+
+
+def test_means_are_not_percentages() -> None:
+    frame = pd.DataFrame({"score": [1.0, 2.0, 3.0, 4.0] * 5})
+
+    figure = plots.shares(frame.skytells.mean("score", gold=pd.Series([1.5, 2.5, 3.5, 4.5] * 2)))
+
+    assert figure.layout.xaxis.title.text == "mean"
+    assert "plain mean 2.5" in plots.summary(figure)
+
+
+def test_another_table_is_an_error() -> None:
+    with pytest.raises(InputError, match=r"table must be what share\(\) or mean\(\) returned"):
+        plots.shares(pd.DataFrame({"share": [0.5]}))
+
+
+def test_scores_of_labels_have_their_intervals(frame: pd.DataFrame) -> None:
+    found = frame.skytells.evaluate("label", gold=frame["truth"].head(100))
+
+    figure = found.plot(theme="dark")
+
+    assert [trace.name for trace in figure.data] == ["precision", "recall", "F1"]
+    assert list(figure.data[1].x) == found.frame["recall"].tolist()
+    assert "100 judged rows: accuracy" in plots.summary(figure)
+
+
+def test_an_empty_table_says_so() -> None:
+    empty = pd.DataFrame({name: [] for name in ("share", "low", "high", "naive", "n_gold")})
+
+    assert plots.summary(plots.shares(empty)) == "There is nothing to draw."
