@@ -308,4 +308,6 @@ def progress_html(escaped: str, done: int, total: int, *, running: bool) -> str:
     amount = f'max="{total}" value="{done}" ' if total else "" if running else 'max="1" value="1" '
     bar = f'<progress {amount}aria-label="{escaped}"></progress>'
     busy = "true" if running else "false"
-    return f'<div class="skytells-progress" aria-busy="{busy}">{bar} {escaped}</div>'
+    # A front end takes the text between two dollar signs of one element for a formula.
+    shown = escaped.replace("$", "<span>$</span>") if escaped.count("$") > 1 else escaped
+    return f'<div class="skytells-progress" aria-busy="{busy}">{bar} {shown}</div>'

@@ -18,7 +18,7 @@ from skytells_nb.magics.question import Answer, CellQuestion, ChatQuestion, Resp
 from skytells_nb.magics.structured_output import JsonFormat, get_json_format
 from skytells_nb.magics.variables import fill_placeholders, image_url, variables_as_text
 from skytells_nb.types.safety import Safety, findings
-from skytells_nb.widgets.safe_html import plain
+from skytells_nb.widgets.safe_text import plain
 
 if TYPE_CHECKING:
     from skytells_nb.session import Session

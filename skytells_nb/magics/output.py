@@ -14,7 +14,8 @@ from skytells_nb.widgets.display import Mode, cell_publish, new_display_id
 from skytells_nb.widgets.growing_text import Format as StreamFormat
 from skytells_nb.widgets.highlighting import preload
 from skytells_nb.widgets.live import StreamingOutput
-from skytells_nb.widgets.safe_html import plain, safe_html
+from skytells_nb.widgets.safe_html import safe_html
+from skytells_nb.widgets.safe_text import plain
 
 
 class CellOutput:

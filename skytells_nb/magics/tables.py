@@ -12,7 +12,7 @@ from skytells_nb.formatting import format_cost, format_dollars
 from skytells_nb.types.models import Model, Price
 from skytells_nb.types.safety import SEVERITIES
 from skytells_nb.widgets.display import cell_publish, new_display_id
-from skytells_nb.widgets.safe_html import escape, plain
+from skytells_nb.widgets.safe_text import literal_html, plain
 
 if TYPE_CHECKING:
     from skytells_nb.cache.store import CacheStore
@@ -30,10 +30,10 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
     def html(self) -> str:
-        head = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in self.header)
-        body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in self.rows)
+        head = "".join(f'<th scope="col">{literal_html(cell)}</th>' for cell in self.header)
+        body = "".join(f"<tr>{''.join(f'<td>{literal_html(cell)}</td>' for cell in row)}</tr>" for row in self.rows)
         return (
-            f'<table class="skytells-table"><caption>{escape(self.title)}</caption>'
+            f'<table class="skytells-table"><caption>{literal_html(self.title)}</caption>'
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         )
 

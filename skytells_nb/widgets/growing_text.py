@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from typing import Literal
 
 from skytells_nb.widgets.highlighting import highlight_code
-from skytells_nb.widgets.safe_html import preformatted, safe_blocks, safe_html, wrap_html
+from skytells_nb.widgets.safe_html import safe_blocks, safe_html, wrap_html
+from skytells_nb.widgets.safe_text import preformatted
 
 _FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})(.*)")
+_DETAILS = re.compile(r"[ \t]{0,3}<(/?)details\b[^>]*>(.*)", re.IGNORECASE)
 _ITEM = re.compile(r"(?:[-*+]|\d{1,9}[.)])(?:\s|$)")
 
 
@@ -24,13 +26,16 @@ class MarkdownBlocks:
     6
     """
 
-    def __init__(self, fence: str = "") -> None:
+    def __init__(self, fence: str = "", folded: int = 0) -> None:
         self.fence = fence
         """The opening line of the code block that is open after the last complete line."""
+        self.folded = folded
+        """How many folded texts (``<details>``) are open there."""
         self.boundary = 0
         """Start of the last independent block: after a blank line, not indented, not a list item."""
         self.blank = 0
         """End of the last blank line outside code."""
+        self.folded_at_blank = folded
         self.line = 0
         """End of the last complete line."""
 
@@ -43,9 +48,10 @@ class MarkdownBlocks:
             after_blank = self.line == self.blank > 0
             if not self.fence:
                 if not line.strip():
-                    self.blank = self.line + len(line) + 1
-                elif after_blank and not line[0].isspace() and not _ITEM.match(line):
+                    self.blank, self.folded_at_blank = self.line + len(line) + 1, self.folded
+                elif after_blank and not self.folded and not line[0].isspace() and not _ITEM.match(line):
                     self.boundary = self.line
+                self.folded = _folded_after(line, self.folded)
             self.fence = _fence_after(line, self.fence)
             self.line += len(line) + 1
 
@@ -62,6 +68,16 @@ def _fence_after(line: str, fence: str) -> str:
     return "" if ticks[0] == "`" and "`" in rest else f"{ticks}{rest}"
 
 
+def _folded_after(line: str, folded: int) -> int:
+    """Return how many folded texts are open after this line."""
+    mark = _DETAILS.match(line)
+    if mark is None:
+        return folded
+    if mark.group(1):
+        return max(0, folded - 1)
+    return folded if mark.group(2).lower().rstrip().endswith("</details>") else folded + 1
+
+
 Format = Literal["markdown", "text", "code"]
 
 LIST_SPLIT_FACTOR = 2
@@ -71,7 +87,8 @@ FORCED_SPLIT_FACTOR = 4
 
 
 class TextSegment:
-    """A growing text; ``fence`` is the opening line of the code block that it begins in, or empty.
+    """A growing text; ``fence`` is the opening line of the code block that it begins in, or empty, and ``folded`` says
+    in how many folded texts it begins.
 
     With the format ``code`` each piece has its own language.
 
@@ -82,13 +99,16 @@ class TextSegment:
     '<div class="skytells-md"><p><em>Hello</em></p>\\n</div>'
     """
 
-    def __init__(self, format: Format = "markdown", fence: str = "", *, remote_images: bool = False) -> None:
+    def __init__(
+        self, format: Format = "markdown", fence: str = "", folded: int = 0, *, remote_images: bool = False
+    ) -> None:
         self.text = ""
         self._format = format
         self._remote_images = remote_images
         self._languages: list[tuple[int, str]] = []
         self._fence = fence
-        self._blocks = MarkdownBlocks(fence)
+        self._folded = folded
+        self._blocks = MarkdownBlocks(fence, folded)
         self._rendered_end = 0
         self._rendered_html = ""
 
@@ -128,22 +148,22 @@ class TextSegment:
             if len(self.text) <= limit:
                 return None
             blocks.read(self.text[:limit])
-            end, fence = blocks.boundary, ""
+            end, fence, folded = blocks.boundary, "", 0
             if not end and factor >= LIST_SPLIT_FACTOR:
-                end = blocks.line if self._format == "code" else blocks.blank
+                end, folded = (blocks.line, 0) if self._format == "code" else (blocks.blank, blocks.folded_at_blank)
             if end:
                 break
         else:
-            end, fence = blocks.line or limit, blocks.fence
-        head, rest = self.new_segment(self._fence), self.new_segment(fence)
+            end, fence, folded = blocks.line or limit, blocks.fence, blocks.folded
+        head, rest = self.new_segment(self._fence, self._folded), self.new_segment(fence, folded)
         for segment, start, stop in ((head, 0, end), (rest, end, len(self.text))):
             for piece, language in self._runs(start, stop):
                 segment.add(piece, language)
         return head, rest
 
-    def new_segment(self, fence: str = "") -> TextSegment:
+    def new_segment(self, fence: str = "", folded: int = 0) -> TextSegment:
         """Return an empty segment of the same format."""
-        return TextSegment(self._format, fence, remote_images=self._remote_images)
+        return TextSegment(self._format, fence, folded, remote_images=self._remote_images)
 
     def _runs(self, start: int, stop: int) -> Iterator[tuple[str, str]]:
         """Yield the text between two positions, by language."""
@@ -154,7 +174,7 @@ class TextSegment:
 
     @property
     def _opening(self) -> str:
-        return f"{self._fence}\n" if self._fence else ""
+        return "<details>\n\n" * self._folded + (f"{self._fence}\n" if self._fence else "")
 
     def _render(self, start: int, end: int) -> str:
         return safe_blocks(("" if start else self._opening) + self.text[start:end], remote_images=self._remote_images)

@@ -3,22 +3,42 @@
 from __future__ import annotations
 
 import html
+import re
 import threading
+import time
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from itertools import groupby
 from typing import Any
 
-from skytells_nb.widgets.safe_html import plain
+from skytells_nb.widgets.safe_text import plain
 
 LANGUAGES = frozenset(
     {
-        *("bash", "c", "c++", "console", "cpp", "css", "diff", "go", "html", "ini", "ipython", "ipython3", "java"),
-        *("javascript", "js", "json", "julia", "py", "pycon", "python", "python3", "r", "ruby", "rust"),
-        *("scala", "sh", "shell", "sql", "swift", "toml", "ts", "typescript", "xml", "yaml", "yml", "zsh"),
+        *("bash", "c", "c#", "c++", "clojure", "cmake", "console", "cpp", "cs", "csharp", "css", "cuda", "dart"),
+        *(
+            "diff",
+            "docker",
+            "dockerfile",
+            "elixir",
+            "erlang",
+            "fortran",
+            "go",
+            "golang",
+            "graphql",
+            "groovy",
+            "haskell",
+        ),
+        *("hcl", "html", "http", "ini", "ipython", "ipython3", "java", "javascript", "js", "json", "jsonc", "jsx"),
+        *("julia", "kotlin", "kt", "latex", "lua", "make", "makefile", "matlab", "nginx", "objective-c", "ocaml"),
+        *("patch", "perl", "php", "pl", "postgresql", "powershell", "proto", "protobuf", "ps1", "py", "pycon"),
+        *("python", "python3", "r", "rb", "rs", "ruby", "rust", "sas", "scala", "scss", "sh", "shell", "sql", "stata"),
+        *("svg", "swift", "terraform", "tex", "toml", "ts", "tsx", "typescript", "vb.net", "vim", "xml", "yaml", "yml"),
+        *("zig", "zsh"),
     }
 )
 """The languages to highlight; a name that a model invents must not load a plug-in."""
+_ALIASES = {"jsonc": "json", "kt": "kotlin", "patch": "diff", "ps1": "powershell", "svg": "xml", "terraform": "hcl"}
 _UNSTYLED = frozenset({"", "err", "n", "o", "p", "w"})
 """Operators are a third of the tokens, and recognizable without a color."""
 _SAME_STYLE = {
@@ -27,6 +47,10 @@ _SAME_STYLE = {
 }
 """Token classes with the same or almost the same look, so that adjacent tokens become one element."""
 _COMMENTS = frozenset({"c", "c1", "ch", "cm", "cs"})
+_LANGUAGE = re.compile(r"[\w+#.-]{1,40}", re.ASCII)
+MAX_HIGHLIGHTED_CHARS = 60_000
+MAX_LEXING_S = 0.25
+"""CPU time after which code is shown without colors: some lexers take the square of the length of an odd text."""
 
 
 def highlight_code(runs: Iterable[tuple[str, str]]) -> str:
@@ -42,15 +66,43 @@ def highlight_code(runs: Iterable[tuple[str, str]]) -> str:
     return f'<div class="highlight"><pre class="skytells-text">{body}</pre></div>'
 
 
+def highlight_block(code: str, language: str) -> str:
+    """Return a block of code in a frame that names its language.
+
+    The frame is an element that needs no style, and the empty paragraph after it separates it from the next one.
+
+    >>> highlight_block("x = None", "python")  # doctest: +NORMALIZE_WHITESPACE
+    '<fieldset><legend>python</legend><div class="highlight"><pre><code class="language-python">x = <b
+    class=k>None</b></code></pre></div></fieldset><p></p>'
+    """
+    named = _LANGUAGE.fullmatch(language.strip("{}.")) if language else None
+    legend = f"<legend>{named.group()}</legend>" if named else ""
+    attribute = f' class="language-{named.group()}"' if named else ""
+    body = _spans(plain(code), named.group().lower() if named else "")
+    return f'<fieldset>{legend}<div class="highlight"><pre><code{attribute}>{body}</code></pre></div></fieldset><p></p>'
+
+
+@lru_cache(maxsize=32)
 def _spans(code: str, language: str) -> str:
-    if language not in LANGUAGES:
+    """Return the code as HTML; a block of an answer is needed again each time that the answer grows."""
+    if language not in LANGUAGES or len(code) > MAX_HIGHLIGHTED_CHARS:
         return html.escape(code)
-    tokens = list(_lexer(language).get_tokens(code))
+    tokens = _tokens(code, language)
     # Some lexers drop a last line that is incomplete.
     if "".join(text for _, text in tokens) != code:
         return html.escape(code)
     runs = groupby(_token_classes(tokens), key=lambda token: token[0])
     return "".join(_span("".join(text for _, text in run), name) for name, run in runs)
+
+
+def _tokens(code: str, language: str) -> list[tuple[Any, str]]:
+    """Return the tokens, or none if they take too long."""
+    tokens, deadline = [], time.thread_time() + MAX_LEXING_S
+    for number, token in enumerate(_lexer(language).get_tokens(code)):
+        if number % 16 == 0 and time.thread_time() > deadline:
+            return []
+        tokens.append(token)
+    return tokens
 
 
 def _token_classes(tokens: Iterable[tuple[Any, str]]) -> Iterator[tuple[str, str]]:
@@ -83,4 +135,4 @@ def preload() -> None:
 def _lexer(language: str) -> Any:
     from pygments.lexers import get_lexer_by_name  # type: ignore[import-untyped]
 
-    return get_lexer_by_name(language, stripnl=False, ensurenl=False)
+    return get_lexer_by_name(_ALIASES.get(language, language), stripnl=False, ensurenl=False)

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 from skytells_nb.widgets.display import Mode, Publish, cell_publish, display_mode, new_display_id
 from skytells_nb.widgets.growing_text import Format, TextSegment, split_at_lines
-from skytells_nb.widgets.safe_html import escape, plain
+from skytells_nb.widgets.safe_text import literal_html, plain
 
 MIN_INTERVAL_S = 1 / 8
 MAX_INTERVAL_S = 1.0
@@ -223,7 +223,7 @@ class StreamingOutput:
         assert self._publish is not None
         text = self._segment.text
         page = "" if not text else self._segment.to_final_html() if final else self._segment.to_html()
-        page += "".join(f'<p class="skytells-note"><em>{escape(note)}</em></p>' for note in notes)
+        page += "".join(f'<p class="skytells-note"><em>{literal_html(note)}</em></p>' for note in notes)
         # Partial states leave out the plain text: it would double the traffic of states that are not saved.
         lines = [*([plain(text)] if text else []), *(f"[{plain(note)}]" for note in notes)] if final else []
         bundle = {"text/html": page, "text/plain": "\n\n".join(lines)}

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skytells_nb.widgets.highlighting import LANGUAGES, highlight_code
-from skytells_nb.widgets.safe_html import plain
+from skytells_nb.widgets.safe_text import plain
 
 
 def letters(page: str) -> str:

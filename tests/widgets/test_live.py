@@ -28,7 +28,7 @@ from skytells_nb.widgets.live import (
     SEGMENT_CHARS,
     StreamingOutput,
 )
-from skytells_nb.widgets.safe_html import plain
+from skytells_nb.widgets.safe_text import plain
 
 
 class Clock:

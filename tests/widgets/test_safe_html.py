@@ -10,9 +10,11 @@ import pytest
 from hostile import PAYLOADS, pieces
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pygments.token import STANDARD_TYPES
 
 from skytells_nb.widgets.growing_text import TextSegment
-from skytells_nb.widgets.safe_html import ATTRIBUTES, TAGS, escape, plain, preformatted, safe_html
+from skytells_nb.widgets.safe_html import ATTRIBUTES, CODE_TAGS, TAGS, safe_html
+from skytells_nb.widgets.safe_text import escape, plain, preformatted
 
 RUN = "(window.x=1)"
 HOSTILE = {
@@ -68,20 +70,34 @@ class Page(HTMLParser):
         self.others.append(data)
 
 
-def assert_harmless(page: str) -> Page:
+CLASSES = {
+    **{"div": {"skytells-md", "highlight", "jp-MarkdownOutput jp-RenderedHTMLCommon"}},
+    **{tag: {"jp-toc-ignore"} for tag in ("h1", "h2", "h3", "h4", "h5", "h6")},
+    **{tag: set(STANDARD_TYPES.values()) - {""} for tag in ("span", "b", "i")},
+}
+"""Every class that a page may have; that of code names its language."""
+
+
+def assert_harmless(page: str, images: bool = False) -> Page:
     parsed = Page(page)
     assert parsed.others == []
     for tag, attributes in parsed.elements:
-        assert tag in TAGS | {"div"}
-        assert set(attributes) <= ATTRIBUTES.get(tag, set()) | {"a": {"rel"}, "div": {"class"}}.get(tag, set())
+        assert tag in TAGS | CODE_TAGS | ({"img"} if images else set())
+        if tag == "img":
+            assert set(attributes) == {"src", "alt", "referrerpolicy"}
+            assert re.match(r"https?://[a-z.]+/", attributes["src"] or "")
+            continue
+        assert set(attributes) <= ATTRIBUTES.get(tag, set()) | {"a": {"rel"}}.get(tag, {"class"} & {*attributes})
         if "href" in attributes:
             assert re.match(r"(?i)(https?://|mailto:)", attributes["href"] or "")
             assert attributes["rel"] == "noopener noreferrer nofollow"
         if "class" in attributes:
-            wanted = {"div": "skytells-md", "code": "language-"}.get(tag, "jp-toc-ignore")
-            assert (attributes["class"] or "").startswith(wanted)
-            assert tag in ("div", "code", "h1", "h2", "h3", "h4", "h5", "h6")
-    assert [tag for tag, _ in parsed.elements].count("div") == 1
+            named = attributes["class"] or ""
+            assert re.fullmatch(r"language-[\w+#.-]{1,40}", named) if tag == "code" else named in CLASSES[tag]
+        assert attributes.get("dir", "auto") == "auto"
+        assert attributes.get("align", "left") in ("left", "right", "center")
+    assert parsed.elements[0] == ("div", {"class": "skytells-md"})
+    assert parsed.elements.count(parsed.elements[0]) == 1
     return parsed
 
 
@@ -183,13 +199,7 @@ def test_no_image_comes_from_here_or_from_what_is_no_web_address(address: str) -
 @pytest.mark.parametrize("payload", [*HOSTILE.values(), *PAYLOADS.values()])
 def test_hostile_markdown_gains_nothing_but_images_where_they_are_allowed(payload: str) -> None:
     """Every image has an address on the web and no handler; all else is as clean as without."""
-    page = Page(safe_html(payload, remote_images=True))
-    assert page.others == []
-    for tag, found in page.elements:
-        assert tag in TAGS | {"div", "img"}
-        if tag == "img":
-            assert set(found) == {"src", "alt", "referrerpolicy"}
-            assert re.match(r"https?://[a-z.]+/", found["src"] or "")
+    assert_harmless(safe_html(payload, remote_images=True), images=True)
 
 
 def test_raw_html_is_shown_as_text() -> None:

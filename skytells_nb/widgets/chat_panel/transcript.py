@@ -9,7 +9,8 @@ from typing import Any
 from skytells_nb.errors import APIError, ContentPolicyError
 from skytells_nb.formatting import format_dollars
 from skytells_nb.widgets.chat_panel.turns import Turn
-from skytells_nb.widgets.safe_html import escape, plain, safe_html
+from skytells_nb.widgets.safe_html import safe_html
+from skytells_nb.widgets.safe_text import RIGHT_TO_LEFT, literal_html, plain
 from skytells_nb.widgets.status_text import INCOMPLETE, NextSteps, covers_answer, describe_findings, next_step
 
 PANEL = NextSteps(
@@ -83,11 +84,11 @@ class Transcript:
 
         ``name`` is an additional class.
         """
-        heading = f"<p><strong>{escape(self.title)}</strong></p>"
-        system = f"<p><em>System: {_escape_lines(self.system)}</em></p>" if self.system else ""
+        heading = f"<p><strong>{literal_html(self.title)}</strong></p>"
+        system = f"<p><em>System: {_literal_lines(self.system)}</em></p>" if self.system else ""
         body = "".join(_turn_html(turn, self.remote_images) for turn in self.turns) or "<p>No turns yet.</p>"
         used = describe_usage(self.turns)
-        foot = f"<p><small>{escape(used)}</small></p>" if used else ""
+        foot = f"<p><small>{literal_html(used)}</small></p>" if used else ""
         return f'<div class="skytells-chat{f" {name}" if name else ""}">{heading}{system}{body}{foot}</div>'
 
     @property
@@ -123,14 +124,15 @@ def notes(turn: Turn) -> list[str]:
 def _turn_html(turn: Turn, remote_images: bool) -> str:
     content = _answer_html(turn, remote_images)
     if turn.role == "user" and turn.text:
-        content = f"<p>{_escape_lines(turn.text)}</p>"
+        direction = ' dir="auto"' if RIGHT_TO_LEFT.search(turn.text) else ""
+        content = f"<p{direction}>{_literal_lines(turn.text)}</p>"
     problem = turn.problem
     if problem is not None:
-        message = escape(" ".join(filter(None, [problem.message, problem.advice])))
-        content += f"<p><strong>{escape(problem.name)}</strong>: {message}</p>"
-    footer = " · ".join(map(escape, notes(turn)))
+        message = literal_html(" ".join(filter(None, [problem.message, problem.advice])))
+        content += f"<p><strong>{literal_html(problem.name)}</strong>: {message}</p>"
+    footer = literal_html(" · ".join(notes(turn)))
     return (
-        f'<div class="skytells-message"><p><strong>{escape(speaker(turn))}</strong></p>{content}'
+        f'<div class="skytells-message"><p><strong>{literal_html(speaker(turn))}</strong></p>{content}'
         f"{f'<p><small>{footer}</small></p>' if footer else ''}</div>"
     )
 
@@ -143,8 +145,8 @@ def _turn_text(turn: Turn) -> str:
     return "\n".join([*lines, *([f"[{plain(' · '.join(footer))}]"] if footer else [])])
 
 
-def _escape_lines(text: str) -> str:
-    return escape(text).replace("\n", "<br>")
+def _literal_lines(text: str) -> str:
+    return literal_html(text).replace("\n", "<br>")
 
 
 def _answer_html(turn: Turn, remote_images: bool) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skytells_nb.plots.theme import CATEGORY_COLORS, GRAY
-from skytells_nb.widgets.safe_html import plain
+from skytells_nb.widgets.safe_text import plain
 
 NAME_CHARACTERS = 30
 MISSING_CODE = 255

@@ -18,7 +18,7 @@ from skytells_nb.errors import InvalidResponseError
 from skytells_nb.formatting import format_cost, format_dollars
 from skytells_nb.group_names import SINGLE_SYSTEM, read_name, single_prompt
 from skytells_nb.vectors.arrays import Floats
-from skytells_nb.widgets.safe_html import plain
+from skytells_nb.widgets.safe_text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,7 +15,7 @@ from skytells_nb.errors import InputError
 from skytells_nb.plots.maps.projection import Method, points_from_columns, project
 from skytells_nb.vectors.arrays import Floats, Indices, unit_vectors
 from skytells_nb.vectors.neighbors import nearest_by_cosine
-from skytells_nb.widgets.safe_html import plain
+from skytells_nb.widgets.safe_text import plain
 
 CELL_CHARACTERS = 160
 MAX_REPRESENTATIVES = 20

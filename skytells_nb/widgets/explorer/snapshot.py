@@ -19,7 +19,7 @@ from skytells_nb.plots.theme import Theme
 from skytells_nb.vectors.arrays import Indices
 from skytells_nb.widgets.explorer.coloring import Coloring, parse_hex_color
 from skytells_nb.widgets.explorer.rows import Rows
-from skytells_nb.widgets.safe_html import escape, plain
+from skytells_nb.widgets.safe_text import literal_html, plain
 
 if TYPE_CHECKING:
     from skytells_nb.plots.theme import Figure
@@ -52,18 +52,20 @@ class Snapshot:
     def html(self, name: str = "") -> str:
         """One ``<div>`` with caption, legend and table, without scripts or images; ``name`` is an additional class."""
         legend = " &nbsp; ".join(
-            f'<span style="color: {color}">●</span> {escape(words)}' for color, words in self.coloring.legend_items
+            f'<span style="color: {color}">●</span> {literal_html(words)}'
+            for color, words in self.coloring.legend_items
         )
-        groups = " · ".join(map(escape, self.groups))
-        head = "".join(f"<th>{escape(cell)}</th>" for cell in self.table["columns"])
+        groups = literal_html(" · ".join(self.groups))
+        head = "".join(f"<th>{literal_html(cell)}</th>" for cell in self.table["columns"])
         body = "".join(
-            f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row['cells'])}</tr>" for row in self.table["rows"]
+            f"<tr>{''.join(f'<td>{literal_html(cell)}</td>' for cell in row['cells'])}</tr>"
+            for row in self.table["rows"]
         )
         parts = [
-            f"<p><strong>{escape(self.title)}</strong></p><p><small>{escape(self.caption)}</small></p>",
+            f"<p><strong>{literal_html(self.title)}</strong></p><p><small>{literal_html(self.caption)}</small></p>",
             f"<p>{legend}</p>" if legend else "",
             f"<p>Named: {groups}</p>" if groups else "",
-            f"<p>{escape(self.table['what'])}{escape(self._remainder_note)}</p>",
+            f"<p>{literal_html(self.table['what'] + self._remainder_note)}</p>",
             f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>",
         ]
         return f'<div class="skytells-explored{f" {name}" if name else ""}">{"".join(parts)}</div>'
