@@ -183,7 +183,7 @@ def measure_page(page: Page, cell: int, count: int, rate: float, format: Format)
         ".map((part) => part.textContent.replace(/\\W/g, '')).join('').length",
         cell + 1,
     )
-    wanted = expected_text(page.evaluate("() => window.begunAt"), count, format).replace("```python\n", "```\n")
+    wanted = expected_text(page.evaluate("() => window.begunAt"), count, format)
     whole = sum(c.isalnum() or c == "_" for c in wanted)
     return Shown(
         measure="page",

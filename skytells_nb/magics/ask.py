@@ -16,6 +16,7 @@ from skytells_nb.magics.question import Answer, CellQuestion
 from skytells_nb.magics.structured_output import JsonMode
 from skytells_nb.types.chat import ChatCompletion
 from skytells_nb.types.responses import Response
+from skytells_nb.widgets.growing_text import separate_reasoning
 from skytells_nb.widgets.status_text import INTERRUPTED, finish_reason_for
 
 if TYPE_CHECKING:
@@ -29,12 +30,14 @@ NOT_RECORDED = "A recording holds df.skytells calls and %%skytells_chat cells wi
 class AskOutcome:
     """The answer as far as it arrived (``None`` if nothing did), and what stopped it.
 
-    ``json_mode`` is how JSON was requested in the end, if it was.
+    ``reasoning`` is what the model wrote before its answer, which is no part of it. ``json_mode`` is how JSON was
+    requested in the end, if it was.
     """
 
     answer: Answer | None
     error: KeyboardInterrupt | SkytellsError | None = None
     cached: bool = False
+    reasoning: str = ""
     json_mode: JsonMode | None = None
 
 
@@ -59,14 +62,17 @@ def ask_with_cache(session: Session, question: CellQuestion, output: CellOutput)
     if cached is not None:
         answer = CachedCompletion.from_bytes(cached).to_completion()
         output.write(question.display_parts(answer))
-        return AskOutcome(answer, cached=True)
+        return AskOutcome(separate_reasoning(answer)[1], cached=True)
     outcome = ask(session, question, output)
     if outcome.error is not None:
         record = job.work.cacheable_error(outcome.error) if isinstance(outcome.error, Exception) else None
     else:
         completion = outcome.answer if isinstance(outcome.answer, ChatCompletion) else None
         cacheable = completion is not None and question.matches_format(completion)
-        record = CachedCompletion.from_response(completion).to_bytes() if completion is not None and cacheable else None
+        record = None
+        if completion is not None and cacheable:
+            # A cell that shows the cached answer shows its reasoning too.
+            record = replace(CachedCompletion.from_response(completion), reasoning=outcome.reasoning).to_bytes()
     if record is not None:
         session.engine.store(job, text, record)
     return outcome
@@ -79,12 +85,19 @@ def ask(session: Session, question: CellQuestion, output: CellOutput) -> AskOutc
     finish reason "interrupted", "truncated" or "error".
     """
     while True:
-        outcome = _ask_once(session, question, output)
+        outcome = _without_reasoning(_ask_once(session, question, output))
         json_format = question.json_format
         weaker = json_format.fallback() if json_format is not None and _rejects_format(outcome) else None
         if weaker is None:
             return replace(outcome, json_mode=json_format.mode if json_format is not None else None)
         question = replace(question, json_format=weaker)
+
+
+def _without_reasoning(outcome: AskOutcome) -> AskOutcome:
+    if outcome.answer is None:
+        return outcome
+    reasoning, answer = separate_reasoning(outcome.answer)
+    return replace(outcome, answer=answer, reasoning=reasoning)
 
 
 def _rejects_format(outcome: AskOutcome) -> bool:

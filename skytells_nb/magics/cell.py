@@ -56,7 +56,7 @@ def run_cell(args: CellArguments, body: str | None, context: CellContext) -> Non
         _record(session, question, outcome)
         parsed, parse_error = _parse_json(outcome, json_format)
         _assign_variables(args, context, outcome, parsed)
-        cell_notes = _notes(args, outcome, conversation, session, parse_error)
+        cell_notes = _notes(args, outcome, conversation, parse_error)
         if conversation is not None and parse_error is None:
             store_turn(session, conversation, question, outcome)
         if args.code and outcome.error is None and parse_error is None:
@@ -153,11 +153,9 @@ def _notes(
     args: CellArguments,
     outcome: AskOutcome,
     conversation: Conversation | None,
-    session: Session,
     parse_error: InvalidResponseError | None,
 ) -> tuple[str, ...]:
-    replaying = session.recording is not None
-    cell_notes = notes(outcome, replaying=replaying, always_safety=args.safety, schema=args.schema is not None)
+    cell_notes = notes(outcome, always_safety=args.safety, schema=args.schema is not None)
     incomplete = parse_error is not None or (conversation is not None and not conversation.is_complete(outcome))
     if conversation is not None and outcome.answer is not None and incomplete:
         cell_notes += (f"The conversation {conversation.name} continues without this turn.",)

@@ -27,13 +27,12 @@ _JSON_MODE_NOTES = {
 }
 
 
-def notes(
-    outcome: AskOutcome, *, replaying: bool = False, always_safety: bool = False, schema: bool = False
-) -> tuple[str, ...]:
-    """Return the notes under an answer: why it ended early, what the safety filter found, that nothing was sent.
+def notes(outcome: AskOutcome, *, always_safety: bool = False, schema: bool = False) -> tuple[str, ...]:
+    """Return the notes under an answer: why it ended early, what the safety filter found.
 
-    In replay mode nothing is ever sent, and the cell shows what it showed when it was recorded. ``always_safety`` shows
-    the safety result even if everything is safe; ``schema`` is whether JSON was requested with a schema.
+    Nothing says whether the answer came from the cache: a notebook that runs again is saved as it was.
+    ``always_safety`` shows the safety result even if everything is safe; ``schema`` is whether JSON was requested with
+    a schema.
     """
     answer, error = outcome.answer, outcome.error
     if answer is None:
@@ -47,7 +46,6 @@ def notes(
     if outcome.json_mode == "words" or (schema and outcome.json_mode == "object"):
         parts.append(_JSON_MODE_NOTES[outcome.json_mode])
     parts.append(safety_note(answer.safety, error is None, always_safety, answered=bool(str(answer))))
-    parts.append("Shown from the cache; nothing was sent." if outcome.cached and not replaying else "")
     return tuple(part for part in parts if part)
 
 

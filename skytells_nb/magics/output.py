@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from skytells_nb.magics.chat_arguments import Format
 from skytells_nb.magics.formats import Fragment, formatter_for
 from skytells_nb.magics.question import PartKind
-from skytells_nb.widgets.display import Mode, cell_publish, new_display_id
+from skytells_nb.widgets.display import Mode
 from skytells_nb.widgets.growing_text import Format as StreamFormat
+from skytells_nb.widgets.growing_text import Part, ReasoningSplitter
 from skytells_nb.widgets.highlighting import preload
 from skytells_nb.widgets.live import StreamingOutput
-from skytells_nb.widgets.safe_html import safe_html
-from skytells_nb.widgets.safe_text import plain
+from skytells_nb.widgets.reasoning import ReasoningOutput
 
 
 class CellOutput:
@@ -25,9 +23,11 @@ class CellOutput:
         stream_format = _stream_format(format)
         if stream_format == "code" and mode == "live":
             preload()
+        self._mode = mode
         self._stream = StreamingOutput(format=stream_format, mode=mode, remote_images=remote_images)
-        self._formatter = formatter_for(format, mode)
-        self._reasoning = ReasoningOutput(mode)
+        self._formatter = formatter_for(format, mode) if stream_format == "code" else None
+        self._splitter = ReasoningSplitter()
+        self._reasoning: ReasoningOutput | None = None
 
     def __enter__(self) -> CellOutput:
         return self
@@ -37,24 +37,46 @@ class CellOutput:
 
     def write(self, parts: Iterable[tuple[PartKind, str]]) -> None:
         for kind, text in parts:
+            if kind == "text":
+                self._write_split(self._splitter.feed(text))
+                continue
+            reasoning = self._above()
             match kind:
                 case "reasoning":
-                    self._reasoning.add(text)
+                    reasoning.add(text)
                 case "reasoning paragraph":
-                    self._reasoning.end_paragraph()
+                    reasoning.end_paragraph()
                 case "reasoning item":
-                    self._reasoning.end_item(text)
-                case "text":
-                    self._reasoning.show()
-                    self._write_fragments(self._formatter.feed(text))
+                    reasoning.end_item(text)
 
     def close(self, *, notes: Sequence[str] = (), metadata: Mapping[str, Any] | None = None) -> None:
-        self._reasoning.show()
-        self._write_fragments(self._formatter.finish())
-        replacement = self._formatter.replacement()
-        if replacement is not None:
-            self._stream.replace(*replacement)
+        self._write_split(self._splitter.finish())
+        self._show_reasoning()
+        if self._formatter is not None:
+            self._write_fragments(self._formatter.finish())
+            replacement = self._formatter.replacement()
+            if replacement is not None:
+                self._stream.replace(*replacement)
         self._stream.close(notes=notes, metadata=metadata)
+
+    def _above(self) -> ReasoningOutput:
+        self._reasoning = self._reasoning or ReasoningOutput(self._mode)
+        return self._reasoning
+
+    def _show_reasoning(self) -> None:
+        if self._reasoning is not None:
+            self._reasoning.show()
+
+    def _write_split(self, parts: Iterable[Part]) -> None:
+        for kind, text in parts:
+            if kind == "reasoning":
+                self._above().add(text)
+                continue
+            self._show_reasoning()
+            if self._formatter is None:
+                self._stream.write(text)
+            else:
+                self._write_fragments(self._formatter.feed(text))
 
     def _write_fragments(self, fragments: Iterable[Fragment]) -> None:
         for text, language in fragments:
@@ -63,59 +85,3 @@ class CellOutput:
 
 def _stream_format(format: Format) -> StreamFormat:
     return format if format in ("markdown", "text") else "code"
-
-
-class ReasoningOutput:
-    """The model's reasoning summary above the answer: collapsed on a page, quoted in a terminal.
-
-    It is shown one paragraph at a time, so that it needs few messages.
-    """
-
-    def __init__(self, mode: Mode) -> None:
-        self._mode = mode
-        self._items: list[str] = []
-        self._pieces: list[str] = []
-        self._display_id = new_display_id()
-        self._shown = ""
-
-    def add(self, piece: str) -> None:
-        self._pieces.append(piece)
-
-    def end_paragraph(self) -> None:
-        self._pieces.append("\n\n")
-        self.show()
-
-    def end_item(self, text: str) -> None:
-        """Finish one item of reasoning; an empty text keeps the text of its pieces."""
-        self._items.append(text or "".join(self._pieces))
-        self._pieces = []
-
-    def show(self) -> None:
-        """Show the reasoning so far, if it has grown since the last update."""
-        text = "\n\n".join(t.strip() for t in (*self._items, "".join(self._pieces)) if t.strip())
-        if text == self._shown:
-            return
-        # A display that fails does not cost the answer, which is paid for.
-        with contextlib.suppress(Exception):
-            self._display(text)
-        self._shown = text
-
-    def _display(self, text: str) -> None:
-        if self._mode == "plain":
-            sys.stdout.write(reasoning_text(text.removeprefix(self._shown), title=not self._shown) + "\n\n")
-            sys.stdout.flush()
-        else:
-            data = {"text/html": reasoning_html(text), "text/plain": reasoning_text(text)}
-            cell_publish()(data, {}, display_id=self._display_id, update=bool(self._shown))
-
-
-def reasoning_html(markdown: str) -> str:
-    """Return the reasoning as a collapsed HTML element."""
-    quote = f"<blockquote>{safe_html(markdown)}</blockquote>"
-    return f'<details class="skytells-reasoning"><summary>Reasoning</summary>{quote}</details>'
-
-
-def reasoning_text(text: str, *, title: bool = True) -> str:
-    """Return the reasoning as quoted plain text."""
-    head = ["Reasoning", ""] if title else []
-    return "\n".join(f"> {line}".rstrip() for line in [*head, *plain(text).strip().splitlines()])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from skytells_nb.types.chat import ChatCompletion, ChatCompletionChunk, ChatMessage, Choice
 from skytells_nb.types.responses import OutputItem, Response, ResponseEvent
+from skytells_nb.widgets.growing_text import field_reasoning
 
 if TYPE_CHECKING:
     from skytells_nb.client.chat import ChatStream
@@ -117,6 +118,10 @@ class ChatQuestion(CellQuestion):
         return stream
 
     def display_parts(self, part: ChatCompletion | ChatCompletionChunk) -> Iterator[tuple[PartKind, str]]:
+        choice = next((choice for choice in part.choices if choice.index == 0), None)
+        message = choice.message if isinstance(choice, Choice) else choice.delta if choice is not None else None
+        if message is not None and message.model_extra and (reasoning := field_reasoning(message)):
+            yield "reasoning", reasoning
         if part.text:
             yield "text", part.text
 

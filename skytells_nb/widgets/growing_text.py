@@ -1,11 +1,17 @@
-"""The growing text of one output: only new blocks are rendered, and long text is split into segments."""
+"""The growing text of one output: only new blocks are rendered, and long text is split into segments.
+
+Reasoning is told apart from the answer. Some services send it in a field beside the text (``reasoning_content``,
+``reasoning``), other models write it into the text, within ``<think>`` and ``</think>``. It is no part of the answer.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal, TypeVar, cast
 
+from skytells_nb.types.chat import ChatCompletion
+from skytells_nb.types.responses import Response
 from skytells_nb.widgets.highlighting import highlight_code
 from skytells_nb.widgets.safe_html import safe_blocks, safe_html, wrap_html
 from skytells_nb.widgets.safe_text import preformatted
@@ -52,11 +58,11 @@ class MarkdownBlocks:
                 elif after_blank and not self.folded and not line[0].isspace() and not _ITEM.match(line):
                     self.boundary = self.line
                 self.folded = _folded_after(line, self.folded)
-            self.fence = _fence_after(line, self.fence)
+            self.fence = fence_after(line, self.fence)
             self.line += len(line) + 1
 
 
-def _fence_after(line: str, fence: str) -> str:
+def fence_after(line: str, fence: str) -> str:
     """Return the opening line of the code block open after this line, given that of the block open before it."""
     marker = _FENCE.match(line)
     if not marker:
@@ -184,3 +190,141 @@ def split_at_lines(text: str, count: int) -> list[str]:
     """Split the text into ``count`` pieces of similar length, at line ends if there are enough."""
     ends = [min(len(text), text.find("\n", len(text) * n // count) + 1 or len(text)) for n in range(1, count)]
     return [text[start:end] for start, end in zip([0, *ends], [*ends, len(text)], strict=True)]
+
+
+Part = tuple[Literal["text", "reasoning"], str]
+Answer = TypeVar("Answer", bound="ChatCompletion | Response")
+
+FIELDS = ("reasoning_content", "reasoning")
+_OTHER_FIELDS = ("reasoning_details",)
+_OPENS = re.compile(r"\s*<think\s*>", re.IGNORECASE)
+_CLOSES = re.compile(r"</think\s*>", re.IGNORECASE)
+_MAY_OPEN = re.compile(r"\s*(?:<(?:t(?:h(?:i(?:n(?:k\s*)?)?)?)?)?)?", re.IGNORECASE)
+_MAY_CLOSE = re.compile(r"<(?:/(?:t(?:h(?:i(?:n(?:k\s*)?)?)?)?)?)?\Z", re.IGNORECASE)
+
+
+class ReasoningSplitter:
+    """Tells reasoning in a growing text from the answer: what begins a line with ``<think>``, outside of code.
+
+    >>> splitter = ReasoningSplitter()
+    >>> [*splitter.feed("<thi"), *splitter.feed("nk>Hm.</think>\\n\\nHello!"), *splitter.finish()]
+    [('reasoning', '\\n\\n'), ('reasoning', 'Hm.'), ('text', 'Hello!')]
+    """
+
+    def __init__(self) -> None:
+        self._pending = ""
+        self._inside = False
+        self._line = ""
+        self._fence = ""
+        self._after = False
+        """Whether the text continues after reasoning, so that the blank lines between belong to neither."""
+
+    def feed(self, piece: str) -> list[Part]:
+        """Return the parts that are certain; the beginning of a tag waits for its end."""
+        text, self._pending = self._pending + piece, ""
+        parts: list[Part] = []
+        while text:
+            text = self._read_reasoning(text, parts) if self._inside else self._read_text(text, parts)
+        return parts
+
+    def finish(self) -> list[Part]:
+        """Return what waits."""
+        text, self._pending = self._pending, ""
+        if self._inside:
+            return [("reasoning", text)] if text else []
+        return [("text", text)] if text and not (self._after and not text.strip()) else []
+
+    def _read_reasoning(self, text: str, parts: list[Part]) -> str:
+        closing = _CLOSES.search(text)
+        if closing is not None:
+            if closing.start():
+                parts.append(("reasoning", text[: closing.start()]))
+            self._inside, self._after, self._line = False, True, ""
+            return text[closing.end() :]
+        begun = _MAY_CLOSE.search(text)
+        end = begun.start() if begun is not None else len(text)
+        if end:
+            parts.append(("reasoning", text[:end]))
+        self._pending = text[end:]
+        return ""
+
+    def _read_text(self, text: str, parts: list[Part]) -> str:
+        if not self._line and not self._fence:
+            opening = _OPENS.match(text)
+            if opening is not None:
+                self._inside = True
+                parts.append(("reasoning", "\n\n"))
+                return text[opening.end() :]
+            if _MAY_OPEN.fullmatch(text):
+                self._pending = text
+                return ""
+            if self._after:
+                text, self._after = text.lstrip(), False
+        end = len(text) if "<" not in text else text.find("\n") + 1 or len(text)
+        *lines, self._line = (self._line + text[:end]).split("\n")
+        for line in lines:
+            self._fence = fence_after(line, self._fence)
+        parts.append(("text", text[:end]))
+        return text[end:]
+
+
+def split_reasoning(text: str) -> tuple[str, str]:
+    """Return the reasoning in the text, and the text without it.
+
+    >>> split_reasoning("<think>Hm.</think>Hello!")
+    ('Hm.', 'Hello!')
+    """
+    if "<think" not in text.lower():
+        return "", text
+    splitter = ReasoningSplitter()
+    parts = [*splitter.feed(text), *splitter.finish()]
+    pieces = {kind: "".join(piece for found, piece in parts if found == kind) for kind in ("reasoning", "text")}
+    return pieces["reasoning"].strip(), pieces["text"]
+
+
+def field_reasoning(message: Any) -> str:
+    """Return the reasoning that a message, or what is new in it, has beside its text."""
+    extra = message.model_extra or {}
+    return next((extra[name] for name in FIELDS if isinstance(extra.get(name), str)), "")
+
+
+def separate_reasoning(answer: Answer) -> tuple[str, Answer]:
+    """Return the reasoning of an answer, and the answer without it; items of their own stay in a response."""
+    if isinstance(answer, Response):
+        return cast("tuple[str, Answer]", _of_response(answer))
+    return cast("tuple[str, Answer]", _of_completion(cast(ChatCompletion, answer)))
+
+
+def _of_completion(completion: ChatCompletion) -> tuple[str, ChatCompletion]:
+    found: list[str] = []
+    choices = []
+    for number, choice in enumerate(completion.choices):
+        message = choice.message
+        written, text = split_reasoning(message.content)
+        extra = message.model_extra or {}
+        if written or any(name in extra for name in (*FIELDS, *_OTHER_FIELDS)):
+            if number == 0:
+                found = [part for part in (field_reasoning(message).strip(), written) if part]
+            message = message.model_copy(update={"content": text})
+            others = {name: value for name, value in extra.items() if name not in (*FIELDS, *_OTHER_FIELDS)}
+            object.__setattr__(message, "__pydantic_extra__", others)
+            choice = choice.model_copy(update={"message": message})
+        choices.append(choice)
+    if all(new is old for new, old in zip(choices, completion.choices, strict=True)):
+        return "", completion
+    return "\n\n".join(found), completion.model_copy(update={"choices": choices})
+
+
+def _of_response(response: Response) -> tuple[str, Response]:
+    found: list[str] = []
+    items = []
+    for item in response.output:
+        parts = []
+        for part in item.content:
+            written, text = split_reasoning(part.text or "")
+            if written:
+                found.append(written)
+                part = part.model_copy(update={"text": text})
+            parts.append(part)
+        items.append(item.model_copy(update={"content": parts}))
+    return "\n\n".join(found), response.model_copy(update={"output": items}) if found else response

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from markdown_it.rules_inline import StateInline
     from markdown_it.token import Token
 
-TOC_IGNORE_CLASS = "jp-toc-ignore"
-"""Keeps headings of answers out of JupyterLab's table of contents; creating entries took most of the page's time after
-a long answer."""
 SCROLL_CLASS = "jp-MarkdownOutput jp-RenderedHTMLCommon"
 """A wide table scrolls inside an element with these classes of JupyterLab: an answer has no styles of its own."""
 NO_REFERRER = "no-referrer"
@@ -55,8 +52,8 @@ _PIPE = "\ufdd0"
 
 def configure(markdown: MarkdownIt, *, remote_images: bool) -> None:
     """Add the rules; images are links unless ``remote_images``."""
-    markdown.enable(["table", "strikethrough"])
-    markdown.disable(["html_inline", "html_block", *([] if remote_images else ["image"])])
+    markdown.enable("table")
+    markdown.disable([] if remote_images else ["image"])
     interrupts: RuleOptionsType = {"alt": ["paragraph", "reference", "blockquote", "list"]}
     block, inline, core = markdown.block.ruler, markdown.inline.ruler, markdown.core.ruler
     block.before("fence", "formula", _formula_block, interrupts)
@@ -68,7 +65,6 @@ def configure(markdown: MarkdownIt, *, remote_images: bool) -> None:
     core.after("normalize", "formulas", _protect_pipes)
     for rule in (_restore_pipes, _pair_tags, _pair_details, _tasks, _link_images, _link_addresses, _show_hosts):
         core.push(rule.__name__, rule)
-    core.push("headings", _keep_out_of_contents)
     core.push("direction", _set_direction)
     core.push("alignment", _align_cells)
     # A relative link would lead to the notebook server itself.
@@ -373,12 +369,6 @@ def _tasks(state: StateCore) -> None:
             box = _TASK.match(text.content) if text.type == "text" else None
             if box is not None:
                 text.content = ("☐" if box[1] == " " else "☑") + text.content[3:]
-
-
-def _keep_out_of_contents(state: StateCore) -> None:
-    for block in state.tokens:
-        if block.type == "heading_open":
-            block.attrSet("class", TOC_IGNORE_CLASS)
 
 
 def _set_direction(state: StateCore) -> None:

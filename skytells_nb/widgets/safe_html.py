@@ -17,19 +17,22 @@ from skytells_nb.widgets.markdown_rules import (
     NO_REFERRER,
     PUBLIC_IMAGE_URL,
     SCROLL_CLASS,
-    TOC_IGNORE_CLASS,
     WEB_LINK,
     configure,
 )
+from skytells_nb.widgets.safe_text import RIGHT_TO_LEFT, without_reordering
 from skytells_nb.widgets.safe_text import escape as escape
 from skytells_nb.widgets.safe_text import plain as plain
 from skytells_nb.widgets.safe_text import preformatted as preformatted
-from skytells_nb.widgets.safe_text import without_reordering
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
+    from markdown_it.rules_core import StateCore
     from markdown_it.token import Token
 
+TOC_IGNORE_CLASS = "jp-toc-ignore"
+"""Keeps headings of answers out of JupyterLab's table of contents; creating entries took most of the page's time after
+a long answer."""
 HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 _DIRECTED = ("p", "ul", "ol", "li", "blockquote", "summary", *HEADINGS, "table", "th", "td")
 TAGS = {
@@ -51,6 +54,8 @@ _FIXED = {
     "align": {"left", "right", "center"},
     "referrerpolicy": {NO_REFERRER},
 }
+_NEEDS_RULES = re.compile(rf"[$\\<\[|&!]|://|{RIGHT_TO_LEFT.pattern}")
+"""Without any of these, Markdown needs no rule beyond those of CommonMark."""
 _CODE = re.compile(r'<code class="skytells-code-(\d+)"></code>')
 """The place of a code block, put in after the allow-list: Markdown cannot write a class."""
 
@@ -81,7 +86,7 @@ def safe_blocks(markdown: str, *, remote_images: bool = False) -> str:
 
     blocks: dict[str, Any] = {"code": []}
     page: str = nh3.clean(
-        without_reordering(markdown_renderer(remote_images).render(markdown, blocks)),
+        without_reordering(_renderer_for(markdown, remote_images).render(markdown, blocks)),
         tags=TAGS | {"img"} if remote_images else TAGS,
         attributes={**ATTRIBUTES, "img": IMAGE_ATTRIBUTES, "*": set()},
         attribute_filter=_allowed,
@@ -91,15 +96,33 @@ def safe_blocks(markdown: str, *, remote_images: bool = False) -> str:
     return _CODE.sub(lambda place: highlight_block(*blocks["code"][int(place[1])]), page)
 
 
+def _renderer_for(markdown: str, remote_images: bool) -> MarkdownIt:
+    return markdown_renderer(remote_images) if _NEEDS_RULES.search(markdown) else _commonmark()
+
+
 @cache
 def markdown_renderer(remote_images: bool = False) -> MarkdownIt:
     """Return the parser and renderer; its HTML has to pass the allow-list."""
+    markdown = _commonmark.__wrapped__()
+    configure(markdown, remote_images=remote_images)
+    return markdown
+
+
+@cache
+def _commonmark() -> MarkdownIt:
     from markdown_it import MarkdownIt
 
-    markdown = MarkdownIt("commonmark", {"html": False, "linkify": False})
-    configure(markdown, remote_images=remote_images)
+    markdown = MarkdownIt("commonmark", {"html": False, "linkify": False}).enable("strikethrough")
+    markdown.disable(["html_inline", "html_block"])
+    markdown.core.ruler.push("headings", _keep_out_of_contents)
     markdown.renderer.rules.update({"fence": _code, "code_block": _code})  # type: ignore[attr-defined]
     return markdown
+
+
+def _keep_out_of_contents(state: StateCore) -> None:
+    for block in state.tokens:
+        if block.type == "heading_open":
+            block.attrSet("class", TOC_IGNORE_CLASS)
 
 
 def _code(tokens: Sequence[Token], index: int, options: object, env: dict[str, Any]) -> str:

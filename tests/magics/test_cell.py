@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from magic_service import KEY, Echo, Notebook, interrupt_when
+from magic_service import KEY, Echo, Notebook, completion, interrupt_when, scripted
+from serving import Exchange
 
 import skytells_nb.session as sessions
 from skytells_nb.errors import (
@@ -313,7 +314,7 @@ def test_without_a_key_the_cell_fails_with_both_ways_out(shell: Notebook, monkey
 
 
 def test_a_kept_answer_is_shown_and_not_asked_for_again(notebook: Notebook, echo: Echo) -> None:
-    """--cache: the second time nothing is sent, answer and safety result are the same, and a note says so."""
+    """--cache: the second time nothing is sent, and what is shown and stored is the same."""
     first = notebook.run("%%skytells_chat --cache -o one\nHello there")
     asked = len(echo.messages)
     second = notebook.run("%%skytells_chat --cache -o two\nHello there")
@@ -323,7 +324,9 @@ def test_a_kept_answer_is_shown_and_not_asked_for_again(notebook: Notebook, echo
     assert str(names["two"]) == str(names["one"]) == "Hello there"
     assert names["two"].safety.findings == names["one"].safety.findings
     assert sessions.current().totals.requests == 1
-    assert "Shown from the cache; nothing was sent." in bundle(second.outputs)["text/html"]
+    assert [output._repr_mimebundle_() for output in first.outputs] == [
+        output._repr_mimebundle_() for output in second.outputs
+    ]
 
 
 def test_a_column_finds_what_a_cell_paid_for(notebook: Notebook, echo: Echo) -> None:
@@ -341,3 +344,51 @@ def test_pictures_are_links_until_the_setting_allows_them(notebook: Notebook) ->
     assert "<img" not in notebook.run(ask).outputs[0].data["text/html"]
     assert notebook.run("%config SkytellsMagics.remote_images = True").error is None
     assert re.findall(r'<img src="([^"]*)"', notebook.run(ask).outputs[0].data["text/html"]) == ["https://a.test/c.png"]
+
+
+REASONED = [
+    {"choices": [{"index": 0, "delta": {"role": "assistant", "content": "", "reasoning_content": "First **a**."}}]},
+    {"choices": [{"index": 0, "delta": {"reasoning_content": "\n\nThen b."}}]},
+    {"choices": [{"index": 0, "delta": {"content": "<th"}}]},
+    {"choices": [{"index": 0, "delta": {"content": "ink>Last c.</think>\n\nThe "}}]},
+    {"choices": [{"index": 0, "delta": {"content": "answer."}}]},
+    {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+]
+
+
+@pytest.mark.parametrize("options", ["", " --no-stream"])
+def test_reasoning_is_folded_and_is_no_part_of_the_answer(shell: Notebook, options: str) -> None:
+    """Beside the text or in it: shown above the answer, not in variables, not sent back, and shown again from cache."""
+    asked: list[dict[str, Any]] = []
+
+    def script(exchange: Exchange) -> None:
+        asked.append(exchange.json)
+        if exchange.json.get("stream"):
+            exchange.begin()
+            for body in (*REASONED, "[DONE]"):
+                exchange.event(body)
+        else:
+            text = "<think>Last c.</think>\n\nThe answer."
+            exchange.reply(completion(text, reasoning_content="First **a**.\n\nThen b."))
+
+    with scripted(script):
+        runs = [
+            shell.run(f"%%skytells_chat{options} --cache -o answer\nWhy?"),
+            shell.run(f"%%skytells_chat{options} --cache -o again\nWhy?"),
+        ]
+        for turn in ("One", "Two"):
+            assert shell.run(f"%%skytells_chat{options} --conversation c\n{turn}").error is None
+    names = shell.shell.user_ns
+    for name in ("answer", "again", "_sky"):
+        assert str(names[name]) == "The answer."
+        assert "Then b" not in names[name].model_dump_json()
+        assert "Last c" not in names[name].model_dump_json()
+    assert len(asked) == 3
+    assert [message["content"] for message in asked[-1]["messages"]] == ["One", "The answer.", "Two"]
+    for ran in runs:
+        reasoning, answer = (output.data for output in ran.outputs)
+        assert reasoning["text/html"].startswith('<details class="skytells-reasoning"><summary>Reasoning</summary>')
+        assert "<strong>a</strong>" in reasoning["text/html"]
+        assert reasoning["text/plain"] == "> Reasoning\n>\n> First **a**.\n>\n> Then b.\n>\n> Last c."
+        assert "think" not in answer["text/html"] + answer["text/plain"]
+    assert [output.data for output in runs[0].outputs] == [output.data for output in runs[1].outputs]

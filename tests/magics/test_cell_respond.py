@@ -129,13 +129,17 @@ def test_reasoning_is_shown_a_paragraph_at_a_time(shell: Notebook) -> None:
         events(exchange, *thought, delta("Yes."), {"type": "response.completed", "response": whole("completed")})
 
     with scripted(script):
+        shell.run("%config SkytellsMagics.stream = 'live'")
         outputs = shell.run("%%skytells_respond\nIs it?").outputs
+        shell.run("%config SkytellsMagics.stream = 'final'")
+        final = [output.data["text/plain"] for output in shell.run("%%skytells_respond\nIs it?").outputs]
         shell.run("%config SkytellsMagics.stream = 'plain'")
         printed = shell.run("%%skytells_respond\nIs it?").stdout
     assert [output.data["text/plain"] for output in outputs[:2]] == [
         "> Reasoning\n>\n> First.",
         "> Reasoning\n>\n> First.\n>\n> Second.",
     ]
+    assert [text for text in final if "Reasoning" in text] == ["> Reasoning\n>\n> First.\n>\n> Second."]
     assert printed.startswith("> Reasoning\n>\n> First.\n\n> Second.\n\nYes.\n")
 
 

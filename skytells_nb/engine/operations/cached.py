@@ -29,6 +29,8 @@ class CachedCompletion:
     blocked: bool = False
     rows: int = 1
     """Rows of its request; the safety findings are those of all of them."""
+    reasoning: str = ""
+    """What the model wrote before its answer, for a cell that shows it again."""
 
     @property
     def is_empty_reasoning(self) -> bool:
@@ -45,7 +47,7 @@ class CachedCompletion:
         return Safety.from_records(self.findings, blocked=self.blocked)
 
     def to_bytes(self) -> bytes:
-        fields = {name: getattr(self, name) for name in self.__slots__}
+        fields = {name: getattr(self, name) for name in self.__slots__ if name != "reasoning" or self.reasoning}
         try:
             return pydantic_core.to_json(fields)
         except (pydantic_core.PydanticSerializationError, UnicodeEncodeError):
@@ -64,9 +66,11 @@ class CachedCompletion:
 
     def to_completion(self) -> ChatCompletion:
         """Return the completion as the client does."""
+        beside: dict[str, Any] = {"reasoning_content": self.reasoning} if self.reasoning else {}
+        message = ChatMessage(content=self.text, **beside)
         completion = ChatCompletion(
             model=self.model,
-            choices=[Choice(message=ChatMessage(content=self.text), finish_reason=self.finish_reason)],
+            choices=[Choice(message=message, finish_reason=self.finish_reason)],
             usage=ChatUsage(
                 prompt_tokens=self.tokens_in,
                 completion_tokens=self.tokens_out,

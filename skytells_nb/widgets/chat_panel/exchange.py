@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextvars
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from skytells_nb.engine.report import is_plausible_usage
 from skytells_nb.engine.single_flight import WakeEvent
 from skytells_nb.errors import ContentPolicyError
-from skytells_nb.types.chat import ChatCompletion, ChatMessage, Choice
+from skytells_nb.types.chat import ChatCompletion, ChatCompletionChunk, ChatMessage, Choice
 from skytells_nb.types.safety import Safety, findings
 from skytells_nb.widgets.chat_panel.transcript import advice
 from skytells_nb.widgets.chat_panel.turns import Turn, TurnError
+from skytells_nb.widgets.growing_text import Part, ReasoningSplitter, field_reasoning, separate_reasoning
 from skytells_nb.widgets.status_text import FAILED, INTERRUPTED, finish_reason_for
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ POLL_INTERVAL_S = 0.1
 
 
 class Exchange:
-    """A request in its own thread. ``on_text`` receives the text as it arrives, ``on_end`` the outcome, once.
+    """A request in its own thread: ``on_part`` gets reasoning and text as they arrive, ``on_end`` the outcome, once.
 
     ``find_session`` is called in the thread: finding a key or starting the local Skytells may take a moment. The
     outcome is the session, the answer as far as it arrived (``None`` if nothing did) and the error.
@@ -37,12 +38,12 @@ class Exchange:
         self,
         find_session: Callable[[], Session],
         parameters: dict[str, Any],
-        on_text: Callable[[str], None],
+        on_part: Callable[[Part], None],
         on_end: Callable[[Session | None, ChatCompletion | None, Exception | None], None],
     ) -> None:
         self._find_session = find_session
         self._parameters = parameters
-        self._on_text = on_text
+        self._on_part = on_part
         self._on_end = on_end
         self._lock = threading.Lock()
         self._client: Skytells | None = None
@@ -104,9 +105,13 @@ class Exchange:
                 stream = client.chat.completions.create(
                     **self._parameters, stream=True, stream_options={"include_usage": True}
                 )
+                splitter = ReasoningSplitter()
                 with stream:
-                    for piece in stream.text:
-                        self._on_text(piece)
+                    for chunk in stream:
+                        for part in _parts(chunk, splitter):
+                            self._on_part(part)
+                for part in splitter.finish():
+                    self._on_part(part)
                 return stream.partial(finish_reason=None), None
             except Exception as error:  # an error in showing the text must not lose what arrived
                 if self._stopped:
@@ -120,6 +125,14 @@ class Exchange:
         return ChatCompletion(model=self._parameters["model"], choices=[choice])
 
 
+def _parts(chunk: ChatCompletionChunk, splitter: ReasoningSplitter) -> Iterator[Part]:
+    first = next((choice.delta for choice in chunk.choices if choice.index == 0), None)
+    if first is not None and first.model_extra and (reasoning := field_reasoning(first)):
+        yield "reasoning", reasoning
+    if chunk.text:
+        yield from splitter.feed(chunk.text)
+
+
 def assistant_turn(answer: ChatCompletion | None, model: str, price: Price | None, problem: Exception | None) -> Turn:
     """Return the assistant's turn: the answer as far as it arrived, and what stopped it."""
     turn_error = None if problem is None else TurnError(type(problem).__name__, str(problem), advice(problem))
@@ -129,6 +142,7 @@ def assistant_turn(answer: ChatCompletion | None, model: str, price: Price | Non
             safety = Safety(findings(problem.safety, "prompt"), blocked=True)
         request_id = getattr(problem, "request_id", None)
         return Turn("assistant", "", model, FAILED, safety=safety, request_id=request_id, problem=turn_error)
+    reasoning, answer = separate_reasoning(answer)
     is_known = is_plausible_usage(*answer.tokens)
     tokens_in, tokens_out = answer.tokens if is_known else (None, None)
     return Turn(
@@ -142,4 +156,5 @@ def assistant_turn(answer: ChatCompletion | None, model: str, price: Price | Non
         answer.safety,
         answer.request_id,
         turn_error,
+        reasoning,
     )

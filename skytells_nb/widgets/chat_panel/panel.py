@@ -14,7 +14,9 @@ from skytells_nb.widgets.chat_panel.exchange import Exchange, assistant_turn
 from skytells_nb.widgets.chat_panel.transcript import Transcript, describe_usage, turns_for_page
 from skytells_nb.widgets.chat_panel.turns import COLUMNS, Turn, messages, read_messages
 from skytells_nb.widgets.display import Mode, cell_publish, display_mode, new_display_id
+from skytells_nb.widgets.growing_text import Part
 from skytells_nb.widgets.live import StreamingOutput
+from skytells_nb.widgets.reasoning import ReasoningOutput
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -355,13 +357,24 @@ class ChatPanel:
             parameters = {"model": model, "messages": messages(self._turns, self.system)}
             live = self._live = StreamingOutput(publish=self._send_part, remote_images=self._remote_images)
 
+            reasoning = ReasoningOutput("live", self._send_part)
+
+            def on_part(part: Part) -> None:
+                kind, text = part
+                if kind == "reasoning":
+                    reasoning.add(text)
+                else:
+                    reasoning.show()
+                    live.write(text)
+
             def on_end(session: Session | None, answer: ChatCompletion | None, error: Exception | None) -> None:
                 try:
+                    reasoning.show()
                     live.close()
                 finally:
                     self._finish_exchange(model, session, answer, error)
 
-            self._exchange = Exchange(self._find_session, parameters, live.write, on_end)
+            self._exchange = Exchange(self._find_session, parameters, on_part, on_end)
             self._busy = True
             self._update()
             self._exchange.start()

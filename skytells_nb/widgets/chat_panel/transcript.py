@@ -9,6 +9,7 @@ from typing import Any
 from skytells_nb.errors import APIError, ContentPolicyError
 from skytells_nb.formatting import format_dollars
 from skytells_nb.widgets.chat_panel.turns import Turn
+from skytells_nb.widgets.reasoning import reasoning_html, reasoning_text
 from skytells_nb.widgets.safe_html import safe_html
 from skytells_nb.widgets.safe_text import RIGHT_TO_LEFT, literal_html, plain
 from skytells_nb.widgets.status_text import INCOMPLETE, NextSteps, covers_answer, describe_findings, next_step
@@ -138,7 +139,8 @@ def _turn_html(turn: Turn, remote_images: bool) -> str:
 
 
 def _turn_text(turn: Turn) -> str:
-    lines = [f"{plain(speaker(turn))}:", *([plain(turn.text)] if turn.text else [])]
+    reasoning = [reasoning_text(turn.reasoning) + "\n"] if turn.reasoning else []
+    lines = [f"{plain(speaker(turn))}:", *reasoning, *([plain(turn.text)] if turn.text else [])]
     if turn.problem is not None:
         lines.append(plain(f"{turn.problem.name}: {turn.problem.message} {turn.problem.advice}".rstrip()))
     footer = notes(turn)
@@ -150,7 +152,10 @@ def _literal_lines(text: str) -> str:
 
 
 def _answer_html(turn: Turn, remote_images: bool) -> str:
-    return safe_html(turn.text, remote_images=remote_images) if turn.role == "assistant" and turn.text else ""
+    if turn.role == "user":
+        return ""
+    reasoning = reasoning_html(turn.reasoning) if turn.reasoning else ""
+    return reasoning + (safe_html(turn.text, remote_images=remote_images) if turn.text else "")
 
 
 def turns_for_page(turns: Sequence[Turn], *, remote_images: bool = False) -> list[dict[str, Any]]:

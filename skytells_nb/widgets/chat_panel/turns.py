@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 from skytells_nb.errors import InputError
 from skytells_nb.formatting import format_dollars
 from skytells_nb.types.safety import Safety
+from skytells_nb.widgets.growing_text import split_reasoning
 from skytells_nb.widgets.status_text import describe_ending
 
 Role = Literal["user", "assistant"]
@@ -33,7 +34,8 @@ class TurnError:
 class Turn:
     """One message of a conversation. Fields are ``None`` if they do not apply or the service did not send them.
 
-    ``cost`` is in US dollars; ``problem`` is the error of a missing or incomplete answer.
+    ``cost`` is in US dollars; ``problem`` is the error of a missing or incomplete answer. ``reasoning`` is shown, and
+    never sent.
     """
 
     role: Role
@@ -46,6 +48,7 @@ class Turn:
     safety: Safety | None = None
     request_id: str | None = None
     problem: TurnError | None = None
+    reasoning: str = ""
 
     @property
     def ending(self) -> str:
@@ -99,5 +102,6 @@ def read_messages(conversation: Iterable[Mapping[str, Any]]) -> tuple[str | None
                 raise InputError(f"messages[{position}] is a system message; only the first message may be one.")
             system = text
         else:
-            turns.append(Turn(cast(Role, role), text))
+            reasoning, text = split_reasoning(text) if role == "assistant" else ("", text)
+            turns.append(Turn(cast(Role, role), text, reasoning=reasoning))
     return system, turns
