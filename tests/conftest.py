@@ -129,7 +129,10 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg-cache"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg-config"))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    # A shell puts a module of its own there, and an emptied one cannot be passed on to a spawned process.
+    main = sys.modules["__main__"]
     yield
+    sys.modules["__main__"] = main
     sessions = sys.modules.get("skytells_nb.session")
     if sessions is not None:
         sessions.reset()
