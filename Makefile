@@ -2,11 +2,11 @@
 #   make demo     run the quickstart notebook on the local Skytells, without a key
 #   make lab      open the notebooks in JupyterLab
 #   make test     every test
-#   make check    lint, types, import contracts, spelling, docstrings
+#   make check    lint, types, import contracts, spelling, docstrings, the site without warnings
 #   make coverage     the tests with coverage; fails below the minimum
 #   make test-lowest  a quick part of the tests with the lowest declared versions
 #   make test-sdks    other libraries against the local Skytells, in an environment of their own
-#   make docs         the examples in docstrings, docs and README
+#   make docs         the examples in README and docs, and the documentation site
 #   make mutants  change the package in N places, chosen by SEED, and check that the tests fail; an hour for N=40
 #   make bench    compare with other libraries, half an hour; QUICK=1 with one of them, under three minutes;
 #                 GROWTH=1 what calls cost as their rows grow, in CPU and memory
@@ -64,9 +64,12 @@ test-sdks: $(SDKS)/.installed
 	@$(models)
 	SKYTELLS_TEST_SDKS=1 $(SDKS)/bin/python -m pytest tests/local/sdks
 
+site = $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --builder html docs build/site
 docs: $(VENV)/.dev
 	@$(models)
-	$(BIN)/python -m pytest -q tests/test_readme.py tests/test_files.py tests/accessor/test_documented.py
+	$(BIN)/python -m pytest -q tests/test_readme.py tests/test_files.py tests/accessor/test_documented.py tests/test_site_pages.py
+	$(site)
+	@echo "The site is build/site/index.html"
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -76,6 +79,7 @@ check: $(VENV)/.dev
 	$(BIN)/codespell *.md docs notebooks/*.ipynb binder skytells_nb tests benchmarks
 	$(BIN)/python -m pytest --quiet tests/test_docstrings.py -k sections
 	@$(page_types)
+	$(site)
 
 mutants: $(VENV)/.dev
 	@$(models)

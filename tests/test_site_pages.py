@@ -1,0 +1,72 @@
+"""The pages of the site: every error, setting and variable is on one, and their code runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skytells_nb import errors
+from skytells_nb.config import SettingOptions, Settings
+from skytells_nb.local.errors import ERROR_CATALOG
+from skytells_nb.local.server import LocalServer
+from skytells_nb.session import Session
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+ROWS = re.compile(r"^\| `([\w.]+)` \| (.*) \|$", re.MULTILINE)
+
+
+def page(name: str) -> str:
+    return (DOCS / f"{name}.md").read_text("utf-8")
+
+
+def test_every_error_id_has_a_line_with_its_status_and_class() -> None:
+    lines = {name: rest.split(" | ") for name, rest in ROWS.findall(page("errors").partition("## Errors of the")[0])}
+    assert lines.keys() == ERROR_CATALOG.keys()
+    for error_id, (status, name, retried, _) in lines.items():
+        entry = ERROR_CATALOG[error_id]
+        body = {"error": {"message": "m", "error_id": error_id, "code": entry.code, "status": entry.status}}
+        error = errors.api_error(entry.status, body)
+        assert int(status) == entry.status
+        assert name == f"`{type(error).__name__}`"
+        assert retried.startswith("yes") is isinstance(error, errors.Retryable)
+        assert ("ends the call" in retried) is isinstance(error, errors.AccountError)
+
+
+def test_every_class_of_errors_is_on_the_page() -> None:
+    classes = {name for name in errors.__all__ if isinstance(getattr(errors, name), type)}
+    general = {"APIError", "AccountError", "Retryable", "SkytellsError", "SkytellsWarning", "TransportError"}
+    assert classes - general - set(re.findall(r"`(\w+)`", page("errors"))) == set()
+
+
+def test_every_setting_has_a_line_with_its_variable_and_default() -> None:
+    lines = {name: rest.split(" | ") for name, rest in ROWS.findall(page("settings")) if name in Settings.model_fields}
+    assert lines.keys() == Settings.model_fields.keys()
+    assert SettingOptions.__annotations__.keys() <= lines.keys()
+    for name, (variable, default, _) in lines.items():
+        assert variable == f"`SKYTELLS_{name.upper()}`"
+        value = Settings.model_fields[name].default
+        if isinstance(value, (int, float)):
+            assert float(default) == float(value)
+
+
+def test_every_variable_that_the_package_reads_is_on_the_page() -> None:
+    read = set()
+    for module in (ROOT / "skytells_nb").rglob("*.py"):
+        read |= set(re.findall(r"\bSKYTELLS_[A-Z_]*[A-Z]\b", module.read_text("utf-8")))
+    assert read - set(re.findall(r"`(SKYTELLS_\w+)`", page("settings"))) == set()
+
+
+@pytest.mark.parametrize("name", ["getting_started"])
+def test_the_code_of_a_page_runs(
+    name: str, local_server: LocalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, Any] = {}
+    for block in re.findall(r"^```python\n(.*?)^```$", page(name), re.MULTILINE | re.DOTALL):
+        exec(block, namespace)
+    assert isinstance(namespace["session"], Session)
+    assert (tmp_path / "map.html").stat().st_size > 1000
