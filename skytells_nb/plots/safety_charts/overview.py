@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -288,7 +288,10 @@ def _add_strip(figure: go.Figure, counts: _SourceCounts, column: int, theme: The
         )
         figure.add_trace(cell, 1, column)
         figure.add_trace(outline, 1, column)
-    shared: dict[str, Any] = {"xref": f"x{column if column > 1 else ''} domain", "yref": f"y{column if column > 1 else ''} domain"}
+    shared: dict[str, Any] = {
+        "xref": f"x{column if column > 1 else ''} domain",
+        "yref": f"y{column if column > 1 else ''} domain",
+    }
     shared |= {"x": 0, "xanchor": "left", "showarrow": False, "align": "left"}
     figure.add_annotation(
         text=f"<b>{format_count(counts.total, counts.source)}</b>", y=1, yanchor="bottom", yshift=2, **shared
