@@ -19,6 +19,7 @@ from skytells_nb.accessor.frame import FrameAccessor
 from skytells_nb.accessor.methods.estimate import Sample
 from skytells_nb.accessor.series import SeriesAccessor
 from skytells_nb.errors import InputError, Interrupted, MissingExtraError, SkytellsError
+from skytells_nb.plots.safety_charts.findings import SAFETY_SUFFIX
 
 try:
     import polars as pl
@@ -140,6 +141,9 @@ def _to_polars_frame(frame: pd.DataFrame) -> pl.DataFrame:
 
 def _to_polars_series(name: Any, series: pd.Series[Any]) -> pl.Series:
     dtype = series.dtype
+    if str(name).endswith(SAFETY_SUFFIX) and isinstance(dtype, pd.CategoricalDtype):
+        # JSON text, whose few different values are no labels.
+        return _to_polars_series(name, series.astype(dtype.categories.dtype))
     if isinstance(dtype, pd.CategoricalDtype) and all(isinstance(label, str) for label in dtype.categories):
         return pl.Series(name, series.astype(object).where(series.notna(), None).tolist(), pl.Enum(dtype.categories))
     if isinstance(dtype, pd.CategoricalDtype):

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from importlib.util import find_spec
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, Unpack
 
@@ -303,16 +304,16 @@ class Session:
                 missing_usage=report.missing_usage,
             )
 
-    def record_safety(self, results: Iterable[Safety]) -> None:
-        """Add safety results, one for each response, to the totals."""
+    def record_safety(self, results: Iterable[Safety], counts: Iterable[int] | None = None) -> None:
+        """Add safety results, one for each response, to the totals; ``counts`` says how many responses had each."""
         with self._lock:
-            for safety in results:
-                self.safety_checked += 1
+            for safety, count in zip(results, repeat(1) if counts is None else counts, strict=False):
+                self.safety_checked += count
                 for finding in safety.flagged:
-                    self.safety_findings[replace(finding, index=0) if finding.index else finding] += 1
-                self.totals.filtered += safety.filtered
-                self.totals.blocked += safety.blocked
-                self.totals.unchecked += not safety.checked
+                    self.safety_findings[replace(finding, index=0) if finding.index else finding] += count
+                self.totals.filtered += count * safety.filtered
+                self.totals.blocked += count * safety.blocked
+                self.totals.unchecked += count * (not safety.checked)
 
     def close(self) -> None:
         """Close the connections and the cache; the local Skytells stays for other sessions of this process.

@@ -26,8 +26,8 @@ from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import Job, RateOptions, embedding_job
 from skytells_nb.engine.planning import plan
 from skytells_nb.engine.report import Estimate, Report
+from skytells_nb.engine.results import CompletionBuffer, RunResult
 from skytells_nb.engine.results import ResultBuffer as Room
-from skytells_nb.engine.results import RunResult
 from skytells_nb.errors import ContentPolicyError, InputError, Interrupted, RefusalError, SkytellsError, warn
 from skytells_nb.progress import GuardedCallback, Progress, ProgressCallback, no_progress
 from skytells_nb.progress_line import LONG_STEP_S, UPDATE_INTERVAL_S
@@ -336,7 +336,6 @@ class CallClock:
 
     def __init__(self) -> None:
         self.started = time.monotonic()
-        self.seconds = 0.0
         self.last_call: VectorizedCall | None = None
         """The latest call that has a report."""
         self._show: ProgressCallback = no_progress
@@ -408,9 +407,8 @@ def timed(method: Callable[..., Any]) -> Callable[..., Any]:
             _set_seconds(clock, data, result, before)
             return result
         except (Interrupted, SkytellsError) as problem:
-            _set_seconds(clock, data, problem.frame, before)
-            if problem.report is not None and clock.last_call is not None:
-                problem.report = replace(problem.report, seconds=clock.seconds)
+            revised = _set_seconds(clock, data, problem.frame, before)
+            problem.report = next((new for old, new in revised if old is problem.report), problem.report)
             raise
         finally:
             _clock.reset(token)
@@ -421,9 +419,12 @@ def timed(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _set_seconds(clock: CallClock, data: Any, result: Any, before: Attached | None) -> None:
-    """Put the seconds of the call into its report, in the session and attached to the data and to the result."""
-    clock.seconds = time.monotonic() - clock.started
+def _set_seconds(clock: CallClock, data: Any, result: Any, before: Attached | None) -> list[tuple[Report, Report]]:
+    """Put the seconds of the call into its report, in the session and attached to the data and to the result.
+
+    Returns the reports that are replaced, with the new ones.
+    """
+    seconds = time.monotonic() - clock.started
     entries = [(target, attached_to(target)) for target in (data, result)]
     revised: list[tuple[Report, Report]] = []
     for target, entry in entries:
@@ -432,11 +433,12 @@ def _set_seconds(clock: CallClock, data: Any, result: Any, before: Attached | No
         old = entry.report
         report = next((new for known, new in revised if known is old), None)
         if report is None:
-            report = replace(old, seconds=clock.seconds)
+            report = replace(old, seconds=seconds)
             revised.append((old, report))
             if clock.last_call is not None:
                 clock.last_call.session.revise_report(old, report)
         _attach(target, report, entry.answers, entry.failed)
+    return revised
 
 
 def _listener(progress: bool | ProgressCallback, label: str) -> tuple[ProgressCallback, Callable[[], None]]:
@@ -458,8 +460,10 @@ def vector_column(
 
 
 def completions(outcome: RunResult) -> list[CachedCompletion | None]:
-    """Return the completion of each distinct input."""
-    return [None if value is None else CachedCompletion.from_bytes(value) for value in outcome.values]
+    """Return the completion of each distinct input, read once; afterwards their bytes are no longer in memory."""
+    if not isinstance(outcome.answers, CompletionBuffer):
+        raise TypeError("This result holds vectors; use matrix.")
+    return outcome.answers.read(outcome.has_result, CachedCompletion.from_parts)
 
 
 def take(values: list[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
@@ -469,6 +473,26 @@ def take(values: list[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
     table[-1] = None
     result: NDArray[Any] = table[rows]
     return result
+
+
+def spread(values: Sequence[Any], rows: NDArray[np.int64], dtype: Any, index: pd.Index[Any]) -> pd.Series[Any]:
+    """Return a column with ``values[row]`` for each row number, missing for -1: each value is converted once."""
+    array: Any = pd.Series(list(values), dtype=dtype).array
+    if isinstance(array, pd.api.extensions.ExtensionArray) and len(values):
+        array = array.take(rows, allow_fill=True)
+    else:
+        array = take(list(values), rows)
+    column: pd.Series[Any] = pd.Series(array, index=index, dtype=dtype)
+    return column
+
+
+def distinct(objects: Sequence[Any]) -> tuple[list[Any], NDArray[np.int64]]:
+    """Return the different objects, in order of appearance, and the number (n,) of each row's; by identity."""
+    ids = np.fromiter(map(id, objects), dtype=np.int64, count=len(objects))
+    codes, first = pd.factorize(ids)
+    places = np.zeros(len(first), dtype=np.int64)
+    places[codes[::-1]] = np.arange(len(objects))[::-1]
+    return [objects[place] for place in places.tolist()], codes.astype(np.int64)
 
 
 @dataclass(frozen=True)

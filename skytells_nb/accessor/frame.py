@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -30,21 +29,20 @@ from skytells_nb.accessor.results import (
     embed_texts,
     merge_row_errors,
 )
-from skytells_nb.accessor.safety import SafetyChoice, SafetyPolicy
+from skytells_nb.accessor.safety import SafetyChoice, SafetyPolicy, as_findings, tidy_findings
 from skytells_nb.accessor.structured.columns import column_names
 from skytells_nb.accessor.structured.repair import DEFAULT_REPAIRS, check_repair
 from skytells_nb.accessor.structured.schema import Schema
 from skytells_nb.accessor.text_columns import texts_of
 from skytells_nb.columns import column_of
 from skytells_nb.engine.engine import OnError
+from skytells_nb.engine.operations.cached import findings_text
 from skytells_nb.engine.operations.conversation import Api
 from skytells_nb.engine.report import Report
 from skytells_nb.errors import InputError
 from skytells_nb.plots.safety_charts.moderation import moderation_findings, moderation_prefixes
 from skytells_nb.progress import ProgressCallback
 from skytells_nb.session import current
-
-SAFETY_COLUMNS = ["row", "source", "index", "category", "severity", "filtered", "detected", "checked"]
 
 
 @with_dry_run
@@ -338,29 +336,15 @@ class FrameAccessor(EstimateMethod, PreviewMethod, TextMethods, VectorMethods, E
         """
         column = f"{into}_safety"
         if column in self._frame.columns:
-            results = [None if not isinstance(v, str) else json.loads(v) for v in self._frame[column]]
-        else:
-            completions = get_report(self._frame)[1].get(into)
-            if completions is None or len(completions) != len(self._frame):
-                if into in moderation_prefixes(self._frame):
-                    return _findings_of_columns(self._frame, into)
-                raise InputError(
-                    f"This frame has no safety results for {into!r}. Use details=True to store them in the column "
-                    f"{column!r}, or call this on the frame that complete() returned."
-                )
-            results = [None if c is None else c.findings for c in completions]
-        records = [
-            {"row": label, **finding}
-            for label, findings in zip(self._frame.index, results, strict=True)
-            for finding in (findings if findings is not None else ())
-        ]
-        return _as_findings(pd.DataFrame(records, columns=SAFETY_COLUMNS))
-
-
-def _findings_of_columns(frame: pd.DataFrame, prefix: Any) -> pd.DataFrame:
-    table, positions = moderation_findings(frame, prefix)
-    return _as_findings(table.assign(row=frame.index[positions], index=0)[SAFETY_COLUMNS])
-
-
-def _as_findings(table: pd.DataFrame) -> pd.DataFrame:
-    return table.astype({"filtered": bool, "checked": bool, "detected": "boolean"})
+            return tidy_findings(self._frame[column], self._frame.index, column)
+        completions = get_report(self._frame)[1].get(into)
+        if completions is None or len(completions) != len(self._frame):
+            if into in moderation_prefixes(self._frame):
+                table, positions = moderation_findings(self._frame, into)
+                return as_findings(table.assign(row=self._frame.index[positions], index=0))
+            raise InputError(
+                f"This frame has no safety results for {into!r}. Use details=True to store them in the column "
+                f"{column!r}, or call this on the frame that complete() returned."
+            )
+        texts = [None if c is None else findings_text(c.findings) for c in completions]
+        return tidy_findings(pd.Series(texts, dtype=object), self._frame.index, column)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from skytells_nb.accessor.call import VectorizedCall, completions, take, vector_column
+from skytells_nb.accessor.call import VectorizedCall, building, completions, distinct, spread, take, vector_column
 from skytells_nb.accessor.structured.columns import typed_columns
 from skytells_nb.accessor.structured.repair import (
     DEFAULT_REPAIRS,
@@ -22,7 +22,7 @@ from skytells_nb.accessor.structured.repair import (
 from skytells_nb.accessor.structured.schema import Record, Schema, answer_parser, response_format, schema_field_types
 from skytells_nb.accessor.text_columns import STRING_DTYPE, Texts
 from skytells_nb.engine.engine import OnError
-from skytells_nb.engine.operations.cached import CachedCompletion
+from skytells_nb.engine.operations.cached import CachedCompletion, findings_text
 from skytells_nb.engine.operations.conversation import PromptOptions
 from skytells_nb.engine.operations.jobs import Job, completion_job
 from skytells_nb.engine.report import Report
@@ -33,14 +33,14 @@ from skytells_nb.types.safety import Safety
 
 
 def text_column(
-    distinct: list[CachedCompletion | None], outcome: RunResult, index: pd.Index[Any], *, name: Any
+    answers: list[CachedCompletion | None], outcome: RunResult, index: pd.Index[Any], *, name: Any
 ) -> pd.Series[Any]:
     """Return the completions' texts, missing where there is none or the filter withheld all of it."""
-    texts = [None if c is None or (c.blocked and not c.text) else c.text for c in distinct]
-    return pd.Series(take(texts, outcome.result_index), index=index, dtype=STRING_DTYPE, name=name)
+    texts = [None if c is None or (c.blocked and not c.text) else c.text for c in answers]
+    return spread(texts, outcome.result_index, STRING_DTYPE, index).rename(name)
 
 
-def warn_truncated(distinct: list[CachedCompletion | None], outcome: RunResult) -> None:
+def warn_truncated(answers: list[CachedCompletion | None], outcome: RunResult) -> None:
     """Emit one warning for completions that were cut at their limit, were withheld, or are empty without a reason."""
     rows = outcome.result_index
     for reason, what in (
@@ -48,12 +48,12 @@ def warn_truncated(distinct: list[CachedCompletion | None], outcome: RunResult) 
         ("content_filter", "were withheld by the safety filter"),
     ):
         affected = np.array(
-            [c is not None and c.finish_reason == reason and not c.is_empty_reasoning for c in distinct] + [False]
+            [c is not None and c.finish_reason == reason and not c.is_empty_reasoning for c in answers] + [False]
         )
         count = int(affected[rows].sum())
         if count:
             warn(f"{count:,} of {len(rows):,} completions {what}. details=True shows which.")
-    empty = np.array([c is not None and c.is_silent for c in distinct] + [False])
+    empty = np.array([c is not None and c.is_silent for c in answers] + [False])
     count = int(empty[rows].sum())
     if count:
         warn(
@@ -178,8 +178,10 @@ def complete_texts(
         return CompletionColumns(expected, [None] * len(texts), outcome.report, None, None)
     if call.on_error == "warn":
         warn_truncated(answers, outcome)
-    by_request = {_request_key(answer): answer for answer in _answers_of_rows(outcome, answers)}
-    call.session.record_safety([answer.safety for answer in by_request.values()])
+    building()
+    by_request = {_request_key(answer): answer for answer in _used_answers(outcome, answers)}
+    results, codes = distinct([answer.safety for answer in by_request.values()])
+    call.session.record_safety(results, np.bincount(codes, minlength=len(results)).tolist())
     if parser is None:
         return columns(outcome, ParsedAnswers(answers, [], outcome.report))
     return columns(
@@ -188,14 +190,16 @@ def complete_texts(
     )
 
 
-def _answers_of_rows(outcome: RunResult, answers: Sequence[CachedCompletion | None]) -> list[CachedCompletion]:
-    """Return the completion of each row that has one, and those of blocked and refused prompts."""
+def _used_answers(outcome: RunResult, answers: Sequence[CachedCompletion | None]) -> list[CachedCompletion]:
+    """Return the completions of all rows, each once, and those of blocked and refused prompts."""
     blocked = [
         CachedCompletion.from_error(p)
         for p in outcome.report.errors.values()
         if isinstance(p, (ContentPolicyError, RefusalError))
     ]
-    return [c for c in take(list(answers), outcome.result_index) if c is not None] + blocked
+    used = np.zeros(len(answers) + 1, dtype=np.bool_)
+    used[outcome.result_index] = True
+    return [c for c, is_used in zip(answers, used[:-1].tolist(), strict=True) if is_used and c is not None] + blocked
 
 
 def _request_key(completed: CachedCompletion) -> object:
@@ -226,12 +230,14 @@ def details_names(into: Any) -> list[Any]:
 
 def details_frame(into: Any, answers: CompletionColumns) -> dict[str, pd.Series[Any]]:
     """Return the details of each answer as columns, named ``into`` and the detail."""
-    rows, index = answers.rows, answers.column.index
-    safety = [None if c is None else c.safety for c in rows]
-
-    def column(values: list[Any], dtype: Any) -> pd.Series[Any]:
-        series: pd.Series[Any] = pd.Series(values, index=index, dtype=dtype)
-        return series
+    building("building details")
+    index, errors = answers.column.index, answers.report.errors
+    # Equal rows have the same completion, and most completions the same safety result.
+    each, codes = distinct(answers.rows)
+    safety = [None if c is None else c.safety for c in each]
+    # A blocked prompt has a safety result, and no answer whose tokens are known.
+    answered = codes.copy()
+    answered[[row for row, error in errors.items() if isinstance(error, ContentPolicyError)]] = -1
 
     def cost(c: CachedCompletion | None) -> float | None:
         usage_reported = tokens(c, "in") is not None
@@ -245,26 +251,34 @@ def details_frame(into: Any, answers: CompletionColumns) -> dict[str, pd.Series[
             return None
         return c.tokens_in if direction == "in" else c.tokens_out
 
-    errors = [answers.report.errors.get(row) for row in range(len(rows))]
-    # A blocked prompt has a safety result, and no answer whose tokens are known.
-    answered = [
-        None if c is None or isinstance(e, ContentPolicyError) else c for c, e in zip(rows, errors, strict=True)
-    ]
+    reasons = np.full(len(codes), None, dtype=object)
+    reasons[list(errors)] = [f"{type(e).__name__}: {e}" for e in errors.values()]
     columns_by_suffix = {
-        "finish_reason": column([c and c.finish_reason for c in rows], STRING_DTYPE),
-        "filtered": column([None if v is None else v.filtered for v in safety], "boolean"),
-        "severity": column([_severity(v) for v in safety], STRING_DTYPE),
-        "tokens_in": column([tokens(c, "in") for c in answered], "Int64"),
-        "tokens_out": column([tokens(c, "out") for c in answered], "Int64"),
-        "cost": column([cost(c) for c in answered], "Float64"),
-        "error": column([None if e is None else f"{type(e).__name__}: {e}" for e in errors], STRING_DTYPE),
-        "model": column([c and c.model for c in answered], STRING_DTYPE),
-        "request_id": column([c and c.request_id for c in rows], STRING_DTYPE),
-        "safety": column([None if c is None else json.dumps(list(c.findings)) for c in rows], STRING_DTYPE),
+        "finish_reason": spread([c and c.finish_reason for c in each], codes, STRING_DTYPE, index),
+        "filtered": spread([None if v is None else v.filtered for v in safety], codes, "boolean", index),
+        "severity": spread([_severity(v) for v in safety], codes, STRING_DTYPE, index),
+        "tokens_in": spread([tokens(c, "in") for c in each], answered, "Int64", index),
+        "tokens_out": spread([tokens(c, "out") for c in each], answered, "Int64", index),
+        "cost": spread([cost(c) for c in each], answered, "Float64", index),
+        "error": pd.Series(reasons, index=index, dtype=STRING_DTYPE),
+        "model": spread([c and c.model for c in each], answered, STRING_DTYPE, index),
+        "request_id": spread([c and c.request_id for c in each], codes, STRING_DTYPE, index),
+        "safety": _findings_column(each, codes, index),
     }
     if answers.batched:
-        columns_by_suffix["rows_in_request"] = column([c and c.rows for c in answered], "Int64")
+        columns_by_suffix["rows_in_request"] = spread([c and c.rows for c in each], answered, "Int64", index)
     return {f"{into}_{suffix}": series for suffix, series in columns_by_suffix.items()}
+
+
+def _findings_column(
+    each: Sequence[CachedCompletion | None], codes: NDArray[np.int64], index: pd.Index[Any]
+) -> pd.Series[Any]:
+    """Return the findings of each row as JSON text, a category: few of the texts differ, and each has a kB."""
+    numbers: dict[str, int] = {}
+    of_each = [-1 if c is None else numbers.setdefault(findings_text(c.findings), len(numbers)) for c in each]
+    categories = pd.Index(list(numbers), dtype=STRING_DTYPE)
+    cells = pd.Categorical.from_codes(np.array([*of_each, -1])[codes], categories=categories)
+    return pd.Series(cells, index=index)
 
 
 def _severity(safety: Safety | None) -> str | None:
@@ -288,10 +302,12 @@ def merge_row_errors(
     Raises RowError for an empty answer under ``on_error="raise"``.
     """
     run_errors = answers.report.errors
+    each, codes = distinct(answers.rows)
+    is_empty = np.fromiter((c is not None and c.is_empty_reasoning for c in each), dtype=np.bool_, count=len(each))
     empty: dict[int, Exception] = {
         row: _empty_error(completed)
-        for row, completed in enumerate(answers.rows)
-        if completed is not None and completed.is_empty_reasoning and not isinstance(run_errors.get(row), RefusalError)
+        for row in np.flatnonzero(is_empty[codes]).tolist()
+        if (completed := answers.rows[row]) is not None and not isinstance(run_errors.get(row), RefusalError)
     }
     new_empty: dict[int, Exception] = {row: error for row, error in empty.items() if row not in run_errors}
     if not prompt_errors and not empty:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from skytells_nb.accessor.call import VectorizedCall
+from skytells_nb.accessor.call import VectorizedCall, distinct
 from skytells_nb.accessor.results import CompletionColumns
+from skytells_nb.engine.operations.cached import findings_text
 from skytells_nb.errors import InputError, RowError, warn
 from skytells_nb.types.safety import SEVERITIES, Finding, Safety, severity_rank
 
@@ -162,7 +164,9 @@ SafetyChoice: TypeAlias = (
 
 def is_filtered(policy: SafetyPolicy, results: Sequence[Safety | None]) -> NDArray[np.bool_]:
     """Return which answers the policy filters, bool (n,); a row without an answer (``None``) is never filtered."""
-    return np.fromiter((policy.reason(safety) is not None for safety in results), dtype=np.bool_, count=len(results))
+    each, codes = distinct(results)
+    filtered = np.fromiter((policy.reason(safety) is not None for safety in each), dtype=np.bool_, count=len(each))
+    return filtered[codes]
 
 
 MAX_NAMED = 5
@@ -209,16 +213,59 @@ def _reasons(policy: SafetyPolicy, answers: CompletionColumns) -> dict[int, str]
     """Return why rows are filtered, by position."""
     if not policy.acts:
         return {}
+    each, codes = distinct(answers.rows)
     # Most safety results of a column are equal, and evaluating one takes ten times as long as a look-up.
-    known: dict[tuple[Any, ...], str | None] = {}
-    reasons: dict[int, str] = {}
-    for row, completed in enumerate(answers.rows):
+    known: dict[tuple[bool, str], str | None] = {}
+    of_each: list[str | None] = []
+    for completed in each:
         if completed is None:
+            of_each.append(None)
             continue
-        key = (completed.blocked, *(tuple(finding.items()) for finding in completed.findings))
+        key = (completed.blocked, findings_text(completed.findings))
         if key not in known:
             known[key] = policy.reason(completed.safety)
-        reason = known[key]
-        if reason is not None:
-            reasons[row] = reason
-    return reasons
+        of_each.append(known[key])
+    filtered = np.array([reason is not None for reason in of_each], dtype=np.bool_)[codes]
+    return {row: reason for row in np.flatnonzero(filtered).tolist() if (reason := of_each[codes[row]]) is not None}
+
+
+SAFETY_COLUMNS = ["row", "source", "index", "category", "severity", "filtered", "detected", "checked"]
+
+
+def tidy_findings(column: pd.Series[Any], labels: pd.Index[Any], name: str) -> pd.DataFrame:
+    """Return the findings of a column of JSON texts, a row for each, with the label of its row in ``row``.
+
+    Each text is parsed once: most rows have equal ones. Raises InputError for a text that is no list of findings.
+    """
+    codes, texts = pd.factorize(column)
+    parsed = [_parse_findings(text, name) for text in texts]
+    lengths = np.array([*map(len, parsed), 0], dtype=np.int64)
+    starts = np.cumsum(lengths) - lengths
+    row_lengths = lengths[codes]
+    ends = np.cumsum(row_lengths)
+    total = int(row_lengths.sum())
+    positions = np.arange(total) + np.repeat(starts[codes] - (ends - row_lengths), row_lengths)
+    table = pd.DataFrame([finding for found in parsed for finding in found], columns=SAFETY_COLUMNS[1:])
+    tidy = table.take(positions).reset_index(drop=True)
+    # As a list, whose dtype is that of the labels which occur.
+    with_findings = np.flatnonzero(row_lengths)
+    occurring: pd.Series[Any] = pd.Series(list(labels.take(with_findings)), dtype=None if total else object)
+    rows = occurring.take(np.repeat(np.arange(len(with_findings)), row_lengths[with_findings])).reset_index(drop=True)
+    return as_findings(tidy.assign(row=rows))
+
+
+def as_findings(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of findings with its columns in order, and their dtypes."""
+    return table[SAFETY_COLUMNS].astype({"filtered": bool, "checked": bool, "detected": "boolean"})
+
+
+def _parse_findings(text: Any, name: str) -> list[dict[str, Any]]:
+    try:
+        found = json.loads(text)
+    except (TypeError, ValueError):
+        found = None
+    if not isinstance(found, list) or not all(isinstance(finding, dict) for finding in found):
+        raise InputError(
+            f"Column {name!r} must hold JSON lists of findings, as details=True writes, got {str(text)[:40]!r}."
+        )
+    return found

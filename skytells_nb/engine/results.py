@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,17 +33,63 @@ class ResultBuffer(Protocol):
         ...
 
 
-class CompletionBuffer:
-    """Completions, as the cache stores them."""
+class CompletionFormat(Protocol):
+    """How completions are stored: in two parts, of which many completions share the second."""
 
-    def __init__(self, count: int) -> None:
+    def split(self, value: bytes) -> tuple[bytes, bytes]:
+        """Return both parts of a completion as the cache stores it."""
+        ...
+
+    def join(self, own: bytes, shared: bytes) -> bytes:
+        """Return the completion as the cache stores it."""
+        ...
+
+    def dump(self, completion: Any) -> bytes:
+        """Return a parsed completion as the cache stores it."""
+        ...
+
+
+class CompletionBuffer:
+    """Completions, as the cache stores them; what many of them share is in memory once.
+
+    Once they are read, their bytes are gone.
+    """
+
+    def __init__(self, count: int, layout: CompletionFormat) -> None:
         self.filled = np.zeros(count, dtype=np.bool_)
-        self.values: list[bytes | None] = [None] * count
+        self._layout = layout
+        self._own: list[bytes | None] = [None] * count
+        self._shared: list[bytes] = [b""] * count
+        self._known: dict[bytes, bytes] = {}
+        self._completions: list[Any] | None = None
 
     def put(self, numbers: NDArray[np.int64], values: Values) -> None:
         for number, value in zip(numbers.tolist(), values, strict=True):
-            self.values[number] = cast(bytes, value)
+            own, shared = self._layout.split(cast(bytes, value))
+            self._own[number] = own
+            self._shared[number] = self._known.setdefault(shared, shared)
         self.filled[numbers] = True
+
+    def values(self, has_result: NDArray[np.bool_]) -> list[bytes | None]:
+        """Return those of these inputs as the cache stores them, ``None`` for the others."""
+        if self._completions is not None:
+            return [None if c is None else self._layout.dump(c) for c in self._completions]
+        parts = zip(self._own, self._shared, has_result.tolist(), strict=True)
+        return [self._layout.join(own, shared) if there and own is not None else None for own, shared, there in parts]
+
+    def read(self, has_result: NDArray[np.bool_], parse: Callable[[bytes, bytes], Any]) -> list[Any]:
+        """Return those of these inputs as ``parse`` makes them of both parts, ``None`` for the others; parsed once."""
+        if self._completions is None:
+            # What a thread that was left behind puts after an interrupt is not of this run any more.
+            own, self._own = self._own, [None] * len(self._own)
+            completions: list[Any] = [None] * len(own)
+            for number in np.flatnonzero(has_result).tolist():
+                value, own[number] = own[number], None
+                if value is not None:
+                    completions[number] = parse(value, self._shared[number])
+            self._shared, self._known = [b""] * len(own), {}
+            self._completions = completions
+        return self._completions
 
 
 class VectorBuffer:
@@ -182,8 +228,7 @@ class RunResult:
         """Completions as the cache stores them, ``None`` for a missing one."""
         if not isinstance(self.answers, CompletionBuffer):
             raise TypeError("This result holds vectors; use matrix.")
-        filled = self.has_result.tolist()
-        return [value if there else None for value, there in zip(self.answers.values, filled, strict=True)]
+        return self.answers.values(self.has_result)
 
     @property
     def matrix(self) -> NDArray[np.float32]:

@@ -9,13 +9,13 @@ from typing import Any, Unpack
 import pandas as pd
 
 from skytells_nb.accessor.base import PromptMethods, policed
-from skytells_nb.accessor.call import VectorizedCall
+from skytells_nb.accessor.call import VectorizedCall, distinct, spread, take
 from skytells_nb.accessor.options import ModelOptions, check_options, expand_options, model_parameters
 from skytells_nb.accessor.results import CompletionColumns, build_job, complete_texts, details_frame
 from skytells_nb.accessor.safety import SafetyChoice, SafetyPolicy, is_filtered
 from skytells_nb.accessor.text_columns import STRING_DTYPE
 from skytells_nb.engine.engine import OnError
-from skytells_nb.engine.operations.cached import CachedCompletion
+from skytells_nb.engine.operations.cached import CachedCompletion, SharedFindings
 from skytells_nb.engine.operations.conversation import PromptOptions
 from skytells_nb.engine.report import Report
 from skytells_nb.errors import ContentPolicyError, InputError, RefusalError, RowError
@@ -114,12 +114,13 @@ class Moderate(PromptMethods):
         """Return the frame with the results of these answers."""
         new = _columns(answers, into)
         if policy.acts:
-            results = [None if c is None else c.safety for c in answers.rows]
+            each, codes = distinct(answers.rows)
+            results = [None if c is None else c.safety for c in each]
             allowed = [
                 None if result is None else not filtered
                 for result, filtered in zip(results, is_filtered(policy, results), strict=True)
             ]
-            new[f"{into}_allowed"] = pd.Series(allowed, index=self._frame.index, dtype="boolean")
+            new[f"{into}_allowed"] = spread(allowed, codes, "boolean", self._frame.index)
         extra = details_frame(into, answers) if details else {}
         return self._with({**extra, **new}, answers.report, {into: answers.rows})
 
@@ -129,12 +130,8 @@ def _prompt_results(answers: CompletionColumns, call: VectorizedCall) -> Complet
 
     Warn or raise for rows that failed otherwise.
     """
-    by_id: dict[int, CachedCompletion] = {}
-    for completed in answers.rows:
-        if completed is not None and id(completed) not in by_id:
-            findings = [finding for finding in completed.findings if finding["source"] == "prompt"]
-            blocked = completed.blocked and completed.finish_reason == "content_filter" and not completed.model
-            by_id[id(completed)] = replace(completed, findings=findings, blocked=blocked)
+    each, codes = distinct(answers.rows)
+    reduced = [None if completed is None else _prompt_result(completed) for completed in each]
     report = answers.report
     # A refusal has a result of the prompt too.
     known = (ContentPolicyError, RefusalError)
@@ -142,8 +139,7 @@ def _prompt_results(answers: CompletionColumns, call: VectorizedCall) -> Complet
     if len(errors) < len(report.errors):
         blocked_rows = len(report.errors) - len(errors)
         report = call.amend(report, errors=errors, failed=len(errors), answered=report.answered + blocked_rows)
-    rows = [None if completed is None else by_id[id(completed)] for completed in answers.rows]
-    results = replace(answers, rows=rows, report=report)
+    results = replace(answers, rows=take(reduced, codes).tolist(), report=report)
     if errors and call.on_error == "raise":
         error = RowError(
             f"{len(errors):,} of {report.rows:,} texts have no safety result: {next(iter(errors.values()))}",
@@ -155,15 +151,27 @@ def _prompt_results(answers: CompletionColumns, call: VectorizedCall) -> Complet
     return results
 
 
+def _prompt_result(completed: CachedCompletion) -> CachedCompletion:
+    """Return the completion with the findings of its prompt only."""
+    findings: Sequence[dict[str, Any]]
+    if isinstance(completed.findings, SharedFindings):
+        findings = completed.findings.of_source("prompt")
+    else:
+        findings = [finding for finding in completed.findings if finding["source"] == "prompt"]
+    blocked = completed.blocked and completed.finish_reason == "content_filter" and not completed.model
+    return replace(completed, findings=findings, blocked=blocked)
+
+
 def _columns(answers: CompletionColumns, into: Any) -> dict[Any, pd.Series[Any]]:
     index = answers.column.index
-    results = [None if completed is None else completed.safety for completed in answers.rows]
+    each, codes = distinct(answers.rows)
+    results = [None if completed is None else completed.safety for completed in each]
     severities = [None if v is None or (not v.checked and v.severity == "safe") else v.severity for v in results]
     columns = {
-        "severity": pd.Series(pd.Categorical(severities, dtype=_severity_dtype(severities)), index=index),
-        "filtered": pd.Series([None if v is None else v.filtered for v in results], index=index, dtype="boolean"),
-        "categories": pd.Series([_categories(v) for v in results], index=index, dtype=STRING_DTYPE),
-        "checked": pd.Series([None if v is None else v.checked for v in results], index=index, dtype="boolean"),
+        "severity": spread(severities, codes, _severity_dtype(severities), index),
+        "filtered": spread([None if v is None else v.filtered for v in results], codes, "boolean", index),
+        "categories": spread([_categories(v) for v in results], codes, STRING_DTYPE, index),
+        "checked": spread([None if v is None else v.checked for v in results], codes, "boolean", index),
     }
     return {f"{into}_{name}": series for name, series in columns.items()}
 

@@ -149,11 +149,10 @@ def repair(
         texts = np.array([follow_up_input(job, prompts[n], attempts[n].follow_up) for n in invalid], dtype=object)
         outcome = replace(call, budget=budget).run(follow_up, texts, column=lambda _: None)
         answers = take(list(completions(outcome)), outcome.result_index)
-        values = take(outcome.values, outcome.result_index)
         for position, (number, completed) in enumerate(zip(invalid, answers, strict=True)):
             attempt, problem = attempts[number], outcome.report.errors.get(position)
             if completed is not None:
-                attempt.retries[texts[position]] = values[position]
+                attempt.retries[texts[position]] = completed.to_bytes()
                 attempt.parse_retry(completed, parser)
             else:
                 attempt.final = True
@@ -246,8 +245,8 @@ def _mark_mismatches(call: VectorizedCall, job: Job, outcome: RunResult, attempt
     """Mark the cached answers to inputs that have none that fits, unless it was withheld or cut, or a retry is due."""
     mismatched = {number: attempt for number, attempt in attempts.items() if not (attempt.record or attempt.final)}
     if mismatched:
-        values, inputs = outcome.values, outcome.plan.inputs
-        first = {inputs[number]: value for number in mismatched if (value := values[number]) is not None}
+        answers, inputs = completions(outcome), outcome.plan.inputs
+        first = {inputs[number]: c.to_bytes() for number in mismatched if (c := answers[number]) is not None}
         call.engine.mark_schema_mismatch(job, first)
         retried = {text: value for attempt in mismatched.values() for text, value in attempt.retries.items()}
         call.engine.mark_schema_mismatch(follow_up_job(job), retried)

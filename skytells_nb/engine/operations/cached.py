@@ -3,16 +3,83 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache
+from typing import Any, overload
 
 import pydantic_core
 
 from skytells_nb.errors import ContentPolicyError, RefusalError, api_error
 from skytells_nb.types.chat import ChatCompletion, ChatMessage, ChatUsage, Choice
 from skytells_nb.types.responses import Response
-from skytells_nb.types.safety import Safety, findings
+from skytells_nb.types.safety import Safety, Source, findings
+
+
+class SharedFindings(Sequence[dict[str, Any]]):
+    """The findings of a completion as a sequence of records, which are parsed where they are needed.
+
+    Completions with equal findings have the same object: most answers of a column do.
+    """
+
+    __slots__ = ("_json",)
+
+    def __init__(self, records: bytes) -> None:
+        self._json = records
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        return _records(self._json)[index]
+
+    def __len__(self) -> int:
+        return len(_records(self._json))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    def __repr__(self) -> str:
+        return repr(list(self))
+
+    def safety(self, *, blocked: bool) -> Safety:
+        """Return them as the safety result of a completion."""
+        return _safety(self._json, blocked)
+
+    def text(self) -> str:
+        """Return them as the text of a JSON list."""
+        return _text(self._json)
+
+    def of_source(self, source: Source) -> SharedFindings:
+        """Return those of the prompt, or those of the completion."""
+        return _of_source(self._json, source)
+
+
+# A column has few different results, each of them thousands of times; with many, each is parsed as it is needed.
+@lru_cache(maxsize=1024)
+def _safety(records: bytes, blocked: bool) -> Safety:
+    return Safety.from_records(_records(records), blocked=blocked)
+
+
+@lru_cache(maxsize=1024)
+def _text(records: bytes) -> str:
+    return json.dumps(_records(records))
+
+
+@lru_cache(maxsize=1024)
+def _of_source(records: bytes, source: Source) -> SharedFindings:
+    return SharedFindings(json.dumps([r for r in _records(records) if r["source"] == source]).encode())
+
+
+def _records(records: bytes) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(records)
+    return found
+
+
+def findings_text(findings: Sequence[Mapping[str, Any]]) -> str:
+    """Return findings as the text of a JSON list."""
+    return findings.text() if isinstance(findings, SharedFindings) else json.dumps(list(findings))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +111,13 @@ class CachedCompletion:
 
     @property
     def safety(self) -> Safety:
+        if isinstance(self.findings, SharedFindings):
+            return self.findings.safety(blocked=self.blocked)
         return Safety.from_records(self.findings, blocked=self.blocked)
 
     def to_bytes(self) -> bytes:
         fields = {name: getattr(self, name) for name in self.__slots__ if name != "reasoning" or self.reasoning}
+        fields["findings"] = list(self.findings)
         try:
             return pydantic_core.to_json(fields)
         except (pydantic_core.PydanticSerializationError, UnicodeEncodeError):
@@ -63,6 +133,17 @@ class CachedCompletion:
         except ValueError:
             # The escape of half a surrogate pair.
             return cls(**json.loads(value))
+
+    @classmethod
+    def from_parts(cls, own: bytes, shared: bytes) -> CachedCompletion:
+        """Return the completion whose parts these are, see ``StoredCompletions``."""
+        if not shared:
+            return cls.from_bytes(own)
+        try:
+            fields = pydantic_core.from_json(own)
+        except ValueError:
+            fields = json.loads(own)
+        return cls(**fields, findings=_shared(shared))
 
     def to_completion(self) -> ChatCompletion:
         """Return the completion as the client does."""
@@ -116,6 +197,35 @@ class CachedCompletion:
         )
 
 
+@lru_cache(maxsize=1024)
+def _shared(records: bytes) -> SharedFindings:
+    return SharedFindings(records)
+
+
+class StoredCompletions:
+    """The format of completions in the cache, in two parts: the findings, which many share, and the rest."""
+
+    def split(self, value: bytes) -> tuple[bytes, bytes]:
+        """Return the completion without its findings, and its findings, empty if they are not apart."""
+        # A quote inside of a JSON string has a backslash before it, so neither mark can be part of a text.
+        start, end = value.rfind(_BEFORE_FINDINGS), value.rfind(_AFTER_FINDINGS)
+        if start < 0 or end < start or value.startswith(_SCHEMA_MISMATCH):
+            return value, b""
+        return value[:start] + value[end + 1 :], value[start + len(_BEFORE_FINDINGS) - 1 : end + 1]
+
+    def join(self, own: bytes, shared: bytes) -> bytes:
+        """Return the completion as it was."""
+        if not shared:
+            return own
+        place = own.rfind(_AFTER_FINDINGS[1:])
+        return own[:place] + _BEFORE_FINDINGS[:-1] + shared + own[place:]
+
+    def dump(self, completion: CachedCompletion) -> bytes:
+        """Return the completion as it was."""
+        return completion.to_bytes()
+
+
+_BEFORE_FINDINGS, _AFTER_FINDINGS = b',"findings":[', b'],"blocked":'
 _SCHEMA_MISMATCH = b'{"schema_mismatch":'
 _MARK = b'{"refused":'
 

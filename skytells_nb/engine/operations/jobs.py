@@ -12,6 +12,7 @@ from skytells_nb.client.client import Skytells
 from skytells_nb.client.serialization import validate_request
 from skytells_nb.engine.operations.cached import (
     CachedCompletion,
+    StoredCompletions,
     dump_cached_error,
     load_cached_error,
     refusal_error,
@@ -265,7 +266,7 @@ class CompletionOperation:
         return replace(result, values=[completion.to_bytes()])
 
     def make_buffer(self, count: int) -> CompletionBuffer:
-        return CompletionBuffer(count)
+        return CompletionBuffer(count, StoredCompletions())
 
     def observe(self, values: Sequence[bytes]) -> None:
         for value in values:
