@@ -14,15 +14,17 @@ def load(ip: Any) -> None:
     if hasattr(registered, "on_unload"):
         return
     from skytells_nb.magics.completer import install
-    from skytells_nb.magics.magics import SkytellsMagics
+    from skytells_nb.magics.magics import SkytellsMagics, read_single_lines
 
     previous = {kind: dict(functions) for kind, functions in manager.magics.items()}
     magics = SkytellsMagics(shell=ip)
     manager.register(magics)
     remove_completers = install(ip)
+    remove_transform = read_single_lines(ip)
 
     def undo() -> None:
         remove_completers()
+        remove_transform()
         for kind, functions in magics.magics.items():
             for name, function in functions.items():
                 _restore(manager.magics[kind], name, function, previous[kind].get(name))

@@ -74,7 +74,9 @@ def run_cell(args: CellArguments, body: str | None, context: CellContext) -> Non
 def _prompt(args: CellArguments, body: str | None, context: CellContext) -> str:
     magic = f"%%skytells_{args.api}"
     if body is None:
-        raise MagicUsageError(f"the prompt goes below the line, in a cell that begins with {magic}")
+        raise MagicUsageError(
+            f"the prompt goes below the line, in a cell that begins with {magic}, or after {magic[1:]}"
+        )
     if not body.strip():
         raise MagicUsageError(f"{magic}: the prompt is empty; write it below the line")
     prompt = body.removesuffix("\n")

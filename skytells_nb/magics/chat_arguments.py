@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import keyword
+import re
 import shlex
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, get_args
@@ -43,6 +44,8 @@ class CellArguments:
     cache: bool = False
     store: bool | None = None
     help: bool = False
+    question: str = ""
+    """The prompt, where it stands on the line."""
 
     @property
     def display_format(self) -> Format:
@@ -73,8 +76,8 @@ def split_line(line: str) -> list[str]:
         raise MagicUsageError(f"{error} in {line.strip()!r}: close the quote, or escape it with a backslash") from None
 
 
-def parse_cell_line(api: Api, line: str) -> CellArguments:
-    """Parse the line of the magic for this API.
+def parse_cell_line(api: Api, line: str, *, question: bool = False) -> CellArguments:
+    """Parse the line of the magic for this API; with ``question``, what follows the options is the prompt.
 
     Raises MagicUsageError, with a message of one line, for anything that is not one of its options.
 
@@ -82,18 +85,46 @@ def parse_cell_line(api: Api, line: str) -> CellArguments:
     'Be brief.'
     """
     parser = _PARSERS[api]
+    line, prompt = _split_question(parser, line) if question else (line, "")
     parsed, unknown = parser.parse_known_args(split_line(line))
     if unknown:
         raise MagicUsageError(
-            f"{unknown[0]!r} is not an option; the prompt goes below the line ({parser.prog} -h lists the options)"
+            f"{unknown[0]!r} is not an option; the prompt goes below the line{_AFTER_DASHES if question else ''} "
+            f"({parser.prog} -h lists the options)"
         )
     options: dict[str, Any] = vars(parsed)
     for name in ("variables", "images", "stop"):
         options[name] = tuple(dict.fromkeys(options.get(name) or ()))
-    args = CellArguments(api=api, **options)
+    args = CellArguments(api=api, question=prompt, **options)
     if args.conversation and args.store is False:
         raise MagicUsageError("--conversation continues from stored answers; leave out --no-store")
     return args
+
+
+_AFTER_DASHES = ", or after --"
+_WORD = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:\\.|[^"\\])*"|'[^']*')+""", re.DOTALL)
+
+
+def _split_question(parser: Parser, line: str) -> tuple[str, str]:
+    """Split a line after its options; the question keeps its quotes and spaces."""
+    takes_value = {
+        name: action.nargs != 0 for action in parser._actions for name in action.option_strings if name.startswith("-")
+    }
+    position = 0
+    while word := _WORD.match(line, position + len(line[position:]) - len(line[position:].lstrip())):
+        option, assigned, _ = word.group().partition("=")
+        if option == "--":
+            return line[: word.start()], line[word.end() :].strip()
+        if not option.startswith("-") or option == "-":
+            return line[: word.start()], line[word.start() :].strip()
+        position = word.end()
+        if takes_value.get(option) and not assigned:
+            rest = line[position:]
+            value = _WORD.match(line, position + len(rest) - len(rest.lstrip()))
+            position = value.end() if value is not None else len(line)
+    rest = line[position:].strip()
+    # An apostrophe begins no quoted word of a question.
+    return (line[:position], rest) if rest and not rest.startswith("-") else (line, "")
 
 
 def cell_help(api: Api) -> str:
@@ -130,7 +161,7 @@ def _build_parser(api: Api) -> Parser:
     chat = api == "chat"
     parser = Parser(
         prog=f"%%skytells_{api}",
-        description="Ask a model; the body of the cell is the prompt, taken literally."
+        description="Ask a model; the body of the cell, or what follows the options, is the prompt, taken literally."
         + ("" if chat else " Uses the Responses API, which stores conversations and shows reasoning."),
         epilog="The answer is stored in _sky and in the variable of -o. -v NAME fills {{NAME}}.",
     )
@@ -147,7 +178,8 @@ def _build_parser(api: Api) -> Parser:
         dest="variables",
         action="append",
         type=variable_name,
-        help="fill {{NAME}} from this variable: a text, a number, a DataFrame or a Series (its first rows); repeatable",
+        help="fill {{NAME}} from this variable: a text, a number, a date, an answer, a dict, a list or a pydantic "
+        "object (as JSON), an array, a DataFrame or a Series (its first rows); repeatable",
     )
     option(
         "--image",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -38,7 +39,7 @@ class SkytellsMagics(Magics):
     @no_var_expand
     @line_cell_magic
     def skytells_chat(self, line: str, cell: str | None = None) -> None:
-        """Ask a model: the body of the cell is the prompt, the answer streams in below. -h lists the options."""
+        """Ask a model: the body of the cell, or the line after the options, is the prompt. -h lists the options."""
         self._ask("chat", line, cell)
 
     @no_var_expand
@@ -60,7 +61,8 @@ class SkytellsMagics(Magics):
             self._show(self._tables(args))
 
     def _ask(self, api: Api, line: str, cell: str | None) -> None:
-        args = parse_cell_line(api, line)
+        on_the_line = cell is None or not cell.strip()
+        args = parse_cell_line(api, line, question=on_the_line)
         if args.help:
             print(cell_help(api))
             return
@@ -76,7 +78,7 @@ class SkytellsMagics(Magics):
             system=self.system,
             remote_images=self.remote_images,
         )
-        run_cell(args, cell, context)
+        run_cell(args, args.question or cell, context)
 
     def _cache(self, line: str) -> None:
         args = parse_cache_line(line)
@@ -106,3 +108,26 @@ class SkytellsMagics(Magics):
     def _shell(self) -> Any:
         assert self.shell is not None
         return self.shell
+
+
+_SINGLE_LINE = re.compile(r"%{1,2}(skytells_(?:chat|respond))[ \t]+(\S[^\n]*)\n?")
+
+
+def read_single_lines(ip: Any) -> Callable[[], None]:
+    """Let a cell of one line ask its question, with one percent sign or two; return a function that undoes it.
+
+    IPython refuses a cell magic without a body, and takes a last word with a question mark for a request for help.
+    """
+
+    def transform(lines: list[str]) -> list[str]:
+        found = _SINGLE_LINE.fullmatch("".join(lines).strip())
+        return [f"get_ipython().run_line_magic({found[1]!r}, {found[2]!r})\n"] if found is not None else lines
+
+    transforms = ip.input_transformers_cleanup
+    places = [place for place, known in enumerate(transforms) if getattr(known, "__name__", "") == "cell_magic"]
+    transforms.insert(places[0] if places else len(transforms), transform)
+
+    def undo() -> None:
+        transforms[:] = [known for known in transforms if known is not transform]
+
+    return undo

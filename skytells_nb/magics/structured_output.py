@@ -16,6 +16,7 @@ import pydantic
 
 from skytells_nb.magics.chat_arguments import MagicUsageError
 from skytells_nb.magics.formats import unfenced
+from skytells_nb.magics.variables import find_variable
 from skytells_nb.types.json_schema import named_json_schema, to_strict_json_schema
 
 JsonMode = Literal["schema", "object", "words"]
@@ -86,9 +87,7 @@ def get_json_format(schema: str | None, variables: Mapping[str, Any]) -> JsonFor
     """
     if schema is None:
         return JsonFormat(mode="object")
-    if schema not in variables:
-        raise MagicUsageError(f"--schema {schema}: there is no variable of this name")
-    schema_class = variables[schema]
+    schema_class = find_variable("--schema", schema, variables)
     if not (isinstance(schema_class, type) and issubclass(schema_class, pydantic.BaseModel)):
         raise MagicUsageError(f"--schema {schema}: must be a pydantic class, got a {type(schema_class).__name__}")
     return JsonFormat(schema_class)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BeforeValidator, Field, PrivateAttr
 
-from skytells_nb.types.base import RequestModel, ResponseModel
+from skytells_nb.types.base import DisplayedAsText, RequestModel, ResponseModel
 from skytells_nb.types.safety import (
     INCOMPLETE,
     PromptFilterResult,
@@ -116,7 +116,7 @@ class Choice(ResponseModel):
     content_filter_results: dict[str, Any] | None = None
 
 
-class ChatCompletion(ResponseModel):
+class ChatCompletion(DisplayedAsText, ResponseModel):
     """A whole completion. ``str(completion)`` is the text of its first choice."""
 
     id: str = ""

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr
 
-from skytells_nb.types.base import RequestModel, ResponseModel
+from skytells_nb.types.base import DisplayedAsText, RequestModel, ResponseModel
 from skytells_nb.types.safety import INCOMPLETE, ContentFilter, Finding, Safety, with_unchecked
 
 TERMINAL_EVENTS = ("response.completed", "response.incomplete", "response.failed")
@@ -73,7 +73,7 @@ class ResponsesUsage(ResponseModel):
     output_tokens_details: dict[str, Any] = Field(default_factory=dict)
 
 
-class Response(ResponseModel):
+class Response(DisplayedAsText, ResponseModel):
     """A whole response. ``str(response)`` is its text."""
 
     id: str = ""

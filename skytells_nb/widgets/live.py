@@ -16,7 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 from skytells_nb.widgets.display import Mode, Publish, cell_publish, display_mode, new_display_id
-from skytells_nb.widgets.growing_text import Format, TextSegment, split_at_lines
+from skytells_nb.widgets.growing_text import Format, TextSegment, split_at_lines, split_reasoning
+from skytells_nb.widgets.safe_html import safe_html
 from skytells_nb.widgets.safe_text import literal_html, plain
 
 MIN_INTERVAL_S = 1 / 8
@@ -37,6 +38,12 @@ TRICKLE_CHARS_PER_S = 5_000
 """A faster stream is not paused."""
 
 _UNFINISHED_ESCAPE = re.compile(r"(?:\r|\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]{0,500})?)\Z")
+
+
+def answer_bundle(text: str) -> dict[str, str]:
+    """Return the MIME bundle of a whole answer, without its reasoning."""
+    _, answer = split_reasoning(text)
+    return {"text/html": safe_html(answer), "text/plain": plain(answer)}
 
 
 class StreamingOutput:

@@ -278,7 +278,6 @@ def test_an_interrupt_before_the_first_word_is_kept_too(notebook: Notebook, echo
         ("%%skytells_chat -t hot\nHi", "must be a number, got 'hot'"),
         ("%%skytells_chat -v missing\n{{missing}}", "-v missing: there is no variable of this name"),
         ("%%skytells_chat -v there\nHi", "-v there: the prompt has no {{there}}"),
-        ("%skytells_chat Hi", "'Hi' is not an option; the prompt goes below the line"),
         ("%skytells_chat", "the prompt goes below the line"),
     ],
 )
@@ -392,3 +391,45 @@ def test_reasoning_is_folded_and_is_no_part_of_the_answer(shell: Notebook, optio
         assert reasoning["text/plain"] == "> Reasoning\n>\n> First **a**.\n>\n> Then b.\n>\n> Last c."
         assert "think" not in answer["text/html"] + answer["text/plain"]
     assert [output.data for output in runs[0].outputs] == [output.data for output in runs[1].outputs]
+
+
+@pytest.mark.parametrize(
+    ("source", "prompt"),
+    [
+        ("%skytells_chat what is 2+2?", "what is 2+2?"),
+        ("%%skytells_chat what is Python?", "what is Python?"),
+        ("%skytells_chat -m gpt-5 --max-tokens=9 it's {me} and $you: \"say 'hi'\"", "it's {me} and $you: \"say 'hi'\""),
+        ("%%skytells_chat -s 'Be brief.' Hello  there\n\n", "Hello  there"),
+        ("%skytells_chat -- -5 + 3 = ?", "-5 + 3 = ?"),
+        ("%skytells_respond don't", "don't"),
+        ("x = 1\n%skytells_chat Hello there", "Hello there"),
+        ("%skytells_chat -v x {{ x }} again", "1 again"),
+    ],
+)
+def test_a_question_on_the_line_is_asked(notebook: Notebook, echo: Echo, source: str, prompt: str) -> None:
+    """With one percent sign or two, after the options, with its quotes as they are."""
+    notebook.shell.user_ns["x"] = 1
+    assert notebook.run(source).error is None
+    assert str(notebook.shell.user_ns["_sky"]) == prompt
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (
+            "%skytells_chat",
+            "the prompt goes below the line, in a cell that begins with %%skytells_chat, or after %skytells_chat",
+        ),
+        ("%skytells_chat -5 + 3", "'-5' is not an option; the prompt goes below the line, or after --"),
+        ("%%skytells_chat what is\nthis", "'what' is not an option; the prompt goes below the line"),
+    ],
+)
+def test_a_line_that_asks_nothing_says_how_to_ask(notebook: Notebook, source: str, said: str) -> None:
+    """Each message names a form that works."""
+    ran = notebook.run(source)
+    assert isinstance(ran.error, MagicUsageError)
+    assert said in str(ran.error)
+
+
+def test_help_of_a_cell_needs_no_body(notebook: Notebook) -> None:
+    assert "--max-tokens" in notebook.run("%%skytells_chat -h").stdout

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
+import datetime
+import decimal
+import enum
 import io
 import sys
+import uuid
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
+import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +34,8 @@ from skytells_nb.magics.variables import (
     placeholder,
     variables_as_text,
 )
+from skytells_nb.types.chat import ChatCompletion
+from skytells_nb.types.responses import Response
 
 
 def text_of(value: Any) -> str:
@@ -43,11 +51,108 @@ def test_texts_and_numbers_are_themselves(value: Any, text: str) -> None:
     assert text_of(value) == text
 
 
-@pytest.mark.parametrize("value", [None, [1], {"a": 1}, object(), print, pd, b"x", 1j], ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize(
+    "value", [None, object(), print, pd, b"x", 1j, int, np.array([object()])], ids=lambda v: type(v).__name__
+)
 def test_other_kinds_are_refused_by_name(value: Any) -> None:
     """Objects, which may hold keys or anything, do not get into a prompt by their repr."""
     with pytest.raises(MagicUsageError, match=f"-v x: must be a str, .*, got a {type(value).__name__}$"):
         text_of(value)
+
+
+class Grade(enum.Enum):
+    GOOD = "good"
+
+
+class City(pydantic.BaseModel):
+    name: str
+    founded: datetime.date
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    tags: set[str]
+
+
+ANSWER = ChatCompletion.model_validate({"choices": [{"message": {"content": "A *draft*"}}]})
+ROME = City(name="Rome", founded=datetime.date(800, 1, 2))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (ANSWER, "A *draft*"),
+        (Response.model_validate({"output": [{"type": "message", "content": [{"text": "Said"}]}]}), "Said"),
+        (ROME, '{"name": "Rome", "founded": "0800-01-02"}'),
+        ({"city": "Zürich", "sizes": (1, 2.5, None), 3: ROME}, None),
+        ([1, [ANSWER], {"a": decimal.Decimal("1.20")}], '[1, ["A *draft*"], {"a": "1.20"}]'),
+        (Point(1, {"b", "a"}), '{"x": 1, "tags": ["a", "b"]}'),
+        (datetime.date(2024, 1, 2), "2024-01-02"),
+        (datetime.datetime(2024, 1, 2, 3, 4), "2024-01-02 03:04:00"),
+        (datetime.timedelta(hours=1), "1:00:00"),
+        (pd.Timestamp("2024-01-02"), "2024-01-02 00:00:00"),
+        (decimal.Decimal("1.20"), "1.20"),
+        (uuid.UUID(int=5), "00000000-0000-0000-0000-000000000005"),
+        (Grade.GOOD, "good"),
+        ({"grade": Grade.GOOD}, '{"grade": "good"}'),
+        (np.array([[1, 2], [3, 4]]), "[[1 2]\n [3 4]]"),
+        ({"v": np.array([1.5]), "n": np.int64(3)}, '{"v": [1.5], "n": 3}'),
+        ({"rows": pd.DataFrame({"a": [1]})}, '{"rows": [{"a": 1}]}'),
+        ((), "[]"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_a_cell_gives_can_be_put_into_the_next_prompt(value: Any, text: str | None) -> None:
+    """An answer is its text; data is JSON, whatever it holds; dates, decimals and arrays are their text."""
+    expected = '{"city": "Zürich", "sizes": [1, 2.5, null], "3": {"name": "Rome", "founded": "0800-01-02"}}'
+    assert text_of(value) == (text if text is not None else expected)
+
+
+def test_data_without_a_json_form_is_refused_by_name() -> None:
+    """What is in the way is named, at any depth."""
+    circle: list[Any] = []
+    circle.append(circle)
+    for value, said in (
+        ({"a": [object()]}, "-v x: holds a object"),
+        (circle, "-v x: has no JSON form"),
+        ({(1,): 2}, "x"),
+    ):
+        with pytest.raises(MagicUsageError, match=said):
+            text_of(value)
+
+
+def test_the_name_of_a_local_variable_is_explained(notebook: Notebook) -> None:
+    """A function's own variables are not the notebook's; the message says whose it is and what to do."""
+    notebook.run(
+        "def ask():\n    city = 'Oslo'\n    get_ipython().run_cell_magic('skytells_chat', '-v city', '{{city}}')"
+    )
+    ran = notebook.run("ask()")
+    assert isinstance(ran.error, MagicUsageError)
+    assert "-v city: there is no variable of this name in the notebook; it is local to ask()" in str(ran.error)
+    assert "Write `global city` in ask()" in str(ran.error)
+    ran = notebook.run(
+        "def ask2():\n    Form = 1\n    get_ipython().run_cell_magic('skytells_chat', '--schema Form', 'x')\nask2()"
+    )
+    assert "--schema Form: there is no variable of this name in the notebook; it is local to ask2()" in str(ran.error)
+
+
+def test_an_answer_goes_into_the_next_prompt(notebook: Notebook) -> None:
+    """-o of one cell is -v of the next, with spaces within the braces or without."""
+    assert notebook.run("%%skytells_chat -o draft\nHello there").error is None
+    assert notebook.run("%%skytells_chat -v draft -o second\nShorten {{ draft }}: {{draft}}").error is None
+    assert str(notebook.shell.user_ns["second"]) == "Shorten Hello there: Hello there"
+
+
+def test_an_answer_shows_itself_as_its_text(notebook: Notebook) -> None:
+    """As the last line of a cell: rendered, and without its fields."""
+    notebook.run("%%skytells_chat -o draft\nSay **hi** <script>alert(1)</script>")
+    shown = notebook.shell.display_formatter.format(notebook.shell.user_ns["draft"])[0]
+    assert "<strong>hi</strong>" in shown["text/html"]
+    assert "<script" not in shown["text/html"]
+    assert shown["text/plain"] == "Say **hi** <script>alert(1)</script>"
+    empty = ChatCompletion.model_validate({"choices": []})
+    assert "ChatCompletion(" in notebook.shell.display_formatter.format(empty)[0]["text/plain"]
 
 
 def test_an_unknown_name_is_an_error() -> None:
@@ -113,8 +218,9 @@ def test_a_body_without_variables_is_untouched(body: str) -> None:
 
 
 def test_other_placeholders_stay() -> None:
-    """Only names that were asked for are filled, written exactly so."""
-    assert fill_placeholders("{{a}} {{b}} {{ a }} {a} {{a.b}} {{{a}}}", {"a": "1"}) == "1 {{b}} {{ a }} {a} {{a.b}} {1}"
+    """Only names that were asked for are filled, with spaces beside them or without."""
+    body = "{{a}} {{b}} {{ a\t}} {a} {{a.b}} {{{a}}} {{ a b }} { {a} }"
+    assert fill_placeholders(body, {"a": "1"}) == "1 {{b}} 1 {a} {{a.b}} {1} {{ a b }} { {a} }"
 
 
 def test_a_variable_that_the_body_does_not_use_is_an_error() -> None:
