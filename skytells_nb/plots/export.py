@@ -8,17 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skytells_nb.errors import ConfigurationError, InputError
-from skytells_nb.plots.theme import TRANSPARENT, plain_text, summary
+from skytells_nb.plots.theme import PRINT_INK, TRANSPARENT, plain_text, summary
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 IMAGE_FORMATS = ("png", "svg", "pdf", "webp", "jpeg", "jpg")
 HEAD_TAG = "<head>"
+PRINT_DPI, CSS_DPI = 300, 96
 
 
 def save(
-    figure: go.Figure, path: str | Path, *, width: int = 1000, height: int | None = None, scale: float = 2.0
+    figure: go.Figure,
+    path: str | Path,
+    *,
+    width: int | None = None,
+    height: int | None = None,
+    scale: float | None = None,
 ) -> Path:
     """Write a figure to a file; the extension decides the format.
 
@@ -32,12 +38,13 @@ def save(
         The figure.
     path : str or Path
         The file.
-    width : int, default 1000
-        Width of an image in pixels.
+    width : int, optional
+        Width of an image in pixels; by default the figure's own, or 1000.
     height : int, optional
         Height of an image in pixels; by default the figure's own.
-    scale : float, default 2.0
-        Factor for the pixels of an image.
+    scale : float, optional
+        Factor for the pixels of an image; by default 2, and for a figure with ``theme="print"`` the one that makes 300
+        dots per inch.
 
     Returns
     -------
@@ -63,7 +70,15 @@ def save(
     if extension == "html":
         target.write_text(_html_page(figure), encoding="utf-8")
     elif extension in IMAGE_FORMATS:
-        _write_image(figure, target, width=width, height=height or figure.layout.height or 560, scale=scale)
+        layout = figure.layout
+        printed = layout.template.layout.font.color == PRINT_INK
+        _write_image(
+            figure,
+            target,
+            width=width or layout.width or 1000,
+            height=height or layout.height or 560,
+            scale=scale if scale is not None else PRINT_DPI / CSS_DPI if printed else 2.0,
+        )
     else:
         raise InputError(f"The extension must be .html, .{', .'.join(IMAGE_FORMATS)}, got {target.name!r}.")
     return target

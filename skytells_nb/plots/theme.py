@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     from plotly.graph_objects import Figure as Figure  # for packages that return figures without plotly
 
-Theme = Literal["light", "dark"]
+Theme = Literal["light", "dark", "print"]
 
 GRAY = "#7a7a7a"
 """The only gray with a contrast above 4.2 on white and on JupyterLab's dark #111; no gray reaches 4.5 on both."""
@@ -35,15 +35,18 @@ CATEGORY_SYMBOLS = ("circle", "diamond", "square", "triangle-up")
 COLOR_SCALE = "Cividis"
 
 TRANSPARENT = "rgba(0,0,0,0)"
-LABEL_COLORS: dict[Theme | None, tuple[str, str]] = {
-    "light": ("#333333", "rgba(255,255,255,.8)"),
-    "dark": ("#dddddd", "rgba(17,17,17,.8)"),
-    None: ("#f2f2f2", "rgba(34,34,34,.8)"),
+HALO_COLORS: dict[Theme | None, str] = {
+    "light": "#ffffff",
+    "print": "#ffffff",
+    "dark": "#111111",
+    None: "var(--jp-layout-color0, var(--vscode-editor-background, Canvas))",
 }
-"""Text and background color of a label on colored points; without a theme, a box that is legible on any page."""
+"""The color around text on points, as CSS: that of the background, also of a notebook's or a browser's own."""
 
+PRINT_INK = "#000000"
 _THEME_COLORS: dict[Theme, tuple[str, str, str]] = {
     "light": ("#ffffff", "#333333", "#e3e3e3"),
+    "print": ("#ffffff", PRINT_INK, "#d0d0d0"),
     "dark": ("#111111", "#dddddd", "#3a3a3a"),
 }
 # Control characters, bidirectional overrides (they reorder a line) and lone surrogates.
@@ -60,9 +63,9 @@ def graph_objects() -> Any:
 
 
 def template(theme: Theme | None = None) -> go.layout.Template:
-    """The template of a figure: transparent for any page, or with the background ``"light"`` or ``"dark"``."""
+    """The template of a figure: transparent for any page, or for a ``"light"`` or ``"dark"`` page, or ``"print"``."""
     if theme is not None and theme not in _THEME_COLORS:
-        raise InputError(f'theme must be None, "light" or "dark", got {theme!r}.')
+        raise InputError(f'theme must be None, "light", "dark" or "print", got {theme!r}.')
     background, text_color, grid_color = _THEME_COLORS[theme] if theme else (TRANSPARENT, GRAY, GRID_COLOR)
     axis = {"gridcolor": grid_color, "linecolor": grid_color, "zerolinecolor": grid_color, "automargin": True}
     return graph_objects().layout.Template(

@@ -81,7 +81,9 @@ def test_long_text_is_cut_and_wrapped_before_it_is_escaped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "background"), [(None, "rgba(0,0,0,0)"), ("light", "#ffffff"), ("dark", "#111111")], ids=str
+    ("name", "background"),
+    [(None, "rgba(0,0,0,0)"), ("light", "#ffffff"), ("print", "#ffffff"), ("dark", "#111111")],
+    ids=str,
 )
 def test_each_theme_has_its_background(name: theme.Theme | None, background: str) -> None:
     """Transparent by default, white for light, nearly black for dark."""
@@ -91,7 +93,7 @@ def test_each_theme_has_its_background(name: theme.Theme | None, background: str
 
 def test_an_unknown_theme_raises() -> None:
     """The error names the themes."""
-    with pytest.raises(InputError, match='"light" or "dark", got \'solarized\''):
+    with pytest.raises(InputError, match='"light", "dark" or "print", got \'solarized\''):
         theme.template("solarized")  # type: ignore[arg-type]
 
 

@@ -7,23 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skytells_nb.plots.maps.density import robust_view
+from skytells_nb.plots.maps.hues import text_color
+from skytells_nb.plots.maps.labels import HEIGHT_PX, SIDE_PX, WIDTH_PX, WrittenName, write_names
 from skytells_nb.plots.maps.points import LABEL_CHARACTERS
-from skytells_nb.plots.theme import GRAY, LABEL_COLORS, Theme, escape_text, graph_objects, shorten, with_opacity
+from skytells_nb.plots.theme import GRAY, Theme, escape_text, graph_objects, plain_text, shorten, with_opacity
 from skytells_nb.vectors.arrays import Floats
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Box = tuple[float, float, float, float]
-
-MAX_LABELS = 40
-# The plot area of a map of default height beside its legend in a notebook of usual width: labels do not overlap in it.
-PLOT_SIZE_PX = (640.0, 430.0)
-CHARACTER_WIDTH_PX, LINE_HEIGHT_PX = 6.8, 20.0
-OFFSET_RADII_PX = (26.0, 48.0, 72.0)
-OFFSET_DIRECTIONS = 12
-BESIDE_MAX_POINTS = 5
-BESIDE_OFFSET_PX = 18.0
+MAX_LABELS, NAME_CHARACTERS = 40, 60
 CORE_SHARE = 0.8
 CORE_MIN_POINTS = 5
 FILL_OPACITY, FULL_OPACITY_MAX_CLUSTERS = 0.1, 8
@@ -31,37 +25,40 @@ OUTLINE_CORNERS = 60
 HULL_PADDING = 0.012
 
 
-def add_labels(figure: Any, points: Floats, values: pd.Series[Any], theme: Theme | None) -> str:
+def add_labels(
+    figure: Any,
+    points: Floats,
+    values: pd.Series[Any],
+    theme: Theme | None,
+    *,
+    colors: dict[str, str] | None = None,
+    plot_size: tuple[float, float] | None = None,
+) -> str:
     """Label the clusters at the medians of their points; return a note on labels that did not fit.
 
-    Large clusters are labeled first. A label that would overlap another one, or hide a very small cluster, moves aside
-    and gets a line to its cluster.
+    Large clusters are labeled first. A label that would overlap another one, or hide many points, moves aside and gets
+    a line to its cluster. Labels have the hue of ``colors``.
     """
     masks = _cluster_masks(values)
-    text_color, background = LABEL_COLORS[theme]
-    style = {"font": {"size": 12, "color": text_color}, "bgcolor": background, "borderpad": 2, "name": "cluster"}
     labeled = sorted(masks, key=lambda name: -int(masks[name].sum()))[:MAX_LABELS]
     centers = {name: np.median(points[masks[name]], axis=0) for name in labeled}
+    inks = {name: text_color((colors or {}).get(name, GRAY), theme) for name in labeled}
     if points.shape[1] == 3:
         annotations = []
         for name, center in centers.items():
             position = dict(zip("xyz", map(float, center), strict=True))
-            annotations.append({**position, "text": _display_name(name), "showarrow": False, **style})
+            style = {"font": {"size": 12, "color": inks[name]}, "name": "cluster", "showarrow": False}
+            annotations.append({**position, "text": _display_name(name), **style})
         figure.update_scenes(annotations=annotations)
         omitted = len(masks) - len(labeled)
     else:
-        labels = [(_display_name(name), centers[name], int(masks[name].sum())) for name in labeled]
-        offsets = _label_offsets(points, labels)
-        for name, offset in zip(labeled, offsets, strict=True):
-            if offset is None:
-                continue
-            arrow: dict[str, Any] = {"showarrow": False}
-            if any(offset):
-                arrow = {"showarrow": True, "ax": offset[0], "ay": offset[1], "arrowhead": 0, "arrowwidth": 1}
-                arrow["arrowcolor"] = GRAY
-            x, y = map(float, centers[name])
-            figure.add_annotation(x=x, y=y, text=_display_name(name), **style, **arrow)
-        omitted = len(masks) - sum(offset is not None for offset in offsets)
+        names = [
+            WrittenName(plain_text(name, NAME_CHARACTERS), inks[name], (float(x), float(y)), int(masks[name].sum()))
+            for name, (x, y) in centers.items()
+        ]
+        size = plot_size or (WIDTH_PX - 2 * SIDE_PX, HEIGHT_PX - 2 * SIDE_PX)
+        omitted = len(masks) - len(labeled)
+        omitted += write_names(figure, names, points.astype(np.float64), robust_view(points), size, theme)
     return f"{omitted:,} of {len(masks):,} labels omitted for lack of space" if omitted else ""
 
 
@@ -129,40 +126,3 @@ def _cluster_masks(values: pd.Series[Any]) -> dict[str, NDArray[np.bool_]]:
 
 def _display_name(name: str) -> str:
     return shorten(name, LABEL_CHARACTERS)
-
-
-def _label_offsets(points: Floats, labels: list[tuple[str, Any, int]]) -> list[tuple[float, float] | None]:
-    """The offset in pixels of each label from its center, so that labels do not overlap; None if it does not fit."""
-    import html
-
-    low, span = points.min(axis=0), np.maximum(np.ptp(points, axis=0), 1e-9)
-    scale = float(min(PLOT_SIZE_PX / span))
-    area = np.maximum(span * scale, PLOT_SIZE_PX)
-    occupied: list[Box] = []
-    offsets: list[tuple[float, float] | None] = []
-    angles = 2 * np.pi * np.arange(OFFSET_DIRECTIONS) / OFFSET_DIRECTIONS - np.pi / 2
-    candidates = [(0.0, 0.0), *((r * 1.6 * np.cos(a), r * np.sin(a)) for r in OFFSET_RADII_PX for a in angles)]
-    for text, center, count in labels:
-        half_size = (len(html.unescape(text)) * CHARACTER_WIDTH_PX + 8) / 2, LINE_HEIGHT_PX / 2
-        # Pixel coordinates increase downwards.
-        x, y = (center[0] - low[0]) * scale, (low[1] + span[1] - center[1]) * scale
-        offset = None
-        preferred = [(0.0, -BESIDE_OFFSET_PX), (0.0, BESIDE_OFFSET_PX)] if count <= BESIDE_MAX_POINTS else []
-        for dx, dy in [*preferred, *candidates]:
-            box = (x + dx - half_size[0], y + dy - half_size[1], x + dx + half_size[0], y + dy + half_size[1])
-            beyond = (
-                box[0] < -half_size[0]
-                or box[1] < -LINE_HEIGHT_PX
-                or box[2] > area[0] + half_size[0]
-                or box[3] > area[1] + LINE_HEIGHT_PX
-            )
-            if not beyond and not any(_overlaps(box, other) for other in occupied):
-                offset = (float(dx), float(dy))
-                occupied.append(box)
-                break
-        offsets.append(offset)
-    return offsets
-
-
-def _overlaps(a: Box, b: Box) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

@@ -56,7 +56,8 @@ def _is_missing(value: Any) -> bool:
 
 MAX_CATEGORIES = 20
 SVG_MAX_POINTS = 5_000
-FEW_POINTS = 200
+FEW_POINTS = 100
+MAX_POINT_PX, MIN_POINT_PX = 10.0, 1.3
 DATE_TICKS = 5
 MIN_SIZE_PX, MAX_SIZE_PX = 4.0, 22.0
 SIZE_FACTOR_3D = 0.4
@@ -94,9 +95,12 @@ def uses_color_scale(values: pd.Series[Any]) -> bool:
 
 
 def marker_sizes(values: pd.Series[Any] | None, n: int) -> NDArray[np.float32] | float:
-    """Diameters in pixels: the area grows with the value; missing and negative values get the smallest."""
+    """Diameters in pixels: the area grows with the value; missing and negative values get the smallest.
+
+    Without values one diameter for all, so that the points of a usual figure cover about the same part of it.
+    """
     if values is None:
-        return 10.0 if n <= FEW_POINTS else 7.0 if n <= SVG_MAX_POINTS else 4.5
+        return round(float(np.clip(MAX_POINT_PX * (FEW_POINTS / max(n, 1)) ** 0.4, MIN_POINT_PX, MAX_POINT_PX)), 1)
     clipped = np.clip(np.nan_to_num(_to_floats(values)), 0, None)
     fraction = np.sqrt(clipped / (clipped.max() or 1.0))
     return (MIN_SIZE_PX + (MAX_SIZE_PX - MIN_SIZE_PX) * fraction).astype(np.float32)
@@ -150,7 +154,7 @@ def category_colors(values: pd.Series[Any]) -> dict[str, str]:
 def add_points(figure: Any, markers: Markers, values: pd.Series[Any] | None, color: str | None) -> str:
     """Add all rows to a figure, in one color or colored by a column; return a description of the colors."""
     if color is None or values is None:
-        figure.add_trace(_point_trace(markers, slice(None), name="", color=CATEGORY_COLORS[0]))
+        figure.add_trace(point_trace(markers, slice(None), name="", color=CATEGORY_COLORS[0]))
         return ""
     if is_numeric(values):
         return _add_numbers(figure, markers, _to_floats(values), color)
@@ -168,13 +172,13 @@ def _add_numbers(figure: Any, markers: Markers, numbers: NDArray[np.float32], co
     title = escape_text(color, LABEL_CHARACTERS)
     if not known.all():
         name = f"no {title} ({int((~known).sum()):,})"
-        figure.add_trace(_point_trace(markers, ~known, name=name, color=GRAY, symbol="square-open", marker=_OPEN_LINE))
+        figure.add_trace(point_trace(markers, ~known, name=name, color=GRAY, symbol="square-open", marker=_OPEN_LINE))
     if not known.any():
         return f" Color: {color}, no values."
     markers.texts[known] += [f"<br>{title}: {number:g}" for number in numbers[known]]
     colorbar = {"title": {"text": title}, "outlinewidth": 0, "thickness": 14}
     scale = {"colorscale": COLOR_SCALE, "showscale": True, "colorbar": colorbar}
-    figure.add_trace(_point_trace(markers, known, name="", color=numbers[known], showlegend=False, marker=scale))
+    figure.add_trace(point_trace(markers, known, name="", color=numbers[known], showlegend=False, marker=scale))
     figure.update_layout(legend={"x": 0, "y": 1})
     return f" Color: {color}, from {numbers[known].min():g} to {numbers[known].max():g}."
 
@@ -207,13 +211,13 @@ def _add_categories(figure: Any, markers: Markers, groups: list[CategoryGroup], 
         name = f"{label} ({int(group.mask.sum()):,})"
         settings: dict[str, Any] = {"color": group.color, "symbol": group.symbol, "legendrank": rank}
         settings["legendgroup"] = escape_text(group.name)
-        figure.add_trace(_point_trace(markers, group.mask, name=name, marker=line, **settings))
+        figure.add_trace(point_trace(markers, group.mask, name=name, marker=line, **settings))
     figure.update_layout(legend={"title": {"text": escape_text(color, LABEL_CHARACTERS)}})
     counts = ", ".join(f"{plain_text(group.name, LABEL_CHARACTERS)} {int(group.mask.sum()):,}" for group in groups)
     return f" Color: {color} ({counts})."
 
 
-def _point_trace(
+def point_trace(
     markers: Markers,
     mask: Any,
     *,
@@ -236,8 +240,9 @@ def _point_trace(
             "color": color,
             "symbol": symbol,
             "size": markers.sizes if isinstance(markers.sizes, float) else markers.sizes[mask],
-            "opacity": 0.85 if few else 0.7,
-            "line": {"width": 0.6 if few else 0.3, "color": OUTLINE_COLOR},
+            "opacity": round(float(np.clip(1.0 - 0.11 * np.log10(max(n, 1) / FEW_POINTS), 0.5, 0.9)), 2),
+            # An outline would hide the color of a point that is hardly larger than it.
+            "line": {"width": 0.6 if n <= FEW_POINTS else 0, "color": OUTLINE_COLOR},
             **(marker or {}),
         },
         **settings,

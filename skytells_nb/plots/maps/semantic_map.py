@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from skytells_nb.errors import InputError
 from skytells_nb.plots.column_types import is_numeric
 from skytells_nb.plots.maps.clusters import add_hulls, add_labels
+from skytells_nb.plots.maps.density import measure_density, robust_view
+from skytells_nb.plots.maps.labels import HEIGHT_PX, SIDE_PX, WIDTH_PX
 from skytells_nb.plots.maps.points import (
     Markers,
     add_points,
@@ -29,8 +31,9 @@ from skytells_nb.plots.maps.projection import (
     points_from_columns,
     project,
 )
-from skytells_nb.plots.maps.quality import measure_quality
-from skytells_nb.plots.theme import Theme, apply_theme, empty_figure, format_count, graph_objects
+from skytells_nb.plots.maps.quality import measure_quality, neighbors_kept, trust_in_words
+from skytells_nb.plots.maps.topics import MIN_ROWS, MapTopics, add_topics, find_topics
+from skytells_nb.plots.theme import Theme, apply_theme, empty_figure, format_count, graph_objects, plain_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +43,9 @@ MAX_POINTS: dict[int, int] = {2: 100_000, 3: 50_000}
 """By dimensions, for a browser without a graphics card: headless Chromium redraws 100,000 points within 0.7 s after
 a zoom, and 500,000 within 4 s. In 3D, 50,000 points take 6 to 7 s to appear and 100,000 take 9 to 15 s."""
 HOVER_MAX_POINTS = 50_000
+TITLE_FONT_PX = 21
+TEXTS_PX = 150
+"""The height of title, subtitle and caption."""
 
 Indices = NDArray[np.intp]
 
@@ -65,9 +71,18 @@ def semantic_map(
     theme: Theme | None = None,
     title: str | None = None,
     max_points: int | None = None,
+    topics: bool = True,
+    width: int | None = None,
+    height: int | None = None,
     progress: bool | StageCallback = True,
 ) -> go.Figure:
     """Draw a map of the rows of a frame by the meaning of their embeddings.
+
+    Without ``color`` and ``label`` the map finds the topics: the dense regions of its points, with the words that set
+    their texts apart from all others (class TF-IDF, no model), in hues by their place, over a glow of the density. The
+    subtitle says in a sentence what is seen, the caption how far distances can be trusted. The view leaves out rows far
+    from all others, which the caption counts and a double click shows. A layout fills the plot: UMAP's and PCA's axes
+    are stretched.
 
     Each point has the position of its row as ``customdata``. Rows without an embedding are omitted; the caption counts
     them. Points are cached by their vectors, for later processes too, so that the same map in other colors is fast.
@@ -110,12 +125,18 @@ def semantic_map(
         Whether to measure the quality of the map, for the caption and ``figure.layout.meta["quality"]``.
     hulls : bool, default False
         Whether to outline the clusters of ``label``.
-    theme : {"light", "dark"}, optional
-        Colors of the background; by default it is transparent.
+    theme : {"light", "dark", "print"}, optional
+        Colors of the background; by default it is transparent. ``plots.save`` writes "print" with 300 dots per inch.
     title : str, optional
-        Title of the figure.
+        Title of the figure; a map with topics has one by default.
     max_points : int, optional
         Maximum number of points; of more rows a seeded sample is drawn. By default 100,000, or 50,000 in 3D.
+    topics : bool, default True
+        Whether to find and name topics where neither ``color`` nor ``label`` is passed, on maps in 2D of 60 or more
+        rows. A column that ``cluster`` made is drawn by ``label``.
+    width, height : int, optional
+        Size of the figure in pixels; by default it is as wide as its place and 560 or, with topics, 620 high. Names
+        are laid out for a width of 860, or this one.
     progress : bool or callable, default True
         Whether to show progress during a long layout; a function is called with the stage, the completed amount and
         the total.
@@ -139,7 +160,7 @@ def semantic_map(
     >>> [trace.name for trace in semantic_map(frame, color="topic", method="pca").data]
     ['a (2)', 'b (1)']
     """
-    from skytells_nb.columns import to_matrix
+    from skytells_nb.columns import longest_text_column, to_matrix
 
     frame, color = _with_color(frame, color if color is not None else label)
     shown = _check_columns(frame, embedding, color, label, hover, size)
@@ -193,35 +214,79 @@ def semantic_map(
         shown = []
         notes.append(f"hover texts omitted above {HOVER_MAX_POINTS:,} points")
     view = frame.iloc[rows]
+    is_flat = points.shape[1] == 2
+    with_topics = topics and is_flat and color is None and label is None and len(rows) >= MIN_ROWS
+    figure.update_layout(width=width, height=height or (HEIGHT_PX if with_topics else 560))
+    plot_size = ((width or WIDTH_PX) - 2.0 * SIDE_PX, figure.layout.height - TEXTS_PX)
     if hulls and label is not None:
         add_hulls(figure, points, view[label], category_colors(view[label]) if color == label else {})
     sizes = marker_sizes(None if size is None else view[size], len(rows))
     markers = Markers(points, rows, hover_texts(view, shown), sizes)
-    color_description = add_points(figure, markers, None if color is None else view[color], color)
+    subtitle = color_description = ""
+    if with_topics:
+        density = measure_density(points, robust_view(points))
+        text = longest_text_column(frame, exclude=(embedding,))
+        found = find_topics(density, None if text is None else view[text].tolist())
+        omitted = add_topics(figure, markers, density, found, plot_size, theme)
+        kept = neighbors_kept(matrix, projection.points, neighbors=n_neighbors, metric=metric, seed=random_state)
+        if kept is not None and coordinates is None and not quality:
+            notes.insert(0, trust_in_words(kept))
+        if omitted:
+            notes.append(f"{omitted:,} names of topics omitted for lack of space")
+        title = title or f"{format_count(total, 'row')} by the meaning of their {text or 'embeddings'}"
+        subtitle = _say_topics(found, text)
+        color_description = f" {subtitle} {_list_topics(found)}".rstrip()
+    else:
+        color_description = add_points(figure, markers, None if color is None else view[color], color)
     if label is not None:
-        notes.append(add_labels(figure, points, view[label], theme))
+        label_colors = category_colors(view[label])
+        notes.append(add_labels(figure, points, view[label], theme, colors=label_colors, plot_size=plot_size))
     if size is not None:
         notes.append(f"area shows {size}")
     if quality:
         notes.append(str(map_quality) if map_quality is not None else "too few distinct rows to measure the quality")
     caption = " · ".join([format_count(total, "row"), projection.description, *filter(None, notes)])
-    _set_axes(figure, dimensions, legend=color is not None)
+    outside = _set_axes(figure, points, legend=color is not None, same_scale=coordinates is not None)
+    if outside:
+        caption += f" · {format_count(outside, 'row')} far from all others outside of the view (double-click shows all)"
     summary = f"Semantic map of {embedding}: {caption}.{color_description}"
-    apply_theme(figure, theme=theme, title=title, caption=caption, summary=summary)
+    apply_theme(figure, theme=theme, title=title, subtitle=subtitle, caption=caption, summary=summary)
+    if with_topics:
+        figure.update_layout(title={"font": {"size": TITLE_FONT_PX, "weight": "bold"}})
     if map_quality is not None:
         figure.update_layout(meta={"summary": summary, "quality": asdict(map_quality)})
     return figure
 
 
-def _set_axes(figure: Any, dimensions: int, *, legend: bool) -> None:
-    figure.update_layout(height=560, showlegend=legend)
-    if dimensions == 3:
+def _say_topics(topics: MapTopics, text: str | None) -> str:
+    """What the map shows, in one sentence."""
+    near = f"Near means similar {plain_text(text, 40)}" if text is not None else "Near means similar"
+    named = [(name, size) for name, size in zip(topics.names, topics.sizes, strict=True) if name]
+    if not named:
+        return f"{near}."
+    name, size = max(named, key=lambda topic: topic[1])
+    share = format(size / len(topics.labels), ".0%")
+    return f"{near}; the largest of {len(named):,} topics is “{plain_text(name, 60)}” ({share} of the rows)."
+
+
+def _list_topics(topics: MapTopics) -> str:
+    named = [f"{plain_text(name, 60)} {size:,}" for name, size in zip(topics.names, topics.sizes, strict=True) if name]
+    return f"Topics: {'; '.join(named)}." if named else ""
+
+
+def _set_axes(figure: Any, points: Any, *, legend: bool, same_scale: bool) -> int:
+    """Hide the axes and show the part of the map where nearly all points are; return the number of the others."""
+    figure.update_layout(showlegend=legend)
+    if points.shape[1] == 3:
         hidden = {"visible": False}
         figure.update_scenes(xaxis=hidden, yaxis=hidden, zaxis=hidden, aspectmode="data")
-        return
-    figure.update_xaxes(visible=False)
-    # Both axes have the same scale, so that distances on the map are comparable.
-    figure.update_yaxes(visible=False, scaleanchor="x")
+        return 0
+    left, right, bottom, top = robust_view(points)
+    figure.update_xaxes(visible=False, range=[left, right])
+    # Columns of the frame may be places in the world, whose distances are comparable in all directions.
+    figure.update_yaxes(visible=False, range=[bottom, top], scaleanchor="x" if same_scale else None)
+    x, y = points.T
+    return int(((x < left) | (x > right) | (y < bottom) | (y > top)).sum())
 
 
 def _with_color(frame: Any, color: Any) -> tuple[Any, str | None]:

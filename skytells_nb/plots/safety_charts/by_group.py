@@ -80,7 +80,7 @@ def safety_by(
         Confidence of the intervals, between 0 and 1.
     max_groups : int, default 40
         Maximum number of groups; smaller groups are combined as "other".
-    theme : {"light", "dark"}, optional
+    theme : {"light", "dark", "print"}, optional
         Colors of the background; by default it is transparent.
     title : str, optional
         Title of the figure.

@@ -85,7 +85,7 @@ def safety(
         another; ``None`` shows all.
     confidence : float, default 0.95
         Confidence of the intervals, between 0 and 1.
-    theme : {"light", "dark"}, optional
+    theme : {"light", "dark", "print"}, optional
         Colors of the background; by default it is transparent.
     title : str, optional
         Title of the figure; by default it names the number of prompts and completions. Below it is the finding.

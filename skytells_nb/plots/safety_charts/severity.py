@@ -26,13 +26,13 @@ class SeverityLevel:
 
     def color(self, theme: Theme | None = None) -> str:
         """The fill color on the background of a theme; "not checked" has no fill."""
-        return TRANSPARENT if self.inks is None else with_opacity(*self.inks[theme])
+        return TRANSPARENT if self.inks is None else with_opacity(*self.inks["light" if theme == "print" else theme])
 
     def marker(self, theme: Theme | None = None) -> dict[str, Any]:
         """The marker of a bar: fill, outline and pattern."""
         pattern_color = GRAY
         if self.inks is not None:
-            red, green, blue = bytes.fromhex(self.inks[theme][0][1:])
+            red, green, blue = bytes.fromhex(self.inks["light" if theme == "print" else theme][0][1:])
             pattern_color = "#1a1a1a" if 0.3 * red + 0.59 * green + 0.11 * blue > 140 else "#ffffff"
         pattern = {"shape": self.pattern, "fillmode": "overlay", "fgcolor": pattern_color, "fgopacity": 0.55}
         return {

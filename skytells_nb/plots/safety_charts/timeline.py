@@ -71,7 +71,7 @@ def safety_timeline(
         The period; by default the shortest with at most 60 periods.
     confidence : float, default 0.95
         Confidence of the intervals, between 0 and 1.
-    theme : {"light", "dark"}, optional
+    theme : {"light", "dark", "print"}, optional
         Colors of the background; by default it is transparent.
     title : str, optional
         Title of the figure.

@@ -44,7 +44,7 @@ def latency(session_or_reports: Any, *, theme: Theme | None = None, title: str |
     ----------
     session_or_reports : Session, Report, dict or sequence of these
         The same as for ``plots.usage``.
-    theme : {"light", "dark"}, optional
+    theme : {"light", "dark", "print"}, optional
         Colors of the background; by default it is transparent.
     title : str, optional
         Title of the figure.

@@ -26,7 +26,7 @@ def rate(report: Any, *, theme: Theme | None = None, title: str | None = None) -
     ----------
     report : Report, dict, Session or sequence of reports
         A report or its ``to_dict()``; of a session or several reports, the last one with requests.
-    theme : {"light", "dark"}, optional
+    theme : {"light", "dark", "print"}, optional
         Colors of the background; by default it is transparent.
     title : str, optional
         Title of the figure.

@@ -48,7 +48,7 @@ def usage(
         more reports, or their ``to_dict()``.
     by : {"model", "run"}, default "model"
         One line for each model, or for each of the last 40 calls, oldest first.
-    theme : {"light", "dark"}, optional
+    theme : {"light", "dark", "print"}, optional
         Colors of the background; by default it is transparent.
     title : str, optional
         Title of the figure.

@@ -173,6 +173,7 @@ def build_figure(
         coordinates=coordinates,
         theme=theme,
         title=title,
+        topics=not names.notna().any(),
     )
     points, at = [], []
     for trace in figure.data:

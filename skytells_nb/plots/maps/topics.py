@@ -1,0 +1,104 @@
+"""The topics of a map: the dense regions of its points, named by the words that set their texts apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skytells_nb.plots.maps.density import Density, find_regions, glow_image, peak_of
+from skytells_nb.plots.maps.hues import place_colors
+from skytells_nb.plots.maps.labels import WrittenName, write_names
+from skytells_nb.plots.maps.points import Markers, point_trace
+from skytells_nb.plots.theme import GRAY, Theme, escape_text, with_opacity
+from skytells_nb.topic_words import distinctive_words, join_words
+
+MIN_ROWS = 60
+"""Fewer rows make no topics, only points."""
+MAX_TOPICS = 22
+NAME_CHARACTERS = 38
+UNCLUSTERED_OPACITY = 0.4
+GLOW: dict[Theme | None, float] = {"light": 0.4, "print": 0.36, "dark": 0.4, None: 0.32}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MapTopics:
+    """The topic (n,) of each point, negative for none, and the names of the topics, the largest first."""
+
+    labels: NDArray[np.int64]
+    names: list[str]
+
+    @property
+    def sizes(self) -> list[int]:
+        """The points of each topic."""
+        counts: list[int] = np.bincount(self.labels[self.labels >= 0], minlength=len(self.names)).tolist()
+        return counts
+
+
+def most_topics(n: int) -> int:
+    """A number of topics that a reader can take in: 5 for hundreds of rows, 16 for thousands.
+
+    >>> [most_topics(n) for n in (100, 1_000, 3_000, 100_000)]
+    [4, 10, 16, 22]
+    """
+    return int(np.clip(round(n**0.5 * 0.3), 4, MAX_TOPICS))
+
+
+def find_topics(density: Density, texts: Sequence[str | None] | None) -> MapTopics:
+    """Find the dense regions of a map, and name them by the words of their texts where there are texts."""
+    labels = find_regions(density, most_topics(len(density.cells)))
+    # Islands that nothing connects to the others may be more than a reader can take in.
+    labels = np.where(labels < MAX_TOPICS, labels, -1)
+    count = int(labels.max(initial=-1)) + 1
+    if texts is None or count < 2:
+        return MapTopics(labels, [""] * count)
+    return MapTopics(labels, [_short_name(words) for words in distinctive_words(texts, labels, count)])
+
+
+def _short_name(words: list[str]) -> str:
+    """As many of the words as two lines hold."""
+    while len(words) > 1 and len(join_words(words)) > NAME_CHARACTERS:
+        words = words[:-1]
+    return join_words(words)
+
+
+def add_topics(
+    figure: Any,
+    markers: Markers,
+    density: Density,
+    topics: MapTopics,
+    plot_size: tuple[float, float],
+    theme: Theme | None,
+) -> int:
+    """Draw points in the colors of their topics over a glow of their density; return the number of names without room.
+
+    One trace has all points, in the order of the rows.
+    """
+    sizes = topics.sizes
+    peaks = [peak_of(density, topics.labels == topic) for topic in range(len(sizes))]
+    colors = place_colors(peaks, sizes, theme)
+    none = len(colors)
+    codes = np.where(topics.labels >= 0, topics.labels, none)
+    left, right, bottom, top = density.view
+    shades = np.array([list(bytes.fromhex(color[1:])) for color in [*(fill for fill, _ in colors), GRAY]], np.uint8)
+    figure.add_layout_image(
+        source=glow_image(density, shades[codes], strength=GLOW[theme]),
+        **{"x": left, "y": top, "sizex": right - left, "sizey": top - bottom, "xref": "x", "yref": "y"},
+        **{"xanchor": "left", "yanchor": "top", "sizing": "stretch", "layer": "below", "name": "density"},
+    )
+    for topic, name in enumerate(topics.names):
+        if name:
+            markers.texts[topics.labels == topic] += f"<br>topic: {escape_text(name, 60)}"
+    steps = [fill for fill, _ in colors] + [with_opacity(GRAY, UNCLUSTERED_OPACITY)]
+    scale = [[edge / len(steps), color] for at, color in enumerate(steps) for edge in (at, at + 1)]
+    marker = {"colorscale": scale, "cmin": -0.5, "cmax": none + 0.5, "showscale": False}
+    figure.add_trace(point_trace(markers, slice(None), name="", color=codes.astype(np.int8), marker=marker))
+    names = [
+        WrittenName(name, colors[topic][1], peaks[topic], sizes[topic], with_count=True)
+        for topic, name in enumerate(topics.names)
+        if name
+    ]
+    return write_names(figure, names, markers.points.astype(np.float64), density.view, plot_size, theme)
