@@ -41,7 +41,7 @@ def fitting_parts(request: PlannedRequest, size: RequestSize, context: RunContex
     if len(parts) == 1 and request.too_large:
         parts = halves(request)
     bounded = size.max_inputs is not None or size.max_tokens is not None
-    group = SplitGroup(len(parts), size.by_size) if request.too_large and bounded else None
+    group = SplitGroup(len(parts), size.by_size, size.rejections) if request.too_large and bounded else None
     starts = np.cumsum([0, *(len(part) for part in parts)])[:-1]
     return [
         PlannedRequest(

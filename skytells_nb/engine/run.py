@@ -15,7 +15,7 @@ from skytells_nb.engine.report import Report
 from skytells_nb.engine.results import Values
 from skytells_nb.engine.single_flight import Owner
 from skytells_nb.engine.worker_pool import WorkerPool
-from skytells_nb.errors import ReplayMissError
+from skytells_nb.errors import ReplayMissError, SkytellsError
 from skytells_nb.progress import Progress, RunState, no_progress
 from skytells_nb.progress_line import INITIAL_DELAY_S, UPDATE_INTERVAL_S
 
@@ -24,6 +24,10 @@ LOOKUP_BATCH = 512
 fifth to a third of the time goes into fresh memory."""
 
 LOOKING_UP = "looking up cached answers"
+LOST_INPUT = (
+    "The row was neither answered nor rejected, which is a fault in skytells-nb. Run again to request it, and please "
+    "report it."
+)
 
 MIN_POLL_S = 0.02
 MAX_POLL_S = 0.5
@@ -68,7 +72,7 @@ class Run:
             store=self._store,
             release=self._release,
             tick=self._tick,
-            claim=self._claim,
+            claim=None if context.single_flight is None else self._claim,
             holds_claims=lambda: self._owner.holds_leases,
         )
 
@@ -126,8 +130,10 @@ class Run:
             self._sending_since, self._done_before_sending = time.monotonic(), self._rows_done()
             self._inputs_before_sending = self._inputs_done()
             self._last_answer = (0, self._sending_since)
+        requested = numbers
         if single_flight is None:
             self._workers.run(context.plan_requests(numbers))
+            self._check_all_ended(requested)
             return
         pause = MIN_POLL_S
         try:
@@ -140,14 +146,23 @@ class Run:
                 self._waits_for_other_run = True
                 single_flight.wait(keys, pause if keys else 0.0, self._tick_while_waiting)
                 self._waits_for_other_run = False
+            self._check_all_ended(requested)
         finally:
             single_flight.end(self._owner)
+
+    def _check_all_ended(self, numbers: NDArray[np.int64]) -> None:
+        """Give an error to inputs that have none, nor a result, after all were sent: no row is missing in silence."""
+        left = numbers[~self.context.buffer.filled[numbers]]
+        if len(left):
+            known = self.errors()
+            lost = np.array([number for number in left.tolist() if number not in known], dtype=np.int64)
+            if len(lost):
+                self._workers.record_errors(lost, SkytellsError(LOST_INPUT))
 
     def _claim(self, requests: Sequence[PlannedRequest]) -> Sequence[PlannedRequest]:
         """Return what of these requests this run is to send; note what is answered or in flight elsewhere."""
         context, single_flight = self.context, self.context.single_flight
-        if single_flight is None:
-            return requests
+        assert single_flight is not None
         numbers = np.concatenate([request.numbers for request in requests])
         snapshot = self._snapshot
         if self._unusable and not self._unusable.isdisjoint(numbers.tolist()):

@@ -277,14 +277,15 @@ if hasattr(os, "register_at_fork"):
 class ClaimQueue(Generic[T]):
     """Work of one run in order, of which the next is claimed before it is taken, so that no other run does it too.
 
-    ``claim`` is given work that is about to be taken, and returns what of it is to be done; ``holds_claims`` is whether
-    it still is. ``size`` is that of one piece. All but ``claim`` is called with ``lock`` held.
+    ``claim`` is given work that is about to be taken, and returns what of it is to be done, ``None`` if no other run can
+    do it; ``holds_claims`` is whether it still is. ``size`` is that of one piece. All but ``claim`` is called with
+    ``lock`` held.
     """
 
     def __init__(
         self,
         lock: threading.Lock,
-        claim: Callable[[Sequence[T]], Sequence[T]],
+        claim: Callable[[Sequence[T]], Sequence[T]] | None,
         holds_claims: Callable[[], bool],
         size: Callable[[T], int],
     ) -> None:
@@ -303,7 +304,7 @@ class ClaimQueue(Generic[T]):
 
     def add(self, work: Iterable[T]) -> None:
         """Add work that is not claimed, at the end."""
-        self._unclaimed.extend(work)
+        (self._claimed if self._claim is None else self._unclaimed).extend(work)
 
     def put_back(self, work: Sequence[T]) -> None:
         """Put back work that is claimed, before all other."""
@@ -311,13 +312,16 @@ class ClaimQueue(Generic[T]):
 
     def pop(self) -> T | None:
         """Return the next work that is claimed, ``None`` if some is to be claimed first."""
-        if self._claimed and not self._holds_claims():
+        if self._claim is not None and self._claimed and not self._holds_claims():
             self._unclaimed.extendleft(reversed(self._claimed))
             self._claimed.clear()
         return self._claimed.popleft() if self._claimed else None
 
     def claim(self, stopped: Callable[[], bool]) -> None:
         """Claim about as much as is done in ``CLAIM_S``: one at a time would cost as much as doing it."""
+        claim = self._claim
+        if claim is None:
+            return
         with self._claiming:
             with self._lock:
                 if self._claimed or not self._unclaimed or stopped():
@@ -331,7 +335,7 @@ class ClaimQueue(Generic[T]):
                 while self._unclaimed and len(work) < self._claim_size and size < MAX_CLAIM:
                     work.append(self._unclaimed.popleft())
                     size += self._size(work[-1])
-            claimed = self._claim(work)
+            claimed = claim(work)
             with self._lock:
                 self._claimed.extend(claimed)
 

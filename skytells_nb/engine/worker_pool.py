@@ -55,7 +55,8 @@ class WorkerPool:
     """Sends requests with as many threads as the rate limiter lets run at once.
 
     ``claim`` is given requests that are about to be sent, and returns those to send: without the inputs that are
-    answered or in flight elsewhere. ``holds_claims`` is whether they are still to be sent. ``store`` writes results to
+    answered or in flight elsewhere; it is ``None`` where no other run can send them. ``holds_claims`` is whether they are
+    still to be sent. ``store`` writes results to
     the cache before they are counted. ``release`` receives the inputs whose result is stored, or that will get none.
     ``tick`` is called about every ``TICK_S`` seconds meanwhile.
 
@@ -70,7 +71,7 @@ class WorkerPool:
         store: Callable[[NDArray[np.int64], Values], None],
         release: Callable[[NDArray[np.int64]], None],
         tick: Callable[[], None],
-        claim: Callable[[Sequence[PlannedRequest]], Sequence[PlannedRequest]],
+        claim: Callable[[Sequence[PlannedRequest]], Sequence[PlannedRequest]] | None,
         holds_claims: Callable[[], bool],
     ) -> None:
         self.counters = RunCounters()
@@ -99,17 +100,17 @@ class WorkerPool:
         self._limited_output = token_limit(context.job.params) is not None
         self._size: RequestSize | None = None
         """Bounds of requests, from the first one on that was rejected."""
-        self._being_sent = 0
-        """Requests that a thread has taken from the queue."""
+        self._sending: set[threading.Thread] = set()
+        """Threads that have taken a request from the queue."""
 
     def run(self, requests: Sequence[PlannedRequest]) -> None:
         """Send everything; on KeyboardInterrupt abort the connections and raise it again within a second."""
         self._queue.add(requests)
         try:
-            self._add_worker()
-            while self._wait(TICK_S):
-                self._tick()
-                self._check_quota()
+            while self._add_worker_for_rest():
+                while self._wait(TICK_S):
+                    self._tick()
+                    self._check_quota()
         except KeyboardInterrupt:
             self._cancel()
             raise
@@ -151,6 +152,14 @@ class WorkerPool:
             self._fatal = self._fatal or problem
             self._stopped.set()
 
+    def record_errors(self, numbers: NDArray[np.int64], problem: Exception) -> None:
+        """Count these inputs as failed, for this reason."""
+        rows = int(self._context.weights[numbers].sum())
+        with self._lock:
+            self.counters.errors.update((number, problem) for number in numbers.tolist())
+            self.counters.rows_done += rows
+            self.counters.rows_failed += rows
+
     def _add_worker(self) -> None:
         """Start one more thread if there is work for it: as many threads as requests really overlap."""
         with self._lock:
@@ -166,6 +175,14 @@ class WorkerPool:
                 self._threads.discard(thread)
                 if not self._threads:
                     raise
+
+    def _add_worker_for_rest(self) -> bool:
+        """Start a thread if there is anything left to send, which the last thread to end may have missed."""
+        with self._lock:
+            if self._stopped.is_set() or not self._queue:
+                return False
+        self._add_worker()
+        return True
 
     def _wait(self, seconds: float) -> bool:
         """Wait for the last thread to end; return whether any is still running."""
@@ -201,7 +218,7 @@ class WorkerPool:
                         break
                 finally:
                     with self._lock:
-                        self._being_sent -= 1
+                        self._sending.discard(threading.current_thread())
         except _StoreFailed as failure:
             self.end(failure.cause)
         except Exception as problem:
@@ -233,13 +250,13 @@ class WorkerPool:
         while True:
             with self._lock:
                 # While it is found out how much the service takes, the thread that sends takes the next one too.
-                waits = self._size is not None and self._size.searching and self._being_sent
+                waits = self._size is not None and self._size.searching and self._sending
                 if waits or self._stopped.is_set() or not self._queue:
                     self._leaving.add(threading.current_thread())
                     return None
                 request = self._queue.pop()
                 if request is not None:
-                    self._being_sent += 1
+                    self._sending.add(threading.current_thread())
                     if self._size is not None:
                         request, *others = fitting_parts(request, self._size, self._context)
                         self._queue.put_back(others)
@@ -318,6 +335,8 @@ class WorkerPool:
                         self.counters.timeline.record_answer(
                             sent + seconds - self._started, seconds, self._rate_limiter.permitted
                         )
+                # Its file may be locked by another process: not before what was paid for is stored.
+                self._context.profile.save_learned()
                 return
 
     def _go_on_without_files(self, request: PlannedRequest, problem: TooManyOpenFilesError) -> bool:
@@ -327,6 +346,8 @@ class WorkerPool:
         """
         this_thread = threading.current_thread()
         with self._lock:
+            # In the same step as the queue: a thread that asks for work in between would end for nothing.
+            self._sending.discard(this_thread)
             self.counters.requests -= 1
             if self._stopped.is_set():
                 return False
@@ -482,10 +503,7 @@ class WorkerPool:
         cached_error = self._operation.cacheable_error(problem)
         if cached_error is not None:
             self._store(request.numbers, [cached_error] * len(request.numbers))
-        with self._lock:
-            self.counters.errors.update((number, problem) for number in request.numbers.tolist())
-            self.counters.rows_done += request.rows
-            self.counters.rows_failed += request.rows
+        self.record_errors(request.numbers, problem)
         self._release(request.numbers)
         _log.info("%s: %d inputs failed", describe_error(problem), len(request.numbers))
         call_reason = self._call_reason(problem)

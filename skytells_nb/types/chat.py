@@ -167,13 +167,15 @@ class ChatCompletion(DisplayedAsText, ResponseModel):
     def safety(self) -> Safety:
         """Safety results of the prompt and of every choice."""
         results = prompt_findings(self.prompt_filter_results) + root_findings(self)
+        blocked, whole = False, []
         for choice in self.choices:
-            results += model_findings(choice, "completion", choice.index)
-        safety = Safety(results, any(c.finish_reason == "content_filter" for c in self.choices))
-        if self._streamed_safety is not None:
-            safety = self._streamed_safety.merge(safety)
-        whole = (c for c in self.choices if c.message.content and c.finish_reason not in INCOMPLETE)
-        return with_unchecked(safety, [choice.index for choice in whole])
+            index, reason = choice.index, choice.finish_reason
+            results += model_findings(choice, "completion", index)
+            blocked = blocked or reason == "content_filter"
+            if choice.message.content and reason not in INCOMPLETE:
+                whole.append(index)
+        safety, streamed = Safety(results, blocked), self._streamed_safety
+        return with_unchecked(safety if streamed is None else streamed.merge(safety), whole)
 
     def __str__(self) -> str:
         return self.text

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
+from operator import itemgetter
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypeAlias
 
 from pydantic import ConfigDict, Field, PrivateAttr, Strict, computed_field, field_validator
@@ -124,14 +125,15 @@ class EmbeddingResponse(ResponseModel):
         n = len(self.rows)
         if n == 0:
             return np.empty((0, 0), dtype=np.float32), np.empty(0, dtype=np.bool_)
-        order = [row.get("index", 0) for row in self.rows]
-        vectors: list[Any] = [row.get("embedding") for row in self.rows]
+        order: list[int] = _members(self.rows, "index", 0)
+        vectors: list[Any] = _members(self.rows, "embedding", None)
         if order != list(range(n)):
             vectors = [vectors[place] for place in self._positions(order)]
-        kinds = set(map(type, vectors))
-        if kinds != {bytes}:
+        has_missing = False
+        if set(map(type, vectors)) != {bytes}:
             vectors = [self._bytes(vector, index) for index, vector in enumerate(vectors)]
-        sizes = {len(vector) for vector in vectors if vector is not None} if None in vectors else set(map(len, vectors))
+            has_missing = None in vectors
+        sizes = {len(vector) for vector in vectors if vector is not None} if has_missing else set(map(len, vectors))
         if any(size % 4 for size in sizes):
             index, size = next((i, len(vector)) for i, vector in enumerate(vectors) if len(vector or b"") % 4)
             raise self._invalid(f"the vector at index {index} has {size} bytes, not a multiple of 4")
@@ -139,7 +141,7 @@ class EmbeddingResponse(ResponseModel):
             raise self._invalid(
                 f"the vectors of one response have different lengths: {sorted(size // 4 for size in sizes)}"
             )
-        if None in vectors:
+        if has_missing:
             missing = np.full(max(sizes) // 4, np.nan, dtype="<f4").tobytes()
             vectors = [missing if vector is None else vector for vector in vectors]
         # The only copy; a bytearray, so that the matrix is writable.
@@ -177,6 +179,15 @@ class EmbeddingResponse(ResponseModel):
 
     def _invalid(self, what: str) -> InvalidResponseError:
         return InvalidResponseError(f"The embeddings cannot be used: {what}.", request_id=self._request_id)
+
+
+def _members(rows: Sequence[EmbeddingRow], name: str, default: Any) -> list[Any]:
+    """Return this member of each row."""
+    try:
+        # The interpreter's own loop: half the time of one over ``get``.
+        return list(map(itemgetter(name), rows))
+    except KeyError:
+        return [row.get(name, default) for row in rows]
 
 
 def _is_missing(vector: Vector) -> bool:

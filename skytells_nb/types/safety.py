@@ -158,8 +158,8 @@ def model_findings(owner: ResponseModel, source: Source, index: int = 0) -> tupl
 
     Results that are not a mapping are unchecked as a whole.
     """
-    found = findings(getattr(owner, RESULTS[0]), source, index)
-    extra = owner.model_extra
+    results, extra = getattr(owner, RESULTS[0]), owner.__pydantic_extra__
+    found = findings(results, source, index) if results else ()
     if extra and (RESULTS[0] in extra or RESULTS[1] in extra):
         for name in RESULTS:
             results = extra.get(name)
@@ -300,12 +300,12 @@ class ContentFilter(ResponseModel):
 
 def prompt_findings(results: Iterable[PromptFilterResult] | None) -> tuple[Finding, ...]:
     """Return the findings of chat's root ``prompt_filter_results``."""
-    return tuple(finding for result in results or () for finding in result.findings)
+    return tuple([finding for result in results for finding in result.findings]) if results else ()
 
 
 def root_findings(owner: ResponseModel) -> tuple[Finding, ...]:
     """Return the findings of results at the root of a chat response, where some gateways send them."""
-    extra = owner.model_extra
+    extra = owner.__pydantic_extra__
     if not extra:
         return ()
     found = tuple(finding for name in RESULTS for finding in findings(extra.get(name), "completion"))

@@ -314,13 +314,32 @@ def test_where_no_lease_can_be_written_every_key_may_be_taken(tmp_path: Path, ma
     path = tmp_path / "answers.sqlite"
     make(path)
     store = SqliteStore(path)
-    assert store.leases.snapshot() is None
     assert store.leases.acquire([A, B], ONE, 60) == ["acquired", "acquired"]
     assert store.leases.renew(ONE, 60)
     store.leases.release(ONE, [A])
     store.leases.release(ONE)
     store.put_many([(A, b"held in memory")])
     assert store.leases.acquire([A, B], ONE, 60) == ["stored", "acquired"]
+    with pytest.warns(match="held in memory"):
+        store.close()
+
+
+def test_answers_held_in_memory_count_from_when_they_came(tmp_path: Path) -> None:
+    """A caller that asks anew must not get the old answer as a new one, also not when it is written at last."""
+    path = tmp_path / "folder" / "answers.sqlite"
+    path.parent.write_text("in the way")
+    store = SqliteStore(path)
+    store.put_many([(A, b"old"), (B, b"old")])
+    snapshot = store.leases.snapshot()
+    assert store.leases.acquire([A, B], ONE, 60, snapshot) == ["acquired", "acquired"]
+    store.put_many([(B, b"new")], replace=True)
+    assert store.leases.acquire([A, B], ONE, 60, snapshot) == ["acquired", "stored"]
+    path.parent.unlink()
+    store._write_again_at = store._lease_again_at = 0.0
+    store.put_many([(C, b"new")])
+    assert store.unsaved == 0
+    assert store.leases.acquire([A, B, C], ONE, 60, snapshot) == ["acquired", "stored", "stored"]
+    assert store.leases.acquire([A, B, C], ONE, 60) == ["stored", "stored", "stored"]
     with pytest.warns(match="held in memory"):
         store.close()
 

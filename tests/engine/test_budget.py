@@ -14,6 +14,7 @@ from paid_service import INPUT_PRICE, PaidService, paid, prompt_of
 
 from skytells_nb.engine.budget import Budget, Reservation, TokenBounds
 from skytells_nb.engine.operations.jobs import completion_job, embedding_job
+from skytells_nb.engine.operations.row_packing import batch_rows
 from skytells_nb.engine.service.profile import TRUSTED_ANSWERS, TokenCalibration, forget_profiles
 from skytells_nb.errors import BudgetExceededError, InputError
 from skytells_nb.types.models import LISTED_PRICES, Price
@@ -242,3 +243,35 @@ def test_some_answers_without_usage_are_named_beside_the_dollars() -> None:
     assert report.cost == pytest.approx(5 * LISTED_PRICES["gpt-5"].cost(1000, 10))
     assert report.missing_usage == 5
     assert "plus 5 answers of unknown cost" in str(report)
+
+
+@pytest.mark.parametrize("limited", [True, False])
+def test_a_model_is_known_for_a_call_only_where_its_output_is_limited(limited: bool) -> None:
+    """How long the answers to other prompts were says nothing about these."""
+    tokens = TokenCalibration()
+    for _ in range(TRUSTED_ANSWERS):
+        tokens.observe(10, 10)
+    budget, row = Budget(1.0, PRICE, "m", tokens=tokens, limited=limited), TokenBounds(1, 10, 40, 20)
+    taken(budget, row)
+    if limited:
+        taken(budget, row)
+    else:
+        with pytest.raises(BudgetExceededError):
+            budget.reserve(row, stopped=lambda: True)
+
+
+class Garbled(PaidService):
+    """What it answers to several rows at once has no choices, and no usage."""
+
+    def _answer(self, body: dict[str, Any], *, embeds: bool) -> dict[str, Any]:
+        answer = super()._answer(body, embeds=embeds)
+        return {"id": "c", "choices": []} if prompt_of(body).startswith("[") else answer
+
+
+def test_what_an_unreadable_answer_to_several_rows_cost_is_unknown() -> None:
+    job = batch_rows(completion_job("gpt-5", params={"max_tokens": 20}), 5)
+    with paid(Garbled(), cache="off") as session:
+        report = session.engine.run(job, [f"text {n}" for n in range(5)], budget=1.0).report
+    assert report.answered == 5
+    assert (report.requests, report.missing_usage) == (7, 2)
+    assert "plus 2 answers of unknown cost" in str(report)

@@ -11,7 +11,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from skytells_nb.cache.checksum import HEADER_BYTES, decode_record, encode_record
 from skytells_nb.cache.group_commit import GroupCommit
@@ -48,7 +48,7 @@ class SharedStore:
         self._address = address if isinstance(address, Address) else Address.of(address)
         self._server = StoreServer(self._address, self._queue_warning)
         self._writer = GroupCommit(self._save)
-        self.leases = SharedLeases(self._server, self._look_up)
+        self.leases = SharedLeases(self._server, lambda: self._overflow.position, self._look_up)
         self._closed = False
         self._hits = self._misses = self._stored = self._damaged = 0
         self._overflow = overflow_for(self._address.url)
@@ -183,13 +183,18 @@ class SharedStore:
         with self._lock:
             self._stored += added
             self._to_replace -= replacing
-        self._overflow.discard(key for key, _ in in_memory)
+        if in_memory:
+            self._overflow.move(key for key, _ in in_memory)
 
-    def _look_up(self, keys: Sequence[bytes]) -> tuple[set[bytes], set[bytes]]:
-        """Return which keys have a response in memory, and whose records on the server are to be replaced."""
-        in_memory = set(self._overflow.get_many(keys))
+    def _look_up(self, keys: Sequence[bytes], position: int) -> tuple[set[bytes], set[bytes]]:
+        """Return which keys have a response in memory from after this position, and whose records do not count.
+
+        Those are to be replaced, or were in memory then.
+        """
+        in_memory = self._overflow.added_after(keys, position)
         with self._lock:
-            return in_memory, self._to_replace.intersection(keys) - in_memory
+            ignored = self._to_replace | self._overflow.moved_after(position)
+        return in_memory, ignored.intersection(keys) - in_memory
 
     def _manage(self, work: Callable[[Backend], T]) -> T:
         self._check_open()
@@ -297,30 +302,49 @@ class StoreServer:
         self._backend.close()
 
 
+class SharedSnapshot(NamedTuple):
+    """Where a shared store stands."""
+
+    on_server: int
+    """That of the server; 0 if it cannot be asked."""
+    memory_position: int
+    """Grows with the responses that are held in memory."""
+
+
 class SharedLeases:
-    """The leases on one server. ``look_up`` returns the keys with a response in memory, and those to be replaced."""
+    """The leases on one server.
+
+    ``position`` is that of the memory, and ``look_up`` returns the keys with a response in memory from after one, and
+    those whose records do not count.
+    """
 
     def __init__(
-        self, server: StoreServer, look_up: Callable[[Sequence[bytes]], tuple[set[bytes], set[bytes]]]
+        self,
+        server: StoreServer,
+        position: Callable[[], int],
+        look_up: Callable[[Sequence[bytes], int], tuple[set[bytes], set[bytes]]],
     ) -> None:
         self._server = server
+        self._position = position
         self._look_up = look_up
         self._held: dict[bytes, set[bytes]] = {}
         """Keys that each owner holds."""
         self._lock = threading.Lock()
 
-    def snapshot(self) -> object:
+    def snapshot(self) -> SharedSnapshot:
+        position = self._position()
         # The first call of a run that asks for everything again: before anything is sent.
-        return self._server.run(lambda backend: backend.snapshot(), default=None, silent=True, raises=True)
+        on_server = self._server.run(lambda backend: backend.snapshot(), default=0, silent=True, raises=True)
+        return SharedSnapshot(on_server, position)
 
     def acquire(
         self, keys: Sequence[bytes], owner: bytes, seconds: float, snapshot: object = None, *, changed: bool = True
     ) -> list[LeaseState]:
         if not keys:
             return []
-        in_memory, ignored = self._look_up(keys)
+        after, position = snapshot if isinstance(snapshot, SharedSnapshot) else (0, 0)
+        in_memory, ignored = self._look_up(keys, position)
         asked = [key for key in dict.fromkeys(keys) if key not in in_memory]
-        after = snapshot if isinstance(snapshot, int) else 0
         work = partial(self._acquire, keys=asked, owner=owner, seconds=seconds, after=after, ignored=ignored)
         states = self._server.run(work, default=None, writes=True, silent=True) if asked else {}
         if states is None:

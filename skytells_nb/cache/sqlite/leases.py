@@ -41,6 +41,8 @@ class StoreSnapshot(NamedTuple):
     """The id of the last response: they grow with each."""
     foreign_changes: int
     """Changes with each response that is stored, except through the same store object."""
+    memory_position: int = 0
+    """Grows with the responses that are held in memory, because the file cannot be written."""
 
 
 class SqliteLeases:
@@ -48,14 +50,14 @@ class SqliteLeases:
 
     ``write`` does some work on a connection, one at a time, or returns ``None`` if the file cannot be written.
     ``snapshot`` and ``look_up`` are the store's snapshot, and the keys with a response from after one, within such
-    work; ``look_up`` without a connection looks in memory only.
+    work; without a connection they are those of the memory alone.
     """
 
     def __init__(
         self,
         write: _Write,
-        snapshot: Callable[[sqlite3.Connection], StoreSnapshot],
-        look_up: Callable[[sqlite3.Connection | None, Sequence[bytes], int], set[bytes]],
+        snapshot: Callable[[sqlite3.Connection | None], StoreSnapshot],
+        look_up: Callable[[sqlite3.Connection | None, Sequence[bytes], StoreSnapshot], set[bytes]],
     ) -> None:
         self._write = write
         self._snapshot = snapshot
@@ -63,8 +65,8 @@ class SqliteLeases:
         self._held: dict[bytes, set[bytes]] = {}
         """Keys that each owner holds; changed by one thread at a time, as the file is."""
 
-    def snapshot(self) -> StoreSnapshot | None:
-        return self._write(self._snapshot)
+    def snapshot(self) -> StoreSnapshot:
+        return self._write(self._snapshot) or self._snapshot(None)
 
     def acquire(
         self, keys: Sequence[bytes], owner: bytes, seconds: float, snapshot: object = None, *, changed: bool = True
@@ -75,7 +77,7 @@ class SqliteLeases:
         work = partial(self._acquire, keys=keys, owner=owner, seconds=seconds, snapshot=known, changed=changed)
         found = self._write(lambda connection: in_transaction(connection, partial(work, connection)))
         if found is None:
-            stored = self._look_up(None, keys, 0) if changed else set()
+            stored = self._look_up(None, keys, known) if changed else set()
             return ["stored" if key in stored else "acquired" for key in keys]
         return found
 
@@ -114,7 +116,7 @@ class SqliteLeases:
         stored: set[bytes] = set()
         if changed or self._snapshot(connection).foreign_changes != snapshot.foreign_changes:
             # A response that is stored from now on finds the lease.
-            stored = self._look_up(connection, keys, snapshot.last_id)
+            stored = self._look_up(connection, keys, snapshot)
         mine, elsewhere = _read(connection, _number(owner))
         held = self._held.setdefault(owner, set())
         if mine is None:

@@ -196,7 +196,8 @@ class SqliteStore:
             else:
                 with self._lock:
                     self._stored += added
-                self._overflow.discard(key for key, _ in in_memory)
+                if in_memory:
+                    self._overflow.move(key for key, _ in in_memory)
                 return
         self._overflow.add(rows)
 
@@ -227,18 +228,25 @@ class SqliteStore:
             self._lease_again_at = float("inf") if permanent else time.monotonic() + RETRY_S
             return None
 
-    def _snapshot(self, connection: sqlite3.Connection) -> StoreSnapshot:
-        last = queries.last_id(connection)
-        return StoreSnapshot(last, last - self._added)
-
-    def _look_up(self, connection: sqlite3.Connection | None, keys: Sequence[bytes], after: int) -> set[bytes]:
-        """Return which keys have a response with an id after this one; with no connection, which are held in memory."""
-        in_memory = self._overflow.get_many(keys)
+    def _snapshot(self, connection: sqlite3.Connection | None) -> StoreSnapshot:
+        """Return where the file and the memory stand; with no connection, the memory alone."""
+        position = self._overflow.position
         if connection is None:
-            return set(in_memory)
-        found = queries.stored_keys(connection, keys, after)
+            return StoreSnapshot(0, -1, position)
+        last = queries.last_id(connection)
+        return StoreSnapshot(last, last - self._added, position)
+
+    def _look_up(
+        self, connection: sqlite3.Connection | None, keys: Sequence[bytes], snapshot: StoreSnapshot
+    ) -> set[bytes]:
+        """Return which keys have a response from after this snapshot; with no connection, which are held in memory."""
+        in_memory = self._overflow.added_after(keys, snapshot.memory_position)
+        if connection is None:
+            return in_memory
+        found = queries.stored_keys(connection, keys, snapshot.last_id)
+        found -= self._overflow.moved_after(snapshot.memory_position)
         with self._lock:
-            return (found - self._to_replace).union(in_memory)
+            return (found - self._to_replace) | in_memory
 
     def _open(self) -> sqlite3.Connection:
         connection = connect_as_allowed(self.path)

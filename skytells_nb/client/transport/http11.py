@@ -150,7 +150,8 @@ def _parse_complete(received: bytes, max_bytes: int) -> tuple[ResponseHead, byte
     lines = io.BytesIO(received[: end + 4])
     head = read_head(lines)
     body = received[lines.tell() :]
-    if head.is_informational or head.length is None or not len(body) >= head.length <= max_bytes:
+    length = head.length
+    if head.is_informational or length is None or not len(body) >= length <= max_bytes:
         return None
     return head, body
 

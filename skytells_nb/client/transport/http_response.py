@@ -7,7 +7,6 @@ import io
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from skytells_nb.errors import InvalidResponseError, ResponseTooLargeError
@@ -30,37 +29,32 @@ _FRAMING = frozenset(("content-length", "transfer-encoding"))
 """Header fields that define where a body ends: two different values would be ambiguous."""
 
 
-@dataclass(frozen=True, slots=True)
 class ResponseHead:
-    """The status line and header fields, by lower-case names; repeated fields are joined by commas."""
+    """The status line and header fields, by lower-case names; repeated fields are joined by commas.
 
-    minor: int
-    """Minor version: 1 for HTTP/1.1."""
-    status: int
-    fields: dict[str, str]
+    What follows from them is worked out once: it is asked for several times in each response.
+    """
 
-    @property
-    def is_informational(self) -> bool:
-        return 100 <= self.status < 200
+    __slots__ = ("chunked", "connection_close", "fields", "is_informational", "length", "status")
 
-    @property
-    def chunked(self) -> bool:
-        return self.fields.get("transfer-encoding", "").lower() == "chunked"
-
-    @property
-    def length(self) -> int | None:
+    def __init__(self, minor: int, status: int, fields: dict[str, str]) -> None:
+        self.status = status
+        self.fields = fields
+        self.is_informational = 100 <= status < 200
+        self.chunked = fields.get("transfer-encoding", "").lower() == "chunked"
+        self.length: int | None
         """Bytes of the body, ``None`` if the last chunk or the connection's end delimits it."""
-        if self.is_informational or self.status in (204, 304):
-            return 0
-        return None if self.chunked else announced_length(self.fields)
-
-    @property
-    def connection_close(self) -> bool:
+        if self.is_informational or status in (204, 304):
+            self.length = 0
+        else:
+            self.length = None if self.chunked else announced_length(fields)
+        options = fields.get("connection", "").lower()
+        self.connection_close = (
+            "close" in options
+            or (minor == 0 and "keep-alive" not in options)
+            or (not self.chunked and self.length is None)
+        )
         """Whether the server closes the connection after this response."""
-        options = self.fields.get("connection", "").lower()
-        if "close" in options or (self.minor == 0 and "keep-alive" not in options):
-            return True
-        return not self.chunked and self.length is None
 
 
 def announced_length(fields: Mapping[str, str]) -> int | None:

@@ -128,7 +128,7 @@ class EmbeddingOperation:
             model=self._model, input=inputs, dimensions=self._requested_dimensions, encoding_format=encoding
         )
         if profile is not None and not profile.level(ENCODING) and embeddings.refuses_base64(self._model):
-            profile.set_fact(ENCODING, 1)
+            profile.learn(ENCODING, 1)
         if isinstance(response, EmbeddingResponse):
             return self._result(response, inputs)
         return read(lambda: self._result(response.read(), inputs))
@@ -246,7 +246,7 @@ class CompletionOperation:
         )
         if not is_known:
             completion = replace(completion, tokens_in=0, tokens_out=0)
-        result = BatchResult([None], completion.tokens_in, completion.tokens_out, usage_known=is_known)
+        tokens = completion.tokens_in, completion.tokens_out
         with self._lock:
             truncated, _ = self._truncated.pop(text, (None, 0))
             if truncated is not None:
@@ -262,8 +262,8 @@ class CompletionOperation:
             ):
                 self._truncated[text] = completion, limit
                 self._highest_retry_limit = max(self._highest_retry_limit, limit)
-                return result
-        return replace(result, values=[completion.to_bytes()])
+                return BatchResult([None], *tokens, usage_known=is_known)
+        return BatchResult([completion.to_bytes()], *tokens, usage_known=is_known)
 
     def make_buffer(self, count: int) -> CompletionBuffer:
         return CompletionBuffer(count, StoredCompletions())

@@ -23,10 +23,16 @@ FORGET_TOKENS = 10_000_000.0
 """Estimated tokens from which on old counts lose weight, so that other texts show."""
 TRUSTED_ANSWERS = 32
 """Answers after which a model is taken to keep to the limits of tokens that it kept to so far."""
-_FIELDS = ("estimated", "counted", "answers", "most_counted", "most_beyond")
+RECENT_ANSWERS = 128
+"""Answers after which an earlier maximum counts no more; at most twice as many."""
+_FIELDS = ("estimated", "counted", "answers", "most_counted", "most_beyond", "beyond_at")
 
 VALID_S = 7 * 86_400.0
 """Time for which a fact holds: a service that has changed is tried again after it."""
+MIN_GROUP_INPUTS = 16
+"""Inputs in an accepted request from which on one rejection of a larger one shows a limit."""
+MAX_GROUP_RATIO = 2.0
+"""How far two limits may be apart that confirm each other: they are found by halving."""
 PROBE_TIMEOUT_S = 2.0
 """A form is rejected before anything is generated, so a request that takes longer is being answered."""
 MAX_FACTS = 200
@@ -41,26 +47,36 @@ Downgrade = Callable[[SkytellsError, Mapping[str, int]], tuple[str, int] | None]
 class TokenCalibration:
     """Tokens counted by the service per token estimated from bytes, over all requests to one model.
 
-    ``most_counted`` is the highest such ratio of one request, ``most_beyond`` the most output tokens of one input
-    beyond its limit (hidden reasoning), and ``answers`` counts the requests whose usage was reported.
+    ``most_counted`` is the highest such ratio of one request, ``most_beyond`` the most output tokens of one recent
+    request beyond its limit (hidden reasoning), and ``answers`` counts the requests whose usage was reported.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
         self._estimated = 0.0
         self._counted = 0.0
         self._answers = 0.0
         self._most_counted = 0.0
-        self._most_beyond = 0.0
+        self._most_beyond = self._beyond_at = 0.0
+        self._earlier_beyond = self._earlier_beyond_at = 0.0
+        self._recent = 0
+        """Answers since the earlier maximum."""
 
     def observe(self, estimated: float, counted: float, beyond: float = 0.0) -> None:
         """A request had so many input tokens by the estimate, and so many by the service's count.
 
         ``beyond`` are the output tokens beyond its limit, 0 or less if it kept to it.
         """
-        self._most_beyond = max(self._most_beyond, beyond)
-        if estimated > 0 and counted > 0:
-            with self._lock:
+        with self._lock:
+            if self._recent >= RECENT_ANSWERS:
+                self._earlier_beyond, self._earlier_beyond_at = self._most_beyond, self._beyond_at
+                self._most_beyond = self._beyond_at = 0.0
+                self._recent = 0
+            self._recent += 1
+            if beyond > 0 and beyond >= self._most_beyond:
+                self._most_beyond, self._beyond_at = beyond, self._clock()
+            if estimated > 0 and counted > 0:
                 if self._estimated > FORGET_TOKENS:
                     self._estimated /= 2
                     self._counted /= 2
@@ -89,13 +105,23 @@ class TokenCalibration:
 
     @property
     def most_beyond(self) -> float:
-        """Most output tokens of one input beyond its limit."""
-        return self._most_beyond
+        """Most output tokens of one recent request beyond its limit."""
+        return self._beyond()[0]
+
+    def _beyond(self) -> tuple[float, float]:
+        """Return ``most_beyond`` and when it was observed."""
+        if not (self._most_beyond or self._earlier_beyond):  # nearly always
+            return 0.0, 0.0
+        now = self._clock()
+        maxima = ((self._most_beyond, self._beyond_at), (self._earlier_beyond, self._earlier_beyond_at))
+        return max(((most, at) for most, at in maxima if 0 <= now - at < VALID_S), default=(0.0, 0.0))
 
     def to_dict(self) -> dict[str, float]:
         """Return the counts as plain numbers."""
         with self._lock:
-            return {name: round(getattr(self, f"_{name}"), 4) for name in _FIELDS}
+            counts = {name: getattr(self, f"_{name}") for name in _FIELDS}
+            counts["most_beyond"], counts["beyond_at"] = self._beyond()
+            return {name: round(value, 4) for name, value in counts.items()}
 
     def restore(self, counts: Mapping[str, float]) -> None:
         """Take over counts of ``to_dict`` if they are of more answers than these."""
@@ -122,7 +148,7 @@ class ServiceProfile:
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.tokens = TokenCalibration()
+        self.tokens = TokenCalibration(clock)
         self._save = save
         self._clock = clock
         self._facts: dict[str, tuple[int, float]] = {}
@@ -131,6 +157,9 @@ class ServiceProfile:
         self._changed = threading.Condition()
         self._probe: threading.Thread | None = None
         self._saved_tokens: dict[str, float] | None = None
+        self._suspected: dict[str, int] = {}
+        """Limits that one rejection suggests, which may have been rejected by chance."""
+        self._is_unsaved = False
         self.trial_made = False
         """Whether something was left out once on suspicion alone."""
 
@@ -141,14 +170,31 @@ class ServiceProfile:
 
     def set_fact(self, name: str, value: int) -> None:
         """Set a fact, for this and later processes."""
+        self.learn(name, value)
+        self.save()
+
+    def learn(self, name: str, value: int) -> None:
+        """Set a fact that an answer showed; ``save_learned`` writes it, which must wait until the answer is stored."""
         with self._changed:
             if len(self._facts) >= MAX_FACTS and name not in self._facts:
                 # Those of single schemas first.
                 del self._facts[min(self._facts, key=lambda each: ("format " not in each, self._facts[each][1]))]
             self._facts[name] = (value, self._clock())
             self._levels.pop(name, None)
+            self._is_unsaved = True
             self._changed.notify_all()
-        self.save()
+
+    def learn_limit(self, name: str, value: int, *, rejections: int, inputs: int) -> None:
+        """Learn a limit that shows in rejections of larger requests: ``inputs`` were accepted in one.
+
+        A single rejection may be an accident, and a limit of two inputs in place of thousands is expensive for days. So
+        a small one is believed where several rejections show it, in this run or in an earlier one.
+        """
+        before = self._suspected.get(name)
+        agrees = before is not None and max(before, value) <= MAX_GROUP_RATIO * min(before, value)
+        if rejections > 1 or inputs >= MIN_GROUP_INPUTS or agrees:
+            self.learn(name, max(value, before or 0) if agrees else value)
+        self._suspected[name] = value
 
     def level(self, *names: str) -> int:
         """Return the highest level of these forms."""
@@ -179,11 +225,17 @@ class ServiceProfile:
                 self._end_probe()
             for name, level in levels.items():
                 if self.get_fact(name) != level:
-                    self.set_fact(name, level)
+                    self.learn(name, level)
             return result
+
+    def save_learned(self) -> None:
+        """Write what was learned since the facts were written."""
+        if self._is_unsaved:
+            self.save()
 
     def save(self) -> None:
         """Write the facts and counts for later processes."""
+        self._is_unsaved = False
         record = self.to_dict()
         self._saved_tokens = record["tokens"]
         self._save(record)
@@ -195,13 +247,16 @@ class ServiceProfile:
         return {"facts": facts, "tokens": self.tokens.to_dict()}
 
     def save_counts(self) -> None:
-        """Write the counts if they say something else than those that were written last."""
+        """Write what was learned, and the counts if they say something else than those that were written last."""
         saved, now = self._saved_tokens, self.tokens.to_dict()
-        if now["answers"] and (
-            saved is None
-            or now["answers"] > 2 * saved["answers"]
-            or now["most_beyond"] > saved["most_beyond"]
-            or now["most_counted"] > 1.05 * saved["most_counted"]
+        if self._is_unsaved or (
+            now["answers"]
+            and (
+                saved is None
+                or now["answers"] > 2 * saved["answers"]
+                or now["most_beyond"] != saved["most_beyond"]
+                or now["most_counted"] > 1.05 * saved["most_counted"]
+            )
         ):
             self.save()
 
@@ -256,7 +311,7 @@ def _read_counts(value: object) -> dict[str, float] | None:
     """Return what ``to_dict`` returned from parsed JSON, ``None`` if it is something else."""
     if not isinstance(value, Mapping):
         return None
-    counts = {name: value.get(name) for name in _FIELDS}
+    counts = {name: value.get(name, 0.0 if name == "beyond_at" else None) for name in _FIELDS}
     valid = all(isinstance(n, (int, float)) and not isinstance(n, bool) and 0 <= n < 1e15 for n in counts.values())
     return counts if valid else None  # type: ignore[return-value]
 

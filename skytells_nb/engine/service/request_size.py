@@ -22,6 +22,8 @@ class SplitGroup:
 
     remaining: int
     by_size: bool
+    rejections: int = 1
+    """Rejections of this search so far."""
     inputs: int = 0
     tokens: float = 0.0
 
@@ -39,6 +41,8 @@ class RequestSize:
         self._accepted_inputs = 0
         self._accepted_tokens = 0.0
         self._by_size = False
+        self.rejections = 0
+        """Rejections for size that no answer has contradicted."""
         self._rejection: tuple[type, int] | None = None
         self.searching = False
         self.max_inputs: int | None = None
@@ -73,6 +77,7 @@ class RequestSize:
             stated = [number for number in stated if max(1, self._accepted_inputs) <= number < inputs]
             self.max_inputs = min(self.max_inputs or inputs, max(stated, default=inputs // 2))
         self.searching = True
+        self.rejections += 1
         return True
 
     def record_accepted(self, inputs: int, tokens: float, group: SplitGroup | None) -> None:
@@ -90,9 +95,11 @@ class RequestSize:
         group.inputs = max(group.inputs, inputs)
         group.tokens = max(group.tokens, tokens)
         if group.remaining == 0:
-            self._profile.set_fact(*((SIZE, round(4 * group.tokens)) if group.by_size else (INPUTS, group.inputs)))
+            name, value = (SIZE, round(4 * group.tokens)) if group.by_size else (INPUTS, group.inputs)
+            self._profile.learn_limit(name, value, rejections=group.rejections, inputs=group.inputs)
 
     def _lift(self) -> None:
         self.searching = False
         self.max_inputs = self.max_tokens = None
         self._rejection = None
+        self.rejections = 0

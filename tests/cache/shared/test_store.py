@@ -59,8 +59,10 @@ def test_a_server_that_is_down_is_one_warning_and_nothing_is_lost(shared: StoreS
         assert store.get_many([key(1), key(2)]) == [None, None]
         store.put_many([(key(2), b"meanwhile")])
         assert store.get_many([key(2)]) == [b"meanwhile"]
-        assert store.leases.snapshot() is None
+        snapshot = store.leases.snapshot()
+        assert snapshot.on_server == 0
         assert store.leases.acquire([key(2), key(3)], b"o" * 16, 60) == ["stored", "acquired"]
+        assert store.leases.acquire([key(2)], b"o" * 16, 60, snapshot) == ["acquired"]
         assert store.leases.renew(b"o" * 16, 60)
         store.leases.release(b"o" * 16)
         assert (store.unsaved, store.stats().entries) == (1, 1)
@@ -71,6 +73,8 @@ def test_a_server_that_is_down_is_one_warning_and_nothing_is_lost(shared: StoreS
     ask_again(store)
     store.put_many([(key(3), b"after")])
     assert store.unsaved == 0
+    # A caller that asks anew knows the answer from before, also now that it is on the server.
+    assert store.leases.acquire([key(2), key(3)], b"o" * 16, 60, snapshot) == ["acquired", "stored"]
     with closing(pickle.loads(pickle.dumps(store))) as other:
         assert other.get_many([key(1), key(2), key(3)]) == [b"before", b"meanwhile", b"after"]
 

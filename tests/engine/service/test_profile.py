@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from skytells_nb.engine.service.profile import (
     INPUTS,
     MAX_FACTS,
+    RECENT_ANSWERS,
     VALID_S,
     ServiceProfile,
     forget_profiles,
     profile_for,
 )
-from skytells_nb.engine.service.profile_file import MAX_BYTES, MAX_PROFILES, ProfileFile, profiles_path
+from skytells_nb.engine.service.profile_file import LOCK_TIMEOUT_S, MAX_BYTES, MAX_PROFILES, ProfileFile, profiles_path
 from skytells_nb.errors import BadRequestError, ServerError, SkytellsError
 
 ORIGIN = "https://api.example/v1"
@@ -268,3 +269,69 @@ def test_a_thread_that_probes_and_fails_leaves_the_others_free() -> None:
     for thread in threads:
         thread.join(20)
     assert results == [0] * 4
+
+
+def test_output_beyond_its_limit_is_forgotten_once_answers_keep_to_it(path: Path) -> None:
+    """What one call with much reasoning took must not make every later one expensive."""
+    now = [1e9]
+    profile = ServiceProfile(clock=lambda: now[0])
+    profile.tokens.observe(100.0, 100, beyond=5000)
+    for _ in range(RECENT_ANSWERS - 1):
+        profile.tokens.observe(100.0, 100)
+    profile.tokens.observe(100.0, 100, beyond=300)
+    assert profile.tokens.most_beyond == 5000
+    for _ in range(RECENT_ANSWERS):
+        profile.tokens.observe(100.0, 100, beyond=-20)
+    assert profile.tokens.most_beyond == 300
+    for _ in range(RECENT_ANSWERS):
+        profile.tokens.observe(100.0, 100)
+    assert profile.tokens.most_beyond == 0
+
+
+def test_output_beyond_its_limit_is_forgotten_after_a_while() -> None:
+    now = [1e9]
+    profile = ServiceProfile(clock=lambda: now[0])
+    profile.tokens.observe(100.0, 100, beyond=5000)
+    now[0] += VALID_S - 1
+    later = ServiceProfile(clock=lambda: now[0])
+    later.restore({**profile.to_dict(), "saved": now[0]})
+    assert later.tokens.most_beyond == profile.tokens.most_beyond == 5000
+    now[0] += 2
+    assert later.tokens.most_beyond == profile.tokens.most_beyond == 0
+    again = ServiceProfile(clock=lambda: now[0])
+    again.restore({**later.to_dict(), "saved": now[0]})
+    assert (again.tokens.most_beyond, again.tokens.most_counted) == (0, 1)
+
+
+def test_a_limit_that_one_rejection_shows_is_not_believed_when_it_is_small() -> None:
+    profile = ServiceProfile()
+    profile.learn_limit(INPUTS, 1, rejections=1, inputs=1)
+    assert profile.get_fact(INPUTS) is None
+    profile.learn_limit(INPUTS, 6, rejections=1, inputs=6)
+    assert profile.get_fact(INPUTS) is None
+    profile.learn_limit(INPUTS, 5, rejections=1, inputs=5)
+    assert profile.get_fact(INPUTS) == 6
+
+
+def test_a_limit_is_believed_at_once_where_it_is_large_or_was_met_twice() -> None:
+    large, twice = ServiceProfile(), ServiceProfile()
+    large.learn_limit(INPUTS, 512, rejections=1, inputs=512)
+    twice.learn_limit(INPUTS, 1, rejections=2, inputs=1)
+    assert (large.get_fact(INPUTS), twice.get_fact(INPUTS)) == (512, 1)
+
+
+def test_a_file_that_another_process_locks_is_not_waited_for_long(path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl", reason="locks of files are those of POSIX")
+    handle = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        profile = profile_for(path, ORIGIN, "m")
+        writer = threading.Thread(target=profile.set_fact, args=(INPUTS, 64), daemon=True)
+        writer.start()
+        writer.join(60)
+        assert not writer.is_alive()
+    finally:
+        os.close(handle)
+    assert LOCK_TIMEOUT_S <= 0.3
+    forget_profiles()
+    assert profile_for(path, ORIGIN, "m").get_fact(INPUTS) == 64

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from paid_service import PaidService, Refusal, paid, refusal
 
-from skytells_nb.engine.operations.jobs import embedding_job
+from skytells_nb.engine.operations.jobs import LibraryDefault, completion_job, embedding_job
 from skytells_nb.engine.service.profile import INPUTS, SIZE, ServiceProfile, forget_profiles
 from skytells_nb.engine.service.request_size import RequestSize
 from skytells_nb.errors import APIError, BadRequestError
@@ -145,3 +145,53 @@ def test_an_encoding_that_is_refused_is_not_taken_for_a_size(tmp_path: Path) -> 
         assert session.engine.profile(EMBED.model).get_fact(INPUTS) is None
     with paid(service, tmp_path / "c.sqlite") as session:
         session.engine.run(EMBED, TEXTS[600:700])
+
+
+@pytest.mark.parametrize("said", [refusal(400, "too many inputs"), refusal(413, "Request Entity Too Large")])
+def test_a_chance_rejection_of_a_small_request_teaches_nothing(said: Refusal) -> None:
+    """A second one of the same kind does."""
+    refusals = [said]
+    service = PaidService(lambda body: refusals.pop() if refusals and len(body["input"]) > 1 else None)
+    with paid(service, cache="off", max_in_flight=1) as session:
+        forget_profiles()
+        profile = session.engine.profile(EMBED.model)
+        assert session.engine.run(EMBED, TEXTS[:2]).report.answered == 2
+        assert (profile.get_fact(INPUTS), profile.get_fact(SIZE)) == (None, None)
+        assert session.engine.run(EMBED, TEXTS[2:4]).report.requests == 1
+        refusals.append(said)
+        assert session.engine.run(EMBED, TEXTS[4:6]).report.answered == 2
+        assert profile.get_fact(INPUTS) or profile.get_fact(SIZE)
+
+
+TEMPERATURE = completion_job("gpt-5", params={"temperature": LibraryDefault(0.0)})
+LIMITED = 64
+
+
+@pytest.mark.parametrize(
+    ("job", "refuse", "fact"),
+    [
+        (
+            TEMPERATURE,
+            lambda body: refusal(400, "temperature is not supported") if "temperature" in body else None,
+            None,
+        ),
+        (EMBED, lambda body: refusal(400, "Only float values.") if body["encoding_format"] == "base64" else None, None),
+        (EMBED, lambda body: refusal(400, "at most 64 inputs") if len(body["input"]) > LIMITED else None, INPUTS),
+    ],
+    ids=["parameter", "encoding", "inputs"],
+)
+def test_answers_are_stored_before_what_they_show_is_written(
+    tmp_path: Path, job: Any, refuse: Any, fact: str | None
+) -> None:
+    """The file of profiles may be locked or on a slow disk."""
+    stored_at: list[int] = []
+    with paid(PaidService(refuse), tmp_path / "c.sqlite", max_in_flight=1) as session:
+        forget_profiles()
+        profile = session.engine.profile(job.model)
+        profile._save = lambda record: stored_at.append(session.cache.stats().entries)
+        session.engine.run(job, TEXTS[:100])
+        assert fact is None or profile.get_fact(fact) == LIMITED
+    assert stored_at
+    assert stored_at[0] > 0
+    # All of the first requests that were answered, for a limit shows when each part is.
+    assert fact is None or stored_at[0] >= LIMITED
