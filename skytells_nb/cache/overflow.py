@@ -9,8 +9,8 @@ from collections.abc import Iterable
 class MemoryOverflow:
     """Responses that could not be written to a store, held in memory for every object of that store in this process.
 
-    One instance for each file or server, see ``overflow_for``. ``position`` grows with each change, so that a caller can
-    tell responses from before and after a moment apart, also once they are in the store. Safe for several threads.
+    One instance for each file or server, see ``overflow_for``. ``position`` grows with each change, so that a caller
+    can tell responses from before and after a moment apart, also once they are in the store. Safe for several threads.
     """
 
     def __init__(self) -> None:

@@ -277,9 +277,9 @@ if hasattr(os, "register_at_fork"):
 class ClaimQueue(Generic[T]):
     """Work of one run in order, of which the next is claimed before it is taken, so that no other run does it too.
 
-    ``claim`` is given work that is about to be taken, and returns what of it is to be done, ``None`` if no other run can
-    do it; ``holds_claims`` is whether it still is. ``size`` is that of one piece. All but ``claim`` is called with
-    ``lock`` held.
+    ``claim`` is given work that is about to be taken, and returns what of it is to be done; it is ``None`` where no
+    other run can do it. ``holds_claims`` is whether it still is. ``size`` is that of one piece. All but ``claim`` is
+    called with ``lock`` held.
     """
 
     def __init__(

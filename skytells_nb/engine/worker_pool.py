@@ -55,9 +55,9 @@ class WorkerPool:
     """Sends requests with as many threads as the rate limiter lets run at once.
 
     ``claim`` is given requests that are about to be sent, and returns those to send: without the inputs that are
-    answered or in flight elsewhere; it is ``None`` where no other run can send them. ``holds_claims`` is whether they are
-    still to be sent. ``store`` writes results to
-    the cache before they are counted. ``release`` receives the inputs whose result is stored, or that will get none.
+    answered or in flight elsewhere; it is ``None`` where no other run can send them. ``holds_claims`` is whether they
+    are still to be sent. ``store`` writes results to the cache before they are counted. ``release`` receives the inputs
+    whose result is stored, or that will get none.
     ``tick`` is called about every ``TICK_S`` seconds meanwhile.
 
     ``run`` returns when every input has a result or an error. An error that concerns the whole account, a service that

@@ -20,7 +20,6 @@ from skytells_nb.client.client import Skytells
 from skytells_nb.engine import worker_pool
 from skytells_nb.engine.operations.jobs import BatchResult, RateOptions, Read, embedding_job, read_here
 from skytells_nb.engine.planning import plan
-from skytells_nb.progress import no_progress
 from skytells_nb.engine.results import VectorBuffer
 from skytells_nb.engine.retry import RetryPolicy
 from skytells_nb.engine.run import Run
@@ -34,6 +33,7 @@ from skytells_nb.errors import (
     SkytellsWarning,
     TooManyOpenFilesError,
 )
+from skytells_nb.progress import no_progress
 
 EMBED = embedding_job("skytells-embed-3-small")
 TEXTS = [f"text {n}" for n in range(24)]

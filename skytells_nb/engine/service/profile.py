@@ -313,7 +313,7 @@ def _read_counts(value: object) -> dict[str, float] | None:
         return None
     counts = {name: value.get(name, 0.0 if name == "beyond_at" else None) for name in _FIELDS}
     valid = all(isinstance(n, (int, float)) and not isinstance(n, bool) and 0 <= n < 1e15 for n in counts.values())
-    return counts if valid else None  # type: ignore[return-value]
+    return counts if valid else None
 
 
 def _number(value: object) -> float:
