@@ -12,7 +12,7 @@ import pydantic_core
 from skytells_nb.client.parameters import EmbeddingParams, request_fields, request_options
 from skytells_nb.client.rejected_parameters import rejects_parameter
 from skytells_nb.client.serialization import dump_json, parse, validate_request
-from skytells_nb.client.transport.request_options import RequestOptions
+from skytells_nb.client.transport.request_options import NO_OPTIONS, RequestOptions
 from skytells_nb.client.transport.status_errors import error_in_success_body
 from skytells_nb.client.transport.transport import PendingResponse, ResponseBody, Transport
 from skytells_nb.errors import AccountError, APIError, ContentPolicyError, ContextLengthError, RateLimitError
@@ -114,7 +114,9 @@ class Embeddings:
         service = self._transport.origin, model
         form = "float" if service in _without_base64 else encoding_format
         required = {"model": model, "input": inputs, "dimensions": dimensions, "encoding_format": form}
-        fields, options = request_fields(EmbeddingParams, required, params), request_options(params)
+        fields, options = required, NO_OPTIONS
+        if params:
+            fields, options = request_fields(EmbeddingParams, required, params), request_options(params)
         try:
             return self._begin(validate_request(EmbeddingRequest, **fields), options)
         except APIError as error:
