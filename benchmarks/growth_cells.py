@@ -206,3 +206,21 @@ def row_function(texts: Texts) -> Work:
         return Measured(prompts, {"us_a_row": (time.process_time() - started) * 1e6 / len(frame)})
 
     return work
+
+
+@cell("divide 1,000,000 texts into requests: one each, and up to 256, a row", us_a_row=6)
+def pack(texts: Texts) -> Work:
+    import numpy as np
+
+    from skytells_nb.engine.planning import pack_requests, token_estimates
+
+    tokens = token_estimates(texts(1_000_000))
+    numbers = np.arange(len(tokens))
+
+    def work() -> Measured:
+        started = time.process_time()
+        single = pack_requests(numbers, tokens, max_items=1, max_tokens=300_000)
+        several = pack_requests(numbers, tokens, max_items=256, max_tokens=8_000)
+        return Measured((single, several), {"us_a_row": (time.process_time() - started) * 1e6 / len(tokens)})
+
+    return work

@@ -76,6 +76,10 @@ class MemoryStore:
             self._hits += len(entries) - missing
         return [None if entry is None else entry[1] for entry in entries]
 
+    def contains_many(self, keys: Sequence[bytes]) -> list[bool]:
+        with self._lock:
+            return [key in self._entries for key in keys]
+
     def put_many(self, items: Sequence[tuple[bytes, bytes | memoryview]], *, replace: bool = False) -> None:
         now = time.time()
         with self._lock:
@@ -143,6 +147,9 @@ class OffStore:
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         return [None] * len(keys)
+
+    def contains_many(self, keys: Sequence[bytes]) -> list[bool]:
+        return [False] * len(keys)
 
     def put_many(self, items: Sequence[tuple[bytes, bytes | memoryview]], *, replace: bool = False) -> None:
         """Store nothing."""

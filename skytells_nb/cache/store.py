@@ -88,6 +88,10 @@ class CacheStore(Protocol):
         """Return the responses in the order of ``keys``; ``None`` for one that is missing or damaged."""
         ...
 
+    def contains_many(self, keys: Sequence[bytes]) -> list[bool]:
+        """Return which of the keys have a response, damaged or not, in their order. Counts nothing."""
+        ...
+
     def put_many(self, items: Sequence[tuple[bytes, bytes | memoryview]], *, replace: bool = False) -> None:
         """Store all items or none; existing responses stay unless ``replace``. On return they survive a killed process.
 

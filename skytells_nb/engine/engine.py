@@ -29,7 +29,7 @@ from skytells_nb.engine.rate_limit.limiter import RateLimiter, rate_limiter_for
 from skytells_nb.engine.report import Estimate, Report
 from skytells_nb.engine.results import ResultBuffer, RunResult
 from skytells_nb.engine.retry import MAX_PROBES, CircuitBreaker, RetryPolicy
-from skytells_nb.engine.run import Run
+from skytells_nb.engine.run import LOOKUP_BATCH, Run
 from skytells_nb.engine.service.profile import INPUTS, SIZE, ServiceProfile, SpeedEstimate, profile_for
 from skytells_nb.engine.single_flight import SingleFlight, single_flight_for
 from skytells_nb.errors import (
@@ -49,6 +49,8 @@ OnError = Literal["warn", "raise", "null"]
 
 ESTIMATE_SAMPLE = 200
 """Cached results from which an estimate takes the usual length of an answer."""
+KEYS_AT_ONCE = 20_000
+"""Keys that an estimate looks up at once."""
 CLOSE_TIMEOUT_S = 10.0
 """Time that requests in flight have to finish when the session is closed."""
 ABORT_TIMEOUT_S = 2.0
@@ -221,16 +223,11 @@ class Engine:
         """
         job = self.prepare(job)
         planned = plan(texts, max_tokens=job.max_input_tokens)
-        is_reusable = self._reusable(job, retry)
-        try:
-            cached = self._cache.get_many(self._keys(job, planned.inputs))
-        except ReplayMissError:
-            cached = [None] * len(planned.inputs)
-        if (fresh and not self._is_replay) or is_reusable is not None:
-            use = (lambda value: False) if fresh or is_reusable is None else is_reusable
-            cached = [value if value is not None and use(value) else None for value in cached]
-        missing = np.flatnonzero([value is None for value in cached]).astype(np.int64)
-        job.work.observe([value for value in cached if value is not None][:ESTIMATE_SAMPLE])
+        is_cached = np.zeros(len(planned.inputs), dtype=np.bool_)
+        if not fresh or self._is_replay:
+            is_cached, sample = self._look_up(job, planned.inputs, self._reusable(job, retry))
+            job.work.observe(sample)
+        missing = np.flatnonzero(~is_cached)
         requests = self._plan_requests(job, planned, missing)
         tokens_in = round(sum(request.tokens for request in requests))
         tokens_out = round(job.work.output_tokens() * len(missing))
@@ -257,6 +254,37 @@ class Engine:
             unit_price=price,
             notes=tuple(note for note in notes if note),
         )
+
+    def _look_up(
+        self, job: Job, inputs: Sequence[str], is_reusable: Callable[[bytes], bool] | None
+    ) -> tuple[NDArray[np.bool_], list[bytes]]:
+        """Return which inputs have a cached result that a run would use, (k,), and some of these results.
+
+        Reads keys only, where every result is used, and never all results at once.
+        """
+        is_cached = np.zeros(len(inputs), dtype=np.bool_)
+        sample: list[bytes] = []
+        if self.cache_disabled:
+            return is_cached, sample
+        step = KEYS_AT_ONCE if is_reusable is None else LOOKUP_BATCH
+        for start in range(0, len(inputs), step):
+            keys = self._keys(job, inputs[start : start + step])
+            if is_reusable is None:
+                found = self._cache.contains_many(keys)
+                wanted = [key for key, there in zip(keys, found, strict=True) if there][: ESTIMATE_SAMPLE - len(sample)]
+                sample += [value for value in self._cache.get_many(wanted) if value is not None] if wanted else []
+            else:
+                values = [value if value is not None and is_reusable(value) else None for value in self._peek(keys)]
+                found = [value is not None for value in values]
+                sample += [value for value in values if value is not None][: ESTIMATE_SAMPLE - len(sample)]
+            is_cached[start : start + step] = found
+        return is_cached, sample
+
+    def _peek(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        try:
+            return self._cache.get_many(keys)
+        except ReplayMissError:
+            return [None] * len(keys)
 
     def _minutes(
         self, job: Job, requests: int, tokens_in: int, tokens_out: int, options: RateOptions

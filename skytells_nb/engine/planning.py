@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -125,16 +126,20 @@ def pack_requests(
 
     ``tokens`` are those of ``numbers``. An input that exceeds ``max_tokens`` by itself gets a request of its own.
     """
-    requests: list[NDArray[np.int64]] = []
-    ends = np.cumsum(tokens)
-    start: int = 0
-    while start < len(numbers):
-        before = int(ends[start - 1]) if start else 0
-        end = int(np.searchsorted(ends, before + max_tokens, side="right"))
-        stop: int = min(max(end, start + 1), start + max_items)
-        requests.append(numbers[start:stop])
-        start = stop
-    return requests
+    count = len(numbers)
+    starts = np.arange(count)
+    if max_items > 1:
+        ends = np.cumsum(tokens)
+        full = np.searchsorted(ends, ends - tokens + max_tokens, side="right")
+        # Where a request that starts here would stop; followed from request to request.
+        stops = np.minimum(np.maximum(full, starts + 1), starts + max_items).tolist()
+        places, start = [], 0
+        while start < count:
+            places.append(start)
+            start = stops[start]
+        starts = np.array(places, dtype=np.int64)
+    bounds = [*starts.tolist(), count]
+    return [numbers[start:stop] for start, stop in pairwise(bounds)]
 
 
 @dataclass(slots=True)

@@ -46,6 +46,15 @@ def test_answers_come_in_the_order_of_the_keys(store: CacheStore) -> None:
     assert store.get_many([key(n) for n in wanted]) == [None if n % 2 else str(n).encode() for n in wanted]
 
 
+def test_which_keys_have_an_answer_is_known_without_reading_it(store: CacheStore) -> None:
+    """In the order of the keys, with gaps and repetitions; looking counts as no hit and no miss."""
+    store.put_many([(key(n), str(n).encode()) for n in range(0, 2_500, 2)])
+    wanted = [n * 7 % 2_500 for n in range(2_600)]
+    assert store.contains_many([key(n) for n in wanted]) == [n % 2 == 0 for n in wanted]
+    assert store.contains_many([]) == []
+    assert (store.stats().hits, store.stats().misses) == (0, 0)
+
+
 def test_what_is_there_stays(store: CacheStore) -> None:
     """The first answer to a key is the one that was paid for; a second one changes nothing."""
     store.put_many([(key(1), b"first"), (key(1), b"second")])

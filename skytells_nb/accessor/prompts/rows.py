@@ -25,23 +25,55 @@ class Row(Mapping[str, Any]):
     Values are those of the frame, and None where the frame has a missing value of any kind. Read-only.
     """
 
-    __slots__ = ("_positions", "_values", "label")
+    __slots__ = ("_columns", "_number", "label")
 
-    def __init__(self, positions: Mapping[Any, int], values: Sequence[Any], label: Any) -> None:
-        self._positions = positions
-        self._values = values
+    def __init__(self, columns: Mapping[Any, Sequence[Any]], number: int, label: Any) -> None:
+        self._columns = columns
+        self._number = number
         self.label = label
 
     def __getitem__(self, name: Any) -> Any:
-        return self._values[self._positions[name]]
+        return self._columns[name][self._number]
 
     def __getattr__(self, name: str) -> Any:
         # copy and notebooks look for special methods with getattr, and expect AttributeError.
-        if name.startswith("_") or name not in self._positions:
-            raise AttributeError(
-                f"There is no column {name!r}. The columns are: {', '.join(map(str, self._positions))}."
-            )
+        if name.startswith("_") or name not in self._columns:
+            raise AttributeError(f"There is no column {name!r}. The columns are: {', '.join(map(str, self._columns))}.")
         return self[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._columns
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    def __repr__(self) -> str:
+        return f"Row({dict(self)!r}, label={self.label!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A copy has the values of this row, and not the columns of all rows.
+        return Row, ({name: [value] for name, value in self.items()}, 0, self.label)
+
+
+class _Columns(Mapping[Any, Sequence[Any]]):
+    """The values of a frame by column; a column is read when a row is first asked for it."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self._frame = frame
+        self._positions = {name: position for position, name in enumerate(frame.columns)}
+        self._read: dict[Any, list[Any]] = {}
+
+    def __getitem__(self, name: Any) -> list[Any]:
+        cells = self._read.get(name)
+        if cells is None:
+            cells = self._read[name] = _cells(self._frame.iloc[:, self._positions[name]])
+        return cells
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._positions
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._positions)
@@ -49,18 +81,13 @@ class Row(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._positions)
 
-    def __repr__(self) -> str:
-        return f"Row({dict(self)!r}, label={self.label!r})"
-
 
 def render_rows(frame: pd.DataFrame, function: RowFunction) -> list[RenderedPrompt]:
     """Return the prompt of each row; raise InputError naming the first row whose prompt cannot be sent."""
     if not frame.columns.is_unique:
         raise InputError("A function of rows needs columns with unique names; rename the duplicates.")
-    positions = {name: position for position, name in enumerate(frame.columns)}
-    columns = [_cells(frame.iloc[:, position]) for position in range(frame.shape[1])]
-    values: Iterator[tuple[Any, ...]] = zip(*columns, strict=True) if columns else iter([()] * len(frame))
-    return [_render(function, Row(positions, row, label)) for label, row in zip(frame.index, values, strict=True)]
+    columns = _Columns(frame)
+    return [_render(function, Row(columns, number, label)) for number, label in enumerate(frame.index)]
 
 
 def _cells(column: pd.Series[Any]) -> list[Any]:

@@ -59,6 +59,10 @@ class Backend(Protocol):
         """Return the records of these keys that there are."""
         ...
 
+    def contains(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Return those of the keys that have a record."""
+        ...
+
     def insert(self, rows: Sequence[tuple[bytes, bytes]], replacing: Collection[bytes]) -> int:
         """Add all records with new keys or none, ending the leases of all keys; return how many were added.
 

@@ -87,6 +87,14 @@ class PostgresBackend:
             found.update(self._run(partial(_rows, statement=select, values=[batch])))
         return found
 
+    def contains(self, keys: Sequence[bytes]) -> set[bytes]:
+        select = "select key from skytells_answers where key = any(%b::bytea[])"
+        found: set[bytes] = set()
+        for start in range(0, len(keys), ROWS_PER_BATCH):
+            batch = list(keys[start : start + ROWS_PER_BATCH])
+            found.update(key for (key,) in self._run(partial(_rows, statement=select, values=[batch])))
+        return found
+
     def insert(self, rows: Sequence[tuple[bytes, bytes]], replacing: Collection[bytes]) -> int:
         keys = [key for key, _ in rows]
         replaced = [key for key in keys if key in replacing]

@@ -196,6 +196,19 @@ class RedisBackend:
             found.update((key, value) for key, value in zip(batch, values, strict=True) if value is not None)
         return found
 
+    def contains(self, keys: Sequence[bytes]) -> set[bytes]:
+        def work(client: Any, batch: Sequence[bytes]) -> list[int]:
+            with client.pipeline(transaction=False) as pipeline:
+                for key in batch:
+                    pipeline.exists(_ANSWER + key)
+                return list(pipeline.execute())
+
+        found: set[bytes] = set()
+        for batch in _batches(keys):
+            there = self._run(partial(work, batch=batch))
+            found.update(key for key, count in zip(batch, there, strict=True) if count)
+        return found
+
     def insert(self, rows: Sequence[tuple[bytes, bytes]], replacing: Collection[bytes]) -> int:
         def arguments(batch: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
             return [part for key, value in batch for part in (key, value, b"1" if key in replacing else b"0")]

@@ -96,6 +96,17 @@ class SharedStore:
         self.emit_warnings()
         return [responses.get(key) for key in keys]
 
+    def contains_many(self, keys: Sequence[bytes]) -> list[bool]:
+        self._check_open()
+        stored: set[bytes] = set()
+        if keys:
+            missing: set[bytes] = set()
+            distinct = list(dict.fromkeys(keys))
+            stored |= self._server.run(lambda backend: backend.contains(distinct), default=missing, raises=True)
+        stored.update(self._overflow.get_many(keys))
+        self.emit_warnings()
+        return [key in stored for key in keys]
+
     def put_many(self, items: Sequence[Row], *, replace: bool = False) -> None:
         self._check_open()
         # Encoded here, for this caller only: what is not bytes must not fail in a group with the rows of others.

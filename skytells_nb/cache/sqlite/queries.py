@@ -39,7 +39,7 @@ def select_answers(connection: sqlite3.Connection, keys: Sequence[bytes]) -> tup
 
 def stored_keys(connection: sqlite3.Connection, keys: Sequence[bytes], after: int) -> set[Any]:
     """Return those of the keys that have a response with an id after this one."""
-    return {key for key, number in index.rows(connection, keys, "id") if number > after}  # type: ignore[operator]
+    return {key for key, number in _selected(connection, keys, "id") if number > after}
 
 
 def insert(
@@ -172,15 +172,17 @@ def _remove_rows(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]
     return _add_to_totals(connection, len(rows), sum(length for *_, length in rows), sign=-1)
 
 
-def _selected(connection: sqlite3.Connection, keys: Sequence[bytes]) -> Iterator[tuple[Any, ...]]:
+def _selected(
+    connection: sqlite3.Connection, keys: Sequence[bytes], column: str = "value"
+) -> Iterator[tuple[Any, ...]]:
     if connection.execute("pragma user_version").fetchone()[0] > 1:
-        yield from index.rows(connection, keys, "value")
+        yield from index.rows(connection, keys, column)
         return
     # A recording of format 1, which has no separate index.
     for start in range(0, len(keys), KEYS_PER_STATEMENT):
         batch = keys[start : start + KEYS_PER_STATEMENT]
         yield from connection.execute(
-            f"select key, value from answers where key in ({','.join('?' * len(batch))})", batch
+            f"select key, {column} from answers where key in ({','.join('?' * len(batch))})", batch
         )
 
 

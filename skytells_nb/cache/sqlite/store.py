@@ -99,6 +99,18 @@ class SqliteStore:
         self.emit_warnings()
         return [responses.get(key) for key in keys]
 
+    def contains_many(self, keys: Sequence[bytes]) -> list[bool]:
+        self._check_open()
+        stored: set[bytes] = set()
+        if keys and time.monotonic() >= self._read_again_at:
+            try:
+                stored = self._run(lambda connection: queries.stored_keys(connection, list(dict.fromkeys(keys)), 0))
+            except (sqlite3.Error, OSError, CacheError) as problem:
+                self._read_again_at = self._fall_back(problem)
+        stored.update(self._overflow.get_many(keys))
+        self.emit_warnings()
+        return [key in stored for key in keys]
+
     def put_many(self, items: Sequence[tuple[bytes, bytes | memoryview]], *, replace: bool = False) -> None:
         self._check_open()
         # Non-bytes fail here, for this caller only, and not in a group with the rows of others.

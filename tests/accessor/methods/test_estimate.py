@@ -15,6 +15,8 @@ import skytells_nb as sky
 from skytells_nb.accessor.frame import FrameAccessor
 from skytells_nb.accessor.methods.estimate import Sample
 from skytells_nb.accessor.series import SeriesAccessor
+from skytells_nb.engine.operations.cached import CachedCompletion
+from skytells_nb.engine.operations.jobs import completion_job
 from skytells_nb.engine.report import Estimate
 from skytells_nb.errors import InputError, MissingKeyError
 from skytells_nb.local.api.rate_limits import LimitOptions
@@ -315,3 +317,19 @@ def test_a_price_that_cannot_be_used_is_refused_in_words(tmp_path: Path) -> None
         listed = frame.skytells.complete("{t}", model="gpt-5", dry_run=True)
         assert listed.cost is not None
         assert listed.notes[0].endswith("the list price is used")
+
+
+def test_an_estimate_reads_keys_and_not_the_answers(tmp_path: Path) -> None:
+    """But for a sample, from which it takes the usual length of an answer."""
+    session = sky.connect("sk-offline", base_url="http://127.0.0.1:9/v1", cache=tmp_path / "c.sqlite")
+    frame = pd.DataFrame({"t": [f"text {n}" for n in range(600)]})
+    job = completion_job(session.settings.model)
+    for text in frame["t"][:500]:
+        session.engine.store(session.engine.prepare(job), text, CachedCompletion("word " * 9, "stop", "m").to_bytes())
+    estimate = frame.skytells.estimate("{t}")
+    assert (estimate.distinct, estimate.cached, estimate.requests) == (600, 500, 100)
+    assert session.cache.stats().hits == 200
+    assert frame.skytells.complete("{t}", fresh=True, dry_run=True).cached == 0
+    assert session.cache.stats().hits == 200
+    schema = frame.skytells.estimate("{t}", schema={"label": str})
+    assert (schema.cached, schema.requests) == (0, 600)
