@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, cast
 from skytells_nb.types.chat import ChatCompletion
 from skytells_nb.types.responses import Response
 from skytells_nb.widgets.highlighting import highlight_code
-from skytells_nb.widgets.safe_html import safe_blocks, safe_html, wrap_html
+from skytells_nb.widgets.safe_html import safe_blocks, safe_html, safe_markdown, wrap_html
 from skytells_nb.widgets.safe_text import preformatted
 
 _FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})(.*)")
@@ -145,6 +145,10 @@ class TextSegment:
             case "code":
                 return highlight_code(self._runs(0, len(self.text)))
         return safe_html(self._opening + self.text, remote_images=self._remote_images)
+
+    def to_markdown(self) -> str:
+        """Return the whole as Markdown for exports; empty for another format."""
+        return safe_markdown(self._opening + self.text) if self._format == "markdown" else ""
 
     def split_complete(self, size: int) -> tuple[TextSegment, TextSegment] | None:
         """Split off the part that is complete; ``None`` while the text should grow, as up to ``size`` characters."""

@@ -17,13 +17,15 @@ from typing import Any, TextIO
 
 from skytells_nb.widgets.display import Mode, Publish, cell_publish, display_mode, new_display_id
 from skytells_nb.widgets.growing_text import Format, TextSegment, split_at_lines, split_reasoning
-from skytells_nb.widgets.safe_html import safe_html
+from skytells_nb.widgets.safe_html import literal_markdown, safe_html, safe_markdown
 from skytells_nb.widgets.safe_text import literal_html, plain
 
 MIN_INTERVAL_S = 1 / 8
 MAX_INTERVAL_S = 1.0
 BYTES_PER_S = 12_000
 SEGMENT_CHARS = 8_000
+MARKDOWN_CHARS = 40_000
+"""Up to so much text, the saved outputs have Markdown too, for exports that typeset it: it is as long as the text."""
 MAX_SEGMENTS = 10
 """Later segments grow to this share of the text: JupyterLab shows 50 outputs of a cell and hides the rest."""
 STALL_CHECK_S = 0.2
@@ -43,7 +45,7 @@ _UNFINISHED_ESCAPE = re.compile(r"(?:\r|\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b
 def answer_bundle(text: str) -> dict[str, str]:
     """Return the MIME bundle of a whole answer, without its reasoning."""
     _, answer = split_reasoning(text)
-    return {"text/html": safe_html(answer), "text/plain": plain(answer)}
+    return {"text/html": safe_html(answer), "text/plain": plain(answer), "text/markdown": safe_markdown(answer)}
 
 
 class StreamingOutput:
@@ -95,6 +97,7 @@ class StreamingOutput:
         self._shown = False
         self._line_open = False
         self._length = 0
+        self._exported = 0
         self._shown_length, self._postponed = 0, False
         self._waited, self._returned = 0.0, clock()
         self._counted, self._counted_from = 0, self._returned
@@ -234,6 +237,11 @@ class StreamingOutput:
         # Partial states leave out the plain text: it would double the traffic of states that are not saved.
         lines = [*([plain(text)] if text else []), *(f"[{plain(note)}]" for note in notes)] if final else []
         bundle = {"text/html": page, "text/plain": "\n\n".join(lines)}
+        if final:
+            self._exported += len(text)
+            markdown = self._segment.to_markdown() if self._exported <= MARKDOWN_CHARS else ""
+            if markdown:
+                bundle["text/markdown"] = "\n\n".join([markdown, *(f"*{literal_markdown(note)}*" for note in notes)])
         try:
             if not self._failed:
                 self._publish(bundle, metadata or {}, display_id=self._display_id, update=self._shown)

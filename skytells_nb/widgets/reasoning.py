@@ -6,7 +6,7 @@ import contextlib
 import sys
 
 from skytells_nb.widgets.display import Mode, Publish, cell_publish, new_display_id
-from skytells_nb.widgets.safe_html import safe_html
+from skytells_nb.widgets.safe_html import safe_html, safe_markdown
 from skytells_nb.widgets.safe_text import plain
 
 GROWTH = 1.25
@@ -70,7 +70,11 @@ class ReasoningOutput:
 
 def reasoning_bundle(markdown: str) -> dict[str, str]:
     """Return the reasoning as a MIME bundle."""
-    return {"text/html": reasoning_html(markdown), "text/plain": reasoning_text(markdown)}
+    return {
+        "text/html": reasoning_html(markdown),
+        "text/plain": reasoning_text(markdown),
+        "text/markdown": reasoning_markdown(markdown),
+    }
 
 
 def reasoning_html(markdown: str) -> str:
@@ -83,3 +87,9 @@ def reasoning_text(text: str, *, title: bool = True) -> str:
     """Return the reasoning as quoted plain text."""
     head = ["Reasoning", ""] if title else []
     return "\n".join(f"> {line}".rstrip() for line in [*head, *plain(text).strip().splitlines()])
+
+
+def reasoning_markdown(markdown: str) -> str:
+    """Return the reasoning as a quotation."""
+    lines = f"**Reasoning**\n\n{safe_markdown(markdown)}".splitlines()
+    return "\n".join(f"> {line}".rstrip() for line in lines)

@@ -36,7 +36,7 @@ def test_the_answer_is_one_output_as_html_and_text(notebook: Notebook) -> None:
     assert data["text/plain"] == "Say **hi** <img src=x onerror=alert(1)>"
     assert "<strong>hi</strong>" in data["text/html"]
     assert "<img" not in data["text/html"]
-    assert set(data) == {"text/html", "text/plain"}
+    assert set(data) == {"text/html", "text/markdown", "text/plain"}
 
 
 def test_the_answer_is_kept_in_its_name_and_in_sky(notebook: Notebook) -> None:

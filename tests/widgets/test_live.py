@@ -109,7 +109,8 @@ def test_each_output_is_html_and_plain_text(mode: str, format: str) -> None:
 
     live = stream(publish, clock, [f"value = {n}\n\n" for n in range(2_000)], 0.01, mode=mode, format=format)
 
-    assert all(kind == {"text/html", "text/plain"} for kind in kinds)
+    assert all(kind - {"text/markdown"} == {"text/html", "text/plain"} for kind in kinds)
+    assert any("text/markdown" in kind for kind in kinds) == (format == "markdown")
     assert (len(outputs) > 1, len(kinds) > len(outputs)) == ((True, True) if mode == "live" else (False, False))
     assert "".join(data["text/plain"] for data in outputs.values()) == live.text
     assert all("value" in data["text/html"] for data in outputs.values())

@@ -9,8 +9,8 @@ from typing import Any
 from skytells_nb.errors import APIError, ContentPolicyError
 from skytells_nb.formatting import format_dollars
 from skytells_nb.widgets.chat_panel.turns import Turn
-from skytells_nb.widgets.reasoning import reasoning_html, reasoning_text
-from skytells_nb.widgets.safe_html import safe_html
+from skytells_nb.widgets.reasoning import reasoning_html, reasoning_markdown, reasoning_text
+from skytells_nb.widgets.safe_html import literal_markdown, safe_html, safe_markdown
 from skytells_nb.widgets.safe_text import RIGHT_TO_LEFT, literal_html, plain
 from skytells_nb.widgets.status_text import INCOMPLETE, NextSteps, covers_answer, describe_findings, next_step
 
@@ -99,6 +99,14 @@ class Transcript:
         parts = [plain(self.title), *system, *map(_turn_text, self.turns)]
         return "\n\n".join([*parts, *([] if self.turns else ["No turns yet."])])
 
+    @property
+    def markdown(self) -> str:
+        """The same as Markdown in which nothing acts, for exports."""
+        system = [f"*System: {literal_markdown(self.system)}*"] if self.system else []
+        parts = [f"**{literal_markdown(self.title)}**", *system, *map(_turn_markdown, self.turns)]
+        used = describe_usage(self.turns)
+        return "\n\n".join([*parts, *([literal_markdown(used)] if used else [])])
+
     def __repr__(self) -> str:
         return self.text
 
@@ -106,11 +114,11 @@ class Transcript:
         return self.mime_bundle()
 
     def mime_bundle(self, name: str = "") -> dict[str, str]:
-        """Return the MIME bundle to publish: ``text/html`` and ``text/plain``. With ``name`` it hides the output above
-        while that has no panel.
+        """Return the MIME bundle to publish: as HTML, as text and, for exports, as Markdown. With ``name`` it hides the
+        output above while that has no panel.
         """
         hide = _HIDE_DISCONNECTED_PANEL.format(name=name) if name else ""
-        return {"text/html": self.html(name) + hide, "text/plain": self.text}
+        return {"text/html": self.html(name) + hide, "text/plain": self.text, "text/markdown": self.markdown}
 
 
 def speaker(turn: Turn) -> str:
@@ -145,6 +153,15 @@ def _turn_text(turn: Turn) -> str:
         lines.append(plain(f"{turn.problem.name}: {turn.problem.message} {turn.problem.advice}".rstrip()))
     footer = notes(turn)
     return "\n".join([*lines, *([f"[{plain(' · '.join(footer))}]"] if footer else [])])
+
+
+def _turn_markdown(turn: Turn) -> str:
+    answer = safe_markdown(turn.text) if turn.role == "assistant" else literal_markdown(turn.text)
+    reasoning = reasoning_markdown(turn.reasoning) if turn.reasoning else ""
+    problem = turn.problem
+    error = f"{problem.name}: {problem.message} {problem.advice}".rstrip() if problem is not None else ""
+    parts = [f"**{literal_markdown(speaker(turn))}**", reasoning, answer, literal_markdown(error)]
+    return "\n\n".join(part for part in [*parts, literal_markdown(" · ".join(notes(turn)))] if part)
 
 
 def _literal_lines(text: str) -> str:

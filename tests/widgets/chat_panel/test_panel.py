@@ -394,7 +394,7 @@ def test_what_is_frozen_cannot_act(panel: ChatPanel) -> None:
     frozen = panel.freeze()
     bundle = frozen._repr_mimebundle_()
 
-    assert set(bundle) == {"text/html", "text/plain"}
+    assert set(bundle) == {"text/html", "text/markdown", "text/plain"}
     for page in (bundle["text/html"], *(turn["html"] for turn in panel.widget.turns)):
         tags = Tags(page)
         assert tags.names <= {"div", "p", "strong", "small", "a", "br", "span"}

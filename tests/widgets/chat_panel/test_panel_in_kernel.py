@@ -93,7 +93,7 @@ def test_a_notebook_run_without_a_page_keeps_the_conversation(tmp_path: Path) ->
     widget, transcript = notebook.cells[0].outputs
     assert set(widget.data) == {WIDGET, "text/plain"}
     assert widget.data["text/plain"] == "ChatPanel(model='gpt-5', turns=0)"
-    assert set(transcript.data) == {"text/html", "text/plain"}
+    assert set(transcript.data) == {"text/html", "text/markdown", "text/plain"}
     assert "<p>the <strong>first</strong> question</p>" in transcript.data["text/html"]
     assert transcript.data["text/plain"].count("and <b>more</b>") == 2
     assert KEY not in nbformat.writes(notebook)
@@ -113,5 +113,5 @@ def test_a_frozen_conversation_is_a_plain_output() -> None:
     NotebookClient(notebook, timeout=WAIT_S, kernel_name="python3").execute()
 
     (frozen,) = notebook.cells[1].outputs
-    assert set(frozen.data) == {"text/html", "text/plain"}
+    assert set(frozen.data) == {"text/html", "text/markdown", "text/plain"}
     assert frozen.data["text/plain"].count("a question") == 2
