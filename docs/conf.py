@@ -70,6 +70,7 @@ REFERENCE = {
     "widgets": ("Widgets: `sky.widgets`", "skytells_nb.widgets", None),
     "files": ("Files: `skytells_nb.files`", "skytells_nb.files", None),
     "columns": ("Columns of vectors: `skytells_nb.columns`", "skytells_nb.columns", None),
+    "partition": ("One batch of rows: `skytells_nb.partition`", "skytells_nb.partition", ["enrich"]),
     "errors": ("Errors: `sky.errors`", "skytells_nb.errors", None),
 }
 """Pages of the reference by file: title, module, and the names in it; ``None`` stands for the module's ``__all__``."""

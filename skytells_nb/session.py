@@ -24,6 +24,7 @@ from skytells_nb.cache.sqlite.store import SqliteStore
 from skytells_nb.cache.store import CacheStore
 from skytells_nb.client.client import Skytells
 from skytells_nb.client.transport.auth import APIKey, as_api_key, resolve_api_key
+from skytells_nb.client.transport.base_url import DEFAULT_BASE_URL
 from skytells_nb.client.transport.httpx_responses import OfflineTransport
 from skytells_nb.client.transport.request_options import Timeouts
 from skytells_nb.config import (
@@ -129,6 +130,11 @@ class Session:
         if not self.is_local:
             return self.client.origin
         return LOCAL if self.recording else f"{LOCAL} {self.client.origin}"
+
+    @property
+    def is_public(self) -> bool:
+        """Whether requests go to the public gateway."""
+        return not self.is_local and self.client.base_url == DEFAULT_BASE_URL
 
     @property
     def caches(self) -> list[CacheStore]:
@@ -522,6 +528,14 @@ def current_or_keyless() -> Session:
                 _close(_keyless)
                 _keyless = Session(values, None, values.base_url)
             return _keyless
+
+
+@contextlib.contextmanager
+def offline(session: Session) -> Iterator[Session]:
+    """Return a session with the settings of this one that sends nothing and caches nothing: it checks and estimates."""
+    values = session.settings.model_copy(update={"cache": "off"})
+    with Session(values, None, session.client.base_url) as stand_in:
+        yield stand_in
 
 
 def reset() -> None:

@@ -19,8 +19,22 @@ PACKAGE = ROOT / "skytells_nb"
 EXCEPTIONS = {
     "wiring": {"session", "config", "local"},
     "network": {"client"},
-    "notebook": {"__main__", "accessor", "cli", "magics", "polars", "widgets"},
-    "frames": {"__main__", "accessor", "cli", "columns", "files", "magics", "plots", "polars", "widgets"},
+    "notebook": {"__main__", "accessor", "cli", "dask", "magics", "partition", "polars", "widgets"},
+    "frames": {
+        *(
+            "__main__",
+            "accessor",
+            "cli",
+            "columns",
+            "dask",
+            "files",
+            "magics",
+            "partition",
+            "plots",
+            "polars",
+            "widgets",
+        )
+    },
 }
 """Contracts of the kind "only these may": every other part must be named as one that may not."""
 LOCAL_MAY_IMPORT = {"local", "types", "errors", "error_bodies", "sanitize", "user_dirs"}

@@ -136,6 +136,14 @@ class Engine:
         if not self._close_after_run:
             self._close_resources()
 
+    def cancel(self, thread: int) -> None:
+        """End what a thread sends, from another one, as Ctrl-C would: connections in flight are closed."""
+        with self._lock:
+            runs = [run for run, its_thread in self._running.items() if its_thread == thread]
+        for run in runs:
+            run.end(RequestCancelledError("The call was cancelled."))
+            run.abort()
+
     def _close_resources(self) -> None:
         with self._lock:
             idle, self._idle = self._idle, []

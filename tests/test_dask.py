@@ -1,0 +1,296 @@
+"""``skytells`` on Dask collections: lazy, paid once over all workers, and nothing of a key in the graph."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import pandas as pd
+import pytest
+from local_fakes import fake_server
+
+import skytells_nb as sky
+from skytells_nb.accessor.frame import FrameAccessor
+from skytells_nb.accessor.series import SeriesAccessor
+from skytells_nb.errors import ConfigurationError, InputError, RowError, SkytellsWarning
+from skytells_nb.local.faults import Faults
+from skytells_nb.local.server import LocalServer
+from skytells_nb.partition import INSTEAD, ROW_METHODS
+from skytells_nb.session import Session
+
+dd = pytest.importorskip("dask.dataframe")
+import distributed  # noqa: E402
+
+import skytells_nb.dask as sky_dask  # noqa: E402
+
+pytestmark = pytest.mark.timeout(300)  # starting two workers takes a minute on a busy machine
+FRAME = pd.DataFrame({"text": [f"text {n % 10}" for n in range(60)], "n": range(60)}, index=range(100, 160))
+
+
+@pytest.fixture(scope="module")
+def cluster_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cluster")
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[LocalServer]:
+    """A service that takes a while for each request."""
+    with fake_server(faults=Faults.parse("latency=0.1")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def cluster(service: LocalServer, cluster_folder: Path) -> Iterator[Any]:
+    """Two worker processes with the key in their environment."""
+    environment = {
+        "SKYTELLS_API_KEY": service.api_key,
+        "SKYTELLS_BASE_URL": service.base_url,
+        "SKYTELLS_CACHE": str(cluster_folder / "answers.sqlite"),
+        "SKYTELLS_CACHE_DIR": str(cluster_folder),
+        "PYTHONPATH": str(Path(sky.__file__).parent.parent),
+    }
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=2, dashboard_address=None, worker_dashboard_address=None, env=environment
+    ) as found:
+        yield found
+
+
+@pytest.fixture
+def client(cluster: Any) -> Iterator[Any]:
+    with distributed.Client(cluster) as found:
+        yield found
+
+
+@pytest.fixture
+def driver(service: LocalServer, cluster_folder: Path, isolated: None) -> Session:
+    """The session of the process that builds the graph."""
+    path = cluster_folder / "answers.sqlite"
+    return sky.connect(service.api_key, base_url=service.base_url, cache=path)
+
+
+def collection(partitions: int = 4) -> Any:
+    return dd.from_pandas(FRAME, npartitions=partitions)
+
+
+def without_known_cache(ddf: Any) -> Any:
+    """The same rows with texts that no other test used."""
+    mark = os.urandom(4).hex()
+    return ddf.assign(text=ddf["text"] + f" {mark}")
+
+
+@pytest.mark.parametrize("scheduler", ["processes", "threads"])
+def test_a_text_in_several_partitions_is_paid_once(
+    client: Any, driver: Session, service: LocalServer, scheduler: str
+) -> None:
+    """Nothing is sent while the graph is built; rows keep their order, index and divisions."""
+    ddf = without_known_cache(collection())
+    service.stats.reset()
+    result = ddf.skytells.embed("text", dimensions=8)
+    assert result.divisions == ddf.divisions
+    assert str(result.dtypes["embedding"]) == "fixed_size_list<item: float>[8][pyarrow]"
+    assert not service.stats.records
+    computed = result.compute() if scheduler == "processes" else result.compute(scheduler="threads")
+    assert sum(record.inputs for record in service.stats.records) == 10
+    assert computed.index.equals(FRAME.index)
+    assert computed.dtypes.equals(result.dtypes)
+    expected = sky.frame(ddf.compute(scheduler="sync")).embed("text", dimensions=8, dtype="arrow", progress=False)
+    pd.testing.assert_frame_equal(computed, expected)
+
+
+def test_neither_key_nor_password_is_in_the_graph(driver: Session, service: LocalServer) -> None:
+    session = sky.connect(service.api_key, base_url=service.base_url, cache="redis://:hide%20me@127.0.0.1:1/0")
+    result = collection().skytells.classify("text", ["a", "b"], cache="redis://:hide%20me@127.0.0.1:2/0")
+    pickled = cloudpickle.dumps(dict(result.optimize().__dask_graph__()))
+    for secret in (service.api_key, "hide me", "hide%20me"):
+        assert secret.encode() not in pickled
+    assert b"127.0.0.1:1/0" in pickled
+    session.close()
+
+
+CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
+    ("embed", ("text",), {"dimensions": 32}),
+    ("classify", ("text", ["good", "bad"]), {"via": "embedding"}),
+    ("classify", ("text", ["good", "bad"]), {"multi": True, "max_tokens": 20}),
+    ("complete", ("Say {text}.",), {"max_tokens": 3, "details": True}),
+    ("complete", ("Say {text}.",), {"schema": {"n": int, "words": list[str]}, "max_tokens": 30}),
+    ("extract", ("text", {"n": int, "name": str}), {"max_tokens": 20, "details": True}),
+    ("filter", ("text", "Is it a text?"), {"max_tokens": 8}),
+    ("filter", ("text", "Is it a text?"), {"keep": "column", "max_tokens": 8}),
+    ("translate", ("text", "German"), {"max_tokens": 3}),
+    ("moderate", ("text",), {"safety": "STRICT"}),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "args", "options"), CALLS)
+def test_every_method_has_the_results_and_dtypes_of_pandas(
+    session: Session, chat_weights: Path, name: str, args: tuple[Any, ...], options: dict[str, Any]
+) -> None:
+    """In a frame, and in a column where it has the method, from partitions some of which have no text at all."""
+    frame = pd.DataFrame({"text": ["a cat", "a dog", "a fish", None, None, "a cat"]})
+    ddf = dd.from_pandas(frame, npartitions=3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SkytellsWarning)
+        result = getattr(ddf.skytells, name)(*args, **options)
+        computed = result.compute(scheduler="threads")
+        more = {"dtype": "arrow"} if name == "embed" else {"flatten": True} if "schema" in options else {}
+        expected = getattr(sky.frame(ddf.compute()), name)(*args, **options, **more, progress=False)
+    assert computed.dtypes.equals(result.dtypes)
+    variable = [column for column in computed.columns if re.search("_(cost|request_id|tokens_in|tokens_out)$", column)]
+    pd.testing.assert_frame_equal(computed.drop(columns=variable), expected.drop(columns=variable))
+
+
+def test_columns_have_the_methods_too(driver: Session) -> None:
+    column = collection()["text"]
+    result = column.skytells.embed(dimensions=16)
+    assert str(result.dtype) == "fixed_size_list<item: float>[16][pyarrow]"
+    computed = result.compute(scheduler="threads")
+    assert computed.index.equals(FRAME.index)
+    assert computed.name == "text"
+    severities = column.skytells.moderate().compute(scheduler="threads")
+    assert len(severities) == 60
+
+
+@pytest.mark.parametrize(
+    ("method", "args", "options", "message"),
+    [
+        ("embed", ["nope"], {}, "no column 'nope'"),
+        ("embed", ["n"], {}, "'n' must hold text"),
+        ("embed", ["text"], {"bogus": 1}, "Unknown keyword 'bogus'"),
+        ("embed", ["text"], {"dtype": "numpy"}, "dtype must be"),
+        ("embed", ["text"], {"budget": 1.0}, "budget must be left out"),
+        ("embed", ["text"], {"to": "x.parquet"}, "to must be left out .* to_parquet"),
+        ("embed", ["text"], {"progress": print}, "progress must be True or False"),
+        ("classify", ["text", ["one"]], {}, "at least two labels"),
+        ("complete", ["{nope}"], {}, "nope"),
+        ("complete", ["{text}"], {"schema": {"a": int}, "flatten": False}, "flatten must be"),
+        ("complete", ["{text}"], {"on_error": "explode"}, "on_error must be"),
+        ("moderate", ["text"], {"session": "mine"}, "session must be left out"),
+    ],
+)
+def test_wrong_arguments_are_refused_while_the_graph_is_built(
+    driver: Session, service: LocalServer, method: str, args: list[Any], options: dict[str, Any], message: str
+) -> None:
+    service.stats.reset()
+    with pytest.raises(InputError, match=message):
+        getattr(collection().skytells, method)(*args, **options)
+    assert not service.stats.records
+
+
+def test_a_graph_can_be_built_without_a_key(service: LocalServer, isolated: None) -> None:
+    """The workers have one."""
+    result = collection().skytells.classify("text", ["a", "b"])
+    assert result.dtypes["label"].categories.tolist() == ["a", "b"]
+
+
+def test_methods_that_need_all_rows_say_what_to_do(driver: Session) -> None:
+    """Each method of pandas either works by row or says so."""
+    for pandas, dask in ((FrameAccessor, sky_dask.DaskFrameAccessor), (SeriesAccessor, sky_dask.DaskSeriesAccessor)):
+        names = {name for name in dir(pandas) if not name.startswith("_")} - {"report"}
+        assert names <= set(dir(dask))
+        for name in names & set(INSTEAD):
+            with pytest.raises(InputError, match="needs all rows"):
+                getattr(dask(collection()), name)("text")
+    assert set(ROW_METHODS) <= set(dir(sky_dask.DaskFrameAccessor))
+
+
+def test_a_cache_that_keeps_nothing_is_warned_of(service: LocalServer, isolated: None) -> None:
+    sky.connect(service.api_key, base_url=service.base_url, cache="off")
+    with pytest.warns(SkytellsWarning, match="paid for twice"):
+        collection().skytells.embed("text")
+
+
+def test_a_meta_that_does_not_fit_is_an_error(driver: Session) -> None:
+    """Of the vectors' length here, which the graph promised for every partition."""
+    call = sky_dask.PartitionCall(
+        "embed",
+        ("text",),
+        {"dimensions": 8},
+        sky_dask.GraphConnection.of(driver),
+        pd.DataFrame(
+            {"text": [], "n": [], "embedding": pd.Series([], dtype=sky_dask._vector_dtype(16))},
+        ),
+    )
+    with pytest.raises(InputError, match="does not fit"):
+        call(FRAME[:3])
+    with pytest.raises(InputError, match="does not fit its partitions"):
+        call(FRAME[:3].rename(columns={"n": "m"}))
+
+
+@pytest.mark.parametrize("what", ["version", "address", "model"])
+def test_a_worker_that_differs_from_the_driver_sends_nothing(
+    client: Any, driver: Session, service: LocalServer, what: str
+) -> None:
+    """Its version, its address, which the graph does not choose for it, or its models."""
+    elsewhere = {"base_url": "http://127.0.0.1:1/v1"} if what == "address" else {"model": "another-model"}
+    if what != "version":
+        sky.connect(service.api_key, cache="memory", **{"base_url": service.base_url, **elsewhere})
+    connection = sky_dask.GraphConnection.of(sky.current())
+    call = sky_dask.PartitionCall(
+        "embed", ("text",), {"dimensions": 8}, connection, FRAME[:0], *["0.0.1"][what != "version" :]
+    )
+    client.run(_connect_worker)
+    service.stats.reset()
+    with pytest.raises(ConfigurationError, match="Nothing was sent"):
+        client.submit(call, FRAME, pure=False).result(200)
+    assert not service.stats.records
+
+
+def _connect_worker() -> None:
+    sky.current()
+
+
+def test_errors_of_a_partition_reach_the_driver(client: Any, driver: Session, service: LocalServer) -> None:
+    """Typed, and without the rows of the partition."""
+    ddf = without_known_cache(collection(2)).assign(text="violence:high")
+    with pytest.raises(RowError, match="rows failed") as caught:
+        ddf.skytells.complete("{text}", on_error="raise", max_tokens=3).compute()
+    assert caught.value.frame is None
+
+
+def test_cancelled_futures_stop_paying(client: Any, driver: Session, service: LocalServer) -> None:
+    """The texts that are left are not sent."""
+    frame = pd.DataFrame({"text": [f"{os.urandom(6).hex()}" for _ in range(4_000)]})
+    ddf = dd.from_pandas(frame, npartitions=4)
+    service.stats.reset()
+    future = client.compute(ddf.skytells.moderate("text", max_in_flight=4))
+    _wait_until(lambda: service.stats["chat"].requests > 40)
+    future.cancel()
+    requests = -1
+    while requests != service.stats["chat"].requests:
+        requests = service.stats["chat"].requests
+        time.sleep(2.0)
+    assert requests < 3_000
+    small = without_known_cache(collection(2)).skytells.embed("text", dimensions=8)
+    assert len(small.compute()) == 60
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_only_what_it_had_in_flight(client: Any, driver: Session, service: LocalServer) -> None:
+    """Its partitions are done again by another, from the cache."""
+    frame = pd.DataFrame({"text": [f"{os.urandom(6).hex()}" for _ in range(400)]})
+    ddf = dd.from_pandas(frame, npartitions=4)
+    service.stats.reset()
+    future = client.compute(ddf.skytells.moderate("text", max_in_flight=8))
+    _wait_until(lambda: service.stats["chat"].requests > 100)
+    pids = client.run(os.getpid)
+    os.kill(next(iter(pids.values())), signal.SIGKILL)
+    result = future.result(200)
+    assert len(result) == 400
+    assert result["moderation_severity"].notna().all()
+    assert result["text"].tolist() == frame["text"].tolist()
+    assert service.stats["chat"].requests <= 400 + 2 * 8
+
+
+def _wait_until(condition: Any) -> None:
+    deadline = time.monotonic() + 200
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
