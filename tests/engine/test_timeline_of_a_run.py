@@ -7,14 +7,12 @@ from pathlib import Path
 import pandas as pd
 from served import connected, served
 
-from skytells_nb.local.api.rate_limits import LimitOptions
-
 
 def test_every_answered_and_rejected_request_is_in_the_timeline(tmp_path: Path) -> None:
-    """Under a limit that no header tells, so that some are rejected."""
+    """Some are rejected the first time, however slowly they are sent."""
     frame = pd.DataFrame({"text": [f"text {row}" for row in range(60)]})
     with (
-        served(limits=LimitOptions(20, 1, headers=False)) as server,
+        served("status=429,rate=0.08,times=1,retry_after=0") as server,
         connected(server, tmp_path / "cache.sqlite", max_in_flight=16) as session,
     ):
         frame.skytells.complete("{text}", progress=False)
