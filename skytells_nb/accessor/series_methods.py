@@ -11,6 +11,7 @@ from skytells_nb.accessor.base import DETERMINISTIC
 from skytells_nb.accessor.call import copy_report
 from skytells_nb.accessor.frame import FrameAccessor
 from skytells_nb.accessor.methods.classify import Examples, LabelChoice
+from skytells_nb.accessor.methods.cluster import ClusterNames
 from skytells_nb.accessor.methods.moderate import MINIMAL_COMPLETION
 from skytells_nb.accessor.options import ModelOptions, RunOptions, check_options, expand_options
 from skytells_nb.accessor.safety import SafetyChoice
@@ -351,7 +352,7 @@ class SeriesMethods:
         self,
         n: int | None = None,
         *,
-        name: bool = True,
+        name: ClusterNames = "model",
         into: Any = "cluster",
         model: str | None = None,
         dimensions: int | None = None,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Unpack
+from typing import Any, Literal, TypeAlias, Unpack
 
 import numpy as np
 import pandas as pd
@@ -20,22 +21,28 @@ from skytells_nb.accessor.options import (
     given_parameters,
     model_parameters,
 )
-from skytells_nb.accessor.results import build_job, complete_texts
+from skytells_nb.accessor.results import build_job, complete_texts, embed_texts
 from skytells_nb.accessor.text_columns import Texts, resolve_texts
 from skytells_nb.columns import column_of
 from skytells_nb.engine.engine import OnError
 from skytells_nb.errors import InputError, warn
 from skytells_nb.group_names import (
     CONTRASTING_SYSTEM,
+    NAME_CHARACTERS,
     SCHEMA,
     TEXT_CHARACTERS,
     contrasting_prompt,
+    read_name,
     shorten,
     unique_names,
 )
 from skytells_nb.progress import ProgressCallback
-from skytells_nb.vectors.arrays import Floats
+from skytells_nb.topic_words import distinctive_words, has_word_of, join_words
+from skytells_nb.vectors.arrays import Floats, unit_vectors
 from skytells_nb.vectors.kmeans import MAX_CLUSTERS, Clusters, choose_n_clusters, kmeans
+
+ClusterNames: TypeAlias = Literal["model", "words"] | bool | None
+"""What ``name=`` takes."""
 
 MEMBERS = 8
 """Members of a cluster that the model sees, those most similar to its center."""
@@ -84,7 +91,8 @@ class ClusterMethods(SimilarityMethods):
         column: Any = "embedding",
         n: int | None = None,
         *,
-        name: bool = True,
+        name: ClusterNames = "model",
+        like: pd.DataFrame | None = None,
         text: Any = None,
         into: Any = "cluster",
         model: str | None = None,
@@ -107,11 +115,16 @@ class ClusterMethods(SimilarityMethods):
         n : int, optional
             Number of clusters; by default the one from 2 to 20 with the highest mean silhouette (by cosine, on a sample
             of 2,000 rows). There are fewer where there are fewer different embeddings.
-        name : bool, default True
-            Whether a chat model names the clusters, in one request each, from the eight texts most similar to the
-            center and one of each of the six most similar clusters, all cut to 300 characters. Names that occur twice
-            get a number, and a cluster that the model did not name is "cluster" and a number. With ``False`` the
-            categories are integers from 0.
+        name : {"model", "words"} or None, default "model"
+            Where the names come from. "model": a chat model names each cluster in one request, from the eight texts
+            most similar to the center and one of each of the six most similar clusters, all cut to 300 characters.
+            "words": up to three words or phrases that set the texts of a cluster apart from all others (class TF-IDF),
+            without a request. A name of the model that is missing, cut, given twice, repeats itself or shares no word
+            with the texts gives way to such words. With ``None`` the categories are integers from 0. ``True`` is
+            "model", ``False`` is None.
+        like : pandas.DataFrame, optional
+            A frame that has the same column and ``into`` from an earlier call: each row gets the cluster of it whose
+            center is most similar, with its name, and no model names anything.
         text : hashable, optional
             Name of the column of texts to name clusters by, where ``column`` holds embeddings; by default the only
             column of texts.
@@ -141,26 +154,37 @@ class ClusterMethods(SimilarityMethods):
         check_options(options, self.cluster)
         parameters = model_parameters(options, params, DETERMINISTIC)
         most = None if n is None else check_count("n", n)
-        if not isinstance(name, (bool, np.bool_)):
-            raise InputError(f"name must be True or False, got {name!r}. The column of texts is named by text=.")
+        if isinstance(name, (bool, np.bool_)):
+            name = "model" if name else None
+        if name not in ("model", "words", None):
+            raise InputError(
+                f'name must be "model", "words", None, True or False, got {name!r}. '
+                "The column of texts is named by text=."
+            )
         chat_only = given_parameters(options) + (["params"] if params is not None else [])
-        if chat_only and not name:
-            raise InputError(f"{chat_only[0]} is for a chat model, and name=False asks none. Leave it out.")
+        if chat_only and (name != "model" or like is not None):
+            given = "like=" if like is not None else f"name={name!r}"
+            raise InputError(f"{chat_only[0]} is for a chat model, and {given} asks none. Leave it out.")
         self._check_into(into, column)
+        if like is not None:
+            earlier = _Earlier(like, column, into, n)
         source = TextOrVectorColumn(self._frame, column)
         rows = int(source.present.sum())
         if most is not None and most > rows:
             raise InputError(
                 f"n must be at most the number of rows of {column!r} that are not missing, {rows:,}, got {most}."
             )
-        texts = self._texts_to_name(source, text) if name and rows else None
+        texts = self._texts_to_name(source, text) if name and rows and like is None else None
+        asks = texts is not None and name == "model"
         unfinished = self._missing({into: pd.CategoricalDtype([]), self._suffixed(into, "score"): "float32"})
         with self._runs("cluster", on_error, progress, options, unfinished) as runs:
-            if texts is not None and options.get("budget") is not None:
+            if asks and options.get("budget") is not None:
                 runs.check_budget_for(chat_model)
-            found = source.vectors(runs, EmbeddingOptions(model, dimensions), last=texts is None)
+            embedding = EmbeddingOptions(model, dimensions)
+            centers = earlier.centers(runs, embedding) if like is not None else None
+            found = source.vectors(runs, embedding, last=not asks)
             dry_run = dry_run_of(options)
-            if dry_run is not None and dry_run.has_placeholders and texts is not None:
+            if dry_run is not None and dry_run.has_placeholders and texts is not None and asks:
                 _names(_expected_clusters(source, most), texts[source.present], runs, chat_model, parameters)
                 dry_run.notes += [] if most else [f"upper limit for {MAX_CLUSTERS} clusters; set n= for an exact count"]
                 raise DryRunComplete
@@ -169,9 +193,16 @@ class ClusterMethods(SimilarityMethods):
                 empty: pd.Series[Any] = pd.Series(pd.Categorical([None] * len(self._frame), categories=[]))
                 score = self._column_at(np.empty(0, dtype=np.float32), vectors.rows, "float32")
                 return self._with({into: empty, self._suffixed(into, "score"): score}, runs.report)
-            clusters = kmeans(vectors.matrix, most or choose_n_clusters(vectors.matrix))
-            numbers = range(len(clusters.centers))
-            names = numbers if texts is None else _names(clusters, texts[vectors.rows], runs, chat_model, parameters)
+            if centers is not None:
+                clusters = _assign(vectors.matrix, centers)
+                names: Any = earlier.names
+            else:
+                clusters = kmeans(vectors.matrix, most or choose_n_clusters(vectors.matrix))
+                names = range(len(clusters.centers))
+            if texts is not None:
+                own = texts[vectors.rows]
+                given_names = _names(clusters, own, runs, chat_model, parameters) if asks else [None] * len(names)
+                names = good_names(given_names, own.tolist(), clusters.labels)
             codes = np.full(len(self._frame), -1, dtype=np.int64)
             codes[vectors.rows] = clusters.labels
             new = {
@@ -250,8 +281,8 @@ def _expected_clusters(source: TextOrVectorColumn, n: int | None) -> Clusters:
 
 def _names(
     clusters: Clusters, texts: Texts, runs: MultiRun, model: str | None, parameters: Mapping[str, Any]
-) -> list[str]:
-    """Return a name for each cluster, from the texts (m,) of its members."""
+) -> list[str | None]:
+    """Return the model's name for each cluster, from the texts (m,) of its members."""
     call = runs.call()
     silent = replace(call, on_error="null") if call.on_error == "warn" else call
     job = build_job(silent, model, CONTRASTING_SYSTEM, SCHEMA, parameters, "name")
@@ -261,4 +292,88 @@ def _names(
     if answers.report.failed and call.on_error == "warn":
         reasons = "; ".join(answers.report.reasons())
         warn(f"The model did not name {answers.report.failed:,} of {len(inputs):,} clusters. {reasons}.")
-    return unique_names([None if fields is None else fields["name"] for fields in answers.column])
+    return [None if fields is None else fields["name"] for fields in answers.column]
+
+
+MEMBERS_COMPARED = 300
+"""Members of a cluster whose words are compared with its name."""
+
+
+def good_names(given: Sequence[str | None], texts: Sequence[str | None], labels: Any) -> list[str]:
+    """Return the given names (k,), with words of the texts (m,) of a cluster where a name says nothing of them.
+
+    A name says nothing if it is missing or cut, repeats itself, is given to another cluster too, or has no word (or a
+    number that none) of the members.
+    """
+    names = [read_name(name or "") for name in given]
+    folded = [name.casefold() for name in names]
+    words = distinctive_words(texts, labels, len(names))
+    chosen: list[str | None] = []
+    for number, name in enumerate(names):
+        members = [texts[row] for row in np.flatnonzero(labels == number)[:MEMBERS_COMPARED].tolist()]
+        poor = folded.count(folded[number]) > 1 or not _describes(name, [text for text in members if text])
+        chosen.append(_joined(words[number]) if poor else name)
+    return unique_names(chosen)
+
+
+def _joined(words: list[str]) -> str:
+    while len(words) > 1 and len(join_words(words)) > NAME_CHARACTERS:
+        words = words[:-1]
+    return join_words(words)
+
+
+def _describes(name: str, members: Sequence[str]) -> bool:
+    parts = re.findall(r"[^\W_]+", name.casefold())
+    if not parts or name.endswith("…"):
+        return False
+    if len(parts) > 1 and (len(set(parts)) <= len(parts) / 2 or max(map(parts.count, parts)) > 2):
+        return False
+    numbers = {part for part in parts if any(character.isdigit() for character in part)}
+    known = {part for text in members for part in re.findall(r"[^\W_]+", text.casefold())} if numbers else set()
+    return numbers <= known and has_word_of(name, members)
+
+
+class _Earlier:
+    """The clusters of an earlier call: their names, and their centers from the vectors of its rows."""
+
+    def __init__(self, frame: Any, column: Any, into: Any, n: int | None) -> None:
+        if not isinstance(frame, pd.DataFrame):
+            raise InputError(f"like must be a DataFrame that cluster() returned, got {type(frame).__name__}.")
+        if n is not None:
+            raise InputError("like= has a number of clusters. Leave out n=.")
+        groups = column_of(frame, into)
+        if not isinstance(groups.dtype, pd.CategoricalDtype):
+            raise InputError(f"Column {into!r} of like= must hold the categories that cluster() makes.")
+        self.names = groups.cat.categories
+        self._codes = groups.cat.codes.to_numpy()
+        self._source = TextOrVectorColumn(frame, column)
+
+    def centers(self, runs: MultiRun, embedding: EmbeddingOptions) -> Floats:
+        """The direction (k, d) of each cluster, zeros for one without rows; texts are embedded."""
+        texts = self._source.texts
+        if texts is None:
+            vectors = self._source.vectors(runs, embedding)
+        else:
+            call = runs.call(last=False).without_progress()
+            series, report = embed_texts(call, texts, pd.RangeIndex(len(texts)), embedding.model, embedding.dimensions)
+            runs.add(report)
+            vectors = UnitVectors.of(series)
+        codes = self._codes[vectors.rows]
+        sums = np.zeros((len(self.names), vectors.matrix.shape[1]), dtype=np.float32)
+        np.add.at(sums, codes[codes >= 0], vectors.matrix[codes >= 0])
+        if not sums.any():
+            raise InputError("like= has no row with a cluster and an embedding.")
+        return unit_vectors(sums)
+
+
+def _assign(matrix: Floats, centers: Floats) -> Clusters:
+    """Assign unit vectors to the most similar of given centers; one of zeros has no rows."""
+    if matrix.shape[1] != centers.shape[1]:
+        raise InputError(
+            f"The embeddings have {matrix.shape[1]:,} dimensions, and those of like= {centers.shape[1]:,}. "
+            "Embed both with the same model and dimensions."
+        )
+    used = np.flatnonzero(centers.any(axis=1))
+    similarity = matrix @ centers[used].T
+    best = similarity.argmax(axis=1)
+    return Clusters(used[best], similarity[np.arange(len(matrix)), best], centers)

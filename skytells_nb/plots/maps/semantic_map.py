@@ -32,7 +32,14 @@ from skytells_nb.plots.maps.projection import (
     project,
 )
 from skytells_nb.plots.maps.quality import measure_quality, neighbors_kept, trust_in_words
-from skytells_nb.plots.maps.topics import MIN_ROWS, MapTopics, add_topics, find_topics
+from skytells_nb.plots.maps.topics import (
+    MIN_ROWS,
+    MapTopics,
+    add_topics,
+    cluster_column,
+    find_topics,
+    topics_of_clusters,
+)
 from skytells_nb.plots.theme import Theme, apply_theme, empty_figure, format_count, graph_objects, plain_text
 
 if TYPE_CHECKING:
@@ -78,11 +85,11 @@ def semantic_map(
 ) -> go.Figure:
     """Draw a map of the rows of a frame by the meaning of their embeddings.
 
-    Without ``color`` and ``label`` the map finds the topics: the dense regions of its points, with the words that set
-    their texts apart from all others (class TF-IDF, no model), in hues by their place, over a glow of the density. The
-    subtitle says in a sentence what is seen, the caption how far distances can be trusted. The view leaves out rows far
-    from all others, which the caption counts and a double click shows. A layout fills the plot: UMAP's and PCA's axes
-    are stretched.
+    Without ``color`` and ``label`` the map shows topics: the clusters of ``cluster`` where the frame has them, else the
+    dense regions of its points, named by the words that set their texts apart (class TF-IDF, no model). Their hues are
+    by place, over a glow of the density. The subtitle says in a sentence what is seen, the caption how far distances
+    can be trusted. The view leaves out rows far from all others, which the caption counts and a double click shows. A
+    layout fills the plot: the axes of UMAP and PCA are stretched.
 
     Each point has the position of its row as ``customdata``. Rows without an embedding are omitted; the caption counts
     them. Points are cached by their vectors, for later processes too, so that the same map in other colors is fast.
@@ -133,7 +140,7 @@ def semantic_map(
         Maximum number of points; of more rows a seeded sample is drawn. By default 100,000, or 50,000 in 3D.
     topics : bool, default True
         Whether to find and name topics where neither ``color`` nor ``label`` is passed, on maps in 2D of 60 or more
-        rows. A column that ``cluster`` made is drawn by ``label``.
+        rows. Where the frame has a column that ``cluster`` made, its clusters are the topics.
     width, height : int, optional
         Size of the figure in pixels; by default it is as wide as its place and 560 or, with topics, 620 high. Names
         are laid out for a width of 860, or this one.
@@ -226,7 +233,9 @@ def semantic_map(
     if with_topics:
         density = measure_density(points, robust_view(points))
         text = longest_text_column(frame, exclude=(embedding,))
-        found = find_topics(density, None if text is None else view[text].tolist())
+        texts = None if text is None else view[text].tolist()
+        clusters = cluster_column(frame)
+        found = find_topics(density, texts) if clusters is None else topics_of_clusters(view[clusters], texts)
         omitted = add_topics(figure, markers, density, found, plot_size, theme)
         kept = neighbors_kept(matrix, projection.points, neighbors=n_neighbors, metric=metric, seed=random_state)
         if kept is not None and coordinates is None and not quality:

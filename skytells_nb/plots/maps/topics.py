@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,11 @@ from skytells_nb.plots.maps.density import Density, find_regions, glow_image, pe
 from skytells_nb.plots.maps.hues import place_colors
 from skytells_nb.plots.maps.labels import WrittenName, write_names
 from skytells_nb.plots.maps.points import Markers, point_trace
-from skytells_nb.plots.theme import GRAY, Theme, escape_text, with_opacity
+from skytells_nb.plots.theme import GRAY, Theme, escape_text, plain_text, with_opacity
 from skytells_nb.topic_words import distinctive_words, join_words
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MIN_ROWS = 60
 """Fewer rows make no topics, only points."""
@@ -45,6 +48,32 @@ def most_topics(n: int) -> int:
     [4, 10, 16, 22]
     """
     return int(np.clip(round(n**0.5 * 0.3), 4, MAX_TOPICS))
+
+
+def cluster_column(frame: pd.DataFrame) -> Hashable | None:
+    """The newest column that ``cluster`` made: categories, with their similarities beside them."""
+    import pandas as pd
+
+    for name in reversed(frame.columns.tolist()):
+        scores = (*name[:-1], f"{name[-1]}_score") if isinstance(name, tuple) and name else f"{name}_score"
+        if scores in frame.columns and isinstance(frame.dtypes[name], pd.CategoricalDtype):
+            found: Hashable = name
+            return found
+    return None
+
+
+def topics_of_clusters(clusters: pd.Series[Any], texts: Sequence[str | None] | None) -> MapTopics:
+    """The clusters of the rows as topics, the largest first; those that are only numbered get words as names."""
+    codes = clusters.cat.codes.to_numpy().astype(np.int64)
+    sizes = np.bincount(codes[codes >= 0], minlength=len(clusters.cat.categories))
+    order = [code for code in np.argsort(-sizes, kind="stable").tolist() if sizes[code]][:MAX_TOPICS]
+    rank = np.full(len(sizes) + 1, -1, dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    labels = rank[codes]
+    names = [plain_text(clusters.cat.categories[code], 60) for code in order]
+    if texts is not None and clusters.cat.categories.dtype.kind in "iu":
+        names = [_short_name(words) for words in distinctive_words(texts, labels, len(order))]
+    return MapTopics(labels, names)
 
 
 def find_topics(density: Density, texts: Sequence[str | None] | None) -> MapTopics:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from local_fakes import EchoGenerator, EchoPiece
 from served import connected, served
 
+from skytells_nb.accessor.methods.cluster import good_names
 from skytells_nb.errors import InputError, RowError, SkytellsWarning
 from skytells_nb.group_names import NAME_CHARACTERS, unique_names
 from skytells_nb.local.server import LocalServer
@@ -244,13 +245,65 @@ def test_a_cluster_that_got_no_name_has_a_number_and_a_warning(tmp_path: Path, t
             out = talk.skytells.cluster("text", n=2, progress=False)
         with pytest.raises(RowError):
             talk.skytells.cluster("text", n=2, on_error="raise", progress=False)
-    assert out["cluster"].cat.categories.tolist() == ["Cat", "cluster 2"]
+    assert out["cluster"].cat.categories.tolist() == ["Cat", "bonds, stocks"]
 
 
-def test_names_that_are_given_twice_get_a_number(server: LocalServer, talk: pd.DataFrame) -> None:
+def test_names_that_are_given_twice_give_way_to_words(server: LocalServer, talk: pd.DataFrame) -> None:
     """This server's model names everything "text"."""
     out = talk.skytells.cluster("text", n=2, progress=False)
-    assert out["cluster"].cat.categories.tolist() == ["text", "text (2)"]
+    assert out["cluster"].cat.categories.tolist() == ["cat, nose, paw", "bonds, stocks"]
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("Cats", True),
+        ("Pets: cats and their paws", True),
+        ("Python 3.10.1.RELEASE", False),
+        ("Aeropan-Aeropan-Aeropan", False),
+        ("The basics of the basics of the basics", False),
+        ("cat " * 30, False),
+        ("Space travel", False),
+        ("Cats 2024", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_a_name_that_says_nothing_of_the_texts_gives_way_to_words(given: str | None, kept: bool) -> None:
+    """It repeats itself, is cut or missing, or has no word or a number that no text has."""
+    names = good_names([given, "Bonds"], [*ANIMALS, *MONEY], np.array([0, 0, 0, 1, 1]))
+    assert names == [given if kept else "cat, nose, paw", "Bonds"]
+
+
+def test_words_are_names_without_a_request(server: LocalServer, talk: pd.DataFrame) -> None:
+    """With a column of embeddings nothing is sent, and the same words come from texts."""
+    vectors = talk.skytells.embed("text", progress=False)
+    sent = len(server.stats.records)
+    out = vectors.skytells.cluster(n=2, name="words")
+    assert len(server.stats.records) == sent
+    assert out["cluster"].cat.categories.tolist() == ["cat, nose, paw", "bonds, stocks"]
+    again = talk.skytells.cluster("text", n=2, name="words", progress=False)
+    assert again["cluster"].tolist()[:3] == out["cluster"].tolist()[:3]
+    none = talk.skytells.cluster("text", n=2, name=None, progress=False)
+    assert none["cluster"].cat.categories.tolist() == [0, 1]
+
+
+def test_rows_of_tomorrow_get_the_clusters_of_today(server: LocalServer, talk: pd.DataFrame) -> None:
+    """The categories are those of the earlier frame, also one that no row has; nothing is named."""
+    earlier = talk.skytells.cluster("text", n=2, name="words", progress=False)
+    asked = server.stats["chat"].requests
+    new = pd.DataFrame({"text": ["stocks bonds", None, "stocks now"]}, index=[7, 8, 9])
+    out = new.skytells.cluster("text", like=earlier, progress=False)
+    assert out["cluster"].dtype == earlier["cluster"].dtype
+    assert out["cluster"].tolist()[::2] == ["bonds, stocks"] * 2
+    assert out["cluster"].isna().tolist() == [False, True, False]
+    assert server.stats["chat"].requests == asked
+    same = talk.skytells.cluster("text", like=earlier, progress=False)
+    pd.testing.assert_series_equal(same["cluster"], earlier["cluster"])
+    np.testing.assert_allclose(same["cluster_score"], earlier["cluster_score"], atol=1e-5)
+    embedded = earlier.skytells.embed("text", progress=False)
+    vectors = new.skytells.embed("text", progress=False).skytells.cluster(like=embedded)
+    assert vectors["cluster"].equals(out["cluster"])
 
 
 def test_embeddings_are_named_from_the_column_of_texts(tmp_path: Path, talk: pd.DataFrame) -> None:
@@ -319,7 +372,12 @@ def test_clusters_of_columns_with_several_levels(server: LocalServer) -> None:
             "n must be at most the number of rows of 'text' that are not missing, 5, got 6",
         ),
         (lambda d: d.skytells.cluster("n"), "must hold texts or embeddings, got int64"),
-        (lambda d: d.skytells.cluster("text", name="text"), "name must be True or False"),
+        (lambda d: d.skytells.cluster("text", name="text"), 'name must be "model", "words", None, True or False'),
+        (lambda d: d.skytells.cluster("text", name="words", temperature=1), "name='words' asks none"),
+        (lambda d: d.skytells.cluster("text", like=d), "no column 'cluster'"),
+        (lambda d: d.skytells.cluster("text", like="x"), "like must be a DataFrame that cluster.. returned, got str"),
+        (lambda d: d.skytells.cluster("text", like=d.assign(cluster="x")), "must hold the categories"),
+        (lambda d: d.skytells.cluster("text", 2, like=d), "Leave out n="),
         (lambda d: d.skytells.cluster("text", into="text"), "would replace"),
         (lambda d: d.assign(v=[[1.0]] * 6, u="x").skytells.cluster("v"), "name it with text=.*: 'text', 'u'"),
         (lambda d: d.assign(v=[[1.0]] * 6).skytells.cluster("v", text="n"), "must hold text, got int64"),

@@ -129,6 +129,21 @@ def test_other_maps_have_no_topics(options: dict[str, Any]) -> None:
     assert "Topics:" not in summary(figure)
 
 
+def test_clusters_of_the_frame_are_the_topics() -> None:
+    """With their names, also one that no region would be; numbers get words."""
+    data = frame()
+    data["cluster"] = pd.Categorical(data["subject"].str.title(), ["Animals", "Kitchen", "Unused", "Markets"])
+    assert "Topics: " in summary(draw(data))
+    data["cluster_score"] = np.float32(0.5)
+    data.loc[:8, "cluster"] = None
+    figure = draw(data)
+    assert {re.findall("[A-Z][a-z]+", name)[0] for name in names_of(figure)} == {"Animals", "Kitchen", "Markets"}
+    assert (np.asarray(figure.data[0].marker.color)[:9] == 3).all()
+    numbered = draw(data.assign(cluster=pd.Categorical(np.arange(240) % 3)))
+    assert any("cat" in name for name in names_of(numbered))
+    assert "Animals" not in summary(draw(data.rename(columns={"cluster_score": "score"})))
+
+
 def test_few_rows_make_no_topics() -> None:
     """Nor do rows without texts have names."""
     assert not draw(frame(30)).layout.images
