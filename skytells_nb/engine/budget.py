@@ -16,6 +16,10 @@ reasons may use more than the limit that was set, and that shows too late."""
 TESTED_OUTPUT_TOKENS = 1024.0
 """The same once it has answered more."""
 
+UNREPORTED_TOKENS_PER_BYTE = 4.0
+"""Tokens that a byte may have where no usage is reported: tokenizers have at most one, and a service may count, or add,
+more. It shows nowhere, so there is no other bound."""
+
 MANY_TEXTS_MARGIN = 1.25
 
 
@@ -44,6 +48,7 @@ class Budget:
     ``spent`` counts what the service reported, and the most that a request may have cost whose usage is not known.
     Requests go side by side while even the most that they may cost fits; else one goes alone, if what it is likely to
     cost fits. So the limit is exceeded by no more than one request, and by none whose tokens are at most its bytes.
+    Once answers come without a usage, the most is by bounds that no usage has to confirm, so that less can be sent.
     ``tokens`` is what is known of the model, and ``limited`` is whether the requests limit their output: if not, what
     earlier calls used shows little about this one. Raises InputError for a limit that cannot be enforced because the
     model's price is not known, for this ``reason``.
@@ -73,8 +78,10 @@ class Budget:
         self._in_flight: set[Reservation] = set()
         self._reserved = 0.0
         self._exclusive = False
-        self._priced_at: tuple[float, float, bool] | None = None
+        self._priced_at: tuple[float, float, tuple[bool, bool]] | None = None
         self._answers = 0
+        self._unreported = 0
+        """Answers without a usage."""
         self._most_ratio = 0.0
         self._beyond = 0.0
         self.spent = 0.0
@@ -104,20 +111,33 @@ class Budget:
             if bounds.inputs > 1 and not stopped():
                 return None
             lower = ", or lower max_tokens," if bounds.most_out else ""
+            spent = f"${self.spent:.4g} is spent"
+            if self._unreported:
+                spent = (
+                    f"up to ${self.spent:.4g} is spent, because the service reported no usage for {self._unreported:,} "
+                    f"answer{'s' if self._unreported > 1 else ''}, which count at the most that they may have cost,"
+                )
             raise BudgetExceededError(
-                f"The budget of ${self._limit:.4g} does not cover the next request: ${self.spent:.4g} is spent and the "
-                f"next request may cost ${likely:.2g}. Raise budget={lower} and run again."
+                f"The budget of ${self._limit:.4g} does not cover the next request: {spent} and the next request may "
+                f"cost ${likely:.2g}. Raise budget={lower} and run again."
             )
 
-    def settle(self, reservation: Reservation, used: tuple[int, int] | None) -> None:
-        """Release a reservation and count the tokens (in, out) used; ``None``, if unknown, counts the most possible."""
+    def settle(
+        self, reservation: Reservation, used: tuple[int, int] | None, *, answer_bytes: int | None = None
+    ) -> None:
+        """Release a reservation and count the tokens (in, out) used; ``None``, if unknown, counts the most possible.
+
+        ``answer_bytes`` is the size of an answer whose usage is unknown, ``None`` if no answer came.
+        """
         bounds = reservation.bounds
         with self._settled:
             self._in_flight.discard(reservation)
             self._reserved = self._reserved - reservation.dollars if self._in_flight else 0.0
             self._exclusive = self._exclusive and not reservation.exclusive
             if used is None:
-                self.spent += self._most(bounds)
+                self._unreported += answer_bytes is not None
+                unmeasured = answer_bytes is not None or self._answers == self._unreported
+                self.spent += self._most_unmeasured(bounds, answer_bytes or 0) if unmeasured else self._most(bounds)
             else:
                 self.spent += self._price.cost(*used)
                 # Estimates from bytes are too low for numbers and rare scripts, and limits do not hold for reasoning.
@@ -134,7 +154,8 @@ class Budget:
 
     def _reprice(self) -> None:
         """Reserve more, or less, for the requests in flight where answers have shown what they may cost."""
-        priced_at = (self._most_ratio, max(self._beyond, self._tokens.most_beyond), self._trusted)
+        known = (self._trusted, self._measures)
+        priced_at = (self._most_ratio, max(self._beyond, self._tokens.most_beyond), known)
         if priced_at != self._priced_at:
             self._priced_at = priced_at
             for reservation in self._in_flight:
@@ -144,7 +165,13 @@ class Budget:
     @property
     def _trusted(self) -> bool:
         """Whether enough answers have shown what these requests cost."""
-        return self._tokens.trusted if self._limited else self._answers >= TRUSTED_ANSWERS
+        measured = self._answers - self._unreported
+        return self._measures and (self._tokens.trusted if self._limited else measured >= TRUSTED_ANSWERS)
+
+    @property
+    def _measures(self) -> bool:
+        """Whether nearly every answer so far came with its usage."""
+        return self._answers - self._unreported >= TRUSTED_ANSWERS * self._unreported
 
     def _most_in(self, bounds: TokenBounds) -> float:
         return bounds.most_in * max(1.0, self._most_ratio)
@@ -159,10 +186,20 @@ class Budget:
 
     def _exposure(self, bounds: TokenBounds) -> float:
         """Dollars that it may cost if it is one of several in flight, of which each may be the first to show more."""
+        if not self._measures:
+            return self._most_unmeasured(bounds)
         if not bounds.most_out:
             return self._most(bounds)
         floor = TESTED_OUTPUT_TOKENS if self._trusted else UNTESTED_OUTPUT_TOKENS
         return self._price.cost(self._most_in(bounds), max(self._most_out(bounds), floor))
+
+    def _most_unmeasured(self, bounds: TokenBounds, answer_bytes: int = 0) -> float:
+        """Dollars that it may cost at most where no usage shows that: by its bytes, and those of its answer."""
+        tokens_in = max(self._most_in(bounds), UNREPORTED_TOKENS_PER_BYTE * bounds.most_in)
+        if not bounds.most_out:
+            return self._price.cost(tokens_in, 0.0)
+        tokens_out = max(self._most_out(bounds), float(answer_bytes), UNTESTED_OUTPUT_TOKENS * bounds.inputs)
+        return self._price.cost(tokens_in, tokens_out)
 
     def _likely(self, bounds: TokenBounds) -> float:
         """Dollars that a request costs if its texts are like those so far."""

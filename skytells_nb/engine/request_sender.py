@@ -179,17 +179,22 @@ class RequestSender:
         """Make one attempt, and count what it cost."""
         counters, lock = self._run.counters, self._run.lock
         used: tuple[int, int] | None = None
+        answer_bytes: int | None = None
         answered, resent = True, client.resent
         with lock:
             counters.requests += 1
         try:
             result = self._operation.send(client, inputs, functools.partial(self._read, request))
-            used = (result.tokens_in, result.tokens_out) if result.usage_known else None
+            if result.usage_known:
+                used = result.tokens_in, result.tokens_out
+            else:
+                answer_bytes = _size_of(result.values)
             if result.rejected_attempts:
                 with lock:
                     counters.requests += result.rejected_attempts
         except Exception as problem:
             answered, used = billed(problem, request.tokens)
+            answer_bytes = 0 if answered else None
             if answered and used is not None:
                 with lock:
                     counters.tokens_in += used[0]
@@ -203,7 +208,7 @@ class RequestSender:
                 counters.missing_usage += answered and used is None
                 if self._context.price is not None and used is not None:
                     counters.cost += self._context.price.cost(*used)
-            self._settle(request, used)
+            self._settle(request, used, answer_bytes)
         return result
 
     def _record_answer(
@@ -282,9 +287,9 @@ class RequestSender:
             self._requeue(request, halves(request))
         return request.reservation is not None
 
-    def _settle(self, request: PlannedRequest, used: tuple[int, int] | None) -> None:
+    def _settle(self, request: PlannedRequest, used: tuple[int, int] | None, answer_bytes: int | None = None) -> None:
         if self._context.budget is not None and request.reservation is not None:
-            self._context.budget.settle(request.reservation, used)
+            self._context.budget.settle(request.reservation, used, answer_bytes=answer_bytes)
             request.reservation = None
 
     def _read(self, request: PlannedRequest, call: Callable[[], BatchResult]) -> BatchResult:
@@ -379,6 +384,11 @@ class RequestSender:
 
     def _requeue(self, request: PlannedRequest, parts: Sequence[NDArray[np.int64]]) -> None:
         self._run.put_back(in_parts(request, parts, self._context))
+
+
+def _size_of(values: Values) -> int:
+    """Return the bytes of completions, 0 for vectors, whose size says nothing about what they cost."""
+    return 0 if isinstance(values, np.ndarray) else sum(len(value) for value in values if value is not None)
 
 
 def _new_limits(before: RateLimits | None, client: Skytells) -> RateLimits | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import uuid
 from typing import Any
@@ -93,8 +94,28 @@ def test_a_model_that_is_known_needs_no_first_request() -> None:
 
 def test_a_usage_that_is_not_told_counts_as_the_most_it_may_be() -> None:
     budget = Budget(0.01, PRICE, "m")
-    budget.settle(taken(budget, texts(600)), None)
-    assert budget.spent == pytest.approx(0.0024)
+    budget.settle(taken(budget, texts(600)), None, answer_bytes=0)
+    assert budget.spent == pytest.approx(4 * 0.0024)
+
+
+def test_a_call_without_an_answer_counts_as_answers_did() -> None:
+    """As the most that no usage has to confirm before there was one, as the most that is likely after that."""
+    row = TokenBounds(1, 10, 40, 20)
+    unknown, known = Budget(1.0, PRICE, "m"), Budget(1.0, PRICE, "m")
+    unknown.settle(taken(unknown, row), None)
+    assert unknown.spent == pytest.approx(PRICE.cost(4 * 40, 4096))
+    known.settle(taken(known, row), (10, 5))
+    known.settle(taken(known, row), None)
+    assert known.spent == pytest.approx(PRICE.cost(10, 5) + PRICE.cost(40, 20))
+
+
+def test_answers_without_a_usage_are_why_a_budget_is_used_up() -> None:
+    budget, row = Budget(0.02, PRICE, "m"), TokenBounds(1, 10, 40, 20)
+    for _ in range(2):
+        budget.settle(taken(budget, row), None, answer_bytes=300)
+    budget.settle(taken(budget, row), None, answer_bytes=1500)
+    with pytest.raises(BudgetExceededError, match="reported no usage for 3 answers, which count at the most"):
+        budget.reserve(row)
 
 
 def test_output_beyond_its_limit_is_expected_from_then_on() -> None:
@@ -213,6 +234,66 @@ def test_a_budget_of_completions_is_never_passed_by_more_than_one_request(
     service = PaidService(tokens_out=lambda body: outputs[int(prompt_of(body).split()[1])])
     job = completion_job("gpt-5", params={} if limit is None else {"max_tokens": limit})
     run(service, job, [f"text {n}" for n in range(len(outputs))], budget, max_in_flight=in_flight)
+    assert service.billed <= budget + service.most_expensive
+
+
+SOMETIMES = "sometimes"
+
+
+@settings(max_examples=60)
+@given(
+    rows=st.lists(
+        st.tuples(st.lists(CHARACTERS, max_size=40).map("".join), st.integers(1, 4000)), min_size=1, max_size=40
+    ),
+    per_byte=st.floats(0.05, 4.0),
+    limit=st.none() | st.integers(1, 200),
+    budget=st.floats(0, 0.05),
+    usage=st.sampled_from([*USAGES, SOMETIMES]),
+    hidden=st.booleans(),
+    in_flight=st.sampled_from([1, 8, 64]),
+)
+def test_a_budget_is_kept_where_no_usage_is_reported(
+    rows: list[tuple[str, int]],
+    per_byte: float,
+    limit: int | None,
+    budget: float,
+    usage: str,
+    hidden: bool,
+    in_flight: int,
+) -> None:
+    """Whatever the script, with reasoning that is hidden, and answers of any length that are not."""
+    turns = itertools.count()
+
+    def reported(tokens_in: int, tokens_out: int) -> Any:
+        if usage != SOMETIMES:
+            return USAGES[usage](tokens_in, tokens_out)
+        true = {"prompt_tokens": tokens_in, "completion_tokens": tokens_out, "total_tokens": tokens_in + tokens_out}
+        return true if next(turns) % 3 else None
+
+    outputs = {f"{text} {n}": tokens * (1 if hidden else 3) for n, (text, tokens) in enumerate(rows)}
+    service = PaidService(
+        tokens_in=lambda text: max(1, int(len(text.encode()) * per_byte)),
+        tokens_out=lambda body: outputs[prompt_of(body)],
+        say=lambda body: "an answer" if hidden else "x " * outputs[prompt_of(body)],
+        usage=reported,
+    )
+    job = completion_job("gpt-5", params={} if limit is None else {"max_tokens": limit})
+    run(service, job, list(outputs), budget, max_in_flight=in_flight)
+    assert service.billed <= budget + service.most_expensive
+
+
+@settings(max_examples=30)
+@given(
+    rows=st.lists(st.lists(CHARACTERS, max_size=60).map("".join), min_size=1, max_size=60),
+    per_byte=st.floats(0.05, 4.0),
+    budget=st.floats(0, 0.01),
+    usage=st.sampled_from(["none", "zero", "negative", "absurd"]),
+)
+def test_a_budget_of_vectors_is_kept_where_no_usage_is_reported(
+    rows: list[str], per_byte: float, budget: float, usage: str
+) -> None:
+    service = PaidService(tokens_in=lambda text: max(1, int(len(text.encode()) * per_byte)), usage=USAGES[usage])
+    run(service, EMBED, [f"{row} {n}" for n, row in enumerate(rows)], budget, inputs_per_request=7)
     assert service.billed <= budget + service.most_expensive
 
 
