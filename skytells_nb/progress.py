@@ -41,8 +41,8 @@ class Progress:
     """What is done now besides requests, such as "looking up cached answers" or "comparing"."""
     unit: str = "rows"
     """What ``rows`` and ``done`` count."""
-    work_left: float | None = None
-    """Inputs that are left, as a multiple of those that were processed; ``None`` where rows tell as much."""
+    expected_seconds: float | None = None
+    """Seconds that the rest is expected to take; ``None`` where rows and the rate tell as much."""
 
     @property
     def rate(self) -> float:
@@ -52,8 +52,8 @@ class Progress:
     @property
     def seconds_left(self) -> float | None:
         """Remaining time at the rate so far; ``None`` before the first response."""
-        if self.work_left is not None:
-            return self.processing_seconds * self.work_left
+        if self.expected_seconds is not None:
+            return self.expected_seconds
         rate = self.rate
         return max(0, self.rows - self.done) / rate if rate > 0 and self.rows else None
 

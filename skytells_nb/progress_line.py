@@ -85,6 +85,11 @@ class LogLines:
         self._wait_timer = UpdateTimer(clock, interval_s=MIN_LOG_INTERVAL_S)
         self._was_waiting = False
 
+    @property
+    def due(self) -> bool:
+        """Whether the next line may be written."""
+        return self._timer.due
+
     def show(self, text: str, *, waiting: bool = False, final: bool = False) -> None:
         """Write the state if a line is due."""
         wait_begins = waiting and not self._was_waiting
@@ -224,10 +229,10 @@ class LongStep:
         self._ended = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="skytells-progress", daemon=True) if heartbeat else None
 
-    def __call__(self, done: int, total: int | None = None) -> None:
+    def __call__(self, done: int, total: int | None = None, *, step: str | None = None) -> None:
         with self._lock:
             rows = self._event.rows if total is None else total
-            self._event = replace(self._event, done=done, rows=rows)
+            self._event = replace(self._event, done=done, rows=rows, step=step or self._event.step)
             if self._timer.due:
                 self._tell("running")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from numpy.typing import NDArray
 
-from skytells_nb.accessor.call import VectorizedCall, attach_report, attached_to
+from skytells_nb.accessor.call import VectorizedCall, attach_report, attached_to, building
 from skytells_nb.accessor.multi_call import MultiRun
 from skytells_nb.accessor.options import RunOptions
 from skytells_nb.accessor.prompts.template import Template
@@ -100,6 +100,7 @@ class FrameMethods:
         """Return a frame with the new columns and this report."""
         result = self._frame.copy(deep=False)
         for name, series in new.items():
+            building()
             result[self._full(name)] = series.array
         attach_report(result, report, answers)
         return result

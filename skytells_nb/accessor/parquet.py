@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pandas as pd
 
-from skytells_nb.accessor.call import VectorizedCall
+from skytells_nb.accessor.call import VectorizedCall, building
 from skytells_nb.accessor.text_columns import Texts
 from skytells_nb.engine.results import RunResult, VectorFile
 from skytells_nb.errors import InputError, MissingExtraError, ScratchFileError
@@ -101,6 +101,7 @@ class ParquetWriter:
             pq.ParquetWriter(file, full_schema, use_dictionary=schema.names, write_statistics=schema.names) as writer,
         ):
             for start in range(0, max(len(frame), 1), ROWS_PER_GROUP):
+                building("writing the file")
                 part = pa.Table.from_pandas(columns.iloc[start : start + ROWS_PER_GROUP], schema=schema)
                 rows = result_index[start : start + ROWS_PER_GROUP]
                 writer.write_table(part.append_column(full_schema.field(into), _vectors(vectors, rows)))

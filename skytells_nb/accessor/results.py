@@ -154,6 +154,7 @@ def complete_texts(
         return text_column(completions(outcome), outcome, index, name=name)
 
     def columns(outcome: RunResult, parsed: ParsedAnswers) -> CompletionColumns:
+        building()
         answers, report = parsed.completions, parsed.report
         rows: list[CachedCompletion | None] = list(take(list(answers), outcome.result_index))
         for row, problem in outcome.report.errors.items():

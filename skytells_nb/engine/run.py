@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -63,6 +65,8 @@ class Run:
         self._sending_since: float | None = None
         self._done_before_sending = 0
         self._inputs_before_sending = 0
+        self._samples: deque[tuple[float, float]] = deque()
+        """Work done by time, since the middle of the time since inputs were sent."""
         self._last_answer: tuple[int, float] = (0, 0.0)
         """Inputs that were processed when the last answer was seen, and when that was."""
         self._step: str | None = None
@@ -130,6 +134,7 @@ class Run:
             self._sending_since, self._done_before_sending = time.monotonic(), self._rows_done()
             self._inputs_before_sending = self._inputs_done()
             self._last_answer = (0, self._sending_since)
+            self._samples.append((self._sending_since, 0.0))
         requested = numbers
         if single_flight is None:
             self._workers.run(context.plan_requests(numbers))
@@ -246,27 +251,40 @@ class Run:
             processed=0 if self._sending_since is None else self._rows_done() - self._done_before_sending,
             processing_seconds=0.0 if self._sending_since is None else now - self._sending_since,
             step=self._step,
-            work_left=self._work_left() if running else None,
+            expected_seconds=self._expected_seconds(now) if running else None,
         )
 
-    def _work_left(self) -> float | None:
-        """Return the inputs that are left, as a multiple of those processed since the look-up; ``None`` for none yet.
+    def _expected_seconds(self, now: float) -> float | None:
+        """Return the seconds that the inputs which are left will take; ``None`` before the first answer.
 
         In inputs, as one may stand for many rows. What is in flight counts by the time that it has been, at the mean
-        latency: where a few slow requests are answered at once, the time left would double before each answer.
+        latency: where a few slow requests are answered at once, the time left would double before each answer. The rate
+        is that of the latter half of the time, as requests in flight grow in number; under a limit, which lets requests
+        go in bursts, it is that of all of it.
         """
         if self._sending_since is None:
             return None
-        now, processed = time.monotonic(), self._inputs_done() - self._inputs_before_sending
+        processed = self._inputs_done() - self._inputs_before_sending
         if processed != self._last_answer[0]:
             self._last_answer = (processed, now)
         latency, requests = self._workers.counters.timeline.mean_latency()
-        if not processed or not requests:
-            return None
         left: float = len(self.context.plan.inputs) - self._inputs_before_sending - processed
-        in_flight = min(left, self.context.rate_limiter.in_flight * processed / requests)
-        credit = in_flight * min(1.0, (now - self._last_answer[1]) / latency)
-        return (left - credit) / (processed + credit)
+        work: float = processed
+        limiter = self.context.rate_limiter
+        if requests:
+            in_flight = min(left, limiter.in_flight * processed / requests)
+            work += in_flight * min(1.0, (now - self._last_answer[1]) / latency)
+        samples, seconds = self._samples, now - self._sending_since
+        samples.append((now, work))
+        while len(samples) > 1 and samples[1][0] <= now - seconds / 2:
+            samples.popleft()
+        if not processed or not requests or seconds <= 0:
+            return None
+        rate = work / seconds
+        since, before = samples[0]
+        if math.isinf(limiter.permitted) and work > before and now > since:
+            rate = (work - before) / (now - since)
+        return (left + processed - work) / rate
 
     def _inputs_done(self) -> int:
         counters = self._workers.counters

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from skytells_nb.accessor.call import building
 from skytells_nb.accessor.structured.field_types import FieldType
 from skytells_nb.accessor.structured.schema import Schema, response_format, schema_field_types
 from skytells_nb.accessor.text_columns import STRING_DTYPE
@@ -79,10 +80,11 @@ def typed_columns(
     kinds: Mapping[str, FieldType], records: Sequence[Mapping[str, Any] | None], index: pd.Index[Any]
 ) -> dict[str, pd.Series[Any]]:
     """Return a column for each field, with missing values in rows without an answer."""
-    return {
-        name: typed_column(kind, [None if record is None else record[name] for record in records], index)
-        for name, kind in kinds.items()
-    }
+    columns: dict[str, pd.Series[Any]] = {}
+    for name, kind in kinds.items():
+        building()
+        columns[name] = typed_column(kind, [None if record is None else record[name] for record in records], index)
+    return columns
 
 
 def _arrow_type(kind: FieldType) -> Any:

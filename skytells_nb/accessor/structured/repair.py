@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from skytells_nb.accessor.call import VectorizedCall, completions, take
+from skytells_nb.accessor.call import VectorizedCall, building, completions, take
 from skytells_nb.accessor.multi_call import budget_note, replace_reports, sum_reports
 from skytells_nb.accessor.structured.schema import Record
 from skytells_nb.engine.operations.cached import CachedCompletion
@@ -30,6 +30,8 @@ from skytells_nb.errors import (
 DEFAULT_REPAIRS = 2
 """Default number of retries for an answer that does not match its schema."""
 MAX_REPAIRS = 10
+PARSED_AT_ONCE = 1_000
+"""Answers between two looks at the progress line."""
 _MAX_REASON_CHARACTERS = 200
 """Characters of the reason that a row's error quotes."""
 _RETRY_PROMPT = "That answer cannot be used: {fault}. Answer again with one JSON object that fits, and nothing else."
@@ -183,8 +185,11 @@ def parse_once(
 
 def _attempts(answers: Sequence[CachedCompletion | None], parser: Callable[[str], Record]) -> dict[int, ParseAttempt]:
     attempts = {number: ParseAttempt(answer) for number, answer in enumerate(answers) if answer is not None}
-    for attempt in attempts.values():
-        attempt.parse(parser)
+    unparsed = list(attempts.values())
+    for start in range(0, len(unparsed), PARSED_AT_ONCE):
+        building("parsing answers")
+        for attempt in unparsed[start : start + PARSED_AT_ONCE]:
+            attempt.parse(parser)
     return attempts
 
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import builtins
 import html
+import inspect
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
-from skytells_nb.progress_line import INITIAL_DELAY_S, TerminalLine, UpdateTimer, progress_html
+from typing_extensions import TypeIs
+
+from skytells_nb.progress import GuardedCallback, ProgressCallback
+from skytells_nb.progress_line import INITIAL_DELAY_S, LogLines, LongStep, TerminalLine, UpdateTimer, progress_html
 
 StageCallback = Callable[[str, int, int], None]
 """Called with the stage, the completed amount and the total; both are 0 when the length of the stage is unknown."""
+Listener = StageCallback | ProgressCallback
+"""What takes the progress of a layout: the stages, or the events of every other long step."""
 
 
 def no_progress(stage: str, done: int, total: int) -> None:
@@ -22,10 +28,17 @@ def no_progress(stage: str, done: int, total: int) -> None:
 
 
 @contextmanager
-def progress_line(progress: bool | StageCallback, label: str) -> Iterator[StageCallback]:
-    """The callback for ``progress=``; True shows a line, unless the layout takes less than 0.3 seconds."""
+def progress_line(progress: bool | Listener, label: str) -> Iterator[StageCallback]:
+    """The callback for ``progress=``; True shows a line, unless the layout takes less than 0.3 seconds.
+
+    A function of one argument gets the events of every other long step.
+    """
     if callable(progress):
-        yield progress
+        if not _takes_events(progress):
+            yield progress
+            return
+        with LongStep(label, GuardedCallback(progress), unit="steps") as step:
+            yield lambda stage, done, total: step(done, total, step=stage)
         return
     show = _find_output() if progress else None
     if show is None:
@@ -89,6 +102,26 @@ class StageProgress:
             self._failed = True
 
 
+class LogOutput:
+    """Lines of a log, one each 30 seconds; a layout that takes less has none.
+
+    >>> import io
+    >>> log = io.StringIO()
+    >>> LogOutput(log)("Map of 900 rows · laying out 15%", 30, 200, False)
+    >>> log.getvalue()
+    ''
+    """
+
+    def __init__(self, out: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        self._lines = LogLines(out, clock)
+        self._written = False
+
+    def __call__(self, text: str, done: int, total: int, last: bool) -> None:
+        if self._lines.due or (last and self._written):
+            self._written = True
+            self._lines.show(text, final=last)
+
+
 class _CellOutput:
     """One output of a cell, by the ``display`` that IPython adds to the builtins."""
 
@@ -117,14 +150,27 @@ class _ProgressView:
         return progress_html(html.escape(self._text), self._done, self._total, running=not self._last)
 
 
+def _takes_events(listener: Listener) -> TypeIs[ProgressCallback]:
+    """Whether a function takes one argument, and not the three of a stage."""
+    try:
+        inspect.signature(listener).bind("", 0, 0)
+    except TypeError:
+        return True
+    except ValueError:
+        pass  # of a function that tells nothing of its arguments
+    return False
+
+
 def _find_output() -> Callable[[str, int, int, bool], None] | None:
-    """An output that can be updated: a terminal or a notebook cell; None for logs, pipes and executed notebooks."""
+    """A terminal, a notebook cell or a log; None for executed notebooks, and where there is no output."""
     if _is_terminal(sys.stderr):
         line = TerminalLine(sys.stderr)
         return lambda text, done, total, last: line.show(text, final=last)
     is_static = os.environ.get("SKYTELLS_NB_STREAM", "").strip().lower() in ("final", "plain")
-    if is_static or "PYTEST_CURRENT_TEST" in os.environ or not getattr(builtins, "__IPYTHON__", False):
+    if is_static or "PYTEST_CURRENT_TEST" in os.environ:
         return None
+    if not getattr(builtins, "__IPYTHON__", False):
+        return None if sys.stderr is None else LogOutput(sys.stderr)
     display = getattr(builtins, "display", None)
     return _CellOutput(display) if display is not None else None
 

@@ -21,7 +21,7 @@ from skytells_nb.plots.maps.points import (
     hover_texts,
     marker_sizes,
 )
-from skytells_nb.plots.maps.progress import StageCallback, progress_line
+from skytells_nb.plots.maps.progress import Listener, progress_line
 from skytells_nb.plots.maps.projection import (
     SAMPLE_ABOVE_ROWS,
     Dimensions,
@@ -81,7 +81,7 @@ def semantic_map(
     topics: bool = True,
     width: int | None = None,
     height: int | None = None,
-    progress: bool | StageCallback = True,
+    progress: bool | Listener = True,
 ) -> go.Figure:
     """Draw a map of the rows of a frame by the meaning of their embeddings.
 
@@ -145,8 +145,8 @@ def semantic_map(
         Size of the figure in pixels; by default it is as wide as its place and 560 or, with topics, 620 high. Names
         are laid out for a width of 860, or this one.
     progress : bool or callable, default True
-        Whether to show progress during a long layout; a function is called with the stage, the completed amount and
-        the total.
+        Whether to show progress during a long layout; a function of one argument is called with the events of the
+        other long steps, one of three with the stage, the completed amount and the total.
 
     Returns
     -------

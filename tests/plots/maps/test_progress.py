@@ -10,7 +10,8 @@ import sys
 
 import pytest
 
-from skytells_nb.plots.maps.progress import StageProgress, progress_line
+from skytells_nb.plots.maps.progress import LogOutput, StageProgress, progress_line
+from skytells_nb.progress import Progress
 from skytells_nb.progress_line import INITIAL_DELAY_S, UPDATE_INTERVAL_S
 
 
@@ -95,3 +96,37 @@ def test_a_terminal_shows_one_line_and_its_end() -> None:
         "Map · loading UMAP …",
         "Map · stopped in 0 s",
     ]
+
+
+def test_a_function_of_one_argument_gets_the_events_of_every_other_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skytells_nb.progress_line.LONG_STEP_S", 0.0)
+    monkeypatch.setattr("skytells_nb.progress_line.UPDATE_INTERVAL_S", 0.0)
+    events: list[Progress] = []
+    with progress_line(events.append, "Map") as on_progress:
+        on_progress("loading UMAP", 0, 0)
+        on_progress("laying out", 3, 200)
+    assert [(event.step, event.done, event.rows) for event in (events[0], events[-1])] == [
+        ("loading UMAP", 0, 0),
+        ("laying out", 200, 200),
+    ]
+    assert events[-1].state == "done"
+
+
+def test_a_log_gets_a_line_each_half_minute_and_the_end() -> None:
+    clock, log = Clock(), io.StringIO()
+    line = StageProgress("Map", LogOutput(log, clock), clock=clock)
+    for second in range(1, 71):
+        clock.now = second
+        line("laying out", second, 100)
+    line.close("done")
+    assert log.getvalue().splitlines() == ["Map · laying out 30%", "Map · laying out 60%", "Map · done in 70 s"]
+
+
+def test_a_log_of_a_short_layout_stays_empty() -> None:
+    clock, log = Clock(), io.StringIO()
+    line = StageProgress("Map", LogOutput(log, clock), clock=clock)
+    line("loading UMAP", 0, 0)
+    clock.now = 20.0
+    line("laying out", 1, 2)
+    line.close("done")
+    assert log.getvalue() == ""
