@@ -6,6 +6,7 @@ import base64
 import struct
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -182,14 +183,13 @@ def _join_peaks(
 
 
 def peak_of(density: Density, members: NDArray[np.bool_]) -> tuple[float, float]:
-    """The place of the highest density among some points."""
-    at = density.cells[members]
-    own = _smooth(_count(at), density.bandwidth)
-    row, column = np.unravel_index(int(own.argmax()), own.shape)
+    """The middle of the densest cell among those of some points."""
+    cells = density.cells[members]
+    column, row = cells[density.values[cells[:, 1], cells[:, 0]].argmax()].tolist()
     left, right, bottom, top = density.view
     return (
-        left + (float(column) + 0.5) / GRID[0] * (right - left),
-        bottom + (float(row) + 0.5) / GRID[1] * (top - bottom),
+        left + (column + 0.5) / GRID[0] * (right - left),
+        bottom + (row + 0.5) / GRID[1] * (top - bottom),
     )
 
 
@@ -233,9 +233,12 @@ def _count(cells: NDArray[np.int64], weights: Any = None) -> Doubles:
 
 def _smooth(values: Doubles, bandwidth: float) -> Doubles:
     """Convolve with a Gaussian of the bandwidth, separately along both axes."""
-    kernels = []
-    for size in values.shape:
-        distance = np.subtract.outer(np.arange(size), np.arange(size)) / bandwidth
-        kernels.append(np.exp(-0.5 * distance**2))
-    smoothed: Doubles = kernels[0] @ values @ kernels[1]
+    smoothed: Doubles = _kernel(values.shape[0], bandwidth) @ values @ _kernel(values.shape[1], bandwidth)
     return smoothed
+
+
+@lru_cache(maxsize=8)
+def _kernel(size: int, bandwidth: float) -> Doubles:
+    distance = np.subtract.outer(np.arange(size), np.arange(size)) / bandwidth
+    kernel: Doubles = np.exp(-0.5 * distance**2)
+    return kernel

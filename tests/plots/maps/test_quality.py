@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from skytells_nb.plots.maps.quality import MEASURED_ROWS, Quality, measure_quality
+from skytells_nb.plots.maps.quality import MEASURED_ROWS, Quality, measure_quality, neighbors_kept, trust_in_words
 from skytells_nb.plots.theme import plain_text
 
 Floats = NDArray[np.float32]
@@ -85,3 +85,26 @@ def test_few_rows_are_measured_with_fewer_neighbors() -> None:
 def test_too_few_distinct_points_have_no_quality(points: Floats) -> None:
     """Four rows, or rows that share one point."""
     assert measure_quality(points, points) is None
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_the_share_of_neighbors_kept_is_that_of_the_measured_quality(metric: str) -> None:
+    """For as many rows as both measure, of vectors of different lengths."""
+    random = np.random.default_rng(3)
+    vectors = (random.normal(size=(200, 12)) * random.uniform(0.1, 9, size=(200, 1))).astype(np.float32)
+    points = vectors[:, :2]
+    quality = measure_quality(vectors, points, neighbors=10, metric=metric)
+    assert quality is not None
+    kept = neighbors_kept(vectors, points, neighbors=10, metric=metric, seed=42)
+    assert kept == pytest.approx(quality.preserved)
+
+
+def test_too_few_rows_or_points_that_coincide_have_no_share() -> None:
+    vectors = np.eye(6, dtype=np.float32)
+    assert neighbors_kept(vectors[:4], vectors[:4, :2], neighbors=2, metric="cosine", seed=1) is None
+    assert neighbors_kept(vectors, np.zeros((6, 2), np.float32), neighbors=2, metric="cosine", seed=1) is None
+
+
+@pytest.mark.parametrize(("kept", "word"), [(0.7, "faithful"), (0.5, "faithful"), (0.35, "fair"), (0.2, "loose")])
+def test_trust_is_said_in_words(kept: float, word: str) -> None:
+    assert trust_in_words(kept) == f"{word} map: {kept:.0%} of neighbors kept"
