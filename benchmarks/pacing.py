@@ -27,6 +27,7 @@ from skytells_nb.local.faults import Faults
 from skytells_nb.local.server import LocalServer
 
 GRID = ((25, 2.0), (50, 1.0), (200, 1.0))
+GRID_WITHOUT_HEADERS = ((20, 1.0), (60, 1.0), (200, 1.0))
 PROCESSES = (1, 2, 4)
 LATENCY_S = 0.05
 HEADINGS = ("limit", "kind", "processes", "share", "refused", "refused after", "fairness", "let through")
@@ -182,7 +183,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="append a JSON line for each cell to this file")
     parser.add_argument("--windows", type=int, default=20)
-    parser.add_argument("--limits", default=",".join(str(requests) for requests, _ in GRID))
+    parser.add_argument("--limits", help="requests of a window, of those of the grid")
     parser.add_argument("--processes", default=",".join(map(str, PROCESSES)))
     parser.add_argument("--kinds", default="fixed,bucket")
     parser.add_argument("--no-headers", action="store_true", help="the server sends no rate-limit headers")
@@ -192,11 +193,12 @@ def main() -> None:
         url, key, number, rows = given.work
         work(url, key, int(number), int(rows))
         return
-    wanted = {int(limit) for limit in given.limits.split(",")}
+    grid = GRID_WITHOUT_HEADERS if given.no_headers else GRID
+    wanted = {int(limit) for limit in given.limits.split(",")} if given.limits else {limit for limit, _ in grid}
     widths = (11, 15, 10, 6, 8, 13, 9, 20)
     print("  ".join(heading.ljust(width) for heading, width in zip(HEADINGS, widths, strict=True)))
     for kind in given.kinds.split(","):
-        for requests, window in GRID:
+        for requests, window in grid:
             for processes in map(int, given.processes.split(",")):
                 if requests not in wanted:
                     continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -63,6 +63,29 @@ class Leases(Protocol):
 
     def release(self, owner: bytes, keys: Sequence[bytes] | None = None) -> None:
         """End the leases of this owner on these keys, by default all of them."""
+        ...
+
+
+class Peers(Protocol):
+    """Short records that processes of one account exchange while they run: each has one record under a topic.
+
+    No call raises or waits for another process for longer than a moment; where records cannot be exchanged, each
+    process is alone. A topic is named by 16 bytes, an owner by 16 random bytes.
+    """
+
+    def watch(self, topic: bytes) -> Callable[[], bool]:
+        """Return what tells whether there may be records under the topic; to ask it costs next to nothing."""
+        ...
+
+    def exchange(self, topic: bytes, owner: bytes, record: bytes, seconds: float) -> dict[bytes, bytes]:
+        """Replace the record of ``owner`` and return those of the others, by owner.
+
+        A record is left out once it was not replaced for so many seconds, or once it is known that its process ended.
+        """
+        ...
+
+    def leave(self, topic: bytes, owner: bytes) -> None:
+        """Remove the record of this owner."""
         ...
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from skytells_nb.cache.key import KeyMaker
 from skytells_nb.cache.memory import NoLeases
+from skytells_nb.cache.peers import machine_peers
 from skytells_nb.cache.replay import SCHEME
 from skytells_nb.cache.store import CacheStore
 from skytells_nb.client.client import Skytells
@@ -499,6 +500,7 @@ class Engine:
             max_in_flight=max_in_flight,
             requests_per_minute=options.requests_per_minute or self._rate_options.requests_per_minute,
             tokens_per_minute=options.tokens_per_minute or self._rate_options.tokens_per_minute,
+            peers=machine_peers,
         )
 
     def _plan_requests(self, job: Job, planned: Plan, missing: NDArray[np.int64]) -> list[PlannedRequest]:

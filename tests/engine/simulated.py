@@ -8,8 +8,10 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from skytells_nb.client.transport.rate_limits import read_limits, read_retry_after
+from skytells_nb.engine.rate_limit.group import RateGroup
 from skytells_nb.engine.rate_limit.limiter import RateLimiter
 from skytells_nb.local.api.rate_limits import Account, Admission, LimitOptions
 
@@ -27,11 +29,40 @@ class Clock:
         return self.now
 
 
+class MemoryPeers:
+    """Records of simulated processes."""
+
+    def __init__(self) -> None:
+        self.records: dict[bytes, bytes] = {}
+        self.exchanges = 0
+
+    def watch(self, topic: bytes) -> Callable[[], bool]:
+        return lambda: bool(self.records)
+
+    def exchange(self, topic: bytes, owner: bytes, record: bytes, seconds: float) -> dict[bytes, bytes]:
+        self.records[owner] = record
+        self.exchanges += 1
+        return {other: text for other, text in self.records.items() if other != owner}
+
+    def leave(self, topic: bytes, owner: bytes) -> None:
+        self.records.pop(owner, None)
+
+
+class EventLimiter(RateLimiter):
+    """A rate limiter whose exchange is an event of the simulation, not a thread."""
+
+    started: Callable[[], None] = staticmethod(lambda: None)
+
+    def _start_exchange(self) -> None:
+        if self._group is not None:
+            self.started()
+
+
 @dataclass
 class Process:
     """One process: its limiter, what it has left to send, and the times at which its requests came to the service."""
 
-    limiter: RateLimiter
+    limiter: EventLimiter
     rows: float
     starts: float
     ends: float
@@ -39,6 +70,7 @@ class Process:
     refused: list[float] = field(default_factory=list)
     most_in_flight: int = 0
     wakes: float = -math.inf
+    exchanges: float = -math.inf
 
 
 class Simulation:
@@ -56,6 +88,7 @@ class Simulation:
         rows: float = math.inf,
         first_s: float = 0.0,
         seed: int = 0,
+        peers: MemoryPeers | None = None,
     ) -> None:
         self.limits = limits
         self.clock = Clock()
@@ -68,15 +101,16 @@ class Simulation:
         self._numbers = itertools.count()
         self.processes = [
             Process(
-                RateLimiter(max_in_flight=max_in_flight, clock=self.clock, jitter=random.Random(seed + number).random),
+                EventLimiter(max_in_flight=max_in_flight, clock=self.clock, jitter=random.Random(seed + number).random),
                 rows,
                 1000.0 + (starts[number] if starts else 0.05 * self.random.random()),
                 1000.0 + (ends[number] if ends else math.inf),
             )
             for number in range(processes)
         ]
+        self.peers = peers
         for process in self.processes:
-            self.at(process.starts, lambda process=process: self._send(process))
+            self.at(process.starts, lambda process=process: self._start(process))
 
     def at(self, when: float, action: Callable[[], None]) -> None:
         heapq.heappush(self._events, (when, next(self._numbers), action))
@@ -105,6 +139,28 @@ class Simulation:
         """Share of what is permitted in that time."""
         return sum(self.counts(since, until)) * self.limits.window / (self.limits.requests or 1) / (until - since)
 
+    def _start(self, process: Process) -> None:
+        if self.peers is not None:
+            process.limiter.started = lambda: self._exchange_soon(process)
+            process.limiter.join(partial(RateGroup, self.peers, b"topic", wall=self.clock))
+        self._send(process)
+
+    def _exchange_soon(self, process: Process) -> None:
+        if process.exchanges <= self.clock.now:
+            process.exchanges = self.clock.now + WAKE_S
+            self.at(process.exchanges, lambda: self._exchange(process))
+
+    def _exchange(self, process: Process) -> None:
+        if self.clock.now >= process.ends:
+            # As when it is killed: its record stays until it has expired.
+            return
+        if process.limiter.exchange():
+            assert process.limiter._group is not None
+            interval = process.limiter._group.interval
+            process.exchanges = self.clock.now + interval * (1 + 0.1 * self.random.random())
+            self.at(process.exchanges, lambda: self._exchange(process))
+        self._send(process)
+
     def _send(self, process: Process) -> None:
         now, limiter = self.clock.now, process.limiter
         if not process.starts <= now < process.ends:
@@ -128,7 +184,7 @@ class Simulation:
         admission = self.account.acquire("m", now)
         if not admission.allowed:
             process.refused.append(now)
-            self.at(now + NETWORK_S, lambda: self._refuse(process, admission))
+            self.at(now + NETWORK_S, lambda: self._refuse(process, sent, admission))
             return
         process.admitted.append(now)
         done = now + self.latency * math.exp(self.random.gauss(-0.08, 0.4))
@@ -139,8 +195,8 @@ class Simulation:
         process.limiter.record_success(read_limits(admission.headers), seconds=self.clock.now - sent)
         self._send(process)
 
-    def _refuse(self, process: Process, admission: Admission) -> None:
+    def _refuse(self, process: Process, sent: float, admission: Admission) -> None:
         process.rows += 1
         retry_after = read_retry_after(admission.error(self.limits).headers)
-        process.limiter.record_rate_limited(retry_after, read_limits(admission.headers))
+        process.limiter.record_rate_limited(retry_after, read_limits(admission.headers), seconds=self.clock.now - sent)
         self._send(process)

@@ -4,87 +4,160 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
 
-MIN_RATE = 0.2
-"""Requests a second; rejections do not lower the rate further."""
-DEFAULT_RATE = 2.0
-"""Requests a second after the very first requests were rejected."""
-BACK_OFF = 0.05
-"""Fraction of the inferred limit by which the rate stays below it."""
-RECOVERY_PAUSES = 20
-"""Pauses until the inferred limit is reached again: each costs a rejection."""
-SOON_PAUSES = 3
-"""Pauses within which another rejection means that the rate was far too high."""
-RATE_CUT = 0.9
-INITIAL_GROWTH = 1.25
-"""Growth per pause after the first rejection: it ended a burst, and hardly shows the rate."""
+from skytells_nb.engine.rate_limit.inferred_limit import MIN_RATE, NO_OPENING, InferredLimit, Opening
+
+OPENING_RATE, OPENING_DOUBLING = 150.0, 12
+"""Requests a second before any rejection, and the requests after which that doubles: the first rejection arrives before
+many others are on their way."""
+OPENING_S = 60.0
+"""Time after which the first request shows nothing more about the size of a burst."""
+LATE_S, BUCKET_LATE_S, OPENING_LATE_S = 0.03, 0.1, 0.002
+"""Lateness of a request that is compensated. At the end of a fixed window it cannot be, in a bucket what was not used
+is still there, and before any rejection requests keep their distance."""
+LEAST_WINDOW_S, AT_ONCE_S = 0.25, 0.1
+"""Shortest window of a service that asks for a pause as short as this; otherwise a second."""
+PROLONGED_CUT = 0.9
+UNEXPECTED = 2
+"""Rejections in a row below the inferred limit that let it be doubted."""
 
 
 class AdaptiveRate:
-    """A rate that rises as a cubic: fast far from the rate of the last rejection, hardly at all near it.
+    """A rate that is found between rejections: doubled after the first, then kept below the limit and seldom tested.
 
-    State: ``ceiling`` (requests a second admitted before the last rejection), ``pause`` (seconds the service asked
-    for), and the time and count since the end of that pause.
+    State: ``limit`` (what rejections have shown), ``resumes`` (when the last pause ends), the requests ``sent`` since,
+    and ``share``, the part of the rate that is this process's; ``others_sent`` is what the others sent since.
     """
 
-    def __init__(self) -> None:
-        self.ceiling = math.inf
-        self.pause = 1.0
-        self._rejections = 0
-        self._since = math.inf
-        self._count = 0
-        self._span = 1.0
+    def __init__(self, resumes: float = -math.inf) -> None:
+        self.limit = InferredLimit()
+        self.own_opening = NO_OPENING
+        self.resumes = resumes
+        self.share = 1.0
+        self.phase = 0.0
+        """Fraction of the time between two requests after which this process goes on after a pause."""
+        self.sent = self.total_sent = 0
+        self.others_sent: Callable[[float], float] = lambda now: 0.0
+        self.held_until = -math.inf
+        """Until when a request last had to wait."""
+        self.unexpected = 0
+        """Rejections in a row below the inferred limit."""
+        self._began = self._burst = math.inf
+        self._before = 0
         self._last_sent = -math.inf
 
+    @property
+    def ceiling(self) -> float:
+        """Requests a second of the inferred limit; infinite before any rejection."""
+        return self.limit.ceiling
+
     def rate(self, now: float) -> float:
-        """Return the requests a second."""
-        if self.ceiling == math.inf:
-            return math.inf
-        pauses = max(0.0, now - self._since) / self.pause
-        if self._rejections == 1:
-            return self.ceiling * math.pow(INITIAL_GROWTH, min(pauses, 50))
-        return self.ceiling * (1 + BACK_OFF * math.pow(pauses / RECOVERY_PAUSES - 1, 3))
+        """Return the requests a second, of all processes."""
+        if not self.limit.number:
+            return OPENING_RATE * math.pow(2.0, min(self.sent / OPENING_DOUBLING, 50.0))
+        return self.limit.ceiling * self.limit.factor(now - self.resumes)
 
     def wait(self, now: float) -> float:
         """Return the seconds until the next request may go."""
-        return max(0.0, self._last_sent + 1.0 / self.rate(now) - now) if self._rejections else 0.0
+        seconds = self._due(now) - now
+        if seconds <= 0:
+            return 0.0
+        self.held_until = now + seconds
+        return seconds
 
     def record_sent(self, now: float) -> None:
         """A request goes now."""
-        self._since = min(self._since, now)
-        due = self._last_sent + 1.0 / self.rate(now) if self._rejections else now
-        # A late start is not compensated by a burst.
-        self._last_sent = min(max(due, now - 0.03), now)
+        due = self._due(now)
+        late = LATE_S if self.limit.may_be_fixed else BUCKET_LATE_S
+        if not self.limit.number:
+            late = OPENING_LATE_S
+            self._record_opening(now)
+        elif due == -math.inf:
+            self.resumes = max(self.resumes, now)
+        elif now - due > late:
+            # While the rate is not used up it does not grow.
+            self.resumes += now - due - late
+        # Neither a late start nor a pause is compensated by a burst.
+        self._last_sent = now if due == -math.inf else min(max(due, now - late), now)
+        self.sent += 1
+        self.total_sent += 1
 
-    def record_success(self, now: float) -> None:
-        """A request was answered."""
-        if now < self._since:
-            # Admitted before the rejection that caused the pause.
-            self.ceiling += 1 / self._span
-        else:
-            self._count += 1
-
-    def record_rejection(self, now: float, pause: float) -> None:
-        """A request was rejected; nothing goes for ``pause`` seconds."""
-        if now < self._since:
-            # Sent before the current pause.
+    def record_rejection(self, sent: float, now: float, pause: float) -> None:
+        """A request that was sent at that time was rejected; nothing goes for ``pause`` seconds."""
+        if sent < self.resumes:
+            self._correct_opening()
             return
-        elapsed = now - self._since
-        if self._rejections == 0:
-            # A burst used what the pause after it provides, too.
-            self._span = elapsed + pause
-            ceiling = self._count / self._span
+        self.sent = max(0, self.sent - 1)
+        seconds, admitted = max(now - self.resumes, 1e-3), self.sent + self.others_sent(now)
+        if not self.limit.number:
+            self._open(now, pause)
+        elif admitted < 1 or (admitted < 2 and seconds < self.limit.unit):
+            self._prolong(now, pause)
         else:
-            self._span = max(elapsed, 1.0 / self.ceiling)
-            ceiling = min(self._count / self._span, self.rate(now))
-            if self._rejections == 1:
-                ceiling = max(ceiling, self.rate(now - 1.5 * self.pause))
-            if elapsed < SOON_PAUSES * pause:
-                ceiling *= RATE_CUT
-        self.ceiling = max(MIN_RATE, ceiling or DEFAULT_RATE)
-        self._rejections += 1
-        self.pause = max(pause, 0.1)
-        self._since, self._count, self._last_sent = now + pause, 0, -math.inf
+            below = self.limit.number > 1 and self.limit.factor(seconds) <= 1.0
+            self.unexpected = self.unexpected + 1 if below else 0
+            self.limit = self.limit.rejected(max(admitted, 1.0), seconds, pause)
+        self._resume(now + pause)
+
+    def adopt(self, limit: InferredLimit, resumes: float) -> None:
+        """Take over a limit that another process has found."""
+        self.limit = limit
+        self.unexpected = 0
+        self._resume(resumes)
+
+    def _due(self, now: float) -> float:
+        return self._last_sent + 1.0 / (self.rate(now) * self.share)
+
+    def _resume(self, resumes: float) -> None:
+        self.resumes, self.sent = resumes, 0
+        self.stagger()
+
+    def stagger(self) -> None:
+        """Begin at another moment after the pause than the others."""
+        between = 1.0 / (self.rate(self.resumes) * self.share)
+        self._last_sent = self.resumes + (self.phase - 1.0) * between if self.share < 1.0 else -math.inf
+
+    def _record_opening(self, now: float) -> None:
+        if now - self._began > OPENING_S:
+            self._before, self._began, self._burst = self.sent, now, now
+        elif self._began == math.inf:
+            self._began = self._burst = now
+        elif self.sent == INITIAL_SIZE:
+            # Those before waited for the first answer.
+            self._burst = now
+
+    def _open(self, now: float, pause: float) -> None:
+        began, burst = min(self._began, now), min(self._burst, now)
+        window = now - began + pause
+        if pause == int(pause):
+            # Retry-After is rounded up.
+            window = math.floor(window + 1e-6)
+        least = LEAST_WINDOW_S if pause < AT_ONCE_S else 1.0
+        requests = max(1.0, self.sent - self._before)
+        early = min(requests, INITIAL_SIZE) if burst > began else 0
+        self.own_opening = Opening(requests, now - burst, max(least, window), early, burst - began)
+        self.limit = InferredLimit().opened(self.own_opening, pause)
+
+    def _prolong(self, now: float, pause: float) -> None:
+        """The pause was too short: nothing was admitted after it."""
+        limit = self.limit
+        if limit.number == 1:
+            # Windows are whole seconds, most often.
+            window = max(limit.opening.window, math.ceil(now - min(self._began, now)))
+            self.own_opening = replace(self.own_opening, window=window)
+            self.limit = limit.opened(replace(limit.opening, window=window), pause)
+        else:
+            self.limit = replace(limit, ceiling=max(MIN_RATE, PROLONGED_CUT * limit.ceiling))
+
+    def _correct_opening(self) -> None:
+        """A request of the opening was rejected, too."""
+        limit = self.limit
+        if limit.number == 1 and self.own_opening.requests > 1 and limit.opening.requests > 1:
+            self.own_opening = replace(self.own_opening, requests=self.own_opening.requests - 1)
+            opening = replace(limit.opening, requests=limit.opening.requests - 1)
+            self.limit = limit.opened(opening, limit.pause)
 
 
 ALIKE, FEW = 3.0, 30
@@ -95,7 +168,7 @@ SLOWER = 0.7
 SEPARATED_BY = 5
 """Answers between two rejections that count as separate: at a limit they come in clusters."""
 RECENT_REQUESTS = 50
-MAX_RECENT_REJECTIONS = 6
+MAX_RECENT_REJECTIONS = 8
 """Rejections among the ``RECENT_REQUESTS`` that show a limit after all."""
 DISTRUST_S = 60.0
 """Time after that in which no rejection counts as transient; doubled each time."""
@@ -124,8 +197,11 @@ class TransientRejections:
         self._answers += 1
         self._recent.append(False)
 
-    def record_rejection(self, now: float) -> bool:
-        """Return whether this rejection is transient, so that it shows nothing about the rate."""
+    def record_rejection(self, now: float, *, expected: bool = False) -> bool:
+        """Return whether this rejection is transient, so that it shows nothing about the rate.
+
+        ``expected`` is whether a limit that was inferred from the earlier ones explains it.
+        """
         self._recent.append(True)
         count, self._answers = self._answers, 0
         if self.on and sum(self._recent) >= MAX_RECENT_REJECTIONS:
@@ -137,7 +213,9 @@ class TransientRejections:
             fastest = self._fastest
             if fastest is None or rate > fastest[1]:
                 self._fastest = (count, rate)
-            elif now >= self._trusted_from and rate <= SLOWER * fastest[1] and count <= ALIKE * max(fastest[0], FEW):
+            elif expected or now < self._trusted_from:
+                pass
+            elif rate <= SLOWER * fastest[1] and count <= ALIKE * max(fastest[0], FEW):
                 self.on = True
                 self._recent.clear()
         return self.on

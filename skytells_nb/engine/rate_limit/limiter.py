@@ -1,11 +1,14 @@
 """Rate limiting: send as fast as the account is permitted, inferred from responses alone.
 
-Several kernels or workers on one account share its limit without coordination: the headers report what remains for the
-account, which shows the traffic of the others. Without such headers, rejections alone show the limit.
+Several kernels or workers on one account share its limit: the headers report what remains for the account, which shows
+the traffic of the others. Without such headers, rejections alone show the limit, and the processes tell each other of
+them.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import math
 import os
 import random
@@ -14,9 +17,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from skytells_nb.cache.store import Peers
 from skytells_nb.client.transport.rate_limits import RateLimits
-from skytells_nb.engine.rate_limit.adaptive import AdaptiveRate, ConcurrencyLimit, TransientRejections
+from skytells_nb.engine.rate_limit.adaptive import UNEXPECTED, AdaptiveRate, ConcurrencyLimit, TransientRejections
 from skytells_nb.engine.rate_limit.advertised import HeaderRateLimit
+from skytells_nb.engine.rate_limit.group import IDLE_S, RateGroup
 from skytells_nb.engine.rate_limit.token_meter import TokenMeter
 
 CATCH_UP_S = 0.03
@@ -104,6 +109,11 @@ class RateLimiter:
         self._lock = threading.Lock()
         self._queue: deque[_Waiter] = deque()
         self._sleeps_until = -math.inf
+        self._group: RateGroup | None = None
+        self._may_have_peers: Callable[[], bool] = lambda: False
+        self._exchanging = False
+        self._exchange_now = threading.Event()
+        self._last_taken = -math.inf
         self.configure(max_in_flight, requests_per_minute, tokens_per_minute)
 
     def configure(self, max_in_flight: int, requests_per_minute: float | None, tokens_per_minute: float | None) -> None:
@@ -113,6 +123,35 @@ class RateLimiter:
             self._fixed_request_rate = _fixed_rate(self._fixed_request_rate, requests_per_minute)
             self._fixed_token_rate = _fixed_rate(self._fixed_token_rate, tokens_per_minute)
             self._wake_next()
+
+    def join(self, make_group: Callable[[], RateGroup]) -> None:
+        """Share a limit that no header reports with other processes, from the first rejection of any of them on."""
+        with self._lock:
+            if self._group is None:
+                self._group = make_group()
+                self._may_have_peers = self._group.peers.watch(self._group.topic)
+            if not self.advertised.known and self._may_have_peers():
+                self._start_exchange()
+
+    def exchange(self) -> bool:
+        """Tell the other processes what is known, and take over what they know; return whether to do so again."""
+        group = self._group
+        assert group is not None
+        with self._lock:
+            now = self._now()
+            idle = not self._in_flight and not self._queue and now > max(self._last_taken, self.hold_until) + IDLE_S
+            if idle or self.advertised.known or self.transient_rejections.on:
+                self._exchanging = False
+                group.leave(self.adaptive)
+                return False
+            record = group.record(self.adaptive, now)
+        records = group.exchange(record)
+        with self._lock:
+            now = self._now()
+            if group.apply(self.adaptive, now, records):
+                self.hold_until = max(self.hold_until, min(self.adaptive.resumes, now + MAX_HOLD_S))
+            self._wake_first(now)
+        return True
 
     @property
     def max_in_flight(self) -> int:
@@ -209,7 +248,6 @@ class RateLimiter:
             self.concurrency.record_success(now, seconds, len(self._in_flight))
             sent, estimate = self._end(now, seconds, tokens)
             self._consecutive_rejections = 0
-            self.adaptive.record_success(now)
             self.transient_rejections.record_success(now)
             if limits is not None and limits.limit_concurrent:
                 self.concurrency.advertised = limits.limit_concurrent
@@ -237,9 +275,11 @@ class RateLimiter:
             reported = None if limits is None or self.advertised.known else self._token_meter.as_requests(limits, 0.0)
             if reported:
                 self.advertised.record_headers(sent, now, *reported)
-            if not self.advertised.known and self.transient_rejections.record_rejection(now):
+            expected = self.adaptive.unexpected < UNEXPECTED
+            if not self.advertised.known and self.transient_rejections.record_rejection(now, expected=expected):
                 self.advertised.record_end(sent)
-                self.adaptive = AdaptiveRate()
+                if self.adaptive.limit.number:
+                    self.adaptive = AdaptiveRate(now)
                 self.hold_until = -math.inf
                 self._wake_first(now)
                 return min(retry_after or 0.0, MAX_HOLD_S)
@@ -248,7 +288,8 @@ class RateLimiter:
                 self.advertised.record_rejection(sent, now, retry_after)
             else:
                 self.advertised.record_end(sent)
-                self.adaptive.record_rejection(now, pause)
+                self.adaptive.record_rejection(sent, now, pause)
+                self._start_exchange()
             self.hold_until = max(self.hold_until, now + pause)
             self._wake_first(now)
             return 0.0
@@ -260,6 +301,28 @@ class RateLimiter:
             sent, _ = self._end(now, None, None)
             self.advertised.record_end(sent)
             self._wake_first(now)
+
+    def _start_exchange(self) -> None:
+        if self._group is None:
+            return
+        self._exchange_now.set()
+        if not self._exchanging:
+            self._last_taken = max(self._last_taken, self._now())
+            # Without a thread, or as the interpreter ends, the process is alone.
+            with contextlib.suppress(RuntimeError):
+                threading.Thread(target=self._keep_exchanging, name="skytells-pace", daemon=True).start()
+                self._exchanging = True
+
+    def _keep_exchanging(self) -> None:
+        try:
+            while self._group is not None:
+                self._exchange_now.clear()
+                if not self.exchange():
+                    return
+                self._exchange_now.wait(self._group.interval)
+        except BaseException:
+            self._exchanging = False
+            raise
 
     def _pause(self, now: float, tokens: float) -> float:
         """Seconds to wait for the rate alone."""
@@ -273,6 +336,7 @@ class RateLimiter:
 
     def _take(self, now: float, tokens: float) -> None:
         self._in_flight.append((now, tokens))
+        self._last_taken = now
         self.advertised.record_sent(now)
         if not self.advertised.known:
             self.adaptive.record_sent(now)
@@ -355,8 +419,12 @@ def rate_limiter_for(
     max_in_flight: int | None = None,
     requests_per_minute: float | None = None,
     tokens_per_minute: float | None = None,
+    peers: Callable[[], Peers] | None = None,
 ) -> RateLimiter:
-    """Return this process's rate limiter for an account and a model, with these bounds from now on."""
+    """Return this process's rate limiter for an account and a model, with these bounds from now on.
+
+    ``peers`` returns the other processes that may use the same account.
+    """
     key = (origin, account, model)
     with _limiters_lock:
         limiter = _limiters.get(key)
@@ -364,7 +432,13 @@ def rate_limiter_for(
             limiter = _limiters[key] = RateLimiter(max_in_flight=max_in_flight or 1)
         if max_in_flight is not None:
             limiter.configure(max_in_flight, requests_per_minute, tokens_per_minute)
-        return limiter
+    if peers is not None:
+
+        def make_group() -> RateGroup:
+            return RateGroup(peers(), hashlib.sha256("\0".join(("rate", *key)).encode()).digest()[:16])
+
+        limiter.join(make_group)
+    return limiter
 
 
 def _reset_after_fork() -> None:

@@ -20,15 +20,24 @@ def always() -> bool:
     return False
 
 
-def test_few_requests_go_before_the_first_answer() -> None:
-    limiter = RateLimiter(max_in_flight=16, clock=Clock())
-    while limiter.wait(1000.0) <= 0:
+def send_all(limiter: RateLimiter, clock: Clock) -> float:
+    """Send as long as no request has to wait for another to end; return the seconds that it takes."""
+    started = clock.now
+    while (wait := limiter.wait(clock.now)) < math.inf:
+        clock.now += wait
         assert limiter.acquire(always)
+    return clock.now - started
+
+
+def test_few_requests_go_before_the_first_answer() -> None:
+    clock = Clock()
+    limiter = RateLimiter(max_in_flight=16, clock=clock)
+    assert send_all(limiter, clock) < 0.01
     assert 1 <= limiter.in_flight <= 4
     for _ in range(2):
         limiter.record_success(seconds=0.1)
-    while limiter.wait(1000.0) <= 0:
-        assert limiter.acquire(always)
+    # So close to each other that answers of a tenth of a second do not wait for them, and not all at once.
+    assert 0 < send_all(limiter, clock) < 0.1
     assert limiter.in_flight == 16
 
 
@@ -182,8 +191,8 @@ def test_a_request_rejected_for_concurrency_is_sent_again_as_soon_as_another_end
     for _ in range(4):
         limiter.acquire(always)
         limiter.record_success(seconds=0.1)
-    while limiter.wait(clock.now) <= 0:
-        limiter.acquire(always)
+        clock.now += 0.1
+    send_all(limiter, clock)
     before = limiter.in_flight
     assert limiter.record_rate_limited(30.0, limits) == 0.0
     assert limiter.in_flight == before - 1
@@ -192,6 +201,7 @@ def test_a_request_rejected_for_concurrency_is_sent_again_as_soon_as_another_end
     while limiter.in_flight >= limiter.concurrency.allowed:
         assert limiter.wait(clock.now) == math.inf
         limiter.record_success(seconds=0.1)
+        clock.now += 0.01
     assert limiter.wait(clock.now) == 0.0
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from served import served
 
+from benchmarks.pacing import Counting, Flat
 from skytells_nb.local.api.rate_limits import LimitOptions
+from skytells_nb.local.server import LocalServer
 
 WORKER = """
 import sys
@@ -24,32 +27,73 @@ frame.skytells.complete("{text}", progress=False)
 """
 
 
+class Workers:
+    """Processes that complete rows until they are killed, all of them begun at once."""
+
+    def __init__(self, address: str, key: str, count: int) -> None:
+        command = [sys.executable, "-c", WORKER, address, key]
+        self.processes = [
+            subprocess.Popen([*command, str(number)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            for number in range(count)
+        ]
+
+    def start(self) -> None:
+        for process in self.processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in self.processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+
+    def kill(self, *numbers: int) -> None:
+        for number in numbers:
+            self.processes[number].kill()
+            self.processes[number].wait()
+
+
 @pytest.mark.slow
 def test_two_processes_share_a_limit_and_are_hardly_rejected() -> None:
     """At least four fifths of what is permitted is used, and at most one request in twenty refused."""
     with served("latency=0.02", limits=LimitOptions(50, 2.0)) as server:
-        command = [sys.executable, "-c", WORKER, server.base_url, server.api_key]
-        workers = [
-            subprocess.Popen([*command, str(number)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            for number in range(2)
-        ]
+        workers = Workers(server.base_url, server.api_key, 2)
         try:
-            for worker in workers:
-                assert worker.stdout is not None
-                assert worker.stdout.readline() == "ready\n"
-            for worker in workers:
-                assert worker.stdin is not None
-                worker.stdin.write("go\n")
-                worker.stdin.flush()
+            workers.start()
             # 20 s are ten windows; the first answer may come late on a busy machine.
             while not server.stats["chat"].answered:
                 assert not threading.Event().wait(0.01)
             threading.Event().wait(20)
             counts = server.stats["chat"]
         finally:
-            for worker in workers:
-                worker.kill()
-                worker.wait()
+            workers.kill(0, 1)
     answered, refused = counts.statuses.get(200, 0), counts.statuses.get(429, 0)
     assert answered >= 0.8 * 50 * 10
     assert refused <= 0.05 * (answered + refused)
+
+
+@pytest.mark.slow
+def test_processes_that_are_told_no_limit_share_it_and_a_survivor_takes_it_all() -> None:
+    """Nothing but rejections shows the limit, and one process is killed in the middle."""
+    counting, flat, limit = Counting(), Flat(), 20
+    limits = LimitOptions(limit, 1.0, kind="bucket", headers=False)
+    with LocalServer(limits=limits, generator=counting, embedder=flat, moderator=flat) as server:
+        workers = Workers(server.base_url, server.api_key, 2)
+        try:
+            workers.start()
+            while not counting.let_through:
+                assert not threading.Event().wait(0.01)
+            begun = time.monotonic()
+            threading.Event().wait(15)
+            workers.kill(0)
+            threading.Event().wait(10)
+            statuses = server.stats["chat"].statuses
+        finally:
+            workers.kill(0, 1)
+    together = [number for when, number in counting.let_through if begun + 3 <= when < begun + 14]
+    alone = [number for when, number in counting.let_through if begun + 18 <= when < begun + 25]
+    each = [together.count(0), together.count(1)]
+    assert sum(each) >= 0.7 * limit * 11
+    assert min(each) >= 0.7 * max(each)
+    assert set(alone) == {1}
+    assert len(alone) >= 0.7 * limit * 7
+    assert statuses.get(429, 0) <= 0.15 * sum(statuses.values())
