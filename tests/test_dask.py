@@ -143,6 +143,8 @@ def test_every_method_has_the_results_and_dtypes_of_pandas(
         more = {"dtype": "arrow"} if name == "embed" else {"flatten": True} if "schema" in options else {}
         expected = getattr(sky.frame(ddf.compute()), name)(*args, **options, **more, progress=False)
     assert computed.dtypes.equals(result.dtypes)
+    findings = [column for column in computed.columns if column.endswith("_safety")]
+    expected = expected.astype({column: computed[column].dtype for column in findings})
     variable = [column for column in computed.columns if re.search("_(cost|request_id|tokens_in|tokens_out)$", column)]
     pd.testing.assert_frame_equal(computed.drop(columns=variable), expected.drop(columns=variable))
 
@@ -233,9 +235,8 @@ def test_a_worker_that_differs_from_the_driver_sends_nothing(
     if what != "version":
         sky.connect(service.api_key, cache="memory", **{"base_url": service.base_url, **elsewhere})
     connection = sky_dask.GraphConnection.of(sky.current())
-    call = sky_dask.PartitionCall(
-        "embed", ("text",), {"dimensions": 8}, connection, FRAME[:0], *["0.0.1"][what != "version" :]
-    )
+    version = "0.0.1" if what == "version" else sky.__version__
+    call = sky_dask.PartitionCall("embed", ("text",), {"dimensions": 8}, connection, FRAME[:0], version=version)
     client.run(_connect_worker)
     service.stats.reset()
     with pytest.raises(ConfigurationError, match="Nothing was sent"):
@@ -253,6 +254,34 @@ def test_errors_of_a_partition_reach_the_driver(client: Any, driver: Session, se
     with pytest.raises(RowError, match="rows failed") as caught:
         ddf.skytells.complete("{text}", on_error="raise", max_tokens=3).compute()
     assert caught.value.frame is None
+
+
+@pytest.mark.parametrize("scheduler", ["processes", "threads"])
+def test_the_driver_has_one_report_of_all_workers(
+    client: Any, driver: Session, service: LocalServer, scheduler: str
+) -> None:
+    """With the rows that failed by position and by label, also of a collection that was made from the result."""
+    ddf = without_known_cache(collection(3))
+    ddf = ddf.assign(text=ddf["text"].where(ddf["n"] % 20 != 3, "violence:high"))
+    result = ddf.skytells.complete("{text}", max_tokens=3)
+    with pytest.raises(InputError, match="computed yet"):
+        result.skytells.report  # noqa: B018
+    with pytest.raises(InputError, match="No method"):
+        ddf.skytells.report  # noqa: B018
+    service.stats.reset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SkytellsWarning)
+        result.compute() if scheduler == "processes" else result.compute(scheduler="threads")
+    report = result[["completion"]].skytells.report
+    assert (report.state, report.rows, report.failed, report.answered) == ("done", 60, 3, 57)
+    assert report.requests == service.stats["chat"].requests >= 10
+    assert sorted(report.errors) == [3, 23, 43]
+    failed = result.skytells.failed()
+    assert failed.index.tolist() == [103, 123, 143]
+    assert failed["error"].str.startswith("ContentPolicyError").all()
+    result.partitions[0].compute(scheduler="threads")
+    again = result.skytells.report
+    assert (again.rows, again.requests) == (60, report.requests)
 
 
 def test_cancelled_futures_stop_paying(client: Any, driver: Session, service: LocalServer) -> None:

@@ -1,0 +1,221 @@
+"""``import skytells_nb.dask``: ``ddf.skytells`` and ``series.skytells`` on Dask DataFrames, over the same engine.
+
+The methods that work row by row have the keywords of pandas' ``df.skytells``. They are lazy: nothing is sent while a
+graph is built, and each partition is done by the method of pandas where it is. A worker has its own session, from its
+own environment; no key is in the graph.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from skytells_nb import session as sessions
+from skytells_nb.accessor.frame import FrameAccessor
+from skytells_nb.accessor.multi_call import sum_reports
+from skytells_nb.accessor.series import SeriesAccessor
+from skytells_nb.cache import without_password
+from skytells_nb.engine.report import Report
+from skytells_nb.errors import InputError, MissingExtraError, warn
+from skytells_nb.partition import INSTEAD, ROW_METHODS, with_columns_only
+from skytells_nb.session import Session
+
+try:
+    import pyarrow as pa
+    from dask.dataframe.dask_expr._expr import MapPartitions
+    from dask.dataframe.extensions import register_dataframe_accessor, register_series_accessor
+except ImportError:
+    raise MissingExtraError("The Dask accessor", "dask") from None
+
+from skytells_nb.dask.partition_call import GraphConnection, PartitionCall, bound_method
+from skytells_nb.dask.reports import published, total_of
+
+VECTOR_LENGTHS = {"skytells-embed-3-small": 1536, "skytells-embed-3-large": 3072}
+"""Numbers in the vectors of the service's models, as it documents them."""
+LOCAL_VECTOR_LENGTH = 512
+
+
+class _Accessor:
+    """The methods of the pandas accessor that work row by row, on a Dask DataFrame or Series."""
+
+    def __init__(self, data: Any) -> None:
+        self._data = data
+
+    def _call(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        options = _checked(name, options)
+        if isinstance(options.get("cache"), str):
+            options["cache"] = without_password(options["cache"])
+        session = sessions.current_or_keyless()
+        if session.cache.url in ("off", "memory://") and options.get("cache") is None:
+            _warn_without_cache(session.cache.url)
+        connection = GraphConnection.of(session)
+        meta = _meta(self._data, name, args, options, session)
+        call = PartitionCall(name, args, options, connection, meta, self._data._name)
+        return self._data.map_partitions(call, meta=meta, enforce_metadata=False)
+
+    @property
+    def report(self) -> Report:
+        """The report of the partitions that were computed, of all workers together.
+
+        Its rows, answers and errors are those of the last call in the collection, and its requests, tokens and dollars
+        those of all of them, whatever was computed twice included. A text in several partitions is counted as distinct
+        in each. Its state is "running" until every partition has been computed.
+
+        Raises
+        ------
+        InputError
+            If no method was called on what the collection is made from, or nothing of it has been computed yet.
+        """
+        (last, _), *others = self._totals()
+        return replace(sum_reports(last, *(report for report, _ in others)), seconds=last.seconds)
+
+    def failed(self) -> pd.DataFrame:
+        """Return the index labels of the rows that failed in the last call, with the reasons.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A column ``error``; at most 1,000 rows of each partition.
+
+        Raises
+        ------
+        InputError
+            If no method was called on what the collection is made from, or nothing of it has been computed yet.
+        """
+        rows = self._totals()[0][1]
+        index = pd.Index([label for label, _ in rows], name=self._data._meta.index.name)
+        return pd.DataFrame({"error": pd.Series([reason for _, reason in rows], index=index, dtype="string")})
+
+    def _totals(self) -> list[tuple[Report, list[tuple[Any, str]]]]:
+        steps = {step.func.topic: step for step in self._data.expr.walk() if _is_call(step)}
+        if not steps:
+            raise InputError("No method of skytells was called on what this collection is made from.")
+        found = [(published(topic, step.npartitions), step.npartitions) for topic, step in steps.items()]
+        totals = [total_of(reports, partitions) for reports, partitions in found if reports]
+        if not totals:
+            raise InputError("Nothing of this collection has been computed yet, so there is no report: compute() it.")
+        return totals
+
+
+def _is_call(step: Any) -> bool:
+    return isinstance(step, MapPartitions) and isinstance(step.func, PartitionCall)
+
+
+def _checked(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of a call on partitions; raises InputError for those that only pandas has."""
+    options = with_columns_only(name, options)
+    reasons = {
+        "session": "workers use the session of their own process",
+        "to": "use to_parquet() on the result",
+        "budget": "it would hold for each partition on its own; use dry_run=True in pandas on a sample of the rows",
+        "dry_run": "use it in pandas on a sample of the rows, such as ddf.sample(frac=0.001).compute()",
+        "sample": "use it in pandas on some of the rows, such as ddf.head(1000, npartitions=-1)",
+    }
+    if name == "translate":
+        del reasons["to"]  # a language
+    for option, reason in reasons.items():
+        if options.get(option) not in (None, False):
+            raise InputError(f"{option} must be left out on a Dask collection: {reason}.")
+        options.pop(option, None)
+    progress = options.pop("progress", True)
+    if not isinstance(progress, bool):
+        raise InputError("progress must be True or False on a Dask collection: its partitions run in other processes.")
+    return options
+
+
+def _warn_without_cache(url: str) -> None:
+    warn(
+        f"The cache of this session is {url.removesuffix('://')}: whatever Dask computes twice is paid for twice, and "
+        "so is a text in two partitions. Use a cache file, or redis:// or postgresql:// for several machines."
+    )
+
+
+def _meta(data: Any, name: str, args: tuple[Any, ...], options: dict[str, Any], session: Session) -> Any:
+    """Return the empty result of a method on a collection.
+
+    The method itself checks the arguments, on the values that Dask puts in the place of the real ones: a dry run sends
+    nothing, and a run of no rows neither.
+    """
+    with sessions.offline(session) as offline:
+        has_values = options.get("images") is None  # which would be read
+        bound_method(data._meta_nonempty if has_values else data._meta, name)(
+            *args, **options, session=offline, dry_run=True
+        )
+        shown = dict(options)
+        if name == "classify" and shown.get("via") == "embedding":
+            del shown["via"]  # the dtype is the same, and no label need be embedded for it
+        result = bound_method(data._meta, name)(*args, **shown, session=offline, progress=False)
+    if isinstance(result, pd.DataFrame):
+        # Categories of whatever values occur would differ between partitions.
+        for column in result.columns.difference(getattr(data._meta, "columns", []), sort=False):
+            dtype = result[column].dtype
+            if isinstance(dtype, pd.CategoricalDtype) and not len(dtype.categories):
+                result[column] = result[column].astype(dtype.categories.dtype)
+    if name != "embed":
+        return result
+    model = options.get("model") or session.settings.embedding_model
+    dtype = _vector_dtype(options.get("dimensions") or _vector_length(model, session))
+    if isinstance(result, pd.Series):
+        return result.astype(object).astype(dtype)
+    into = inspect.signature(FrameAccessor.embed).bind(None, *args, **options).arguments.get("into", "embedding")
+    result[into] = pd.Series([], dtype=dtype, index=result.index)
+    return result
+
+
+def _vector_length(model: str, session: Session) -> int | None:
+    """Return how many numbers the vectors of a model have, ``None`` where that is not known before it is asked."""
+    if session.is_local:
+        return LOCAL_VECTOR_LENGTH
+    return VECTOR_LENGTHS.get(model) if session.is_public else None
+
+
+def _vector_dtype(length: int | None) -> pd.ArrowDtype:
+    item = pa.float32()
+    return pd.ArrowDtype(pa.list_(item) if length is None else pa.list_(item, int(length)))
+
+
+def _delegate(name: str, original: Callable[..., Any]) -> Any:
+    if name in ROW_METHODS:
+
+        @functools.wraps(original)
+        def method(self: Any, *args: Any, **options: Any) -> Any:
+            return self._call(name, args, options)
+
+        doc = inspect.getdoc(original)
+        method.__doc__ = f"{name} of pandas' ``skytells``, for each partition of a Dask collection.\n\n{doc}"
+        return method
+
+    def refuse(self: Any, *args: Any, **options: Any) -> Any:
+        raise InputError(
+            f"{name} needs all rows, which a Dask collection has not in one place: "
+            f"{INSTEAD.get(name, 'compute() the collection first, then call it in pandas')}."
+        )
+
+    refuse.__name__, refuse.__doc__ = name, f"Refuse, and say what to do in place of {name}."
+    return refuse
+
+
+class DaskFrameAccessor(_Accessor):
+    """Language models for the columns of a Dask DataFrame: the methods of pandas' ``df.skytells`` that work by row.
+
+    Vectors are ``fixed_size_list<float>[d]`` columns, labels categories with all labels, and the fields of a schema
+    columns, so that all partitions have the same dtypes. Order, index and divisions are kept.
+    """
+
+
+class DaskSeriesAccessor(_Accessor):
+    """Language models for a Dask column of texts: the methods of pandas' ``series.skytells`` that work by row."""
+
+
+for _accessor, _pandas in ((DaskFrameAccessor, FrameAccessor), (DaskSeriesAccessor, SeriesAccessor)):
+    for _name in dir(_pandas):
+        if not _name.startswith("_") and not hasattr(_Accessor, _name):
+            setattr(_accessor, _name, _delegate(_name, inspect.getattr_static(_pandas, _name)))
+
+register_dataframe_accessor("skytells")(DaskFrameAccessor)  # type: ignore[no-untyped-call]
+register_series_accessor("skytells")(DaskSeriesAccessor)  # type: ignore[no-untyped-call]

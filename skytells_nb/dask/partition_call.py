@@ -1,0 +1,229 @@
+"""One method on one partition, in whatever process Dask runs it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+from dask.base import tokenize
+
+from skytells_nb import __version__
+from skytells_nb import session as sessions
+from skytells_nb.accessor.call import get_report
+from skytells_nb.accessor.frame import FrameAccessor
+from skytells_nb.accessor.series import SeriesAccessor
+from skytells_nb.dask.reports import PartitionReport, publish
+from skytells_nb.engine.report import Report
+from skytells_nb.errors import ConfigurationError, InputError, RequestCancelledError, SkytellsError
+from skytells_nb.session import Session
+
+CANCEL_POLL_S = 0.2
+"""How often a task looks whether it was cancelled."""
+
+
+@dataclass(frozen=True)
+class GraphConnection:
+    """Where the requests of a graph go, and with which settings: what a worker must agree with. No key is in it."""
+
+    base_url: str
+    """An address, or ``"local"``."""
+    model: str
+    embedding_model: str
+    cache: str | None
+    """A cache setting, without a password."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Further settings that were chosen."""
+
+    @classmethod
+    def of(cls, session: Session) -> GraphConnection:
+        """Return the connection of a session."""
+        chosen = session.settings.model_dump(exclude_unset=True)
+        own = {"base_url", "model", "embedding_model", "cache", "cache_dir"}
+        return cls(
+            sessions.LOCAL if session.is_local else session.client.base_url,
+            session.settings.model,
+            session.settings.embedding_model,
+            session.settings.cache,
+            {name: value for name, value in sorted(chosen.items()) if name not in own},
+        )
+
+    def session(self) -> Session:
+        """Return the session of this process; connects from its environment on first use.
+
+        Raises ConfigurationError if it would send elsewhere, or ask other models.
+        """
+        with _lock:
+            session = sessions.current() if sessions.has_current() else self._connect()
+        mine = GraphConnection.of(session)
+        if mine.base_url != self.base_url:
+            raise ConfigurationError(
+                f"This worker would send to {mine.base_url}, and the graph was built for {self.base_url}. Nothing was "
+                "sent. Set SKYTELLS_BASE_URL for the workers to the address of the process that builds the graph."
+            )
+        for name in ("model", "embedding_model"):
+            if getattr(mine, name) != getattr(self, name):
+                raise ConfigurationError(
+                    f"This worker's session has {name}={getattr(mine, name)!r}, and the graph was built with "
+                    f"{getattr(self, name)!r}. Nothing was sent. Do not call connect() on workers, or with the same "
+                    "settings."
+                )
+        return session
+
+    def _connect(self) -> Session:
+        is_local = self.base_url == sessions.LOCAL
+        # The address is the worker's own, to be compared: the graph must not choose where its key is sent.
+        own_cache = sessions.settings().cache
+        return sessions.connect(
+            local=is_local,
+            model=self.model,
+            embedding_model=self.embedding_model,
+            cache=own_cache or self.cache,
+            **self.settings,
+        )
+
+
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class PartitionCall:
+    """A call of a method on each partition."""
+
+    method: str
+    args: tuple[Any, ...]
+    options: Mapping[str, Any]
+    connection: GraphConnection
+    meta: Any
+    """An empty frame or column with the dtypes of the result."""
+    source: str = ""
+    """What Dask calls the collection."""
+    version: str = __version__
+
+    @property
+    def __name__(self) -> str:
+        """What Dask calls the step."""
+        return f"skytells-{self.method}"
+
+    @functools.cached_property
+    def topic(self) -> str:
+        """Where the reports of its partitions are, the same in every process."""
+        return f"skytells-{tokenize(self.method, self.args, dict(self.options), self.connection, self.source)}"
+
+    def __call__(self, data: Any, partition_info: Mapping[str, Any] | None = None) -> Any:
+        """Return the result of the method on a partition, and report what it did."""
+        number = int((partition_info or {}).get("number", 0))
+        if self.version != __version__:
+            raise ConfigurationError(
+                f"The graph was built by skytells-nb {self.version}, and this worker has {__version__}. Nothing was "
+                "sent. Install the same version on both."
+            )
+        if not len(data):
+            publish(self.topic, PartitionReport(number, time.time(), Report(self.method, "", "done")))
+            return self.meta
+        session, started = self.connection.session(), time.time()
+        try:
+            with _ends_when_cancelled(session, self.options.get("cache")):
+                result = bound_method(data, self.method)(*self.args, **self.options, session=session, progress=False)
+        except SkytellsError as problem:
+            # They are of one partition, and may be large: the error travels to the process that waits for it.
+            problem.frame = problem.report = None
+            raise
+        finally:
+            report = get_report(data)[0]
+            if report is not None:
+                publish(self.topic, PartitionReport.of(number, started, report, data.index))
+        return _conform(result, self.meta)
+
+
+def bound_method(data: Any, name: str) -> Callable[..., Any]:
+    accessor = FrameAccessor(data) if isinstance(data, pd.DataFrame) else SeriesAccessor(data)
+    return getattr(accessor, name)  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def _ends_when_cancelled(session: Session, cache: Any) -> Iterator[None]:
+    """End what this thread sends in the block once its task is cancelled, and let the task be scheduled again if so."""
+    is_cancelled = _cancellation()
+    if is_cancelled is None:
+        yield
+        return
+    engine, thread = session.engine_for(cache), threading.get_ident()
+    done, cancelled = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        while not done.wait(CANCEL_POLL_S):
+            if is_cancelled():
+                cancelled.set()
+                engine.cancel(thread)
+
+    watcher = threading.Thread(target=watch, name="skytells-dask", daemon=True)
+    watcher.start()
+    try:
+        yield
+    except RequestCancelledError:
+        if not cancelled.is_set():
+            raise
+        from distributed import Reschedule
+
+        # It matters only where the same task was asked for again meanwhile.
+        raise Reschedule from None
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _cancellation() -> Callable[[], bool] | None:
+    """Return what tells whether the task of this thread was cancelled; ``None`` outside a task of a worker."""
+    try:
+        from distributed import get_worker
+        from distributed.worker import thread_state  # type: ignore[attr-defined]
+
+        worker, key = get_worker(), thread_state.key
+    except (ImportError, ValueError, AttributeError):
+        return None
+
+    def is_cancelled() -> bool:
+        task = worker.state.tasks.get(key)
+        return task is None or task.state == "cancelled"
+
+    return is_cancelled
+
+
+def _conform(result: Any, meta: Any) -> Any:
+    """Return the result of a partition with the dtypes that were promised for all of them."""
+    if isinstance(meta, pd.Series):
+        return _with_dtype(result, meta.dtype)
+    if list(result.columns) != list(meta.columns):
+        raise InputError(
+            f"The partition has the columns {list(map(str, result.columns))}, and the graph was built for "
+            f"{list(map(str, meta.columns))}: the frame's meta does not fit its partitions."
+        )
+    for name in meta.columns:
+        if result[name].dtype != meta[name].dtype:
+            result[name] = _with_dtype(result[name], meta[name].dtype)
+    return result
+
+
+def _with_dtype(series: pd.Series[Any], dtype: Any) -> pd.Series[Any]:
+    if series.dtype == dtype:
+        return series
+    if series.isna().all():
+        return pd.Series([None] * len(series), index=series.index, name=series.name, dtype=dtype)
+    fits = not isinstance(dtype, pd.CategoricalDtype) or series.dropna().isin(dtype.categories).all()
+    try:
+        converted = series.astype(dtype) if fits else None
+    except (TypeError, ValueError, NotImplementedError, pa.ArrowException):
+        converted = None
+    if converted is None or converted.isna().sum() != series.isna().sum():
+        raise InputError(
+            f"Column {series.name!r} of a partition is {series.dtype}, which does not fit the {dtype} that the graph "
+            "was built for. Of embeddings, pass dimensions=; of other columns, check the meta of the frame."
+        )
+    return converted
