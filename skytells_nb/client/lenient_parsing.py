@@ -10,6 +10,7 @@ import codecs
 import contextlib
 import json
 import logging
+import re
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -68,8 +69,19 @@ def _encoding(content: bytes) -> str:
     return "utf-8"
 
 
+_FIRST_HALF = re.compile(
+    "(?:[\ud800-\udbff]|[\udcc2-\udcdf]|[\udce0-\udcef][\udc80-\udcbf]?|[\udcf0-\udcf4][\udc80-\udcbf]{0,2})\\Z"
+)
+_NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+"""Surrogates that stand for no byte."""
+
+
 class SurrogateJoiner:
-    """Joins surrogate pairs that two deltas of a stream split, such as the two escapes of an emoji."""
+    """Joins characters that two deltas of a stream split: surrogate pairs, and bytes of UTF-8 as surrogate escapes.
+
+    Some services escape the halves of an emoji, and others the bytes of any character, or send those as they are, which
+    ``ServerSentEvent.escaped`` has as escapes.
+    """
 
     def __init__(self) -> None:
         self._held: dict[Path, str] = {}
@@ -89,10 +101,12 @@ class SurrogateJoiner:
 
     def _text(self, text: str, path: Path, keep: bool) -> str:
         text = self._held.pop(path, "") + text
-        if keep and "\ud800" <= text[-1:] <= "\udbff":
-            self._held[path] = text[-1]
-            text = text[:-1]
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        # Pairs first: the second half of one may look like the escape of a byte.
+        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+        if keep and (half := _FIRST_HALF.search(text)) is not None:
+            self._held[path] = half[0]
+            text = text[: half.start()]
+        return _NO_BYTE.sub(_INCOMPLETE, text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def read_leniently(kind: type[M], body: Any, problem: pydantic.ValidationError, origin: str) -> M | None:

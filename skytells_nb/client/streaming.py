@@ -221,10 +221,13 @@ class Stream(Generic[Piece, Whole]):
         """Return the piece of an event, its error, or ``None`` for one that only keeps the connection alive."""
         accumulator = self._accumulator
         body: Any
-        try:
-            body = pydantic_core.from_json(data)
-        except ValueError:
-            body = self._odd_json(data)
+        if event.escaped is not None:
+            body = self._odd_json(event.escaped)
+        else:
+            try:
+                body = pydantic_core.from_json(data)
+            except ValueError:
+                body = self._odd_json(data)
         if self._joiner is not None:
             body = self._joiner.join(
                 body, (body.get("item_id"), body.get("content_index")) if type(body) is dict else ()

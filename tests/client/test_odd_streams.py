@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
 import pytest
 from answers import DONE, SAFE, chat_stream, chunk, lines, named, response_stream, streaming, usage_chunk
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from serving import KEY, serving
 
 from skytells_nb.client.client import Skytells
@@ -436,3 +439,34 @@ def test_an_error_within_a_stream_of_responses_is_recognized(event: dict[str, An
 def test_done_before_the_last_event_is_no_end() -> None:
     with streaming(named(delta("hel")) + DONE) as (client, _), pytest.raises(TruncatedStreamError):
         _ = response_stream(client).final
+
+
+def escaped(piece: bytes) -> str:
+    """A part of a character as Python programs write it that keep the bytes that they cannot decode."""
+    return json.dumps(piece.decode("utf-8", "surrogateescape"))[1:-1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=st.text(min_size=1, max_size=12), cuts=st.lists(st.integers(0, 48), max_size=4), as_bytes=st.booleans())
+@example("a📢é", [2, 3, 6], True)
+@example("a📢é", [2, 3, 6], False)
+def test_a_character_whose_bytes_come_in_several_deltas_is_whole(text: str, cuts: list[int], as_bytes: bool) -> None:
+    """As raw bytes, each event for itself no UTF-8, or as escapes."""
+    text = text.replace('"', "").replace("\\", "") + "."
+    data = text.encode()
+    ends = sorted({min(cut, len(data)) for cut in cuts} | {0, len(data)})
+    pieces = [data[start:end] for start, end in itertools.pairwise(ends)]
+    template = json.dumps(chunk({"content": "X"})).encode()
+    events = [
+        b"data: " + template.replace(b"X", raw_json(piece) if as_bytes else escaped(piece).encode()) + b"\n\n"
+        for piece in pieces
+    ]
+    sent = b"".join(events) + lines(chunk({}, "stop")) + DONE
+    with streaming(sent) as (client, _):
+        answer = chat_stream(client)
+        assert "".join(answer.text) == answer.final.text == text
+
+
+def raw_json(piece: bytes) -> bytes:
+    """Bytes within a text of JSON, control characters escaped."""
+    return b"".join(b"\\u%04x" % byte if byte < 0x20 else bytes((byte,)) for byte in piece)

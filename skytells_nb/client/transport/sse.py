@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +14,8 @@ class ServerSentEvent:
     event: str | None = None
     complete: bool = True
     """False for an event that the stream's end cut off before its blank line."""
+    escaped: str | None = field(default=None, repr=False)
+    """The data with bytes that are not UTF-8 as surrogate escapes, where there are any; ``data`` has U+FFFD there."""
 
 
 BLANKS = b"\xef\xbb\xbf \t\r\n"
@@ -70,6 +72,7 @@ class EventDecoder:
         self._tail: list[bytes] = []
         self._data: list[str] = []
         self._event: str | None = None
+        self._is_utf8 = True
         self._started = False
         self._after_cr = False
 
@@ -110,13 +113,25 @@ class EventDecoder:
 
     def _line(self, line: bytes) -> ServerSentEvent | None:
         if not line:
-            data, event = self._data, self._event
-            self._data, self._event = [], None
-            return ServerSentEvent("\n".join(data), event) if data else None
-        field, _, value = line.partition(b":")
-        text = value.removeprefix(b" ").decode("utf-8", "replace")
-        if field == b"data":
+            data, event, is_utf8 = self._data, self._event, self._is_utf8
+            self._data, self._event, self._is_utf8 = [], None, True
+            if not data:
+                return None
+            text = "\n".join(data)
+            if is_utf8:
+                return ServerSentEvent(text, event)
+            plain = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            return ServerSentEvent(plain, event, escaped=text)
+        name, _, value = line.partition(b":")
+        try:
+            text = value.removeprefix(b" ").decode()
+        except UnicodeDecodeError:
+            # Perhaps a part of a character, of which the next event has the rest.
+            errors = "surrogateescape" if name == b"data" else "replace"
+            text = value.removeprefix(b" ").decode("utf-8", errors)
+            self._is_utf8 = self._is_utf8 and name != b"data"
+        if name == b"data":
             self._data.append(text)
-        elif field == b"event":
+        elif name == b"event":
             self._event = text
         return None
