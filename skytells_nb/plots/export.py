@@ -110,6 +110,11 @@ def _write_image(figure: go.Figure, target: Path, *, width: int, height: int, sc
     except (RuntimeError, ValueError) as error:
         if "chrome" not in str(error).lower():
             raise
+        if "close immediately" in str(error):
+            raise ConfigurationError(
+                f"The browser that kaleido started to draw {target.name!r} ended at once. Start it from a terminal to "
+                f"see why. {alternative}"
+            ) from error
         raise ConfigurationError(
             f"Kaleido found no Chrome or Chromium to draw {target.name!r}. Install one of them. {alternative}"
         ) from error

@@ -42,6 +42,7 @@ POINT_COLOR = "#0072B2"
 AXIS_START = 0.22
 NARROW_FIGURE_PX, CHARACTER_WIDTH_PX = 700, 6.1
 """The texts fit into a figure of this width; average width of their characters."""
+NAMED_GROUPS = 3
 COMPARISONS = {1: "above the rest", -1: "below the rest", 0: ""}
 
 
@@ -83,7 +84,7 @@ def safety_by(
     theme : {"light", "dark", "print"}, optional
         Colors of the background; by default it is transparent.
     title : str, optional
-        Title of the figure.
+        Title of the figure; by default it names the groups. Below it are the groups that differ from the rest.
 
     Returns
     -------
@@ -132,7 +133,9 @@ def safety_by(
         f"checked rows that are {rows.definition}, by {name} · bars: {100 * confidence:g}% confidence intervals "
         f"(Wilson) · open circle: fewer than {FEW_ROWS} rows · dotted line: all groups"
     )
-    apply_theme(figure, theme=theme, title=title, caption=caption, summary=_summarize(rows, table, name, hits, checked))
+    summary = _summarize(rows, table, name, hits, checked)
+    heading, finding = title or f"Rows {rows.definition} by {name}", _finding(table, hits, checked)
+    apply_theme(figure, theme=theme, title=heading, subtitle=finding, caption=caption, summary=summary)
     figure.layout.annotations[-1].update(yshift=-28)
     top = figure.layout.margin.t
     figure.update_layout(height=top + 80 + GROUP_PX * len(table), margin={"b": 80}, showlegend=False)
@@ -207,6 +210,22 @@ def _describe_group(line: Any) -> str:
         share = f"{format_percent(line['rate'])}, {format_percent(line['low'])} to {format_percent(line['high'])}"
         parts.insert(0, f"{int(line['flagged']):,} of {int(line['checked']):,} ({share})")
     return " · ".join([*parts, *filter(None, [COMPARISONS[int(line["differs"])]])])
+
+
+def _finding(table: Any, hits: int, checked: int) -> str:
+    """Which groups differ from the rest, in one sentence."""
+    if not checked:
+        return "No row was checked."
+    share = f"{hits:,} of {checked:,} checked rows ({format_percent(hits / checked)})"
+    parts = []
+    for sign in (1, -1):
+        groups = [plain_text(group, 40) for group, line in table.iterrows() if line["differs"] == sign]
+        if groups:
+            listed = ", ".join(groups[:NAMED_GROUPS]) + (
+                f" and {len(groups) - NAMED_GROUPS:,} more" * (len(groups) > NAMED_GROUPS)
+            )
+            parts.append(f"{listed} {'is' if len(groups) == 1 else 'are'} {COMPARISONS[sign]}")
+    return f"{'; '.join(parts) or 'No group differs clearly from the rest'}; in all {share}."
 
 
 def _summarize(rows: FlagRates, table: Any, name: str, hits: int, checked: int) -> str:

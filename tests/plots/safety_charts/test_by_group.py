@@ -154,3 +154,17 @@ def test_ordered_groups_keep_their_order(groups: Any) -> None:
     assert rates(figure) == {0: 0.0, 1: 1.0, 2: 0.0, 3: 1.0}
     shown = [text for text in texts_of(figure) if " of " not in text]
     assert shown == [*(str(groups[row]) for row in (1, 0, 2)), "no g"]
+
+
+def test_the_subtitle_says_which_groups_differ() -> None:
+    """Or that none does, or that nothing was checked; the title can be another."""
+    frame = completed(*[LOW] * 90, *[SAFE] * 110, *[LOW] * 10, *[SAFE] * 190, topic=["bad"] * 200 + ["good"] * 200)
+    title = safety_by(frame, "topic").layout.title
+    assert title.text == "Rows low or worse by topic"
+    assert title.subtitle.text == (
+        "bad is above the rest; good is below the rest; in all 100 of 400 checked rows (25%)."
+    )
+    alike = safety_by(completed(LOW, SAFE, topic=["a", "b"]), "topic", title="Mine").layout.title
+    assert alike.text == "Mine"
+    assert alike.subtitle.text == "No group differs clearly from the rest; in all 1 of 2 checked rows (50%)."
+    assert safety_by(completed(UNKNOWN, topic=["a"]), "topic").layout.title.subtitle.text == "No row was checked."
