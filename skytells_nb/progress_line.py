@@ -172,7 +172,8 @@ class ProgressDisplay:
             self._failed = True
 
     def _display(self, event: Progress, *, final: bool) -> None:
-        text = progress_text(event, self.label)
+        saved = self.mode != "plain" and final and event.state == "done"
+        text = saved_text(event, self.label) if saved else progress_text(event, self.label)
         if self.mode == "plain":
             if self._out is None or self._terminal is None or self._log is None:
                 return
@@ -305,6 +306,21 @@ def progress_text(event: Progress, label: str = "") -> str:
         parts.append(f"{format_duration(event.seconds_left)} left")
     elif not running or (event.step and not event.rows):
         parts.append(format_duration(event.seconds))
+    return " · ".join(part for part in parts if part)
+
+
+def saved_text(event: Progress, label: str = "") -> str:
+    """Return the final line that a notebook saves: what is the same each time that it runs, as ``embed · 5/5 rows``.
+
+    Times, tokens and what came from the cache are in the report.
+    """
+    parts = [strip_escapes(label or event.label)]
+    if event.rows:
+        parts.append(f"{event.done:,}/{event.rows:,} {event.unit}")
+    elif event.done:
+        parts.append(f"{event.done:,} {event.unit}")
+    if event.failed:
+        parts.append(f"{event.failed:,} failed")
     return " · ".join(part for part in parts if part)
 
 

@@ -337,10 +337,12 @@ class Session:
         self.close()
 
     def __repr__(self) -> str:
+        # Shown in notebooks, which are the same on another machine: without the local server's port and home folder.
+        where = "" if self.is_local else f", base_url={self.client.base_url!r}"
+        cache = user_dirs.without_home(self.cache.url)
         return (
-            f"Session({self.origin}, model={self.settings.model!r}, "
-            f"embedding_model={self.settings.embedding_model!r}, cache={self.cache.url!r}, "
-            f"base_url={self.client.base_url!r})"
+            f"Session({LOCAL if self.is_local else self.origin}, model={self.settings.model!r}, "
+            f"embedding_model={self.settings.embedding_model!r}, cache={cache!r}{where})"
         )
 
     def _make_engine(self, cache: CacheStore) -> Engine:

@@ -23,6 +23,19 @@ def user_config_dir() -> Path:
     return _absolute(platformdirs.user_config_path(APP, appauthor=False))
 
 
+def without_home(path: str) -> str:
+    """Return a path or a URL with ``~`` for the user's home folder: what a notebook shows fits other machines.
+
+    >>> without_home("/elsewhere/cache.sqlite")
+    '/elsewhere/cache.sqlite'
+    """
+    try:
+        home = str(Path.home())
+    except RuntimeError:
+        return path
+    return path.replace(f"{home}{os.sep}", f"~{os.sep}") if len(home) > 1 else path
+
+
 _chosen: Path | None = None
 _off = False
 

@@ -12,7 +12,7 @@ from skytells_nb.magics.chat_arguments import MagicUsageError, Parser, split_lin
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
-        "status": "the connection, the default models, the usage",
+        "status": "the connection and the default models",
         "usage": "requests, tokens and cost of this session by model",
         "models": "the models with their prices",
         "safety": "findings of the safety filter in this session, by category",

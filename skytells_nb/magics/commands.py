@@ -21,6 +21,7 @@ from skytells_nb.magics.tables import (
     models_table,
     safety_tables,
     settings_table,
+    shown_origin,
     status_table,
     usage_table,
 )
@@ -111,7 +112,7 @@ def run_command(args: CommandArguments, variables: dict[str, Any]) -> list[Table
         return [disconnected_table(str(missing))]
     match args.command:
         case "models":
-            return [models_table(session.models(), session.origin, session.price)]
+            return [models_table(session.models(), shown_origin(session), session.price)]
         case "usage":
             return [usage_table(session.totals)]
         case "safety":
@@ -120,7 +121,8 @@ def run_command(args: CommandArguments, variables: dict[str, Any]) -> list[Table
             return [settings_table(session, sessions.setting_sources(session.settings))]
         case "conversations":
             return _conversations(args, session, variables)
-    return [status_table(session), usage_table(session.totals)]
+    # Without the usage: less is sent by a notebook that runs again, and it is saved as it was.
+    return [status_table(session)]
 
 
 def _conversations(args: CommandArguments, session: Session, variables: dict[str, Any]) -> list[Table]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from skytells_nb.formatting import format_cost, format_dollars
 from skytells_nb.types.models import Model, Price
 from skytells_nb.types.safety import SEVERITIES
+from skytells_nb.user_dirs import without_home
 from skytells_nb.widgets.display import cell_publish, new_display_id
 from skytells_nb.widgets.safe_text import literal_html, plain
 
@@ -62,11 +63,12 @@ def status_table(session: Session) -> Table:
     """Return the table of the connection and the defaults, without the API key."""
     replaying = session.recording is not None
     rows = [
-        ("origin", session.origin),
+        ("origin", shown_origin(session)),
         ("API key", "not needed" if session.is_local or replaying else "found"),
         ("model", session.settings.model),
         ("embedding model", session.settings.embedding_model),
         ("cache", cache_name(session.cache)),
+        ("usage", "%skytells usage"),
     ]
     if replaying:
         rows += [
@@ -79,6 +81,11 @@ def status_table(session: Session) -> Table:
 def disconnected_table(reason: str) -> Table:
     """Return the table to show without an API key."""
     return Table("Skytells connection", ("setting", "value"), (("API key", "not found"), ("next", reason)))
+
+
+def shown_origin(session: Session) -> str:
+    """Return where requests go, without the port of the local models: it is another one each time."""
+    return "local (small models on this machine)" if session.is_local else session.origin
 
 
 def how_to_leave_replay(session: Session) -> str:
@@ -192,4 +199,4 @@ def magics_table(values: Mapping[str, str], set_names: Iterable[str]) -> Table:
 def _display_value(value: object) -> str:
     if isinstance(value, Path):
         return display_path(value)
-    return "not set" if value is None else str(value)
+    return "not set" if value is None else without_home(str(value))

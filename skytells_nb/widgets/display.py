@@ -6,6 +6,8 @@ variable ``SKYTELLS_NB_STREAM`` names one of them; ``auto`` (the default) choose
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import os
 import sys
 from collections.abc import Mapping
@@ -57,6 +59,23 @@ def cell_publish() -> Publish:
 
 def new_display_id() -> str:
     return f"skytells-{os.urandom(6).hex()}"
+
+
+_numbers: dict[str, itertools.count[int]] = {}
+
+
+def next_name(kind: str) -> str:
+    """Return a name for the next object of this kind in this process: a notebook that runs again has the same ones.
+
+    >>> next_name("example"), next_name("example")
+    ('skytells-example-1', 'skytells-example-2')
+    """
+    return f"skytells-{kind}-{next(_numbers.setdefault(kind, itertools.count(1)))}"
+
+
+def model_id(name: str) -> str:
+    """Return the id of the widget with this name, in the form of ids that ipywidgets makes."""
+    return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
 def _shell() -> Any:

@@ -24,7 +24,7 @@ MIN_INTERVAL_S = 1 / 8
 MAX_INTERVAL_S = 1.0
 BYTES_PER_S = 12_000
 SEGMENT_CHARS = 8_000
-MARKDOWN_CHARS = 40_000
+MARKDOWN_CHARS = 24_000
 """Up to so much text, the saved outputs have Markdown too, for exports that typeset it: it is as long as the text."""
 MAX_SEGMENTS = 10
 """Later segments grow to this share of the text: JupyterLab shows 50 outputs of a cell and hides the rest."""

@@ -25,8 +25,8 @@ def text(ran: Ran) -> str:
 
 
 @pytest.mark.parametrize("line", ["%skytells", "%skytells status"])
-def test_status_names_the_connection_and_what_was_used(notebook: Notebook, server: LocalServer, line: str) -> None:
-    """Origin, whether there is a key, the models and the totals."""
+def test_status_names_the_connection_and_where_the_usage_is(notebook: Notebook, server: LocalServer, line: str) -> None:
+    """Origin, whether there is a key and the models; what was spent has a command of its own."""
     notebook.run("%%skytells_chat\nHello there")
     shown = text(notebook.run(line))
     assert server.base_url.removesuffix("/v1") in shown
@@ -34,7 +34,8 @@ def test_status_names_the_connection_and_what_was_used(notebook: Notebook, serve
     assert "found" in shown
     assert sessions.current().settings.model in shown
     assert sessions.current().settings.embedding_model in shown
-    assert "Used in this session" in shown
+    assert "%skytells usage" in shown
+    assert "Used in this session" in text(notebook.run("%skytells usage"))
 
 
 def test_the_key_never_shows(notebook: Notebook) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from skytells_nb import user_dirs
 from skytells_nb.cache.group_commit import GroupCommit
 from skytells_nb.cache.overflow import overflow_for
 from skytells_nb.cache.sqlite import queries
@@ -171,7 +172,7 @@ class SqliteStore:
         return SqliteStore, (str(self.path),)
 
     def __repr__(self) -> str:
-        return f"SqliteStore({str(self.path)!r})"
+        return f"SqliteStore({user_dirs.without_home(str(self.path))!r})"
 
     def _check_open(self) -> None:
         if self._closed:

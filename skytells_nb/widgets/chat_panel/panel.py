@@ -13,7 +13,7 @@ from skytells_nb.types.models import LISTED_PRICES
 from skytells_nb.widgets.chat_panel.exchange import Exchange, assistant_turn
 from skytells_nb.widgets.chat_panel.transcript import Transcript, describe_usage, turns_for_page
 from skytells_nb.widgets.chat_panel.turns import COLUMNS, Turn, messages, read_messages
-from skytells_nb.widgets.display import Mode, cell_publish, display_mode, new_display_id
+from skytells_nb.widgets.display import Mode, cell_publish, display_mode, model_id, new_display_id, next_name
 from skytells_nb.widgets.growing_text import Part
 from skytells_nb.widgets.live import StreamingOutput
 from skytells_nb.widgets.reasoning import ReasoningOutput
@@ -95,13 +95,15 @@ class ChatPanel:
         self._display_mode: Mode | None = None
         self._closed = False
         names = self._known_models()
+        name = next_name("panel")
         self._view = PanelView(
+            model_id=model_id(name),
             title=title,
             models=list(dict.fromkeys([*([model] if model else []), *names])),
             model=model or names[0],
             system=(found_system or "") if system is None else system,
             turns=turns_for_page(self._turns, remote_images=remote_images),
-            saved_class=f"skytells-saved-{self._display_id}",
+            saved_class=name,
         )
         self._view.on_msg(self._on_message)
 

@@ -15,7 +15,7 @@ from skytells_nb.columns import column_of
 from skytells_nb.errors import InputError, MissingExtraError
 from skytells_nb.plots.maps.projection import Method
 from skytells_nb.vectors.arrays import Indices
-from skytells_nb.widgets.display import Mode, cell_publish, display_mode, new_display_id
+from skytells_nb.widgets.display import Mode, cell_publish, display_mode, model_id, new_display_id, next_name
 from skytells_nb.widgets.explorer.questions import Name, Questions
 from skytells_nb.widgets.explorer.rows import Rows, is_plain, layout_points
 from skytells_nb.widgets.explorer.sync import NO_POSITIONS, LinkedViews, PositionsTrait
@@ -118,12 +118,14 @@ class Explorer(LinkedViews):
         self._closed = False
         without = len(rows) - len(rows.plotted)
         left_out = f" · {without:,} without an embedding have no point" if without else ""
+        name = next_name("explorer")
         self._view = ExplorerView(
+            model_id=model_id(name),
             title=title,
             caption=f"{len(rows):,} row{'' if len(rows) == 1 else 's'} · {how}{left_out}",
             columns=[{"number": at, "label": str(name)} for at, name in enumerate(self._color_columns)],
             searchable=rows.text is not None,
-            saved_class=f"skytells-saved-{self._display_ids[1]}",
+            saved_class=name,
         )
         super().__init__()
         self._view.observe(self._update_colors, "color")

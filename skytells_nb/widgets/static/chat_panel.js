@@ -99,7 +99,9 @@ function render({ model, el }) {
   const root = element("section", "panel");
   root.setAttribute("aria-label", model.get("title"));
   const hide = element("style");
-  hide.textContent = `.${name}, .jp-OutputArea-child:has(.${name}) { display: none !important; }`;
+  root.dataset.saved = name;
+  const child = ".jp-OutputArea-child";
+  hide.textContent = hidingStyle(root, name, [`.${name}`, `${child}:has(.${name})`]);
 
   const models = element("select", "models");
   const modelLabel = element("label", "field", "Model ");

@@ -70,8 +70,9 @@ function render({ model, el }) {
   const hide = element("style");
   // The third selector hides the image, the output before the table.
   const child = ".jp-OutputArea-child";
-  const hidden = `.${name}, ${child}:has(.${name}), ${child}:has(+ ${child} .${name})`;
-  hide.textContent = `${hidden} { display: none !important; }`;
+  root.dataset.saved = name;
+  const saved = [`.${name}`, `${child}:has(.${name})`, `${child}:has(+ ${child} .${name})`];
+  hide.textContent = hidingStyle(root, name, saved);
 
   const head = element("div", "explorer-bar");
   const colors = element("select", "color");

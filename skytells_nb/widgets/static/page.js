@@ -24,3 +24,16 @@ function button(text, className, action) {
   node.addEventListener("click", action);
   return node;
 }
+
+/**
+ * The style that hides what is saved for pages without a kernel, while the widget itself is shown. Another notebook of
+ * the same page may have outputs with the same name, so in Jupyter only outputs of the widget's cell are hidden.
+ * @param {HTMLElement} root
+ * @param {string} name
+ * @param {string[]} saved
+ */
+function hidingStyle(root, name, saved) {
+  const area = `.jp-OutputArea:has(> * .${root.classList[0]}[data-saved="${name}"]) `;
+  const scope = document.querySelector(".jp-OutputArea") ? area : "";
+  return `${saved.map((selector) => scope + selector).join(", ")} { display: none !important; }`;
+}
