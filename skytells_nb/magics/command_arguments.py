@@ -21,10 +21,40 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "cache": "statistics of the cache; cache export FILE, replay FILE and prune",
         "connect": "connect again, from the environment",
         "local": "connect to small models on this machine: no key, no cost",
-        "help": "this list",
+        "fix": "explain the last error, and put the corrected cell below without running it",
+        "help": "this list; help WORD explains one",
     }
 )
 """The commands of %skytells, with a description of each."""
+
+EXAMPLES: Mapping[str, str] = MappingProxyType(
+    {
+        "status": "%skytells status",
+        "usage": "%skytells usage",
+        "models": "%skytells models",
+        "safety": "%skytells safety",
+        "conversations": "%skytells conversations export trip messages",
+        "config": "%skytells config",
+        "cache": "%skytells cache export tutorial.sqlite",
+        "connect": "%skytells connect",
+        "local": "%skytells local",
+        "fix": "%skytells fix -m gpt-5",
+        "help": "%skytells help cache",
+    }
+)
+"""An example of each command."""
+_NEXT = """Ask in a cell:                %%skytells_chat -o draft
+                              Write a title for a talk on tides.
+On one line:                  %skytells_chat what is a tide?
+Use an answer in a prompt:    %%skytells_chat -v draft
+                              Translate to Spanish: {{draft}}
+Continue a conversation:      %%skytells_chat --conversation trip
+Ask for data:                 %%skytells_chat --json -o plan
+A whole column:               frame.skytells.complete("Summarize: {text}")
+Without a key:                %skytells local
+
+Try next: %skytells local, then one of these cells; %skytells fix after an error. Add -h for the options of a command;
+%%skytells_chat -h and %%skytells_respond -h list those of cells."""
 
 CONVERSATION_ACTIONS = ("list", "reset", "export")
 """The actions of ``%skytells conversations``."""
@@ -39,6 +69,7 @@ class CommandArguments:
     name: str = ""
     to: str = ""
     force: bool = False
+    model: str | None = None
     help: bool = False
 
 
@@ -65,6 +96,8 @@ def parse_command_line(line: str) -> CommandArguments:
     args = CommandArguments(command, **vars(parsed))
     if command == "conversations" and not args.help:
         _check_action(args)
+    if command == "help" and args.name and args.name not in COMMANDS:
+        raise MagicUsageError(f"%skytells help {args.name}: use one of {', '.join(COMMANDS)}")
     return args
 
 
@@ -112,15 +145,19 @@ def _build_parsers() -> dict[str, Parser]:
             parser.add_argument("name", nargs="?", default="", metavar="NAME", help="the conversation")
             parser.add_argument("to", nargs="?", default="", metavar="TO", help="a variable, or a file FILE.json")
             parser.add_argument("--force", action="store_true", help="replace an existing file")
+        if command == "help":
+            parser.add_argument("name", nargs="?", default="", metavar="WORD", help="a command")
+        if command == "fix":
+            parser.add_argument("-m", "--model", help="the model; default: that of cells")
+        parser.epilog = f"Example: {EXAMPLES[command]}"
         parser.add_argument("-h", "--help", action="store_true", help="show this and do nothing")
     return parsers
 
 
 def _all_help() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"%skytells {command.ljust(width)}  {description}" for command, description in COMMANDS.items()]
-    more = "Add -h for the options of a command. %%skytells_chat -h and %%skytells_respond -h list those of cells."
-    return "\n".join([*lines, more]) + "\n"
+    width = max(map(len, EXAMPLES.values()))
+    lines = [f"{EXAMPLES[command].ljust(width)}  {description}" for command, description in COMMANDS.items()]
+    return "\n".join(["Commands, with an example of each:", "", *lines, "", _NEXT]) + "\n"
 
 
 _PARSERS = _build_parsers()

@@ -9,7 +9,7 @@ from typing import Any
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 from traitlets import Bool, Enum, Unicode
 
-from skytells_nb.magics.chat_arguments import Api, cell_help, parse_cell_line
+from skytells_nb.magics.chat_arguments import Api, CellArguments, cell_help, parse_cell_line
 from skytells_nb.magics.command_arguments import (
     CommandArguments,
     cache_help,
@@ -56,7 +56,10 @@ class SkytellsMagics(Magics):
         if args.command == "cache":
             self._cache(line.strip().removeprefix("cache"))
         elif args.help or args.command == "help":
-            print(command_help(args.command))
+            word = args.name if args.command == "help" and args.name else args.command
+            print(cache_help("stats") if word == "cache" else command_help(word))
+        elif args.command == "fix":
+            self._fix(args)
         else:
             self._show(self._tables(args))
 
@@ -66,11 +69,24 @@ class SkytellsMagics(Magics):
         if args.help:
             print(cell_help(api))
             return
-        from skytells_nb.magics.cell import CellContext, run_cell
+        from skytells_nb.magics.cell import run_cell
+
+        run_cell(args, args.question or cell, self._context())
+
+    def _fix(self, args: CommandArguments) -> None:
+        from skytells_nb.magics.cell import run_cell
+        from skytells_nb.magics.commands import INSTRUCTIONS, last_failure, show_sent
+
+        failure, context = last_failure(self._shell), self._context()
+        show_sent(failure, context.mode)
+        run_cell(CellArguments(model=args.model, system=INSTRUCTIONS, code=True), failure.prompt, context)
+
+    def _context(self) -> Any:
+        from skytells_nb.magics.cell import CellContext
         from skytells_nb.widgets.display import display_mode
 
         shell = self._shell
-        context = CellContext(
+        return CellContext(
             shell.user_ns,
             display_mode(self.stream),
             shell.set_next_input,
@@ -78,7 +94,6 @@ class SkytellsMagics(Magics):
             system=self.system,
             remote_images=self.remote_images,
         )
-        run_cell(args, args.question or cell, context)
 
     def _cache(self, line: str) -> None:
         args = parse_cache_line(line)
