@@ -166,7 +166,7 @@ _KEPT_TAGS = ("sub", "sup", "kbd")
 
 
 def safe_markdown(markdown: str) -> str:
-    """Return the Markdown, written anew so that nothing in it acts: for exports that typeset Markdown.
+    """Return the Markdown, written again so that nothing in it acts: for exports that typeset Markdown.
 
     What is text is escaped, HTML and TeX included; images are links, and formulas are between dollar signs.
 

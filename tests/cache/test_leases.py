@@ -325,7 +325,7 @@ def test_where_no_lease_can_be_written_every_key_may_be_taken(tmp_path: Path, ma
 
 
 def test_answers_held_in_memory_count_from_when_they_came(tmp_path: Path) -> None:
-    """A caller that asks anew must not get the old answer as a new one, also not when it is written at last."""
+    """A caller that asks again must not get the old answer as a new one, also not when it is written at last."""
     path = tmp_path / "folder" / "answers.sqlite"
     path.parent.write_text("in the way")
     store = SqliteStore(path)

@@ -15,6 +15,7 @@ import skytells_nb as sky
 import skytells_nb.polars
 from skytells_nb import columns, files, plots, widgets
 from skytells_nb.accessor.frame import FrameAccessor
+from skytells_nb.accessor.methods.evaluation.evaluate import Evaluation
 from skytells_nb.accessor.series import SeriesAccessor
 from skytells_nb.engine.report import Estimate, Report
 from skytells_nb.types.chat import ChatCompletion
@@ -185,7 +186,17 @@ def frame_accessor() -> None:
     print(rows.extract("text", Animal, dry_run=True), rows.embed("text", sample=20))
     print(path, estimate.distinct, estimate.cost, report, rows.preview("{text}", n=1), vectors.style(), len(frames))
     unfinished: pd.DataFrame = sky.frame(typed).failed()
-    print(unfinished)
+    labeled = sky.frame(frames[0])
+    sample: pd.DataFrame = labeled.gold_sample("label", 20, by="topic", seed=1)
+    found: Evaluation = labeled.evaluate("label", gold=sample["gold"], level=0.9)
+    shares: pd.DataFrame = labeled.share("label", gold=sample["gold"], by="topic")
+    print(
+        unfinished,
+        found.accuracy,
+        found.accuracy_interval,
+        sky.plots.shares(shares),
+        labeled.mean("score", sample["gold"]),
+    )
 
 
 def series_accessor() -> None:

@@ -73,7 +73,7 @@ def test_a_server_that_is_down_is_one_warning_and_nothing_is_lost(shared: StoreS
     ask_again(store)
     store.put_many([(key(3), b"after")])
     assert store.unsaved == 0
-    # A caller that asks anew knows the answer from before, also now that it is on the server.
+    # A caller that asks again knows the answer from before, also now that it is on the server.
     assert store.leases.acquire([key(2), key(3)], b"o" * 16, 60, snapshot) == ["acquired", "stored"]
     with closing(pickle.loads(pickle.dumps(store))) as other:
         assert other.get_many([key(1), key(2), key(3)]) == [b"before", b"meanwhile", b"after"]
