@@ -20,6 +20,9 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "litellm": ("litellm", "numpy"),
     # It imports the last two without asking for them.
     "fenic": ("fenic", "numpy", "tqdm", "httpx"),
+    # Not adapters: other ways to the numbers of coverage.py and cascades.py.
+    "ppi_python": ("ppi-python",),
+    "bargain": ("bargain",),
 }
 """What each adapter needs; the newest versions, which the results then name."""
 
@@ -51,6 +54,13 @@ def make(adapter: str) -> bool:
                 return False
         (folder / ".made").touch()
     return True
+
+
+def version_of(adapter: str, package: str) -> str:
+    """The version of a package in the environment of an adapter."""
+    code = f"from importlib.metadata import version; print(version({package!r}))"
+    done = subprocess.run([str(python_of(adapter)), "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def tokenizers() -> str | None:

@@ -28,7 +28,7 @@ from skytells_nb.accessor.structured.schema import Schema
 from skytells_nb.accessor.text_columns import STRING_DTYPE, Texts, texts_of
 from skytells_nb.columns import column_of
 from skytells_nb.engine.engine import OnError
-from skytells_nb.engine.operations.jobs import LibraryDefault
+from skytells_nb.engine.operations.jobs import Job, LibraryDefault
 from skytells_nb.engine.report import Report
 from skytells_nb.errors import InputError, RowError
 from skytells_nb.progress import ProgressCallback
@@ -122,6 +122,10 @@ class TextPrompt:
     rows_per_request: int | None = None
     repair: int = DEFAULT_REPAIRS
 
+    def job(self, call: VectorizedCall) -> Job:
+        """Return what is requested for each text."""
+        return build_job(call, self.model, self.system, self.schema, self.params, self.operation, self.rows_per_request)
+
 
 class PromptMethods(FrameMethods):
     """Methods that ask a model about each text of a column."""
@@ -149,12 +153,13 @@ class PromptMethods(FrameMethods):
         """Complete the prompt for each text; return the columns made of the completions, after the safety policy."""
         policy = SafetyPolicy.of(safety)
         call = self._assembling(call, into, policy, details, columns)
-        job = build_job(
-            call, prompt.model, prompt.system, prompt.schema, prompt.params, prompt.operation, prompt.rows_per_request
-        )
-        answers = complete_texts(call, job, texts, self._frame.index, into, prompt.schema, prompt.repair)
-        answers = merge_row_errors(call, answers, {})
+        answers = self._answers(prompt, texts, into, call)
         return policed(policy, answers, columns(answers), call), answers
+
+    def _answers(self, prompt: TextPrompt, texts: Texts, into: Any, call: VectorizedCall) -> CompletionColumns:
+        """Complete the prompt for each text."""
+        answers = complete_texts(call, prompt.job(call), texts, self._frame.index, into, prompt.schema, prompt.repair)
+        return merge_row_errors(call, answers, {})
 
 
 def policed(

@@ -210,6 +210,17 @@ class MultiRun:
         end_run()
         return long_step(self._empty_report.operation, self._progress, step=step, total=total, unit=unit)
 
+    @property
+    def is_dry_run(self) -> bool:
+        """Whether nothing is sent."""
+        return self._open_totals().call().dry_run is not None
+
+    def note(self, text: str) -> None:
+        """Add a note to the estimate of a dry run."""
+        dry_run = self._open_totals().call().dry_run
+        if dry_run is not None:
+            dry_run.notes.append(text)
+
     def check_budget_for(self, model: str | None) -> None:
         """Raise InputError if the budget cannot be enforced for this chat model, before earlier runs are paid."""
         call = self._open_totals().call()

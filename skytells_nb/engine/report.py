@@ -155,6 +155,36 @@ def _sum_pairs(counts: list[int]) -> list[int]:
     return [sum(counts[at : at + 2]) for at in range(0, len(counts), 2)]
 
 
+@dataclass(frozen=True)
+class CascadeReport:
+    """What a cascade left to its proxy: ``by_proxy`` rows, while the model was ``asked`` about so many texts.
+
+    ``bound`` is the least agreement of the proxy with the model on those rows, at the confidence ``level``; ``None``
+    where ``agree`` could not be certified, for the ``reason``, and the model was asked about everything.
+    ``saved_cost`` and ``saved_minutes`` are estimates of what asking about them would have taken.
+    """
+
+    agree: float
+    level: float
+    rows: int
+    asked: int
+    by_proxy: int
+    bound: float | None = None
+    saved_cost: float | None = None
+    saved_minutes: float | None = None
+    reason: str = ""
+
+    def __str__(self) -> str:
+        if self.bound is None:
+            return f"{self.agree:.1%} cannot be guaranteed, so the model was asked about every text: {self.reason}"
+        saved = [] if self.saved_cost is None else [format_dollars(self.saved_cost)]
+        saved += [] if self.saved_minutes is None else [f"{self.saved_minutes:.1f} min"]
+        return (
+            f"{self.by_proxy:,} of {self.rows:,} rows by a softmax on embeddings, which agrees with the model in at "
+            f"least {self.bound:.1%} ({self.level:.0%} confidence); saved {' and '.join(saved) or 'their requests'}"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """What a run did.
@@ -196,6 +226,8 @@ class Report:
     timeline: Timeline | None = field(default=None, repr=False)
     recall: float | None = None
     """The measured share of near rows that an approximate comparison saw; ``None`` where every pair was compared."""
+    cascade: CascadeReport | None = None
+    """What a cascade (``agree=``) left to its proxy."""
 
     @property
     def skipped(self) -> int:
@@ -204,12 +236,12 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as plain values; errors as text by row position."""
-        figures = {
-            name: value for name, value in _fields(self).items() if name not in ("errors", "partial", "timeline")
-        }
+        apart = ("errors", "partial", "timeline", "cascade")
+        figures = {name: value for name, value in _fields(self).items() if name not in apart}
         errors = {row: str(error) for row, error in self.errors.items()}
         timeline = None if self.timeline is None else self.timeline.to_dict()
-        return {**figures, "skipped": self.skipped, "errors": errors, "timeline": timeline}
+        cascade = None if self.cascade is None else asdict(self.cascade)
+        return {**figures, "skipped": self.skipped, "errors": errors, "timeline": timeline, "cascade": cascade}
 
     def reasons(self, most: int = 3) -> list[str]:
         """Return the most frequent errors with their number of rows; differing request ids count as the same error."""
@@ -249,6 +281,7 @@ class Report:
             ("seconds", f"{self.seconds:.1f}"),
             *([("limit", self.limit)] if self.limit else []),
             *([("recall", f"{self.recall:.1%}, measured on a sample")] if self.recall is not None else []),
+            *([("cascade", str(self.cascade))] if self.cascade is not None else []),
         ]
         return lines + [("errors", reason) for reason in self.reasons()]
 

@@ -64,7 +64,11 @@ def test_every_option_is_in_the_signature_and_in_help(accessor: type, name: str)
 def test_methods_that_ask_a_chat_model_take_its_parameters() -> None:
     methods = {name: getattr(FrameAccessor, name) for name in dir(FrameAccessor) if not name.startswith("_")}
     without = {name for name, method in methods.items() if "\ntemperature : float" not in inspect.getdoc(method)}
-    assert without == {"embed", "search", "similar", "dedupe", "topics", "style", "report", "safety", "failed"}
+    by_judged_rows = {"evaluate", "gold_sample", "mean", "share"}
+    assert without == {
+        *("embed", "search", "similar", "dedupe", "topics", "style", "report", "safety", "failed"),
+        *by_judged_rows,
+    }
 
 
 def test_the_parameters_are_those_of_the_client() -> None:
@@ -95,11 +99,11 @@ def test_an_option_has_one_default_in_every_method(option: str, default: object)
 @pytest.mark.parametrize(
     ("name", "without"),
     [
-        ("classify", ()),
+        ("classify", ("embedding",)),
         ("extract", ()),
         ("translate", ()),
         ("moderate", ()),
-        ("filter", ("keep", "details")),
+        ("filter", ("keep", "details", "embedding")),
         ("dedupe", ("keep", "into")),
         ("cluster", ("text",)),
         ("summarize", ("by",)),

@@ -15,8 +15,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skytells_nb import columns
-from skytells_nb.accessor.base import DETERMINISTIC, PromptMethods, TextPrompt, non_empty_text
+from skytells_nb.accessor.base import DETERMINISTIC, TextPrompt, non_empty_text
 from skytells_nb.accessor.call import VectorizedCall
+from skytells_nb.accessor.methods.cascade import CascadeMethods, CascadeOptions, CascadeResult
 from skytells_nb.accessor.multi_call import MultiRun
 from skytells_nb.accessor.options import (
     ModelOptions,
@@ -33,7 +34,7 @@ from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.report import Report
 from skytells_nb.errors import InputError, RowError
 from skytells_nb.progress import ProgressCallback
-from skytells_nb.vectors.arrays import unit_vectors
+from skytells_nb.vectors.arrays import Indices, unit_vectors
 
 MAX_FLAGS = 100
 """Limit of labels with ``multi=True``: properties of a strict schema where the limit is lowest (Azure OpenAI,
@@ -281,7 +282,7 @@ ONE = "Choose the label that fits the user's text best."
 SEVERAL = "Decide for each label whether it fits the user's text. Several may fit, or none."
 
 
-class Classify(PromptMethods):
+class Classify(CascadeMethods):
     """The ``classify`` method."""
 
     @expand_options(ModelOptions, defaults=DETERMINISTIC)
@@ -296,6 +297,9 @@ class Classify(PromptMethods):
         examples: Examples | None = None,
         via: Literal["model", "embedding"] = "model",
         instructions: str | None = None,
+        agree: float | None = None,
+        level: float = 0.9,
+        embedding: Any = None,
         model: str | None = None,
         params: Mapping[str, Any] | None = None,
         safety: SafetyChoice = "keep",
@@ -330,6 +334,16 @@ class Classify(PromptMethods):
             per text and no completion.
         instructions : str, optional
             What to judge, in place of the default question.
+        agree : float, optional
+            Makes it a cascade: the model labels a random sample of the texts and those that are hard, a softmax on
+            embeddings the others, on which it agrees with the model in at least this share, such as 0.95. Where that
+            cannot be guaranteed, the model is asked about every text, and a warning says why. ``report.cascade`` has
+            the rows of each, the bound and what was saved.
+        level : float, default 0.9
+            Confidence of that guarantee.
+        embedding : hashable, optional
+            Name of a column of embeddings for ``agree``; by default ``"embedding"`` where there is one, else the texts
+            are embedded.
         model : str, optional
             Name of the chat model, or with ``via="embedding"`` of the embedding model; by default that of the session.
 
@@ -363,8 +377,12 @@ class Classify(PromptMethods):
         for name in names:
             self._check_into(name, column)
         self._check_details(into, details, *names)
+        cascade = CascadeOptions.of(self._frame, agree, level, embedding)
+        if cascade is not None and multi:
+            raise InputError("agree is for one label for each text; leave out multi=True.")
         if via == "embedding":
             _refuse(
+                agree=agree,
                 multi=multi,
                 other=other,
                 instructions=instructions,
@@ -383,7 +401,10 @@ class Classify(PromptMethods):
             return assemble(*nearest_labels(call, texts, self._frame.index, chosen, model))
         if via != "model":
             raise InputError(f"via must be 'model' or 'embedding', got {via!r}.")
-        call = VectorizedCall.open(on_error, progress, options, owner=self._frame)
+
+        def open_call() -> VectorizedCall:
+            return VectorizedCall.open(on_error, progress, options, owner=self._frame)
+
         prompt = TextPrompt(
             "classify",
             _system(chosen, instructions, multi=bool(multi)),
@@ -396,7 +417,22 @@ class Classify(PromptMethods):
         def columns(answers: CompletionColumns) -> dict[Any, pd.Series[Any]]:
             return _flags(answers, chosen, into) if multi else {into: _choice(answers, chosen)}
 
-        new, answers = self._ask(prompt, texts, into, call, safety, columns, details=details)
+        if cascade is not None:
+
+            def decide(answers: CompletionColumns) -> Indices:
+                return _choice(answers, chosen).cat.codes.to_numpy().astype(np.int64)
+
+            def fill(result: CascadeResult, new: dict[Any, pd.Series[Any]]) -> dict[Any, pd.Series[Any]]:
+                codes = np.where(result.by_proxy, result.labels, new[into].cat.codes.to_numpy())
+                categories = pd.Categorical.from_codes(codes.astype(np.int64), dtype=_dtype(chosen))
+                return {**new, into: pd.Series(categories, index=new[into].index)}
+
+            size = len(chosen.names)
+            new, result = self._cascade(
+                prompt, texts, into, size, cascade, open_call, safety, columns, decide, fill, details=details
+            )
+            return self._with(new, result.answers.report, {into: result.answers.rows})
+        new, answers = self._ask(prompt, texts, into, open_call(), safety, columns, details=details)
         return self._finish(into, new, answers, details)
 
 
@@ -411,8 +447,11 @@ def _system(labels: Labels, instructions: str | None, *, multi: bool) -> str:
 def _choice(answers: CompletionColumns, labels: Labels) -> pd.Series[Any]:
     """Return one of the labels for each row, as a category."""
     values = [None if fields is None else fields["label"] for fields in answers.column]
-    dtype = pd.CategoricalDtype(list(labels.names))
-    return pd.Series(pd.Categorical(values, dtype=dtype), index=answers.column.index)
+    return pd.Series(pd.Categorical(values, dtype=_dtype(labels)), index=answers.column.index)
+
+
+def _dtype(labels: Labels) -> pd.CategoricalDtype[Any]:
+    return pd.CategoricalDtype(list(labels.names))
 
 
 def _flags(answers: CompletionColumns, labels: Labels, into: Any) -> dict[Any, pd.Series[Any]]:

@@ -36,7 +36,6 @@ def draw_intervals(
     names: Sequence[str],
     series: Sequence[Estimates],
     *,
-    axis_title: str,
     caption: str,
     summary: str,
     percent: bool = True,
@@ -84,7 +83,7 @@ def draw_intervals(
                 hoverinfo="text",
             )
         )
-    figure.update_xaxes(title={"text": axis_title}, tickformat=".0%" if percent else None, rangemode="tozero")
+    figure.update_xaxes(tickformat=".0%" if percent else None, rangemode="tozero")
     figure.update_yaxes(
         tickmode="array",
         tickvals=places,
@@ -95,11 +94,12 @@ def draw_intervals(
     )
     rest = f" · the first {MAX_NAMES} of {len(names):,} are drawn" if len(names) > MAX_NAMES else ""
     apply_theme(figure, theme=theme, title=title, caption=caption + rest, summary=summary)
-    figure.layout.annotations[-1].update(yshift=-48)
+    figure.layout.annotations[-1].update(yshift=-28)
     height = LINE_PX * len(shown) * max(len(series), 2)
+    top = figure.layout.margin.t + 28  # of the legend
     figure.update_layout(
-        height=figure.layout.margin.t + 130 + height,
-        margin={"b": 100},
+        height=top + 110 + height,
+        margin={"t": top, "b": 80},
         legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom"},
     )
     return figure

@@ -36,7 +36,6 @@ def draw_label_scores(
     return draw_intervals(
         names,
         series,
-        axis_title="",
         caption=f"{caption} · bars: {100 * level:g}% confidence intervals",
         summary=f"{plain_text(caption)}. {described}.",
         theme=theme,

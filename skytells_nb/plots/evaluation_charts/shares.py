@@ -66,13 +66,13 @@ def shares(table: pd.DataFrame, *, theme: Theme | None = None, title: str | None
         )
     )
     judged = int(table["n_gold"].max()) if len(table) else 0
+    what = "share of the rows" if percent else "mean"
     where = " in the largest group" if table.index.nlevels > 1 else ""
     return draw_intervals(
         names,
         [corrected, counted],
-        axis_title="share of the rows" if percent else "mean",
-        caption=f"corrected by {judged:,} judged rows{where} · bars: confidence intervals · gray crosses: without "
-        "correction",
+        caption=f"{what}, corrected by {judged:,} judged rows{where} · bars: confidence intervals · gray crosses: "
+        "without correction",
         summary=f"Corrected by {judged:,} judged rows: {described}.",
         percent=percent,
         theme=theme,

@@ -43,7 +43,8 @@ def test_means_are_not_percentages() -> None:
 
     figure = plots.shares(frame.skytells.mean("score", gold=pd.Series([1.5, 2.5, 3.5, 4.5] * 2)))
 
-    assert figure.layout.xaxis.title.text == "mean"
+    assert figure.layout.xaxis.tickformat is None
+    assert figure.layout.annotations[-1].text.startswith("mean, corrected by 8 judged rows")
     assert "plain mean 2.5" in plots.summary(figure)
 
 

@@ -18,3 +18,4 @@ def test_the_code_of_the_page_runs(judge: WordJudge) -> None:
 
     assert namespace["found"].accuracy == 1
     assert namespace["shares"].loc["late", "share"] == 2 / 3
+    assert namespace["cheaper"].skytells.report.cascade.by_proxy > 300
