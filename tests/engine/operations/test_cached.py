@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from skytells_nb.engine.operations.cached import CachedCompletion
+from skytells_nb.engine.operations.cached import CachedCompletion, is_usable
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 
@@ -20,3 +21,21 @@ def test_a_completion_is_restored_as_it_was_stored(
     finding = {"source": "completion", "index": 0, "category": text, "severity": None, "filtered": blocked}
     completion = CachedCompletion(text, request_id=request_id, tokens_in=tokens, findings=[finding], blocked=blocked)
     assert CachedCompletion.from_bytes(completion.to_bytes()) == completion
+
+
+@pytest.mark.parametrize(
+    ("completion", "is_text", "usable"),
+    [
+        (CachedCompletion('{"a": 1}', finish_reason="stop"), False, True),
+        (CachedCompletion('{"a"', finish_reason="length"), False, False),
+        (CachedCompletion("cut, but a te", finish_reason="length"), True, True),
+        (CachedCompletion("", finish_reason="length"), True, False),
+        (CachedCompletion("", finish_reason="stop"), True, False),
+        (CachedCompletion("withheld", finish_reason="content_filter"), True, False),
+        (CachedCompletion("", blocked=True), True, False),
+    ],
+    ids=["finished JSON", "cut JSON", "cut text", "only reasoning", "empty", "withheld", "blocked"],
+)
+def test_what_is_asked_again_is_what_did_not_answer(completion: CachedCompletion, is_text: bool, usable: bool) -> None:
+    """``retry="failed"`` pays for no answer that is finished."""
+    assert is_usable(completion.to_bytes(), is_text=is_text) is usable
