@@ -16,7 +16,7 @@ CHARACTER_WIDTH = 0.56
 LINE_HEIGHT = 1.3
 DIRECTIONS = 16
 RADII_PX = (0.0, 22.0, 36.0, 52.0, 70.0, 92.0, 118.0, 150.0, 190.0, 240.0, 300.0, 370.0)
-ATTEMPTS = 4
+ATTEMPTS = 5
 CELL_PX = 8
 GAP_PX = 3.0
 LEADER_FROM_PX = 12.0
@@ -63,13 +63,14 @@ def place_names(names: list[MapName], points: NDArray[np.float64], size: Point) 
     """Return the center in pixels of each name on a plot of a size; None for one without any room.
 
     The first names choose first; if one finds no room, it chooses first in another attempt. A name prefers places near
-    its anchor where few points are; it covers no other name and no line to one, and its own line crosses none.
+    its anchor where few points are; it covers no other name, and its line crosses no other line, nor a name
+    unless a name would find no room.
     """
     covered = _covered(points, size)
     order = list(range(len(names)))
     best: list[Point | None] = [None] * len(names)
     for attempt in range(ATTEMPTS):
-        placed = _place_in_order([names[at] for at in order], covered, size)
+        placed = _place_in_order([names[at] for at in order], covered, size, strict=not attempt)
         centers = dict(zip(order, placed, strict=True))
         missing = [at for at in order if centers[at] is None]
         if not attempt or len(missing) < sum(center is None for center in best):
@@ -80,7 +81,10 @@ def place_names(names: list[MapName], points: NDArray[np.float64], size: Point) 
     return best
 
 
-def _place_in_order(names: list[MapName], covered: NDArray[np.float64], size: Point) -> list[Point | None]:
+def _place_in_order(
+    names: list[MapName], covered: NDArray[np.float64], size: Point, *, strict: bool
+) -> list[Point | None]:
+    """Place the names one after the other; unless ``strict``, lines may go behind names, which have a halo."""
     boxes: list[Box] = []
     leaders: list[tuple[Point, Point]] = []
     centers: list[Point | None] = []
@@ -99,7 +103,7 @@ def _place_in_order(names: list[MapName], covered: NDArray[np.float64], size: Po
                 box = (x - width / 2 - GAP_PX, y - height / 2, x + width / 2 + GAP_PX, y + height / 2)
                 if any(_overlaps(box, other) for other in boxes):
                     continue
-                if any(_crosses_box(leader, box) for leader in leaders):
+                if strict and any(_crosses_box(leader, box) for leader in leaders):
                     continue
                 end = nearest_in(box, name.anchor)
                 if end == name.anchor and not name.may_cover:
@@ -107,7 +111,7 @@ def _place_in_order(names: list[MapName], covered: NDArray[np.float64], size: Po
                 leader = (end, name.anchor)
                 if any(_cross(leader, other) for other in leaders):
                     continue
-                if any(_crosses_box(leader, other) for other in boxes):
+                if strict and any(_crosses_box(leader, other) for other in boxes):
                     continue
                 distance = math.dist(end, name.anchor)
                 hidden = sum(box[0] < a[0] < box[2] and box[1] < a[1] < box[3] for a in anchors if a != name.anchor)

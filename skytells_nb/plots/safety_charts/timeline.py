@@ -268,7 +268,7 @@ def _partial_note(partial: bool) -> str:
 def _level_bars(table: Any, counts: Any, level: int, widths_ms: Any, theme: Theme | None) -> Any:
     return graph_objects().Bar(
         x=table["start"],
-        y=counts,
+        y=counts.tolist(),
         offset=0,
         width=widths_ms,
         name=LEVELS[level].name,
