@@ -226,6 +226,17 @@ def test_a_meta_that_does_not_fit_is_an_error(driver: Session) -> None:
         call(FRAME[:3].rename(columns={"n": "m"}))
 
 
+def test_partitions_with_other_columns_than_the_meta_send_nothing(driver: Session, service: LocalServer) -> None:
+    """As of a collection whose meta was given by hand."""
+    rename = {"columns": {"n": "m"}}
+    ddf = collection().map_partitions(lambda part: part.rename(**rename), meta=FRAME[:0], enforce_metadata=False)
+    result = ddf.skytells.embed("text", dimensions=8)
+    service.stats.reset()
+    with pytest.raises(InputError, match="Nothing was sent"):
+        result.compute(scheduler="threads")
+    assert not service.stats.records
+
+
 @pytest.mark.parametrize("what", ["version", "address", "model"])
 def test_a_worker_that_differs_from_the_driver_sends_nothing(
     client: Any, driver: Session, service: LocalServer, what: str

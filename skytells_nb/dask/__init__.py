@@ -55,7 +55,9 @@ class _Accessor:
             _warn_without_cache(session.cache.url)
         connection = GraphConnection.of(session)
         meta = _meta(self._data, name, args, options, session)
-        call = PartitionCall(name, args, options, connection, meta, self._data._name)
+        columns = getattr(self._data._meta, "columns", None)
+        own = None if columns is None else tuple(columns)
+        call = PartitionCall(name, args, options, connection, meta, self._data._name, own)
         return self._data.map_partitions(call, meta=meta, enforce_metadata=False)
 
     @property

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,6 +104,8 @@ class PartitionCall:
     """An empty frame or column with the dtypes of the result."""
     source: str = ""
     """What Dask calls the collection."""
+    columns: tuple[Any, ...] | None = None
+    """The columns that its partitions are to have; ``None`` for a column."""
     version: str = __version__
 
     @property
@@ -123,6 +125,11 @@ class PartitionCall:
             raise ConfigurationError(
                 f"The graph was built by skytells-nb {self.version}, and this worker has {__version__}. Nothing was "
                 "sent. Install the same version on both."
+            )
+        if self.columns is not None and tuple(data.columns) != self.columns:
+            raise InputError(
+                f"A partition has the columns {_listed(data.columns)}, and the meta of the collection has "
+                f"{_listed(self.columns)}. Nothing was sent for it. Give the collection the meta of its partitions."
             )
         if not len(data):
             publish(self.topic, PartitionReport(number, time.time(), Report(self.method, "", "done")))
@@ -202,13 +209,17 @@ def _conform(result: Any, meta: Any) -> Any:
         return _with_dtype(result, meta.dtype)
     if list(result.columns) != list(meta.columns):
         raise InputError(
-            f"The partition has the columns {list(map(str, result.columns))}, and the graph was built for "
-            f"{list(map(str, meta.columns))}: the frame's meta does not fit its partitions."
+            f"The result of a partition has the columns {_listed(result.columns)}, and the graph was built for "
+            f"{_listed(meta.columns)}: the meta of the collection does not fit its partitions."
         )
     for name in meta.columns:
         if result[name].dtype != meta[name].dtype:
             result[name] = _with_dtype(result[name], meta[name].dtype)
     return result
+
+
+def _listed(columns: Iterable[Any]) -> str:
+    return ", ".join(map(repr, columns))
 
 
 def _with_dtype(series: pd.Series[Any], dtype: Any) -> pd.Series[Any]:
