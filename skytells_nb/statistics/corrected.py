@@ -50,7 +50,9 @@ def corrected_mean(
     A stratified regression estimator (Cochran 1977, 7.10): the model's mean times the slope of truth on prediction
     within strata, plus the weighted mean of what that leaves. With one stratum it is the mean of PPI++ with its
     tuning (Angelopoulos, Duchi and Zrnic 2023). The variance of a stratum leans on that of all (Smyth 2004), since
-    few rows may all be equal by chance; limits are Student's.
+    few rows may all be equal by chance; limits are Student's. Where no judged row differs from what the model leads to
+    expect, there is no variance to go by: then as many rows as Wilson's limit allows may differ by the range of the
+    numbers.
 
     Parameters
     ----------
@@ -87,4 +89,8 @@ def corrected_mean(
     error = float(np.sqrt(finite @ variance[strata])) / float(weights.sum())
     estimate = slope * frame_mean + float(weights @ residual) / float(weights.sum())
     half = t_score(level, degrees) * error
+    if pooled <= 1e-12 * max(1.0, float(np.square(truth).max())):
+        _, inverse_n = weighted_rate(np.zeros(len(truth), dtype=bool), weights, finite=True)
+        differing = float(wilson_limits(0.0, inverse_n, level)[1])
+        half = differing * float(np.ptp(np.concatenate([truth, predicted])))
     return Interval(estimate, estimate - half, estimate + half)

@@ -92,5 +92,18 @@ def test_a_prediction_that_explains_the_truth_narrows_the_mean() -> None:
     assert np.mean(widths) < 0.25 * 2 * 1.96 * y.std() / np.sqrt(60)
 
 
+def test_judges_who_never_differ_leave_room_for_rows_that_were_not_judged() -> None:
+    """Of 20 rows that all agree, up to a sixth of the others may differ, by 4 at most."""
+    numbers = np.tile([1.0, 5.0], 10)
+    strata = (numbers > 3).astype(int)
+
+    mean = corrected_mean(numbers, numbers, 3.0, strata, np.full(20, 1000.0), LEVEL)
+    census = corrected_mean(numbers, numbers, 3.0, strata, np.ones(20), LEVEL)
+
+    assert mean.estimate == pytest.approx(3.0)
+    assert (mean.high - mean.low) / 2 == pytest.approx(4 * 0.161, abs=0.005)
+    assert census == pytest.approx((3.0, 3.0, 3.0))
+
+
 def test_too_few_rows_have_no_mean() -> None:
     assert np.isnan(corrected_mean(np.ones(1), np.ones(1), 1.0, np.zeros(1, int), np.ones(1), LEVEL)).all()
