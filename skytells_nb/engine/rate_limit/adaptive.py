@@ -103,6 +103,10 @@ class AdaptiveRate:
 
     def adopt(self, limit: InferredLimit, resumes: float) -> None:
         """Take over a limit that another process has found."""
+        if not self.limit.number and limit.number == 1 and self.sent > self._before:
+            # What this process sent until then was part of the burst that ended.
+            seconds = max(0.0, resumes - limit.pause - self._burst)
+            self.own_opening = Opening(self.sent - self._before, seconds, limit.opening.window)
         self.limit = limit
         self.unexpected = 0
         self._resume(resumes)

@@ -54,6 +54,8 @@ MIN_PAUSE_S, MAX_PAUSE_S = 0.5, 16.0
 """Pause after a rejection without Retry-After; doubled with each that follows."""
 MIN_SHORT_PAUSE_S, MAX_SHORT_PAUSE_S = 0.05, 0.4
 """The same if Retry-After is given: it may be 0."""
+OPENING_REQUESTS = 100
+"""First requests at each of which it is looked whether another process was rejected."""
 POLL_S = 0.1
 """Time within which a waiting thread notices that its run was stopped."""
 
@@ -130,8 +132,8 @@ class RateLimiter:
             if self._group is None:
                 self._group = make_group()
                 self._may_have_peers = self._group.peers.watch(self._group.topic)
-            if not self.advertised.known and self._may_have_peers():
-                self._start_exchange()
+            if not self.advertised.known:
+                self._look_for_peers()
 
     def exchange(self) -> bool:
         """Tell the other processes what is known, and take over what they know; return whether to do so again."""
@@ -302,6 +304,10 @@ class RateLimiter:
             self.advertised.record_end(sent)
             self._wake_first(now)
 
+    def _look_for_peers(self) -> None:
+        if not self._exchanging and self._may_have_peers():
+            self._start_exchange()
+
     def _start_exchange(self) -> None:
         if self._group is None:
             return
@@ -337,6 +343,9 @@ class RateLimiter:
     def _take(self, now: float, tokens: float) -> None:
         self._in_flight.append((now, tokens))
         self._last_taken = now
+        if self.adaptive.total_sent < OPENING_REQUESTS and not self.advertised.known:
+            # Another process may be rejected before this one.
+            self._look_for_peers()
         self.advertised.record_sent(now)
         if not self.advertised.known:
             self.adaptive.record_sent(now)

@@ -194,3 +194,23 @@ def test_a_pause_that_another_was_told_holds_this_process_too() -> None:
     assert 10 <= other.wait(clock.now + 1) <= 22
     assert rejected.limit_text is not None
     assert other.limit_text == rejected.limit_text
+
+
+def test_a_process_in_its_first_burst_learns_of_the_rejection_of_another() -> None:
+    peers, clock, started = MemoryPeers(), Clock(), []
+    rejected, other = (EventLimiter(max_in_flight=8, clock=clock) for _ in range(2))
+    other.started = lambda: started.append(clock.now)
+    for limiter in (rejected, other):
+        limiter.join(partial(RateGroup, peers, b"topic", wall=clock))
+        assert limiter.acquire(lambda: False)
+    rejected.record_rate_limited(1.0, seconds=0.01)
+    assert rejected.exchange()
+    assert not started
+    clock.now += 0.01
+    assert other.acquire(lambda: False)
+    assert started
+    assert other.exchange()
+    assert other.exchange()
+    # What it has sent is part of the burst that showed the limit.
+    assert rejected.exchange()
+    assert other.permitted == rejected.permitted == 3.0
