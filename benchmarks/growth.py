@@ -43,8 +43,12 @@ def main() -> None:
     sides = [("before", Path(given.before).resolve())] if given.before else []
     sides.append(("now", ROOT))
     results = {name: {side: _in_child(name, given.texts, path) for side, path in sides} for name in names}
-    page = _page(results)
-    (RESULTS / f"{given.name}.json").write_text(json.dumps(results, indent=1) + "\n")
+    kept = RESULTS / f"{given.name}.json"
+    if given.only and kept.exists():
+        known = json.loads(kept.read_text())
+        results = {**known, **{name: {**known.get(name, {}), **sides} for name, sides in results.items()}}
+    page = _page({name: results[name] for name in CELLS if name in results})
+    kept.write_text(json.dumps(results, indent=1) + "\n")
     (RESULTS / f"{given.name}.md").write_text(page)
     print(page)
 
@@ -143,7 +147,7 @@ def _text(value: float | None) -> str:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", help=f"of {', '.join(CELLS)}")
+    parser.add_argument("--only", help=f"of {', '.join(CELLS)}; the others keep their figures")
     parser.add_argument("--texts", help="a file of lines")
     parser.add_argument("--before", help="a checkout of the code to compare with")
     parser.add_argument("--name", default="growth", help="of the files in results/")

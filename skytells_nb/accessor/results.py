@@ -235,7 +235,8 @@ def details_frame(into: Any, answers: CompletionColumns) -> dict[str, pd.Series[
     index, errors = answers.column.index, answers.report.errors
     # Equal rows have the same completion, and most completions the same safety result.
     each, codes = distinct(answers.rows)
-    safety = [None if c is None else c.safety for c in each]
+    safety, of_each = distinct([None if c is None else c.safety for c in each])
+    verdicts = of_each[codes]
     # A blocked prompt has a safety result, and no answer whose tokens are known.
     answered = codes.copy()
     answered[[row for row, error in errors.items() if isinstance(error, ContentPolicyError)]] = -1
@@ -256,8 +257,8 @@ def details_frame(into: Any, answers: CompletionColumns) -> dict[str, pd.Series[
     reasons[list(errors)] = [f"{type(e).__name__}: {e}" for e in errors.values()]
     columns_by_suffix = {
         "finish_reason": spread([c and c.finish_reason for c in each], codes, STRING_DTYPE, index),
-        "filtered": spread([None if v is None else v.filtered for v in safety], codes, "boolean", index),
-        "severity": spread([_severity(v) for v in safety], codes, STRING_DTYPE, index),
+        "filtered": spread([None if v is None else v.filtered for v in safety], verdicts, "boolean", index),
+        "severity": spread([_severity(v) for v in safety], verdicts, STRING_DTYPE, index),
         "tokens_in": spread([tokens(c, "in") for c in each], answered, "Int64", index),
         "tokens_out": spread([tokens(c, "out") for c in each], answered, "Int64", index),
         "cost": spread([cost(c) for c in each], answered, "Float64", index),
