@@ -133,7 +133,8 @@ def _page(results: dict[str, dict[str, Figures | None]]) -> str:
             "# As the work grows",
             "",
             f"{datetime.now(UTC):%Y-%m-%d}, {what}. Memory is the highest that the work adds to the process, less its "
-            "result. A figure in parentheses was measured on another day, in another way. By `make bench GROWTH=1`.",
+            "result; below zero, that took memory which the setup had freed. A figure in parentheses was measured on "
+            "another day, in another way; wall times are those of a busy machine. By `make bench GROWTH=1`.",
             "",
             *rows,
             "",
