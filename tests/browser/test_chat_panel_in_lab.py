@@ -221,6 +221,15 @@ def test_a_hostile_answer_is_text_in_every_theme(tmp_path: Path, desk: Desk) -> 
         lab.page.keyboard.press("Control+V")
         expect(lab.input).to_have_value("for another model")
 
+        lab.ask("```python\nx = 1\n```")
+        block = lab.turns().last.get_by_role("button", name="Copy the python code")
+        block.click()
+        expect(block).to_have_text("Copied")
+        lab.input.fill("")
+        lab.input.focus()
+        lab.page.keyboard.press("Control+V")
+        expect(lab.input).to_have_value("x = 1\n")
+
         for theme in ("JupyterLab Light", "JupyterLab Dark"):
             choose_theme(lab.page, theme)
             lab.shot(theme.split()[-1].lower())

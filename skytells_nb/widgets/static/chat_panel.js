@@ -26,16 +26,31 @@ async function copy(text) {
   if (!done) throw new Error("the browser did not allow copying");
 }
 
-/** @param {Turn} turn */
-function copyButton(turn) {
+/**
+ * @param {string} text
+ * @param {string} label
+ */
+function copyButton(text, label) {
   const node = button("Copy", "copy", async () => {
-    const copied = await copy(turn.text).then(() => true, () => false);
+    const copied = await copy(text).then(() => true, () => false);
     node.textContent = copied ? "Copied" : "Copying failed";
     node.focus();
     setTimeout(() => (node.textContent = "Copy"), COPIED_MS);
   });
-  node.setAttribute("aria-label", turn.role === "user" ? "Copy your message" : `Copy the answer of ${turn.who}`);
+  node.setAttribute("aria-label", label);
   return node;
+}
+
+/**
+ * Add a button to each block of code of an answer.
+ * @param {HTMLElement} answer
+ */
+function addCopyButtons(answer) {
+  for (const block of answer.querySelectorAll("fieldset")) {
+    const code = block.querySelector("pre")?.textContent ?? "";
+    const language = block.querySelector("legend")?.textContent;
+    block.append(copyButton(code, language ? `Copy the ${language} code` : "Copy the code"));
+  }
 }
 
 /** @param {Turn} turn */
@@ -45,13 +60,15 @@ function turnElement(turn) {
   node.setAttribute("aria-label", turn.who);
   const head = element("div", "head");
   head.append(element("strong", "who", turn.who));
-  if (turn.text) head.append(copyButton(turn));
+  const whose = turn.role === "user" ? "Copy your message" : `Copy the answer of ${turn.who}`;
+  if (turn.text) head.append(copyButton(turn.text, whose));
   node.append(head);
   if (turn.role === "user") {
     node.append(element("div", "words", turn.text));
   } else if (turn.html) {
     const answer = element("div", "answer");
     setHtml(answer, turn.html);
+    addCopyButtons(answer);
     node.append(answer);
   }
   if (turn.problem) {
