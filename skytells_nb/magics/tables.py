@@ -85,7 +85,7 @@ def disconnected_table(reason: str) -> Table:
 
 def shown_origin(session: Session) -> str:
     """Return where requests go, without the port of the local models: it is another one each time."""
-    return "local (small models on this machine)" if session.is_local else session.origin
+    return "local" if session.is_local else session.origin
 
 
 def how_to_leave_replay(session: Session) -> str:
