@@ -82,7 +82,12 @@ class StoreServer:
     def _remove(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.crash()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        # Its other processes end a moment later, and may still write.
+        for _ in range(50):
+            shutil.rmtree(self.folder, ignore_errors=True)
+            if not self.folder.exists():
+                break
+            time.sleep(0.1)
 
     def command(self) -> list[str]:
         raise NotImplementedError
