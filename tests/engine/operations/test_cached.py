@@ -28,7 +28,7 @@ def test_a_completion_is_restored_as_it_was_stored(
     [
         (CachedCompletion('{"a": 1}', finish_reason="stop"), False, True),
         (CachedCompletion('{"a"', finish_reason="length"), False, False),
-        (CachedCompletion("cut, but a te", finish_reason="length"), True, True),
+        (CachedCompletion("cut, but a tex", finish_reason="length"), True, True),
         (CachedCompletion("", finish_reason="length"), True, False),
         (CachedCompletion("", finish_reason="stop"), True, False),
         (CachedCompletion("withheld", finish_reason="content_filter"), True, False),
