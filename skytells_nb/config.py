@@ -3,7 +3,8 @@
 1. the argument of the call itself (``df.skytells.embed(..., model=…)``)
 2. the argument of ``connect(...)``
 3. the environment: ``SKYTELLS_BASE_URL``, ``SKYTELLS_MODEL``, ``SKYTELLS_EMBEDDING_MODEL``, ``SKYTELLS_CACHE``,
-   ``SKYTELLS_CACHE_DIR``, ``SKYTELLS_MAX_IN_FLIGHT``, ``SKYTELLS_REQUESTS_PER_MINUTE``,
+   ``SKYTELLS_CACHE_DIR``, ``SKYTELLS_CACHE_MAX_MB``, ``SKYTELLS_CACHE_MAX_DAYS``, ``SKYTELLS_MAX_IN_FLIGHT``,
+   ``SKYTELLS_REQUESTS_PER_MINUTE``,
    ``SKYTELLS_TOKENS_PER_MINUTE``, ``SKYTELLS_MAX_RETRIES``, ``SKYTELLS_INPUTS_PER_REQUEST``, ``SKYTELLS_TIMEOUT``,
    ``SKYTELLS_MAX_ANSWER_MB``
 4. the file ``config.toml`` in the user's configuration folder (``SKYTELLS_CONFIG`` names another)
@@ -46,6 +47,10 @@ class Settings(BaseSettings):
     embedding_model: str = Field(DEFAULT_EMBEDDING_MODEL, description="Model for embeddings.")
     cache: str | None = Field(None, description="A path, 'off', 'memory', 'replay:<path>' or an address.")
     cache_dir: Path = Field(default_factory=user_cache_dir, description="Folder of the user's cache.")
+    cache_max_mb: float | None = Field(
+        None, gt=0, description="Megabytes of responses that the cache file keeps at most; the oldest are removed."
+    )
+    cache_max_days: float | None = Field(None, gt=0, description="Days that the cache file keeps a response at most.")
     max_in_flight: int = Field(64, ge=1, le=1024, description="Maximum number of requests in flight.")
     requests_per_minute: float | None = Field(None, gt=0, description="A limit lower than the service's own.")
     tokens_per_minute: float | None = Field(None, gt=0, description="A limit lower than the service's own.")
@@ -87,6 +92,8 @@ class SettingOptions(TypedDict, total=False):
     """Settings that ``connect`` accepts beside its own keywords; ``None`` counts as not passed."""
 
     cache_dir: str | Path | None
+    cache_max_mb: float | None
+    cache_max_days: float | None
     max_in_flight: int | None
     requests_per_minute: float | None
     tokens_per_minute: float | None

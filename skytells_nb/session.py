@@ -21,7 +21,7 @@ from skytells_nb.cache import SharedStore, open_store, without_password
 from skytells_nb.cache.replay import Recording, ReplayStore, export_all, is_replay, unrecorded_message
 from skytells_nb.cache.sqlite.database import FILE_NAME
 from skytells_nb.cache.sqlite.store import SqliteStore
-from skytells_nb.cache.store import CacheStore
+from skytells_nb.cache.store import CacheLimits, CacheStore
 from skytells_nb.client.client import Skytells
 from skytells_nb.client.transport.auth import APIKey, as_api_key, resolve_api_key
 from skytells_nb.client.transport.base_url import DEFAULT_BASE_URL
@@ -113,7 +113,10 @@ class Session:
         self._base_url = base_url
         self._lock = threading.Lock()
         self._models: list[Model] | None = None
-        self.cache: CacheStore = open_store(settings.cache, default_dir=settings.cache_dir)
+        limits = CacheLimits(
+            None if settings.cache_max_mb is None else int(settings.cache_max_mb * 1_000_000), settings.cache_max_days
+        )
+        self.cache: CacheStore = open_store(settings.cache, default_dir=settings.cache_dir, limits=limits)
         self.client = self.new_client()
         self.engine = self._make_engine(self.cache)
         self._engines: dict[str, Engine] = {}
@@ -179,8 +182,8 @@ class Session:
             is not a recording.
         """
         with self._lock:
-            used = [(store, self._engines[spec].used_keys()) for spec, store in self._stores.items()]
-        return export_all([(self.cache, self.engine.used_keys()), *used], path, replace=replace)
+            used = [(store, self._engines[spec].joined_keys()) for spec, store in self._stores.items()]
+        return export_all([(self.cache, self.engine.joined_keys()), *used], path, replace=replace)
 
     @property
     def last_report(self) -> Report | None:
@@ -422,9 +425,10 @@ def connect(
         ``redis://…`` or ``postgresql://…``; by default the user's cache. Replay reads that recording only: it needs no
         key, starts no server and sends nothing.
     **settings : Unpack[SettingOptions]
-        Further settings: ``cache_dir``, ``max_in_flight``, ``requests_per_minute``, ``tokens_per_minute``,
-        ``max_retries``, ``inputs_per_request``, ``timeout`` (seconds) and ``max_answer_mb``. Each has an environment
-        variable too, such as ``SKYTELLS_MAX_IN_FLIGHT``.
+        Further settings: ``cache_dir``, ``cache_max_mb`` and ``cache_max_days`` (what the cache file keeps at most; the
+        oldest responses are removed while nothing waits for it), ``max_in_flight``, ``requests_per_minute``,
+        ``tokens_per_minute``, ``max_retries``, ``inputs_per_request``, ``timeout`` (seconds) and ``max_answer_mb``.
+        Each has an environment variable too, such as ``SKYTELLS_MAX_IN_FLIGHT``.
 
     Returns
     -------

@@ -27,6 +27,7 @@ EXCEPTIONS = {
             "cli",
             "columns",
             "dask",
+            "embedding_columns",
             "files",
             "magics",
             "partition",

@@ -11,11 +11,10 @@ import pandas as pd
 
 from skytells_nb.accessor.base import failed_rows, policed
 from skytells_nb.accessor.call import VectorizedCall, get_report
-from skytells_nb.accessor.methods import TextMethods
+from skytells_nb.accessor.methods import TextMethods, VectorMethods
 from skytells_nb.accessor.methods.estimate import EstimateMethod, is_sample, with_dry_run
 from skytells_nb.accessor.methods.evaluation import EvaluationMethods
 from skytells_nb.accessor.methods.preview import PreviewMethod
-from skytells_nb.accessor.methods.search import VectorMethods
 from skytells_nb.accessor.methods.style import StyleMethod
 from skytells_nb.accessor.options import ModelOptions, RunOptions, check_options, expand_options, model_parameters
 from skytells_nb.accessor.parquet import embed_to_file

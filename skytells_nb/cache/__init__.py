@@ -11,11 +11,12 @@ from skytells_nb.cache.replay import ReplayStore, export
 from skytells_nb.cache.shared.address import is_shared, without_password
 from skytells_nb.cache.shared.store import SharedStore
 from skytells_nb.cache.sqlite.database import FILE_NAME, usable_path
-from skytells_nb.cache.sqlite.store import SqliteStore
-from skytells_nb.cache.store import CacheStats, CacheStore
+from skytells_nb.cache.sqlite.store import NO_LIMITS, SqliteStore
+from skytells_nb.cache.store import CacheLimits, CacheStats, CacheStore
 from skytells_nb.errors import CacheError, ConfigurationError
 
 __all__ = [
+    "CacheLimits",
     "CacheStats",
     "CacheStore",
     "KeyMaker",
@@ -36,8 +37,8 @@ _EXPECTED = (
 )
 
 
-def open_store(spec: str | Path | None, *, default_dir: Path) -> CacheStore:
-    """Return the store that a setting names.
+def open_store(spec: str | Path | None, *, default_dir: Path, limits: CacheLimits = NO_LIMITS) -> CacheStore:
+    """Return the store that a setting names; a file is kept within the ``limits`` by what writes to it.
 
     ``None`` is ``answers.sqlite`` in ``default_dir``; a path is that file, or ``answers.sqlite`` in that folder;
     ``"off"`` stores nothing, ``"memory"`` lasts as long as the process, ``"replay:<path>"`` reads a recording only;
@@ -49,7 +50,7 @@ def open_store(spec: str | Path | None, *, default_dir: Path) -> CacheStore:
     'memory://'
     """
     if spec is None:
-        return SqliteStore(default_dir / FILE_NAME)
+        return SqliteStore(default_dir / FILE_NAME, limits)
     text = str(spec).strip()
     if text == "off":
         return OffStore()
@@ -68,7 +69,7 @@ def open_store(spec: str | Path | None, *, default_dir: Path) -> CacheStore:
     elif not text or scheme == "replay":
         raise CacheError(f"{_EXPECTED}, got {text!r}.")
     path = usable_path(text)
-    return SqliteStore(path / FILE_NAME if path.is_dir() else path)
+    return SqliteStore(path / FILE_NAME if path.is_dir() else path, limits)
 
 
 def _path_of(url: str) -> str:

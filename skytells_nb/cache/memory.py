@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from skytells_nb.cache.store import CacheStats, LeaseState
+from skytells_nb.progress import StepCallback, no_step
 
 DAY_S = 86_400
 
@@ -114,7 +116,14 @@ class MemoryStore:
                 path=None,
             )
 
-    def prune(self, *, max_bytes: int | None = None, older_than_days: float | None = None) -> int:
+    def prune(
+        self,
+        *,
+        max_bytes: int | None = None,
+        older_than_days: float | None = None,
+        compact: bool = False,
+        on_progress: StepCallback = no_step,
+    ) -> int:
         oldest = None if older_than_days is None else time.time() - older_than_days * DAY_S
         with self._lock:
             before = len(self._entries)
@@ -127,6 +136,9 @@ class MemoryStore:
                 del self._entries[key]
                 size -= len(value)
             return before - len(self._entries)
+
+    def run(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def close(self) -> None:
         """Do nothing: the responses last as long as the store."""
@@ -163,8 +175,18 @@ class OffStore:
     def stats(self) -> CacheStats:
         return CacheStats(entries=0, bytes=0, hits=0, misses=0, stored=0, damaged=0, path=None)
 
-    def prune(self, *, max_bytes: int | None = None, older_than_days: float | None = None) -> int:
+    def prune(
+        self,
+        *,
+        max_bytes: int | None = None,
+        older_than_days: float | None = None,
+        compact: bool = False,
+        on_progress: StepCallback = no_step,
+    ) -> int:
         return 0
+
+    def run(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def close(self) -> None:
         """Do nothing."""

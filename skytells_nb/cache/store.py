@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
+
+from skytells_nb.progress import StepCallback, no_step
 
 Row = tuple[bytes, bytes | memoryview]
 """A key and its response."""
@@ -27,6 +30,21 @@ class CacheStats:
     """Damaged responses that this process read; each counts as a miss too."""
     path: str | None
     """The file, or ``None`` for a store without one."""
+    file_bytes: int = 0
+    """Size of the file."""
+    free_bytes: int = 0
+    """Bytes of the file that new responses will use."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheLimits:
+    """What a store keeps at most: so many bytes of responses, none of them older. ``None`` is no limit."""
+
+    max_bytes: int | None = None
+    max_age_days: float | None = None
+
+    def __bool__(self) -> bool:
+        return self.max_bytes is not None or self.max_age_days is not None
 
 
 class Leases(Protocol):
@@ -138,8 +156,23 @@ class CacheStore(Protocol):
         """Return the contents, and what this process has read and written."""
         ...
 
-    def prune(self, *, max_bytes: int | None = None, older_than_days: float | None = None) -> int:
-        """Remove the oldest responses until at most ``max_bytes`` are left and none is older; return how many."""
+    def prune(
+        self,
+        *,
+        max_bytes: int | None = None,
+        older_than_days: float | None = None,
+        compact: bool = False,
+        on_progress: StepCallback = no_step,
+    ) -> int:
+        """Remove the oldest responses until at most ``max_bytes`` are left and none is older; return how many.
+
+        ``compact`` gives what the file has free back to the disk, whatever that takes. ``on_progress`` is called with
+        the bytes that are removed and given back, and those that will be.
+        """
+        ...
+
+    def run(self) -> AbstractContextManager[None]:
+        """Return a context in which the limits of the store remove no response that is stored from its beginning on."""
         ...
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from skytells_nb import __version__
 from skytells_nb.errors import InputError, SkytellsError
 
 if TYPE_CHECKING:
-    from skytells_nb.cache.store import CacheStore
+    from skytells_nb.cache.store import CacheStats, CacheStore
 
 PORT = 8000
 MEGABYTE = 1_000_000
@@ -88,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     prune = cache_commands.add_parser("prune", help="remove the oldest responses")
     prune.add_argument("--max-mb", type=_amount, metavar="MB", help="remove until at most this many megabytes are left")
     prune.add_argument("--older-than-days", type=_amount, metavar="DAYS", help="remove responses older than this")
+    prune.add_argument(
+        "--compact", action="store_true", help="give all free space of the file back to the disk; may rewrite it"
+    )
     prune.set_defaults(command=_cache_prune)
     clear = cache_commands.add_parser("clear", help="remove every response")
     clear.add_argument("--yes", action="store_true", help="do not ask for confirmation")
@@ -130,19 +133,30 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _cache_stats(options: argparse.Namespace) -> int:
+    from skytells_nb import session
+
     with _user_cache() as store:
         stats = store.stats()
         print(f"{store.url}\n{stats.entries:,} responses, {stats.bytes / MEGABYTE:,.1f} MB")
+        if stats.file_bytes:
+            print(f"the file has {file_text(stats)}")
+        settings = session.settings()
+        kept = [
+            f"{amount:,.6g} {unit}"
+            for amount, unit in ((settings.cache_max_mb, "MB"), (settings.cache_max_days, "days"))
+            if amount is not None
+        ]
+        if kept:
+            print(f"limits: {' and '.join(kept)}")
     return 0
 
 
 def _cache_prune(options: argparse.Namespace) -> int:
-    if options.max_mb is None and options.older_than_days is None:
-        raise InputError("prune needs a limit: pass --max-mb MB, --older-than-days DAYS, or both.")
+    if options.max_mb is None and options.older_than_days is None and not options.compact:
+        raise InputError("prune needs a limit: pass --max-mb MB, --older-than-days DAYS, or both; or pass --compact.")
     max_bytes = None if options.max_mb is None else int(options.max_mb * MEGABYTE)
     with _user_cache() as store:
-        removed = store.prune(max_bytes=max_bytes, older_than_days=options.older_than_days)
-        print(f"{removed:,} responses removed, {store.stats().entries:,} left")
+        print(prune(store, max_bytes, options.older_than_days, compact=options.compact))
     return 0
 
 
@@ -151,8 +165,39 @@ def _cache_clear(options: argparse.Namespace) -> int:
         if not options.yes and not _confirmed(f"Remove {store.stats().entries:,} paid responses from {store.url}?"):
             print("Nothing was removed.")
             return 1
-        print(f"{store.prune(max_bytes=0):,} responses removed")
+        print(prune(store, 0, None))
     return 0
+
+
+def prune(store: CacheStore, max_bytes: int | None, older_than_days: float | None, *, compact: bool = False) -> str:
+    """Remove the oldest responses, with a progress line; return what is removed and left and what the file has."""
+    from skytells_nb.widgets.progress import long_step
+
+    before = store.stats()
+    with long_step("prune", unit="MB") as on_progress:
+
+        def in_megabytes(done: int, total: int | None = None) -> None:
+            on_progress(done // MEGABYTE, -(-(total or 0) // MEGABYTE))
+
+        removed = store.prune(
+            max_bytes=max_bytes, older_than_days=older_than_days, compact=compact, on_progress=in_megabytes
+        )
+    after = store.stats()
+    freed = max(before.bytes - after.bytes, 0) / MEGABYTE
+    lines = [
+        f"{removed:,} responses removed, {after.entries:,} left",
+        f"{freed:,.1f} MB removed, {after.bytes / MEGABYTE:,.1f} MB left",
+        f"the file had {before.file_bytes / MEGABYTE:,.1f} MB and has {file_text(after)}",
+    ]
+    if not compact and after.free_bytes > MEGABYTE:
+        lines.append("pass --compact to give the free space back to the disk")
+    return "\n".join(lines)
+
+
+def file_text(stats: CacheStats) -> str:
+    """Return the size of the file of a cache, and how much of it is free."""
+    free = f", of which {stats.free_bytes / MEGABYTE:,.1f} MB are free for new responses" if stats.free_bytes else ""
+    return f"{stats.file_bytes / MEGABYTE:,.1f} MB{free}"
 
 
 def _user_cache() -> closing[CacheStore]:

@@ -198,13 +198,21 @@ class Engine:
 
         Raises CacheError if there were more than ``MAX_USED_KEYS``.
         """
+        used = self.joined_keys()
+        return list(dict.fromkeys(used[at : at + 32] for at in range(0, len(used), 32)))
+
+    def joined_keys(self) -> bytes:
+        """Return the keys that were read or written, one after the other, some of them several times.
+
+        Raises CacheError as ``used_keys``, which takes six times the memory.
+        """
         with self._lock:
             used = bytes(self._used_keys)
         if len(used) > 32 * MAX_USED_KEYS:
             raise CacheError(
                 f"More than {MAX_USED_KEYS:,} answers were used, too many to pick out; copy the cache file instead."
             )
-        return list(dict.fromkeys(used[at : at + 32] for at in range(0, len(used), 32)))
+        return used
 
     def profile(self, model: str) -> ServiceProfile:
         """Return what is known about a model of this service."""
@@ -353,11 +361,12 @@ class Engine:
         with self._lock:
             self._running[run] = threading.get_ident()
         try:
-            missing = run.load_cached()
-            if run.cached_errors and on_error == "raise":
-                problem = next(iter(run.cached_errors.values()))
-            else:
-                run.send(missing)
+            with self._cache.run():
+                missing = run.load_cached()
+                if run.cached_errors and on_error == "raise":
+                    problem = next(iter(run.cached_errors.values()))
+                else:
+                    run.send(missing)
         except KeyboardInterrupt:
             run.state = "interrupted"
         except SkytellsError as error:

@@ -176,6 +176,7 @@ class CacheArguments:
     older_than: float | None = None
     """Days."""
     max_bytes: int | None = None
+    compact: bool = False
     help: bool = False
 
 
@@ -199,6 +200,9 @@ def _build_cache_parsers() -> dict[CacheAction, Parser]:
     prune.add_argument("--older-than", metavar="DAYS", type=_days, help="remove answers older than this")
     prune.add_argument(
         "--max-bytes", metavar="N", type=_bytes, help="remove the oldest answers until at most this many bytes are left"
+    )
+    prune.add_argument(
+        "--compact", action="store_true", help="give all free space of the file back to the disk; may rewrite it"
     )
     for parser in parsers.values():
         parser.add_argument("-h", "--help", action="store_true", help="show this and do nothing")
@@ -224,8 +228,10 @@ def parse_cache_line(line: str) -> CacheArguments:
         return args
     if action in ("export", "replay") and not args.file:
         raise MagicUsageError(f"name the file: {parser.prog} FILE")
-    if action == "prune" and args.older_than is None and args.max_bytes is None:
-        raise MagicUsageError("state what to remove: %skytells cache prune --older-than DAYS, --max-bytes N, or both")
+    if action == "prune" and args.older_than is None and args.max_bytes is None and not args.compact:
+        raise MagicUsageError(
+            "state what to remove: %skytells cache prune --older-than DAYS, --max-bytes N, or both; or pass --compact"
+        )
     return args
 
 

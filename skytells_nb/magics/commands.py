@@ -33,12 +33,14 @@ from skytells_nb.magics.tables import (
 )
 from skytells_nb.sanitize import redact_keys, strip_escapes
 from skytells_nb.widgets.display import Mode, cell_publish, new_display_id
+from skytells_nb.widgets.progress import long_step
 from skytells_nb.widgets.safe_text import literal_html, plain, preformatted
 
 if TYPE_CHECKING:
     from skytells_nb.session import Session
 
 
+MEGABYTE = 1_000_000
 HEADER = ("what", "value")
 
 
@@ -92,10 +94,29 @@ def _replay(args: CacheArguments) -> Table:
 
 def _prune(args: CacheArguments) -> Table:
     session = sessions.current()
-    removed = session.cache.prune(max_bytes=args.max_bytes, older_than_days=args.older_than)
+    before = session.cache.stats()
+    with long_step("prune", unit="MB") as on_progress:
+
+        def in_megabytes(done: int, total: int | None = None) -> None:
+            on_progress(done // MEGABYTE, -(-(total or 0) // MEGABYTE))
+
+        removed = session.cache.prune(
+            max_bytes=args.max_bytes,
+            older_than_days=args.older_than,
+            compact=args.compact,
+            on_progress=in_megabytes,
+        )
     stats = session.cache.stats()
-    rows = (("removed", f"{removed:,} answers"), ("left", f"{stats.entries:,} answers, {stats.bytes:,} bytes"))
-    return Table(f"Cache {cache_name(session.cache)}", HEADER, rows)
+    rows = [
+        ("removed", f"{removed:,} answers"),
+        ("freed", f"{max(before.bytes - stats.bytes, 0):,} bytes"),
+        ("left", f"{stats.entries:,} answers, {stats.bytes:,} bytes"),
+    ]
+    if stats.file_bytes:
+        rows.append(("file", f"{stats.file_bytes:,} bytes, of which {stats.free_bytes:,} are free for new answers"))
+    if not args.compact and stats.free_bytes > MEGABYTE:
+        rows.append(("to free disk space", "%skytells cache prune --compact"))
+    return Table(f"Cache {cache_name(session.cache)}", HEADER, tuple(rows))
 
 
 _ACTIONS: dict[CacheAction, Callable[[CacheArguments], Table]] = {

@@ -6,7 +6,15 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from skytells_nb.vectors.arrays import BLOCK_ELEMENTS, Floats, Indices, row_blocks
+from skytells_nb.vectors.arrays import (
+    BLOCK_ELEMENTS,
+    Floats,
+    Indices,
+    distinct_rows,
+    has_direction,
+    row_blocks,
+    unit_vectors,
+)
 from skytells_nb.vectors.kmeans import SEED, fit_centers, sample_rows
 from skytells_nb.vectors.neighbors import nearest_by_cosine
 
@@ -18,6 +26,7 @@ CALIBRATION_ROWS = (500, 4000)
 """Rows whose exact neighbors are compared at first, and at most where few of them have any."""
 MIN_CALIBRATION_QUERIES = 200
 """Rows with neighbors after which the calibration stops."""
+MAX_STATED_RECALL = 0.9999
 MIN_PROBES = 4
 QUERY_ROWS = 4096
 """Queries that are searched together."""
@@ -26,6 +35,8 @@ MAX_EXACT_PAIRS = 20_000_000_000
 """Pairs of which all are compared unless ``recall`` asks otherwise: minutes on two cores."""
 MIN_INDEX_ROWS = 20_000
 """Vectors below which an index costs more than it saves."""
+MAX_PROBED_SHARE = 0.3
+"""Share of the lists above which comparing all pairs costs less than searching lists."""
 
 
 class InvertedFile:
@@ -76,19 +87,27 @@ class InvertedFile:
         self._counts += np.bincount(lists, minlength=self.n_lists)
 
     def calibrate(
-        self, queries: Floats, neighbors: Callable[[Floats], Indices], recall: float, itself: Indices | None = None
+        self,
+        queries: Floats,
+        neighbors: Callable[[Floats], Indices],
+        recall: float,
+        *,
+        itself: Indices | None = None,
+        made_at: float | None = None,
     ) -> None:
         """Set ``n_probes`` to the smallest number of lists with this recall, and ``recall`` to the measured one.
 
         ``queries`` is a sample in random order, and ``itself`` the rows that it was taken from, which are not their own
-        neighbors. ``neighbors`` returns the rows that count, by the cosines (n,) of a query. If no query has a
-        neighbor, nothing can be measured, and an eighth of the lists is searched.
+        neighbors. ``neighbors`` returns the rows that count, by the cosines (n,) of a query. Where few queries have
+        any, ``made_at`` completes the sample with neighbors made for it: vectors with this cosine with a query, in the
+        direction of another one.
         """
-        ranks: list[Indices] = []
+        # How many neighbors are in the list that is nearest to their query, in the second nearest, and so on.
+        found, measured = np.zeros(self.n_lists), 0
         queries = queries[: CALIBRATION_ROWS[1]]
         step = max(1, BLOCK_ELEMENTS // len(self._matrix))
         for start in range(0, len(queries), step):
-            if start >= CALIBRATION_ROWS[0] and len(ranks) >= MIN_CALIBRATION_QUERIES:
+            if start >= CALIBRATION_ROWS[0] and measured >= MIN_CALIBRATION_QUERIES:
                 break
             block = queries[start : start + step]
             cosines = block @ self._matrix.T
@@ -99,18 +118,34 @@ class InvertedFile:
                 near = neighbors(row)
                 if len(near):
                     # The number of lists that are nearer to the query than that of the neighbor.
-                    ranks.append(np.searchsorted(np.sort(to_center), to_center[self._list_of[near]]))
-        if not ranks:
-            self.n_probes = min(max(MIN_PROBES, self.n_lists // 8), self.n_lists)
-            return
-        weights = np.concatenate([np.full(len(rank), 1 / len(rank)) for rank in ranks]) / len(ranks)
-        share = np.cumsum(np.bincount(np.concatenate(ranks), weights, minlength=self.n_lists))
+                    ranks = np.searchsorted(np.sort(to_center), to_center[self._list_of[near]])
+                    found += np.bincount(ranks, minlength=self.n_lists) / len(near)
+                    measured += 1
+        if made_at is not None and measured < MIN_CALIBRATION_QUERIES:
+            ranks = self._ranks_of_made_neighbors(queries[: MIN_CALIBRATION_QUERIES - measured], made_at)
+            found += np.bincount(ranks, minlength=self.n_lists)
+            measured += len(ranks)
+        share = np.cumsum(found) / max(measured, 1)
         enough = int(np.searchsorted(share, recall - 1e-9)) + 1
         self.n_probes = int(np.clip(enough, min(MIN_PROBES, self.n_lists), self.n_lists))
-        self.recall = float(min(share[self.n_probes - 1], 1.0))
+        # A sample that lists of a part contain whole does not make the search exact.
+        most = 1.0 if self.n_probes == self.n_lists else MAX_STATED_RECALL
+        self.recall = min(round(float(share[self.n_probes - 1]), 4), most)
+
+    def _ranks_of_made_neighbors(self, rows: Floats, cosine: float) -> Indices:
+        """Return for vectors made at this cosine with the rows how many lists are nearer than that of the row."""
+        towards = np.roll(rows, 1, axis=0)
+        towards = unit_vectors(towards - (towards * rows).sum(axis=1, keepdims=True) * rows)
+        made = np.float32(cosine) * rows + np.float32(np.sqrt(max(1 - cosine * cosine, 0))) * towards
+        own = (rows @ self.centers.T).argmax(axis=1)
+        products = made @ self.centers.T
+        nearer = products > products[np.arange(len(rows)), own][:, None]
+        return np.asarray(nearer.sum(axis=1), dtype=np.int64)
 
     def search(self, queries: Floats) -> Iterator[tuple[Indices, Indices, Floats]]:
         """Yield for each list the positions (m,) of the queries that search it, its rows (c,), the products (m, c)."""
+        from threadpoolctl import threadpool_limits
+
         products = queries @ self.centers.T
         if self.n_probes < self.n_lists:
             probes = np.argpartition(products, -self.n_probes, axis=1)[:, -self.n_probes :]
@@ -120,10 +155,13 @@ class InvertedFile:
         order = np.argsort(lists, kind="stable")
         bounds = np.searchsorted(lists[order], np.arange(self.n_lists + 1))
         positions = order // probes.shape[1]
-        for number in np.flatnonzero((bounds[1:] > bounds[:-1]) & (self._counts > 0)).tolist():
-            members = slice(self._starts[number], self._starts[number] + self._counts[number])
-            chosen = positions[bounds[number] : bounds[number + 1]]
-            yield chosen, self._rows[members], queries[chosen] @ self._vectors[members].T
+        # The products of lists are small: sharing one between threads takes longer than the product, twenty times as
+        # long where other processes use the cores.
+        with threadpool_limits(limits=1, user_api="blas"):
+            for number in np.flatnonzero((bounds[1:] > bounds[:-1]) & (self._counts > 0)).tolist():
+                members = slice(self._starts[number], self._starts[number] + self._counts[number])
+                chosen = positions[bounds[number] : bounds[number + 1]]
+                yield chosen, self._rows[members], queries[chosen] @ self._vectors[members].T
 
     def nearest(self, queries: Floats, k: int) -> tuple[Indices, Floats]:
         """Return the positions (q, k) of the most similar vectors that are found, and their cosines (q, k).
@@ -151,23 +189,87 @@ class InvertedFile:
 
 
 def nearest_approximately(
-    queries: Floats, known: Floats, k: int, *, recall: float | None = None
+    queries: Floats,
+    known: Floats,
+    k: int,
+    *,
+    recall: float | None = None,
+    on_progress: Callable[[int], None] | None = None,
 ) -> tuple[Indices, Floats, float]:
     """Return the nearest known vectors as ``nearest_by_cosine`` does, and the measured recall.
 
-    ``recall=None`` compares all pairs if there are at most 20 billion, else asks for a recall of 0.99. Where fewer than
-    ``k`` are found, the rest has the position -1.
+    ``recall=None`` compares all pairs if there are at most 20 billion, else asks for a recall of 0.99. Equal vectors
+    are compared once. Where fewer than ``k`` are found, the rest has the position -1. ``on_progress`` gets the
+    number of queries that are done.
     """
+    asked, source = distinct_rows(queries)
+    rows, members = distinct_rows(known)
+    distinct_queries = queries if len(asked) == len(queries) else queries[asked]
+    distinct_known = known if len(rows) == len(known) else known[rows]
+
+    def report(done: int) -> None:
+        if on_progress is not None:
+            on_progress(done * len(queries) // len(asked))
+
+    positions, cosines, measured = _nearest_distinct(distinct_queries, distinct_known, source, k, recall, report)
+    if len(rows) < len(known):
+        positions, cosines = _with_equal_rows(positions, cosines, members, min(k, len(known)))
+    if len(asked) < len(queries):
+        positions, cosines = positions[source], cosines[source]
+    return positions, cosines, measured
+
+
+def _nearest_distinct(
+    queries: Floats,
+    known: Floats,
+    source: Indices,
+    k: int,
+    recall: float | None,
+    on_progress: Callable[[int], None],
+) -> tuple[Indices, Floats, float]:
+    """Return the nearest of distinct vectors; ``source`` is the query of each row, of which a sample is drawn."""
     if recall is None:
         recall = 1.0 if len(queries) * len(known) <= MAX_EXACT_PAIRS else DEFAULT_RECALL
     if recall >= 1 or len(known) < MIN_INDEX_ROWS:
-        return *nearest_by_cosine(queries, known, k), 1.0
+        return *nearest_by_cosine(queries, known, k, on_progress=on_progress), 1.0
     index = InvertedFile(known)
-    sample = np.random.default_rng(SEED).permutation(len(queries))[: CALIBRATION_ROWS[1]]
+    # A vector of zeros is as near to one list as to another.
+    directed = has_direction(queries)
+    sample = np.random.default_rng(SEED).permutation(source[directed[source]])[: CALIBRATION_ROWS[1]]
     index.calibrate(queries[sample], lambda cosines: top_columns(cosines[None, :], k)[0], recall)
-    found = [index.nearest(queries[start : start + QUERY_ROWS], k) for start in range(0, len(queries), QUERY_ROWS)]
-    positions, cosines = (np.concatenate(part) for part in zip(*found, strict=True))
+    if index.n_probes > MAX_PROBED_SHARE * index.n_lists:
+        return *nearest_by_cosine(queries, known, k, on_progress=on_progress), 1.0
+    positions = np.empty((len(queries), k), dtype=np.int64)
+    cosines = np.empty((len(queries), k), dtype=np.float32)
+    for start in range(0, len(queries), QUERY_ROWS):
+        part = slice(start, start + QUERY_ROWS)
+        positions[part], cosines[part] = index.nearest(queries[part], k)
+        on_progress(min(start + QUERY_ROWS, len(queries)))
+    zeros = np.flatnonzero(~directed)
+    positions[zeros], cosines[zeros] = nearest_by_cosine(queries[zeros], known, k)
     return positions, cosines, index.recall
+
+
+def _with_equal_rows(positions: Indices, cosines: Floats, members: Indices, k: int) -> tuple[Indices, Floats]:
+    """Return the nearest rows (q, k) from the nearest distinct vectors; ``members`` is the vector of each row."""
+    ordered = np.argsort(members, kind="stable")
+    counts = np.bincount(members)
+    starts = np.cumsum(counts) - counts
+    rows = np.full((len(positions), k), -1, dtype=np.int64)
+    similarity = np.full((len(positions), k), -np.inf, dtype=np.float32)
+    step = max(1, BLOCK_ELEMENTS // (8 * positions.shape[1] * k))
+    for start in range(0, len(positions), step):
+        vectors, cosine = positions[start : start + step], cosines[start : start + step]
+        # Of each vector at most k rows, the earliest, can be among the k nearest.
+        number = np.arange(k)
+        exists = (number < counts[vectors][:, :, None]) & (vectors >= 0)[:, :, None]
+        each = ordered[np.where(exists, starts[vectors][:, :, None] + number, 0)].reshape(len(vectors), -1)
+        values = np.where(exists, cosine[:, :, None], -np.inf).reshape(len(vectors), -1)
+        order = np.lexsort((each, -values), axis=1)[:, :k]
+        best = np.take_along_axis(values, order, axis=1)
+        rows[start : start + step] = np.where(np.isneginf(best), -1, np.take_along_axis(each, order, axis=1))
+        similarity[start : start + step] = best
+    return rows, similarity
 
 
 def top_columns(values: Floats, k: int) -> Indices:

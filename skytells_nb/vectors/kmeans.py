@@ -129,7 +129,9 @@ def _update_centers(matrix: Floats, clusters: Clusters) -> Floats:
     numbers = np.arange(len(clusters.centers))
     sums = np.zeros_like(clusters.centers)
     for block in row_blocks(matrix):
-        sums += (clusters.labels[block, None] == numbers).T.astype(np.float32) @ matrix[block]
+        order = np.argsort(clusters.labels[block], kind="stable")
+        present, firsts = np.unique(clusters.labels[block][order], return_index=True)
+        sums[present] += np.add.reduceat(matrix[block][order], firsts, axis=0)
     empty = np.flatnonzero(np.bincount(clusters.labels, minlength=len(numbers)) == 0)
     sums[empty] = matrix[np.argsort(clusters.similarity, kind="stable")[: len(empty)]]
     return unit_vectors(sums)

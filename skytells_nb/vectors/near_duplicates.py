@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skytells_nb.vectors.arrays import Floats, Indices
+from skytells_nb.vectors.arrays import Floats, Indices, distinct_rows, has_direction
 from skytells_nb.vectors.inverted_file import (
     CALIBRATION_ROWS,
     DEFAULT_RECALL,
@@ -98,16 +98,23 @@ def near_duplicates(
         index, step = _Representatives(matrix, min_cosine), BLOCK_ROWS
     representatives = np.arange(len(matrix))
     similarity = np.ones(len(matrix), dtype=np.float32)
+    distinct, numbers = distinct_rows(matrix)
+    equal_to = distinct[numbers]
+    directed = has_direction(matrix)
     for start in range(0, len(matrix), step):
         rows = np.arange(start, min(start + step, len(matrix)))
-        best, nearest = index.nearest(rows)
+        best, nearest = np.ones(len(rows)), equal_to[rows]
+        # What equals a representative of an earlier block has found the nearest one, and zeros are near to none.
+        best[~directed[rows]] = -np.inf
+        searched = np.flatnonzero(((nearest >= start) | (representatives[nearest] != nearest)) & directed[rows])
+        best[searched], nearest[searched] = index.nearest(rows[searched])
         new = _new_representatives(matrix[rows], np.flatnonzero(best < min_cosine), min_cosine)
         is_member = np.ones(len(rows), dtype=bool)
         is_member[new] = False
         members = rows[is_member]
         if len(new):
             _prefer_new(matrix[rows], new, np.flatnonzero(is_member), best, nearest, rows)
-            index.add(rows[new])
+            index.add(rows[new[directed[rows[new]]]])
         representatives[members] = nearest[is_member]
         similarity[members] = cosines(matrix[members], matrix[nearest[is_member]])
         if on_progress is not None:
@@ -136,13 +143,11 @@ def _new_representatives(block: Floats, unassigned: Indices, min_cosine: float) 
         earlier = np.concatenate(new) if new else rows[:0]
         assigned = (block[rows] @ block[earlier].T >= min_cosine).any(axis=1)
         rows = rows[~assigned]
-        is_near = block[rows] @ block[rows].T >= min_cosine
-        assigned = np.zeros(len(rows), dtype=bool)
-        chosen = []
-        for row in range(len(rows)):
-            if not assigned[row]:
-                chosen.append(row)
-                assigned |= is_near[row]
+        later, near = np.nonzero(np.tril(block[rows] @ block[rows].T >= min_cosine, -1))
+        chosen = np.ones(len(rows), dtype=bool)
+        firsts = np.flatnonzero(np.diff(later, prepend=-1))
+        for row, earlier in zip(later[firsts].tolist(), np.split(near, firsts)[1:], strict=True):
+            chosen[row] = not chosen[earlier].any()
         new.append(rows[chosen])
     return np.concatenate(new) if new else unassigned
 
@@ -208,9 +213,14 @@ class _IndexedRepresentatives:
     def __init__(self, matrix: Floats, min_cosine: float, recall: float) -> None:
         self._matrix = matrix
         self._index = InvertedFile(matrix, empty=True)
-        sample = np.random.default_rng(SEED).permutation(len(matrix))[: CALIBRATION_ROWS[1]]
+        directed = np.flatnonzero(has_direction(matrix))
+        sample = np.random.default_rng(SEED).permutation(directed)[: CALIBRATION_ROWS[1]]
         self._index.calibrate(
-            matrix[sample], lambda cosines: np.flatnonzero(cosines >= min_cosine), recall, itself=sample
+            matrix[sample],
+            lambda cosines: np.flatnonzero(cosines >= min_cosine),
+            recall,
+            itself=sample,
+            made_at=min_cosine,
         )
         self.recall = self._index.recall
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from skytells_nb.vectors.arrays import BLOCK_ELEMENTS, Floats, Indices, unit_vectors
+from skytells_nb.vectors.arrays import BLOCK_ELEMENTS, Floats, Indices
 
 SPARE_CANDIDATES = 5
 INTERPOLATION_NEIGHBORS = 5
@@ -16,6 +16,9 @@ COSINE_TOLERANCE = 2e-6
 """Upper bound of the difference from 1 of the cosine of equal vectors in float32."""
 MAX_TIES = 1000
 """Candidates beyond ``k`` that are compared exactly."""
+GROUPS_PER_NEIGHBOR = 32
+MIN_GROUPS = 512
+"""Groups of products of which the highest is taken: with 32 for each neighbor hardly a group holds two of them."""
 
 
 def nearest_by_distance(
@@ -62,12 +65,12 @@ def nearest_by_distance(
 
 
 def nearest_by_cosine(
-    queries: Floats, known: Floats, k: int, *, lengths: Floats | None = None
+    queries: Floats, known: Floats, k: int, *, on_progress: Callable[[int], None] | None = None
 ) -> tuple[Indices, Floats]:
     """Return the positions (q, min(k, n)) of the known vectors with the highest cosine, best first, and the cosines.
 
-    The queries have length one, and so have the known vectors unless their ``lengths`` (n,) are passed. Equal vectors
-    have equal cosines, and of those the earlier position comes first.
+    All vectors have length one, or are zeros. Equal vectors have equal cosines, and of those the earlier position comes
+    first. ``on_progress`` is called with the number of queries that are done.
 
     >>> nearest_by_cosine(np.eye(2, dtype=np.float32), np.array([[0, 1], [1, 0], [0, 1]], dtype=np.float32), 2)[0]
     array([[1, 0],
@@ -75,31 +78,77 @@ def nearest_by_cosine(
     """
     n = len(known)
     k = min(k, n)
-    if not k:
-        return np.empty((len(queries), 0), dtype=np.int64), np.empty((len(queries), 0), dtype=np.float32)
     positions = np.empty((len(queries), k), dtype=np.int64)
     similarity = np.empty((len(queries), k), dtype=np.float32)
-    divisors = None if lengths is None else np.maximum(lengths, np.finfo(np.float32).tiny)
-    step = max(1, BLOCK_ELEMENTS // max(n, 1))
+    if not k or not len(queries):
+        return positions, similarity
+    step = min(max(1, BLOCK_ELEMENTS // n), len(queries))
+    # One buffer: the system would clear a new one for each block.
+    buffer = np.empty((step, n), dtype=np.float32)
     for start in range(0, len(queries), step):
         block = queries[start : start + step]
-        approximate = block @ known.T
-        if divisors is not None:
-            approximate /= divisors
-        if k < n:
-            lowest = np.partition(approximate, n - k, axis=1)[:, n - k] - PRODUCT_TOLERANCE
-        else:
-            lowest = np.full(len(block), -np.inf)
-        for row, (query, products, minimum) in enumerate(zip(block, approximate, lowest, strict=True), start):
-            candidates = np.flatnonzero(products >= minimum)
-            if len(candidates) > k + MAX_TIES:
-                order = np.argsort(-products[candidates].round(5), kind="stable")
-                candidates = candidates[order[: k + MAX_TIES]]
-            vectors = known[candidates] if lengths is None else unit_vectors(known[candidates])
-            exact = cosines(vectors, query)
-            order = np.lexsort((candidates, -exact))[:k]
-            positions[row], similarity[row] = candidates[order], exact[order]
+        products = np.matmul(block, known.T, out=buffer[: len(block)])
+        rows, candidates = _candidates(products, k)
+        exact = np.empty(len(rows), dtype=np.float32)
+        for part in _parts(len(rows), known.shape[1]):
+            exact[part] = cosines(known[candidates[part]], block[rows[part]])
+        order = np.lexsort((candidates, -exact, rows))
+        firsts = np.searchsorted(rows, np.arange(len(block)))
+        best = order[firsts[:, None] + np.arange(k)]
+        positions[start : start + step], similarity[start : start + step] = candidates[best], exact[best]
+        if on_progress is not None:
+            on_progress(start + len(block))
     return positions, similarity
+
+
+def _candidates(products: Floats, k: int) -> tuple[Indices, Indices]:
+    """Return the rows, in order, and the columns of all products that may be among the ``k`` highest of their row."""
+    n = products.shape[1]
+    if k == n:
+        lowest = np.full(len(products), -np.inf, dtype=np.float32)
+    else:
+        lowest = lower_bound_of_top(products, k) - np.float32(PRODUCT_TOLERANCE)
+    flat = np.flatnonzero(products >= lowest[:, None])
+    rows, columns = np.divmod(flat, n)
+    counts = np.bincount(rows, minlength=len(products))
+    if counts.max() > k + MAX_TIES:
+        kept = []
+        for first, count in zip((np.cumsum(counts) - counts).tolist(), counts.tolist(), strict=True):
+            each = np.arange(first, first + count)
+            if count > k + MAX_TIES:
+                values = products[rows[each], columns[each]].round(5)
+                each = np.sort(each[np.argsort(-values, kind="stable")[: k + MAX_TIES]])
+            kept.append(each)
+        chosen = np.concatenate(kept)
+        rows, columns = rows[chosen], columns[chosen]
+    return rows, columns
+
+
+def lower_bound_of_top(values: Floats, k: int) -> Floats:
+    """Return for each row (m, c) a number that at least ``k`` of its values reach, near to the k-th highest.
+
+    It is the k-th highest of the highest values of groups: a pass that only compares costs a twentieth of a partition
+    of the row.
+
+    >>> lower_bound_of_top(np.array([[3, 9, 1, 7]], dtype=np.float32), 2)
+    array([7.], dtype=float32)
+    """
+    n = values.shape[1]
+    width = n // max(GROUPS_PER_NEIGHBOR * k, MIN_GROUPS)
+    highest = values
+    if width > 1:
+        count = n // width
+        # Columns that are ``count`` apart form a group, so that whole rows of memory are compared.
+        highest = values[:, : count * width].reshape(len(values), width, count).max(axis=1)
+    if k == 1:
+        return np.asarray(highest.max(axis=1))
+    return np.asarray(np.partition(highest, highest.shape[1] - k, axis=1)[:, highest.shape[1] - k])
+
+
+def _parts(n: int, d: int) -> Iterator[slice]:
+    """Yield slices of pairs of vectors of which a block holds as many as ``BLOCK_ELEMENTS`` allows."""
+    step = max(1, BLOCK_ELEMENTS // (4 * max(d, 1)))
+    return (slice(start, start + step) for start in range(0, n, step))
 
 
 def cosines(vectors: Floats, other: Floats) -> Floats:

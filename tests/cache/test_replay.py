@@ -7,6 +7,7 @@ import pickle
 import sqlite3
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -347,3 +348,33 @@ def test_a_recording_in_a_read_only_folder_works(recording: Path) -> None:
     finally:
         recording.parent.chmod(0o700)
     assert [file.name for file in recording.parent.iterdir()] == ["recorded.sqlite"]
+
+
+def test_an_export_takes_as_much_memory_however_large_it_is(tmp_path: Path) -> None:
+    """The keys are 32 bytes each; of the responses only a batch is in memory."""
+    store = SqliteStore(tmp_path / "cache.sqlite")
+    for start in range(0, 16_000, 1_000):
+        store.put_many([(key(start + n), bytes(2_000)) for n in range(1_000)])
+
+    def peak(count: int) -> int:
+        keys = b"".join(key(n) for n in range(count))
+        tracemalloc.start()
+        try:
+            assert export_all([(store, keys)], tmp_path / f"{count}.sqlite").answers == count
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    small, large = peak(2_000), peak(16_000)
+    assert large < 1.5 * small + 14_000 * 32 * 4
+    assert large < 16_000 * 2_000 / 2
+    store.close()
+
+
+def test_keys_may_come_one_by_one_or_joined(tmp_path: Path) -> None:
+    memory = MemoryStore()
+    memory.put_many([(key(n), b"x") for n in range(5)])
+    one, joined = tmp_path / "one.sqlite", tmp_path / "joined.sqlite"
+    export_all([(memory, [key(3), key(1), key(3)])], one)
+    export_all([(memory, key(1) + key(3) + key(1))], joined)
+    assert one.read_bytes() == joined.read_bytes()

@@ -194,4 +194,4 @@ def test_words_options_and_recordings_complete(here: Path) -> None:
     assert candidates("%skytells cache replay t") == ["tutorial.sqlite"]
     assert candidates("%skytells cache replay n") == []
     assert candidates("%skytells cache export x.sqlite --f") == ["--force"]
-    assert candidates("%skytells cache prune --") == ["--older-than", "--max-bytes", "--help"]
+    assert candidates("%skytells cache prune --") == ["--older-than", "--max-bytes", "--compact", "--help"]

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from skytells_nb.accessor.base import PromptMethods, TextPrompt, policed
 from skytells_nb.accessor.call import VectorizedCall
-from skytells_nb.accessor.embeddings import EmbeddingOptions, TextOrVectorColumn, UnitVectors
 from skytells_nb.accessor.multi_call import MultiRun
 from skytells_nb.accessor.results import CompletionColumns, details_frame, embed_texts
 from skytells_nb.accessor.safety import SafetyChoice, SafetyPolicy
 from skytells_nb.accessor.text_columns import Texts
+from skytells_nb.accessor.text_or_vector_column import EmbeddingOptions, TextOrVectorColumn
+from skytells_nb.embedding_columns import UnitVectors
 from skytells_nb.engine.report import CascadeReport, Estimate, Report
 from skytells_nb.errors import InputError, warn
 from skytells_nb.statistics.certified_agreement import Certified, cascade_sample, certify, texts_for_cascade

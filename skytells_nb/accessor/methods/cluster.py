@@ -12,7 +12,6 @@ import pandas as pd
 
 from skytells_nb.accessor.base import DETERMINISTIC, SimilarityMethods, check_count
 from skytells_nb.accessor.call import DryRunComplete, dry_run_of
-from skytells_nb.accessor.embeddings import EmbeddingOptions, TextOrVectorColumn, UnitVectors
 from skytells_nb.accessor.multi_call import MultiRun
 from skytells_nb.accessor.options import (
     ModelOptions,
@@ -23,7 +22,9 @@ from skytells_nb.accessor.options import (
 )
 from skytells_nb.accessor.results import build_job, complete_texts, embed_texts
 from skytells_nb.accessor.text_columns import Texts, resolve_texts
+from skytells_nb.accessor.text_or_vector_column import EmbeddingOptions, TextOrVectorColumn
 from skytells_nb.columns import column_of
+from skytells_nb.embedding_columns import UnitVectors
 from skytells_nb.engine.engine import OnError
 from skytells_nb.errors import InputError, warn
 from skytells_nb.group_names import (

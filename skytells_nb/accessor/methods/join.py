@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Unpack
 
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from skytells_nb.accessor.base import DETERMINISTIC, SimilarityMethods, check_count, check_recall, check_threshold
 from skytells_nb.accessor.call import DryRunComplete, VectorizedCall, attach_report, dry_run_of
-from skytells_nb.accessor.embeddings import EmbeddingOptions, TextOrVectorColumn, UnitVectors, embed_column
 from skytells_nb.accessor.multi_call import MultiRun
 from skytells_nb.accessor.options import (
     ModelOptions,
@@ -23,6 +22,8 @@ from skytells_nb.accessor.options import (
 )
 from skytells_nb.accessor.results import CompletionColumns, build_job, complete_texts
 from skytells_nb.accessor.text_columns import Texts, resolve_texts
+from skytells_nb.accessor.text_or_vector_column import EmbeddingOptions, TextOrVectorColumn, embed_column
+from skytells_nb.embedding_columns import UnitVectors
 from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.report import Report
 from skytells_nb.errors import InputError, warn
@@ -48,10 +49,17 @@ class Pairs:
 
 
 def nearest_pairs(
-    left: UnitVectors, right: UnitVectors, k: int, threshold: float | None, recall: float | None = None
+    left: UnitVectors,
+    right: UnitVectors,
+    k: int,
+    threshold: float | None,
+    recall: float | None = None,
+    on_progress: Callable[[int], None] | None = None,
 ) -> Pairs:
     """Pair each left row with its ``k`` most similar right rows, leaving out those below the threshold."""
-    places, scores, measured = nearest_approximately(left.matrix, right.matrix, k, recall=recall)
+    places, scores, measured = nearest_approximately(
+        left.matrix, right.matrix, k, recall=recall, on_progress=on_progress
+    )
     each = places.shape[1]
     found = places.ravel() >= 0
     right_rows = right.rows[places.ravel()] if len(right) else places.ravel()
@@ -248,7 +256,8 @@ class JoinMethod(SimilarityMethods):
                 dry_run.notes += [] if floor is None else ["upper limit: pairs below threshold= are not sent"]
                 raise DryRunComplete
             check_dimensions(left.matrix, f"Column {left_on!r}", right.matrix, f"column {right_on!r}")
-            pairs = nearest_pairs(left, right, most, floor, recall)
+            with runs.step("comparing", len(left)) as on_progress:
+                pairs = nearest_pairs(left, right, most, floor, recall, on_progress)
             runs.set_recall(pairs.recall)
             if prompt is not None and len(pairs.left):
                 pairs = _confirmed(runs, pairs, prompt)

@@ -1,37 +1,30 @@
-"""``search``, ``similar`` and ``dedupe``: rows compared by the similarity of their embeddings."""
+"""``search`` and ``similar``: the rows most similar to a query, or to one of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from skytells_nb.accessor.base import check_count, check_recall, check_threshold
+from skytells_nb.accessor.base import SimilarityMethods, check_count
 from skytells_nb.accessor.call import attach_report
-from skytells_nb.accessor.embeddings import EmbeddingOptions, TextOrVectorColumn, UnitVectors, embed_queries
-from skytells_nb.accessor.methods.cluster import ClusterMethods
-from skytells_nb.accessor.methods.join import JoinMethod
 from skytells_nb.accessor.options import RunOptions, check_options, expand_options
 from skytells_nb.accessor.text_columns import STRING_DTYPE
+from skytells_nb.accessor.text_or_vector_column import EmbeddingOptions, TextOrVectorColumn, embed_queries
+from skytells_nb.embedding_columns import UnitVectors
 from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.report import Report
 from skytells_nb.errors import InputError, RowError
 from skytells_nb.progress import ProgressCallback
 from skytells_nb.vectors.arrays import Floats, Indices, check_dimensions
-from skytells_nb.vectors.near_duplicates import near_duplicates
 from skytells_nb.vectors.neighbors import nearest_by_cosine
 
 
-class VectorMethods(ClusterMethods, JoinMethod):
-    """Methods that compare rows by their embeddings.
-
-    Every ``column`` holds texts, which are embedded first (and cached), or embeddings, for which nothing is sent and no
-    key is needed. Similarity is the cosine of two embeddings, computed exactly, in blocks. Rows without an embedding
-    (missing or failed) are similar to none.
-    """
+class SearchMethods(SimilarityMethods):
+    """The ``search`` and ``similar`` methods."""
 
     @expand_options(RunOptions)
     def search(
@@ -160,98 +153,13 @@ class VectorMethods(ClusterMethods, JoinMethod):
             raise InputError(f"Row {row!r} is missing in column {column!r}, so it is similar to none.")
         with self._runs("similar", on_error, progress, options, self._missing({into: "float32"})) as runs:
             vectors = source.vectors(runs, EmbeddingOptions(model, dimensions))
-            itself = vectors.rows == position
-            if not itself.any():
+            itself = np.searchsorted(vectors.rows, [position, position + 1])
+            if itself[0] == itself[1]:
                 report = runs.report
                 raise RowError(f"Row {row!r} could not be embedded: {report.errors.get(position)}", report=report)
-            return self._nearest_rows(vectors, vectors.matrix[itself], most, into, runs.report, exclude=position)
-
-    @expand_options(RunOptions)
-    def dedupe(
-        self,
-        column: Any = "embedding",
-        threshold: float = 0.9,
-        *,
-        keep: Literal["first", "groups"] = "first",
-        recall: float | None = None,
-        into: Any = "group",
-        model: str | None = None,
-        dimensions: int | None = None,
-        on_error: OnError = "warn",
-        progress: bool | ProgressCallback = True,
-        **options: Unpack[RunOptions],
-    ) -> pd.DataFrame:
-        """Drop rows that mean nearly the same as an earlier row.
-
-        A row is kept if no kept row before it has a cosine similarity of ``threshold`` or more with it; the others
-        belong to the most similar such row, their representative. So each dropped row is that similar to a row that is
-        kept, no two kept rows are, and a chain of small differences never joins rows that are far apart.
-
-        Parameters
-        ----------
-        column : hashable, default "embedding"
-            Name of a column of texts, which are embedded first, or of embeddings.
-        threshold : float, default 0.9
-            Cosine similarity, above 0 and at most 1. Near duplicates differ between models: look at some groups before
-            you choose one.
-        keep : {"first", "groups"}, default "first"
-            ``"groups"`` keeps all rows and adds three columns.
-        recall : float, optional
-            Share of the near pairs that are seen, above 0 and at most 1. By default every pair of up to 200,000 rows is
-            compared; above that an inverted file compares most pairs, with a recall of 0.99, which is measured on a
-            sample and stated in the report. 1 compares every pair however long it takes.
-        into : hashable, default "group"
-            Name of the column with the number of the group (Int64, in order of appearance, missing without an
-            embedding); ``<into>_representative`` (bool) is whether the row is the one kept, ``<into>_score`` (float32)
-            its cosine with it.
-        model : str, optional
-            Name of the embedding model; by default that of the session.
-
-        Returns
-        -------
-        pandas.DataFrame
-            The kept rows, or all rows with their groups. The order of the rows decides which one of a group is kept:
-            sort first for another. Rows without an embedding are kept.
-
-        Raises
-        ------
-        InputError
-            If an argument is wrong, or the column is missing or holds neither texts nor embeddings; nothing is sent.
-
-        Examples
-        --------
-        >>> df = pd.DataFrame({"text": ["The parcel is late.", "Great taste!", "the parcel is late"]})
-        >>> df.skytells.dedupe("text", 0.8, progress=False)["text"].tolist()
-        ['The parcel is late.', 'Great taste!']
-        """
-        check_options(options, self.dedupe)
-        floor = check_threshold(threshold)
-        if keep not in ("first", "groups"):
-            raise InputError(f"keep must be 'first' or 'groups', got {keep!r}.")
-        check_recall(recall)
-        self._check_into(into, column)
-        source = TextOrVectorColumn(self._frame, column)
-        suffixed = {self._suffixed(into, "representative"): "boolean", self._suffixed(into, "score"): "float32"}
-        unfinished = self._missing({into: "Int64", **suffixed})
-        with self._runs("dedupe", on_error, progress, options, unfinished) as runs:
-            vectors = source.vectors(runs, EmbeddingOptions(model, dimensions))
-            with runs.step("comparing", len(vectors)) as on_progress:
-                groups = near_duplicates(vectors.matrix, floor, recall=recall, on_progress=on_progress)
-            runs.set_recall(groups.recall)
-            is_representative = groups.representatives == np.arange(len(vectors))
-            kept = np.ones(len(self._frame), dtype=bool)
-            kept[vectors.rows] = is_representative
-            if keep == "first":
-                result = self._frame[kept].copy()
-                attach_report(result, runs.report, rows=lambda: self._frame)
-                return result
-            number = (np.cumsum(is_representative) - 1)[groups.representatives]
-            new = {
-                into: self._column_at(number, vectors.rows, "Int64"),
-                self._suffixed(into, "representative"): pd.Series(kept),
-                self._suffixed(into, "score"): self._column_at(groups.similarity, vectors.rows, "float32"),
-            }
-            return self._with(new, runs.report)
+            return self._nearest_rows(
+                vectors, vectors.matrix[slice(*itself)], most, into, runs.report, exclude=position
+            )
 
     def _nearest_rows(
         self, vectors: UnitVectors, targets: Floats, k: int, into: Any, report: Report, exclude: int = -1

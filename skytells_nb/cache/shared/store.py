@@ -10,6 +10,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -23,6 +24,7 @@ from skytells_nb.cache.shared.postgres import PostgresBackend
 from skytells_nb.cache.shared.redis import RedisBackend
 from skytells_nb.cache.store import CacheStats, LeaseState, Row
 from skytells_nb.errors import CacheError, ConfigurationError, warn
+from skytells_nb.progress import StepCallback, no_step
 
 DAY_S = 86_400
 FIRST_RETRY_S = 1.0
@@ -139,9 +141,19 @@ class SharedStore:
                 path=None,
             )
 
-    def prune(self, *, max_bytes: int | None = None, older_than_days: float | None = None) -> int:
+    def prune(
+        self,
+        *,
+        max_bytes: int | None = None,
+        older_than_days: float | None = None,
+        compact: bool = False,
+        on_progress: StepCallback = no_step,
+    ) -> int:
         older_than_s = None if older_than_days is None else older_than_days * DAY_S
         return self._manage(lambda backend: backend.prune(max_bytes, older_than_s))
+
+    def run(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def emit_warnings(self) -> None:
         while True:

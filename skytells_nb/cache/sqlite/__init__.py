@@ -1,1 +1,5 @@
 """The default store: one SQLite file, shared by the processes of one machine."""
+
+from skytells_nb.cache.sqlite.store import SqliteStore
+
+__all__ = ["SqliteStore"]

@@ -378,6 +378,9 @@ def _prepare(connection: sqlite3.Connection, path: Path, wal: bool) -> None:
     ours = _is_cache(connection, path)
     if not ours:
         connection.execute(f"pragma page_size = {_PAGE_BYTES}")
+        if wal:
+            # Recordings are written once and stay as small as they are without.
+            connection.execute("pragma auto_vacuum = incremental")
     logged = wal and _turn_on_log(connection)
     if not logged:
         connection.execute("pragma journal_mode = delete")

@@ -99,6 +99,20 @@ class SqliteLeases:
         for held in self._held.values():
             held.difference_update(keys)
 
+    def held_elsewhere(self, connection: sqlite3.Connection) -> bool:
+        """Whether another process is requesting something, within work."""
+        try:
+            rows = connection.execute("select process, expires, keys from leases").fetchall()
+        except sqlite3.OperationalError as problem:
+            if not _has_no_table(problem):
+                raise
+            return False
+        now, this = time.time(), this_process()
+        return any(
+            ends and process != this and now < expires <= now + MAX_LEASE_S and may_be_running(process)
+            for process, expires, ends in rows
+        )
+
     def reset_after_fork(self) -> None:
         """Forget what the parent holds."""
         self._held.clear()

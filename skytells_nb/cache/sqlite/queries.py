@@ -5,18 +5,30 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from skytells_nb.cache.checksum import HEADER_BYTES, decode_record, encode_record
 from skytells_nb.cache.sqlite import index
 from skytells_nb.cache.sqlite.index import KEYS_PER_STATEMENT
 from skytells_nb.cache.store import Row
+from skytells_nb.progress import StepCallback, no_step
 
 _ROWS_PER_DELETE = 2_000
 _VACUUM_BYTES = 1 << 30  # about 25 s of work; more would block other processes past their time limit
+_PAGES_PER_STEP = 128  # 4 MB: a tenth of a second for which others wait
+_STEPS_PER_TICK = 1_000
+_INCREMENTAL = 2  # the value of auto_vacuum
 
 T = TypeVar("T")
+
+
+class Removed(NamedTuple):
+    """How many responses were removed, and how many bytes they had."""
+
+    entries: int
+    bytes: int
 
 
 def select(connection: sqlite3.Connection, keys: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -91,31 +103,52 @@ def delete(connection: sqlite3.Connection, keys: Sequence[bytes]) -> int:
     return in_transaction(connection, partial(_delete, connection, keys))
 
 
-def prune(connection: sqlite3.Connection, max_bytes: int | None, oldest: float | None) -> int:
-    """Remove the oldest responses and return how many: ids grow with time, so these are the first rows."""
-    last = 0
-    if oldest is not None:
-        newer = "select id from answers where stored_at >= ? order by id limit 1"
-        everything = "select coalesce(max(id), 0) + 1 from answers"
-        first = connection.execute(newer, (oldest,)).fetchone() or connection.execute(everything).fetchone()
-        last = first[0] - 1
-    if max_bytes is not None:
-        _, size = totals(connection)
-        for number, length in connection.execute("select id, coalesce(length(value), 0) from answers order by id"):
-            if size <= max_bytes:
-                break
-            size -= length - HEADER_BYTES
-            last = max(last, number)
-    removed = 0
+def prune(
+    connection: sqlite3.Connection,
+    max_bytes: int | None,
+    oldest: float | None,
+    *,
+    on_progress: StepCallback = no_step,
+) -> Removed:
+    """Remove the oldest responses, in transactions that other processes hardly notice.
+
+    ``on_progress`` is called with the bytes that are removed, and those that will be as far as that is known.
+    """
+    _, size = totals(connection)
+    surplus = 0 if max_bytes is None else max(size - max_bytes, 0)
+    removed = Removed(0, 0)
     while True:
-        batch = "select max(id) from (select id from answers where id <= ? order by id limit ?)"
-        (end,) = connection.execute(batch, (last, _ROWS_PER_DELETE)).fetchone()
-        if end is None:
+        batch = in_transaction(connection, partial(remove_oldest, connection, max_bytes, oldest))
+        removed = Removed(removed.entries + batch.entries, removed.bytes + batch.bytes)
+        if not batch.entries:
+            return removed
+        on_progress(removed.bytes, max(surplus, removed.bytes))
+
+
+def remove_oldest(
+    connection: sqlite3.Connection,
+    max_bytes: int | None,
+    oldest: float | None,
+    *,
+    most: int = _ROWS_PER_DELETE,
+    before: int | None = None,
+) -> Removed:
+    """Remove the first responses that are too old or too much, at most so many.
+
+    Ids grow with time, so the oldest responses are the first rows. Those from the id ``before`` on stay.
+    """
+    _, size = totals(connection)
+    surplus = 0 if max_bytes is None else size - max_bytes
+    rows: list[tuple[Any, ...]] = []
+    first = "select key, id, coalesce(length(value), 0), stored_at from answers order by id limit ?"
+    for key, number, length, stored_at in connection.execute(first, (most,)):
+        is_old = oldest is not None and (not isinstance(stored_at, int) or stored_at < oldest)
+        if (before is not None and number >= before) or not (is_old or surplus > 0):
             break
-        removed += in_transaction(connection, partial(_delete_up_to, connection, end))
-    if removed:
-        _shrink(connection)
-    return removed
+        rows.append((key, number, length))
+        surplus -= length - HEADER_BYTES
+    _remove_rows(connection, rows)
+    return Removed(len(rows), sum(length - HEADER_BYTES for *_, length in rows))
 
 
 def last_id(connection: sqlite3.Connection) -> int:
@@ -160,11 +193,6 @@ def _delete(connection: sqlite3.Connection, keys: Sequence[bytes]) -> int:
     )
 
 
-def _delete_up_to(connection: sqlite3.Connection, end: int) -> int:
-    every = "select key, id, coalesce(length(value), 0) from answers where id <= ?"
-    return _remove_rows(connection, connection.execute(every, (end,)).fetchall())
-
-
 def _remove_rows(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
     """Remove rows, each as (key, id, length), and return how many there were."""
     connection.executemany("delete from answers where id = ?", [(number,) for _, number, _ in rows])
@@ -186,11 +214,61 @@ def _selected(
         )
 
 
-def _shrink(connection: sqlite3.Connection) -> None:
-    pages, free, page_bytes = (
-        connection.execute(f"pragma {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
-    )
-    with contextlib.suppress(sqlite3.OperationalError):
-        if 2 * free > pages and (pages - free) * page_bytes < _VACUUM_BYTES:
-            connection.execute("vacuum")
+@dataclass(frozen=True, slots=True)
+class FileSize:
+    """Bytes of the file, and how many of them are free for new responses."""
+
+    total: int
+    free: int
+
+
+def file_size(connection: sqlite3.Connection) -> FileSize:
+    """Return the size of the file, once what is in the log is in it."""
+    pages, free, page_bytes = (_pragma(connection, name) for name in ("page_count", "freelist_count", "page_size"))
+    return FileSize(pages * page_bytes, free * page_bytes)
+
+
+def compact(connection: sqlite3.Connection, *, whole: bool | None = None, on_progress: StepCallback = no_step) -> None:
+    """Give free pages back to the disk.
+
+    A file that keeps account of what points to its pages gives them back in steps, between which other processes write.
+    An older one is rewritten, which takes as much room on the disk as its responses and makes others wait: by
+    default only if more than half of it is free and the rest is small; with ``whole=True`` in any case. ``on_progress``
+    is called with the bytes that are given back, and those that will be.
+    """
+    size = file_size(connection)
+    # Where another process reads or writes for so long, the pages stay free for new responses.
+    with contextlib.nullcontext() if whole else contextlib.suppress(sqlite3.OperationalError):
+        if _pragma(connection, "auto_vacuum") == _INCREMENTAL:
+            page_bytes = _pragma(connection, "page_size")
+            while (free := _pragma(connection, "freelist_count")) > 0:
+                connection.execute(f"pragma incremental_vacuum({_PAGES_PER_STEP})").fetchall()
+                left = _pragma(connection, "freelist_count")
+                on_progress(max(size.free - left * page_bytes, 0), size.free)
+                if left >= free:
+                    break
+        elif whole or (2 * size.free > size.total and size.total - size.free < _VACUUM_BYTES):
+            _rewrite(connection, on_progress)
         connection.execute("pragma wal_checkpoint(truncate)").fetchall()
+
+
+def _rewrite(connection: sqlite3.Connection, on_progress: StepCallback) -> None:
+    def tick() -> int:
+        # Ctrl-C is raised here, which ends the statement.
+        on_progress(0)
+        return 0
+
+    connection.execute("pragma auto_vacuum = incremental")
+    connection.set_progress_handler(tick, _STEPS_PER_TICK)
+    try:
+        connection.execute("vacuum")
+    except sqlite3.OperationalError as problem:
+        if problem.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        connection.set_progress_handler(None, 0)
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"pragma {name}").fetchone()[0])

@@ -10,6 +10,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,10 +33,13 @@ from skytells_nb.cache.sqlite.database import (
     usable_path,
 )
 from skytells_nb.cache.sqlite.leases import SqliteLeases, StoreSnapshot
-from skytells_nb.cache.store import CacheStats, Row
+from skytells_nb.cache.sqlite.limits import DAY_S, LimitKeeper
+from skytells_nb.cache.sqlite.queries import FileSize, file_size
+from skytells_nb.cache.store import CacheLimits, CacheStats, Row
 from skytells_nb.errors import CacheError, warn
+from skytells_nb.progress import StepCallback, no_step
 
-DAY_S = 86_400
+NO_LIMITS = CacheLimits()
 RETRY_S = 30.0
 CHECK_FILE_EVERY_S = 0.25
 
@@ -52,7 +56,7 @@ class SqliteStore:
     the same file in its own process.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, limits: CacheLimits = NO_LIMITS) -> None:
         self.path = usable_path(path)
         self._connections = ConnectionPool(self.path, self._open, after_fork=self._reset_after_fork)
         self._known: set[Identity | None] = set()
@@ -61,6 +65,7 @@ class SqliteStore:
         self._writing = threading.Lock()
         self._added = 0
         self.leases = SqliteLeases(self._write_lease, self._snapshot, self._look_up)
+        self._limits = LimitKeeper(limits, self._write_lease, self.leases.held_elsewhere)
         self._monitor = FileMonitor(self.path)
         self._closed = False
         self._hits = self._misses = self._stored = self._damaged = 0
@@ -72,6 +77,11 @@ class SqliteStore:
         self._log_checked = False
         self._lock = threading.Lock()
         _open.add(self)
+
+    @property
+    def limits(self) -> CacheLimits:
+        """What is kept at most, by the processes that write."""
+        return self._limits.limits
 
     @property
     def unsaved(self) -> int:
@@ -131,10 +141,10 @@ class SqliteStore:
     def stats(self) -> CacheStats:
         self._check_open()
         try:
-            entries, size = self._run(queries.totals)
+            (entries, size), file = self._run(lambda connection: (queries.totals(connection), file_size(connection)))
         except (sqlite3.Error, OSError, CacheError) as problem:
             self._fall_back(problem)
-            entries, size = 0, 0
+            entries, size, file = 0, 0, FileSize(0, 0)
         self.emit_warnings()
         with self._lock:
             return CacheStats(
@@ -145,16 +155,39 @@ class SqliteStore:
                 stored=self._stored,
                 damaged=self._damaged,
                 path=str(self.path),
+                file_bytes=file.total,
+                free_bytes=file.free,
             )
 
-    def prune(self, *, max_bytes: int | None = None, older_than_days: float | None = None) -> int:
-        """Remove the oldest responses; the file shrinks once more than half of it is free."""
+    def prune(
+        self,
+        *,
+        max_bytes: int | None = None,
+        older_than_days: float | None = None,
+        compact: bool = False,
+        on_progress: StepCallback = no_step,
+    ) -> int:
+        """Remove the oldest responses; the file gives back what that frees, where it can do so in steps.
+
+        With ``compact`` it does so in any case, which may mean that it is rewritten. Raises CacheError if the file
+        cannot be used, or if the disk has no room for that.
+        """
         oldest = None if older_than_days is None else time.time() - older_than_days * DAY_S
 
         def work(connection: sqlite3.Connection) -> int:
-            return queries.prune(connection, max_bytes, oldest)
+            removed = queries.prune(connection, max_bytes, oldest, on_progress=on_progress)
+
+            def on_compacted(done: int, total: int | None = None) -> None:
+                on_progress(removed.bytes + done, removed.bytes + (total or 0))
+
+            if removed.entries or compact:
+                queries.compact(connection, whole=compact, on_progress=on_compacted)
+            return removed.entries
 
         return self._manage(work, when_full=lambda: self._run_in_place(work))
+
+    def run(self) -> AbstractContextManager[None]:
+        return self._limits.run(lambda: self._write_lease(queries.last_id))
 
     def close(self) -> None:
         """Finish pending writes and release the file; responses held in memory are written if possible."""
@@ -162,6 +195,7 @@ class SqliteStore:
             if self._closed:
                 return
             self._closed = True
+        self._limits.close()
         self._write_again_at = min(self._write_again_at, time.monotonic())
         self._writer.write(())
         self._connections.close()
@@ -169,7 +203,7 @@ class SqliteStore:
         self.emit_warnings()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return SqliteStore, (str(self.path),)
+        return SqliteStore, (str(self.path), self.limits)
 
     def __repr__(self) -> str:
         return f"SqliteStore({user_dirs.without_home(str(self.path))!r})"
@@ -182,6 +216,7 @@ class SqliteStore:
         self._lock = threading.Lock()
         self._writing = threading.Lock()
         self.leases.reset_after_fork()
+        self._limits.reset_after_fork()
         self._overflow.reset_after_fork()
         self._writer.reset_after_fork()
 
@@ -211,6 +246,7 @@ class SqliteStore:
                     self._stored += added
                 if in_memory:
                     self._overflow.move(key for key, _ in in_memory)
+                self._limits.check()
                 return
         self._overflow.add(rows)
 

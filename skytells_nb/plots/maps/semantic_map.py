@@ -168,7 +168,9 @@ def semantic_map(
     ['a (2)', 'b (1)']
     """
     from skytells_nb.columns import longest_text_column, to_matrix
+    from skytells_nb.embedding_columns import unit_vectors_of
 
+    given = frame
     frame, color = _with_color(frame, color if color is not None else label)
     shown = _check_columns(frame, embedding, color, label, hover, size)
     if hulls and label is None:
@@ -176,7 +178,12 @@ def semantic_map(
     if max_points is not None and max_points < 1:
         raise InputError(f"max_points must be at least 1, got {max_points!r}.")
     figure = graph_objects().Figure()
-    matrix, has_vector = to_matrix(frame[embedding])
+    if metric == "cosine" and coordinates is None:
+        vectors = unit_vectors_of(given, embedding)
+        matrix, has_vector = vectors.matrix, np.zeros(len(frame), dtype=np.bool_)
+        has_vector[vectors.rows] = True
+    else:
+        matrix, has_vector = to_matrix(frame[embedding])
     notes = []
     if not has_vector.all():
         notes.append(f"{format_count(int((~has_vector).sum()), 'row')} without an embedding omitted")
@@ -206,7 +213,7 @@ def semantic_map(
                 min_dist=min_dist,
                 metric=metric,
                 random_state=random_state,
-                basis=None if basis is None else _basis_matrix(basis, embedding),
+                basis=None if basis is None else _basis_matrix(basis, embedding, metric),
                 on_progress=on_progress,
             )
     map_quality = None
@@ -351,13 +358,15 @@ def _check_columns(
     return shown
 
 
-def _basis_matrix(basis: Any, embedding: str) -> NDArray[np.float32]:
-    """The vectors of the frame whose map is reused."""
+def _basis_matrix(basis: Any, embedding: str, metric: Metric) -> NDArray[np.float32]:
+    """The vectors of the frame whose map is reused, in the form of those that are placed."""
     from skytells_nb.columns import to_matrix
+    from skytells_nb.embedding_columns import unit_vectors_of
 
     _check_columns(basis, embedding, None, None, [], None)
-    matrix, _ = to_matrix(basis[embedding])
-    return matrix
+    if metric == "cosine":
+        return unit_vectors_of(basis, embedding).matrix
+    return to_matrix(basis[embedding])[0]
 
 
 def _projection_from_columns(view: Any, coordinates: Any, dimensions: int, basis: Any) -> Projection:

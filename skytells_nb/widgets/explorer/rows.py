@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from skytells_nb.columns import SAMPLE_CELLS, column_of, longest_text_column, to_matrix
+from skytells_nb.columns import SAMPLE_CELLS, column_of, longest_text_column
+from skytells_nb.embedding_columns import unit_vectors_of
 from skytells_nb.errors import InputError
 from skytells_nb.plots.maps.projection import Method, points_from_columns, project
 from skytells_nb.vectors.arrays import Floats, Indices, unit_vectors
@@ -30,8 +31,7 @@ class Rows:
     embedding: Any
     text: Any
     matrix: Floats
-    lengths: Floats
-    """The Euclidean length of each vector, (n,)."""
+    """The vectors, scaled to length one."""
     plotted: Indices
 
     @classmethod
@@ -42,15 +42,15 @@ class Rows:
         """
         if not isinstance(frame, pd.DataFrame):
             raise InputError(f"The data of an explorer must be a DataFrame, got a {type(frame).__name__}.")
+        given = frame
         # A shallow copy, so that a column the caller replaces later does not change the layout.
         frame = frame.copy(deep=False)
         for name in (embedding, text):
             if name is not None:
                 column_of(frame, name, hint=" Create one with frame.skytells.embed(...)." if name == embedding else "")
-        matrix, valid = to_matrix(frame[embedding])
-        lengths = np.sqrt(np.einsum("ij,ij->i", matrix, matrix))
+        vectors = unit_vectors_of(given, embedding)
         text_column = text if text is not None else longest_text_column(frame, exclude=[embedding])
-        return cls(frame, embedding, text_column, matrix, lengths, np.flatnonzero(valid).astype(np.int64))
+        return cls(frame, embedding, text_column, vectors.matrix, vectors.rows)
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -80,7 +80,7 @@ class Rows:
                 f"Column {self.embedding!r} has {self.matrix.shape[1]} dimensions and the question {vector.size}: they "
                 "were embedded by different models. Pass the column's model as Explorer(…, model=, dimensions=)."
             )
-        nearest, scores = nearest_by_cosine(unit_vectors(vector[None]), self.matrix, k, lengths=self.lengths)
+        nearest, scores = nearest_by_cosine(unit_vectors(vector[None]), self.matrix, k)
         return self.plotted[nearest[0]], scores[0]
 
     def containing(self, words: str) -> Indices:
@@ -101,7 +101,7 @@ class Rows:
         where = self.point_numbers(positions)
         where = where[where >= 0]
         if len(where):
-            vectors = unit_vectors(self.matrix[where])
+            vectors = self.matrix[where]
             positions = self.plotted[where][np.argsort(-(vectors @ vectors.mean(axis=0)), kind="stable")]
         texts = self.frame[self.text].iloc[positions].dropna().astype(str)
         distinct = [text for text in texts.str.strip().drop_duplicates() if text][:MAX_REPRESENTATIVES]

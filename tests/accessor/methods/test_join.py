@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from local_fakes import EchoGenerator, EchoPiece
 from served import connected, served
 
-from skytells_nb.accessor.embeddings import UnitVectors
 from skytells_nb.accessor.methods.join import Pairs, merged, nearest_pairs, result_names
+from skytells_nb.embedding_columns import UnitVectors
 from skytells_nb.errors import InputError, SkytellsWarning
 from skytells_nb.local.server import LocalServer
 from skytells_nb.vectors.arrays import unit_vectors

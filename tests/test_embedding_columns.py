@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from skytells_nb import columns
-from skytells_nb.accessor.embeddings import TextOrVectorColumn, UnitVectors
 from skytells_nb.accessor.multi_call import MultiRun
+from skytells_nb.accessor.text_or_vector_column import TextOrVectorColumn
+from skytells_nb.embedding_columns import UnitVectors, known_unit_vectors
 from skytells_nb.vectors.arrays import Floats
 
 MATRIX = np.array([[3, 0], [0, 2], [1, 1]], dtype=np.float32)
@@ -72,3 +73,57 @@ def test_what_was_prepared_goes_with_the_frame() -> None:
     del frame
     gc.collect()
     assert released() is None
+
+
+def test_frames_with_the_same_cells_share_what_was_prepared() -> None:
+    """Methods return new frames with the columns of the old one."""
+    frame = frame_of("numpy")
+    matrix = matrix_of(frame)
+    assert matrix_of(frame.copy()) is matrix
+    assert matrix_of(frame.assign(m=1)) is matrix
+    assert matrix_of(frame.skytells.cluster("embedding", n=2, name=False, progress=False)) is matrix
+
+
+def test_cells_in_another_order_are_prepared_again() -> None:
+    frame = frame_of("numpy")
+    matrix = matrix_of(frame)
+    turned = frame.iloc[[1, 0, 2, 3]].reset_index(drop=True)
+    assert matrix_of(turned).tolist() == matrix[[1, 0, 2]].tolist()
+
+
+def test_what_was_prepared_stays_with_the_last_frame_that_used_it() -> None:
+    frame = frame_of("numpy")
+    matrix = matrix_of(frame)
+    later = frame.assign(m=1)
+    assert matrix_of(later) is matrix
+    del frame
+    gc.collect()
+    assert matrix_of(later.copy()) is matrix
+
+
+def test_the_map_and_the_explorer_use_what_the_search_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("anywidget")
+    pytest.importorskip("plotly")
+    from skytells_nb import embedding_columns, plots, widgets
+
+    frame = frame_of("numpy")
+    matrix = matrix_of(frame)
+    # Every preparation reads the column.
+    monkeypatch.setattr(embedding_columns, "to_matrix", pytest.fail)
+    plots.semantic_map(frame, method="pca", progress=False)
+    explorer = widgets.Explorer(frame, method="pca")
+    assert explorer._rows.matrix is matrix
+    explorer.close()
+
+
+def test_unit_vectors_are_not_copied() -> None:
+    matrix = np.eye(3, dtype=np.float32)
+    frame = pd.DataFrame({"embedding": columns.from_matrix(matrix, rows=[0, 1, -1, 2])})
+    assert np.shares_memory(matrix_of(frame), matrix)
+
+
+def test_texts_are_not_taken_for_vectors() -> None:
+    frame = frame_of("numpy")
+    matrix_of(frame)
+    texts = pd.DataFrame({"embedding": pd.Series(["a", "b", None, "c"], dtype=object)})
+    assert known_unit_vectors(texts, "embedding") is None
