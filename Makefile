@@ -99,6 +99,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.streaming --out benchmarks/results/$(STREAMING).jsonl $(if $(QUICK),--only wire --rates 0$(comma)100)
 	$(BIN)/python -m benchmarks.pacing --out benchmarks/results/$(PACING).jsonl \
 	  $(if $(QUICK),--windows 5 --limits 50 --processes 2 --kinds fixed)
+	$(if $(QUICK),,$(BIN)/python -m benchmarks.pacing --no-headers --out benchmarks/results/$(PACING).jsonl)
 	$(if $(QUICK),,$(BIN)/python -m benchmarks.maps)
 	$(if $(QUICK),,$(BIN)/python -m benchmarks.paint)
 endif
