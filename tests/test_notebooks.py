@@ -226,6 +226,7 @@ def test_the_notebook_to_look_at_runs_with_a_key(tmp_path: Path) -> None:
         "image/png",
         "text/html",
     ]
-    assert data["ask"][-1]["text/plain"].count("\n") == data["select"][-1]["text/plain"].count("\n") == 4
+    # The heading and four rows.
+    assert data["ask"][-1]["text/html"].count("<tr") == data["select"][-1]["text/html"].count("<tr") == 5
     traces = data["figure"][-1]["application/vnd.plotly.v1+json"]["data"]
     assert sum(len(trace["selectedpoints"]) for trace in traces) == 4

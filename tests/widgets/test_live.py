@@ -107,7 +107,7 @@ def test_each_output_is_html_and_plain_text(mode: str, format: str) -> None:
         kinds.append(set(data))
         outputs[display_id] = data
 
-    live = stream(publish, clock, [f"value = {n}\n\n" for n in range(2_000)], 0.01, mode=mode, format=format)
+    live = stream(publish, clock, [f"value = {n}\n\n" for n in range(1_500)], 0.01, mode=mode, format=format)
 
     assert all(kind - {"text/markdown"} == {"text/html", "text/plain"} for kind in kinds)
     assert any("text/markdown" in kind for kind in kinds) == (format == "markdown")

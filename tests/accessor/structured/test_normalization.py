@@ -126,9 +126,14 @@ def test_the_confirmation_of_a_pair(said: str, pairs: int) -> None:
 
 
 def test_the_name_of_a_cluster() -> None:
-    with scripted(lambda text: '"Cats and dogs"', "off") as script:
-        made = pd.DataFrame({"t": ["x", "y"]}).skytells.cluster("t", 2, **SETTINGS)
-    assert made["cluster"].cat.categories.tolist() == ["Cats and dogs", "Cats and dogs (2)"]
+    """Without quotes and full stop, and with a word of its members."""
+
+    def named(text: str) -> str:
+        return '"Small tigers."' if text.find("tiger") > text.find("hammer") else '"Big hammers"'
+
+    with scripted(named, "off") as script:
+        made = pd.DataFrame({"t": ["tiger", "hammer"]}).skytells.cluster("t", 2, **SETTINGS)
+    assert sorted(made["cluster"].cat.categories) == ["Big hammers", "Small tigers"]
     assert len(script.asked) == 2
 
 
