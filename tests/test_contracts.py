@@ -221,3 +221,9 @@ def test_a_datagram_that_leaves_this_machine_fails(blocked_connections: list[str
         plug.sendto(b"x", ("192.0.2.1", 9))
 
     blocked_connections.clear()
+
+
+def test_the_makefile_names_tests_that_exist() -> None:
+    named = set(re.findall(r"\btests/[\w/]+\.py", (ROOT / "Makefile").read_text("utf-8")))
+    assert len(named) > 10
+    assert [path for path in named if not (ROOT / path).exists()] == []
