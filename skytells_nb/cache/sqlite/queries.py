@@ -232,7 +232,7 @@ def compact(connection: sqlite3.Connection, *, whole: bool | None = None, on_pro
     """Give free pages back to the disk.
 
     A file that keeps account of what points to its pages gives them back in steps, between which other processes write.
-    An older one is rewritten, which takes as much room on the disk as its responses and makes others wait: by
+    An older one is rewritten, which takes as much space on the disk as its responses and makes others wait: by
     default only if more than half of it is free and the rest is small; with ``whole=True`` in any case. ``on_progress``
     is called with the bytes that are given back, and those that will be.
     """

@@ -170,7 +170,7 @@ class SqliteStore:
         """Remove the oldest responses; the file gives back what that frees, where it can do so in steps.
 
         With ``compact`` it does so in any case, which may mean that it is rewritten. Raises CacheError if the file
-        cannot be used, or if the disk has no room for that.
+        cannot be used, or if the disk has no space for that.
         """
         oldest = None if older_than_days is None else time.time() - older_than_days * DAY_S
 

@@ -40,7 +40,7 @@ def write_names(
     plot_size: tuple[float, float],
     theme: Theme | None,
 ) -> int:
-    """Write names on a map, the largest first; return the number of those without room."""
+    """Write names on a map, the largest first; return the number of those without space."""
     left, right, bottom, top = view
     scale = np.array([plot_size[0] / (right - left), plot_size[1] / (top - bottom)])
 

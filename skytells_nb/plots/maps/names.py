@@ -60,11 +60,11 @@ def _cut(text: str, limit: int) -> str:
 
 
 def place_names(names: list[MapName], points: NDArray[np.float64], size: Point) -> list[Point | None]:
-    """Return the center in pixels of each name on a plot of a size; None for one without any room.
+    """Return the center in pixels of each name on a plot of a size; None for one without any space.
 
-    The first names choose first; if one finds no room, it chooses first in another attempt. A name prefers places near
+    The first names choose first; if one finds no space, it chooses first in another attempt. A name prefers places near
     its anchor where few points are; it covers no other name, and its line crosses no other line, nor a name
-    unless a name would find no room.
+    unless a name would find no space.
     """
     covered = _covered(points, size)
     order = list(range(len(names)))

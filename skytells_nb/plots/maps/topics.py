@@ -102,7 +102,7 @@ def add_topics(
     plot_size: tuple[float, float],
     theme: Theme | None,
 ) -> int:
-    """Draw points in the colors of their topics over a glow of their density; return the number of names without room.
+    """Draw points in the colors of their topics over a glow of their density; return the number of names without space.
 
     One trace has all points, in the order of the rows.
     """
