@@ -278,7 +278,8 @@ def _findings_column(
     """Return the findings of each row as JSON text, a category: few of the texts differ, and each has a kB."""
     numbers: dict[str, int] = {}
     of_each = [-1 if c is None else numbers.setdefault(findings_text(c.findings), len(numbers)) for c in each]
-    categories = pd.Index(list(numbers), dtype=STRING_DTYPE)
+    # What files give back: texts before pandas 3 are objects there.
+    categories = pd.Index(list(numbers), dtype="str")
     cells = pd.Categorical.from_codes(np.array([*of_each, -1])[codes], categories=categories)
     return pd.Series(cells, index=index)
 
