@@ -31,7 +31,7 @@ from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.operations.jobs import Job, LibraryDefault
 from skytells_nb.engine.report import Report
 from skytells_nb.errors import InputError, RowError
-from skytells_nb.progress import ProgressCallback
+from skytells_nb.progress.events import ProgressCallback
 from skytells_nb.vectors.arrays import Indices
 
 

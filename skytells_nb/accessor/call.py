@@ -29,8 +29,8 @@ from skytells_nb.engine.report import Estimate, Report
 from skytells_nb.engine.results import CompletionBuffer, RunResult
 from skytells_nb.engine.results import ResultBuffer as Room
 from skytells_nb.errors import ContentPolicyError, InputError, Interrupted, RefusalError, SkytellsError, warn
-from skytells_nb.progress import GuardedCallback, Progress, ProgressCallback, no_progress
-from skytells_nb.progress_line import LONG_STEP_S, UPDATE_INTERVAL_S
+from skytells_nb.progress.events import GuardedCallback, Progress, ProgressCallback, no_progress
+from skytells_nb.progress.line import LONG_STEP_S, UPDATE_INTERVAL_S
 from skytells_nb.session import Session, current, current_or_keyless
 from skytells_nb.types.models import Price
 

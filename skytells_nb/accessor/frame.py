@@ -40,7 +40,7 @@ from skytells_nb.engine.operations.conversation import Api
 from skytells_nb.engine.report import Report
 from skytells_nb.errors import InputError
 from skytells_nb.plots.safety_charts.moderation import moderation_findings, moderation_prefixes
-from skytells_nb.progress import ProgressCallback
+from skytells_nb.progress.events import ProgressCallback
 from skytells_nb.session import current
 
 

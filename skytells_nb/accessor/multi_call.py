@@ -11,7 +11,7 @@ from typing import Any, Self
 from skytells_nb.accessor.call import VectorizedCall, end_run, get_report
 from skytells_nb.engine.report import Report
 from skytells_nb.errors import BudgetExceededError, Interrupted, SkytellsError
-from skytells_nb.progress import ProgressCallback, StepCallback
+from skytells_nb.progress.events import ProgressCallback, StepCallback
 from skytells_nb.widgets.progress import long_step
 
 

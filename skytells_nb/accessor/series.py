@@ -21,7 +21,7 @@ from skytells_nb.accessor.text_columns import texts_of
 from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.report import Report
 from skytells_nb.errors import InputError
-from skytells_nb.progress import ProgressCallback
+from skytells_nb.progress.events import ProgressCallback
 from skytells_nb.session import current
 
 

@@ -19,7 +19,7 @@ from skytells_nb.accessor.structured.repair import DEFAULT_REPAIRS
 from skytells_nb.accessor.structured.schema import Schema
 from skytells_nb.engine.engine import OnError
 from skytells_nb.errors import Interrupted, SkytellsError
-from skytells_nb.progress import ProgressCallback
+from skytells_nb.progress.events import ProgressCallback
 
 
 class SeriesMethods:

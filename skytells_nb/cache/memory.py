@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from skytells_nb.cache.store import CacheStats, LeaseState
-from skytells_nb.progress import StepCallback, no_step
+from skytells_nb.progress.events import StepCallback, no_step
 
 DAY_S = 86_400
 

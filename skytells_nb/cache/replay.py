@@ -22,7 +22,7 @@ from skytells_nb.cache.sqlite.database import connect, connect_read_only, descri
 from skytells_nb.cache.sqlite.queries import insert, select, stored_keys, totals
 from skytells_nb.cache.store import CacheStats, CacheStore, Row
 from skytells_nb.errors import CacheError, ReplayMissError
-from skytells_nb.progress import StepCallback, no_step
+from skytells_nb.progress.events import StepCallback, no_step
 
 SCHEME = "replay:"
 REMEDIES = (

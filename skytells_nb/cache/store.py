@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from skytells_nb.progress import StepCallback, no_step
+from skytells_nb.progress.events import StepCallback, no_step
 
 Row = tuple[bytes, bytes | memoryview]
 """A key and its response."""

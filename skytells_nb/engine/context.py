@@ -19,7 +19,7 @@ from skytells_nb.engine.results import ResultBuffer
 from skytells_nb.engine.retry import CircuitBreaker, RetryPolicy
 from skytells_nb.engine.service.profile import ServiceProfile
 from skytells_nb.engine.single_flight import SingleFlight
-from skytells_nb.progress import ProgressCallback
+from skytells_nb.progress.events import ProgressCallback
 from skytells_nb.types.models import Price
 
 Retry = Literal["failed"]

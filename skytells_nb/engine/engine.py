@@ -42,7 +42,7 @@ from skytells_nb.errors import (
     RowError,
     SkytellsError,
 )
-from skytells_nb.progress import GuardedCallback, ProgressCallback, no_progress
+from skytells_nb.progress.events import GuardedCallback, ProgressCallback, no_progress
 from skytells_nb.types.embeddings import MAX_REQUEST_TOKENS
 from skytells_nb.types.models import Price
 

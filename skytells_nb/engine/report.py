@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from skytells_nb.formatting import format_cost, format_dollars
-from skytells_nb.progress import Progress as Progress
-from skytells_nb.progress import RunState as RunState
+from skytells_nb.progress.events import Progress as Progress
+from skytells_nb.progress.events import RunState as RunState
 from skytells_nb.types.models import Price
 
 MAX_TOKENS = 1_000_000_000

@@ -18,8 +18,8 @@ from skytells_nb.engine.results import Values
 from skytells_nb.engine.single_flight import Owner
 from skytells_nb.engine.worker_pool import WorkerPool
 from skytells_nb.errors import ReplayMissError, SkytellsError
-from skytells_nb.progress import Progress, RunState, no_progress
-from skytells_nb.progress_line import INITIAL_DELAY_S, UPDATE_INTERVAL_S
+from skytells_nb.progress.events import Progress, RunState, no_progress
+from skytells_nb.progress.line import INITIAL_DELAY_S, UPDATE_INTERVAL_S
 
 LOOKUP_BATCH = 512
 """Keys in one cache look-up, whose results are in memory twice for a moment. With four times as many, of 6 kB each, a

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from skytells_nb.errors import ConfigurationError
-from skytells_nb.progress_line import Mode as Mode
-from skytells_nb.progress_line import Publish as Publish
+from skytells_nb.progress.line import Mode as Mode
+from skytells_nb.progress.line import Publish as Publish
 
 MODE_VARIABLE = "SKYTELLS_NB_STREAM"
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from skytells_nb.progress import GuardedCallback, Progress, ProgressCallback, StepCallback, no_step
-from skytells_nb.progress_line import LongStep, Mode, ProgressDisplay, Publish, progress_text
+from skytells_nb.progress.events import GuardedCallback, Progress, ProgressCallback, StepCallback, no_step
+from skytells_nb.progress.line import LongStep, Mode, ProgressDisplay, Publish, progress_text
 from skytells_nb.widgets.display import cell_publish, display_mode, new_display_id
 
 __all__ = ["ProgressLine", "long_step", "progress_text"]

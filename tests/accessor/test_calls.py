@@ -18,7 +18,7 @@ from served import connected, served
 import skytells_nb as sky
 from skytells_nb.errors import InputError, Interrupted, ModelNotFoundError, SkytellsWarning
 from skytells_nb.local.server import LocalServer
-from skytells_nb.progress import Progress
+from skytells_nb.progress.events import Progress
 
 
 def test_nulls_of_every_kind_are_null(server: LocalServer) -> None:

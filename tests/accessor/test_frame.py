@@ -24,7 +24,7 @@ from skytells_nb.errors import (
     SkytellsWarning,
 )
 from skytells_nb.local.server import LocalServer
-from skytells_nb.progress import Progress
+from skytells_nb.progress.events import Progress
 
 
 def test_embed_adds_a_column_of_float32_vectors(server: LocalServer, df: pd.DataFrame) -> None:

@@ -17,14 +17,14 @@ import skytells_nb as sky
 from skytells_nb.accessor.call import building
 from skytells_nb.columns import from_matrix
 from skytells_nb.errors import InputError, SkytellsWarning
-from skytells_nb.progress import Progress
+from skytells_nb.progress.events import Progress
 from skytells_nb.session import Session
 
 
 @pytest.fixture
 def every_event(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short steps are shown too, and as often as they are told."""
-    for name in ("skytells_nb.progress_line", "skytells_nb.engine.run", "skytells_nb.accessor.call"):
+    for name in ("skytells_nb.progress.line", "skytells_nb.engine.run", "skytells_nb.accessor.call"):
         for constant in ("LONG_STEP_S", "INITIAL_DELAY_S", "UPDATE_INTERVAL_S"):
             monkeypatch.setattr(f"{name}.{constant}", 0.0, raising=False)
 

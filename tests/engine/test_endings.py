@@ -33,7 +33,7 @@ from skytells_nb.errors import (
     SkytellsError,
     SkytellsWarning,
 )
-from skytells_nb.progress import Progress
+from skytells_nb.progress.events import Progress
 from skytells_nb.session import connect
 
 JOB = completion_job("gpt-5")

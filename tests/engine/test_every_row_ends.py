@@ -33,7 +33,7 @@ from skytells_nb.errors import (
     SkytellsWarning,
     TooManyOpenFilesError,
 )
-from skytells_nb.progress import no_progress
+from skytells_nb.progress.events import no_progress
 
 EMBED = embedding_job("skytells-embed-3-small")
 TEXTS = [f"text {n}" for n in range(24)]

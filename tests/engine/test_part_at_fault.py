@@ -21,7 +21,7 @@ from skytells_nb.engine.operations.jobs import RateOptions, completion_job, embe
 from skytells_nb.engine.retry import RetryPolicy
 from skytells_nb.errors import BadRequestError, InvalidResponseError, RowError, ServerError, SkytellsWarning
 from skytells_nb.local.faults import Faults
-from skytells_nb.progress import Progress
+from skytells_nb.progress.events import Progress
 
 JOB = completion_job("gpt-5")
 EMBED = embedding_job("skytells-embed-3-small")

@@ -18,7 +18,7 @@ import pytest
 from served import KEY, connected, served, wait_until_idle
 
 from skytells_nb.errors import SkytellsWarning
-from skytells_nb.progress import Progress
+from skytells_nb.progress.events import Progress
 
 ROWS = 400
 TEXTS = [f"say {n}" for n in range(ROWS)]

@@ -29,7 +29,7 @@ from skytells_nb.errors import (
 )
 from skytells_nb.local.api.rate_limits import LimitOptions
 from skytells_nb.local.faults import Faults
-from skytells_nb.progress import Progress
+from skytells_nb.progress.events import Progress
 
 JOB = completion_job("gpt-5")
 TEXTS = [f"say {n}" for n in range(400)]

@@ -25,7 +25,7 @@ from skytells_nb.errors import (
     ServerError,
 )
 from skytells_nb.local.api.rate_limits import LimitOptions
-from skytells_nb.progress import Progress
+from skytells_nb.progress.events import Progress
 from skytells_nb.session import connect
 
 EMBED = embedding_job("skytells-embed-3-small")

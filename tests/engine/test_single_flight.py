@@ -19,7 +19,7 @@ from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import completion_job, embedding_job
 from skytells_nb.engine.single_flight import Owner, SingleFlight, single_flight_for
 from skytells_nb.errors import AuthenticationError, SkytellsError
-from skytells_nb.progress import Progress
+from skytells_nb.progress.events import Progress
 
 JOB = completion_job("gpt-5")
 

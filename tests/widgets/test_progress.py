@@ -10,8 +10,8 @@ import pytest
 
 from skytells_nb.errors import SkytellsWarning
 from skytells_nb.formatting import format_compact, format_dollars, format_duration
-from skytells_nb.progress import Progress, RunState
-from skytells_nb.progress_line import LongStep
+from skytells_nb.progress.events import Progress, RunState
+from skytells_nb.progress.line import LongStep
 from skytells_nb.widgets.progress import ProgressLine, long_step, progress_text
 
 
@@ -373,7 +373,7 @@ def test_a_step_that_says_nothing_is_seen_to_go_on() -> None:
 
 
 def test_a_step_tells_a_function_of_the_user_the_events_of_every_other_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("skytells_nb.progress_line.LONG_STEP_S", 0.0)
+    monkeypatch.setattr("skytells_nb.progress.line.LONG_STEP_S", 0.0)
     events: list[Progress] = []
     with long_step("prune", events.append, total=2, unit="answers") as on_progress:
         on_progress(1)
@@ -384,7 +384,7 @@ def test_a_step_tells_a_function_of_the_user_the_events_of_every_other_call(monk
 
 
 def test_a_function_that_fails_does_not_end_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("skytells_nb.progress_line.LONG_STEP_S", 0.0)
+    monkeypatch.setattr("skytells_nb.progress.line.LONG_STEP_S", 0.0)
 
     def fail(event: Progress) -> None:
         raise ValueError("no")
@@ -408,14 +408,14 @@ def test_a_short_step_writes_nothing(progress: bool, capsys: pytest.CaptureFixtu
 def test_a_long_step_ends_with_a_line_in_a_log(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("skytells_nb.progress_line.LONG_STEP_S", 0.0)
+    monkeypatch.setattr("skytells_nb.progress.line.LONG_STEP_S", 0.0)
     with long_step("prune", total=2) as on_progress:
         on_progress(1)
     assert capsys.readouterr().err.startswith("prune · 2/2 rows")
 
 
 def test_a_step_whose_line_cannot_be_made_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("skytells_nb.progress_line.LONG_STEP_S", 0.0)
+    monkeypatch.setattr("skytells_nb.progress.line.LONG_STEP_S", 0.0)
     monkeypatch.setenv("SKYTELLS_NB_STREAM", "nothing")
     with long_step("prune", total=2) as on_progress:
         on_progress(1)

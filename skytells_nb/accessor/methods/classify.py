@@ -33,7 +33,7 @@ from skytells_nb.columns import column_of
 from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.report import Report
 from skytells_nb.errors import InputError, RowError
-from skytells_nb.progress import ProgressCallback
+from skytells_nb.progress.events import ProgressCallback
 from skytells_nb.vectors.arrays import Indices, unit_vectors
 
 MAX_FLAGS = 100

@@ -27,7 +27,8 @@ from skytells_nb.columns import column_of
 from skytells_nb.embedding_columns import UnitVectors
 from skytells_nb.engine.engine import OnError
 from skytells_nb.errors import InputError, warn
-from skytells_nb.group_names import (
+from skytells_nb.progress.events import ProgressCallback
+from skytells_nb.topics.names import (
     CONTRASTING_SYSTEM,
     NAME_CHARACTERS,
     SCHEMA,
@@ -37,8 +38,7 @@ from skytells_nb.group_names import (
     shorten,
     unique_names,
 )
-from skytells_nb.progress import ProgressCallback
-from skytells_nb.topic_words import distinctive_words, has_word_of, join_words
+from skytells_nb.topics.words import distinctive_words, has_word_of, join_words
 from skytells_nb.vectors.arrays import Floats, unit_vectors
 from skytells_nb.vectors.kmeans import MAX_CLUSTERS, Clusters, choose_n_clusters, kmeans
 
@@ -313,7 +313,7 @@ def good_names(given: Sequence[str | None], texts: Sequence[str | None], labels:
     for number, name in enumerate(names):
         members = [texts[row] for row in np.flatnonzero(labels == number)[:MEMBERS_COMPARED].tolist()]
         poor = folded.count(folded[number]) > 1 or not _describes(name, [text for text in members if text])
-        chosen.append(_joined(words[number]) if poor else name)
+        chosen.append((_joined(words[number]) or name) if poor else name)
     return unique_names(chosen)
 
 

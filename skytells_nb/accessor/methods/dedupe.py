@@ -13,7 +13,7 @@ from skytells_nb.accessor.options import RunOptions, check_options, expand_optio
 from skytells_nb.accessor.text_or_vector_column import EmbeddingOptions, TextOrVectorColumn
 from skytells_nb.engine.engine import OnError
 from skytells_nb.errors import InputError
-from skytells_nb.progress import ProgressCallback
+from skytells_nb.progress.events import ProgressCallback
 from skytells_nb.vectors.near_duplicates import near_duplicates
 
 

@@ -15,7 +15,7 @@ from skytells_nb.accessor.structured.columns import column_names
 from skytells_nb.accessor.structured.repair import DEFAULT_REPAIRS
 from skytells_nb.accessor.structured.schema import Schema
 from skytells_nb.engine.engine import OnError
-from skytells_nb.progress import ProgressCallback
+from skytells_nb.progress.events import ProgressCallback
 
 EXTRACT = "Extract the fields from the user's text. Use only what the text says."
 

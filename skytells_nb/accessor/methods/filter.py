@@ -17,7 +17,7 @@ from skytells_nb.accessor.results import CompletionColumns
 from skytells_nb.accessor.safety import SafetyChoice
 from skytells_nb.engine.engine import OnError
 from skytells_nb.errors import InputError
-from skytells_nb.progress import ProgressCallback
+from skytells_nb.progress.events import ProgressCallback
 from skytells_nb.vectors.arrays import Indices
 
 YES_OR_NO = {

@@ -27,7 +27,7 @@ from skytells_nb.embedding_columns import UnitVectors
 from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.report import Report
 from skytells_nb.errors import InputError, warn
-from skytells_nb.progress import ProgressCallback
+from skytells_nb.progress.events import ProgressCallback
 from skytells_nb.vectors.arrays import Floats, Indices, check_dimensions
 from skytells_nb.vectors.inverted_file import nearest_approximately
 from skytells_nb.vectors.neighbors import COSINE_TOLERANCE

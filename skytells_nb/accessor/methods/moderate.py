@@ -19,7 +19,7 @@ from skytells_nb.engine.operations.cached import CachedCompletion, SharedFinding
 from skytells_nb.engine.operations.conversation import PromptOptions
 from skytells_nb.engine.report import Report
 from skytells_nb.errors import ContentPolicyError, InputError, RefusalError, RowError
-from skytells_nb.progress import ProgressCallback
+from skytells_nb.progress.events import ProgressCallback
 from skytells_nb.types.safety import SEVERITIES, Safety
 
 MINIMAL_COMPLETION: Mapping[str, Any] = {"max_tokens": 1}

@@ -18,7 +18,7 @@ from skytells_nb.embedding_columns import UnitVectors
 from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.report import Report
 from skytells_nb.errors import InputError, RowError
-from skytells_nb.progress import ProgressCallback
+from skytells_nb.progress.events import ProgressCallback
 from skytells_nb.vectors.arrays import Floats, Indices, check_dimensions
 from skytells_nb.vectors.neighbors import nearest_by_cosine
 

@@ -33,7 +33,7 @@ from skytells_nb.errors import (
     RowError,
     warn,
 )
-from skytells_nb.progress import ProgressCallback
+from skytells_nb.progress.events import ProgressCallback
 from skytells_nb.types.safety import Safety
 
 BETWEEN = "\n\n---\n\n"

@@ -12,7 +12,7 @@ from skytells_nb.accessor.call import VectorizedCall
 from skytells_nb.accessor.options import ModelOptions, check_options, expand_options, model_parameters
 from skytells_nb.accessor.safety import SafetyChoice
 from skytells_nb.engine.engine import OnError
-from skytells_nb.progress import ProgressCallback
+from skytells_nb.progress.events import ProgressCallback
 
 
 class Translate(PromptMethods):

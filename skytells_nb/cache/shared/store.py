@@ -24,7 +24,7 @@ from skytells_nb.cache.shared.postgres import PostgresBackend
 from skytells_nb.cache.shared.redis import RedisBackend
 from skytells_nb.cache.store import CacheStats, LeaseState, Row
 from skytells_nb.errors import CacheError, ConfigurationError, warn
-from skytells_nb.progress import StepCallback, no_step
+from skytells_nb.progress.events import StepCallback, no_step
 
 DAY_S = 86_400
 FIRST_RETRY_S = 1.0

@@ -13,7 +13,7 @@ from skytells_nb.cache.checksum import HEADER_BYTES, decode_record, encode_recor
 from skytells_nb.cache.sqlite import index
 from skytells_nb.cache.sqlite.index import KEYS_PER_STATEMENT
 from skytells_nb.cache.store import Row
-from skytells_nb.progress import StepCallback, no_step
+from skytells_nb.progress.events import StepCallback, no_step
 
 _ROWS_PER_DELETE = 2_000
 _VACUUM_BYTES = 1 << 30  # about 25 s of work; more would block other processes past their time limit

@@ -37,7 +37,7 @@ from skytells_nb.cache.sqlite.limits import DAY_S, LimitKeeper
 from skytells_nb.cache.sqlite.queries import FileSize, file_size
 from skytells_nb.cache.store import CacheLimits, CacheStats, Row
 from skytells_nb.errors import CacheError, warn
-from skytells_nb.progress import StepCallback, no_step
+from skytells_nb.progress.events import StepCallback, no_step
 
 NO_LIMITS = CacheLimits()
 RETRY_S = 30.0

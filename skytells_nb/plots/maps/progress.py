@@ -14,8 +14,8 @@ from typing import Any, TextIO
 
 from typing_extensions import TypeIs
 
-from skytells_nb.progress import GuardedCallback, ProgressCallback
-from skytells_nb.progress_line import INITIAL_DELAY_S, LogLines, LongStep, TerminalLine, UpdateTimer, progress_html
+from skytells_nb.progress.events import GuardedCallback, ProgressCallback
+from skytells_nb.progress.line import INITIAL_DELAY_S, LogLines, LongStep, TerminalLine, UpdateTimer, progress_html
 
 StageCallback = Callable[[str, int, int], None]
 """Called with the stage, the completed amount and the total; both are 0 when the length of the stage is unknown."""

@@ -14,7 +14,7 @@ from skytells_nb.plots.maps.hues import place_colors
 from skytells_nb.plots.maps.labels import WrittenName, write_names
 from skytells_nb.plots.maps.points import Markers, point_trace
 from skytells_nb.plots.theme import GRAY, Theme, escape_text, plain_text, with_opacity
-from skytells_nb.topic_words import distinctive_words, join_words
+from skytells_nb.topics.words import distinctive_words, join_words
 
 if TYPE_CHECKING:
     import pandas as pd

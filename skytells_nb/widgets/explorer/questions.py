@@ -16,7 +16,7 @@ from skytells_nb.engine.report import Report
 from skytells_nb.engine.results import RunResult
 from skytells_nb.errors import InvalidResponseError
 from skytells_nb.formatting import format_cost, format_dollars
-from skytells_nb.group_names import SINGLE_SYSTEM, read_name, single_prompt
+from skytells_nb.topics.names import SINGLE_SYSTEM, read_name, single_prompt
 from skytells_nb.vectors.arrays import Floats
 from skytells_nb.widgets.safe_text import plain
 

@@ -17,8 +17,8 @@ from served import connected, served
 
 from skytells_nb.accessor.methods.cluster import good_names
 from skytells_nb.errors import InputError, RowError, SkytellsWarning
-from skytells_nb.group_names import NAME_CHARACTERS, unique_names
 from skytells_nb.local.server import LocalServer
+from skytells_nb.topics.names import NAME_CHARACTERS, unique_names
 from skytells_nb.vectors.arrays import Floats, unit_vectors
 from skytells_nb.vectors.kmeans import (
     SAMPLE_ROWS,

@@ -137,6 +137,13 @@ def test_the_name_of_a_cluster() -> None:
     assert len(script.asked) == 2
 
 
+def test_one_name_for_clusters_whose_texts_have_no_words() -> None:
+    with scripted(lambda text: '"Cats and dogs"', "off") as script:
+        made = pd.DataFrame({"t": ["x", "y"]}).skytells.cluster("t", 2, **SETTINGS)
+    assert list(made["cluster"].cat.categories) == ["Cats and dogs", "Cats and dogs (2)"]
+    assert len(script.asked) == 2
+
+
 class Animal(pydantic.BaseModel):
     name: str
     legs: int | None

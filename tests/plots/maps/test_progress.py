@@ -11,8 +11,8 @@ import sys
 import pytest
 
 from skytells_nb.plots.maps.progress import LogOutput, StageProgress, progress_line
-from skytells_nb.progress import Progress
-from skytells_nb.progress_line import INITIAL_DELAY_S, UPDATE_INTERVAL_S
+from skytells_nb.progress.events import Progress
+from skytells_nb.progress.line import INITIAL_DELAY_S, UPDATE_INTERVAL_S
 
 
 class Clock:
@@ -99,8 +99,8 @@ def test_a_terminal_shows_one_line_and_its_end() -> None:
 
 
 def test_a_function_of_one_argument_gets_the_events_of_every_other_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("skytells_nb.progress_line.LONG_STEP_S", 0.0)
-    monkeypatch.setattr("skytells_nb.progress_line.UPDATE_INTERVAL_S", 0.0)
+    monkeypatch.setattr("skytells_nb.progress.line.LONG_STEP_S", 0.0)
+    monkeypatch.setattr("skytells_nb.progress.line.UPDATE_INTERVAL_S", 0.0)
     events: list[Progress] = []
     with progress_line(events.append, "Map") as on_progress:
         on_progress("loading UMAP", 0, 0)

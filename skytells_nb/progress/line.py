@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Literal, Protocol, Self, TextIO
 
 from skytells_nb.formatting import format_compact, format_dollars, format_duration
-from skytells_nb.progress import Progress, ProgressCallback, RunState
+from skytells_nb.progress.events import Progress, ProgressCallback, RunState
 from skytells_nb.sanitize import strip_escapes
 
 UPDATE_INTERVAL_S = 0.25

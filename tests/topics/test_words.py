@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skytells_nb.topic_words import distinctive_words, has_word_of
+from skytells_nb.topics.words import distinctive_words, has_word_of
 
 PETS = ["The cat naps on a warm sofa", "Cats and dogs sleep", "my dog sleeps", "A cat and the dog"]
 MONEY = ["Stock prices fell", "the stock market rose", "Stock market news", "bonds and stock market funds"]

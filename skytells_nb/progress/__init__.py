@@ -1,0 +1,1 @@
+"""Progress of long steps: the events, and the line that shows them."""

@@ -1,0 +1,1 @@
+"""Words and names of groups of texts."""
