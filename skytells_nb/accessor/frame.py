@@ -17,7 +17,6 @@ from skytells_nb.accessor.methods.evaluation import EvaluationMethods
 from skytells_nb.accessor.methods.preview import PreviewMethod
 from skytells_nb.accessor.methods.style import StyleMethod
 from skytells_nb.accessor.options import ModelOptions, RunOptions, check_options, expand_options, model_parameters
-from skytells_nb.accessor.parquet import embed_to_file
 from skytells_nb.accessor.prompts.build import PromptArguments, PromptSource, build_prompts
 from skytells_nb.accessor.prompts.few_shot import Examples
 from skytells_nb.accessor.results import (
@@ -28,6 +27,7 @@ from skytells_nb.accessor.results import (
     embed_texts,
     merge_row_errors,
 )
+from skytells_nb.accessor.results.parquet import embed_to_file
 from skytells_nb.accessor.safety import SafetyChoice, SafetyPolicy, as_findings, tidy_findings
 from skytells_nb.accessor.structured.columns import column_names
 from skytells_nb.accessor.structured.repair import DEFAULT_REPAIRS, check_repair

@@ -17,7 +17,7 @@ from served import KEY, connected, served, wait_until_idle
 
 import skytells_nb  # noqa: F401
 from skytells_nb import columns
-from skytells_nb.accessor import parquet
+from skytells_nb.accessor.results import parquet
 from skytells_nb.errors import AuthenticationError, InputError, SkytellsWarning
 
 
@@ -136,7 +136,7 @@ KILLED = """
 import sys
 import pandas as pd
 import skytells_nb as sky
-from skytells_nb.accessor import parquet
+from skytells_nb.accessor.results import parquet
 
 parquet.ROWS_PER_GROUP = 1
 session = sky.connect(sys.argv[4], base_url=sys.argv[1], cache="memory", inputs_per_request=2)

@@ -14,7 +14,7 @@ from skytells_nb.accessor.frame import FrameAccessor
 from skytells_nb.accessor.methods.estimate import with_dry_run
 from skytells_nb.accessor.options import ModelOptions, RunOptions, check_options, expand_options, model_parameters
 from skytells_nb.accessor.results import build_job, complete_texts, embed_texts, merge_row_errors
-from skytells_nb.accessor.series_methods import SeriesMethods
+from skytells_nb.accessor.series.methods import SeriesMethods
 from skytells_nb.accessor.structured.repair import DEFAULT_REPAIRS, check_repair
 from skytells_nb.accessor.structured.schema import Schema
 from skytells_nb.accessor.text_columns import texts_of
