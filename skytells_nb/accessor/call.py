@@ -66,13 +66,13 @@ class DryRun:
         if not self.estimates[-1].requests:
             return call.engine.run(job, texts, on_error="null")  # from the cache
         self.has_placeholders = True
-        buffer = job.work.make_buffer(len(planned.inputs))
+        buffer = job.operation.make_buffer(len(planned.inputs))
         if len(planned.inputs):
             # Different answers of the expected length, and vectors that are similar to none.
-            numbers, words = np.arange(len(planned.inputs)), " word" * round(0.8 * job.work.output_tokens())
+            numbers, words = np.arange(len(planned.inputs)), " word" * round(0.8 * job.operation.output_tokens())
             answers = [CachedCompletion(f"{number}{words}").to_bytes() for number in numbers.tolist()]
             buffer.put(numbers, np.zeros((len(numbers), 1), dtype=np.float32) if job.single is None else answers)
-        report = Report(job.operation, job.model, "done", rows=planned.rows, distinct=len(planned.inputs))
+        report = Report(job.name, job.model, "done", rows=planned.rows, distinct=len(planned.inputs))
         return RunResult(planned, buffer, buffer.filled, report)
 
 
@@ -267,9 +267,9 @@ class VectorizedCall:
             return self.dry_run.run(self, job, texts)
         clock = _clock.get()
         listen, close = (
-            _listener(self.progress, job.operation)
+            _listener(self.progress, job.name)
             if clock is None
-            else (clock.listen(self.progress, job.operation), lambda: None)
+            else (clock.listen(self.progress, job.name), lambda: None)
         )
         ended: list[RunResult] = []
         try:
@@ -461,9 +461,9 @@ def vector_column(
 
 def completions(outcome: RunResult) -> list[CachedCompletion | None]:
     """Return the completion of each distinct input, read once; afterwards their bytes are no longer in memory."""
-    if not isinstance(outcome.answers, CompletionBuffer):
+    if not isinstance(outcome.buffer, CompletionBuffer):
         raise TypeError("This result holds vectors; use matrix.")
-    return outcome.answers.read(outcome.has_result, CachedCompletion.from_parts)
+    return outcome.buffer.read(outcome.has_result, CachedCompletion.from_parts)
 
 
 def take(values: list[Any], rows: NDArray[np.int64]) -> NDArray[Any]:

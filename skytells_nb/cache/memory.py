@@ -82,6 +82,10 @@ class MemoryStore:
         with self._lock:
             return [key in self._entries for key in keys]
 
+    def keys(self) -> bytes:
+        with self._lock:
+            return b"".join(self._entries)
+
     def put_many(self, items: Sequence[tuple[bytes, bytes | memoryview]], *, replace: bool = False) -> None:
         now = time.time()
         with self._lock:
@@ -162,6 +166,9 @@ class OffStore:
 
     def contains_many(self, keys: Sequence[bytes]) -> list[bool]:
         return [False] * len(keys)
+
+    def keys(self) -> bytes:
+        return b""
 
     def put_many(self, items: Sequence[tuple[bytes, bytes | memoryview]], *, replace: bool = False) -> None:
         """Store nothing."""

@@ -19,7 +19,7 @@ from skytells_nb.cache.checksum import decode_record
 from skytells_nb.cache.memory import NoLeases, OffStore
 from skytells_nb.cache.sqlite.connection_pool import ConnectionPool, DamagedFile
 from skytells_nb.cache.sqlite.database import connect, connect_read_only, describe_error, is_damage, usable_path
-from skytells_nb.cache.sqlite.queries import insert, select, stored_keys, totals
+from skytells_nb.cache.sqlite.queries import all_keys, insert, select, stored_keys, totals
 from skytells_nb.cache.store import CacheStats, CacheStore, Row
 from skytells_nb.errors import CacheError, ReplayMissError
 from skytells_nb.progress.events import StepCallback, no_step
@@ -105,6 +105,9 @@ class ReplayStore:
     def contains_many(self, keys: Sequence[bytes]) -> list[bool]:
         stored = self._read(lambda connection: stored_keys(connection, list(dict.fromkeys(keys)), 0))
         return [key in stored for key in keys]
+
+    def keys(self) -> bytes:
+        return self._read(all_keys)
 
     def peek_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the responses in the order of ``keys``, ``None`` for a missing or damaged one. Counts nothing."""

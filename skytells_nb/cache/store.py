@@ -133,6 +133,13 @@ class CacheStore(Protocol):
         """Return which of the keys have a response, damaged or not, in their order. Counts nothing."""
         ...
 
+    def keys(self) -> bytes:
+        """Return the keys of all responses, damaged or not, one after the other, in any order. Counts nothing.
+
+        Raises CacheError if they cannot be read.
+        """
+        ...
+
     def put_many(self, items: Sequence[tuple[bytes, bytes | memoryview]], *, replace: bool = False) -> None:
         """Store all items or none; existing responses stay unless ``replace``. On return they survive a killed process.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skytells_nb import __version__
-from skytells_nb.errors import InputError, SkytellsError
+from skytells_nb.errors import CacheError, InputError, SkytellsError
 
 if TYPE_CHECKING:
     from skytells_nb.cache.store import CacheStats, CacheStore
@@ -92,6 +92,12 @@ def _parser() -> argparse.ArgumentParser:
         "--compact", action="store_true", help="give all free space of the file back to the disk; may rewrite it"
     )
     prune.set_defaults(command=_cache_prune)
+    export = cache_commands.add_parser(
+        "export", help="write every response to one file, which answers without a key as cache='replay:FILE'"
+    )
+    export.add_argument("file", type=Path, metavar="FILE")
+    export.add_argument("--force", action="store_true", help="replace an earlier recording")
+    export.set_defaults(command=_cache_export)
     clear = cache_commands.add_parser("clear", help="remove every response")
     clear.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     clear.set_defaults(command=_cache_clear)
@@ -157,6 +163,20 @@ def _cache_prune(options: argparse.Namespace) -> int:
     max_bytes = None if options.max_mb is None else int(options.max_mb * MEGABYTE)
     with _user_cache() as store:
         print(prune(store, max_bytes, options.older_than_days, compact=options.compact))
+    return 0
+
+
+def _cache_export(options: argparse.Namespace) -> int:
+    from skytells_nb.cache.replay import export_all
+
+    with _user_cache() as store:
+        keys = store.keys()
+        if not keys:
+            raise CacheError(f"{store.url} holds no response, so there is nothing to write.")
+        written = export_all([(store, keys)], options.file, replace=options.force)
+    print(f"{written.path}\n{written.answers:,} responses, {written.bytes / MEGABYTE:,.1f} MB")
+    if written.missing:
+        print(f"{written.missing:,} damaged responses were left out")
     return 0
 
 

@@ -123,11 +123,11 @@ class Budget:
             )
 
     def settle(
-        self, reservation: Reservation, used: tuple[int, int] | None, *, answer_bytes: int | None = None
+        self, reservation: Reservation, used: tuple[int, int] | None, *, response_bytes: int | None = None
     ) -> None:
         """Release a reservation and count the tokens (in, out) used; ``None``, if unknown, counts the most possible.
 
-        ``answer_bytes`` is the size of an answer whose usage is unknown, ``None`` if no answer came.
+        ``response_bytes`` is the size of an answer whose usage is unknown, ``None`` if no answer came.
         """
         bounds = reservation.bounds
         with self._settled:
@@ -135,9 +135,9 @@ class Budget:
             self._reserved = self._reserved - reservation.dollars if self._in_flight else 0.0
             self._exclusive = self._exclusive and not reservation.exclusive
             if used is None:
-                self._unreported += answer_bytes is not None
-                unmeasured = answer_bytes is not None or self._answers == self._unreported
-                self.spent += self._most_unmeasured(bounds, answer_bytes or 0) if unmeasured else self._most(bounds)
+                self._unreported += response_bytes is not None
+                unmeasured = response_bytes is not None or self._answers == self._unreported
+                self.spent += self._most_unmeasured(bounds, response_bytes or 0) if unmeasured else self._most(bounds)
             else:
                 self.spent += self._price.cost(*used)
                 # Estimates from bytes are too low for numbers and rare scripts, and limits do not hold for reasoning.
@@ -193,12 +193,12 @@ class Budget:
         floor = TESTED_OUTPUT_TOKENS if self._trusted else UNTESTED_OUTPUT_TOKENS
         return self._price.cost(self._most_in(bounds), max(self._most_out(bounds), floor))
 
-    def _most_unmeasured(self, bounds: TokenBounds, answer_bytes: int = 0) -> float:
+    def _most_unmeasured(self, bounds: TokenBounds, response_bytes: int = 0) -> float:
         """Dollars that it may cost at most where no usage shows that: by its bytes, and those of its answer."""
         tokens_in = max(self._most_in(bounds), UNREPORTED_TOKENS_PER_BYTE * bounds.most_in)
         if not bounds.most_out:
             return self._price.cost(tokens_in, 0.0)
-        tokens_out = max(self._most_out(bounds), float(answer_bytes), UNTESTED_OUTPUT_TOKENS * bounds.inputs)
+        tokens_out = max(self._most_out(bounds), float(response_bytes), UNTESTED_OUTPUT_TOKENS * bounds.inputs)
         return self._price.cost(tokens_in, tokens_out)
 
     def _likely(self, bounds: TokenBounds) -> float:

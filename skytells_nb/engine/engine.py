@@ -159,7 +159,7 @@ class Engine:
         if value is None:
             return None
         self._record_used(keys)
-        error = job.work.cached_error(value)
+        error = job.operation.cached_error(value)
         if error is not None:
             raise error
         return value
@@ -220,8 +220,8 @@ class Engine:
 
     def prepare(self, job: Job) -> Job:
         """Return the job as it will be sent, in the forms that the service is known to take."""
-        if isinstance(job.work, EmbeddingOperation):
-            return replace(job, work=job.work.with_profile(self.profile(job.model)))
+        if isinstance(job.operation, EmbeddingOperation):
+            return replace(job, operation=job.operation.with_profile(self.profile(job.model)))
         return with_fallbacks(job, self.profile(job.model)) if job.has_forms else job
 
     def estimate(
@@ -243,11 +243,11 @@ class Engine:
         is_cached = np.zeros(len(planned.inputs), dtype=np.bool_)
         if not fresh or self._is_replay:
             is_cached, sample = self._look_up(job, planned.inputs, self._reusable(job, retry))
-            job.work.observe(sample)
+            job.operation.observe(sample)
         missing = np.flatnonzero(~is_cached)
         requests = self._plan_requests(job, planned, missing)
         tokens_in = round(sum(request.tokens for request in requests))
-        tokens_out = round(job.work.output_tokens() * len(missing))
+        tokens_out = round(job.operation.output_tokens() * len(missing))
         price = self._fetch_price(job.model) if ask_catalog else self._price(job.model)
         minutes, limit = self._minutes(job, len(requests), tokens_in, tokens_out, rate_options or RateOptions())
         notes = [self._price_note(job.model)]
@@ -256,7 +256,7 @@ class Engine:
             count = len(planned.invalid)
             notes.append(f"{count:,} row{'s' if count > 1 else ''} cannot be sent; row {row}: {reason}")
         return Estimate(
-            operation=job.operation,
+            operation=job.name,
             model=job.model,
             rows=planned.rows,
             distinct=len(planned.inputs),
@@ -418,7 +418,7 @@ class Engine:
             job=job,
             plan=planned,
             weights=planned.counts(),
-            buffer=(make_buffer or job.work.make_buffer)(len(planned.inputs)),
+            buffer=(make_buffer or job.operation.make_buffer)(len(planned.inputs)),
             # With the cache off, keys that are never looked up would take a tenth of a row's time.
             keys=[] if self.cache_disabled else self._keys(job, planned.inputs),
             cache=self._cache,

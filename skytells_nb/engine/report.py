@@ -89,7 +89,7 @@ class Timeline:
     refused: list[int] = field(default_factory=list)
     permitted: list[float | None] = field(default_factory=list)
 
-    def record_answer(self, at: float, seconds: float, permitted: float) -> None:
+    def record_response(self, at: float, seconds: float, permitted: float) -> None:
         """A request was answered ``at`` seconds after the start, after a latency of ``seconds``."""
         step = int(PER_DOUBLING * math.log2(seconds / MIN_LATENCY_S)) if seconds > MIN_LATENCY_S else 0
         if step >= len(self.latencies):

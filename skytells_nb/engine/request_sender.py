@@ -96,7 +96,7 @@ class RequestSender:
         self._run = run
         self._store = store
         self._release = release
-        self._operation = context.job.work
+        self._operation = context.job.operation
         self._rate_limiter = context.rate_limiter
         self._breaker = context.breaker
         self._readers = None if context.job.max_readers is None else ReaderPool(context.job.max_readers)
@@ -172,14 +172,14 @@ class RequestSender:
             )
             unreadable.__cause__ = problem
             return unreadable
-        self._record_answer(request, result, sent, _new_limits(limits_before, client))
+        self._record_response(request, result, sent, _new_limits(limits_before, client))
         return None
 
     def _send_once(self, request: PlannedRequest, inputs: Sequence[str], client: Skytells) -> BatchResult:
         """Make one attempt, and count what it cost."""
         counters, lock = self._run.counters, self._run.lock
         used: tuple[int, int] | None = None
-        answer_bytes: int | None = None
+        response_bytes: int | None = None
         answered, resent = True, client.resent
         with lock:
             counters.requests += 1
@@ -188,13 +188,13 @@ class RequestSender:
             if result.usage_known:
                 used = result.tokens_in, result.tokens_out
             else:
-                answer_bytes = _size_of(result.values)
+                response_bytes = _size_of(result.values)
             if result.rejected_attempts:
                 with lock:
                     counters.requests += result.rejected_attempts
         except Exception as problem:
             answered, used = billed(problem, request.tokens)
-            answer_bytes = 0 if answered else None
+            response_bytes = 0 if answered else None
             if answered and used is not None:
                 with lock:
                     counters.tokens_in += used[0]
@@ -208,10 +208,10 @@ class RequestSender:
                 counters.missing_usage += answered and used is None
                 if self._context.price is not None and used is not None:
                     counters.cost += self._context.price.cost(*used)
-            self._settle(request, used, answer_bytes)
+            self._settle(request, used, response_bytes)
         return result
 
-    def _record_answer(
+    def _record_response(
         self, request: PlannedRequest, result: BatchResult, sent: float, limits: RateLimits | None
     ) -> None:
         """Store and count the results of a request, and take what it showed of the service into account."""
@@ -233,7 +233,7 @@ class RequestSender:
                 beyond = result.tokens_out - limit if self._limited_output else 0.0
                 self._context.profile.tokens.observe(request.estimated, result.tokens_in, beyond)
             with lock:
-                self._run.counters.timeline.record_answer(
+                self._run.counters.timeline.record_response(
                     sent + seconds - self._started, seconds, self._rate_limiter.permitted
                 )
         # Its file may be locked by another process: not before what was paid for is stored.
@@ -287,9 +287,9 @@ class RequestSender:
             self._requeue(request, halves(request))
         return request.reservation is not None
 
-    def _settle(self, request: PlannedRequest, used: tuple[int, int] | None, answer_bytes: int | None = None) -> None:
+    def _settle(self, request: PlannedRequest, used: tuple[int, int] | None, response_bytes: int | None = None) -> None:
         if self._context.budget is not None and request.reservation is not None:
-            self._context.budget.settle(request.reservation, used, answer_bytes=answer_bytes)
+            self._context.budget.settle(request.reservation, used, response_bytes=response_bytes)
             request.reservation = None
 
     def _read(self, request: PlannedRequest, call: Callable[[], BatchResult]) -> BatchResult:

@@ -210,7 +210,7 @@ class RunResult:
     """The results of a run: ``report.errors`` maps rows to errors, ``result_index`` rows to their results."""
 
     plan: Plan
-    answers: ResultBuffer
+    buffer: ResultBuffer
     has_result: NDArray[np.bool_]
     """Which distinct inputs have a result, (k,)."""
     report: Report
@@ -226,13 +226,13 @@ class RunResult:
     @property
     def values(self) -> list[bytes | None]:
         """Completions as the cache stores them, ``None`` for a missing one."""
-        if not isinstance(self.answers, CompletionBuffer):
+        if not isinstance(self.buffer, CompletionBuffer):
             raise TypeError("This result holds vectors; use matrix.")
-        return self.answers.values(self.has_result)
+        return self.buffer.values(self.has_result)
 
     @property
     def matrix(self) -> NDArray[np.float32]:
         """Vectors, float32 (k, d); rows without a result are uninitialized."""
-        if not isinstance(self.answers, VectorBuffer):
+        if not isinstance(self.buffer, VectorBuffer):
             raise TypeError("This result holds completions; use values.")
-        return self.answers.matrix
+        return self.buffer.matrix

@@ -67,7 +67,7 @@ class Run:
         self._inputs_before_sending = 0
         self._samples: deque[tuple[float, float]] = deque()
         """Work done by time, since the middle of the time since inputs were sent."""
-        self._last_answer: tuple[int, float] = (0, 0.0)
+        self._last_response: tuple[int, float] = (0, 0.0)
         """Inputs that were processed when the last answer was seen, and when that was."""
         self._step: str | None = None
         self._next_event = self._started + INITIAL_DELAY_S
@@ -133,7 +133,7 @@ class Run:
         if self._sending_since is None:
             self._sending_since, self._done_before_sending = time.monotonic(), self._rows_done()
             self._inputs_before_sending = self._inputs_done()
-            self._last_answer = (0, self._sending_since)
+            self._last_response = (0, self._sending_since)
             self._samples.append((self._sending_since, 0.0))
         requested = numbers
         if single_flight is None:
@@ -234,7 +234,7 @@ class Run:
         running, now = self.state == "running", time.monotonic()
         self._next_event = now + UPDATE_INTERVAL_S
         return Progress(
-            label=context.job.operation,
+            label=context.job.name,
             state=self.state,
             rows=plan.rows,
             done=self._rows_done(),
@@ -265,15 +265,15 @@ class Run:
         if self._sending_since is None:
             return None
         processed = self._inputs_done() - self._inputs_before_sending
-        if processed != self._last_answer[0]:
-            self._last_answer = (processed, now)
+        if processed != self._last_response[0]:
+            self._last_response = (processed, now)
         latency, requests = self._workers.counters.timeline.mean_latency()
         left: float = len(self.context.plan.inputs) - self._inputs_before_sending - processed
         work: float = processed
         limiter = self.context.rate_limiter
         if requests:
             in_flight = min(left, limiter.in_flight * processed / requests)
-            work += in_flight * min(1.0, (now - self._last_answer[1]) / latency)
+            work += in_flight * min(1.0, (now - self._last_response[1]) / latency)
         samples, seconds = self._samples, now - self._sending_since
         samples.append((now, work))
         while len(samples) > 1 and samples[1][0] <= now - seconds / 2:
@@ -308,7 +308,7 @@ class Run:
                 (int(row), input_errors[int(plan.codes[row])]) for row in plan.rows_of(list(input_errors))
             )
         return Report(
-            operation=context.job.operation,
+            operation=context.job.name,
             model=context.job.model,
             state=self.state,
             rows=plan.rows,
@@ -339,7 +339,7 @@ class Run:
         errors = {
             number: error
             for number, value in zip(numbers.tolist(), values, strict=True)
-            if (error := context.job.work.cached_error(value)) is not None
+            if (error := context.job.operation.cached_error(value)) is not None
         }
         if errors:
             self.cached_errors.update(errors)

@@ -65,7 +65,7 @@ def ask_with_cache(session: Session, question: CellQuestion, output: CellOutput)
         return AskOutcome(separate_reasoning(answer)[1], cached=True)
     outcome = ask(session, question, output)
     if outcome.error is not None:
-        record = job.work.cacheable_error(outcome.error) if isinstance(outcome.error, Exception) else None
+        record = job.operation.cacheable_error(outcome.error) if isinstance(outcome.error, Exception) else None
     else:
         completion = outcome.answer if isinstance(outcome.answer, ChatCompletion) else None
         cacheable = completion is not None and question.matches_format(completion)

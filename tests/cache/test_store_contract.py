@@ -55,6 +55,15 @@ def test_which_keys_have_an_answer_is_known_without_reading_it(store: CacheStore
     assert (store.stats().hits, store.stats().misses) == (0, 0)
 
 
+def test_the_keys_are_those_of_all_answers(store: CacheStore) -> None:
+    assert store.keys() == b""
+    store.put_many([(key(n), b"x") for n in range(3)])
+    store.delete_many([key(1)])
+    joined = store.keys()
+    assert {joined[start : start + 32] for start in range(0, len(joined), 32)} == {key(0), key(2)}
+    assert (len(joined), store.stats().hits) == (64, 0)
+
+
 def test_what_is_there_stays(store: CacheStore) -> None:
     """The first answer to a key is the one that was paid for; a second one changes nothing."""
     store.put_many([(key(1), b"first"), (key(1), b"second")])

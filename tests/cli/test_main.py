@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from skytells_nb.cache import SqliteStore
+from skytells_nb.cache import SqliteStore, open_store
 from skytells_nb.cli import doctor
 from skytells_nb.cli import main as cli
 from skytells_nb.local.server import LocalServer
@@ -174,6 +174,33 @@ def test_prune_without_a_limit_removes_nothing(cache: Path, capsys: pytest.Captu
 
     assert "--max-mb" in capsys.readouterr().err
     assert entries(cache) == 3
+
+
+def test_export_writes_a_recording_of_everything_once(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "recording.sqlite"
+    assert cli.main(["cache", "export", str(target)]) == 0
+
+    assert capsys.readouterr().out.splitlines()[1].startswith("3 responses, ")
+    store = open_store(f"replay:{target}", default_dir=tmp_path)
+    assert store.get_many([bytes([n]) * 32 for n in range(3)]) == [b"x" * 100] * 3
+    store.close()
+    # An existing file is replaced where that is asked for, and only if it is a recording.
+    assert cli.main(["cache", "export", str(target)]) == 1
+    assert cli.main(["cache", "export", str(target), "--force"]) == 0
+    assert cli.main(["cache", "export", str(cache), "--force"]) == 1
+    assert entries(cache) == 3
+
+
+def test_an_empty_cache_is_not_exported(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SKYTELLS_CACHE", str(tmp_path / "empty.sqlite"))
+    assert cli.main(["cache", "export", str(tmp_path / "recording.sqlite")]) == 1
+
+    assert "holds no response" in capsys.readouterr().err
+    assert not (tmp_path / "recording.sqlite").exists()
 
 
 def test_clear_asks_first(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:

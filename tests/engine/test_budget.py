@@ -94,7 +94,7 @@ def test_a_model_that_is_known_needs_no_first_request() -> None:
 
 def test_a_usage_that_is_not_told_counts_as_the_most_it_may_be() -> None:
     budget = Budget(0.01, PRICE, "m")
-    budget.settle(taken(budget, texts(600)), None, answer_bytes=0)
+    budget.settle(taken(budget, texts(600)), None, response_bytes=0)
     assert budget.spent == pytest.approx(4 * 0.0024)
 
 
@@ -112,8 +112,8 @@ def test_a_call_without_an_answer_counts_as_answers_did() -> None:
 def test_answers_without_a_usage_are_why_a_budget_is_used_up() -> None:
     budget, row = Budget(0.02, PRICE, "m"), TokenBounds(1, 10, 40, 20)
     for _ in range(2):
-        budget.settle(taken(budget, row), None, answer_bytes=300)
-    budget.settle(taken(budget, row), None, answer_bytes=1500)
+        budget.settle(taken(budget, row), None, response_bytes=300)
+    budget.settle(taken(budget, row), None, response_bytes=1500)
     with pytest.raises(BudgetExceededError, match="reported no usage for 3 answers, which count at the most"):
         budget.reserve(row)
 

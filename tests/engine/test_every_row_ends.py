@@ -85,7 +85,7 @@ class Scripted:
 
 
 def scripted(*script: str) -> Any:
-    return replace(EMBED, work=Scripted(script), max_items=8, max_readers=None)
+    return replace(EMBED, operation=Scripted(script), max_items=8, max_readers=None)
 
 
 def check(result: Any) -> None:
@@ -124,7 +124,7 @@ def test_a_thread_without_files_leaves_its_request_to_one_that_goes_on(tmp_path:
     def local(frame: FrameType, event: str, value: Any) -> Any:
         if event == "return" and frame.f_code is queues["_go_on_without_files"]:
             without_files.append(threading.current_thread())
-            job.work.held.set()
+            job.operation.held.set()
             looked.wait(5.0)  # between this step and the next of its thread, the other looks for work
         elif event == "return" and without_files and threading.current_thread() not in without_files:
             looked.set()

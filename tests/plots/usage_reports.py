@@ -16,7 +16,7 @@ def report(model: str = "m", **figures: Any) -> Report:
 def record_timeline(latencies: list[float], rejected: int = 0, permitted: float = math.inf) -> Timeline:
     recorded = Timeline()
     for second, seconds in enumerate(latencies):
-        recorded.record_answer(float(second), seconds, permitted)
+        recorded.record_response(float(second), seconds, permitted)
     for _ in range(rejected):
         recorded.record_rejection(0.0, permitted)
     return recorded

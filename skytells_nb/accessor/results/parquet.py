@@ -88,7 +88,7 @@ class ParquetWriter:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        vectors = outcome.answers
+        vectors = outcome.buffer
         assert isinstance(vectors, VectorFile)
         columns = frame.drop(columns=[into], errors="ignore")
         schema = pa.Schema.from_pandas(columns)

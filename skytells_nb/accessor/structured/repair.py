@@ -141,7 +141,7 @@ def repair(
     Each retry is a conversation of its own: the prompt, the answer that does not fit, and the reason. Raises what any
     run raises; ``call.reports`` then holds the reports of all runs so far.
     """
-    follow_up = replace(follow_up_job(job), operation="repair")
+    follow_up = replace(follow_up_job(job), name="repair")
     for _ in range(rounds):
         invalid = [n for n, attempt in attempts.items() if attempt.record is None and not attempt.final]
         if not invalid:

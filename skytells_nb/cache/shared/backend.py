@@ -63,6 +63,10 @@ class Backend(Protocol):
         """Return those of the keys that have a record."""
         ...
 
+    def keys(self) -> bytes:
+        """Return the keys of all records, one after the other."""
+        ...
+
     def insert(self, rows: Sequence[tuple[bytes, bytes]], replacing: Collection[bytes]) -> int:
         """Add all records with new keys or none, ending the leases of all keys; return how many were added.
 

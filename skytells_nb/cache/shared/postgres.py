@@ -95,6 +95,10 @@ class PostgresBackend:
             found.update(key for (key,) in self._run(partial(_rows, statement=select, values=[batch])))
         return found
 
+    def keys(self) -> bytes:
+        select = "select key from skytells_answers"
+        return b"".join(key for (key,) in self._run(partial(_rows, statement=select), manages=True))
+
     def insert(self, rows: Sequence[tuple[bytes, bytes]], replacing: Collection[bytes]) -> int:
         keys = [key for key, _ in rows]
         replaced = [key for key in keys if key in replacing]

@@ -209,6 +209,13 @@ class RedisBackend:
             found.update(key for key, count in zip(batch, there, strict=True) if count)
         return found
 
+    def keys(self) -> bytes:
+        def work(client: Any) -> set[bytes]:
+            # A key can come twice while others write.
+            return set(client.scan_iter(match=_ANSWER + b"*", count=ROWS_PER_BATCH))
+
+        return b"".join(key[len(_ANSWER) :] for key in self._run(work, manages=True))
+
     def insert(self, rows: Sequence[tuple[bytes, bytes]], replacing: Collection[bytes]) -> int:
         def arguments(batch: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
             return [part for key, value in batch for part in (key, value, b"1" if key in replacing else b"0")]

@@ -109,6 +109,10 @@ class SharedStore:
         self.emit_warnings()
         return [key in stored for key in keys]
 
+    def keys(self) -> bytes:
+        self._check_open()
+        return self._manage(lambda backend: backend.keys()) + b"".join(key for key, _ in self._overflow.items())
+
     def put_many(self, items: Sequence[Row], *, replace: bool = False) -> None:
         self._check_open()
         # Encoded here, for this caller only: what is not bytes must not fail in a group with the rows of others.

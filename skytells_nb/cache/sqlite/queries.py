@@ -49,6 +49,11 @@ def select_answers(connection: sqlite3.Connection, keys: Sequence[bytes]) -> tup
     return responses, damaged
 
 
+def all_keys(connection: sqlite3.Connection) -> bytes:
+    """Return the keys of all responses, one after the other."""
+    return b"".join(key for (key,) in connection.execute("select key from answers"))
+
+
 def stored_keys(connection: sqlite3.Connection, keys: Sequence[bytes], after: int) -> set[Any]:
     """Return those of the keys that have a response with an id after this one."""
     return {key for key, number in _selected(connection, keys, "id") if number > after}

@@ -122,6 +122,10 @@ class SqliteStore:
         self.emit_warnings()
         return [key in stored for key in keys]
 
+    def keys(self) -> bytes:
+        self._check_open()
+        return self._manage(queries.all_keys) + b"".join(key for key, _ in self._overflow.items())
+
     def put_many(self, items: Sequence[tuple[bytes, bytes | memoryview]], *, replace: bool = False) -> None:
         self._check_open()
         # Non-bytes fail here, for this caller only, and not in a group with the rows of others.

@@ -326,11 +326,11 @@ class CompletionOperation:
 class Job:
     """One vectorized call: what is requested for each input, and how much may go into one request."""
 
-    operation: str
+    name: str
     endpoint: str
     model: str
     params: Mapping[str, Any]
-    work: Operation
+    operation: Operation
     max_items: int
     max_concurrency: int | None = None
     """Requests in flight at once unless the call sets it; ``None`` leaves it to the session."""
@@ -375,11 +375,11 @@ def embedding_job(model: str, dimensions: int | None = None) -> Job:
     """Embed each input. Raises InputError for a parameter that cannot be sent."""
     validate_request(EmbeddingRequest, model=model, input=["…"], dimensions=dimensions)
     return Job(
-        operation="embed",
+        name="embed",
         endpoint="embeddings",
         model=model,
         params={"dimensions": dimensions},
-        work=EmbeddingOperation(model, dimensions),
+        operation=EmbeddingOperation(model, dimensions),
         max_items=MAX_INPUTS,
         max_concurrency=EMBEDDING_CONCURRENCY,
         max_readers=EMBEDDING_READERS,
@@ -420,11 +420,11 @@ def completion_job(
         key_params["dialogues"] = True  # codespell:ignore dialogues
     shared_texts = [system or "", *(text for pair in options.examples for text in pair)]
     return Job(
-        operation=operation,
+        name=operation,
         endpoint=api.name,
         model=model,
         params={"system": system, **set_params, **key_params},
-        work=operation_of_one,
+        operation=operation_of_one,
         max_items=1,
         overhead_tokens=CHAT_OVERHEAD_TOKENS
         + options.image_tokens
@@ -438,9 +438,7 @@ def follow_up_job(job: Job) -> Job:
     """Return the job for inputs made by ``follow_up_input`` from inputs of ``job``; each is sent alone."""
     single = _single(job)
     options = replace(single.options, conversations=True)
-    return completion_job(
-        job.model, system=single.system, params=single.params, operation=job.operation, options=options
-    )
+    return completion_job(job.model, system=single.system, params=single.params, operation=job.name, options=options)
 
 
 def follow_up_input(job: Job, text: str, more: Sequence[Mapping[str, Any]]) -> str:
@@ -451,5 +449,5 @@ def follow_up_input(job: Job, text: str, more: Sequence[Mapping[str, Any]]) -> s
 
 def _single(job: Job) -> CompletionOperation:
     if job.single is None:
-        raise InputError(f"{job.operation} requests no completions, so its inputs cannot be continued.")
+        raise InputError(f"{job.name} requests no completions, so its inputs cannot be continued.")
     return job.single

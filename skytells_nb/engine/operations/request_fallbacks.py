@@ -56,8 +56,10 @@ def with_fallbacks(job: Job, profile: ServiceProfile) -> Job:
     instruction_tokens = 0
     if FORMAT in forms and isinstance(requested, Mapping) and profile.level(*forms_of_schema(requested)):
         instruction_tokens = math.ceil(estimate_tokens(schema_instruction(requested)) / job.max_items)
-    work = FallbackOperation(cast(CompletionWithBody, job.work), profile, forms)
-    return replace(job, work=work, body=work.body, overhead_tokens=job.overhead_tokens + instruction_tokens)
+    operation = FallbackOperation(cast(CompletionWithBody, job.operation), profile, forms)
+    return replace(
+        job, operation=operation, body=operation.body, overhead_tokens=job.overhead_tokens + instruction_tokens
+    )
 
 
 def forms_of_schema(requested: Mapping[str, Any]) -> tuple[str, str]:
@@ -83,39 +85,39 @@ class CompletionWithBody(Operation, Protocol):
 
 
 class FallbackOperation:
-    """An operation whose requests are downgraded where they are rejected; everything else is that of ``work``."""
+    """An operation whose requests are downgraded where they are rejected; everything else is that of ``operation``."""
 
-    def __init__(self, work: CompletionWithBody, profile: ServiceProfile, forms: Sequence[str]) -> None:
-        self._work = work
+    def __init__(self, operation: CompletionWithBody, profile: ServiceProfile, forms: Sequence[str]) -> None:
+        self._operation = operation
         self._profile = profile
         self._forms = forms
 
     def send(self, client: Skytells, inputs: Sequence[str], read: Read = read_here) -> BatchResult:
         fallback = _FallbackClient(client, self._profile, self._forms)
-        result = self._work.send(cast(Skytells, fallback), inputs)
+        result = self._operation.send(cast(Skytells, fallback), inputs)
         return replace(result, rejected_attempts=fallback.rejected)
 
     def body(self, inputs: Sequence[str]) -> dict[str, Any]:
         """Return what is sent for these inputs, in the forms that are known to be taken."""
-        return downgrade_body(self._work.body(inputs), {name: self._profile.level(name) for name in self._forms})
+        return downgrade_body(self._operation.body(inputs), {name: self._profile.level(name) for name in self._forms})
 
     def make_buffer(self, count: int) -> ResultBuffer:
-        return self._work.make_buffer(count)
+        return self._operation.make_buffer(count)
 
     def observe(self, values: Sequence[bytes]) -> None:
-        self._work.observe(values)
+        self._operation.observe(values)
 
     def cacheable_error(self, problem: Exception) -> bytes | None:
-        return self._work.cacheable_error(problem)
+        return self._operation.cacheable_error(problem)
 
     def cached_error(self, value: bytes) -> Exception | None:
-        return self._work.cached_error(value)
+        return self._operation.cached_error(value)
 
     def output_tokens(self) -> float:
-        return self._work.output_tokens()
+        return self._operation.output_tokens()
 
     def max_output_tokens(self) -> float:
-        return self._work.max_output_tokens()
+        return self._operation.max_output_tokens()
 
 
 class _FallbackClient:

@@ -39,7 +39,7 @@ def row_id(number: int) -> str:
     return f"r{number + 1}"
 
 
-class AnswerFormat:
+class PackedFormat:
     """The ``response_format`` of a request for several rows, from that of one row (``None`` for text).
 
     Raises InputError for a format or a schema that cannot be part of another.
@@ -85,7 +85,7 @@ class AnswerFormat:
         return {"type": "json_schema", "json_schema": {"name": "answers", "strict": self._strict, "schema": schema}}
 
 
-def split_answer(text: str, rows: int) -> list[str | None]:
+def split_response(text: str, rows: int) -> list[str | None]:
     """Return the JSON text of each row's answer, from the first object in this text.
 
     ``None`` for a row whose id is missing, occurs twice, or follows the point where the text ends or is not JSON.
@@ -203,11 +203,11 @@ def batch_rows(job: Job, rows: int, check: Check | None = None) -> Job:
         if job.params.get(name) is not None:
             raise InputError(f"{name} cannot be combined with rows_per_request: {reason}.")
     shared = job.overhead_tokens + estimate_tokens(FORM + TASK)
-    work = BatchedCompletion(single, check)
+    operation = BatchedCompletion(single, check)
     return replace(
         job,
-        work=work,
-        body=work.body,
+        operation=operation,
+        body=operation.body,
         max_items=rows,
         # An answer generated among others differs from one generated alone; among how many makes no difference.
         params={**job.params, "packed": True},
@@ -226,7 +226,7 @@ class BatchedCompletion:
     def __init__(self, single: CompletionOperation, check: Check | None = None) -> None:
         params = dict(single.params)
         self._single = single
-        self._format = AnswerFormat(params.pop("response_format", None))
+        self._format = PackedFormat(params.pop("response_format", None))
         self._limits = {name: int(params.pop(name)) for name in LIMITS if params.get(name)}
         self._params = params
         self._check = check
@@ -266,7 +266,7 @@ class BatchedCompletion:
         rows = len(inputs)
         whole = CachedCompletion.from_response(self._single.endpoint.create(client, self.body(inputs)))
         filtered = whole.finish_reason == "content_filter"
-        answers = [None] * rows if filtered else split_answer(whole.text, rows)
+        answers = [None] * rows if filtered else split_response(whole.text, rows)
         is_known = is_plausible_usage(
             whole.tokens_in, whole.tokens_out, sum(map(len, inputs)), answered=bool(whole.text)
         )

@@ -174,7 +174,7 @@ def test_room_has_an_end(tmp_path: Path) -> None:
 def test_the_budget_foresees_the_wider_answer(tmp_path: Path) -> None:
     """What may be spent is told before the second request, so that a budget holds."""
     job = completion_job("gpt-5", params={"max_tokens": 40})
-    before = job.work.max_output_tokens()
+    before = job.operation.max_output_tokens()
     with served(generator=ReasoningGenerator(needs=50)) as server, connected(server, tmp_path / "c.sqlite") as session:
         session.engine.run(job, ["one"])
-    assert (before, job.work.max_output_tokens()) == (40, 80)
+    assert (before, job.operation.max_output_tokens()) == (40, 80)

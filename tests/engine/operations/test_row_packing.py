@@ -20,13 +20,13 @@ from skytells_nb.engine.operations.jobs import BatchResult, completion_job
 from skytells_nb.engine.operations.row_packing import (
     MAX_ROWS,
     ROW_TOKENS,
-    AnswerFormat,
+    PackedFormat,
     batch_messages,
     batch_rows,
     check_rows,
     row_id,
-    split_answer,
     split_proportionally,
+    split_response,
 )
 from skytells_nb.errors import BadRequestError, ContentPolicyError, InputError
 
@@ -36,7 +36,7 @@ PROMPTS = ["a cat sleeps", "a dog runs", "stocks fell", "rain came"]
 
 
 def parsed(text: str, rows: int) -> list[Any]:
-    return [None if value is None else json.loads(value) for value in split_answer(text, rows)]
+    return [None if value is None else json.loads(value) for value in split_response(text, rows)]
 
 
 def send_batch(generator: RowsGenerator, prompts: list[str] = PROMPTS, **settings: Any) -> BatchResult:
@@ -44,7 +44,7 @@ def send_batch(generator: RowsGenerator, prompts: list[str] = PROMPTS, **setting
     check = settings.pop("check", None)
     job = batch_rows(completion_job("gpt-5", **settings), MAX_ROWS, check)
     with served(generator=generator) as server, connected(server, "off") as session:
-        result = job.work.send(session.client, prompts)
+        result = job.operation.send(session.client, prompts)
         assert server.stats["chat"].requests == 1
     return result
 
@@ -73,7 +73,7 @@ def test_a_complete_answer_is_parsed_in_any_order(answers: list[Any], data: st.D
 @pytest.mark.parametrize("space", ["", " ", "\n\t"])
 def test_a_number_right_after_its_colon_keeps_its_first_digit(space: str) -> None:
     members = [f'{space}"r{row}"{space}:{space}{value}{space}' for row, value in ((1, 12), (2, -34))]
-    assert split_answer("{" + ",".join(members) + "}", 2) == ["12", "-34"]
+    assert split_response("{" + ",".join(members) + "}", 2) == ["12", "-34"]
 
 
 @st.composite
@@ -115,18 +115,18 @@ def test_a_truncated_answer_yields_the_rows_before_the_end(answers: list[Any], d
 
 @given(st.one_of(st.text(), st.text('{}[]":,\\ r12u0e', max_size=40)))
 def test_parsing_ends_for_any_text(text: str) -> None:
-    assert len(split_answer(text, 3)) == 3
+    assert len(split_response(text, 3)) == 3
 
 
 def test_an_endlessly_nested_answer_is_dropped() -> None:
-    assert split_answer('{"r1": "one", "r2": ' + "[" * 200_000, 2) == ['"one"', None]
+    assert split_response('{"r1": "one", "r2": ' + "[" * 200_000, 2) == ['"one"', None]
 
 
 @pytest.mark.parametrize(
     "text", ['{"r1": 12', '{"r1": 12 "r2": 3}', '{"r1" 12}', '{1: "x"}', '{["r1"]: "x"}', '["r1"]', '{"a": {"r1": 1}}']
 )
 def test_text_without_an_object_of_ids_has_no_answers(text: str) -> None:
-    assert split_answer(text, 2) == [None, None]
+    assert split_response(text, 2) == [None, None]
 
 
 @given(st.integers(0, 10**7), st.lists(st.integers(1, 10**5), min_size=1, max_size=100))
@@ -186,7 +186,7 @@ SCHEMAS: list[tuple[dict[str, Any], Any, Any]] = [
 @pytest.mark.parametrize(("schema", "valid", "invalid"), SCHEMAS)
 def test_a_batch_schema_accepts_the_same_answers_for_each_row(schema: dict[str, Any], valid: Any, invalid: Any) -> None:
     single = {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": schema}}
-    whole = AnswerFormat(single).for_rows(2)["json_schema"]["schema"]
+    whole = PackedFormat(single).for_rows(2)["json_schema"]["schema"]
     for one, other in ((valid, valid), (valid, invalid), (invalid, valid)):
         expected = all(jsonschema.Draft202012Validator(schema).is_valid(answer) for answer in (one, other))
         assert expected is (one is other)
@@ -196,7 +196,7 @@ def test_a_batch_schema_accepts_the_same_answers_for_each_row(schema: dict[str, 
 
 @pytest.mark.parametrize("single", [None, {"type": "text"}])
 def test_without_a_schema_each_answer_is_a_string_and_every_id_is_required(single: Any) -> None:
-    asked = AnswerFormat(single).for_rows(3)
+    asked = PackedFormat(single).for_rows(3)
     assert asked["json_schema"]["strict"] is True
     assert asked["json_schema"]["schema"] == {
         "type": "object",
@@ -318,14 +318,14 @@ def test_a_rejected_request_raises_the_error_of_the_service(faults: str, error: 
     with served(faults, generator=RowsGenerator()) as server, connected(server, "off") as session:
         client = session.client
         with pytest.raises(error):
-            job.work.send(client, PROMPTS)
+            job.operation.send(client, PROMPTS)
 
 
 def test_output_tokens_are_estimated_for_each_row() -> None:
     job = batch_rows(completion_job("gpt-5", params={"max_tokens": 20}), 4)
-    assert job.work.output_tokens() == 20
-    assert job.work.max_output_tokens() == 20 + ROW_TOKENS
-    assert batch_rows(completion_job("gpt-5"), 4).work.max_output_tokens() == 256 + ROW_TOKENS
+    assert job.operation.output_tokens() == 20
+    assert job.operation.max_output_tokens() == 20 + ROW_TOKENS
+    assert batch_rows(completion_job("gpt-5"), 4).operation.max_output_tokens() == 256 + ROW_TOKENS
 
 
 def test_a_batched_answer_has_a_key_of_its_own_for_any_batch_size() -> None:

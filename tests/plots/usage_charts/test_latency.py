@@ -20,7 +20,7 @@ def test_a_percentile_is_right_within_nine_percent(latencies: list[float], perce
     """Compared with the latencies themselves, which are not stored."""
     recorded = Timeline()
     for seconds in latencies:
-        recorded.record_answer(0.0, seconds, math.inf)
+        recorded.record_response(0.0, seconds, math.inf)
     (histogram,) = _histograms(read_usage(report(timeline=recorded)).calls)
     exact = sorted(latencies)[math.ceil(percent / 100 * len(latencies)) - 1]
     assert histogram.percentile(percent) == pytest.approx(exact, rel=0.0906)
