@@ -42,7 +42,9 @@ class DryRunComplete(Exception):
 class DryRun:
     """What the runs of a method would send, in place of sending it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, asks_catalog: bool = False) -> None:
+        self.asks_catalog = asks_catalog
+        """Whether the catalog is read for prices."""
         self.estimates: list[Estimate] = []
         self.notes: list[str] = []
         self.has_placeholders = False
@@ -186,7 +188,7 @@ class VectorizedCall:
             retry=retry,
             dry_run=dry_run,
             sample=sample,
-            asks_catalog=not sends,
+            asks_catalog=not sends or (dry_run is not None and dry_run.asks_catalog),
         )
 
     def estimate(self, job: Job, texts: Texts) -> Estimate:

@@ -68,7 +68,9 @@ def fill_parameters(function: Callable[..., Any], shared: Mapping[str, str]) -> 
         return
     docstring = inspect.cleandoc(function.__doc__)
     entries = {**shared, **parameter_docs(docstring)}
-    names = [name for name in inspect.signature(function).parameters if name in entries]
+    stars: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    parameters = inspect.signature(function).parameters.values()
+    names = [name for each in parameters if (name := stars.get(each.kind, "") + each.name) in entries]
     section = _HEADER + "\n".join(entries[name] for name in names)
     start, end = _parameters_span(docstring)
     parts = (docstring[:start].rstrip(), section, docstring[end:].lstrip("\n"))

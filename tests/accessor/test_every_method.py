@@ -71,6 +71,7 @@ def test_no_keyword_is_taken_and_forgotten(accessor: type, name: str) -> None:
     needed = [p.name for p in parameters.values() if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD][1:]
     given = {"column": "t", "labels": ["a", "b"], "schema": {"type": "object", "properties": {"a": {"type": "string"}}}}
     given |= {"template": "{t}", "question": "q", "to": "French", "query": "q", "row": 0, "other": asked, "on": "t"}
+    given |= {"method": "embed"}
     with pytest.raises((ValueError, TypeError), match="modle"):
         getattr(asked.skytells, name)(**{each: given.get(each, "words") for each in needed}, modle="x")
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import html
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
-from typing import Any, TypeVar, Unpack
+from typing import Any, Literal, TypeVar, Unpack, get_args, overload
 
 import numpy as np
 import pandas as pd
@@ -28,15 +30,60 @@ from skytells_nb.formatting import format_dollars
 
 Accessor = TypeVar("Accessor")
 
+FrameMethod = Literal[
+    "embed",
+    "complete",
+    "classify",
+    "extract",
+    "filter",
+    "translate",
+    "summarize",
+    "moderate",
+    "search",
+    "similar",
+    "dedupe",
+    "cluster",
+    "join",
+]
+"""The methods of a frame that send requests."""
+ColumnMethod = Literal[
+    "embed",
+    "complete",
+    "classify",
+    "extract",
+    "filter",
+    "translate",
+    "summarize",
+    "moderate",
+    "dedupe",
+    "cluster",
+]
+"""The methods of a column that send requests."""
+
 
 class EstimateMethod(FrameMethods):
     """The ``estimate`` method."""
 
-    @expand_options(PromptArguments, like=PromptArguments, defaults={"api": "chat"})
+    @overload
+    def estimate(self, template: FrameMethod, /, *arguments: Any, **options: Any) -> Estimate: ...
+    @overload
     def estimate(
         self,
         template: Any,
         *,
+        model: str | None = ...,
+        system: str | None = ...,
+        schema: Schema | None = ...,
+        dimensions: int | None = ...,
+        params: Mapping[str, Any] | None = ...,
+        rows_per_request: int | None = ...,
+        **options: Unpack[PromptArguments],
+    ) -> Estimate: ...
+    @expand_options(PromptArguments, like=PromptArguments, defaults={"api": "chat"})
+    def estimate(
+        self,
+        template: Any,
+        *arguments: Any,
         model: str | None = None,
         system: str | None = None,
         schema: Schema | None = None,
@@ -45,16 +92,20 @@ class EstimateMethod(FrameMethods):
         rows_per_request: int | None = None,
         **options: Unpack[PromptArguments],
     ) -> Estimate:
-        """Estimate what ``embed`` or ``complete`` would send and cost, without a request to a model.
+        """Estimate what a call of any method would send and cost, without a request to a model.
 
-        ``dry_run=True`` does the same for every method. No key is needed: prices are those of the list then, and of the
-        catalog of models with a key, which is read once. Tokens are estimated from bytes, within about a third; tokens
-        of completions from ``max_tokens``, or 256 each.
+        No key is needed: prices are those of the list then, and of the catalog of models with a key, which is read
+        once. Tokens are estimated from bytes, within about a third; tokens of completions from ``max_tokens``, or 256
+        each. ``dry_run=True`` in the call itself does the same, and reads no catalog.
 
         Parameters
         ----------
         template : hashable or callable
-            The name of a column to embed, or a template or function as in ``complete``.
+            The name of a method that sends requests, such as ``"classify"``; or the name of a column to embed; or a
+            template or function as in ``complete``. A column that is called like a method is embedded, if nothing
+            follows.
+        *arguments : Any
+            After the name of a method its own arguments; its keywords are taken too.
         system : str, optional
             As in ``complete``.
         schema : type or mapping, optional
@@ -72,14 +123,19 @@ class EstimateMethod(FrameMethods):
 
         Examples
         --------
-        >>> pd.DataFrame({"text": ["a", "b", "a"]}).skytells.estimate("text").distinct
+        >>> df = pd.DataFrame({"text": ["a", "b", "a"]})
+        >>> df.skytells.estimate("text").distinct
         2
+        >>> df.skytells.estimate("classify", "text", ["good", "bad"], max_tokens=5).tokens_out
+        10
         """
         check_options(options, self.estimate)
-        parameters, arguments = model_parameters(options, params), prompt_arguments(options)
+        if arguments:
+            raise unknown_method(template, FrameMethod)
+        parameters, prompt_options = model_parameters(options, params), prompt_arguments(options)
         is_template = isinstance(template, str) and template not in self._frame.columns and "{" in template
-        if callable(template) or is_template or any(value is not None for value in arguments.values()):
-            prompts = build_prompts(self._frame, template, **arguments)
+        if callable(template) or is_template or any(value is not None for value in prompt_options.values()):
+            prompts = build_prompts(self._frame, template, **prompt_options)
             call = VectorizedCall.open("null", False, options, sends=False)
             job = build_job(
                 call, model, system, schema, parameters, rows_per_request=rows_per_request, options=prompts.options
@@ -143,13 +199,50 @@ def is_sample(options: SessionOptions) -> bool:
     return options.get("sample") is not None
 
 
+def unknown_method(given: Any, known: Any) -> InputError:
+    """Return the error for what should have been the name of one of these methods."""
+    return InputError(
+        f"The first argument of estimate must be the name of a method when others follow it: "
+        f"{', '.join(get_args(known))}; got {given!r}."
+    )
+
+
 def with_dry_run(accessor: type[Accessor]) -> type[Accessor]:
-    """Give every method of an accessor that has the options ``dry_run`` and ``sample`` what they do."""
+    """Give every method of an accessor that has the options ``dry_run`` and ``sample`` what they do.
+
+    ``estimate`` takes the names of these methods.
+    """
+    methods: dict[str, Callable[..., Any]] = {}
     for name in dir(accessor):
         method = getattr(accessor, name)
         if "dry_run" in getattr(method, "__options__", ()):
-            setattr(accessor, name, dispatch_option(timed(method), ("dry_run", "sample"), _estimate_or_sample))
+            methods[name] = timed(method)
+            setattr(accessor, name, dispatch_option(methods[name], ("dry_run", "sample"), _estimate_or_sample))
+    accessor.estimate = _estimate_of(methods, accessor.estimate)  # type: ignore[attr-defined]
     return accessor
+
+
+def _estimate_of(methods: Mapping[str, Callable[..., Any]], estimate: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``estimate``, which estimates a call of the method that it is given by name."""
+
+    parameter = list(inspect.signature(estimate).parameters)[1]
+
+    @functools.wraps(estimate)
+    def call(accessor: Any, /, *args: Any, **options: Any) -> Any:
+        name = args[0] if args else options.get(parameter)
+        method = methods.get(name) if isinstance(name, str) else None
+        if len(args) <= 1 and hasattr(accessor, "_frame") and method is not None and name in accessor._frame.columns:
+            method = None
+        if method is None:
+            return estimate(accessor, *args, **options)
+        for option in ("dry_run", "sample"):
+            if option in options:
+                raise InputError(f"estimate sends nothing and takes no {option}=; pass it to {name} itself.")
+        if not args:
+            options.pop(parameter)
+        return _Calls(method, accessor, args[1:], options).estimate(asks_catalog=True)
+
+    return call
 
 
 def _estimate_or_sample(
@@ -192,15 +285,15 @@ class _Calls:
         # A copy, so that what is attached to the data of the call is attached to nothing that anyone has.
         return self._method(self._type(data.copy(deep=False)), *self._args, **self._kwargs, **option)
 
-    def _dry_run(self, data: Any) -> DryRun:
-        collected = DryRun()
+    def _dry_run(self, data: Any, *, asks_catalog: bool = False) -> DryRun:
+        collected = DryRun(asks_catalog=asks_catalog)
         with contextlib.suppress(DryRunComplete):
             self._call(data, dry_run=collected)
         return collected
 
-    def estimate(self) -> Estimate:
+    def estimate(self, *, asks_catalog: bool = False) -> Estimate:
         """Return what the call on all rows would send."""
-        planned = self._dry_run(self._data)
+        planned = self._dry_run(self._data, asks_catalog=asks_catalog)
         return self._total(planned, planned.estimates)
 
     def _total(self, planned: DryRun, estimates: Sequence[Estimate]) -> Estimate:

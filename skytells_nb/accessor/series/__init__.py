@@ -11,7 +11,7 @@ import pandas as pd
 from skytells_nb.accessor.base import failed_rows, non_empty_text
 from skytells_nb.accessor.call import VectorizedCall, attach_report, get_report
 from skytells_nb.accessor.frame import FrameAccessor
-from skytells_nb.accessor.methods.estimate import with_dry_run
+from skytells_nb.accessor.methods.estimate import ColumnMethod, unknown_method, with_dry_run
 from skytells_nb.accessor.options import ModelOptions, RunOptions, check_options, expand_options, model_parameters
 from skytells_nb.accessor.results import build_job, complete_texts, embed_texts, merge_row_errors
 from skytells_nb.accessor.series.methods import SeriesMethods
@@ -19,7 +19,7 @@ from skytells_nb.accessor.structured.repair import DEFAULT_REPAIRS, check_repair
 from skytells_nb.accessor.structured.schema import Schema
 from skytells_nb.accessor.text_columns import texts_of
 from skytells_nb.engine.engine import OnError
-from skytells_nb.engine.report import Report
+from skytells_nb.engine.report import Estimate, Report
 from skytells_nb.errors import InputError
 from skytells_nb.progress.events import ProgressCallback
 from skytells_nb.session import current
@@ -127,6 +127,37 @@ class SeriesAccessor(SeriesMethods):
         answers = merge_row_errors(call, answers, {})
         attach_report(answers.column, answers.report)
         return answers.column
+
+    def estimate(self, method: ColumnMethod, *arguments: Any, **options: Any) -> Estimate:
+        """Estimate what a call of a method would send and cost, without a request to a model.
+
+        No key is needed. See ``df.skytells.estimate``.
+
+        Parameters
+        ----------
+        method : str
+            The name of a method that sends requests, such as ``"classify"``.
+        *arguments : Any
+            Its own arguments.
+        **options : Any
+            Its own keywords.
+
+        Returns
+        -------
+        Estimate
+            Rows, requests, tokens, US dollars and minutes; ``notes`` say where the price is from.
+
+        Raises
+        ------
+        InputError
+            If the call itself would raise it before it sends anything.
+
+        Examples
+        --------
+        >>> pd.Series(["a", "b", "a"]).skytells.estimate("classify", ["good", "bad"]).distinct
+        2
+        """
+        raise unknown_method(method, ColumnMethod)
 
     def failed(self) -> pd.DataFrame:
         """Return the texts that failed in the call that made this column or was made on it, with the reasons.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 import pytest
@@ -13,7 +13,7 @@ from served import connected, served
 
 import skytells_nb as sky
 from skytells_nb.accessor.frame import FrameAccessor
-from skytells_nb.accessor.methods.estimate import Sample
+from skytells_nb.accessor.methods.estimate import ColumnMethod, FrameMethod, Sample
 from skytells_nb.accessor.series import SeriesAccessor
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import completion_job
@@ -41,7 +41,7 @@ METHODS: dict[str, Callable[..., Any]] = {
     "similar": lambda f, **o: f.skytells.similar(f.index[0], "t", **o),
     "dedupe": lambda f, **o: f.skytells.dedupe("t", **o),
     "cluster": lambda f, **o: f.skytells.cluster("t", 2, **o),
-    "join": lambda f, **o: f.skytells.join(f, "t", confirm=True, **o),
+    "join": lambda f, **o: f.skytells.join(f.copy(), "t", confirm=True, **o),
     "series.embed": lambda f, **o: f["t"].skytells.embed(**o),
     "series.complete": lambda f, **o: f["t"].skytells.complete("Say it.", **o),
     "series.classify": lambda f, **o: f["t"].skytells.classify(["cat", "dog"], **o),
@@ -80,6 +80,76 @@ def test_the_methods_here_are_all_that_send() -> None:
     }
     assert methods == {name.partition(" ")[0] for name in METHODS}
     assert "estimate" not in methods
+    assert methods == {*get_args(FrameMethod), *(f"series.{name}" for name in get_args(ColumnMethod))}
+
+
+class _Estimated:
+    """An accessor whose methods are estimated by their names."""
+
+    def __init__(self, accessor: Any) -> None:
+        self._accessor = accessor
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *arguments, **options: self._accessor.estimate(name, *arguments, **options)
+
+
+class _Asked:
+    """A frame or column whose ``skytells`` estimates every call."""
+
+    def __init__(self, data: Any) -> None:
+        self.skytells = _Estimated(data.skytells)
+        self._data = data
+
+    def __getitem__(self, column: str) -> _Asked:
+        return _Asked(self._data[column])
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._data, name)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_is_estimated_by_its_name(method: str, df: Frame, place: Judged, keyless: None) -> None:
+    before = place.requests
+    estimate = METHODS[method](_Asked(df))
+    assert estimate == METHODS[method](df, dry_run=True)
+    assert (type(estimate), place.requests) == (Estimate, before)
+    assert estimate.requests > 0
+
+
+def test_an_estimate_by_name_reads_the_catalog_and_sends_nothing_else(df: Frame, tmp_path: Path) -> None:
+    with served(generator=WordJudge()) as server, connected(server, tmp_path / "c.sqlite") as session:
+        of_list = df.skytells.classify("t", ["cat", "dog"], model="gpt-5", dry_run=True)
+        assert session._models is None
+        estimate = df.skytells.estimate("classify", "t", ["cat", "dog"], model="gpt-5")
+        assert session._models is not None
+        assert server.stats.records == []
+    assert (estimate.tokens_in, estimate.tokens_out) == (of_list.tokens_in, of_list.tokens_out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "words"),
+    [
+        (("classify", "t", ["a"]), {"sample": 2}, "takes no sample=; pass it to classify itself"),
+        (("embed", "t"), {"dry_run": True}, "takes no dry_run="),
+        (("preview", "{t}"), {}, "must be the name of a method when others follow it: embed, .*; got 'preview'"),
+        (("{t}", "t"), {}, "got '{t}'"),
+        (("classify", "t", ["a", "b"]), {"modle": "x"}, "Unknown keyword 'modle'"),
+        (("classify", "nothing", ["a", "b"]), {}, "nothing"),
+    ],
+)
+def test_what_cannot_be_estimated_is_said(
+    arguments: tuple[Any, ...], options: dict[str, Any], words: str, df: Frame, keyless: None
+) -> None:
+    with pytest.raises(InputError, match=words):
+        df.skytells.estimate(*arguments, **options)
+    with pytest.raises(InputError, match="must be the name of a method"):
+        df["t"].skytells.estimate("Say it.")  # type: ignore[arg-type]
+
+
+def test_a_column_that_is_called_like_a_method_is_one(keyless: None) -> None:
+    frame = Frame({"filter": ["a", "b", "b"], "t": ["x", "y", "z"]})
+    assert frame.skytells.estimate("filter").operation == "embed"
+    assert frame.skytells.estimate("filter", "t", "Is it?").operation == "filter"
 
 
 @pytest.mark.parametrize("method", METHODS)
