@@ -28,7 +28,7 @@ def display_mode(requested: str = "auto", environment: Mapping[str, str] = os.en
     requested = requested if requested != "auto" else environment.get(MODE_VARIABLE, "").strip().lower() or "auto"
     if requested not in ("auto", *get_args(Mode)):
         raise ConfigurationError(f"{MODE_VARIABLE} must be auto, live, final or plain, got {requested!r}.")
-    shell = _shell()
+    shell = running_shell()
     if shell is None or requested == "plain":
         return "plain"
     if requested == "live":
@@ -46,7 +46,7 @@ def cell_publish() -> Publish:
 
     ``IPython.display.Markdown`` and ``HTML`` are not used: they read a file or fetch a URL that their text names.
     """
-    shell = _shell()
+    shell = running_shell()
     if shell is None:
         raise ConfigurationError("IPython is not running, so nothing can be published; use the mode plain.")
     publisher = shell.display_pub
@@ -78,7 +78,7 @@ def model_id(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
-def _shell() -> Any:
+def running_shell() -> Any:
     """Return the running IPython shell, without importing IPython if it is not imported yet."""
     if "IPython" not in sys.modules:
         return None

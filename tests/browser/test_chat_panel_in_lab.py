@@ -19,8 +19,24 @@ from served import KEY, served, wait_until_idle
 
 from skytells_nb.local.server import LocalServer
 
-CELL = "import skytells_nb as sky\npanel = sky.widgets.ChatPanel(model='gpt-5', system='Be brief.')\npanel"
+CELL = "import skytells_nb as sky\ntotal = 7\npanel = sky.widgets.ChatPanel(model='gpt-5', system='Be brief.')\npanel"
 COMMANDS = " ".join(f"word{n}" for n in range(40))
+ANSWER = """Euler: $e^{i\\pi} = -1$ costs $5 and then $10
+
+$$\\int_0^1 x^2 dx = \\frac{1}{3}$$
+
+```python
+x = 1
+y = 2
+```
+
+```bash
+ls
+```"""
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c6364f8cf500f0003860180"
+    "5a347d6b0000000049454e44ae426082"
+)
 HOSTILE = """<script>window.hacked = 1</script> <img src="x" onerror="window.hacked = 2">
 <iframe srcdoc="<script>parent.hacked = 3</script>"></iframe> <svg onload="window.hacked = 4"></svg>
 
@@ -177,6 +193,90 @@ def test_a_conversation_by_keyboard_outlives_page_and_kernel(tmp_path: Path, des
         expect(lost).to_be_attached()
         expect(lost).to_be_hidden()
         lab.shot("saved")
+        assert lab.outside == []
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.timeout(300)
+def test_a_turn_is_asked_again_and_its_code_goes_into_a_cell(tmp_path: Path, desk: Desk) -> None:
+    """Formulas, code, retry, edit, attachments, a new chat; a restarted kernel is said at once, with the input kept."""
+    with opened(tmp_path, desk) as lab:
+        lab.ask(ANSWER)
+        last = lab.turns().last
+        expect(last.locator("mjx-container")).to_have_count(2)
+        expect(last).to_contain_text("costs $5 and then $10")
+        last.get_by_role("button", name="Into a new cell: the python code").click()
+        last.get_by_role("button", name="Into a new cell: the bash code").click()
+        expect(lab.page.locator(".jp-Cell")).to_have_count(4)
+        expect(lab.panel.locator(".skytells-status")).to_have_text("Put into a new cell below. It is not run.")
+        sources = [cell["source"] for cell in lab.saved()["cells"]]
+        assert ["".join(source) for source in sources[1:3]] == ["x = 1\ny = 2", "%%bash\nls"]
+
+        last.get_by_role("button", name="Retry").click()
+        expect(lab.panel.locator(".skytells-status")).to_contain_text("with 1 replaced answer")
+        expect(lab.turns()).to_have_count(2)
+        lab.ask("and the second")
+        expect(lab.log.get_by_role("button", name="Retry")).to_have_count(1)
+        lab.turns().first.get_by_role("button", name="Edit your message").click()
+        field = lab.log.get_by_role("textbox", name="Edit your message")
+        expect(field).to_have_value(ANSWER)
+        expect(field).to_be_focused()
+        field.press("Escape")
+        expect(lab.turns().first.locator(".skytells-words")).to_be_visible()
+        lab.turns().first.get_by_role("button", name="Edit your message").click()
+        field.fill("edited")
+        field.press("Enter")
+        expect(lab.turns()).to_have_count(2)
+        expect(lab.turns().last.locator(".skytells-answer")).to_have_text("edited", use_inner_text=True)
+        assert lab.tap.messages[-1][-1] == {"role": "user", "content": "edited"}
+
+        lab.panel.get_by_role("button", name="Attach…").click()
+        variable = lab.panel.get_by_role("combobox", name="Name of a variable to attach")
+        expect(lab.panel.locator("datalist option")).to_have_count(1)
+        variable.fill("n")
+        variable.press("Enter")
+        expect(lab.panel.locator(".skytells-status")).to_contain_text("must have the variable to attach, got 'n'")
+        variable.fill("total")
+        variable.press("Enter")
+        with lab.page.expect_file_chooser() as chosen:
+            lab.panel.get_by_role("button", name="Image file…").click()
+        chosen.value.set_files({"name": "dot.png", "mimeType": "image/png", "buffer": PNG})
+        expect(lab.panel.locator(".skytells-chip")).to_have_text(
+            ["total (int) \u00d7", "dot.png (PNG image, 1 kB) \u00d7"]
+        )
+        lab.shot("attached")
+        lab.panel.get_by_role("button", name="Remove dot.png").click()
+        expect(lab.panel.locator(".skytells-chip")).to_have_count(1)
+        lab.ask("what is it")
+        assert lab.tap.messages[-1][-1]["content"] == "what is it\n\ntotal (int):\n```\n7\n```"
+        expect(lab.turns().nth(2).locator("summary")).to_have_text("Attached: total (int)")
+
+        lab.panel.get_by_role("button", name="New chat").click()
+        expect(lab.turns()).to_have_count(0)
+        expect(lab.panel.locator(".skytells-status")).to_have_text("")
+        lab.tap.shut()
+        lab.input.fill(f"lost {COMMANDS}")
+        lab.input.press("Enter")
+        grown(lab.page, 0)
+        lab.input.fill("typed meanwhile")
+        lab.page.evaluate(
+            "async () => { await window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart(); }"
+        )
+        notice = lab.panel.get_by_role("alert")
+        expect(notice).to_have_text("The kernel was restarted. Run the cell again to go on; what you typed is kept.")
+        lab.input.press("Enter")
+        expect(lab.input).to_have_value("typed meanwhile")
+        expect(lab.panel.locator(".skytells-send")).to_be_disabled()
+        lab.shot("lost")
+        lab.tap.flow()
+        run_all(lab.page)
+        expect(notice).to_be_hidden()
+        expect(lab.panel.locator(".skytells-send")).to_be_enabled()
+        expect(lab.input).to_have_value("typed meanwhile")
+        lab.ask("it goes on")
+        lab.page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.sessionContext.shutdown(); }")
+        expect(notice).to_contain_text("The kernel was shut down.")
         assert lab.outside == []
 
 

@@ -26,9 +26,6 @@ from serving import Exchange
 from skytells_nb.client.images import MAX_BYTES
 from skytells_nb.magics.chat_arguments import MagicUsageError
 from skytells_nb.magics.variables import (
-    MAX_CELL_CHARS,
-    MAX_COLUMNS,
-    MAX_ROWS,
     fill_placeholders,
     image_url,
     placeholder,
@@ -36,6 +33,7 @@ from skytells_nb.magics.variables import (
 )
 from skytells_nb.types.chat import ChatCompletion
 from skytells_nb.types.responses import Response
+from skytells_nb.widgets.chat_panel.variable_text import MAX_CELL_CHARS, MAX_COLUMNS, MAX_ROWS
 
 
 def text_of(value: Any) -> str:

@@ -10,8 +10,15 @@ from typing import TYPE_CHECKING, Any, Self
 import skytells_nb.session as sessions
 from skytells_nb.errors import InputError, Interrupted, MissingExtraError
 from skytells_nb.types.models import LISTED_PRICES
+from skytells_nb.widgets.chat_panel.attachments import Attachment, attach
 from skytells_nb.widgets.chat_panel.exchange import Exchange, assistant_turn
-from skytells_nb.widgets.chat_panel.transcript import Transcript, describe_usage, turns_for_page
+from skytells_nb.widgets.chat_panel.notebook import (
+    attachable_names,
+    notebook_variable,
+    notebook_variables,
+    put_into_new_cell,
+)
+from skytells_nb.widgets.chat_panel.transcript import Transcript, describe_usage, turns_for_page, unanswered_note
 from skytells_nb.widgets.chat_panel.turns import COLUMNS, Turn, messages, read_messages
 from skytells_nb.widgets.display import Mode, cell_publish, display_mode, model_id, new_display_id, next_name
 from skytells_nb.widgets.growing_text import Part
@@ -31,10 +38,12 @@ CLOSE_WAIT_S = 5.0
 class ChatPanel:
     """A chat below the cell that shows it: answers stream in, Stop or Escape ends one, and the notebook stores it all.
 
-    Making it sends nothing. Enter sends, Shift+Enter starts a new line, Escape stops. The page shows the panel while
-    the kernel lives, also after a reload; beside it the cell stores a transcript as plain HTML, for readers without a
-    kernel. An error is shown in the panel, which stays usable; a question without any answer is not sent again with the
-    next one. It is a context manager that closes itself at the end.
+    Making it sends nothing. Enter sends, Shift+Enter starts a new line, Escape stops. On the page the last answer can
+    be tried again, a question edited and sent again, a block of code copied or put into a new cell, a variable or an
+    image attached, and a new chat begun. The page shows the panel while the kernel lives, also after a reload; beside
+    it the cell stores a transcript as plain HTML, for readers without a kernel. An error is shown in the panel, which
+    stays usable; a question without any answer is not sent again with the next one. Answers that others replaced are
+    part of the cost. It is a context manager that closes itself at the end.
 
     Parameters
     ----------
@@ -86,6 +95,8 @@ class ChatPanel:
         found_system, self._turns = read_messages(messages or ())
         self._session = session
         self._remote_images = remote_images
+        self._replaced: list[Turn] = []
+        self._attachments: tuple[Attachment, ...] = ()
         self._lock = threading.RLock()
         self._exchange: Exchange | None = None
         self._live: StreamingOutput | None = None
@@ -133,8 +144,11 @@ class ChatPanel:
             return tuple(self._turns)
 
     @property
-    def messages(self) -> list[dict[str, str]]:
-        """The conversation as ``{"role", "content"}``, system text first; unanswered questions are left out."""
+    def messages(self) -> list[dict[str, Any]]:
+        """The conversation as ``{"role", "content"}``, system text first; unanswered questions are left out.
+
+        The content of a question with images is a list of parts.
+        """
         return messages(self.turns, self.system)
 
     @property
@@ -187,6 +201,103 @@ class ChatPanel:
         """
         self._ask(text)
         return self.wait() if wait else None
+
+    def retry(self, *, wait: bool = True) -> Turn | None:
+        """Ask the last question again, of the model chosen now; the new answer replaces the last one.
+
+        The replaced answer stays in the cost of the panel. If no text arrives, it stays in the conversation too.
+
+        Parameters
+        ----------
+        wait : bool, default True
+            As in ``send``.
+
+        Returns
+        -------
+        Turn or None
+            As in ``send``.
+
+        Raises
+        ------
+        InputError
+            If there is no question yet, another answer is in flight, or the panel is closed.
+        SkytellsError
+            As in ``send``.
+
+        Examples
+        --------
+        >>> with ChatPanel() as panel:
+        ...     turns = panel.send("Say hello."), panel.retry()
+        ...     len(panel.turns)
+        2
+        """
+        self._ask_again(None, None)
+        return self.wait() if wait else None
+
+    def edit(self, text: str, *, turn: int | None = None, wait: bool = True) -> Turn | None:
+        """Replace a question, and everything after it, by another question, and send it.
+
+        The replaced answers stay in the cost of the panel. If no text arrives, they stay in the conversation too.
+        Attachments of the question are sent again.
+
+        Parameters
+        ----------
+        text : str
+            The new question.
+        turn : int, optional
+            The number of the question, as in ``to_frame()``; by default the last one.
+        wait : bool, default True
+            As in ``send``.
+
+        Returns
+        -------
+        Turn or None
+            As in ``send``.
+
+        Raises
+        ------
+        InputError
+            If there is no such question, the text is empty, another answer is in flight, or the panel is closed.
+        SkytellsError
+            As in ``send``.
+
+        Examples
+        --------
+        >>> with ChatPanel() as panel:
+        ...     turns = panel.send("Say hello."), panel.edit("Say goodbye.")
+        ...     panel.messages[0]["content"]
+        'Say goodbye.'
+        """
+        self._ask_again(text, turn)
+        return self.wait() if wait else None
+
+    def attach(self, **values: Any) -> None:
+        """Attach values to the next question, under their names.
+
+        Bytes, a path and a PIL image are sent as an image (PNG, JPEG, GIF or WebP). Everything else is sent as text
+        below the question, as ``-v`` of a cell writes it: of a DataFrame its shape, its types and its first rows.
+
+        Parameters
+        ----------
+        **values : object
+            The values by name.
+
+        Raises
+        ------
+        InputError
+            If a value has no text form, or is an image that cannot be sent.
+
+        Examples
+        --------
+        >>> panel = ChatPanel()
+        >>> panel.attach(total=12.5)
+        >>> panel.widget.attachments
+        [{'name': 'total', 'kind': 'float'}]
+        """
+        added = tuple(attach(name, value) for name, value in values.items())
+        with self._lock:
+            kept = (a for a in self._attachments if a.name not in values)
+            self._show_attachments((*kept, *added))
 
     def wait(self, timeout: float | None = None) -> Turn | None:
         """Wait until the answer is complete.
@@ -243,7 +354,9 @@ class ChatPanel:
             exchange.stop()
 
     def clear(self) -> None:
-        """Remove every turn, after stopping an answer in flight; model and system text stay.
+        """Start a new chat: remove every turn and attachment, after stopping an answer in flight.
+
+        Model and system text stay.
 
         Examples
         --------
@@ -254,7 +367,9 @@ class ChatPanel:
         """
         self._stop_and_wait()
         with self._lock:
-            self._turns = []
+            self._turns, self._replaced = [], []
+            self._view.notice = ""
+            self._show_attachments(())
         self._update()
 
     def to_frame(self) -> pd.DataFrame:
@@ -293,7 +408,9 @@ class ChatPanel:
         >>> "Hello!" in panel.freeze().html()
         True
         """
-        return Transcript(str(self._view.title), self.system, self.turns, self._remote_images)
+        with self._lock:
+            turns, replaced = tuple(self._turns), tuple(self._replaced)
+        return Transcript(str(self._view.title), self.system, turns, self._remote_images, replaced)
 
     def close(self) -> None:
         """Stop an answer in flight and take the panel off the page; turns and exports stay. Idempotent.
@@ -332,20 +449,57 @@ class ChatPanel:
             publish({**data, "text/plain": repr(self)}, metadata, display_id=new_display_id(), update=False)
         publish(self._static_bundle(), {}, display_id=self._display_id, update=False)
 
-    def _on_message(self, view: object, content: Any, buffers: object) -> None:
+    def _on_message(self, view: object, content: Any, buffers: Any) -> None:
         """Handle a message from the page."""
         kind = content.get("kind") if isinstance(content, dict) else None
         if kind == "stop":
-            self.stop()
-        elif kind == "send":
-            try:
-                self._ask(content.get("text"))
-            except InputError as error:
-                self._view.send({"kind": "refused", "why": str(error)})
-            else:
-                self._view.send({"kind": "accepted"})
+            return self.stop()
+        try:
+            done = self._answer(kind, content, buffers)
+        except InputError as error:
+            done = {"kind": "refused", "why": str(error)}
+        if done is not None:
+            self._view.send(done)
+        return None
 
-    def _ask(self, text: Any) -> None:
+    def _answer(self, kind: Any, content: dict[str, Any], buffers: Any) -> dict[str, Any] | None:
+        """Do what the page requests, and return what to tell it; ``None`` for an unknown request."""
+        match kind:
+            case "variables":
+                return {"kind": "variables", "names": attachable_names(notebook_variables())}
+            case "cell":
+                return {"kind": "cell", "note": put_into_new_cell(content.get("text"))}
+            case "send":
+                self._ask(content.get("text"))
+            case "retry":
+                self._ask_again(None, None)
+            case "edit":
+                self._ask_again(str(content.get("text")), content.get("turn"))
+            case "new":
+                self.clear()
+            case "attach":
+                name = str(content.get("name", "")).strip()
+                self.attach(**{name: bytes(buffers[0]) if buffers else notebook_variable(name)})
+            case "detach":
+                with self._lock:
+                    self._show_attachments(tuple(a for a in self._attachments if a.name != content.get("name")))
+            case _:
+                return None
+        return {"kind": "accepted"}
+
+    def _ask_again(self, text: str | None, number: int | None) -> None:
+        """Ask a question again, ``None`` for the last; ``text`` replaces its text."""
+        with self._lock:
+            asked = [at for at, turn in enumerate(self._turns, 1) if turn.role == "user"]
+            if not asked:
+                raise InputError("There is no question to ask again; send one first.")
+            number = asked[-1] if number is None else number
+            if number not in asked:
+                raise InputError(f"turn must be the number of a question, one of {asked}, got {number!r}.")
+            self._ask(self._turns[number - 1].text if text is None else text, at=number - 1)
+
+    def _ask(self, text: Any, *, at: int | None = None) -> None:
+        """Send a question, in place of the turns from ``at`` on."""
         if not isinstance(text, str) or not text.strip():
             raise InputError("The message must be a non-empty text; write one first.")
         with self._lock:
@@ -354,7 +508,12 @@ class ChatPanel:
             if self.busy:
                 raise InputError("An answer is still in flight; wait for it, or stop() it first.")
             self._failure = None
-            self._turns.append(Turn("user", text))
+            replaced = [] if at is None else self._turns[at:]
+            attachments = replaced[0].attachments if replaced else self._attachments
+            self._turns = [*self._turns[:at], Turn("user", text, attachments=attachments)]
+            if at is None:
+                self._show_attachments(())
+            self._view.notice = ""
             model = self.model
             parameters = {"model": model, "messages": messages(self._turns, self.system)}
             live = self._live = StreamingOutput(publish=self._send_part, remote_images=self._remote_images)
@@ -374,7 +533,7 @@ class ChatPanel:
                     reasoning.show()
                     live.close()
                 finally:
-                    self._finish_exchange(model, session, answer, error)
+                    self._finish_exchange(model, session, answer, error, replaced)
 
             self._exchange = Exchange(self._find_session, parameters, on_part, on_end)
             self._busy = True
@@ -385,16 +544,32 @@ class ChatPanel:
         self._view.send({"kind": "part", "id": display_id, "html": data["text/html"]})
 
     def _finish_exchange(
-        self, model: str, session: Session | None, answer: ChatCompletion | None, error: Exception | None
+        self,
+        model: str,
+        session: Session | None,
+        answer: ChatCompletion | None,
+        error: Exception | None,
+        replaced: list[Turn],
     ) -> None:
         price = session.price(model) if session is not None else None
         if session is not None and answer is not None:
             session.record(answer, model=model)
+        turn = assistant_turn(answer, model, price, error)
         with self._lock:
             self._failure = error
-            self._turns.append(assistant_turn(answer, model, price, error))
+            if turn.text or not any(earlier.text for earlier in replaced if earlier.role == "assistant"):
+                self._turns.append(turn)
+                self._replaced += [earlier for earlier in replaced if earlier.role == "assistant"]
+            else:
+                self._turns[-1:] = replaced
+                self._replaced.append(turn)
+                self._view.notice = unanswered_note(turn)
             self._busy = False
             self._update()
+
+    def _show_attachments(self, attachments: tuple[Attachment, ...]) -> None:
+        self._attachments = attachments
+        self._view.attachments = [{"name": a.name, "kind": a.kind} for a in attachments]
 
     def _update(self) -> None:
         """Update the page and the saved transcript."""
@@ -407,7 +582,7 @@ class ChatPanel:
                 self._view.send({"kind": "saved", "data": saved})
             with self._view.hold_sync():
                 self._view.turns = turns_for_page(self._turns, remote_images=self._remote_images)
-                self._view.totals = describe_usage(self._turns)
+                self._view.totals = describe_usage(self._turns, self._replaced)
                 self._view.busy = self._busy
 
     def _static_bundle(self) -> dict[str, str]:

@@ -8,11 +8,15 @@ from typing import Any
 
 from skytells_nb.errors import APIError, ContentPolicyError
 from skytells_nb.formatting import format_dollars
+from skytells_nb.widgets.chat_panel.attachments import Attachment
 from skytells_nb.widgets.chat_panel.turns import Turn
 from skytells_nb.widgets.reasoning import reasoning_html, reasoning_markdown, reasoning_text
 from skytells_nb.widgets.safe_html import literal_markdown, safe_html, safe_markdown
-from skytells_nb.widgets.safe_text import RIGHT_TO_LEFT, literal_html, plain
+from skytells_nb.widgets.safe_text import RIGHT_TO_LEFT, literal_html, plain, preformatted
 from skytells_nb.widgets.status_text import INCOMPLETE, NextSteps, covers_answer, describe_findings, next_step
+
+SHOWN_CHARACTERS = 4_000
+"""Of an attached variable a page and a transcript show this much; all of it is sent."""
 
 PANEL = NextSteps(
     retry="send again",
@@ -45,15 +49,24 @@ def safety_badge(turn: Turn) -> tuple[str, str]:
     return "unchecked", "Safety: not checked completely" if incomplete and safety.findings else "Safety: not checked"
 
 
-def describe_usage(turns: Iterable[Turn]) -> str:
-    """Return the tokens and cost of the conversation as text."""
-    answers = [turn for turn in turns if turn.role == "assistant" and turn.facts]
+def describe_usage(turns: Iterable[Turn], replaced: Iterable[Turn] = ()) -> str:
+    """Return the tokens and cost of the conversation as text, with those of answers that others replaced."""
+    gone = [turn for turn in replaced if turn.facts]
+    answers = [turn for turn in (*turns, *gone) if turn.role == "assistant" and turn.facts]
     if not answers:
         return ""
     tokens_in, tokens_out = (sum(getattr(t, name) or 0 for t in answers) for name in ("tokens_in", "tokens_out"))
     cost = format_dollars(sum(turn.cost or 0 for turn in answers))
     prefix = "at least " if any(turn.cost is None for turn in answers) else ""
-    return f"{prefix}{tokens_in:,} tokens in, {tokens_out:,} out · {cost}"
+    also = f", with {len(gone):,} replaced answer{'' if len(gone) == 1 else 's'}" if gone else ""
+    return f"{prefix}{tokens_in:,} tokens in, {tokens_out:,} out · {cost}{also}"
+
+
+def unanswered_note(turn: Turn) -> str:
+    """Say why a question that was asked again has no answer, and that the earlier one stays."""
+    problem = turn.problem
+    why = " ".join(filter(None, [f"{problem.name}: {problem.message}", problem.advice])) if problem else turn.ending
+    return f"{plain(why)} The earlier answer stays." if problem else f"{plain(why)}; the earlier answer stays."
 
 
 def advice(error: Exception) -> str:
@@ -79,6 +92,8 @@ class Transcript:
     system: str
     turns: tuple[Turn, ...]
     remote_images: bool = False
+    replaced: tuple[Turn, ...] = ()
+    """Answers that others replaced; only their cost is shown."""
 
     def html(self, name: str = "") -> str:
         """Return one ``<div>`` without scripts or styles, and without images unless the panel loads them.
@@ -88,7 +103,7 @@ class Transcript:
         heading = f"<p><strong>{literal_html(self.title)}</strong></p>"
         system = f"<p><em>System: {_literal_lines(self.system)}</em></p>" if self.system else ""
         body = "".join(_turn_html(turn, self.remote_images) for turn in self.turns) or "<p>No turns yet.</p>"
-        used = describe_usage(self.turns)
+        used = describe_usage(self.turns, self.replaced)
         foot = f"<p><small>{literal_html(used)}</small></p>" if used else ""
         return f'<div class="skytells-chat{f" {name}" if name else ""}">{heading}{system}{body}{foot}</div>'
 
@@ -104,7 +119,7 @@ class Transcript:
         """The same as Markdown in which nothing acts, for exports."""
         system = [f"*System: {literal_markdown(self.system)}*"] if self.system else []
         parts = [f"**{literal_markdown(self.title)}**", *system, *map(_turn_markdown, self.turns)]
-        used = describe_usage(self.turns)
+        used = describe_usage(self.turns, self.replaced)
         return "\n\n".join([*parts, *([literal_markdown(used)] if used else [])])
 
     def __repr__(self) -> str:
@@ -134,7 +149,7 @@ def _turn_html(turn: Turn, remote_images: bool) -> str:
     content = _answer_html(turn, remote_images)
     if turn.role == "user" and turn.text:
         direction = ' dir="auto"' if RIGHT_TO_LEFT.search(turn.text) else ""
-        content = f"<p{direction}>{_literal_lines(turn.text)}</p>"
+        content = f"<p{direction}>{_literal_lines(turn.text)}</p>{''.join(map(_attachment_html, turn.attachments))}"
     problem = turn.problem
     if problem is not None:
         message = literal_html(" ".join(filter(None, [problem.message, problem.advice])))
@@ -146,9 +161,27 @@ def _turn_html(turn: Turn, remote_images: bool) -> str:
     )
 
 
+def _attachment_html(attachment: Attachment) -> str:
+    label = literal_html(f"Attached: {attachment.label}")
+    if attachment.is_image:
+        return f"<p><small>{label}</small></p>"
+    return f"<details><summary>{label}</summary>{preformatted(shown_content(attachment))}</details>"
+
+
+def shown_content(attachment: Attachment) -> str:
+    """The text of an attached variable, as far as a page shows it."""
+    text = attachment.content
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS].rstrip()}\n… {len(text):,} characters"
+
+
+def _attached_lines(turn: Turn) -> list[str]:
+    return [f"[Attached: {attachment.label}]" for attachment in turn.attachments]
+
+
 def _turn_text(turn: Turn) -> str:
     reasoning = [reasoning_text(turn.reasoning) + "\n"] if turn.reasoning else []
-    lines = [f"{plain(speaker(turn))}:", *reasoning, *([plain(turn.text)] if turn.text else [])]
+    attached = map(plain, _attached_lines(turn))
+    lines = [f"{plain(speaker(turn))}:", *reasoning, *([plain(turn.text)] if turn.text else []), *attached]
     if turn.problem is not None:
         lines.append(plain(f"{turn.problem.name}: {turn.problem.message} {turn.problem.advice}".rstrip()))
     footer = notes(turn)
@@ -160,7 +193,8 @@ def _turn_markdown(turn: Turn) -> str:
     reasoning = reasoning_markdown(turn.reasoning) if turn.reasoning else ""
     problem = turn.problem
     error = f"{problem.name}: {problem.message} {problem.advice}".rstrip() if problem is not None else ""
-    parts = [f"**{literal_markdown(speaker(turn))}**", reasoning, answer, literal_markdown(error)]
+    attached = literal_markdown("\n".join(_attached_lines(turn)))
+    parts = [f"**{literal_markdown(speaker(turn))}**", reasoning, answer, attached, literal_markdown(error)]
     return "\n\n".join(part for part in [*parts, literal_markdown(" · ".join(notes(turn)))] if part)
 
 
@@ -188,6 +222,9 @@ def _turn_for_page(turn: Turn, remote_images: bool) -> dict[str, Any]:
         "who": plain(speaker(turn)),
         "text": turn.text,
         "html": _answer_html(turn, remote_images),
+        "attachments": [
+            {"label": plain(a.label), "text": "" if a.is_image else plain(shown_content(a))} for a in turn.attachments
+        ],
         "ending": plain(turn.ending),
         "facts": turn.facts,
         "badge": {"kind": kind, "text": plain(label)},

@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 from skytells_nb.errors import InputError
 from skytells_nb.formatting import format_dollars
 from skytells_nb.types.safety import Safety
+from skytells_nb.widgets.chat_panel.attachments import Attachment, image_of_part
 from skytells_nb.widgets.growing_text import split_reasoning
 from skytells_nb.widgets.status_text import describe_ending
 
@@ -49,6 +50,14 @@ class Turn:
     request_id: str | None = None
     problem: TurnError | None = None
     reasoning: str = ""
+    attachments: tuple[Attachment, ...] = ()
+
+    @property
+    def content(self) -> str | list[dict[str, Any]]:
+        """What is sent: the text with attached variables below it, and images as parts of their own."""
+        text = "\n\n".join([self.text, *(a.prompt for a in self.attachments if not a.is_image)])
+        images = [{"type": "image_url", "image_url": {"url": a.content}} for a in self.attachments if a.is_image]
+        return [{"type": "text", "text": text}, *images] if images else text
 
     @property
     def ending(self) -> str:
@@ -78,13 +87,13 @@ class Turn:
         return {name: computed[name] if name in computed else getattr(self, name) for name in COLUMNS}
 
 
-def messages(turns: Sequence[Turn], system: str = "") -> list[dict[str, str]]:
+def messages(turns: Sequence[Turn], system: str = "") -> list[dict[str, Any]]:
     """Return the conversation to send. A question without any answer text is left out: it would be rejected again."""
-    sent = [{"role": "system", "content": system}] if system else []
+    sent: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
     for turn, following in itertools.zip_longest(turns, turns[1:]):
         unanswered = turn.role == "user" and following is not None and not following.text
         if turn.text and not unanswered:
-            sent.append({"role": turn.role, "content": turn.text})
+            sent.append({"role": turn.role, "content": turn.content})
     return sent
 
 
@@ -93,6 +102,7 @@ def read_messages(conversation: Iterable[Mapping[str, Any]]) -> tuple[str | None
     system, turns = None, []
     for position, message in enumerate(conversation):
         role, text = message.get("role"), message.get("content")
+        text, images = _with_images(text) if role == "user" else (text, ())
         if not isinstance(text, str) or role not in ("system", "user", "assistant"):
             raise InputError(
                 f"messages[{position}] must have a role of system, user or assistant and a text as content."
@@ -103,5 +113,15 @@ def read_messages(conversation: Iterable[Mapping[str, Any]]) -> tuple[str | None
             system = text
         else:
             reasoning, text = split_reasoning(text) if role == "assistant" else ("", text)
-            turns.append(Turn(cast(Role, role), text, reasoning=reasoning))
+            turns.append(Turn(cast(Role, role), text, reasoning=reasoning, attachments=images))
     return system, turns
+
+
+def _with_images(content: Any) -> tuple[Any, tuple[Attachment, ...]]:
+    """Return the text and the images of a content that ``Turn.content`` made; anything else unchanged."""
+    if not isinstance(content, list) or len(content) < 2 or not all(isinstance(part, Mapping) for part in content):
+        return content, ()
+    images = [image_of_part(part, number) for number, part in enumerate(content[1:], 1)]
+    if content[0].get("type") != "text" or None in images:
+        return content, ()
+    return content[0].get("text"), tuple(image for image in images if image is not None)

@@ -1,93 +1,13 @@
-// The chat panel's script. It never parses model text: the kernel sends sanitized HTML, and everything else is set as
-// text.
+// The chat panel's script: the controls around the turns, and what travels between page and kernel.
 
-const COPIED_MS = 1500;
-
-/**
- * Set HTML that the kernel has sanitized. Links open a new tab, so that they do not replace the notebook's page.
- * @param {HTMLElement} node
- * @param {string} html
- */
-function setHtml(node, html) {
-  node.innerHTML = html;
-  for (const link of node.querySelectorAll("a")) link.target = "_blank";
-}
-
-/** @param {string} text */
-async function copy(text) {
-  if (navigator.clipboard && window.isSecureContext) return navigator.clipboard.writeText(text);
-  // Pages without TLS cannot use the clipboard API.
-  const field = element("textarea");
-  field.value = text;
-  document.body.append(field);
-  field.select();
-  const done = document.execCommand("copy");
-  field.remove();
-  if (!done) throw new Error("the browser did not allow copying");
-}
-
-/**
- * @param {string} text
- * @param {string} label
- */
-function copyButton(text, label) {
-  const node = button("Copy", "copy", async () => {
-    const copied = await copy(text).then(() => true, () => false);
-    node.textContent = copied ? "Copied" : "Copying failed";
-    node.focus();
-    setTimeout(() => (node.textContent = "Copy"), COPIED_MS);
-  });
-  node.setAttribute("aria-label", label);
-  return node;
-}
-
-/**
- * Add a button to each block of code of an answer.
- * @param {HTMLElement} answer
- */
-function addCopyButtons(answer) {
-  for (const block of answer.querySelectorAll("fieldset")) {
-    const code = block.querySelector("pre")?.textContent ?? "";
-    const language = block.querySelector("legend")?.textContent;
-    block.append(copyButton(code, language ? `Copy the ${language} code` : "Copy the code"));
-  }
-}
-
-/** @param {Turn} turn */
-function turnElement(turn) {
-  const node = element("article", "turn");
-  node.dataset.role = turn.role;
-  node.setAttribute("aria-label", turn.who);
-  const head = element("div", "head");
-  head.append(element("strong", "who", turn.who));
-  const whose = turn.role === "user" ? "Copy your message" : `Copy the answer of ${turn.who}`;
-  if (turn.text) head.append(copyButton(turn.text, whose));
-  node.append(head);
-  if (turn.role === "user") {
-    node.append(element("div", "words", turn.text));
-  } else if (turn.html) {
-    const answer = element("div", "answer");
-    setHtml(answer, turn.html);
-    addCopyButtons(answer);
-    node.append(answer);
-  }
-  if (turn.problem) {
-    const block = element("div", "problem");
-    block.append(element("strong", "", turn.problem.name), element("p", "", turn.problem.message));
-    if (turn.problem.advice) block.append(element("p", "", turn.problem.advice));
-    node.append(block);
-  }
-  const foot = element("div", "foot");
-  if (turn.ending) foot.append(element("span", "ending", turn.ending));
-  if (turn.facts) foot.append(element("span", "facts", turn.facts));
-  if (turn.badge.text) {
-    const badge = element("span", "badge", turn.badge.text);
-    badge.dataset.kind = turn.badge.kind;
-    foot.append(badge);
-  }
-  if (foot.childElementCount) node.append(foot);
-  return node;
-}
+const HINTS = [
+  ["Enter", "sends"],
+  ["Shift+Enter", "new line"],
+  ["Esc", "stops"],
+];
+const PATIENCE_MS = 10000;
+const TYPESET_MS = 50;
+const GO_ON = "Run the cell again to go on; what you typed is kept.";
 
 /**
  * Store the transcript in JupyterLab's notebook model: after a reload the page no longer knows which output a display
@@ -110,8 +30,95 @@ function updateSavedOutput(manager, name, data) {
   }
 }
 
+/**
+ * What was typed and not sent, kept by the tab for the panel that takes the place of one whose kernel was lost.
+ * @param {string} key
+ */
+function draftOf(key) {
+  /** @template Value @param {(storage: Storage) => Value} use */
+  const use = (use) => {
+    try {
+      return use(sessionStorage);
+    } catch {
+      return null; // The browser may not allow storage.
+    }
+  };
+  return {
+    take: () =>
+      use((storage) => {
+        const text = storage.getItem(key);
+        storage.removeItem(key);
+        return text;
+      }) ?? "",
+    /** @param {string} text */
+    keep: (text) => use((storage) => storage.setItem(key, text)),
+  };
+}
+
+/** The line below the message that names the keys. */
+function keyHints() {
+  const hints = element("div", "hints");
+  for (const [keys, does] of HINTS) {
+    const hint = element("span", "hint");
+    hint.append(...keys.split("+").flatMap((key, i) => [i ? "+" : "", element("kbd", "", key)]), ` ${does}`);
+    hints.append(hint);
+  }
+  return hints;
+}
+
+/**
+ * The controls that attach a variable or an image.
+ * @param {(message: object, buffers?: ArrayBuffer[]) => void} send
+ */
+function attachControls(send) {
+  const row = element("div", "attach");
+  row.hidden = true;
+  const variable = element("input", "variable");
+  variable.placeholder = "Name of a variable";
+  variable.setAttribute("aria-label", "Name of a variable to attach");
+  for (const [name, value] of [["autocomplete", "off"], ["spellcheck", "false"]]) variable.setAttribute(name, value);
+  const names = element("datalist");
+  names.id = `skytells-variables-${Math.random().toString(36).slice(2)}`;
+  variable.setAttribute("list", names.id);
+  const add = () => {
+    if (variable.value.trim()) send({ kind: "attach", name: variable.value.trim() });
+    variable.value = "";
+    variable.focus();
+  };
+  variable.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && !event.isComposing) add();
+  });
+  const file = element("input");
+  file.type = "file";
+  file.accept = "image/png,image/jpeg,image/gif,image/webp";
+  file.multiple = true;
+  file.hidden = true;
+  /** @param {Iterable<File>} files */
+  const addImages = async (files) => {
+    for (const image of files) send({ kind: "attach", name: image.name }, [await image.arrayBuffer()]);
+  };
+  file.addEventListener("change", async () => {
+    await addImages([...(file.files ?? [])]);
+    file.value = "";
+  });
+  const image = button("Image file…", "image", () => file.click());
+  row.append(variable, names, button("Attach variable", "attach-variable", add), image, file);
+  const toggle = button("Attach…", "attach-open", () => {
+    row.hidden = !row.hidden;
+    toggle.setAttribute("aria-expanded", String(!row.hidden));
+    if (row.hidden) return;
+    send({ kind: "variables" });
+    variable.focus();
+  });
+  toggle.setAttribute("aria-expanded", "false");
+  /** @param {string[]} known */
+  const showNames = (known) => names.replaceChildren(...known.map((name) => new Option(name, name)));
+  return { row, toggle, addImages, showNames };
+}
+
 /** @param {{model: Model<PanelTraits>, el: HTMLElement}} props */
 function render({ model, el }) {
+  const manager = /** @type {NotebookManager | undefined} */ (/** @type {any} */ (model.widget_manager));
   const name = model.get("saved_class").replace(/[^\w-]/g, "");
   const root = element("section", "panel");
   root.setAttribute("aria-label", model.get("title"));
@@ -125,13 +132,17 @@ function render({ model, el }) {
   modelLabel.append(models);
   const system = element("textarea", "system");
   system.rows = 2;
+  system.placeholder = "For example: answer briefly, in English.";
   const systemDetails = element("details", "details");
   const systemLabel = element("label", "field", "Sent before every question");
   systemLabel.append(system);
   systemDetails.append(element("summary", "", "System text"), systemLabel);
   const bar = element("div", "bar");
   const title = element("strong", "title");
-  bar.append(title, modelLabel);
+  const newChat = button("New chat", "new", () => request({ kind: "new" }));
+  const controls = element("div", "tools");
+  controls.append(modelLabel, newChat);
+  bar.append(title, controls);
 
   const log = element("div", "log");
   log.setAttribute("role", "log");
@@ -144,18 +155,24 @@ function render({ model, el }) {
   const liveParts = element("div", "answer");
   live.append(liveName, liveParts);
 
+  const notice = element("div", "notice");
+  notice.setAttribute("role", "alert");
+  const chips = element("div", "chips");
   const input = element("textarea", "input");
   input.rows = 2;
-  input.placeholder = "Enter sends, Shift+Enter starts a new line, Escape stops";
+  input.placeholder = "Ask a question";
   input.setAttribute("aria-label", "Message");
   const send = button("Send", "send", submit);
   const stop = button("Stop", "stop", stopAnswer);
   const composer = element("div", "composer");
   composer.append(input, send, stop);
+  const attach = attachControls(request);
+  const below = element("div", "below");
+  below.append(keyHints(), attach.toggle);
   const status = element("div", "status");
   status.setAttribute("role", "status");
 
-  root.append(hide, bar, systemDetails, log, composer, status);
+  root.append(hide, bar, systemDetails, log, notice, chips, composer, below, attach.row, status);
   el.append(root);
 
   /** @type {string[]} */
@@ -166,10 +183,21 @@ function render({ model, el }) {
   let pending = null;
   /** @type {string | null} */
   let sentText = null;
+  /** @type {string | undefined} */
+  let newCellId;
+  let lostWith = "";
+  let typesetWhileGrowing = true;
+  let patience = 0;
+  const draft = draftOf(`skytells-draft ${location.pathname} ${manager?.context?.path ?? ""} ${name}`);
 
   /** @param {string} [text] */
   function setStatus(text) {
     status.textContent = text || model.get("totals");
+  }
+
+  function showNotice() {
+    notice.textContent = lostWith ? `${lostWith} ${GO_ON}` : model.get("notice");
+    notice.hidden = !notice.textContent;
   }
 
   /** @param {() => void} change */
@@ -179,20 +207,57 @@ function render({ model, el }) {
     if (atEnd) log.scrollTop = log.scrollHeight;
   }
 
+  /** @param {HTMLElement} node */
+  async function typesetInLog(node) {
+    const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+    await typeset(manager, node);
+    if (atEnd) log.scrollTop = log.scrollHeight;
+  }
+
+  /** @type {TurnActions} */
+  const actions = {
+    retry: () => {
+      request({ kind: "retry" });
+      input.focus();
+    },
+    edit: (turn, text) => {
+      pending = text;
+      request({ kind: "edit", turn, text });
+      input.focus();
+    },
+    newCell: putIntoNewCell,
+  };
+
   function showTurns() {
     const turns = model.get("turns");
     keepScrolledToEnd(() => {
       turns.forEach((turn, i) => {
         const key = JSON.stringify(turn);
         if (keys[i] === key) return;
-        const node = turnElement(turn);
+        const node = turnElement(turn, i + 1, actions);
         if (i < keys.length) log.children[i].replaceWith(node);
         else log.insertBefore(node, live.parentNode === log ? live : null);
         keys[i] = key;
+        const answer = /** @type {HTMLElement | null} */ (node.querySelector(".skytells-answer"));
+        if (answer) void typesetInLog(answer);
       });
       while (keys.length > turns.length) log.children[keys.length - 1].remove(), keys.pop();
     });
     root.dataset.empty = String(turns.length === 0);
+    updateControls();
+  }
+
+  function updateControls() {
+    const busy = model.get("busy");
+    const turns = model.get("turns");
+    const unable = busy || Boolean(lostWith);
+    newChat.hidden = !turns.length;
+    for (const control of [newChat, models, system, attach.toggle]) control.disabled = Boolean(lostWith);
+    send.disabled = Boolean(lostWith);
+    const again = /** @type {NodeListOf<HTMLButtonElement>} */ (log.querySelectorAll(".skytells-retry"));
+    again.forEach((node, i) => (node.hidden = unable || i < again.length - 1 || turns.at(-1)?.role !== "assistant"));
+    const edits = /** @type {NodeListOf<HTMLButtonElement>} */ (log.querySelectorAll(".skytells-edit"));
+    for (const node of edits) node.hidden = unable;
   }
 
   function showBusy() {
@@ -201,6 +266,7 @@ function render({ model, el }) {
     const stopHadFocus = document.activeElement === stop;
     send.hidden = busy;
     stop.hidden = !busy;
+    typesetWhileGrowing = true;
     keepScrolledToEnd(() => {
       parts.clear();
       liveParts.replaceChildren();
@@ -210,13 +276,15 @@ function render({ model, el }) {
     });
     if (stopHadFocus) input.focus();
     if (!busy) restoreQuestion();
+    updateControls();
     setStatus();
   }
 
   // Put a question that failed back into the input, to be changed or sent again.
   function restoreQuestion() {
     const last = model.get("turns").at(-1);
-    if (sentText !== null && last?.problem && !last.text && !input.value) input.value = sentText;
+    const failed = model.get("notice") || (last?.problem && !last.text);
+    if (sentText !== null && failed && !input.value) input.value = sentText;
     sentText = null;
   }
 
@@ -234,45 +302,116 @@ function render({ model, el }) {
     title.textContent = model.get("title");
   }
 
+  function showAttachments() {
+    const attached = model.get("attachments");
+    chips.hidden = !attached.length;
+    chips.replaceChildren(
+      ...attached.map(({ name: what, kind }) => {
+        const chip = element("span", "chip", `${what} (${kind}) `);
+        const remove = button("×", "detach", () => request({ kind: "detach", name: what }));
+        remove.setAttribute("aria-label", `Remove ${what}`);
+        chip.append(remove);
+        return chip;
+      }),
+    );
+  }
+
+  /**
+   * @param {object} message
+   * @param {ArrayBuffer[]} [buffers]
+   */
+  function request(message, buffers = []) {
+    if (lostWith) return setStatus(GO_ON);
+    clearTimeout(patience);
+    patience = setTimeout(() => {
+      setStatus(`The kernel has not answered yet. If it is not running a cell, it no longer knows this panel. ${GO_ON}`);
+    }, PATIENCE_MS);
+    model.send(message, undefined, buffers);
+  }
+
   function submit() {
     const text = input.value;
     input.focus();
+    if (lostWith) return showLost(lostWith);
     if (!text.trim()) return;
     if (model.get("busy")) return setStatus("An answer is in progress; Escape stops it.");
     pending = text;
     setStatus("Sent; waiting for the kernel, which finishes a running cell first.");
-    model.send({ kind: "send", text });
+    request({ kind: "send", text });
   }
 
   function stopAnswer() {
-    if (!model.get("busy")) return;
+    if (!model.get("busy") || lostWith) return;
     setStatus("Stopping.");
     model.send({ kind: "stop" });
     input.focus();
   }
 
+  /** @param {string} code */
+  async function putIntoNewCell(code) {
+    const made = insertCell(manager, name, code, newCellId);
+    if (made !== null) {
+      newCellId = made;
+      setStatus("Put into a new cell below. It is not run.");
+      requestAnimationFrame(() => root.closest(".jp-Cell")?.nextElementSibling?.scrollIntoView({ block: "nearest" }));
+      return;
+    }
+    await copy(code).catch(() => {});
+    request({ kind: "cell", text: code });
+  }
+
+  /** @param {string} words */
+  function showLost(words) {
+    lostWith = words;
+    clearTimeout(patience);
+    root.dataset.lost = "true";
+    if (pending !== null && !input.value) input.value = pending;
+    pending = null;
+    draft.keep(input.value);
+    log.setAttribute("aria-busy", "false");
+    liveName.textContent = `${model.get("model")} was answering`;
+    send.hidden = false;
+    stop.hidden = true;
+    showNotice();
+    updateControls();
+    setStatus();
+  }
+
+  /**
+   * @param {string} id
+   * @param {string} html
+   */
+  async function showPart(id, html) {
+    const part = parts.get(id) ?? element("div");
+    keepScrolledToEnd(() => {
+      if (!parts.has(id)) {
+        parts.set(id, part);
+        liveParts.append(part);
+      }
+      setHtml(part, html);
+    });
+    if (!typesetWhileGrowing) return;
+    const began = performance.now();
+    await typesetInLog(part);
+    // Formulas that take long are typeset once, when the answer is complete.
+    typesetWhileGrowing = performance.now() - began < TYPESET_MS;
+  }
+
   /** @param {PanelMessage} message */
   function onMessage(message) {
-    if (message.kind === "part") {
-      keepScrolledToEnd(() => {
-        const part = parts.get(message.id) ?? element("div");
-        if (!parts.has(message.id)) {
-          parts.set(message.id, part);
-          liveParts.append(part);
-        }
-        setHtml(part, message.html);
-      });
-    } else if (message.kind === "accepted") {
+    if (message.kind !== "part" && message.kind !== "saved") clearTimeout(patience);
+    if (message.kind === "part") void showPart(message.id, message.html);
+    else if (message.kind === "accepted") {
       if (pending !== null && input.value === pending) input.value = "";
-      sentText = pending;
+      if (pending !== null) sentText = pending;
       pending = null;
       setStatus();
     } else if (message.kind === "refused") {
-      if (pending !== null) setStatus(message.why);
+      setStatus(message.why);
       pending = null;
-    } else if (message.kind === "saved") {
-      updateSavedOutput(/** @type {any} */ (model.widget_manager), name, message.data);
-    }
+    } else if (message.kind === "variables") attach.showNames(message.names);
+    else if (message.kind === "cell") setStatus(message.note);
+    else if (message.kind === "saved") updateSavedOutput(manager, name, message.data);
   }
 
   input.addEventListener("keydown", (event) => {
@@ -281,6 +420,18 @@ function render({ model, el }) {
       submit();
     }
   });
+  input.addEventListener("input", () => {
+    if (lostWith) draft.keep(input.value);
+  });
+  for (const kind of /** @type {const} */ (["paste", "drop"])) {
+    input.addEventListener(kind, (event) => {
+      const data = event instanceof DragEvent ? event.dataTransfer : event.clipboardData;
+      const images = [...(data?.files ?? [])].filter((file) => file.type.startsWith("image/"));
+      if (!images.length) return;
+      event.preventDefault();
+      void attach.addImages(images);
+    });
+  }
   root.addEventListener("keydown", (event) => {
     // Keep notebook shortcuts out of the panel: x would cut the cell, and JupyterLab intercepts line breaks in text fields.
     if (!((event.ctrlKey || event.metaKey) && event.key === "s")) event.stopPropagation();
@@ -302,6 +453,8 @@ function render({ model, el }) {
   const handlers = {
     "change:turns": showTurns,
     "change:busy": showBusy,
+    "change:notice": showNotice,
+    "change:attachments": showAttachments,
     "change:models": showModels,
     "change:model": showModels,
     "change:system": showSystem,
@@ -310,14 +463,20 @@ function render({ model, el }) {
     "msg:custom": onMessage,
   };
   for (const [event, handler] of Object.entries(handlers)) model.on(event, handler);
+  const endWatch = watchKernel(model, manager, showLost);
   showTitle();
   showModels();
   showSystem();
   showTurns();
   showBusy();
+  showNotice();
+  showAttachments();
+  input.value ||= draft.take();
   // The log has no layout before the next frame.
   requestAnimationFrame(() => (log.scrollTop = log.scrollHeight));
   return () => {
+    clearTimeout(patience);
+    endWatch();
     for (const [event, handler] of Object.entries(handlers)) model.off(event, handler);
   };
 }

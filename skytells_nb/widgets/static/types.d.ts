@@ -5,9 +5,41 @@ type Model<Traits extends Record<string, any>> = import("@anywidget/types").AnyM
 /** The form of an output that a notebook's file stores. */
 type MimeBundle = Record<string, string>;
 
-/** The part of JupyterLab's notebook model that a page uses; other front ends have none. */
+interface Signal<Value> {
+  connect(slot: (sender: unknown, value: Value) => void): void;
+  disconnect(slot: (sender: unknown, value: Value) => void): void;
+}
+
+interface Kernel {
+  id: string;
+  status: string;
+  statusChanged?: Signal<string>;
+}
+
+interface SessionContext {
+  session: { kernel: Kernel | null } | null;
+  statusChanged: Signal<string>;
+  kernelChanged: Signal<{ oldValue: Kernel | null; newValue: Kernel | null }>;
+}
+
+interface CellModel {
+  id?: string;
+  outputs?: OutputList;
+}
+
+interface SharedNotebook {
+  insertCell(index: number, cell: object): { id?: string };
+}
+
+/** The parts of JupyterLab's widget manager that a page uses; other front ends have some of them or none. */
 interface NotebookManager {
-  context?: { model?: { cells?: Iterable<{ outputs?: OutputList }> } };
+  context?: {
+    path?: string;
+    sessionContext?: SessionContext;
+    model?: { cells?: Iterable<CellModel>; sharedModel?: SharedNotebook };
+  };
+  kernel?: Kernel;
+  rendermime?: { latexTypesetter?: { typeset(node: HTMLElement): unknown } | null };
 }
 
 interface OutputList {
@@ -21,6 +53,7 @@ interface Turn {
   who: string;
   text: string;
   html: string;
+  attachments: { label: string; text: string }[];
   ending: string;
   facts: string;
   badge: { kind: string; text: string };
@@ -31,6 +64,8 @@ interface PanelTraits {
   title: string;
   turns: Turn[];
   busy: boolean;
+  notice: string;
+  attachments: { name: string; kind: string }[];
   totals: string;
   models: string[];
   model: string;
@@ -38,10 +73,19 @@ interface PanelTraits {
   saved_class: string;
 }
 
+/** What a person does with a turn. */
+interface TurnActions {
+  retry(): void;
+  edit(turn: number, text: string): void;
+  newCell(code: string): void;
+}
+
 type PanelMessage =
   | { kind: "part"; id: string; html: string }
   | { kind: "accepted" }
   | { kind: "refused"; why: string }
+  | { kind: "variables"; names: string[] }
+  | { kind: "cell"; note: string }
   | { kind: "saved"; data: MimeBundle };
 
 /** A point's number, or ``NO_POINT``. */

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from html.parser import HTMLParser
 
 import ipywidgets
@@ -37,25 +37,6 @@ HOSTILE = (
     "<script>alert(1)</script> <img src=x onerror=alert(1)> [go](javascript:alert(1)) "
     "![see](https://evil.example/?q=1) <iframe srcdoc='x'></iframe>"
 )
-
-
-@pytest.fixture
-def tap() -> Iterator[Tap]:
-    tap = Tap()
-    yield tap
-    tap.flow()
-
-
-@pytest.fixture
-def server(tap: Tap) -> Iterator[LocalServer]:
-    with served(generator=tap) as server:
-        yield server
-
-
-@pytest.fixture
-def panel(server: LocalServer) -> Iterator[ChatPanel]:
-    with ChatPanel(connected(server, "off"), model="gpt-5") as panel:
-        yield panel
 
 
 class Tags(HTMLParser):

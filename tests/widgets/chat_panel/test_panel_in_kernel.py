@@ -23,6 +23,7 @@ PIECES = 480
 WORDS = " ".join(f"*{'long' * 20}word{n}*" + ("\n\n" if n % 20 == 19 else "") for n in range(PIECES))
 SHOW = "import skytells_nb as sky\npanel = sky.widgets.ChatPanel(model='gpt-5')\npanel"
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+MAKE_CELL = "panel._on_message(panel.widget, {'kind': 'cell', 'text': 'x = 1'}, [])"
 WAIT_S = 90
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -67,6 +68,7 @@ def test_a_long_answer_travels_in_few_messages() -> None:
         began = time.monotonic()
         found = run(client, f"turn = panel.send({WORDS!r})")
         seconds = time.monotonic() - began
+        replies = [client.execute_interactive(code, output_hook=found.append) for code in (MAKE_CELL, "1 + 1")]
         comms = [m["content"]["data"] for m in found if m["msg_type"] == "comm_msg"]
     finally:
         client.stop_channels()
@@ -79,6 +81,11 @@ def test_a_long_answer_travels_in_few_messages() -> None:
     assert [len(turns) for turns in states] == [1, 2]
     assert whole.count("<em>") == PIECES
     assert KEY not in str(found)
+    made = [payload for reply in replies for payload in reply["content"]["payload"]]
+    assert made == [{"source": "set_next_input", "text": "x = 1", "replace": False}]
+    assert [c["content"]["note"] for c in comms if c.get("content", {}).get("kind") == "cell"] == [
+        "It comes into a new cell below the next cell that you run; it is in the clipboard too."
+    ]
 
 
 @pytest.mark.slow
