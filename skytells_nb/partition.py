@@ -26,6 +26,7 @@ INSTEAD: Mapping[str, str] = {
         ("cluster", "dedupe", "join", "topics"),
         "embed() the partitions, then call it on the pandas frame of the columns that it needs",
     ),
+    "compare": "call it in pandas on some of the rows, such as ddf.head(1000, npartitions=-1)",
     "summarize": "shuffle by the groups, then call it on the pandas frame of each, or on all in pandas",
     "estimate": "pass dry_run=True to the method on a pandas frame, such as a sample of the rows",
     "preview": "call it on a few rows in pandas",

@@ -1,8 +1,12 @@
-"""Agreement of labels: accuracy, precision, recall and F1, Cohen's kappa, Krippendorff's alpha, with their limits."""
+"""Agreement of labels: accuracy, precision, recall and F1, Cohen's kappa, Krippendorff's alpha, with their limits.
+
+Also whether two columns of labels differ in accuracy on the same rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -134,6 +138,34 @@ def krippendorff_alpha(codes: NDArray[np.int64], level: float, seed: int = 0) ->
         return Interval(float(alpha), float("nan"), float("nan"))
     low, high = np.quantile(known, [0.5 - level / 2, 0.5 + level / 2])
     return Interval(float(alpha), float(min(low, alpha)), float(max(high, alpha)))
+
+
+def mcnemar_exact(only_first: int, only_second: int) -> float:
+    """Return the probability of such a difference between two equally accurate labelings of the same rows, or a larger.
+
+    McNemar's test (1947) in its exact form: of the rows on which one of both is right and the other is wrong, each is
+    as likely to be the first's as the second's. The rows on which both are right or wrong say nothing.
+
+    >>> mcnemar_exact(1, 9), mcnemar_exact(0, 0)
+    (0.021484375, 1.0)
+    """
+    n, fewer = only_first + only_second, min(only_first, only_second)
+    return min(1.0, float(2 * sum(math.comb(n, k) for k in range(fewer + 1)) / 2**n))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the probabilities adjusted for there being several tests (Holm 1979); a missing one stays missing.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    adjusted = list(p_values)
+    order = sorted((p, number) for number, p in enumerate(p_values) if not math.isnan(p))
+    highest = 0.0
+    for rank, (p, number) in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - rank) * p))
+        adjusted[number] = highest
+    return adjusted
 
 
 def _alpha(disagreement: Reals, totals: Reals) -> Reals:

@@ -15,6 +15,7 @@ import skytells_nb as sky
 import skytells_nb.polars
 from skytells_nb import columns, files, plots, widgets
 from skytells_nb.accessor.frame import FrameAccessor
+from skytells_nb.accessor.methods.evaluation.comparison import Comparison
 from skytells_nb.accessor.methods.evaluation.evaluate import Evaluation
 from skytells_nb.accessor.series import SeriesAccessor
 from skytells_nb.engine.report import Estimate, Report
@@ -189,6 +190,11 @@ def frame_accessor() -> None:
     labeled = sky.frame(frames[0])
     sample: pd.DataFrame = labeled.gold_sample("label", 20, by="topic", seed=1)
     found: Evaluation = labeled.evaluate("label", gold=sample["gold"], level=0.9)
+    compared: Comparison = labeled.compare(
+        "text", ["gpt-5", "gpt-5-mini"], 20, sample["gold"], labels=["a", "b"], budget=1.0
+    )
+    print(compared.frame, compared.pairs, compared.kappa, compared.differing, compared.report.cost)
+    print(sky.series(reviews).compare({"a": "Is it good?", "b": {"template": "{text}"}}, dry_run=True), compared.plot())
     shares: pd.DataFrame = labeled.share("label", gold=sample["gold"], by="topic")
     print(
         unfinished,

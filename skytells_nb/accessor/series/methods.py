@@ -12,6 +12,7 @@ from skytells_nb.accessor.call import copy_report
 from skytells_nb.accessor.frame import FrameAccessor
 from skytells_nb.accessor.methods.classify import Examples, LabelChoice
 from skytells_nb.accessor.methods.cluster import ClusterNames
+from skytells_nb.accessor.methods.evaluation.comparison import Comparison
 from skytells_nb.accessor.methods.moderate import MINIMAL_COMPLETION
 from skytells_nb.accessor.options import ModelOptions, RunOptions, check_options, expand_options
 from skytells_nb.accessor.safety import SafetyChoice
@@ -410,6 +411,66 @@ class SeriesMethods:
             )
         )
         return self._renamed(clusters, into)
+
+    @expand_options(ModelOptions, like=FrameAccessor.compare)
+    def compare(
+        self,
+        variants: Any,
+        n: int = 100,
+        gold: Any = None,
+        *,
+        labels: Any = None,
+        question: str | None = None,
+        sample_seed: int = 0,
+        level: float = 0.95,
+        model: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        on_error: OnError = "warn",
+        progress: bool | ProgressCallback = True,
+        **options: Unpack[ModelOptions],
+    ) -> Comparison:
+        """Ask several prompts or models about the same texts: how far they agree, which is right, what each costs.
+
+        Returns
+        -------
+        Comparison
+            See ``df.skytells.compare``. A template's field of these texts is their name.
+
+        Raises
+        ------
+        InputError
+            If an argument of the call or of a variant is wrong, or the values are not text; nothing is sent.
+        BudgetExceededError
+            If ``budget`` ends it.
+
+        Examples
+        --------
+        >>> texts = pd.Series(["It broke.", "I love it!"], name="review")
+        >>> prompts = ["Is it praise? Say yes or no.", "Does the writer like it? Say yes or no."]
+        >>> texts.skytells.compare(prompts, progress=False).n
+        2
+        """
+        check_options(options, self.compare)
+        # A template has the name of the column, so it keeps its own.
+        frame = self._series.to_frame("text" if self._series.name is None else self._series.name)
+        try:
+            return FrameAccessor(frame).compare(
+                frame.columns[0],
+                variants,
+                n,
+                gold,
+                labels=labels,
+                question=question,
+                sample_seed=sample_seed,
+                level=level,
+                model=model,
+                params=params,
+                on_error=on_error,
+                progress=progress,
+                **options,
+            )
+        finally:
+            copy_report(frame, self._series)
 
     @expand_options(ModelOptions, like=FrameAccessor.summarize, defaults=DETERMINISTIC)
     def summarize(

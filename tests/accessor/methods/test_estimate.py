@@ -25,6 +25,7 @@ from skytells_nb.types.models import LISTED_PRICES, Model
 Frame = pd.DataFrame
 QUIET: dict[str, Any] = {"progress": False}
 SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+VARIANTS = [{"labels": ["cat", "dog"]}, {"labels": ["dog", "cat"]}]
 METHODS: dict[str, Callable[..., Any]] = {
     "embed": lambda f, **o: f.skytells.embed("t", **o),
     "complete": lambda f, **o: f.skytells.complete("Say {t}", **o),
@@ -32,6 +33,7 @@ METHODS: dict[str, Callable[..., Any]] = {
     "complete rows": lambda f, **o: f.skytells.complete("Say {t}", rows_per_request=2, **o),
     "classify": lambda f, **o: f.skytells.classify("t", ["cat", "dog"], **o),
     "classify embedding": lambda f, **o: f.skytells.classify("t", ["cat", "dog"], via="embedding", **o),
+    "compare": lambda f, **o: f.skytells.compare("t", VARIANTS, **o),
     "extract": lambda f, **o: f.skytells.extract("t", SCHEMA, **o),
     "filter": lambda f, **o: f.skytells.filter("t", "Is it?", **o),
     "translate": lambda f, **o: f.skytells.translate("t", "French", **o),
@@ -45,6 +47,7 @@ METHODS: dict[str, Callable[..., Any]] = {
     "series.embed": lambda f, **o: f["t"].skytells.embed(**o),
     "series.complete": lambda f, **o: f["t"].skytells.complete("Say it.", **o),
     "series.classify": lambda f, **o: f["t"].skytells.classify(["cat", "dog"], **o),
+    "series.compare": lambda f, **o: f["t"].skytells.compare(VARIANTS, **o),
     "series.extract": lambda f, **o: f["t"].skytells.extract(SCHEMA, **o),
     "series.filter": lambda f, **o: f["t"].skytells.filter("Is it?", **o),
     "series.translate": lambda f, **o: f["t"].skytells.translate("French", **o),

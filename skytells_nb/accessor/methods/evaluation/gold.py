@@ -221,8 +221,11 @@ def _majority(votes: pd.DataFrame) -> pd.Series[Any]:
     return pd.Series([winner(row) for row in votes.itertuples(index=False)], index=votes.index, dtype=object)
 
 
-def gold_codes(labels: Sequence[Any], values: pd.Series[Any], into: Any) -> Indices:
-    """Return the number of each judged label; raise InputError for labels that the column cannot have."""
+def gold_codes(labels: Sequence[Any], values: pd.Series[Any], into: Any, has: str | None = None) -> Indices:
+    """Return the number of each judged label; raise InputError for labels that the column cannot have.
+
+    ``has`` says what has the labels, by default the column.
+    """
     codes = label_codes(labels, values)
     unknown = values[(codes < 0) & values.notna().to_numpy(dtype=bool)]
     if len(unknown):
@@ -230,8 +233,9 @@ def gold_codes(labels: Sequence[Any], values: pd.Series[Any], into: Any) -> Indi
         close = difflib.get_close_matches(str(names[0]), [str(label) for label in labels], n=1, cutoff=0.6)
         hint = f" Perhaps {close[0]!r} was meant." if close else ""
         raise InputError(
-            f"gold has labels that {into!r} does not have: {list_names(names)} (in {len(unknown):,} rows). Its labels "
-            f"are {list_names(labels)}.{hint} A column with further labels must be a category that names them all."
+            f"gold has labels that {has or f'{into!r} does'} not have: {list_names(names)} (in {len(unknown):,} rows). "
+            f"Its labels are {list_names(labels)}.{hint} A column with further labels must be a category that names "
+            "them all."
         )
     return codes
 
