@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -103,9 +104,8 @@ class Engine:
     def acquire(self) -> Skytells:
         """Return an idle client, or a new one."""
         with self._lock:
-            if self._idle:
-                return self._idle.pop()
-        return self._make_client()
+            idle = self._idle.pop() if self._idle else None
+        return idle or self._make_client()
 
     def release(self, client: Skytells) -> None:
         """Take a client back, or close it."""
@@ -152,23 +152,34 @@ class Engine:
             client.close()
         self._cache.close()
 
+    def hold(self, job: Job, text: str) -> AbstractContextManager[bytes | None]:
+        """Hold one input that is requested outside ``run``: other threads and processes wait for its response.
+
+        The context is its cached result, or ``None`` if it is to be requested and stored within the block. Raises its
+        cached error. If another thread or process is requesting it, its response is awaited.
+        """
+        flight, cache = self._single_flight(), self._cache
+        if flight is None or self._is_replay:
+            return nullcontext(self.load_cached(job, text))
+        (key,) = self._keys(job, [text])
+        return flight.hold(key, cache.leases, lambda: self.load_cached(job, text), cache.emit_warnings)
+
     def load_cached(self, job: Job, text: str) -> bytes | None:
-        """Return the cached result of one input, ``None`` if there is none; raise its cached error."""
+        """Return the cached result of one input, ``None`` if there is none to use; raise its cached error."""
         keys = self._keys(job, [text])
-        value = self._cache.get_many(keys)[0]
-        if value is None:
+        value, is_reusable = self._cache.get_many(keys)[0], self._reusable(job, None)
+        if value is None or (is_reusable is not None and not is_reusable(value)):
             return None
         self._record_used(keys)
-        error = job.operation.cached_error(value)
-        if error is not None:
+        if (error := job.operation.cached_error(value)) is not None:
             raise error
         return value
 
     def store(self, job: Job, text: str, value: bytes) -> None:
-        """Cache the result of one input that was requested outside ``run``."""
+        """Cache the result of one input that was requested outside ``run``, in place of one that could not be used."""
         keys = self._keys(job, [text])
         self._record_used(keys)
-        self._cache.put_many([(keys[0], value)])
+        self._cache.put_many([(keys[0], value)], replace=True)
         self._cache.emit_warnings()
 
     def mark_schema_mismatch(self, job: Job, answers: Mapping[str, bytes]) -> None:
@@ -209,9 +220,8 @@ class Engine:
         with self._lock:
             used = bytes(self._used_keys)
         if len(used) > 32 * MAX_USED_KEYS:
-            raise CacheError(
-                f"More than {MAX_USED_KEYS:,} answers were used, too many to pick out; copy the cache file instead."
-            )
+            most = f"{MAX_USED_KEYS:,}"
+            raise CacheError(f"More than {most} answers were used, too many to pick out; copy the cache file instead.")
         return used
 
     def profile(self, model: str) -> ServiceProfile:
@@ -485,10 +495,9 @@ class Engine:
 
     def _record_used(self, keys: Iterable[bytes]) -> None:
         if not self.cache_disabled:
-            joined = b"".join(keys)
             with self._lock:
                 if len(self._used_keys) <= 32 * MAX_USED_KEYS:
-                    self._used_keys += joined
+                    self._used_keys += b"".join(keys)
 
     def _single_flight(self) -> SingleFlight | None:
         # Without a cache each call sends its own requests; what processes share is one store, however often it was

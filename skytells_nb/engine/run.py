@@ -15,7 +15,7 @@ from skytells_nb.engine.context import RunContext
 from skytells_nb.engine.planning import PlannedRequest
 from skytells_nb.engine.report import Report
 from skytells_nb.engine.results import Values
-from skytells_nb.engine.single_flight import Owner
+from skytells_nb.engine.single_flight import MAX_POLL_S, MIN_POLL_S, Owner
 from skytells_nb.engine.worker_pool import WorkerPool
 from skytells_nb.errors import ReplayMissError, SkytellsError
 from skytells_nb.progress.events import Progress, RunState, no_progress
@@ -30,10 +30,6 @@ LOST_INPUT = (
     "The row was neither answered nor rejected, which is a fault in skytells-nb. Run again to request it, and please "
     "report it."
 )
-
-MIN_POLL_S = 0.02
-MAX_POLL_S = 0.5
-"""Waits between two looks at what another process has in flight."""
 
 
 class Run:

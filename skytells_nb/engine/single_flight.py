@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 from skytells_nb.cache.memory import NoLeases
@@ -23,6 +23,9 @@ RELEASE_TIMEOUT_S = 0.3
 CLAIM_S = 0.25
 """Work that is claimed ahead: what a killed process leaves to others, and the last one to end keeps from them."""
 MAX_CLAIM = 4_096
+MIN_POLL_S = 0.02
+MAX_POLL_S = 0.5
+"""Waits between two looks at what another process has in flight."""
 READ_TIMEOUT_S = 20.0
 """Longest wait for a reader thread: gateways cut off a response that is not read for a minute."""
 
@@ -162,6 +165,31 @@ class SingleFlight:
                 thread.start()
                 thread.join(RELEASE_TIMEOUT_S)
         self._free(keys, owner)
+
+    @contextlib.contextmanager
+    def hold(
+        self, key: bytes, leases: Leases, load: Callable[[], T | None], tick: Callable[[], None]
+    ) -> Iterator[T | None]:
+        """Hold one key for the block, once no other run holds it; yield its response if one is there by then.
+
+        ``load`` looks it up, ``tick`` is called while another run holds it.
+        """
+        owner, pause = Owner(leases), MIN_POLL_S
+        try:
+            while True:
+                snapshot = self.snapshot(owner)
+                response = load()
+                if response is not None:
+                    break
+                state = self.acquire([key], owner, snapshot)[0]
+                if state == "acquired":
+                    break
+                if state == "leased":
+                    self.wait([key], pause, tick)
+                    pause = min(MAX_POLL_S, 1.5 * pause)
+            yield response
+        finally:
+            self.end(owner)
 
     def _free(self, keys: Iterable[bytes], owner: Owner) -> None:
         with self._lock:

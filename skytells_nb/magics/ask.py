@@ -20,6 +20,7 @@ from skytells_nb.widgets.growing_text import separate_reasoning
 from skytells_nb.widgets.status_text import INTERRUPTED, finish_reason_for
 
 if TYPE_CHECKING:
+    from skytells_nb.engine.operations.jobs import Job
     from skytells_nb.magics.output import CellOutput
     from skytells_nb.session import Session
 
@@ -49,33 +50,41 @@ def ask_with_cache(session: Session, question: CellQuestion, output: CellOutput)
     entry = question.as_job() if question.cache or session.recording else None
     if entry is None:
         return ask(session, question, output)
-    from skytells_nb.engine.operations.cached import CachedCompletion
-
     job, text = entry
     try:
-        cached = session.engine.load_cached(job, text)
+        with session.engine.hold(job, text) as cached:
+            if cached is None:
+                outcome = ask(session, question, output)
+                _store(session, question, outcome, job, text)
+                return outcome
     except ContentPolicyError as error:
         return AskOutcome(None, error, cached=True)
     except ReplayMissError as missing:
         missing.add_note(NOT_RECORDED)
         raise
-    if cached is not None:
-        answer = CachedCompletion.from_bytes(cached).to_completion()
-        output.write(question.display_parts(answer))
-        return AskOutcome(separate_reasoning(answer)[1], cached=True)
-    outcome = ask(session, question, output)
+    except KeyboardInterrupt as interrupt:
+        # Nothing was sent: another process is requesting the answer.
+        return AskOutcome(question.empty_answer(INTERRUPTED), interrupt)
+    from skytells_nb.engine.operations.cached import CachedCompletion
+
+    answer = CachedCompletion.from_bytes(cached).to_completion()
+    output.write(question.display_parts(answer))
+    return AskOutcome(separate_reasoning(answer)[1], cached=True)
+
+
+def _store(session: Session, question: CellQuestion, outcome: AskOutcome, job: Job, text: str) -> None:
+    """Cache a complete answer in the requested format, or an error that would be the same again."""
+    from skytells_nb.engine.operations.cached import CachedCompletion
+
+    record: bytes | None = None
     if outcome.error is not None:
         record = job.operation.cacheable_error(outcome.error) if isinstance(outcome.error, Exception) else None
-    else:
-        completion = outcome.answer if isinstance(outcome.answer, ChatCompletion) else None
-        cacheable = completion is not None and question.matches_format(completion)
-        record = None
-        if completion is not None and cacheable:
-            # A cell that shows the cached answer shows its reasoning too.
-            record = replace(CachedCompletion.from_response(completion), reasoning=outcome.reasoning).to_bytes()
+    elif isinstance(outcome.answer, ChatCompletion) and question.matches_format(outcome.answer):
+        # A cell that shows the cached answer shows its reasoning too.
+        completion = CachedCompletion.from_response(outcome.answer)
+        record = replace(completion, reasoning=outcome.reasoning).to_bytes()
     if record is not None:
         session.engine.store(job, text, record)
-    return outcome
 
 
 def ask(session: Session, question: CellQuestion, output: CellOutput) -> AskOutcome:
