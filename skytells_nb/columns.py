@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from skytells_nb.errors import InputError, MissingExtraError
+from skytells_nb.progress.events import StepCallback, no_step
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,6 +25,7 @@ __all__ = ["from_matrix", "to_arrow", "to_matrix"]
 
 # A view keeps its whole base alive: below this share of the base, a copy takes less memory.
 MIN_BASE_SHARE = 0.25
+CELLS_AT_ONCE = 10_000
 MAX_LABELS_NAMED = 3
 SAMPLE_CELLS = 50
 """First cells of a column that show what it holds."""
@@ -101,7 +103,9 @@ def from_matrix(
     return pd.Series(cells, index=index, name=name, dtype=object)
 
 
-def to_matrix(series: pd.Series[Any]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def to_matrix(
+    series: pd.Series[Any], *, on_progress: StepCallback = no_step
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return the vectors of a column as one matrix, and which rows have one.
 
     If the cells already lie one after the other in one matrix, that matrix is returned without a copy: write to it only
@@ -111,6 +115,8 @@ def to_matrix(series: pd.Series[Any]) -> tuple[NDArray[np.float32], NDArray[np.b
     ----------
     series : pandas.Series of length n
         Cells that are arrays or lists of numbers or missing, or an Arrow list column of any kind.
+    on_progress : callable, optional
+        Called with the number of vectors that are copied, and with that of all.
 
     Returns
     -------
@@ -136,7 +142,7 @@ def to_matrix(series: pd.Series[Any]) -> tuple[NDArray[np.float32], NDArray[np.b
     if isinstance(series.dtype, pd.ArrowDtype):
         matrix = _matrix_of_arrow(series, valid)
     elif series.dtype == object or not valid.any():
-        matrix = _matrix_of_objects(series, valid)
+        matrix = _matrix_of_objects(series, valid, on_progress)
     else:
         raise _not_vectors_error(series, series.index[valid][:1], _describe_cell(series[valid].iloc[0]))
     _check_finite(series, matrix, valid)
@@ -251,7 +257,9 @@ def _matrix_of_arrow(series: pd.Series[Any], valid: NDArray[np.bool_]) -> NDArra
     return flat.reshape(-1, d)
 
 
-def _matrix_of_objects(series: pd.Series[Any], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _matrix_of_objects(
+    series: pd.Series[Any], valid: NDArray[np.bool_], on_progress: StepCallback
+) -> NDArray[np.float32]:
     cells = series.to_numpy()[valid].tolist()
     if not cells:
         return np.empty((0, 0), dtype=np.float32)
@@ -260,13 +268,18 @@ def _matrix_of_objects(series: pd.Series[Any], valid: NDArray[np.bool_]) -> NDAr
         return matrix
     try:
         lengths = np.fromiter(map(len, cells), dtype=np.int64, count=len(cells))
-        flat = np.concatenate(cells)
+        flat, end = np.empty(int(lengths.sum()), dtype=np.float32), 0
+        # Part by part: lists of numbers become float64 on the way, which takes twice the memory of the result.
+        for start in range(0, len(cells), CELLS_AT_ONCE):
+            part = np.concatenate(cells[start : start + CELLS_AT_ONCE])
+            if part.ndim != 1 or part.dtype.kind not in "fiu":
+                raise _invalid_cells_error(series, valid, cells)
+            flat[end : end + len(part)] = _float32(part)
+            end += len(part)
+            on_progress(min(start + CELLS_AT_ONCE, len(cells)), len(cells))
     except (TypeError, ValueError, OverflowError):
         raise _invalid_cells_error(series, valid, cells) from None
-    if flat.ndim != 1 or flat.dtype.kind not in "fiu":
-        raise _invalid_cells_error(series, valid, cells)
-    d = _same_length(series, valid, lengths)
-    return _float32(flat).reshape(len(cells), d)
+    return flat.reshape(len(cells), _same_length(series, valid, lengths))
 
 
 def _view_of_cells(cells: list[Any]) -> NDArray[np.float32] | None:

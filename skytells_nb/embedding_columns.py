@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skytells_nb.columns import column_of, to_matrix
+from skytells_nb.progress.events import StepCallback, no_step
 from skytells_nb.vectors.arrays import Floats, Indices, unit_vectors
 
 
@@ -26,9 +27,9 @@ class UnitVectors:
     rows: Indices
 
     @classmethod
-    def of(cls, series: pd.Series[Any]) -> UnitVectors:
+    def of(cls, series: pd.Series[Any], on_progress: StepCallback = no_step) -> UnitVectors:
         """Return the vectors of a column of embeddings; raise InputError for a column of anything else."""
-        matrix, valid = to_matrix(series)
+        matrix, valid = to_matrix(series, on_progress=on_progress)
         return cls(unit_vectors(matrix), np.flatnonzero(valid).astype(np.int64))
 
     @classmethod
@@ -61,17 +62,18 @@ _of_cells: weakref.WeakValueDictionary[int, _Prepared] = weakref.WeakValueDictio
 """By the identities of its cells, what was prepared of a column, for other frames with the same cells."""
 
 
-def unit_vectors_of(frame: pd.DataFrame, name: Any) -> UnitVectors:
+def unit_vectors_of(frame: pd.DataFrame, name: Any, on_progress: StepCallback = no_step) -> UnitVectors:
     """Return the unit vectors of a column of embeddings.
 
     They are kept as long as the frame lives, also for other frames with the same cells, unless cells may change in
-    place. Raises InputError if the column does not exist or holds anything else.
+    place. Raises InputError if the column does not exist or holds anything else. ``on_progress`` is called with the
+    number of vectors that are copied, and of all.
     """
     series = column_of(frame, name)
     known = known_unit_vectors(frame, name)
     if known is not None:
         return known
-    vectors = UnitVectors.of(series)
+    vectors = UnitVectors.of(series, on_progress)
     cells = _cells(series)
     if len(vectors) and (isinstance(series.dtype, pd.ArrowDtype) or not any(map(_may_change, cells.tolist()))):
         _keep(frame, name, _Prepared(cells, vectors), _identities(cells))

@@ -43,6 +43,7 @@ from skytells_nb.engine.retry import RetryPolicy
 from skytells_nb.engine.service.profile import SpeedEstimate, Throughput
 from skytells_nb.engine.service.profile_file import profiles_path
 from skytells_nb.errors import ConfigurationError, MissingExtraError, MissingKeyError, SkytellsError, warn
+from skytells_nb.progress.events import ProgressCallback
 from skytells_nb.types.chat import ChatCompletion
 from skytells_nb.types.models import LISTED_PRICES, Model, Price
 from skytells_nb.types.responses import Response
@@ -160,7 +161,7 @@ class Session:
                 engine = self._engines[spec] = self._make_engine(store)
             return engine
 
-    def export(self, path: str | Path, *, replace: bool = False) -> Recording:
+    def export(self, path: str | Path, *, replace: bool = False, progress: bool | ProgressCallback = True) -> Recording:
         """Write every response that this session looked up in its caches to one file, for ``cache="replay:<path>"``.
 
         Parameters
@@ -169,6 +170,9 @@ class Session:
             The file.
         replace : bool, default False
             Whether to replace a recording that exists.
+        progress : bool or callable, default True
+            Whether a progress line is shown of an export that takes more than two seconds, or what is called with its
+            events.
 
         Returns
         -------
@@ -183,7 +187,7 @@ class Session:
         """
         with self._lock:
             used = [(store, self._engines[spec].joined_keys()) for spec, store in self._stores.items()]
-        return export_all([(self.cache, self.engine.joined_keys()), *used], path, replace=replace)
+        return export_all([(self.cache, self.engine.joined_keys()), *used], path, replace=replace, progress=progress)
 
     @property
     def last_report(self) -> Report | None:

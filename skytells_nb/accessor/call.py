@@ -448,7 +448,7 @@ def _listener(progress: bool | ProgressCallback, label: str) -> tuple[ProgressCa
         return GuardedCallback(progress), lambda: None
     if not progress:
         return no_progress, lambda: None
-    from skytells_nb.widgets.progress import ProgressLine
+    from skytells_nb.progress.long_step import ProgressLine
 
     line = ProgressLine(label)
     return line, line.close

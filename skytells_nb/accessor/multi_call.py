@@ -11,8 +11,9 @@ from typing import Any, Self
 from skytells_nb.accessor.call import VectorizedCall, end_run, get_report
 from skytells_nb.engine.report import Report
 from skytells_nb.errors import BudgetExceededError, Interrupted, SkytellsError
-from skytells_nb.progress.events import ProgressCallback, StepCallback
-from skytells_nb.widgets.progress import long_step
+from skytells_nb.progress.events import ProgressCallback
+from skytells_nb.progress.line import LongStep
+from skytells_nb.progress.long_step import long_step
 
 
 def sum_reports(first: Report, *others: Report) -> Report:
@@ -200,7 +201,7 @@ class MultiRun:
         call = totals.call()
         return call if call.dry_run is None else replace(call, is_main=main, is_last=main if last is None else last)
 
-    def step(self, step: str, total: int = 0, unit: str = "rows") -> AbstractContextManager[StepCallback]:
+    def step(self, step: str, total: int = 0, unit: str = "rows") -> AbstractContextManager[LongStep]:
         """Return a context that reports the progress of a step without requests, as ``long_step`` does.
 
         >>> with MultiRun("dedupe", 9, lambda: None).step("comparing", 9) as on_progress:

@@ -16,6 +16,8 @@ from skytells_nb.accessor.text_columns import Texts, texts_of
 from skytells_nb.columns import column_of
 from skytells_nb.embedding_columns import UnitVectors, known_unit_vectors, unit_vectors_of
 from skytells_nb.errors import InputError, RowError
+from skytells_nb.progress.events import ProgressCallback
+from skytells_nb.progress.long_step import long_step
 from skytells_nb.vectors.arrays import Floats
 
 
@@ -30,10 +32,13 @@ class EmbeddingOptions:
 class TextOrVectorColumn:
     """A column of texts or of embeddings, validated before anything is sent.
 
-    Raises InputError for a column that does not exist or holds anything else.
+    Raises InputError for a column that does not exist or holds anything else. ``method`` is the label of the progress
+    line of a column whose vectors take long to read.
     """
 
-    def __init__(self, frame: pd.DataFrame, name: Any) -> None:
+    def __init__(
+        self, frame: pd.DataFrame, name: Any, method: str = "", progress: bool | ProgressCallback = False
+    ) -> None:
         self.name = name
         series = column_of(frame, name)
         self.texts: Texts | None = None
@@ -58,7 +63,8 @@ class TextOrVectorColumn:
         elif np.ndim(first) == 0:
             raise InputError(f"Column {name!r} must hold texts or embeddings, got {series.dtype}.")
         else:
-            self._vectors = unit_vectors_of(frame, name)
+            with long_step(method, progress, step="reading vectors", total=len(frame)) as on_progress:
+                self._vectors = unit_vectors_of(frame, name, on_progress)
 
     def vectors(self, runs: MultiRun, embedding: EmbeddingOptions, *, last: bool = True) -> UnitVectors:
         """Return the vectors, after embedding texts in the ``last`` run of a method; a text that failed has none."""

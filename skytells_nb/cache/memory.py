@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from skytells_nb.cache.store import CacheStats, LeaseState
-from skytells_nb.progress.events import StepCallback, no_step
+from skytells_nb.progress.events import StepCallback
 
 DAY_S = 86_400
 
@@ -126,7 +126,7 @@ class MemoryStore:
         max_bytes: int | None = None,
         older_than_days: float | None = None,
         compact: bool = False,
-        on_progress: StepCallback = no_step,
+        on_progress: StepCallback | None = None,
     ) -> int:
         oldest = None if older_than_days is None else time.time() - older_than_days * DAY_S
         with self._lock:
@@ -188,7 +188,7 @@ class OffStore:
         max_bytes: int | None = None,
         older_than_days: float | None = None,
         compact: bool = False,
-        on_progress: StepCallback = no_step,
+        on_progress: StepCallback | None = None,
     ) -> int:
         return 0
 

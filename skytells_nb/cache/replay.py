@@ -22,7 +22,8 @@ from skytells_nb.cache.sqlite.database import connect, connect_read_only, descri
 from skytells_nb.cache.sqlite.queries import all_keys, insert, select, stored_keys, totals
 from skytells_nb.cache.store import CacheStats, CacheStore, Row
 from skytells_nb.errors import CacheError, ReplayMissError
-from skytells_nb.progress.events import StepCallback, no_step
+from skytells_nb.progress.events import ProgressCallback, StepCallback
+from skytells_nb.progress.long_step import long_step
 
 SCHEME = "replay:"
 REMEDIES = (
@@ -145,7 +146,7 @@ class ReplayStore:
         max_bytes: int | None = None,
         older_than_days: float | None = None,
         compact: bool = False,
-        on_progress: StepCallback = no_step,
+        on_progress: StepCallback | None = None,
     ) -> int:
         """Raise CacheError: a recording is read-only."""
         raise self._read_only()
@@ -229,7 +230,11 @@ def export(store: CacheStore, keys: Sequence[bytes], path: str | Path) -> int:
 
 
 def export_all(
-    sources: Iterable[tuple[CacheStore, Iterable[bytes] | bytes]], path: str | Path, *, replace: bool = False
+    sources: Iterable[tuple[CacheStore, Iterable[bytes] | bytes]],
+    path: str | Path,
+    *,
+    replace: bool = False,
+    progress: bool | ProgressCallback = True,
 ) -> Recording:
     """Write a recording with those of these responses that their stores hold; ``bytes`` are keys one after the other.
 
@@ -248,11 +253,16 @@ def export_all(
         draft.unlink(missing_ok=True)
         # A single file without a log beside it: it is meant to be copied and committed.
         connection = connect(draft, wal=False)
+        count = sum(len(keys) for _, keys in wanted)
         try:
-            for store, keys in wanted:
-                for batch in _batches(keys):
-                    # Not the time of recording: the same responses must give the same file.
-                    insert(connection, _rows(store, batch), stored_at=0)
+            with long_step("export", progress, total=count, unit="answers") as on_progress:
+                done = 0
+                for store, keys in wanted:
+                    for batch in _batches(keys):
+                        # Not the time of recording: the same responses must give the same file.
+                        insert(connection, _rows(store, batch), stored_at=0)
+                        done += len(batch)
+                        on_progress(done)
             answers, _ = totals(connection)
         finally:
             connection.close()

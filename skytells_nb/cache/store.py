@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from skytells_nb.progress.events import StepCallback, no_step
+from skytells_nb.progress.events import StepCallback
+from skytells_nb.progress.long_step import long_step
 
 Row = tuple[bytes, bytes | memoryview]
 """A key and its response."""
@@ -169,12 +170,12 @@ class CacheStore(Protocol):
         max_bytes: int | None = None,
         older_than_days: float | None = None,
         compact: bool = False,
-        on_progress: StepCallback = no_step,
+        on_progress: StepCallback | None = None,
     ) -> int:
         """Remove the oldest responses until at most ``max_bytes`` are left and none is older; return how many.
 
         ``compact`` gives what the file has free back to the disk, whatever that takes. ``on_progress`` is called with
-        the bytes that are removed and given back, and those that will be.
+        the bytes that are removed and given back, and those that will be; without it a progress line shows them.
         """
         ...
 
@@ -185,3 +186,16 @@ class CacheStore(Protocol):
     def close(self) -> None:
         """Finish pending writes and release the file. Idempotent."""
         ...
+
+
+MEGABYTE = 1_000_000
+
+
+@contextmanager
+def prune_progress(given: StepCallback | None) -> Iterator[StepCallback]:
+    """Yield the callback of ``prune``, which takes bytes: the given one, or that of a progress line."""
+    if given is not None:
+        yield given
+        return
+    with long_step("prune", unit="MB") as on_progress:
+        yield lambda done, total=None: on_progress(done // MEGABYTE, -(-(total or 0) // MEGABYTE))

@@ -191,17 +191,8 @@ def _cache_clear(options: argparse.Namespace) -> int:
 
 def prune(store: CacheStore, max_bytes: int | None, older_than_days: float | None, *, compact: bool = False) -> str:
     """Remove the oldest responses, with a progress line; return what is removed and left and what the file has."""
-    from skytells_nb.widgets.progress import long_step
-
     before = store.stats()
-    with long_step("prune", unit="MB") as on_progress:
-
-        def in_megabytes(done: int, total: int | None = None) -> None:
-            on_progress(done // MEGABYTE, -(-(total or 0) // MEGABYTE))
-
-        removed = store.prune(
-            max_bytes=max_bytes, older_than_days=older_than_days, compact=compact, on_progress=in_megabytes
-        )
+    removed = store.prune(max_bytes=max_bytes, older_than_days=older_than_days, compact=compact)
     after = store.stats()
     freed = max(before.bytes - after.bytes, 0) / MEGABYTE
     lines = [

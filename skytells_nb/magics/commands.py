@@ -33,7 +33,6 @@ from skytells_nb.magics.tables import (
 )
 from skytells_nb.sanitize import redact_keys, strip_escapes
 from skytells_nb.widgets.display import Mode, cell_publish, new_display_id
-from skytells_nb.widgets.progress import long_step
 from skytells_nb.widgets.safe_text import literal_html, plain, preformatted
 
 if TYPE_CHECKING:
@@ -95,17 +94,7 @@ def _replay(args: CacheArguments) -> Table:
 def _prune(args: CacheArguments) -> Table:
     session = sessions.current()
     before = session.cache.stats()
-    with long_step("prune", unit="MB") as on_progress:
-
-        def in_megabytes(done: int, total: int | None = None) -> None:
-            on_progress(done // MEGABYTE, -(-(total or 0) // MEGABYTE))
-
-        removed = session.cache.prune(
-            max_bytes=args.max_bytes,
-            older_than_days=args.older_than,
-            compact=args.compact,
-            on_progress=in_megabytes,
-        )
+    removed = session.cache.prune(max_bytes=args.max_bytes, older_than_days=args.older_than, compact=args.compact)
     stats = session.cache.stats()
     rows = [
         ("removed", f"{removed:,} answers"),

@@ -197,8 +197,10 @@ class LongStep:
     """A step without requests, whose progress is shown once it takes longer than two seconds.
 
     The step is called with the amount that is done, and with the total where that was not known before; it passes an
-    event to ``show`` at most four times a second. With ``heartbeat`` a thread shows that it goes on also where nothing
-    is said for a while. As a context manager it ends with the final state, if anything was shown.
+    event to ``show`` at most four times a second. An amount of 0 says that what prepares the step is over: rate and
+    time left are those since then. Where the amounts do not take equal times, ``set_share`` tells how much of the work
+    is done. With ``heartbeat`` a thread shows that it goes on also where nothing is said for a while. As a context
+    manager it ends with the final state, if anything was shown.
 
     >>> events = []
     >>> with LongStep("dedupe", events.append, step="comparing", total=9, delay_s=0) as on_progress:
@@ -223,8 +225,11 @@ class LongStep:
         self._clock = clock
         self._started = clock()
         self._delay_s = LONG_STEP_S if delay_s is None else delay_s
-        self._timer = UpdateTimer(clock, self._delay_s)
+        self._timer = UpdateTimer(clock, self._delay_s, UPDATE_INTERVAL_S)
         self._event = Progress(label, "running", rows=total, done=0, step=step, unit=unit)
+        self._since = self._told = self._started
+        """When the preparation was over, and when the step was last called."""
+        self._share: float | None = None
         self._lock = threading.Lock()
         self._shown = False
         self._ended = threading.Event()
@@ -234,8 +239,15 @@ class LongStep:
         with self._lock:
             rows = self._event.rows if total is None else total
             self._event = replace(self._event, done=done, rows=rows, step=step or self._event.step)
+            self._told = self._clock()
+            if not done:
+                self._since, self._share = self._told, None
             if self._timer.due:
                 self._tell("running")
+
+    def set_share(self, share: float) -> None:
+        """Say which share of the work is done, before the call with the amount."""
+        self._share = share
 
     def __enter__(self) -> Self:
         if self._heart is not None:
@@ -256,11 +268,14 @@ class LongStep:
                 self._tell("interrupted" if isinstance(problem, KeyboardInterrupt) else "failed")
 
     def _tell(self, state: RunState) -> None:
-        seconds = self._clock() - self._started
+        now = self._clock()
         self._shown = True
         self._timer.restart()
-        done = self._event.done
-        self._show(replace(self._event, state=state, seconds=seconds, processed=done, processing_seconds=seconds))
+        event = replace(self._event, state=state, seconds=now - self._started, processed=self._event.done)
+        share = self._share or (event.done / event.rows if event.rows else 0.0)
+        left = (self._told - self._since) * (1 - share) / share - (now - self._told) if share > 0 else None
+        expected = None if left is None or state != "running" else max(left, 0.0)
+        self._show(replace(event, processing_seconds=now - self._since, expected_seconds=expected))
 
     def _beat(self) -> None:
         pause = self._delay_s

@@ -200,7 +200,7 @@ def nearest_approximately(
 
     ``recall=None`` compares all pairs if there are at most 20 billion, else asks for a recall of 0.99. Equal vectors
     are compared once. Where fewer than ``k`` are found, the rest has the position -1. ``on_progress`` gets the
-    number of queries that are done.
+    number of queries that are done, 0 once the vectors are prepared.
     """
     asked, source = distinct_rows(queries)
     rows, members = distinct_rows(known)
@@ -237,6 +237,7 @@ def _nearest_distinct(
     directed = has_direction(queries)
     sample = np.random.default_rng(SEED).permutation(source[directed[source]])[: CALIBRATION_ROWS[1]]
     index.calibrate(queries[sample], lambda cosines: top_columns(cosines[None, :], k)[0], recall)
+    on_progress(0)
     if index.n_probes > MAX_PROBED_SHARE * index.n_lists:
         return *nearest_by_cosine(queries, known, k, on_progress=on_progress), 1.0
     positions = np.empty((len(queries), k), dtype=np.int64)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,23 +34,31 @@ class Clusters:
     centers: Floats
 
 
-def kmeans(matrix: Floats, n: int, *, n_init: int = N_INIT) -> Clusters:
+def kmeans(
+    matrix: Floats, n: int, *, n_init: int = N_INIT, on_progress: Callable[[int], None] = lambda done: None
+) -> Clusters:
     """Cluster unit vectors into ``n`` clusters, fewer if there are fewer distinct vectors. Deterministic.
 
     The initial centers (greedy k-means++, the best of ``n_init`` runs) are fitted on a sample of 10,000 vectors, or
     ten for each cluster; then the centers are updated on all vectors. Clusters are ordered by size, the largest first;
-    of equal sizes, the one that occurs first comes first.
+    of equal sizes, the one that occurs first comes first. ``on_progress`` is called with the number of passes over the
+    sample or all vectors.
     """
+    passes = itertools.count(1)
+
+    def tell() -> None:
+        on_progress(next(passes))
+
     rng = np.random.default_rng(SEED)
     sample = sample_rows(matrix, max(SAMPLE_ROWS, n * SAMPLE_ROWS_PER_CLUSTER), rng)
     n = min(n, len(sample))
     candidates = sorted(
-        (_initial_centers(sample, n, rng) for _ in range(DRAWS_PER_INIT * n_init)),
+        (_initial_centers(sample, n, rng, tell) for _ in range(DRAWS_PER_INIT * n_init)),
         key=lambda centers: _total_distance(sample, centers),
     )
-    runs = [_lloyd(sample, centers) for centers in candidates[:n_init]]
+    runs = [_lloyd(sample, centers, tell) for centers in candidates[:n_init]]
     best = max(runs, key=lambda clusters: float(clusters.similarity.sum(dtype=np.float64)))
-    clusters = best if len(sample) == len(matrix) else _lloyd(matrix, best.centers)
+    clusters = best if len(sample) == len(matrix) else _lloyd(matrix, best.centers, tell)
     return _order_by_size(matrix, clusters)
 
 
@@ -71,7 +80,7 @@ def sample_rows(matrix: Floats, max_rows: int, rng: np.random.Generator) -> Floa
     return matrix[np.sort(rng.choice(len(matrix), max_rows, replace=False))]
 
 
-def _initial_centers(matrix: Floats, n: int, rng: np.random.Generator) -> Floats:
+def _initial_centers(matrix: Floats, n: int, rng: np.random.Generator, tell: Callable[[], None]) -> Floats:
     """Return initial centers by greedy k-means++: at most ``n``, no two of them equal.
 
     Each step draws 2 + log(n) candidates with a probability proportional to their distance from the previous centers,
@@ -86,6 +95,7 @@ def _initial_centers(matrix: Floats, n: int, rng: np.random.Generator) -> Floats
         best = int(new_distances.sum(axis=0, dtype=np.float64).argmin())
         chosen.append(int(drawn[best]))
         distances = new_distances[:, best]
+    tell()
     return matrix[chosen]
 
 
@@ -101,11 +111,12 @@ def _distances(matrix: Floats, rows: Sequence[int] | Indices) -> Floats:
     return distances
 
 
-def _lloyd(matrix: Floats, centers: Floats) -> Clusters:
+def _lloyd(matrix: Floats, centers: Floats, tell: Callable[[], None]) -> Clusters:
     """Assign the vectors and update the centers until these converge."""
     previous = np.inf
     for _ in range(MAX_ITERATIONS):
         clusters = _assign(matrix, centers)
+        tell()
         total = len(matrix) - float(clusters.similarity.sum(dtype=np.float64))
         if total >= previous * (1 - TOLERANCE):
             break
@@ -153,21 +164,34 @@ def _order_by_size(matrix: Floats, clusters: Clusters) -> Clusters:
 
 MAX_CLUSTERS = 20
 SILHOUETTE_ROWS = 2000
+SILHOUETTE_COST = 8
+"""Clusters that take as long as what does not depend on their number."""
 
 
-def choose_n_clusters(matrix: Floats) -> int:
+def choose_n_clusters(
+    matrix: Floats,
+    *,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_share: Callable[[float], None] = lambda share: None,
+) -> int:
     """Return the number from 2 to 20 whose clusters have the highest mean silhouette on a sample of 2,000 unit vectors.
 
-    1 if no silhouette is above zero: fewer than three vectors, or all alike.
+    1 if no silhouette is above zero: fewer than three vectors, or all alike. ``on_progress`` is called with how many
+    numbers are compared, of how many; before that ``on_share`` with the share of the work: of many clusters it takes
+    longer.
     """
     sample = sample_rows(matrix, SILHOUETTE_ROWS, np.random.default_rng(SEED))
     best_value, best_n = 0.0, 1
     distances = np.clip(1 - sample @ sample.T, 0, None)
     np.fill_diagonal(distances, 0)
-    for n in range(2, min(MAX_CLUSTERS, len(sample) - 1) + 1):
+    numbers = range(2, min(MAX_CLUSTERS, len(sample) - 1) + 1)
+    costs = [SILHOUETTE_COST + n for n in numbers]
+    for place, n in enumerate(numbers):
         value = silhouette(distances, kmeans(sample, n, n_init=2).labels)
         if value > best_value:
             best_value, best_n = value, n
+        on_share(sum(costs[: place + 1]) / sum(costs))
+        on_progress(place + 1, len(numbers))
     return best_n
 
 

@@ -1,65 +1,23 @@
-"""Display modes: which of three fits the front end, and how to publish to a cell.
-
-``live`` updates one output, ``final`` publishes once at the end, ``plain`` writes to a text stream. The environment
-variable ``SKYTELLS_NB_STREAM`` names one of them; ``auto`` (the default) chooses by the front end.
-"""
+"""Names of displays, the same each time that a notebook runs; and the display modes, for what is shown in a cell."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-import os
-import sys
-from collections.abc import Mapping
-from typing import Any, get_args
 
-from skytells_nb.errors import ConfigurationError
-from skytells_nb.progress.line import Mode as Mode
-from skytells_nb.progress.line import Publish as Publish
+from skytells_nb.progress.display import cell_publish, display_mode, new_display_id, running_shell
+from skytells_nb.progress.line import Mode, Publish
 
-MODE_VARIABLE = "SKYTELLS_NB_STREAM"
-
-
-def display_mode(requested: str = "auto", environment: Mapping[str, str] = os.environ) -> Mode:
-    """Return the display mode; ``requested`` takes precedence over the environment.
-
-    Raises ConfigurationError for an unknown mode.
-    """
-    requested = requested if requested != "auto" else environment.get(MODE_VARIABLE, "").strip().lower() or "auto"
-    if requested not in ("auto", *get_args(Mode)):
-        raise ConfigurationError(f"{MODE_VARIABLE} must be auto, live, final or plain, got {requested!r}.")
-    shell = running_shell()
-    if shell is None or requested == "plain":
-        return "plain"
-    if requested == "live":
-        return "live"
-    # %%capture would record every update as a separate output, and nbval (whose kernel inherits pytest's variable)
-    # ignores updates: both get one output.
-    captured = type(shell.display_pub).__name__ == "CapturingDisplayPublisher"
-    if requested == "final" or captured or "PYTEST_CURRENT_TEST" in environment:
-        return "final"
-    return "plain" if any(c.__name__ == "TerminalInteractiveShell" for c in type(shell).__mro__) else "live"
-
-
-def cell_publish() -> Publish:
-    """Return a function that publishes to the output of the running cell.
-
-    ``IPython.display.Markdown`` and ``HTML`` are not used: they read a file or fetch a URL that their text names.
-    """
-    shell = running_shell()
-    if shell is None:
-        raise ConfigurationError("IPython is not running, so nothing can be published; use the mode plain.")
-    publisher = shell.display_pub
-
-    def publish(data: dict[str, str], metadata: dict[str, Any], *, display_id: str, update: bool) -> None:
-        publisher.publish(data, metadata, transient={"display_id": display_id}, update=update)
-
-    return publish
-
-
-def new_display_id() -> str:
-    return f"skytells-{os.urandom(6).hex()}"
-
+__all__ = [
+    "Mode",
+    "Publish",
+    "cell_publish",
+    "display_mode",
+    "model_id",
+    "new_display_id",
+    "next_name",
+    "running_shell",
+]
 
 _numbers: dict[str, itertools.count[int]] = {}
 
@@ -76,12 +34,3 @@ def next_name(kind: str) -> str:
 def model_id(name: str) -> str:
     """Return the id of the widget with this name, in the form of ids that ipywidgets makes."""
     return hashlib.sha256(name.encode()).hexdigest()[:32]
-
-
-def running_shell() -> Any:
-    """Return the running IPython shell, without importing IPython if it is not imported yet."""
-    if "IPython" not in sys.modules:
-        return None
-    from IPython.core.getipython import get_ipython
-
-    return get_ipython()

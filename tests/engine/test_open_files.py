@@ -19,7 +19,7 @@ import skytells_nb as sky
 
 url, held, cache = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 sky.connect("sk-x", base_url=url, cache=cache)
-from skytells_nb.widgets import progress
+from skytells_nb.progress import long_step
 frame = pd.DataFrame({"t": [f"row {n}" for n in range(120)]})
 frame.head(1).skytells.complete("{t}", progress=False)
 resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 8,) * 2)

@@ -68,7 +68,7 @@ def test_output_reaches_the_running_cell(shell: InteractiveShell) -> None:
 def test_importing_the_widgets_stays_light() -> None:
     """Markdown, the sanitizer and IPython load when something is shown."""
     code = (
-        "import sys, skytells_nb.widgets.live, skytells_nb.widgets.progress;"
+        "import sys, skytells_nb.widgets.live, skytells_nb.progress.long_step;"
         "print([m for m in ('markdown_it', 'nh3', 'IPython', 'ipywidgets', 'plotly', 'umap') if m in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)

@@ -113,7 +113,8 @@ def run_cascade(
         runs.add(main)
         decided = decide(answers)[first]
         training, test = order[: sizes.training], order[sizes.training :]
-        found = _learn(vectors.matrix, decided[usable], training, test, labels, options)
+        with runs.step("fitting the proxy"):
+            found = _learn(vectors.matrix, decided[usable], training, test, labels, options)
         if found is None:
             reason = "no confidence can be certified: the proxy disagrees with the model too often"
         else:

@@ -168,8 +168,8 @@ class ClusterMethods(SimilarityMethods):
             raise InputError(f"{chat_only[0]} is for a chat model, and {given} asks none. Leave it out.")
         self._check_into(into, column)
         if like is not None:
-            earlier = _Earlier(like, column, into, n)
-        source = TextOrVectorColumn(self._frame, column)
+            earlier = _Earlier(like, column, into, n, progress)
+        source = TextOrVectorColumn(self._frame, column, "cluster", progress)
         rows = int(source.present.sum())
         if most is not None and most > rows:
             raise InputError(
@@ -198,7 +198,12 @@ class ClusterMethods(SimilarityMethods):
                 clusters = _assign(vectors.matrix, centers)
                 names: Any = earlier.names
             else:
-                clusters = kmeans(vectors.matrix, most or choose_n_clusters(vectors.matrix))
+                if most is None:
+                    with runs.step("choosing the number of clusters", unit="candidates") as choosing:
+                        most = choose_n_clusters(vectors.matrix, on_progress=choosing, on_share=choosing.set_share)
+                # How many passes it takes is not known before.
+                with runs.step("clustering", unit="passes") as on_progress:
+                    clusters = kmeans(vectors.matrix, most, on_progress=on_progress)
                 names = range(len(clusters.centers))
             if texts is not None:
                 own = texts[vectors.rows]
@@ -337,7 +342,7 @@ def _describes(name: str, members: Sequence[str]) -> bool:
 class _Earlier:
     """The clusters of an earlier call: their names, and their centers from the vectors of its rows."""
 
-    def __init__(self, frame: Any, column: Any, into: Any, n: int | None) -> None:
+    def __init__(self, frame: Any, column: Any, into: Any, n: int | None, progress: bool | ProgressCallback) -> None:
         if not isinstance(frame, pd.DataFrame):
             raise InputError(f"like must be a DataFrame that cluster() returned, got {type(frame).__name__}.")
         if n is not None:
@@ -347,7 +352,7 @@ class _Earlier:
             raise InputError(f"Column {into!r} of like= must hold the categories that cluster() makes.")
         self.names = groups.cat.categories
         self._codes = groups.cat.codes.to_numpy()
-        self._source = TextOrVectorColumn(frame, column)
+        self._source = TextOrVectorColumn(frame, column, "cluster", progress)
 
     def centers(self, runs: MultiRun, embedding: EmbeddingOptions) -> Floats:
         """The direction (k, d) of each cluster, zeros for one without rows; texts are embedded."""

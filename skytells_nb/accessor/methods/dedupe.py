@@ -84,13 +84,15 @@ class DedupeMethod(SimilarityMethods):
             raise InputError(f"keep must be 'first' or 'groups', got {keep!r}.")
         check_recall(recall)
         self._check_into(into, column)
-        source = TextOrVectorColumn(self._frame, column)
+        source = TextOrVectorColumn(self._frame, column, "dedupe", progress)
         suffixed = {self._suffixed(into, "representative"): "boolean", self._suffixed(into, "score"): "float32"}
         unfinished = self._missing({into: "Int64", **suffixed})
         with self._runs("dedupe", on_error, progress, options, unfinished) as runs:
             vectors = source.vectors(runs, EmbeddingOptions(model, dimensions))
             with runs.step("comparing", len(vectors)) as on_progress:
-                groups = near_duplicates(vectors.matrix, floor, recall=recall, on_progress=on_progress)
+                groups = near_duplicates(
+                    vectors.matrix, floor, recall=recall, on_progress=on_progress, on_share=on_progress.set_share
+                )
             runs.set_recall(groups.recall)
             is_representative = groups.representatives == np.arange(len(vectors))
             kept = np.ones(len(self._frame), dtype=bool)

@@ -228,7 +228,8 @@ class JoinMethod(SimilarityMethods):
         self._check_into(into)
         names = result_names(self._frame.columns, other.columns, _suffixes(suffixes), into)
         left_on, right_on = _pair("on", on)
-        left_column, right_column = TextOrVectorColumn(self._frame, left_on), TextOrVectorColumn(other, right_on)
+        left_column = TextOrVectorColumn(self._frame, left_on, "join", progress)
+        right_column = TextOrVectorColumn(other, right_on, "join", progress)
         comparable = left_column.present.any() and right_column.present.any()
         texts = None
         if question is not None and comparable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Unpack
 
 import numpy as np
@@ -84,14 +84,17 @@ class SearchMethods(SimilarityMethods):
         queries = _queries(query)
         most = check_count("k", k)
         self._check_into(into, column)
-        source, embedding = TextOrVectorColumn(self._frame, column), EmbeddingOptions(model, dimensions)
+        source = TextOrVectorColumn(self._frame, column, "search", progress)
+        embedding = EmbeddingOptions(model, dimensions)
         with self._runs("search", on_error, progress, options, self._missing({into: "float32"})) as runs:
             vectors, targets = UnitVectors.none(), np.empty((len(queries), 0), dtype=np.float32)
             if source.present.any():
                 targets = embed_queries(runs, queries, embedding, last=source.texts is None)
                 vectors = source.vectors(runs, embedding)
                 check_dimensions(vectors.matrix, f"Column {column!r}", targets, "the query")
-            result = self._nearest_rows(vectors, targets, most, into, runs.report)
+            with runs.step("comparing", len(queries), "queries") as on_progress:
+                best = _best(vectors, targets, most, -1, on_progress)
+            result = self._found(best, into, runs.report)
             if not isinstance(query, str):
                 repeated = np.repeat(np.array(queries, dtype=object), min(most, len(vectors)))
                 result[self._full(self._suffixed(into, "query"))] = pd.Series(repeated, dtype=STRING_DTYPE).array
@@ -147,7 +150,7 @@ class SearchMethods(SimilarityMethods):
         check_options(options, self.similar)
         most = check_count("k", k)
         self._check_into(into, column)
-        source = TextOrVectorColumn(self._frame, column)
+        source = TextOrVectorColumn(self._frame, column, "similar", progress)
         position = self._position(row)
         if not source.present[position]:
             raise InputError(f"Row {row!r} is missing in column {column!r}, so it is similar to none.")
@@ -157,14 +160,11 @@ class SearchMethods(SimilarityMethods):
             if itself[0] == itself[1]:
                 report = runs.report
                 raise RowError(f"Row {row!r} could not be embedded: {report.errors.get(position)}", report=report)
-            return self._nearest_rows(
-                vectors, vectors.matrix[slice(*itself)], most, into, runs.report, exclude=position
-            )
+            with runs.step("comparing") as on_progress:
+                best = _best(vectors, vectors.matrix[slice(*itself)], most, position, on_progress)
+            return self._found(best, into, runs.report)
 
-    def _nearest_rows(
-        self, vectors: UnitVectors, targets: Floats, k: int, into: Any, report: Report, exclude: int = -1
-    ) -> pd.DataFrame:
-        best = _best(vectors, targets, k, exclude)
+    def _found(self, best: list[tuple[Indices, Floats]], into: Any, report: Report) -> pd.DataFrame:
         result = self._frame.iloc[np.concatenate([rows for rows, _ in best])].copy()
         result[self._full(into)] = np.concatenate([scores for _, scores in best])
         attach_report(result, report, rows=lambda: self._frame)
@@ -183,12 +183,15 @@ class SearchMethods(SimilarityMethods):
         return int(positions[0])
 
 
-def _best(vectors: UnitVectors, targets: Floats, k: int, exclude: int) -> list[tuple[Indices, Floats]]:
+def _best(
+    vectors: UnitVectors, targets: Floats, k: int, exclude: int, on_progress: Callable[[int], None]
+) -> list[tuple[Indices, Floats]]:
     """Return for each target the positions of the most similar rows and their cosines, the best first."""
     if not len(vectors):
         return [(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)) for _ in targets]
     best = []
-    for indices, scores in zip(*nearest_by_cosine(targets, vectors.matrix, k + 1), strict=True):
+    found = nearest_by_cosine(targets, vectors.matrix, k + 1, on_progress=on_progress)
+    for indices, scores in zip(*found, strict=True):
         rows = vectors.rows[indices]
         kept = np.flatnonzero(rows != exclude)[:k]
         best.append((rows[kept], scores[kept]))

@@ -22,9 +22,9 @@ from skytells_nb.cache.shared.address import Address
 from skytells_nb.cache.shared.backend import Backend, StoreRefused, StoreUnavailable
 from skytells_nb.cache.shared.postgres import PostgresBackend
 from skytells_nb.cache.shared.redis import RedisBackend
-from skytells_nb.cache.store import CacheStats, LeaseState, Row
+from skytells_nb.cache.store import CacheStats, LeaseState, Row, prune_progress
 from skytells_nb.errors import CacheError, ConfigurationError, warn
-from skytells_nb.progress.events import StepCallback, no_step
+from skytells_nb.progress.events import StepCallback
 
 DAY_S = 86_400
 FIRST_RETRY_S = 1.0
@@ -151,10 +151,11 @@ class SharedStore:
         max_bytes: int | None = None,
         older_than_days: float | None = None,
         compact: bool = False,
-        on_progress: StepCallback = no_step,
+        on_progress: StepCallback | None = None,
     ) -> int:
         older_than_s = None if older_than_days is None else older_than_days * DAY_S
-        return self._manage(lambda backend: backend.prune(max_bytes, older_than_s))
+        with prune_progress(on_progress):
+            return self._manage(lambda backend: backend.prune(max_bytes, older_than_s))
 
     def run(self) -> AbstractContextManager[None]:
         return nullcontext()

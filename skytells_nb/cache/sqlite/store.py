@@ -35,9 +35,9 @@ from skytells_nb.cache.sqlite.database import (
 from skytells_nb.cache.sqlite.leases import SqliteLeases, StoreSnapshot
 from skytells_nb.cache.sqlite.limits import DAY_S, LimitKeeper
 from skytells_nb.cache.sqlite.queries import FileSize, file_size
-from skytells_nb.cache.store import CacheLimits, CacheStats, Row
+from skytells_nb.cache.store import CacheLimits, CacheStats, Row, prune_progress
 from skytells_nb.errors import CacheError, warn
-from skytells_nb.progress.events import StepCallback, no_step
+from skytells_nb.progress.events import StepCallback
 
 NO_LIMITS = CacheLimits()
 RETRY_S = 30.0
@@ -169,7 +169,7 @@ class SqliteStore:
         max_bytes: int | None = None,
         older_than_days: float | None = None,
         compact: bool = False,
-        on_progress: StepCallback = no_step,
+        on_progress: StepCallback | None = None,
     ) -> int:
         """Remove the oldest responses; the file gives back what that frees, where it can do so in steps.
 
@@ -179,16 +179,17 @@ class SqliteStore:
         oldest = None if older_than_days is None else time.time() - older_than_days * DAY_S
 
         def work(connection: sqlite3.Connection) -> int:
-            removed = queries.prune(connection, max_bytes, oldest, on_progress=on_progress)
+            removed = queries.prune(connection, max_bytes, oldest, on_progress=report)
 
             def on_compacted(done: int, total: int | None = None) -> None:
-                on_progress(removed.bytes + done, removed.bytes + (total or 0))
+                report(removed.bytes + done, removed.bytes + (total or 0))
 
             if removed.entries or compact:
                 queries.compact(connection, whole=compact, on_progress=on_compacted)
             return removed.entries
 
-        return self._manage(work, when_full=lambda: self._run_in_place(work))
+        with prune_progress(on_progress) as report:
+            return self._manage(work, when_full=lambda: self._run_in_place(work))
 
     def run(self) -> AbstractContextManager[None]:
         return self._limits.run(lambda: self._write_lease(queries.last_id))

@@ -11,8 +11,8 @@ import pytest
 from skytells_nb.errors import SkytellsWarning
 from skytells_nb.formatting import format_compact, format_dollars, format_duration
 from skytells_nb.progress.events import Progress, RunState
-from skytells_nb.progress.line import LongStep
-from skytells_nb.widgets.progress import ProgressLine, long_step, progress_text
+from skytells_nb.progress.line import LongStep, progress_text
+from skytells_nb.progress.long_step import ProgressLine, long_step
 
 
 class Clock:

@@ -1,4 +1,4 @@
-"""The progress line of a call, which stays in the notebook in its final state."""
+"""Progress where the front end shows it: the line of a call, and that of a long step without requests."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-from skytells_nb.progress.events import GuardedCallback, Progress, ProgressCallback, StepCallback, no_step
-from skytells_nb.progress.line import LongStep, Mode, ProgressDisplay, Publish, progress_text
-from skytells_nb.widgets.display import cell_publish, display_mode, new_display_id
-
-__all__ = ["ProgressLine", "long_step", "progress_text"]
+from skytells_nb.progress.display import cell_publish, display_mode, new_display_id
+from skytells_nb.progress.events import GuardedCallback, Progress, ProgressCallback, no_progress
+from skytells_nb.progress.line import LongStep, Mode, ProgressDisplay, Publish
 
 
 class ProgressLine(ProgressDisplay):
@@ -47,7 +45,7 @@ def long_step(
     step: str | None = None,
     total: int = 0,
     unit: str = "rows",
-) -> Iterator[StepCallback]:
+) -> Iterator[LongStep]:
     """Report the progress of a step that may take long: the line and the events of every other call.
 
     Yields what the step calls with the amount that is done, as often as it likes, and with the total if that was not
@@ -58,12 +56,12 @@ def long_step(
     ...     for row in range(3):
     ...         on_progress(row + 1)
     """
-    if not progress:
-        yield no_step
-        return
-    line = GuardedCallback(progress) if callable(progress) else _LineWhenShown(label)
-    heartbeat = not total and not callable(progress)  # a function of the user is called by the user's thread only
-    with LongStep(label, line, step=step, total=total, unit=unit, heartbeat=heartbeat) as on_progress:
+    if callable(progress):
+        show: ProgressCallback = GuardedCallback(progress)
+    else:
+        show = _LineWhenShown(label) if progress else no_progress
+    heartbeat = progress is True  # a function of the user is called by the user's thread only
+    with LongStep(label, show, step=step, total=total, unit=unit, heartbeat=heartbeat) as on_progress:
         yield on_progress
 
 
