@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from skytells_nb import errors
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from skytells_nb import plots, widgets
     from skytells_nb.accessor.frame import FrameAccessor
+    from skytells_nb.accessor.recipe import Recipe
     from skytells_nb.accessor.series import SeriesAccessor
     from skytells_nb.client.client import Skytells
     from skytells_nb.session import Session, connect, current
@@ -39,6 +41,7 @@ __all__ = [
     "frame",
     "load_ipython_extension",
     "plots",
+    "recipe",
     "series",
     "unload_ipython_extension",
     "widgets",
@@ -121,6 +124,40 @@ def series(s: pd.Series[Any]) -> SeriesAccessor:
     if not isinstance(s, pd.Series):
         raise _InputError(f"s must be a pandas Series, got {_type_name(s)}.")
     return _series_accessor(s)
+
+
+def recipe(df: pd.DataFrame, arguments: Mapping[Any, Mapping[str, Any]] | None = None) -> Recipe:
+    """Return the calls that made the columns of a frame, to make them for another frame: ``recipe(df).apply(new)``.
+
+    Parameters
+    ----------
+    df : pandas.DataFrame
+        A frame that methods of ``df.skytells`` returned, or its Parquet file; ``df.skytells.lineage`` shows its calls.
+    arguments : mapping, optional
+        Arguments that are not recorded, since a record holds no texts of rows and no objects, by column: few-shot
+        examples, functions, other frames, such as ``{"label": {"examples": pairs}}``. In the process that made the
+        columns they are known.
+
+    Returns
+    -------
+    Recipe
+        ``apply(new)`` returns the frame with the columns; ``estimate(new)`` what that costs.
+
+    Raises
+    ------
+    InputError
+        If no column of the frame is known to be made by a method.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> df = pd.DataFrame({"text": ["a cat", "a dog"]}).skytells.embed("text", progress=False)
+    >>> recipe(df).estimate(pd.DataFrame({"text": ["a cat", "a horse"]})).recipe
+    RecipeReport(new=0, changed=1, reused=1)
+    """
+    from skytells_nb.accessor.recipe import Recipe
+
+    return Recipe(df, arguments)
 
 
 def _type_name(value: object) -> str:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,12 @@ import pandas as pd
 from skytells_nb.columns import from_matrix, to_matrix
 from skytells_nb.errors import InputError, MissingExtraError
 
-__all__ = ["from_text", "read", "to_text"]
+__all__ = ["from_text", "read", "to_text", "write"]
 
+LINEAGE = "skytells_lineage"
+"""The name of the records of calls in the ``attrs`` of a frame, and in the metadata of the Arrow field of a column."""
+_ATTRS = b"PANDAS_ATTRS"
+"""Where pandas keeps ``attrs`` in a Parquet file."""
 _ARROW = "[pyarrow]"
 _PARQUET = b"PAR1"
 
@@ -89,7 +95,101 @@ def read(path: str | Path) -> pd.DataFrame:
     frame: pd.DataFrame = table.replace_schema_metadata(schema_metadata).to_pandas()
     for name in nested:
         frame[name] = pd.Series(pd.arrays.ArrowExtensionArray(original.column(name)), index=frame.index)
+    frame.attrs |= _attrs_of(original.schema)
     return frame
+
+
+def write(frame: pd.DataFrame, path: str | Path) -> Path:
+    """Write a frame to a Parquet file, with what made each column in the metadata of its field.
+
+    ``frame.to_parquet`` keeps it too, for pandas; here other readers of Parquet see it at the column.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        The frame; vectors become ``fixed_size_list`` or lists.
+    path : str or Path
+        The file, which appears complete.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Raises
+    ------
+    InputError
+        If Parquet cannot store the frame.
+    MissingExtraError
+        If pyarrow is not installed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = write(pd.DataFrame({"n": [1, 2]}), Path(tempfile.mkdtemp()) / "frame.parquet")
+    >>> read(path)["n"].tolist()
+    [1, 2]
+    """
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError:
+        raise MissingExtraError("Writing Parquet", "arrow") from None
+    target = Path(path)
+    unfinished = target.with_name(f".{target.name[:100]}.{uuid.uuid4().hex}.unfinished")
+    try:
+        bare = frame.copy(deep=False)
+        bare.attrs = {}
+        table = pa.Table.from_pandas(bare)
+        table = table.cast(with_lineage(table.schema, frame.attrs))
+        parquet.write_table(table, unfinished)
+        unfinished.replace(target)
+    except (pa.ArrowException, ValueError, TypeError) as problem:
+        raise InputError(f"Parquet cannot store this frame: {problem}") from None
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return target
+
+
+def with_lineage(schema: Any, attrs: Mapping[Any, Any]) -> Any:
+    """Return an Arrow schema with the attributes of a frame, and with the records of each column at its field."""
+    for record in _records(attrs.get(LINEAGE)):
+        for name in record.get("columns", ()):
+            number = schema.get_field_index(str(name))
+            if number >= 0:
+                field = schema.field(number)
+                known = [*_records((field.metadata or {}).get(LINEAGE.encode())), record]
+                metadata = {**(field.metadata or {}), LINEAGE: json.dumps(known, ensure_ascii=False)}
+                schema = schema.set(number, field.with_metadata(metadata))
+    if not attrs:
+        return schema
+    try:
+        return schema.with_metadata({**(schema.metadata or {}), _ATTRS: json.dumps(dict(attrs))})
+    except TypeError as problem:
+        raise InputError(f"frame.attrs must hold what JSON can store to be written to a file: {problem}.") from None
+
+
+def _attrs_of(schema: Any) -> dict[Any, Any]:
+    """Return the attributes that a file keeps, with the records of calls at its fields."""
+    try:
+        attrs = json.loads((schema.metadata or {}).get(_ATTRS, b"{}"))
+    except ValueError:
+        attrs = {}
+    attrs = attrs if isinstance(attrs, dict) else {}
+    of_fields = [_records((field.metadata or {}).get(LINEAGE.encode())) for field in schema]
+    records = [*_records(attrs.get(LINEAGE)), *(record for field in of_fields for record in field)]
+    if records:
+        attrs[LINEAGE] = json.dumps(list({record.get("id"): record for record in records}.values()), ensure_ascii=False)
+    return attrs
+
+
+def _records(text: Any) -> list[dict[str, Any]]:
+    """Return the records of calls in a JSON text, none if it is another one."""
+    try:
+        values = json.loads(text) if isinstance(text, (str, bytes)) else []
+    except ValueError:
+        return []
+    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
 
 
 def _is_parquet(path: Path) -> bool:

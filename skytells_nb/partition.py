@@ -14,6 +14,7 @@ import pandas as pd
 
 from skytells_nb.accessor import frame_accessor
 from skytells_nb.errors import InputError, MissingExtraError
+from skytells_nb.files import with_lineage
 
 RowMethod = Literal["classify", "complete", "embed", "extract", "filter", "moderate", "translate"]
 """The methods whose result for a row depends on that row only."""
@@ -95,10 +96,11 @@ def enrich(batch: Batch, method: RowMethod, **options: Any) -> Batch:
         if before is not None and result[name].dtype == before.dtype and result[name].equals(before.loc[result.index]):
             continue
         column = _arrow_array(result[name])
+        field = with_lineage(pa.schema([pa.field(str(name), column.type)]), result.attrs).field(0)
         if before is None:
-            table = table.append_column(str(name), column)
+            table = table.append_column(field, column)
         else:
-            table = table.set_column(table.column_names.index(name), str(name), column)
+            table = table.set_column(table.column_names.index(name), field, column)
     if isinstance(batch, pa.Table):
         return table  # type: ignore[no-any-return]
     batches = table.combine_chunks().to_batches()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
@@ -50,7 +51,7 @@ class _Namespace:
         try:
             method = getattr(source.skytells, name)
             if not callable(method):
-                return method
+                return _of_property(method)
             result = method(*map(_to_pandas, args), **{key: _to_pandas(value) for key, value in kwargs.items()})
         except (Interrupted, SkytellsError) as problem:
             problem.frame = self._to_polars(source, name, problem.frame)
@@ -110,6 +111,17 @@ def _to_pandas(value: Any) -> Any:
         frame[name] = _to_categorical(value[name])
     copy_report(value, frame)
     return frame
+
+
+def _of_property(value: Any) -> Any:
+    """Return a table as a polars frame, with dicts as JSON; other values unchanged."""
+    if not isinstance(value, pd.DataFrame):
+        return value
+    table = value.copy(deep=False)
+    for name in table:
+        if any(isinstance(cell, dict) for cell in table[name]):
+            table[name] = [json.dumps(cell) for cell in table[name]]
+    return _to_polars_frame(table)
 
 
 def _to_categorical(labels: pl.Series) -> pd.Categorical:

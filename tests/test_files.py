@@ -149,7 +149,7 @@ def test_details_and_a_file_of_vectors_come_back_and_are_understood(tmp_path: Pa
 
 
 def test_examples_in_docstrings_run(tmp_path: Path) -> None:
-    assert doctest.testmod(files) == doctest.TestResults(0, 7)
+    assert doctest.testmod(files) == doctest.TestResults(0, 10)
 
 
 def test_the_cells_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from numpy.typing import NDArray
 
-from skytells_nb.accessor.call import VectorizedCall, attach_report, attached_to, building
+from skytells_nb.accessor.call import VectorizedCall, attach_report, attached_to, building, note_columns
 from skytells_nb.accessor.multi_call import MultiRun
 from skytells_nb.accessor.options import RunOptions
 from skytells_nb.accessor.prompts.template import Template
@@ -102,6 +102,7 @@ class FrameMethods:
         for name, series in new.items():
             building()
             result[self._full(name)] = series.array
+        note_columns(map(self._full, new))
         attach_report(result, report, answers)
         return result
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from skytells_nb.accessor.base import failed_rows, policed
 from skytells_nb.accessor.call import VectorizedCall, get_report
+from skytells_nb.accessor.lineage.recording import lineage_frame
 from skytells_nb.accessor.methods import TextMethods, VectorMethods
 from skytells_nb.accessor.methods.estimate import EstimateMethod, is_sample, with_dry_run
 from skytells_nb.accessor.methods.evaluation import EvaluationMethods
@@ -279,6 +280,32 @@ class FrameAccessor(EstimateMethod, PreviewMethod, TextMethods, VectorMethods, E
         if report is None:
             raise InputError("No call has been made yet, so there is no report.")
         return report
+
+    @property
+    def lineage(self) -> pd.DataFrame:
+        """What made each column that a method added: method, model, prompt, parameters, version, time and cost.
+
+        The records are in ``attrs``, which pandas keeps through masks, copies, pickling and Parquet files; they hold no
+        texts of rows, few-shot examples included, and no key. Where pandas drops ``attrs``, as ``merge`` does with a
+        frame that has others, columns of this process are found by their values (``found`` is ``"values"``).
+        ``sky.recipe`` makes the columns for another frame.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each column, named by the index: ``method``, ``model``, ``prompt`` (instructions and template),
+            ``prompt_hash`` (SHA-256, of examples and schema too), ``parameters``, ``version`` (of this package),
+            ``time`` (UTC), ``cost`` (US dollars of the whole call), ``sources``, ``arguments``, ``rows``, ``cached``,
+            ``sent``, ``requests``, ``tokens_in``, ``tokens_out``, ``seconds``, ``call`` (equal for the columns of one
+            call) and ``found``. A call that only left rows out has a row without a name.
+
+        Examples
+        --------
+        >>> df = pd.DataFrame({"text": ["a cat", "a dog"]}).skytells.embed("text", progress=False)
+        >>> df[df["text"] == "a cat"].skytells.lineage.loc["embedding", ["method", "sources"]].tolist()
+        ['embed', ['text']]
+        """
+        return lineage_frame(self._frame)
 
     def failed(self) -> pd.DataFrame:
         """Return the rows that failed in the call that made this frame or was made on it, with the reasons.

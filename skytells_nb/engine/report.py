@@ -194,6 +194,22 @@ class CascadeReport:
         )
 
 
+@dataclass(frozen=True)
+class RecipeReport:
+    """How the rows of a frame compare with those of the frame whose columns a recipe makes for it.
+
+    ``reused`` have the values of a row of that frame, ``changed`` the index label of one whose values are gone, ``new``
+    are all others.
+    """
+
+    new: int
+    changed: int
+    reused: int
+
+    def __str__(self) -> str:
+        return f"{self.new:,} rows are new, {self.changed:,} changed, {self.reused:,} reused"
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """What a run did.
@@ -237,6 +253,8 @@ class Report:
     """The measured share of near rows that an approximate comparison saw; ``None`` where every pair was compared."""
     cascade: CascadeReport | None = None
     """What a cascade (``agree=``) left to its proxy."""
+    recipe: RecipeReport | None = None
+    """How the rows of ``recipe().apply()`` compare with those of the frame before."""
 
     @property
     def skipped(self) -> int:
@@ -245,12 +263,14 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as plain values; errors as text by row position."""
-        apart = ("errors", "partial", "timeline", "cascade")
+        apart = ("errors", "partial", "timeline", "cascade", "recipe")
         figures = {name: value for name, value in _fields(self).items() if name not in apart}
         errors = {row: str(error) for row, error in self.errors.items()}
         timeline = None if self.timeline is None else self.timeline.to_dict()
         cascade = None if self.cascade is None else asdict(self.cascade)
-        return {**figures, "skipped": self.skipped, "errors": errors, "timeline": timeline, "cascade": cascade}
+        recipe = None if self.recipe is None else asdict(self.recipe)
+        more = {"errors": errors, "timeline": timeline, "cascade": cascade, "recipe": recipe}
+        return {**figures, "skipped": self.skipped, **more}
 
     def reasons(self, most: int = 3) -> list[str]:
         """Return the most frequent errors with their number of rows; differing request ids count as the same error."""
@@ -291,6 +311,7 @@ class Report:
             *([("limit", self.limit)] if self.limit else []),
             *([("recall", f"{self.recall:.1%}, measured on a sample")] if self.recall is not None else []),
             *([("cascade", str(self.cascade))] if self.cascade is not None else []),
+            *([("recipe", str(self.recipe))] if self.recipe is not None else []),
         ]
         return lines + [("errors", reason) for reason in self.reasons()]
 
@@ -326,6 +347,8 @@ class Estimate:
     """US dollars for a million tokens, where one is known and all runs have the same model."""
     notes: tuple[str, ...] = ()
     """What else is to be known: where the price is from, what is an upper limit, which rows cannot be sent."""
+    recipe: RecipeReport | None = None
+    """How the rows of ``recipe().apply()`` compare with those of the frame before."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as plain values."""

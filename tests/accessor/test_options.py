@@ -66,7 +66,7 @@ def test_methods_that_ask_a_chat_model_take_its_parameters() -> None:
     without = {name for name, method in methods.items() if "\ntemperature : float" not in inspect.getdoc(method)}
     by_judged_rows = {"evaluate", "gold_sample", "mean", "share"}
     assert without == {
-        *("embed", "search", "similar", "dedupe", "topics", "style", "report", "safety", "failed"),
+        *("embed", "search", "similar", "dedupe", "topics", "style", "report", "lineage", "safety", "failed"),
         *by_judged_rows,
     }
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from skytells_nb.accessor.base import FrameMethods
 from skytells_nb.accessor.call import DryRun, DryRunComplete, SampleRun, VectorizedCall, dispatch_option, timed
+from skytells_nb.accessor.lineage.recording import record_call
 from skytells_nb.accessor.multi_call import NO_MODEL, sum_reports
 from skytells_nb.accessor.options import SessionOptions, check_options, expand_options, model_parameters
 from skytells_nb.accessor.prompts.build import PromptArguments, build_prompts, prompt_arguments
@@ -216,7 +217,7 @@ def with_dry_run(accessor: type[Accessor]) -> type[Accessor]:
     for name in dir(accessor):
         method = getattr(accessor, name)
         if "dry_run" in getattr(method, "__options__", ()):
-            methods[name] = timed(method)
+            methods[name] = timed(method, record_call)
             setattr(accessor, name, dispatch_option(methods[name], ("dry_run", "sample"), _estimate_or_sample))
     accessor.estimate = _estimate_of(methods, accessor.estimate)  # type: ignore[attr-defined]
     return accessor

@@ -13,10 +13,12 @@ from typing import Any, BinaryIO
 import numpy as np
 import pandas as pd
 
-from skytells_nb.accessor.call import VectorizedCall, building
+from skytells_nb.accessor.call import VectorizedCall, building, current_clock
+from skytells_nb.accessor.lineage.recording import add_records, make_record
 from skytells_nb.accessor.text_columns import Texts
 from skytells_nb.engine.results import RunResult, VectorFile
 from skytells_nb.errors import InputError, MissingExtraError, ScratchFileError
+from skytells_nb.files import with_lineage
 
 ROWS_PER_GROUP = 10_000
 """Rows in one row group: those in memory while writing or reading."""
@@ -93,7 +95,7 @@ class ParquetWriter:
         columns = frame.drop(columns=[into], errors="ignore")
         schema = pa.Schema.from_pandas(columns)
         vector_type = pa.list_(pa.float32(), vectors.size or -1)
-        full_schema = schema.append(pa.field(into, vector_type))
+        full_schema = with_lineage(schema.append(pa.field(into, vector_type)), _attrs(frame, into, outcome))
         result_index = outcome.result_index
         with (
             self._replace_when_complete() as file,
@@ -137,6 +139,16 @@ class ParquetWriter:
                         # One that is being written is locked by its process, or cannot be removed.
                         _lock(file)
                         os.unlink(entry.path)
+
+
+def _attrs(frame: pd.DataFrame, into: str, outcome: RunResult) -> dict[Any, Any]:
+    """Return the attributes of the frame with the record of this call."""
+    clock = current_clock()
+    described = pd.DataFrame()
+    described.attrs = frame.attrs
+    if clock is not None and clock.call is not None:
+        add_records(described, [make_record(clock, outcome.report, [into])])
+    return described.attrs
 
 
 def _mode(path: Path) -> int | None:

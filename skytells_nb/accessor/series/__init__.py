@@ -11,6 +11,7 @@ import pandas as pd
 from skytells_nb.accessor.base import failed_rows, non_empty_text
 from skytells_nb.accessor.call import VectorizedCall, attach_report, get_report
 from skytells_nb.accessor.frame import FrameAccessor
+from skytells_nb.accessor.lineage.recording import lineage_frame
 from skytells_nb.accessor.methods.estimate import ColumnMethod, unknown_method, with_dry_run
 from skytells_nb.accessor.options import ModelOptions, RunOptions, check_options, expand_options, model_parameters
 from skytells_nb.accessor.results import build_job, complete_texts, embed_texts, merge_row_errors
@@ -158,6 +159,22 @@ class SeriesAccessor(SeriesMethods):
         2
         """
         raise unknown_method(method, ColumnMethod)
+
+    @property
+    def lineage(self) -> pd.DataFrame:
+        """What made this column, as ``lineage`` of a frame.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each call.
+
+        Examples
+        --------
+        >>> pd.Series(["a cat"], name="text").skytells.embed(progress=False).skytells.lineage["method"].tolist()
+        ['embed']
+        """
+        return lineage_frame(self._series)
 
     def failed(self) -> pd.DataFrame:
         """Return the texts that failed in the call that made this column or was made on it, with the reasons.

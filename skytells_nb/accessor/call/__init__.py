@@ -1,12 +1,11 @@
-"""One vectorized call from texts to a column, and the reports attached to frames and columns."""
+"""One vectorized call from texts to a column."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import time
-import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skytells_nb import columns
+from skytells_nb.accessor.call.attached import Attached as Attached
+from skytells_nb.accessor.call.attached import attach as attach
+from skytells_nb.accessor.call.attached import attach_report as attach_report
+from skytells_nb.accessor.call.attached import attached_to as attached_to
+from skytells_nb.accessor.call.attached import copy_report as copy_report
+from skytells_nb.accessor.call.attached import get_report as get_report
 from skytells_nb.accessor.options import SessionOptions, plain
 from skytells_nb.accessor.text_columns import Texts
 from skytells_nb.engine.budget import Budget
@@ -268,6 +273,8 @@ class VectorizedCall:
         if self.dry_run is not None:
             return self.dry_run.run(self, job, texts)
         clock = _clock.get()
+        if clock is not None:
+            clock.jobs.setdefault(job.name, job)
         listen, close = (
             _listener(self.progress, job.name)
             if clock is None
@@ -329,15 +336,32 @@ def _model_name(what: str, given: Any, default: str) -> str:
     return given
 
 
+@dataclass(frozen=True)
+class BoundCall:
+    """A method of an accessor with its arguments."""
+
+    method: Callable[..., Any]
+    data: pd.DataFrame | pd.Series[Any]
+    args: tuple[Any, ...]
+    options: Mapping[str, Any]
+    is_inner: bool = False
+    """Whether it is part of the call of another method of a frame."""
+
+
 class CallClock:
     """What a call of the user takes, from its first line to its result, and the progress line of its latest run.
 
     A run is not the end: its columns are built afterwards. So its final state is held back until the next run begins or
-    the call returns.
+    the call returns. It also collects what is recorded of the call: its jobs, and the columns that it made.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, call: BoundCall | None = None) -> None:
         self.started = time.monotonic()
+        self.call = call
+        self.jobs: dict[str, Job] = {}
+        """The first job of each operation."""
+        self.columns: dict[Any, None] = {}
+        """The names of the columns that were added to the frame."""
         self.last_call: VectorizedCall | None = None
         """The latest call that has a report."""
         self._show: ProgressCallback = no_progress
@@ -382,6 +406,18 @@ class CallClock:
 _clock: ContextVar[CallClock | None] = ContextVar("skytells_nb_call", default=None)
 
 
+def current_clock() -> CallClock | None:
+    """Return the clock of the call that is running, ``None`` outside of one."""
+    return _clock.get()
+
+
+def note_columns(names: Iterable[Any]) -> None:
+    """Note the columns that the call adds to its frame."""
+    clock = _clock.get()
+    if clock is not None:
+        clock.columns.update(dict.fromkeys(names))
+
+
 def building(step: str = "building columns") -> None:
     """Note that a call is at work on its result, for its progress line."""
     clock = _clock.get()
@@ -396,21 +432,28 @@ def end_run() -> None:
         clock.end_run()
 
 
-def timed(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the method, whose report has in ``seconds`` what the call took, its look-up and its columns included."""
+def timed(method: Callable[..., Any], record: Callable[[CallClock, Any], None]) -> Callable[..., Any]:
+    """Return the method, whose report has in ``seconds`` what the call took, its look-up and its columns included.
+
+    ``record`` is called with the clock and with what the method returned, or what its error has as ``frame``.
+    """
 
     @functools.wraps(method)
     def call(accessor: Any, /, *args: Any, **options: Any) -> Any:
         data = accessor._series if hasattr(accessor, "_series") else accessor._frame
-        before, outer, clock = attached_to(data), _clock.get(), CallClock()
+        before, outer = attached_to(data), _clock.get()
+        is_inner = outer is not None and outer.call is not None and isinstance(outer.call.data, pd.DataFrame)
+        clock = CallClock(BoundCall(method, data, args, options, is_inner))
         token = _clock.set(clock)
         try:
             result = method(accessor, *args, **options)
             _set_seconds(clock, data, result, before)
+            record(clock, result)
             return result
         except (Interrupted, SkytellsError) as problem:
             revised = _set_seconds(clock, data, problem.frame, before)
             problem.report = next((new for old, new in revised if old is problem.report), problem.report)
+            record(clock, problem.frame)
             raise
         finally:
             _clock.reset(token)
@@ -439,7 +482,7 @@ def _set_seconds(clock: CallClock, data: Any, result: Any, before: Attached | No
             revised.append((old, report))
             if clock.last_call is not None:
                 clock.last_call.session.revise_report(old, report)
-        _attach(target, report, entry.answers, entry.failed)
+        attach(target, report, entry.answers, entry.failed)
     return revised
 
 
@@ -495,61 +538,3 @@ def distinct(objects: Sequence[Any]) -> tuple[list[Any], NDArray[np.int64]]:
     places = np.zeros(len(first), dtype=np.int64)
     places[codes[::-1]] = np.arange(len(objects))[::-1]
     return [objects[place] for place in places.tolist()], codes.astype(np.int64)
-
-
-@dataclass(frozen=True)
-class Attached:
-    """What is known about the call that made an object, or was made on it."""
-
-    to: weakref.ref[Any]
-    report: Report
-    answers: Mapping[Any, Any]
-    """Completions by column."""
-    failed: pd.DataFrame | None
-    """The rows that failed, where they are not rows of the object by position."""
-
-
-_attached: dict[int, Attached] = {}
-
-
-def attach_report(
-    frame: pd.DataFrame | pd.Series[Any],
-    report: Report,
-    answers: Mapping[Any, Any] | None = None,
-    *,
-    rows: Callable[[], pd.DataFrame] | None = None,
-) -> None:
-    """Attach a run's report, and completions by column, for as long as this object lives.
-
-    ``rows`` makes the frame whose rows the report's errors name by position, where it is not this object.
-    """
-    failed = None
-    if rows is not None:
-        named = rows()
-        # A run beside the rows of the method, such as one on parts of texts, has positions of its own.
-        failed = named.iloc[list(report.errors)] if max(report.errors, default=-1) < len(named) else None
-    _attach(frame, report, {**get_report(frame)[1], **(answers or {})}, failed)
-
-
-def _attach(target: Any, report: Report, answers: Mapping[Any, Any], failed: pd.DataFrame | None) -> None:
-    key = id(target)
-    _attached[key] = Attached(weakref.ref(target, lambda _: _attached.pop(key, None)), report, answers, failed)
-
-
-def attached_to(target: Any) -> Attached | None:
-    """Return what is attached to this object."""
-    entry = _attached.get(id(target))
-    return entry if entry is not None and entry.to() is target else None
-
-
-def get_report(frame: pd.DataFrame | pd.Series[Any]) -> tuple[Report | None, Mapping[Any, Any]]:
-    """Return the report and the completions that are attached to this object."""
-    entry = attached_to(frame)
-    return (None, {}) if entry is None else (entry.report, entry.answers)
-
-
-def copy_report(source: Any, target: Any) -> None:
-    """Attach the report of ``source``, if it has one, to ``target``."""
-    entry = attached_to(source)
-    if entry is not None:
-        _attach(target, entry.report, entry.answers, entry.failed)

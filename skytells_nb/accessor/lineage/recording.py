@@ -1,0 +1,388 @@
+"""Records each call of a method with the frame that it returns, and recognizes its columns where pandas drops that.
+
+pandas keeps ``attrs`` through masks, copies and pickling, but through ``concat`` and ``merge`` only where all frames
+have the same. So this process remembers of each column that it made how a few of its rows came out, as hashes.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from skytells_nb.accessor.call import BoundCall, CallClock, attached_to
+from skytells_nb.accessor.lineage.records import CallRecord, dump_records, plain_arguments, records_of, text_hash
+from skytells_nb.accessor.options import RunOptions
+from skytells_nb.accessor.prompts.template import Template
+from skytells_nb.engine.operations.jobs import Job
+from skytells_nb.engine.report import Report
+from skytells_nb.errors import InputError
+from skytells_nb.files import LINEAGE
+
+RUN_OPTIONS = frozenset(RunOptions.__annotations__) | {"on_error", "progress", "to"}
+"""Keywords that do not change what a method returns."""
+_COLUMN_ARGUMENTS = ("column", "template", "on", "by", "text", "images", "conversation", "row_params")
+_EXAMPLES = "\nExamples:\n"
+"""What comes before the few-shot examples in the instructions of ``classify``."""
+_SAMPLED_ROWS = 32
+_SAMPLED_COLUMNS = 12
+_VECTOR_PART = 16
+"""Numbers of a vector that it is recognized by."""
+_TELLING_TEXT = 16
+"""Characters of a text that hardly comes about twice."""
+_KEPT_ROWS = 1_000
+"""Rows below which a frame that was an argument is kept for recipes."""
+_MOST_CALLS = 500
+
+
+@dataclass(frozen=True)
+class _Traces:
+    """How a few rows of a column came out: the hash of the value by that of its source.
+
+    ``telling`` are the hashes of values that hardly come about twice: longer texts, vectors, fractions.
+    """
+
+    kind: str
+    by_source: Mapping[int, int | None]
+    telling: frozenset[int]
+
+
+@dataclass(frozen=True)
+class _Known:
+    record: CallRecord
+    arguments: Mapping[str, Any]
+    columns: Mapping[Any, _Traces] = field(default_factory=dict)
+
+
+_known: OrderedDict[str, _Known] = OrderedDict()
+"""The latest calls of this process, by id."""
+
+
+def record_call(clock: CallClock, result: Any) -> None:
+    """Add the record of a call to the frame or column that it returned."""
+    call = clock.call
+    if call is None or call.is_inner or not isinstance(result, (pd.DataFrame, pd.Series)):
+        return
+    if isinstance(result, pd.Series) and LINEAGE in result.attrs and LINEAGE not in call.data.attrs:
+        return  # it is a column of a frame whose method recorded it
+    entry = attached_to(result)
+    if entry is None:
+        return
+    record = make_record(clock, entry.report, _made(clock, result))
+    add_records(result, [record])
+    _remember(record, call, result)
+
+
+def make_record(clock: CallClock, report: Report, columns: Sequence[Any]) -> CallRecord:
+    """Return the record of a call, which made these columns."""
+    assert clock.call is not None
+    arguments = _arguments(clock.call)
+    kept, left_out = plain_arguments({name: value for name, value in arguments.items() if name not in RUN_OPTIONS})
+    chats = [job for job in clock.jobs.values() if job.single is not None]
+    name = clock.call.method.__name__
+    main = next((job for job in chats if job.name == name), chats[0] if chats else None)
+    schema = None if main is None else _schema(main)
+    if "schema" in left_out and schema is not None:
+        kept["schema"] = schema
+        del left_out["schema"]
+    prompt, whole = _prompt(arguments, chats)
+    seconds = time.monotonic() - clock.started
+    return CallRecord(
+        id=uuid.uuid4().hex[:16],
+        method=name,
+        columns=tuple(columns),
+        sources=_sources(clock.call.data, arguments),
+        model=report.model,
+        version=sys.modules[__name__.partition(".")[0]].__version__,
+        time=(datetime.now(UTC) - timedelta(seconds=seconds)).isoformat(timespec="milliseconds"),
+        chat_model=None if main is None else main.model,
+        embedding_model=next((job.model for job in clock.jobs.values() if job.single is None), None),
+        prompt=prompt,
+        prompt_hash=None if whole is None else text_hash(whole, *left_out.values()),
+        parameters={} if main is None else _parameters(main),
+        arguments=kept,
+        left_out=left_out,
+        rows=report.rows,
+        cached=report.cached,
+        sent=report.sent,
+        requests=report.requests,
+        tokens_in=report.tokens_in,
+        tokens_out=report.tokens_out,
+        cost=report.cost,
+        seconds=round(seconds, 3),
+    )
+
+
+def add_records(data: pd.DataFrame | pd.Series[Any], new: Sequence[CallRecord]) -> None:
+    """Add records to a frame. A column that is made again has its new record only."""
+    made = {name for record in new for name in record.columns}
+    earlier = []
+    for record in records_of(data.attrs):
+        columns = tuple(name for name in record.columns if name not in made)
+        if columns or not record.columns:
+            earlier.append(replace(record, columns=columns))
+    data.attrs[LINEAGE] = dump_records([*earlier, *new])
+
+
+def find_records(data: pd.DataFrame | pd.Series[Any]) -> list[tuple[CallRecord, bool]]:
+    """Return the records of what is in the data, in the order of the calls, and whether each was kept with it.
+
+    Columns whose records pandas dropped are found by their values: each by the fewest calls that explain its rows, of
+    equal ones by the latest.
+    """
+    kept = records_of(data.attrs)
+    found = [(record, True) for record in kept]
+    if isinstance(data, pd.DataFrame) and data.columns.is_unique:
+        named = {name for record in kept for name in record.columns}
+        calls: dict[str, list[Any]] = {}
+        for name in data.columns:
+            if name not in named:
+                for call in _calls_of(data, name):
+                    calls.setdefault(call, []).append(name)
+        found += [(replace(_known[call].record, columns=tuple(names)), False) for call, names in calls.items()]
+    return sorted(found, key=lambda each: each[0].time)
+
+
+def _calls_of(frame: pd.DataFrame, name: Any) -> list[str]:
+    """Return the calls of this process that made the values of a column, as far as they are known."""
+    entries = [entry for entry in reversed(_known.values()) if name in entry.columns]
+    if not entries:
+        return []
+    column = frame[name]
+    kind, values = _kind(column), _hashes(column.array)
+    sources: dict[Any, list[int | None]] = {}
+    explained: list[tuple[str, set[int]]] = []
+    for entry in entries:
+        traces = entry.columns[name]
+        if traces.kind != kind:
+            continue
+        rows = {row for row, value in enumerate(values) if value in traces.telling}
+        if traces.by_source and _has_source(entry.record, frame):
+            source = entry.record.sources[0]
+            read = sources.setdefault(source, []) or _hashes(frame[source].array)
+            sources[source] = read
+            pairs = traces.by_source
+            known = {row: pairs[each] for row, each in enumerate(read) if each is not None and each in pairs}
+            # Values of a person, or of another call on the same rows, differ somewhere.
+            rows = set(known) if all(values[row] == value for row, value in known.items()) else set()
+        if rows:
+            explained.append((entry.record.id, rows))
+    chosen: list[str] = []
+    covered: set[int] = set()
+    for call, rows in sorted(explained, key=lambda each: -len(each[1])):
+        if not rows <= covered:
+            chosen.append(call)
+            covered |= rows
+    return chosen
+
+
+def live_arguments(record: CallRecord) -> Mapping[str, Any]:
+    """Return the arguments that are no plain values, where the call was made in this process."""
+    entry = _known.get(record.id)
+    return {} if entry is None else entry.arguments
+
+
+def _arguments(call: BoundCall) -> dict[str, Any]:
+    signature = _signature(call.method)
+    arguments = dict(signature.bind(None, *call.args, **call.options).arguments)
+    arguments.pop(next(iter(signature.parameters)))
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+@functools.cache
+def _signature(method: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(method)
+
+
+def _made(clock: CallClock, result: Any) -> list[Any]:
+    assert clock.call is not None
+    if isinstance(result, pd.Series):
+        return [result.name]
+    if clock.columns:
+        return [name for name in clock.columns if name in result.columns]
+    into = str(clock.call.options.get("into", _signature(clock.call.method).parameters["into"].default))
+    before = clock.call.data.columns if isinstance(clock.call.data, pd.DataFrame) else ()
+    new = [name for name in result.columns if name not in before]
+    return [name for name in new if str(name) == into or str(name).startswith(f"{into}_")]
+
+
+def _sources(data: Any, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return the columns that the arguments name, those in a template too."""
+    if isinstance(data, pd.Series):
+        return (data.name,)
+    found: dict[Any, None] = {}
+    for name in _COLUMN_ARGUMENTS:
+        value = arguments.get(name)
+        several = list(value.values()) if isinstance(value, Mapping) else value
+        for each in several if isinstance(several, (list, tuple)) and several not in data.columns else [several]:
+            try:
+                if each in data.columns:
+                    found[each] = None
+                elif isinstance(each, str) and "{" in each:
+                    found |= dict.fromkeys(Template(each).columns(data))
+            except (InputError, TypeError):
+                continue
+    return tuple(found)
+
+
+def _schema(job: Job) -> Any:
+    form = job.params.get("response_format") or {}
+    return (form.get("json_schema") or {}).get("schema")
+
+
+def _parameters(job: Job) -> dict[str, Any]:
+    apart = ("system", "response_format", "examples", "dialogues")  # codespell:ignore dialogues
+    plain, _ = plain_arguments({name: value for name, value in job.params.items() if name not in apart})
+    return {name: float(value) if isinstance(value, float) else value for name, value in plain.items()}
+
+
+def _prompt(arguments: Mapping[str, Any], chats: Sequence[Job]) -> tuple[str | None, str | None]:
+    """Return the instructions without few-shot examples, which are texts of rows, and all that makes the prompt."""
+    parts = [job.single.system for job in chats if job.single is not None and job.single.system]
+    template = arguments.get("template")
+    if template is not None:
+        parts.append(template if isinstance(template, str) else f"function {getattr(template, '__qualname__', '')}")
+    if not parts:
+        return None, None
+    shown = list(dict.fromkeys(parts))
+    if arguments.get("examples") is not None:
+        shown = [part.rpartition(_EXAMPLES)[0] if _EXAMPLES in part else part for part in shown]
+        shown.append(f"[{len(arguments['examples']):,} examples]")
+    return "\n\n".join(shown), "\n\n".join(dict.fromkeys(parts))
+
+
+def _remember(record: CallRecord, call: BoundCall, result: Any) -> None:
+    arguments = {name: value for name, value in _arguments(call).items() if name in record.left_out}
+    frames = {name: value for name, value in arguments.items() if isinstance(value, (pd.DataFrame, pd.Series))}
+    columns: dict[Any, _Traces] = {}
+    if isinstance(result, pd.DataFrame) and result.columns.is_unique and len(result):
+        part = slice(0, len(result), max(1, len(result) // _SAMPLED_ROWS))
+        sources = None
+        if _has_source(record, result):
+            sources = _hashes(result[record.sources[0]].array[part])
+        for name in record.columns[:_SAMPLED_COLUMNS]:
+            cells = list(result[name].array[part])
+            values = _hashes(cells)
+            read = zip(sources or (), values, strict=False)
+            pairs = {source: value for source, value in read if source is not None}
+            kind = _kind(result[name])
+            columns[name] = _Traces(kind, pairs, _telling(kind, cells, values))
+    # Few-shot examples and functions are small; a frame may be large, and is not kept alive.
+    _known[record.id] = _Known(
+        record, {n: v for n, v in arguments.items() if n not in frames or len(v) < 1000}, columns
+    )
+    while len(_known) > _MOST_CALLS:
+        _known.popitem(last=False)
+
+
+def _telling(kind: str, cells: Sequence[Any], hashes: Sequence[int | None]) -> frozenset[int]:
+    if kind.startswith(("category", "bool")):
+        return frozenset()
+    return frozenset(
+        each
+        for cell, each in zip(cells, hashes, strict=True)
+        if each is not None
+        and (len(cell) >= _TELLING_TEXT if isinstance(cell, str) else not isinstance(cell, (int, bool)))
+    )
+
+
+def _has_source(record: CallRecord, frame: pd.DataFrame) -> bool:
+    return bool(record.sources) and record.sources[0] in frame.columns
+
+
+def _kind(column: pd.Series[Any]) -> str:
+    """Return what a column holds, however it is stored."""
+    dtype = column.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        return f"category {hash(tuple(map(str, dtype.categories)))}"
+    if pd.api.types.is_bool_dtype(dtype):
+        return f"bool {dtype}"
+    if pd.api.types.is_numeric_dtype(dtype):
+        return "number"
+    return "text" if pd.api.types.is_string_dtype(dtype) and not _is_vectors(column) else "values"
+
+
+def _is_vectors(column: pd.Series[Any]) -> bool:
+    if not isinstance(column.dtype, (np.dtype, pd.ArrowDtype)):
+        return False
+    first = next((cell for cell in column.array[:100] if isinstance(cell, (str, list, np.ndarray))), None)
+    return isinstance(first, (list, np.ndarray)) and len(first) > 0 and isinstance(first[0], (float, np.floating))
+
+
+def _hashes(cells: Iterable[Any]) -> list[int | None]:
+    """Return the hash of each value, ``None`` for those that are missing."""
+    return [_hash(cell) for cell in cells]
+
+
+def _hash(value: Any) -> int | None:
+    if value is None or value is pd.NA or value is pd.NaT:
+        return None
+    if isinstance(value, (list, np.ndarray)) and len(value) and isinstance(value[0], (float, np.floating)):
+        return hash(np.asarray(value[:_VECTOR_PART], dtype=np.float32).tobytes())
+    try:
+        return hash(value) if value == value else None
+    except (TypeError, ValueError):
+        return hash(str(value))
+
+
+def lineage_frame(data: pd.DataFrame | pd.Series[Any]) -> pd.DataFrame:
+    """Return a row for each column that a method made, with what made it."""
+    rows: list[dict[str, Any]] = []
+    names: list[Any] = []
+    for record, kept in find_records(data):
+        present = [name for name in record.columns if isinstance(data, pd.Series) or name in data.columns]
+        for name in present or ([] if record.columns else [None]):
+            names.append(data.name if isinstance(data, pd.Series) else name)
+            rows.append(
+                {
+                    "method": record.method,
+                    "model": record.model,
+                    "prompt": record.prompt,
+                    "prompt_hash": record.prompt_hash,
+                    "parameters": dict(record.parameters),
+                    "version": record.version,
+                    "time": record.time,
+                    "cost": record.cost,
+                    "sources": list(record.sources),
+                    "arguments": {**record.arguments, **record.left_out},
+                    **{each: getattr(record, each) for each in ("rows", "cached", "sent", "requests")},
+                    **{each: getattr(record, each) for each in ("tokens_in", "tokens_out", "seconds")},
+                    "call": record.id,
+                    "found": "attrs" if kept else "values",
+                }
+            )
+    table = pd.DataFrame(rows, columns=_COLUMNS, index=pd.Index(names, name="column", dtype=object))
+    return table.astype({"time": "datetime64[us, UTC]", "cost": "Float64"})
+
+
+_COLUMNS = [
+    "method",
+    "model",
+    "prompt",
+    "prompt_hash",
+    "parameters",
+    "version",
+    "time",
+    "cost",
+    "sources",
+    "arguments",
+    "rows",
+    "cached",
+    "sent",
+    "requests",
+    "tokens_in",
+    "tokens_out",
+    "seconds",
+    "call",
+    "found",
+]
