@@ -22,6 +22,8 @@ MIN_CHARACTERS, MAX_CHARACTERS = 2, 28
 MIN_TEXTS_OF_PHRASE = 3
 PHRASE_SHARE = 0.4
 """A phrase of two words stands for them if at least this share of the texts with its rarer word have it."""
+LEAST_OF_PHRASE = 0.25
+"""Of the words of a phrase none weighs less than this fraction of the other."""
 FEW_TEXTS = 8
 """In a group of this many texts or more, a word of a single one is no word of the group."""
 COMMON_SHARE = 0.5
@@ -172,13 +174,18 @@ def _distinction(share: float, overall: float) -> float:
 
 
 def _choose(scored: dict[str, float], counts: Counter[str], words: int, forms: dict[str, Counter[str]]) -> list[str]:
-    """The best words, of which no two share a part; a phrase in place of its words where they occur together."""
+    """The best words, of which no two share a part; a phrase in place of its words where they occur together.
+
+    Each word of a phrase sets the group apart by itself: "python client" says no more than "client" where most texts
+    are of Python.
+    """
     ranked = sorted((word for word in scored if " " not in word), key=lambda word: (-scored[word], word))
     phrases: dict[str, list[str]] = {}
     for phrase in scored:
         parts = phrase.split(" ")
         rarer = min(counts[part] for part in parts)
-        if len(parts) > 1 and counts[phrase] >= max(MIN_TEXTS_OF_PHRASE, PHRASE_SHARE * rarer):
+        apart = len(parts) > 1 and _are_alike([scored.get(part, 0.0) for part in parts])
+        if apart and counts[phrase] >= max(MIN_TEXTS_OF_PHRASE, PHRASE_SHARE * rarer):
             for part in parts:
                 phrases.setdefault(part, []).append(phrase)
     chosen: list[str] = []
@@ -195,6 +202,10 @@ def _choose(scored: dict[str, float], counts: Counter[str], words: int, forms: d
         ]
         chosen.append(max(fitting, key=lambda phrase: (counts[phrase], phrase), default=word))
     return [_shown(word, forms) for word in chosen]
+
+
+def _are_alike(scores: list[float]) -> bool:
+    return min(scores) > LEAST_OF_PHRASE * max(scores)
 
 
 def _shown(word: str, forms: dict[str, Counter[str]]) -> str:

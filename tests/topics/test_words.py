@@ -85,3 +85,9 @@ def test_many_texts_are_sampled() -> None:
 def test_a_name_shares_a_word_with_the_texts(name: str, shares: bool) -> None:
     """In any form of it; words without meaning do not count."""
     assert has_word_of(name, PETS) is shares
+
+
+def test_a_phrase_has_no_word_that_all_groups_have() -> None:
+    """It would say less in more words."""
+    texts = ["a python client"] * 10 + ["a python parser"] * 10
+    assert distinctive_words(texts, [0] * 10 + [1] * 10, 2) == [["client"], ["parser"]]

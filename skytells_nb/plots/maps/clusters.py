@@ -11,6 +11,7 @@ from skytells_nb.plots.maps.density import robust_view
 from skytells_nb.plots.maps.hues import text_color
 from skytells_nb.plots.maps.labels import HEIGHT_PX, SIDE_PX, WIDTH_PX, WrittenName, write_names
 from skytells_nb.plots.maps.points import LABEL_CHARACTERS
+from skytells_nb.plots.pages.rows import ZoomName
 from skytells_nb.plots.theme import GRAY, Theme, escape_text, graph_objects, plain_text, shorten, with_opacity
 from skytells_nb.vectors.arrays import Floats
 
@@ -60,6 +61,15 @@ def add_labels(
         omitted = len(masks) - len(labeled)
         omitted += write_names(figure, names, points.astype(np.float64), robust_view(points), size, theme)
     return f"{omitted:,} of {len(masks):,} labels omitted for lack of space" if omitted else ""
+
+
+def label_names(points: Floats, values: pd.Series[Any], theme: Theme | None, colors: dict[str, str]) -> list[ZoomName]:
+    """The names of all clusters at the medians of their points, for a closer look than the map gives."""
+    found = []
+    for name, mask in _cluster_masks(values).items():
+        x, y = np.median(points[mask], axis=0).tolist()
+        found.append(ZoomName(name, x, y, int(mask.sum()), text_color(colors.get(name, GRAY), theme)))
+    return found
 
 
 def add_hulls(figure: Any, points: Floats, values: pd.Series[Any], colors: dict[str, str]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from skytells_nb.errors import InputError
 from skytells_nb.plots.column_types import is_numeric
-from skytells_nb.plots.maps.clusters import add_hulls, add_labels
+from skytells_nb.plots.maps.clusters import add_hulls, add_labels, label_names
 from skytells_nb.plots.maps.density import measure_density, robust_view
 from skytells_nb.plots.maps.labels import HEIGHT_PX, SIDE_PX, WIDTH_PX
 from skytells_nb.plots.maps.points import (
@@ -38,8 +39,11 @@ from skytells_nb.plots.maps.topics import (
     add_topics,
     cluster_column,
     find_topics,
+    place_topics,
     topics_of_clusters,
+    zoom_names,
 )
+from skytells_nb.plots.pages.rows import PageRows, PageTopics, ZoomName, attach_rows
 from skytells_nb.plots.theme import Theme, apply_theme, empty_figure, format_count, graph_objects, plain_text
 
 if TYPE_CHECKING:
@@ -220,10 +224,12 @@ def semantic_map(
     if quality:
         points = projection.points
         map_quality = measure_quality(matrix, points, neighbors=n_neighbors, metric=metric, seed=random_state)
+    laid_out = rows
     rows, points = _sample(rows, projection.points, limit, random_state)
     total = int(has_vector.sum())
     if len(rows) < total:
         notes.insert(0, f"random sample of {len(rows):,} of {total:,}")
+    page_columns = [name for name in dict.fromkeys([*shown, color, label, size]) if name is not None]
     if shown and len(rows) > HOVER_MAX_POINTS:
         shown = []
         notes.append(f"hover texts omitted above {HOVER_MAX_POINTS:,} points")
@@ -237,13 +243,19 @@ def semantic_map(
     sizes = marker_sizes(None if size is None else view[size], len(rows))
     markers = Markers(points, rows, hover_texts(view, shown), sizes)
     subtitle = color_description = ""
+    page_topics: PageTopics | None = None
+    page_names: Callable[[], list[ZoomName]] = list
     if with_topics:
         density = measure_density(points, robust_view(points))
         text = longest_text_column(frame, exclude=(embedding,))
         texts = None if text is None else view[text].tolist()
         clusters = cluster_column(frame)
         found = find_topics(density, texts) if clusters is None else topics_of_clusters(view[clusters], texts)
-        omitted = add_topics(figure, markers, density, found, plot_size, theme)
+        places = place_topics(density, found, theme)
+        omitted = add_topics(figure, markers, density, found, plot_size, theme, places)
+        page_topics = PageTopics(found.names, [fill for fill, _ in places.colors], found.labels)
+        drawn = np.searchsorted(laid_out, rows)
+        page_names = partial(zoom_names, density, found, places, lambda: matrix[drawn], texts)
         kept = neighbors_kept(matrix, projection.points, neighbors=n_neighbors, metric=metric, seed=random_state)
         if kept is not None and coordinates is None and not quality:
             notes.insert(0, trust_in_words(kept))
@@ -257,6 +269,7 @@ def semantic_map(
     if label is not None:
         label_colors = category_colors(view[label])
         notes.append(add_labels(figure, points, view[label], theme, colors=label_colors, plot_size=plot_size))
+        page_names = partial(label_names, points, view[label], theme, label_colors)
     if size is not None:
         notes.append(f"area shows {size}")
     if quality:
@@ -271,6 +284,8 @@ def semantic_map(
         figure.update_layout(title={"font": {"size": TITLE_FONT_PX, "weight": "bold"}})
     if map_quality is not None:
         figure.update_layout(meta={"summary": summary, "quality": asdict(map_quality)})
+    if is_flat:
+        attach_rows(figure, PageRows(rows, view[page_columns], page_topics, page_names, plot_size[0]))
     return figure
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,11 @@ from skytells_nb.plots.maps.density import Density, find_regions, glow_image, pe
 from skytells_nb.plots.maps.hues import place_colors
 from skytells_nb.plots.maps.labels import WrittenName, write_names
 from skytells_nb.plots.maps.points import Markers, point_trace
+from skytells_nb.plots.pages.rows import ZoomName
 from skytells_nb.plots.theme import GRAY, Theme, escape_text, plain_text, with_opacity
-from skytells_nb.topics.words import distinctive_words, join_words
+from skytells_nb.topics.tree import TopicParts, parts_of_topics, short_name
+from skytells_nb.topics.words import distinctive_words
+from skytells_nb.vectors.arrays import Floats
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
 MIN_ROWS = 60
 """Fewer rows make no topics, only points."""
 MAX_TOPICS = 22
-NAME_CHARACTERS = 38
 UNCLUSTERED_OPACITY = 0.4
 GLOW: dict[Theme | None, float] = {"light": 0.4, "print": 0.36, "dark": 0.4, None: 0.32}
 
@@ -72,7 +74,7 @@ def topics_of_clusters(clusters: pd.Series[Any], texts: Sequence[str | None] | N
     labels = rank[codes]
     names = [plain_text(clusters.cat.categories[code], 60) for code in order]
     if texts is not None and clusters.cat.categories.dtype.kind in "iu":
-        names = [_short_name(words) for words in distinctive_words(texts, labels, len(order))]
+        names = [short_name(words) for words in distinctive_words(texts, labels, len(order))]
     return MapTopics(labels, names)
 
 
@@ -84,14 +86,41 @@ def find_topics(density: Density, texts: Sequence[str | None] | None) -> MapTopi
     count = int(labels.max(initial=-1)) + 1
     if texts is None or count < 2:
         return MapTopics(labels, [""] * count)
-    return MapTopics(labels, [_short_name(words) for words in distinctive_words(texts, labels, count)])
+    return MapTopics(labels, [short_name(words) for words in distinctive_words(texts, labels, count)])
 
 
-def _short_name(words: list[str]) -> str:
-    """As many of the words as two lines hold."""
-    while len(words) > 1 and len(join_words(words)) > NAME_CHARACTERS:
-        words = words[:-1]
-    return join_words(words)
+@dataclass(frozen=True, slots=True, eq=False)
+class TopicPlaces:
+    """The place of each topic on a map, and its colors for points and for text."""
+
+    peaks: list[tuple[float, float]]
+    colors: list[tuple[str, str]]
+
+
+def place_topics(density: Density, topics: MapTopics, theme: Theme | None) -> TopicPlaces:
+    """Each topic at the densest place of its points."""
+    peaks = [peak_of(density, topics.labels == topic) for topic in range(len(topics.names))]
+    return TopicPlaces(peaks, place_colors(peaks, topics.sizes, theme))
+
+
+def zoom_names(
+    density: Density,
+    topics: MapTopics,
+    places: TopicPlaces,
+    vectors: Callable[[], Floats],
+    texts: Sequence[str | None] | None,
+) -> list[ZoomName]:
+    """The names of topics and of their parts by their vectors, for a closer look than the map gives."""
+    names = [
+        ZoomName(name, *peak, rows, ink)
+        for name, peak, rows, (_, ink) in zip(topics.names, places.peaks, topics.sizes, places.colors, strict=True)
+    ]
+    parts: TopicParts = parts_of_topics(vectors(), topics.labels, texts)
+    for part, (topic, name, rows) in enumerate(zip(parts.topics, parts.names, parts.sizes, strict=True)):
+        if name:
+            place = peak_of(density, parts.labels == part)
+            names.append(ZoomName(name, *place, rows, places.colors[topic][1], level=2))
+    return names
 
 
 def add_topics(
@@ -101,14 +130,14 @@ def add_topics(
     topics: MapTopics,
     plot_size: tuple[float, float],
     theme: Theme | None,
+    places: TopicPlaces,
 ) -> int:
     """Draw points in the colors of their topics over a glow of their density; return the number of names without space.
 
     One trace has all points, in the order of the rows.
     """
     sizes = topics.sizes
-    peaks = [peak_of(density, topics.labels == topic) for topic in range(len(sizes))]
-    colors = place_colors(peaks, sizes, theme)
+    peaks, colors = places.peaks, places.colors
     none = len(colors)
     codes = np.where(topics.labels >= 0, topics.labels, none)
     left, right, bottom, top = density.view

@@ -1,0 +1,1 @@
+"""Figures and tables as one page that needs no network."""
