@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import signal
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -15,20 +17,30 @@ import cloudpickle
 import pandas as pd
 import pytest
 from local_fakes import fake_server
+from store_servers import PASSWORD, shared_server
 
 import skytells_nb as sky
 from skytells_nb.accessor.frame import FrameAccessor
 from skytells_nb.accessor.series import SeriesAccessor
-from skytells_nb.errors import ConfigurationError, InputError, RowError, SkytellsWarning
+from skytells_nb.errors import (
+    BudgetExceededError,
+    CacheError,
+    ConfigurationError,
+    InputError,
+    RowError,
+    SkytellsWarning,
+)
 from skytells_nb.local.faults import Faults
 from skytells_nb.local.server import LocalServer
 from skytells_nb.partition import INSTEAD, ROW_METHODS
+from skytells_nb.progress.events import Progress
 from skytells_nb.session import Session
 
 dd = pytest.importorskip("dask.dataframe")
 import distributed  # noqa: E402
 
 import skytells_nb.dask as sky_dask  # noqa: E402
+from skytells_nb.dask import call_budget  # noqa: E402
 
 pytestmark = pytest.mark.timeout(300)  # starting two workers takes a minute on a busy machine
 FRAME = pd.DataFrame({"text": [f"text {n % 10}" for n in range(60)], "n": range(60)}, index=range(100, 160))
@@ -54,6 +66,7 @@ def cluster(service: LocalServer, cluster_folder: Path) -> Iterator[Any]:
         "SKYTELLS_BASE_URL": service.base_url,
         "SKYTELLS_CACHE": str(cluster_folder / "answers.sqlite"),
         "SKYTELLS_CACHE_DIR": str(cluster_folder),
+        "SKYTELLS_CACHE_PASSWORD": PASSWORD,
         "PYTHONPATH": str(Path(sky.__file__).parent.parent),
     }
     with distributed.LocalCluster(
@@ -167,9 +180,9 @@ def test_columns_have_the_methods_too(driver: Session) -> None:
         ("embed", ["n"], {}, "'n' must hold text"),
         ("embed", ["text"], {"bogus": 1}, "Unknown keyword 'bogus'"),
         ("embed", ["text"], {"dtype": "numpy"}, "dtype must be"),
-        ("embed", ["text"], {"budget": 1.0}, "budget must be left out"),
+        ("complete", ["{text}"], {"budget": -1.0}, "budget must be US dollars"),
         ("embed", ["text"], {"to": "x.parquet"}, "to must be left out .* to_parquet"),
-        ("embed", ["text"], {"progress": print}, "progress must be True or False"),
+        ("embed", ["text"], {"progress": "yes"}, "progress must be True, False or a function"),
         ("classify", ["text", ["one"]], {}, "at least two labels"),
         ("complete", ["{nope}"], {}, "nope"),
         ("complete", ["{text}"], {"schema": {"a": int}, "flatten": False}, "flatten must be"),
@@ -295,19 +308,117 @@ def test_the_driver_has_one_report_of_all_workers(
     assert (again.rows, again.requests) == (60, report.requests)
 
 
-def test_cancelled_futures_stop_paying(client: Any, driver: Session, service: LocalServer) -> None:
-    """The texts that are left are not sent."""
-    frame = pd.DataFrame({"text": [f"{os.urandom(6).hex()}" for _ in range(4_000)]})
-    ddf = dd.from_pandas(frame, npartitions=4)
+@pytest.mark.parametrize("counted_by", ["scheduler", "redis", "process", "share"])
+def test_one_budget_holds_over_all_workers(
+    request: pytest.FixtureRequest, driver: Session, service: LocalServer, counted_by: str
+) -> None:
+    """It is used up, and not exceeded; what it covers is done."""
+    if counted_by in ("scheduler", "redis"):
+        request.getfixturevalue("client")
+    options: dict[str, Any] = {"max_tokens": 3, "on_error": "raise", "progress": False}
+    if counted_by == "redis":
+        address = shared_server("redis").address()
+        sky.connect(service.api_key, base_url=service.base_url, cache=address)
+        options["cache"] = address
+    texts = pd.DataFrame({"text": [f"{os.urandom(4).hex()} word" for _ in range(48)]})
+    ddf = dd.from_pandas(texts, npartitions=6)
+    one = sky.frame(texts[:1]).complete("{text}", **options)
+    price = one.skytells.report.cost
+    assert price is not None
     service.stats.reset()
-    future = client.compute(ddf.skytells.moderate("text", max_in_flight=4))
-    _wait_until(lambda: service.stats["chat"].requests > 40)
-    future.cancel()
-    requests = -1
-    while requests != service.stats["chat"].requests:
-        requests = service.stats["chat"].requests
-        time.sleep(2.0)
+    limited = ddf.skytells.complete("{text}", budget=18.5 * price, **options)
+    if counted_by == "share":
+        # As in a process of its own, of which there is no worker.
+        monkeypatch = request.getfixturevalue("monkeypatch")
+        monkeypatch.setattr(call_budget, "_PROCESS", b"another")
+    compute: dict[str, Any] = {"scheduler": "threads"} if counted_by in ("process", "share") else {}
+    with pytest.raises(BudgetExceededError, match="The budget of"):
+        limited.compute(**compute)
+    _wait_until(lambda: not service.stats["chat"].in_flight)
+    time.sleep(0.5)
+    assert service.stats["chat"].requests <= 18
+    assert service.stats["chat"].requests >= (3 if counted_by == "share" else 12)
+    if counted_by == "scheduler":
+        enough = ddf.skytells.complete("{text}", budget=1.0, **options)
+        assert enough.compute()["completion"].tolist() == [text.strip() for text in texts["text"]]
+        assert service.stats["chat"].requests == 47
+
+
+def test_a_budget_is_not_begun_where_its_counter_is_not_there(client: Any, service: LocalServer) -> None:
+    """At the driver; and a worker with another cache than the one that counts sends nothing."""
+    sky.connect(service.api_key, base_url=service.base_url, cache="redis://127.0.0.1:1/0")
+    with pytest.raises(CacheError, match="Nothing was sent"):
+        collection().skytells.complete("{text}", budget=1.0)
+    connected = sky.connect(service.api_key, base_url=service.base_url, cache=shared_server("redis").address())
+    result = without_known_cache(collection()).skytells.complete("{text}", budget=1.0, max_tokens=3)
+    service.stats.reset()
+    with pytest.raises(ConfigurationError, match="Set SKYTELLS_CACHE"):
+        result.compute()
+    assert not service.stats["chat"].requests
+    connected.close()
+
+
+@pytest.mark.parametrize("scheduler", ["processes", "threads"])
+def test_progress_of_all_workers_is_shown_at_the_driver(client: Any, driver: Session, scheduler: str) -> None:
+    """Rows, rate, dollars and failures of all partitions, in one line that ends with them."""
+    events: list[Progress] = []
+    frame = pd.DataFrame({"text": [f"{os.urandom(4).hex()} word" for _ in range(80)]})
+    frame.loc[[3, 43], "text"] = ["violence:high", "violence:high"]
+    ddf = dd.from_pandas(frame, npartitions=4)
+    result = ddf.skytells.complete("{text}", max_tokens=3, max_in_flight=2, progress=events.append)
+    assert not events
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SkytellsWarning)
+        result.compute() if scheduler == "processes" else result.compute(scheduler="threads")
+    _wait_until(lambda: events[-1].state == "done")
+    assert (events[-1].done, events[-1].rows, events[-1].failed) == (80, 80, 2)
+    running = [event for event in events if event.state == "running"]
+    assert any(0 < event.done < 80 for event in running)
+    assert {event.label for event in events} == {"complete"}
+    assert [event.done for event in events] == sorted(event.done for event in events)
+    assert events[-1].cost == pytest.approx(result.skytells.report.cost)
+    assert events[-1].requests == result.skytells.report.requests
+
+
+ENDINGS = ["cancelled", "interrupted", "interrupted threads"]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_nothing_is_paid_once_a_computation_has_ended(
+    client: Any, driver: Session, service: LocalServer, ending: str
+) -> None:
+    """Within a second of ``future.cancel()`` or Ctrl-C at the driver; the next computation is whole."""
+    frame = pd.DataFrame({"text": [f"{os.urandom(6).hex()}" for _ in range(4_000)]})
+    events: list[Progress] = []
+    result = dd.from_pandas(frame, npartitions=4).skytells.moderate("text", max_in_flight=4, progress=events.append)
+    service.stats.reset()
+    ended = math.nan
+
+    def interrupt() -> None:
+        nonlocal ended
+        _wait_until(lambda: service.stats["chat"].requests > 40)
+        ended = time.time()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    client.run(_connect_worker)
+    began = time.monotonic()
+    client.run(_connect_worker)
+    slowness = min(1.0, time.monotonic() - began)  # of a busy machine, which takes longer for everything
+    if ending == "cancelled":
+        future = client.compute(result)
+        _wait_until(lambda: service.stats["chat"].requests > 40)
+        ended = time.time()
+        future.cancel()
+    else:
+        threading.Thread(target=interrupt).start()
+        with pytest.raises(KeyboardInterrupt):
+            result.compute(**({"scheduler": "threads"} if ending == "interrupted threads" else {}))
+    time.sleep(max(0.0, ended + 1.0 + 5 * slowness - time.time()))
+    requests = service.stats["chat"].requests
+    time.sleep(1.5)
+    assert service.stats["chat"].requests == requests
     assert requests < 3_000
+    _wait_until(lambda: events[-1].state == "interrupted")
     small = without_known_cache(collection(2)).skytells.embed("text", dimensions=8)
     assert len(small.compute()) == 60
 

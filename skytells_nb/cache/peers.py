@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from skytells_nb.cache.processes import may_be_running, this_process
+from skytells_nb.cache.store import Peers
 from skytells_nb.user_dirs import APP
 
 MAX_BYTES = 4096
@@ -32,6 +33,9 @@ class FolderPeers:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    def now(self) -> float:
+        return time.time()
 
     def watch(self, topic: bytes) -> Callable[[], bool]:
         return partial(os.path.isdir, self.folder / topic.hex())
@@ -104,6 +108,33 @@ class FolderPeers:
                             if os.lstat(os.path.join(topic.path, name)).st_mtime < before:
                                 os.unlink(os.path.join(topic.path, name))
                         os.rmdir(topic.path)
+
+
+class JoinedPeers:
+    """The records of several places, such as this machine and a server: each record is in all of them.
+
+    The clock of all is that of the last place.
+    """
+
+    def __init__(self, *places: Peers) -> None:
+        self.places = places
+
+    def now(self) -> float:
+        return self.places[-1].now()
+
+    def watch(self, topic: bytes) -> Callable[[], bool]:
+        watched = [place.watch(topic) for place in self.places]
+        return lambda: any(is_used() for is_used in watched)
+
+    def exchange(self, topic: bytes, owner: bytes, record: bytes, seconds: float) -> dict[bytes, bytes]:
+        found: dict[bytes, bytes] = {}
+        for place in self.places:
+            found |= place.exchange(topic, owner, record, seconds)
+        return found
+
+    def leave(self, topic: bytes, owner: bytes) -> None:
+        for place in self.places:
+            place.leave(topic, owner)
 
 
 def machine_peers() -> FolderPeers:

@@ -92,6 +92,10 @@ class Peers(Protocol):
     process is alone. A topic is named by 16 bytes, an owner by 16 random bytes.
     """
 
+    def now(self) -> float:
+        """Return the time in seconds by the clock of all processes."""
+        ...
+
     def watch(self, topic: bytes) -> Callable[[], bool]:
         """Return what tells whether there may be records under the topic; to ask it costs next to nothing."""
         ...

@@ -23,6 +23,7 @@ from skytells_nb.cache import without_password
 from skytells_nb.engine.report import Report
 from skytells_nb.errors import InputError, MissingExtraError, warn
 from skytells_nb.partition import INSTEAD, ROW_METHODS, with_columns_only
+from skytells_nb.progress.events import ProgressCallback
 from skytells_nb.session import Session
 
 try:
@@ -32,8 +33,10 @@ try:
 except ImportError:
     raise MissingExtraError("The Dask accessor", "dask") from None
 
+from skytells_nb.dask.call_budget import CallBudget
 from skytells_nb.dask.partition_call import GraphConnection, PartitionCall, bound_method
 from skytells_nb.dask.reports import published, total_of
+from skytells_nb.dask.running_progress import CollectionProgress, show_progress
 
 VECTOR_LENGTHS = {"skytells-embed-3-small": 1536, "skytells-embed-3-large": 3072}
 """Numbers in the vectors of the service's models, as it documents them."""
@@ -47,7 +50,7 @@ class _Accessor:
         self._data = data
 
     def _call(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        options = _checked(name, options)
+        options, progress = _checked(name, options)
         if isinstance(options.get("cache"), str):
             options["cache"] = without_password(options["cache"])
         session = sessions.current_or_keyless()
@@ -57,7 +60,16 @@ class _Accessor:
         meta = _meta(self._data, name, args, options, session)
         columns = getattr(self._data._meta, "columns", None)
         own = None if columns is None else tuple(columns)
-        call = PartitionCall(name, args, options, connection, meta, self._data._name, own)
+        dollars = options.pop("budget", None)
+        partitions = self._data.npartitions
+        budget = None
+        if dollars is not None:
+            budget = CallBudget.opened(float(dollars), partitions, session, options.get("cache"))
+        call = PartitionCall(
+            name, args, options, connection, meta, self._data._name, own, budget=budget, shows_progress=bool(progress)
+        )
+        if progress:
+            show_progress(call.progress_topic, CollectionProgress(name, partitions, progress))
         return self._data.map_partitions(call, meta=meta, enforce_metadata=False)
 
     @property
@@ -108,13 +120,15 @@ def _is_call(step: Any) -> bool:
     return isinstance(step, MapPartitions) and isinstance(step.func, PartitionCall)
 
 
-def _checked(name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options of a call on partitions; raises InputError for those that only pandas has."""
+def _checked(name: str, options: dict[str, Any]) -> tuple[dict[str, Any], bool | ProgressCallback]:
+    """Return the options of a call on partitions, and what shows its progress.
+
+    Raises InputError for those that only pandas has.
+    """
     options = with_columns_only(name, options)
     reasons = {
         "session": "workers use the session of their own process",
         "to": "use to_parquet() on the result",
-        "budget": "it would hold for each partition on its own; use dry_run=True in pandas on a sample of the rows",
         "dry_run": "use it in pandas on a sample of the rows, such as ddf.sample(frac=0.001).compute()",
         "sample": "use it in pandas on some of the rows, such as ddf.head(1000, npartitions=-1)",
     }
@@ -125,9 +139,9 @@ def _checked(name: str, options: dict[str, Any]) -> dict[str, Any]:
             raise InputError(f"{option} must be left out on a Dask collection: {reason}.")
         options.pop(option, None)
     progress = options.pop("progress", True)
-    if not isinstance(progress, bool):
-        raise InputError("progress must be True or False on a Dask collection: its partitions run in other processes.")
-    return options
+    if not isinstance(progress, bool) and not callable(progress):
+        raise InputError(f"progress must be True, False or a function that takes events, got {progress!r}.")
+    return options, progress
 
 
 def _warn_without_cache(url: str) -> None:
@@ -148,7 +162,7 @@ def _meta(data: Any, name: str, args: tuple[Any, ...], options: dict[str, Any], 
         bound_method(data._meta_nonempty if has_values else data._meta, name)(
             *args, **options, session=offline, dry_run=True
         )
-        shown = dict(options)
+        shown = {option: value for option, value in options.items() if option != "budget"}  # which needs a price
         if name == "classify" and shown.get("via") == "embedding":
             del shown["via"]  # the dtype is the same, and no label need be embedded for it
         result = bound_method(data._meta, name)(*args, **shown, session=offline, progress=False)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,13 +18,14 @@ from skytells_nb import session as sessions
 from skytells_nb.accessor.call import get_report
 from skytells_nb.accessor.frame import FrameAccessor
 from skytells_nb.accessor.series import SeriesAccessor
+from skytells_nb.dask.call_budget import CallBudget
+from skytells_nb.dask.cancellation import ends_when_cancelled
 from skytells_nb.dask.reports import PartitionReport, publish
+from skytells_nb.dask.running_progress import PartitionProgress
+from skytells_nb.engine.budget import counted_by
 from skytells_nb.engine.report import Report
 from skytells_nb.errors import ConfigurationError, InputError, RequestCancelledError, SkytellsError
 from skytells_nb.session import Session
-
-CANCEL_POLL_S = 0.2
-"""How often a task looks whether it was cancelled."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,8 @@ class PartitionCall:
     columns: tuple[Any, ...] | None = None
     """The columns that its partitions are to have; ``None`` for a column."""
     version: str = __version__
+    budget: CallBudget | None = None
+    shows_progress: bool = False
 
     @property
     def __name__(self) -> str:
@@ -116,7 +118,14 @@ class PartitionCall:
     @functools.cached_property
     def topic(self) -> str:
         """Where the reports of its partitions are, the same in every process."""
-        return f"skytells-{tokenize(self.method, self.args, dict(self.options), self.connection, self.source)}"
+        budget = None if self.budget is None else self.budget.topic
+        parts = (self.method, self.args, dict(self.options), self.connection, self.source, budget)
+        return f"skytells-{tokenize(*parts)}"
+
+    @property
+    def progress_topic(self) -> str:
+        """Where its partitions tell what they do while they run."""
+        return f"{self.topic}-progress"
 
     def __call__(self, data: Any, partition_info: Mapping[str, Any] | None = None) -> Any:
         """Return the result of the method on a partition, and report what it did."""
@@ -133,74 +142,42 @@ class PartitionCall:
             )
         if not len(data):
             publish(self.topic, PartitionReport(number, time.time(), Report(self.method, "", "done")))
+            if self.shows_progress:
+                PartitionProgress(self.progress_topic, number, 0).end(None, "done")
             return self.meta
         session, started = self.connection.session(), time.time()
+        cache, options = self.options.get("cache"), dict(self.options)
+        counter = None
+        if self.budget is not None:
+            counter = self.budget.counter(session, cache)
+            options["budget"] = self.budget.share if counter is None else self.budget.dollars
+        progress = PartitionProgress(self.progress_topic, number, len(data)) if self.shows_progress else None
+        options["progress"] = progress or False
+        state = "failed"
         try:
-            with _ends_when_cancelled(session, self.options.get("cache")):
-                result = bound_method(data, self.method)(*self.args, **self.options, session=session, progress=False)
+            with ends_when_cancelled(session, cache, self.topic), counted_by(counter):
+                result = bound_method(data, self.method)(*self.args, **options, session=session)
+            state = "done"
         except SkytellsError as problem:
+            state = "interrupted" if isinstance(problem, RequestCancelledError) else state
             # They are of one partition, and may be large: the error travels to the process that waits for it.
             problem.frame = problem.report = None
+            raise
+        except Exception as problem:
+            state = "interrupted" if type(problem).__name__ == "Reschedule" else state
             raise
         finally:
             report = get_report(data)[0]
             if report is not None:
                 publish(self.topic, PartitionReport.of(number, started, report, data.index))
+            if progress is not None:
+                progress.end(report, state)
         return _conform(result, self.meta)
 
 
 def bound_method(data: Any, name: str) -> Callable[..., Any]:
     accessor = FrameAccessor(data) if isinstance(data, pd.DataFrame) else SeriesAccessor(data)
     return getattr(accessor, name)  # type: ignore[no-any-return]
-
-
-@contextlib.contextmanager
-def _ends_when_cancelled(session: Session, cache: Any) -> Iterator[None]:
-    """End what this thread sends in the block once its task is cancelled, and let the task be scheduled again if so."""
-    is_cancelled = _cancellation()
-    if is_cancelled is None:
-        yield
-        return
-    engine, thread = session.engine_for(cache), threading.get_ident()
-    done, cancelled = threading.Event(), threading.Event()
-
-    def watch() -> None:
-        while not done.wait(CANCEL_POLL_S):
-            if is_cancelled():
-                cancelled.set()
-                engine.cancel(thread)
-
-    watcher = threading.Thread(target=watch, name="skytells-dask", daemon=True)
-    watcher.start()
-    try:
-        yield
-    except RequestCancelledError:
-        if not cancelled.is_set():
-            raise
-        from distributed import Reschedule
-
-        # It matters only where the same task was asked for again meanwhile.
-        raise Reschedule from None
-    finally:
-        done.set()
-        watcher.join()
-
-
-def _cancellation() -> Callable[[], bool] | None:
-    """Return what tells whether the task of this thread was cancelled; ``None`` outside a task of a worker."""
-    try:
-        from distributed import get_worker
-        from distributed.worker import thread_state  # type: ignore[attr-defined]
-
-        worker, key = get_worker(), thread_state.key
-    except (ImportError, ValueError, AttributeError):
-        return None
-
-    def is_cancelled() -> bool:
-        task = worker.state.tasks.get(key)
-        return task is None or task.state == "cancelled"
-
-    return is_cancelled
 
 
 def _conform(result: Any, meta: Any) -> Any:

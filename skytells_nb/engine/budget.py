@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import os
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 
+from skytells_nb.cache.spending import SpendingCounter
 from skytells_nb.engine.service.profile import TRUSTED_ANSWERS, TokenCalibration
-from skytells_nb.errors import BudgetExceededError, InputError
+from skytells_nb.errors import BudgetExceededError, CacheError, InputError
 from skytells_nb.types.models import Price
 
 UNTESTED_OUTPUT_TOKENS = 4096.0
@@ -21,6 +27,26 @@ UNREPORTED_TOKENS_PER_BYTE = 4.0
 more. It shows nowhere, so there is no other bound."""
 
 MANY_TEXTS_MARGIN = 1.25
+
+COUNTER_LOST_S = 30.0
+"""Time after which a run ends whose spending counter cannot be reached: it must not send without it."""
+
+_counter: ContextVar[SpendingCounter | None] = ContextVar("skytells_nb_counter", default=None)
+
+
+@contextlib.contextmanager
+def counted_by(counter: SpendingCounter | None) -> Iterator[None]:
+    """Let the runs that begin in the block spend from one limit together with those of other processes."""
+    token = _counter.set(counter)
+    try:
+        yield
+    finally:
+        _counter.reset(token)
+
+
+def current_counter() -> SpendingCounter | None:
+    """Return the counter of the block that this thread is in."""
+    return _counter.get()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +76,8 @@ class Budget:
     cost fits. So the limit is exceeded by no more than one request, and by none whose tokens are at most its bytes.
     Once answers come without a usage, the most is by bounds that no usage has to confirm, so that less can be sent.
     ``tokens`` is what is known of the model, and ``limited`` is whether the requests limit their output: if not, what
-    earlier calls used shows little about this one. Raises InputError for a limit that cannot be enforced because the
-    model's price is not known, for this ``reason``.
+    earlier calls used shows little about this one. With a ``counter`` the requests of other processes count too. Raises
+    InputError for a limit that cannot be enforced because the model's price is not known, for this ``reason``.
     """
 
     def __init__(
@@ -63,6 +89,7 @@ class Budget:
         *,
         tokens: TokenCalibration | None = None,
         limited: bool = True,
+        counter: SpendingCounter | None = None,
     ) -> None:
         if isinstance(limit, (bool, str)) or not limit >= 0:
             raise InputError(f"budget must be US dollars, 0 or more, got {limit!r}.")
@@ -85,6 +112,10 @@ class Budget:
         self._most_ratio = 0.0
         self._beyond = 0.0
         self.spent = 0.0
+        self._counter = counter
+        self._owner = os.urandom(16)
+        self._others_spent = self._others_reserved = 0.0
+        self._unreachable_since = math.inf
 
     def reserve(self, bounds: TokenBounds, stopped: Callable[[], bool] = lambda: False) -> Reservation | None:
         """Reserve dollars for a request; return ``None`` if it has to be sent in smaller parts.
@@ -96,31 +127,27 @@ class Budget:
             while True:
                 self._reprice()
                 dollars = self._exposure(bounds)
-                if (
+                fits = (
                     not self._exclusive
                     and self.spent + self._reserved + dollars <= self._limit
                     and (self._trusted or len(self._in_flight) <= self._answers)
-                ):
+                )
+                if self._claim(dollars if fits else math.inf) and fits:
                     return self._add(Reservation(bounds, dollars))
-                if not self._in_flight or stopped():
+                if stopped():
                     break
+                if not self._in_flight and not self._others_reserved and self._reachable:
+                    likely = self._likely(bounds)
+                    if self.spent + likely > self._limit:
+                        break
+                    if self._claim(dollars, likely):
+                        return self._add(Reservation(bounds, dollars, exclusive=True))
+                    if not self._others_reserved and self._reachable:
+                        break
                 self._settled.wait(0.1)
-            likely = self._likely(bounds)
-            if self.spent + likely <= self._limit and not stopped():
-                return self._add(Reservation(bounds, dollars, exclusive=True))
             if bounds.inputs > 1 and not stopped():
                 return None
-            lower = ", or lower max_tokens," if bounds.most_out else ""
-            spent = f"${self.spent:.4g} is spent"
-            if self._unreported:
-                spent = (
-                    f"up to ${self.spent:.4g} is spent, because the service reported no usage for {self._unreported:,} "
-                    f"answer{'s' if self._unreported > 1 else ''}, which count at the most that they may have cost,"
-                )
-            raise BudgetExceededError(
-                f"The budget of ${self._limit:.4g} does not cover the next request: {spent} and the next request may "
-                f"cost ${likely:.2g}. Raise budget={lower} and run again."
-            )
+            raise self._exceeded(bounds)
 
     def settle(
         self, reservation: Reservation, used: tuple[int, int] | None, *, response_bytes: int | None = None
@@ -145,6 +172,53 @@ class Budget:
                 self._beyond = max(self._beyond, used[1] - bounds.most_out)
             self._answers += used != (0, 0)
             self._settled.notify_all()
+            if not self._in_flight:
+                # Others may wait for what was reserved. While more is in flight, the next request tells it.
+                with contextlib.suppress(CacheError):
+                    self._claim(math.inf)
+
+    def close(self) -> None:
+        """Tell the counter what was spent, once nothing more is sent."""
+        if self._counter is not None:
+            with self._settled:
+                # What is in flight still may have been paid for.
+                self._counter.end(self._owner, self.spent + self._reserved)
+
+    @property
+    def _reachable(self) -> bool:
+        return self._unreachable_since == math.inf
+
+    def _claim(self, dollars: float, likely: float | None = None) -> bool:
+        """Reserve dollars at the counter, too; infinite ones only tell it what was spent and ask it for the others."""
+        if self._counter is None:
+            return True
+        claim = self._counter.claim(self._owner, self.spent, self._reserved, dollars, likely)
+        if claim is None:
+            self._unreachable_since = min(self._unreachable_since, time.monotonic())
+            if time.monotonic() - self._unreachable_since > COUNTER_LOST_S:
+                raise CacheError(
+                    f"What the workers have spent of the budget is counted by {self._counter.where}, which cannot be "
+                    "reached. Nothing more is sent, because it might exceed the budget."
+                )
+            return False
+        self._unreachable_since = math.inf
+        self._others_spent, self._others_reserved = claim.others_spent, claim.others_reserved
+        return claim.granted
+
+    def _exceeded(self, bounds: TokenBounds) -> BudgetExceededError:
+        likely, total = self._likely(bounds), self.spent + self._others_spent
+        limit = self._limit if self._counter is None else self._counter.limit
+        lower = ", or lower max_tokens," if bounds.most_out else ""
+        spent = f"${total:.4g} is spent"
+        if self._unreported:
+            spent = (
+                f"up to ${total:.4g} is spent, because the service reported no usage for {self._unreported:,} "
+                f"answer{'s' if self._unreported > 1 else ''}, which count at the most that they may have cost,"
+            )
+        return BudgetExceededError(
+            f"The budget of ${limit:.4g} does not cover the next request: {spent} and the next request may "
+            f"cost ${likely:.2g}. Raise budget={lower} and run again."
+        )
 
     def _add(self, reservation: Reservation) -> Reservation:
         self._in_flight.add(reservation)

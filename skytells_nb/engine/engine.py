@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from skytells_nb.cache.key import KeyMaker
 from skytells_nb.cache.memory import NoLeases
-from skytells_nb.cache.peers import machine_peers
+from skytells_nb.cache.peers import JoinedPeers, machine_peers
 from skytells_nb.cache.replay import SCHEME
-from skytells_nb.cache.store import CacheStore
+from skytells_nb.cache.shared.store import SharedStore
+from skytells_nb.cache.store import CacheStore, Peers
 from skytells_nb.client.client import Skytells
-from skytells_nb.engine.budget import Budget
+from skytells_nb.engine.budget import Budget, current_counter
 from skytells_nb.engine.context import Retry, RunContext
 from skytells_nb.engine.operations.cached import dump_schema_mismatch, is_usable, matches_schema
 from skytells_nb.engine.operations.jobs import EmbeddingOperation, Job, RateOptions, token_limit
@@ -388,6 +389,8 @@ class Engine:
             if run.state == "running":
                 run.state = "done" if problem is None else "failed"
             context = run.context
+            if context.budget is not None:
+                context.budget.close()
             filled = context.buffer.filled.copy()
             result = RunResult(planned, context.buffer, filled, run.report())
             if context.keys:
@@ -423,7 +426,8 @@ class Engine:
         spending = None
         if budget is not None:
             limited = token_limit(job.params) is not None
-            spending = Budget(budget, price, job.model, reason, tokens=profile.tokens, limited=limited)
+            counter = current_counter()
+            spending = Budget(budget, price, job.model, reason, tokens=profile.tokens, limited=limited, counter=counter)
         return RunContext(
             job=job,
             plan=planned,
@@ -468,6 +472,11 @@ class Engine:
                 f"{self.cache_note()}"
             )
         raise problem
+
+    @property
+    def cache(self) -> CacheStore:
+        """Where responses are stored."""
+        return self._cache
 
     @property
     def cache_disabled(self) -> bool:
@@ -518,7 +527,13 @@ class Engine:
             max_in_flight=max_in_flight,
             requests_per_minute=options.requests_per_minute or self._rate_options.requests_per_minute,
             tokens_per_minute=options.tokens_per_minute or self._rate_options.tokens_per_minute,
-            peers=machine_peers,
+            peers=self._peers,
+        )
+
+    def _peers(self) -> Peers:
+        """Return the other processes of this account: those of this machine, and those that use the same server."""
+        return (
+            JoinedPeers(machine_peers(), self._cache.peers) if isinstance(self._cache, SharedStore) else machine_peers()
         )
 
     def _plan_requests(self, job: Job, planned: Plan, missing: NDArray[np.int64]) -> list[PlannedRequest]:

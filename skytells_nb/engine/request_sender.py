@@ -26,6 +26,7 @@ from skytells_nb.engine.single_flight import ReaderPool
 from skytells_nb.errors import (
     AccountError,
     BudgetExceededError,
+    CacheError,
     ConnectError,
     InvalidResponseError,
     RateLimitError,
@@ -279,7 +280,7 @@ class RequestSender:
             return True
         try:
             request.reservation = budget.reserve(request.token_bounds(self._operation.max_output_tokens()), stopped)
-        except BudgetExceededError as problem:
+        except (BudgetExceededError, CacheError) as problem:
             if not stopped():
                 self._run.end(problem)
             return False

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from skytells_nb.cache.spending import Claim
 from skytells_nb.cache.store import LeaseState
 
 MAX_LEASE_S = 3_600.0
@@ -17,6 +19,14 @@ REPLY_TIMEOUT_S = 5.0
 """Longest wait for an answer of the server, in the middle of a run."""
 MANAGE_TIMEOUT_S = 300.0
 """The same while responses are counted, pruned or deleted."""
+
+PEERS_S = 60.0
+"""Time for which the record of a process is kept that no longer replaces it."""
+
+FIRST_RETRY_S = 1.0
+MAX_RETRY_S = 30.0
+PAUSE_RATIO = 10
+"""How many times as long as a failed use took the server is left alone."""
 
 
 class StoreUnavailable(Exception):
@@ -34,8 +44,26 @@ class StoreRefused(Exception):
     """The server is there and does not let this process in, whenever it asks; the text says why and what to do."""
 
 
+class Pause:
+    """How long a server is left alone."""
+
+    def __init__(self) -> None:
+        self.until = 0.0
+        self._seconds = FIRST_RETRY_S
+
+    def begin(self, took: float) -> None:
+        """Leave it alone from now on: longer each time, and after a use that took this long."""
+        # A server that hangs takes its whole time limit from the run each time.
+        self.until = time.monotonic() + max(self._seconds, PAUSE_RATIO * took)
+        self._seconds = min(MAX_RETRY_S, 2 * self._seconds)
+
+    def end(self) -> None:
+        """Ask it again from now on."""
+        self.until, self._seconds = 0.0, FIRST_RETRY_S
+
+
 class Holder(NamedTuple):
-    """The owner of a lease."""
+    """The owner of a lease, or of dollars that are reserved."""
 
     owner: bytes
     process: bytes
@@ -112,6 +140,48 @@ class Backend(Protocol):
 
     def release(self, owner: bytes, keys: Sequence[bytes], *, ends: bool) -> None:
         """End the leases of this owner on these keys; with ``ends`` all that it has."""
+        ...
+
+    def exchange(
+        self, topic: bytes, owner: bytes, process: bytes, record: bytes, seconds: float
+    ) -> tuple[float, Mapping[bytes, tuple[bytes, bytes]]]:
+        """Replace the record of ``owner``; return the time by the server's clock, and the records of the others.
+
+        They are those that were replaced in the last so many seconds, with their processes.
+        """
+        ...
+
+    def leave(self, topic: bytes, owner: bytes) -> None:
+        """Remove the record of this owner."""
+        ...
+
+    def open_limit(self, topic: bytes, limit: float) -> None:
+        """Begin to count what is spent of a limit; nothing if it is known."""
+        ...
+
+    def claim(
+        self,
+        topic: bytes,
+        owner: bytes,
+        process: bytes,
+        spent: float,
+        reserved: float,
+        dollars: float,
+        likely: float | None,
+    ) -> tuple[Claim, list[Holder]] | None:
+        """Replace what the owner has spent and reserved, and reserve more if that fits; see ``SpendingCounter``.
+
+        Returns who else has something reserved; ``None`` if the limit is not known. What was reserved ``QUIET_S`` ago
+        counts as spent.
+        """
+        ...
+
+    def forfeit(self, topic: bytes, owners: Sequence[bytes]) -> None:
+        """Count as spent what these owners have reserved."""
+        ...
+
+    def end_spending(self, topic: bytes, owner: bytes, spent: float) -> None:
+        """Count what the owner has spent, and forget the owner; nothing if it is not known."""
         ...
 
     def close(self) -> None:

@@ -19,7 +19,8 @@ from skytells_nb.cache.group_commit import GroupCommit
 from skytells_nb.cache.overflow import overflow_for
 from skytells_nb.cache.processes import may_be_running, this_process
 from skytells_nb.cache.shared.address import Address
-from skytells_nb.cache.shared.backend import Backend, StoreRefused, StoreUnavailable
+from skytells_nb.cache.shared.backend import Backend, Pause, StoreRefused, StoreUnavailable
+from skytells_nb.cache.shared.coordination import SharedCounter, SharedPeers
 from skytells_nb.cache.shared.postgres import PostgresBackend
 from skytells_nb.cache.shared.redis import RedisBackend
 from skytells_nb.cache.store import CacheStats, LeaseState, Row, prune_progress
@@ -27,10 +28,6 @@ from skytells_nb.errors import CacheError, ConfigurationError, warn
 from skytells_nb.progress.events import StepCallback
 
 DAY_S = 86_400
-FIRST_RETRY_S = 1.0
-MAX_RETRY_S = 30.0
-PAUSE_RATIO = 10
-"""How many times as long as a failed use took the server is left alone."""
 
 T = TypeVar("T")
 
@@ -51,6 +48,7 @@ class SharedStore:
         self._server = StoreServer(self._address, self._queue_warning)
         self._writer = GroupCommit(self._save)
         self.leases = SharedLeases(self._server, lambda: self._overflow.position, self._look_up)
+        self.peers = SharedPeers(self._server.backend)
         self._closed = False
         self._hits = self._misses = self._stored = self._damaged = 0
         self._overflow = overflow_for(self._address.url)
@@ -160,6 +158,10 @@ class SharedStore:
     def run(self) -> AbstractContextManager[None]:
         return nullcontext()
 
+    def counter(self, topic: bytes, limit: float) -> SharedCounter:
+        """Return what counts the spending of a limit on the server, for all processes that name the same topic."""
+        return SharedCounter(self._server.backend, self.url, topic, limit)
+
     def emit_warnings(self) -> None:
         while True:
             try:
@@ -247,30 +249,12 @@ class SharedStore:
         self._writer.reset_after_fork()
 
 
-class Pause:
-    """How long a server is left alone."""
-
-    def __init__(self) -> None:
-        self.until = 0.0
-        self._seconds = FIRST_RETRY_S
-
-    def begin(self, took: float) -> None:
-        """Leave it alone from now on: longer each time, and after a use that took this long."""
-        # A server that hangs takes its whole time limit from the run each time.
-        self.until = time.monotonic() + max(self._seconds, PAUSE_RATIO * took)
-        self._seconds = min(MAX_RETRY_S, 2 * self._seconds)
-
-    def end(self) -> None:
-        """Ask it again from now on."""
-        self.until, self._seconds = 0.0, FIRST_RETRY_S
-
-
 class StoreServer:
     """The server of a store: asked where it can be used, and left alone for a while where it cannot."""
 
     def __init__(self, address: Address, queue_warning: Callable[[str, str], None]) -> None:
         self._url = address.url
-        self._backend: Backend = (RedisBackend if address.extra == "redis" else PostgresBackend)(address)
+        self.backend: Backend = (RedisBackend if address.extra == "redis" else PostgresBackend)(address)
         self._queue_warning = queue_warning
         self._was_used = False
         self._reading, self._writing = Pause(), Pause()
@@ -316,7 +300,7 @@ class StoreServer:
 
     def run_now(self, work: Callable[[Backend], T]) -> T:
         """Return what ``work`` returns; raises StoreUnavailable or StoreRefused."""
-        result = work(self._backend)
+        result = work(self.backend)
         self._was_used = True
         return result
 
@@ -327,7 +311,7 @@ class StoreServer:
 
     def close(self) -> None:
         """Close the connections."""
-        self._backend.close()
+        self.backend.close()
 
 
 class SharedSnapshot(NamedTuple):

@@ -10,7 +10,6 @@ import contextlib
 import json
 import math
 import os
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -68,14 +67,14 @@ class RateGroup:
     process would send. ``now`` is always the time of the rate limiter's own clock.
     """
 
-    def __init__(self, peers: Peers, topic: bytes, *, wall: Callable[[], float] = time.time) -> None:
+    def __init__(self, peers: Peers, topic: bytes, *, wall: Callable[[], float] | None = None) -> None:
         self.peers = peers
         self.topic = topic
         self.owner = os.urandom(16)
         self.others = 0
         """Number of other processes."""
         self.interval = EXCHANGE_S
-        self._wall = wall
+        self._wall = wall or peers.now
         self._number = 0
         self._since = math.inf
         self._demand = math.inf
