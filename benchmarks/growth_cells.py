@@ -86,7 +86,7 @@ def fill_cache(session: Any, job: Any, inputs: list[str], values: Callable[[int]
     engine = session.engine
     keys = engine._keys(engine.prepare(job), inputs)
     for start in range(0, len(keys), 2_000):
-        engine._cache.put_many([(keys[i], values(i)) for i in range(start, min(start + 2_000, len(keys)))])
+        engine.cache.put_many([(keys[i], values(i)) for i in range(start, min(start + 2_000, len(keys)))])
 
 
 def completed(session: Any, texts: list[str]) -> None:

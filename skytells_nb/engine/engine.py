@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from skytells_nb.cache.key import KeyMaker
 from skytells_nb.cache.memory import NoLeases
-from skytells_nb.cache.peers import JoinedPeers, machine_peers
 from skytells_nb.cache.replay import SCHEME
-from skytells_nb.cache.shared.store import SharedStore
-from skytells_nb.cache.store import CacheStore, Peers
+from skytells_nb.cache.shared.store import peers_of
+from skytells_nb.cache.store import CacheStore
 from skytells_nb.client.client import Skytells
 from skytells_nb.engine.budget import Budget, current_counter
 from skytells_nb.engine.context import Retry, RunContext
@@ -84,7 +83,7 @@ class Engine:
         profiles: Path | None = None,
     ) -> None:
         self._make_client = make_client
-        self._cache = cache
+        self.cache = cache
         self._origin = origin
         self._account = account
         self._price = price
@@ -151,7 +150,7 @@ class Engine:
             idle, self._idle = self._idle, []
         for client in idle:
             client.close()
-        self._cache.close()
+        self.cache.close()
 
     def hold(self, job: Job, text: str) -> AbstractContextManager[bytes | None]:
         """Hold one input that is requested outside ``run``: other threads and processes wait for its response.
@@ -159,7 +158,7 @@ class Engine:
         The context is its cached result, or ``None`` if it is to be requested and stored within the block. Raises its
         cached error. If another thread or process is requesting it, its response is awaited.
         """
-        flight, cache = self._single_flight(), self._cache
+        flight, cache = self._single_flight(), self.cache
         if flight is None or self._is_replay:
             return nullcontext(self.load_cached(job, text))
         (key,) = self._keys(job, [text])
@@ -168,7 +167,7 @@ class Engine:
     def load_cached(self, job: Job, text: str) -> bytes | None:
         """Return the cached result of one input, ``None`` if there is none to use; raise its cached error."""
         keys = self._keys(job, [text])
-        value, is_reusable = self._cache.get_many(keys)[0], self._reusable(job, None)
+        value, is_reusable = self.cache.get_many(keys)[0], self._reusable(job, None)
         if value is None or (is_reusable is not None and not is_reusable(value)):
             return None
         self._record_used(keys)
@@ -180,8 +179,8 @@ class Engine:
         """Cache the result of one input that was requested outside ``run``, in place of one that could not be used."""
         keys = self._keys(job, [text])
         self._record_used(keys)
-        self._cache.put_many([(keys[0], value)], replace=True)
-        self._cache.emit_warnings()
+        self.cache.put_many([(keys[0], value)], replace=True)
+        self.cache.emit_warnings()
 
     def mark_schema_mismatch(self, job: Job, answers: Mapping[str, bytes]) -> None:
         """Mark cached answers, by input, that did not match their schema: a later run requests these inputs again.
@@ -192,8 +191,8 @@ class Engine:
             return
         keys = self._keys(job, list(answers))
         marked = list(zip(keys, map(dump_schema_mismatch, answers.values()), strict=True))
-        self._cache.put_many(marked, replace=True)
-        self._cache.emit_warnings()
+        self.cache.put_many(marked, replace=True)
+        self.cache.emit_warnings()
 
     def _reusable(self, job: Job, retry: Retry | None) -> Callable[[bytes], bool] | None:
         """Return which cached values a run uses, ``None`` for all of them."""
@@ -298,9 +297,9 @@ class Engine:
         for start in range(0, len(inputs), step):
             keys = self._keys(job, inputs[start : start + step])
             if is_reusable is None:
-                found = self._cache.contains_many(keys)
+                found = self.cache.contains_many(keys)
                 wanted = [key for key, there in zip(keys, found, strict=True) if there][: ESTIMATE_SAMPLE - len(sample)]
-                sample += [value for value in self._cache.get_many(wanted) if value is not None] if wanted else []
+                sample += [value for value in self.cache.get_many(wanted) if value is not None] if wanted else []
             else:
                 values = [value if value is not None and is_reusable(value) else None for value in self._peek(keys)]
                 found = [value is not None for value in values]
@@ -310,7 +309,7 @@ class Engine:
 
     def _peek(self, keys: Sequence[bytes]) -> list[bytes | None]:
         try:
-            return self._cache.get_many(keys)
+            return self.cache.get_many(keys)
         except ReplayMissError:
             return [None] * len(keys)
 
@@ -372,7 +371,7 @@ class Engine:
         with self._lock:
             self._running[run] = threading.get_ident()
         try:
-            with self._cache.run():
+            with self.cache.run():
                 missing = run.load_cached()
                 if run.cached_errors and on_error == "raise":
                     problem = next(iter(run.cached_errors.values()))
@@ -426,8 +425,9 @@ class Engine:
         spending = None
         if budget is not None:
             limited = token_limit(job.params) is not None
-            counter = current_counter()
-            spending = Budget(budget, price, job.model, reason, tokens=profile.tokens, limited=limited, counter=counter)
+            spending = Budget(
+                budget, price, job.model, reason, tokens=profile.tokens, limited=limited, counter=current_counter()
+            )
         return RunContext(
             job=job,
             plan=planned,
@@ -435,7 +435,7 @@ class Engine:
             buffer=(make_buffer or job.operation.make_buffer)(len(planned.inputs)),
             # With the cache off, keys that are never looked up would take a tenth of a row's time.
             keys=[] if self.cache_disabled else self._keys(job, planned.inputs),
-            cache=self._cache,
+            cache=self.cache,
             single_flight=self._single_flight(),
             plan_requests=lambda numbers: self._plan_requests(job, planned, numbers),
             clients=self,
@@ -474,24 +474,19 @@ class Engine:
         raise problem
 
     @property
-    def cache(self) -> CacheStore:
-        """Where responses are stored."""
-        return self._cache
-
-    @property
     def cache_disabled(self) -> bool:
         """Whether the cache is off, so that every call is paid for again."""
-        return self._cache.url == "off"
+        return self.cache.url == "off"
 
     @property
     def _is_replay(self) -> bool:
-        return self._cache.url.startswith(SCHEME)
+        return self.cache.url.startswith(SCHEME)
 
     def cache_note(self) -> str:
         """Return where answers are stored, and what a second run would do."""
         if self.cache_disabled:
             return 'cache="off" stores no answers, so another run pays for all of them again.'
-        if unsaved := self._cache.unsaved:
+        if unsaved := self.cache.unsaved:
             return (
                 f"{unsaved:,} answers could not be written to the cache and are only in memory. Run again in this "
                 "process to continue."
@@ -513,8 +508,8 @@ class Engine:
         # opened.
         if self.cache_disabled:
             return None
-        is_shared = not isinstance(self._cache.leases, NoLeases)
-        return single_flight_for(self._cache.url if is_shared else f"{id(self._cache)}")
+        is_shared = not isinstance(self.cache.leases, NoLeases)
+        return single_flight_for(self.cache.url if is_shared else f"{id(self.cache)}")
 
     def _rate_limiter(self, job: Job, options: RateOptions) -> RateLimiter:
         default = self._rate_options.max_in_flight or 1
@@ -527,13 +522,7 @@ class Engine:
             max_in_flight=max_in_flight,
             requests_per_minute=options.requests_per_minute or self._rate_options.requests_per_minute,
             tokens_per_minute=options.tokens_per_minute or self._rate_options.tokens_per_minute,
-            peers=self._peers,
-        )
-
-    def _peers(self) -> Peers:
-        """Return the other processes of this account: those of this machine, and those that use the same server."""
-        return (
-            JoinedPeers(machine_peers(), self._cache.peers) if isinstance(self._cache, SharedStore) else machine_peers()
+            peers=functools.partial(peers_of, self.cache),
         )
 
     def _plan_requests(self, job: Job, planned: Plan, missing: NDArray[np.int64]) -> list[PlannedRequest]:

@@ -36,6 +36,9 @@ class MemoryPeers:
         self.records: dict[bytes, bytes] = {}
         self.exchanges = 0
 
+    def now(self) -> float:
+        return 0.0
+
     def watch(self, topic: bytes) -> Callable[[], bool]:
         return lambda: bool(self.records)
 

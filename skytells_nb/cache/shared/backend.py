@@ -76,12 +76,63 @@ class Acquired(NamedTuple):
     holders: list[Holder]
 
 
+class Coordinator(Protocol):
+    """What processes tell each other through one server. Every method raises what those of ``Backend`` do."""
+
+    def exchange(
+        self, topic: bytes, owner: bytes, process: bytes, record: bytes, seconds: float
+    ) -> tuple[float, Mapping[bytes, tuple[bytes, bytes]]]:
+        """Replace the record of ``owner``; return the time by the server's clock, and the records of the others.
+
+        They are those that were replaced in the last so many seconds, with their processes.
+        """
+        ...
+
+    def leave(self, topic: bytes, owner: bytes) -> None:
+        """Remove the record of this owner."""
+        ...
+
+    def open_limit(self, topic: bytes, limit: float) -> None:
+        """Begin to count what is spent of a limit; nothing if it is known."""
+        ...
+
+    def claim(
+        self,
+        topic: bytes,
+        owner: bytes,
+        process: bytes,
+        spent: float,
+        reserved: float,
+        dollars: float,
+        likely: float | None,
+    ) -> tuple[Claim, list[Holder]] | None:
+        """Replace what the owner has spent and reserved, and reserve more if that fits; see ``SpendingCounter``.
+
+        Returns who else has something reserved; ``None`` if the limit is not known. What was reserved ``QUIET_S`` ago
+        counts as spent.
+        """
+        ...
+
+    def forfeit(self, topic: bytes, owners: Sequence[bytes]) -> None:
+        """Count as spent what these owners have reserved."""
+        ...
+
+    def end_spending(self, topic: bytes, owner: bytes, spent: float) -> None:
+        """Count what the owner has spent, and forget the owner; nothing if it is not known."""
+        ...
+
+
 class Backend(Protocol):
     """Records by key on one server, and leases on them.
 
     Safe for several threads, in a forked child too. Every method raises StoreUnavailable if the server cannot be used,
     and StoreRefused if it does not let this process in. Nothing is sent before the first call.
     """
+
+    @property
+    def coordinator(self) -> Coordinator:
+        """What processes tell each other on this server."""
+        ...
 
     def load(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """Return the records of these keys that there are."""
@@ -140,48 +191,6 @@ class Backend(Protocol):
 
     def release(self, owner: bytes, keys: Sequence[bytes], *, ends: bool) -> None:
         """End the leases of this owner on these keys; with ``ends`` all that it has."""
-        ...
-
-    def exchange(
-        self, topic: bytes, owner: bytes, process: bytes, record: bytes, seconds: float
-    ) -> tuple[float, Mapping[bytes, tuple[bytes, bytes]]]:
-        """Replace the record of ``owner``; return the time by the server's clock, and the records of the others.
-
-        They are those that were replaced in the last so many seconds, with their processes.
-        """
-        ...
-
-    def leave(self, topic: bytes, owner: bytes) -> None:
-        """Remove the record of this owner."""
-        ...
-
-    def open_limit(self, topic: bytes, limit: float) -> None:
-        """Begin to count what is spent of a limit; nothing if it is known."""
-        ...
-
-    def claim(
-        self,
-        topic: bytes,
-        owner: bytes,
-        process: bytes,
-        spent: float,
-        reserved: float,
-        dollars: float,
-        likely: float | None,
-    ) -> tuple[Claim, list[Holder]] | None:
-        """Replace what the owner has spent and reserved, and reserve more if that fits; see ``SpendingCounter``.
-
-        Returns who else has something reserved; ``None`` if the limit is not known. What was reserved ``QUIET_S`` ago
-        counts as spent.
-        """
-        ...
-
-    def forfeit(self, topic: bytes, owners: Sequence[bytes]) -> None:
-        """Count as spent what these owners have reserved."""
-        ...
-
-    def end_spending(self, topic: bytes, owner: bytes, spent: float) -> None:
-        """Count what the owner has spent, and forget the owner; nothing if it is not known."""
         ...
 
     def close(self) -> None:

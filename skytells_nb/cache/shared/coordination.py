@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from skytells_nb.cache.processes import may_be_running, this_process
-from skytells_nb.cache.shared.backend import Backend, Pause, StoreRefused, StoreUnavailable
+from skytells_nb.cache.shared.backend import Coordinator, Pause, StoreRefused, StoreUnavailable
 from skytells_nb.cache.spending import Claim
 from skytells_nb.errors import CacheError
 
@@ -19,8 +19,8 @@ class SharedPeers:
     A server that cannot be used leaves this process alone, and is asked again after a while.
     """
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+    def __init__(self, server: Coordinator) -> None:
+        self._server = server
         self._pause = Pause()
         self._ahead = 0.0
 
@@ -37,7 +37,7 @@ class SharedPeers:
         if started < self._pause.until:
             return {}
         try:
-            now, found = self._backend.exchange(topic, owner, this_process(), record, seconds)
+            now, found = self._server.exchange(topic, owner, this_process(), record, seconds)
         except (StoreUnavailable, StoreRefused):
             self._pause.begin(time.monotonic() - started)
             return {}
@@ -47,22 +47,22 @@ class SharedPeers:
 
     def leave(self, topic: bytes, owner: bytes) -> None:
         with contextlib.suppress(StoreUnavailable, StoreRefused):
-            self._backend.leave(topic, owner)
+            self._server.leave(topic, owner)
 
 
 class SharedCounter:
     """What processes on all machines spend of one limit; see ``SpendingCounter``. It is opened by one of them."""
 
-    def __init__(self, backend: Backend, url: str, topic: bytes, limit: float) -> None:
+    def __init__(self, server: Coordinator, url: str, topic: bytes, limit: float) -> None:
         self.limit = limit
         self.where = f"the cache {url}"
-        self._backend = backend
+        self._server = server
         self._topic = topic
 
     def open(self) -> None:
         """Begin to count; raises CacheError if the server cannot be used."""
         try:
-            self._backend.open_limit(self._topic, self.limit)
+            self._server.open_limit(self._topic, self.limit)
         except (StoreUnavailable, StoreRefused) as problem:
             raise CacheError(
                 f"budget= is counted by {self.where}, which cannot be used: {problem}. Nothing was sent."
@@ -74,7 +74,7 @@ class SharedCounter:
         process = this_process()
         try:
             while True:
-                found = self._backend.claim(self._topic, owner, process, spent, reserved, dollars, likely)
+                found = self._server.claim(self._topic, owner, process, spent, reserved, dollars, likely)
                 if found is None:
                     raise CacheError(
                         f"T{self.where[1:]} no longer knows what was spent of the budget of "
@@ -86,14 +86,14 @@ class SharedCounter:
                 ended = [holder.owner for holder in holders if not may_be_running(holder.process)]
                 if claim.granted or not ended:
                     return claim
-                self._backend.forfeit(self._topic, ended)
+                self._server.forfeit(self._topic, ended)
         except (StoreUnavailable, StoreRefused):
             return None
 
     def end(self, owner: bytes, spent: float) -> None:
         # What it told last counts where this does not arrive.
         with contextlib.suppress(StoreUnavailable, StoreRefused):
-            self._backend.end_spending(self._topic, owner, spent)
+            self._server.end_spending(self._topic, owner, spent)
 
 
 def new_topic() -> bytes:

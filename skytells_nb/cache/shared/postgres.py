@@ -12,7 +12,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,7 +21,6 @@ from skytells_nb.cache.shared.address import Address
 from skytells_nb.cache.shared.backend import (
     CONNECT_TIMEOUT_S,
     MANAGE_TIMEOUT_S,
-    PEERS_S,
     REPLY_TIMEOUT_S,
     ROWS_PER_BATCH,
     Acquired,
@@ -29,7 +28,7 @@ from skytells_nb.cache.shared.backend import (
     StoreRefused,
     StoreUnavailable,
 )
-from skytells_nb.cache.spending import KEPT_S, QUIET_S, Claim, fits
+from skytells_nb.cache.shared.postgres_coordinator import PostgresCoordinator
 from skytells_nb.errors import MissingExtraError
 
 _LOCK = 0x536B_794E  # "SkyN", as in the files
@@ -48,24 +47,6 @@ create unlogged table skytells_leases (
   key bytea primary key, owner bytea not null references skytells_owners on delete cascade);
 create index on skytells_leases (owner);
 """
-_COORDINATION = """
-create table if not exists skytells_limits (
-  topic bytea primary key,
-  amount double precision not null,
-  ended double precision not null default 0,
-  opened timestamptz not null default clock_timestamp());
-create table if not exists skytells_spending (
-  topic bytea not null references skytells_limits on delete cascade,
-  owner bytea not null, process bytea not null,
-  spent double precision not null, reserved double precision not null,
-  changed timestamptz not null default clock_timestamp(),
-  primary key (topic, owner));
-create unlogged table if not exists skytells_peers (
-  topic bytea not null, owner bytea not null, process bytea not null, record bytea not null,
-  changed timestamptz not null default clock_timestamp(),
-  primary key (topic, owner));
-"""
-"""Tables that are made when they are first used."""
 _REFUSALS = (
     "authentication failed",
     "no password supplied",
@@ -91,6 +72,7 @@ class PostgresBackend:
             raise MissingExtraError("A cache on PostgreSQL", address.extra) from None
         self._psycopg = psycopg
         self._address = address
+        self.coordinator = PostgresCoordinator(self._run, psycopg.errors.UndefinedTable)
         self._reset()
 
     def _reset(self) -> None:
@@ -231,98 +213,6 @@ class PostgresBackend:
 
         self._change(work, durable=False)
 
-    def exchange(
-        self, topic: bytes, owner: bytes, process: bytes, record: bytes, seconds: float
-    ) -> tuple[float, Mapping[bytes, tuple[bytes, bytes]]]:
-        def work(connection: Any) -> tuple[float, Mapping[bytes, tuple[bytes, bytes]]]:
-            connection.execute(
-                "insert into skytells_peers values (%b, %b, %b, %b) on conflict (topic, owner) do update"
-                " set record = excluded.record, process = excluded.process, changed = clock_timestamp()",
-                [topic, owner, process, record],
-            )
-            found = _rows(
-                connection,
-                "select owner, process, record, changed > clock_timestamp() - make_interval(secs => %b),"
-                " extract(epoch from clock_timestamp())::float8 from skytells_peers where topic = %b",
-                [float(seconds), topic],
-            )
-            others = {name: (its, text) for name, its, text, recent, _ in found if recent and name != owner}
-            return found[0][4], others
-
-        return self._coordinate(work, durable=False)
-
-    def leave(self, topic: bytes, owner: bytes) -> None:
-        def work(connection: Any) -> None:
-            connection.execute("delete from skytells_peers where topic = %b and owner = %b", [topic, owner])
-            # Those of processes that were killed.
-            old = "delete from skytells_peers where changed < clock_timestamp() - make_interval(secs => %b)"
-            connection.execute(old, [PEERS_S])
-
-        self._coordinate(work, durable=False)
-
-    def open_limit(self, topic: bytes, limit: float) -> None:
-        def work(connection: Any) -> None:
-            old = "delete from skytells_limits where opened < clock_timestamp() - make_interval(secs => %b)"
-            connection.execute(old, [KEPT_S])
-            insert = "insert into skytells_limits (topic, amount) values (%b, %b) on conflict do nothing"
-            connection.execute(insert, [topic, float(limit)])
-
-        self._coordinate(work)
-
-    def claim(
-        self,
-        topic: bytes,
-        owner: bytes,
-        process: bytes,
-        spent: float,
-        reserved: float,
-        dollars: float,
-        likely: float | None,
-    ) -> tuple[Claim, list[Holder]] | None:
-        def work(connection: Any) -> tuple[Claim, list[Holder]] | None:
-            # One at a time for each limit.
-            limits = _rows(connection, "select amount, ended from skytells_limits where topic = %b for update", [topic])
-            if not limits:
-                return None
-            ((limit, others_spent),) = limits
-            others_reserved, holders = 0.0, []
-            for name, its_process, its_spent, its_reserved, quiet in _rows(
-                connection,
-                "select owner, process, spent, reserved, changed < clock_timestamp() - make_interval(secs => %b)"
-                " from skytells_spending where topic = %b and owner <> %b",
-                [QUIET_S, topic, owner],
-            ):
-                others_spent += its_spent + (its_reserved if quiet else 0.0)
-                if its_reserved and not quiet:
-                    others_reserved += its_reserved
-                    holders.append(Holder(name, its_process))
-            granted = fits(limit, others_spent, others_reserved, spent, reserved, dollars, likely)
-            connection.execute(
-                "insert into skytells_spending values (%b, %b, %b, %b, %b) on conflict (topic, owner) do update"
-                " set spent = excluded.spent, reserved = excluded.reserved, changed = clock_timestamp()",
-                [topic, owner, process, float(spent), float(reserved + dollars if granted else reserved)],
-            )
-            return Claim(granted, others_spent, others_reserved), holders
-
-        return self._coordinate(work)
-
-    def forfeit(self, topic: bytes, owners: Sequence[bytes]) -> None:
-        change = (
-            "update skytells_spending set spent = spent + reserved, reserved = 0"
-            " where topic = %b and owner = any(%b::bytea[])"
-        )
-        self._coordinate(lambda connection: connection.execute(change, [topic, list(owners)]))
-
-    def end_spending(self, topic: bytes, owner: bytes, spent: float) -> None:
-        def work(connection: Any) -> None:
-            connection.execute("select 1 from skytells_limits where topic = %b for update", [topic])
-            remove = "delete from skytells_spending where topic = %b and owner = %b returning 1"
-            if _rows(connection, remove, [topic, owner]):
-                add = "update skytells_limits set ended = ended + %b where topic = %b"
-                connection.execute(add, [float(spent), topic])
-
-        self._coordinate(work)
-
     def close(self) -> None:
         while (connection := self._take()) is not None:
             connection.close()
@@ -338,26 +228,6 @@ class PostgresBackend:
                 return work(connection)
 
         return self._run(locked, manages=manages)
-
-    def _coordinate(self, work: Callable[[Any], T], *, durable: bool = True) -> T:
-        """Return what ``work`` returns, done as one transaction; the tables for it are made where they are missing."""
-
-        def transaction(connection: Any) -> T:
-            with connection.transaction():
-                if not durable:
-                    connection.execute("set local synchronous_commit = off")
-                return work(connection)
-
-        def with_tables(connection: Any) -> T:
-            try:
-                return transaction(connection)
-            except self._psycopg.errors.UndefinedTable:
-                with connection.transaction():
-                    connection.execute("select pg_advisory_xact_lock(%b)", [_LOCK])
-                    connection.execute(_COORDINATION)
-                return transaction(connection)
-
-        return self._run(with_tables)
 
     def _run(self, work: Callable[[Any], T], *, manages: bool = False) -> T:
         """Return what ``work`` returns; it is done again if an idle connection turns out to be closed."""

@@ -17,13 +17,14 @@ from typing import Any, NamedTuple, TypeVar
 from skytells_nb.cache.checksum import HEADER_BYTES, decode_record, encode_record
 from skytells_nb.cache.group_commit import GroupCommit
 from skytells_nb.cache.overflow import overflow_for
+from skytells_nb.cache.peers import JoinedPeers, machine_peers
 from skytells_nb.cache.processes import may_be_running, this_process
 from skytells_nb.cache.shared.address import Address
 from skytells_nb.cache.shared.backend import Backend, Pause, StoreRefused, StoreUnavailable
 from skytells_nb.cache.shared.coordination import SharedCounter, SharedPeers
 from skytells_nb.cache.shared.postgres import PostgresBackend
 from skytells_nb.cache.shared.redis import RedisBackend
-from skytells_nb.cache.store import CacheStats, LeaseState, Row, prune_progress
+from skytells_nb.cache.store import CacheStats, CacheStore, LeaseState, Peers, Row, prune_progress
 from skytells_nb.errors import CacheError, ConfigurationError, warn
 from skytells_nb.progress.events import StepCallback
 
@@ -48,7 +49,7 @@ class SharedStore:
         self._server = StoreServer(self._address, self._queue_warning)
         self._writer = GroupCommit(self._save)
         self.leases = SharedLeases(self._server, lambda: self._overflow.position, self._look_up)
-        self.peers = SharedPeers(self._server.backend)
+        self.peers = SharedPeers(self._server.backend.coordinator)
         self._closed = False
         self._hits = self._misses = self._stored = self._damaged = 0
         self._overflow = overflow_for(self._address.url)
@@ -160,7 +161,7 @@ class SharedStore:
 
     def counter(self, topic: bytes, limit: float) -> SharedCounter:
         """Return what counts the spending of a limit on the server, for all processes that name the same topic."""
-        return SharedCounter(self._server.backend, self.url, topic, limit)
+        return SharedCounter(self._server.backend.coordinator, self.url, topic, limit)
 
     def emit_warnings(self) -> None:
         while True:
@@ -247,6 +248,11 @@ class SharedStore:
         self.leases.reset_after_fork()
         self._overflow.reset_after_fork()
         self._writer.reset_after_fork()
+
+
+def peers_of(store: CacheStore) -> Peers:
+    """Return the other processes of an account: those of this machine, and those that use the same server."""
+    return JoinedPeers(machine_peers(), store.peers) if isinstance(store, SharedStore) else machine_peers()
 
 
 class StoreServer:

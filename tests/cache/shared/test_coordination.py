@@ -95,7 +95,7 @@ def _address(store: SharedStore) -> str:
 
 
 def test_records_reach_the_others_on_the_server(store: SharedStore) -> None:
-    peers, others = store.peers, SharedPeers(store._server.backend)
+    peers, others = store.peers, SharedPeers(store._server.backend.coordinator)
     assert peers.watch(TOPIC)()
     assert peers.exchange(TOPIC, ONE, b"first", 60.0) == {}
     assert others.exchange(TOPIC, TWO, b"two\n\x00", 60.0) == {ONE: b"first"}
