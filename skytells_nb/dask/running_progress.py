@@ -11,7 +11,7 @@ from typing import Any
 
 from skytells_nb.engine.report import Report
 from skytells_nb.progress.events import GuardedCallback, Progress, ProgressCallback
-from skytells_nb.widgets.progress import ProgressLine
+from skytells_nb.progress.long_step import ProgressLine
 
 EVENT_INTERVAL_S = 0.5
 """Between two events of one partition on their way to the driver."""

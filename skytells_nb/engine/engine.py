@@ -28,7 +28,7 @@ from skytells_nb.engine.operations.jobs import EmbeddingOperation, Job, RateOpti
 from skytells_nb.engine.operations.request_fallbacks import with_fallbacks
 from skytells_nb.engine.planning import BYTES_PER_TOKEN, Plan, PlannedRequest, pack_requests, plan, token_estimates
 from skytells_nb.engine.rate_limit.limiter import RateLimiter, rate_limiter_for
-from skytells_nb.engine.report import Estimate, Report
+from skytells_nb.engine.report import Estimate, Report, log_line
 from skytells_nb.engine.results import ResultBuffer, RunResult
 from skytells_nb.engine.retry import MAX_PROBES, CircuitBreaker, RetryPolicy
 from skytells_nb.engine.run import LOOKUP_BATCH, Run
@@ -399,7 +399,7 @@ class Engine:
             if self._speed is not None:
                 done = result.report
                 self._speed.record(job.endpoint, done.requests, done.tokens_in, done.tokens_out, done.seconds)
-            _log.info("%s", _summary(result.report))
+            _log.info("%s", log_line(result.report))
             # Before the progress callback, which may fail.
             on_end(result.report)
             on_result(result)
@@ -544,12 +544,3 @@ class Engine:
         token_sums = np.add.reduceat(tokens, starts).tolist()
         estimate_sums = np.add.reduceat(estimates, starts).tolist()
         return [PlannedRequest(*fields) for fields in zip(batches, rows, token_sums, estimate_sums, strict=True)]
-
-
-def _summary(report: Report) -> str:
-    """A run in one line of the log."""
-    return (
-        f"{report.operation} with {report.model} {report.state}: {report.rows:,} rows, {report.distinct:,} distinct, "
-        f"{report.cached:,} cached, {report.sent:,} sent, {report.failed:,} failed, {report.requests:,} requests, "
-        f"{report.retries:,} retries, {report.tokens_in:,}+{report.tokens_out:,} tokens, {report.seconds:.1f} s"
-    )

@@ -364,3 +364,12 @@ class Estimate:
         if self.minutes is not None:
             text = f"{text}, {self.minutes:.1f} min at {self.limit or 'the known limit'}"
         return "\n".join([text, *(f"  {note}" for note in self.notes)])
+
+
+def log_line(report: Report) -> str:
+    """Return a run as one line of the log."""
+    return (
+        f"{report.operation} with {report.model} {report.state}: {report.rows:,} rows, {report.distinct:,} distinct, "
+        f"{report.cached:,} cached, {report.sent:,} sent, {report.failed:,} failed, {report.requests:,} requests, "
+        f"{report.retries:,} retries, {report.tokens_in:,}+{report.tokens_out:,} tokens, {report.seconds:.1f} s"
+    )
