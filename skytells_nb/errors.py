@@ -70,6 +70,7 @@ __all__ = [
     "Interrupted",
     "InvalidResponseError",
     "LocalServerError",
+    "LowConfidenceError",
     "MissingExtraError",
     "MissingKeyError",
     "ModelNotFoundError",
@@ -452,6 +453,10 @@ class ReplayMissError(CacheError):
 
 class BudgetExceededError(SkytellsError):
     """The next request would exceed the budget; results that were paid for are in the cache and in ``frame``."""
+
+
+class LowConfidenceError(SkytellsError):
+    """The label of a row is left out, since its confidence is below ``abstain``; its answer is paid for and cached."""
 
 
 class RowError(SkytellsError):

@@ -124,6 +124,14 @@ def with_columns_only(method: str, options: Mapping[str, Any]) -> dict[str, Any]
     Raises InputError for one that says otherwise.
     """
     changed = dict(options)
+    for name, value in (("agree", None), ("gold", None), ("confidence", "proxy")):
+        given = changed.get(name)
+        if method in ("classify", "filter") and given is not None and value in (None, given):
+            shown = name if value is None else f"{name}={value!r}"
+            raise InputError(
+                f"{shown} learns from all rows, and a partition has some of them: call it on the pandas frame of the "
+                "columns that it needs."
+            )
     if method == "embed" and changed.setdefault("dtype", "arrow") != "arrow":
         raise InputError(f"dtype must be 'arrow' or left out here, got {options['dtype']!r}.")
     if method == "complete" and changed.get("schema") is not None and changed.setdefault("flatten", True) is not True:

@@ -18,6 +18,7 @@ from skytells_nb.local.server import LocalServer
 from skytells_nb.partition import INSTEAD, ROW_METHODS, enrich
 from skytells_nb.session import Session
 
+CLASSIFY = {"method": "classify", "column": "text", "labels": ["cat", "dog"]}
 TABLE = pa.table(
     {
         "id": pa.array([7, 8, 9], pa.int32()),
@@ -104,6 +105,8 @@ def test_methods_that_need_all_rows_say_what_to_do(session: Session) -> None:
         ({"method": "embed", "column": "text", "dtype": "numpy"}, "dtype must be"),
         ({"method": "embed", "column": "text", "to": "x.parquet"}, "to must be left out"),
         ({"method": "complete", "template": "{text}", "dry_run": True}, "dry_run must be left out"),
+        (CLASSIFY | {"agree": 0.95}, "agree learns from all rows, and a partition has some of them"),
+        (CLASSIFY | {"confidence": "proxy"}, "confidence='proxy' learns from all rows"),
         ({"method": "complete", "template": "{text}", "schema": {"a": int}, "flatten": False}, "flatten must be"),
         ({"method": "embed", "column": "text", "columns": 3}, "Unknown keyword 'columns'"),
     ],

@@ -232,6 +232,11 @@ class MultiRun:
         self._open_totals().add(report)
         self._has_runs = True
 
+    @property
+    def main(self) -> Report | None:
+        """The report of the main run, ``None`` before it ended."""
+        return self._open_totals().main
+
     def replace_main(self, report: Report) -> None:
         """Replace the report of the main run by this one, which is already amended."""
         self._open_totals().replace_main(report)

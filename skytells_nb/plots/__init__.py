@@ -3,6 +3,7 @@
 The import is fast: plotly, pandas and UMAP are imported when the first figure is drawn.
 """
 
+from skytells_nb.plots.evaluation_charts.calibration import calibration
 from skytells_nb.plots.evaluation_charts.shares import shares
 from skytells_nb.plots.export import save
 from skytells_nb.plots.maps.semantic_map import semantic_map
@@ -16,6 +17,7 @@ from skytells_nb.plots.usage_charts.rate import rate
 from skytells_nb.plots.usage_charts.usage import usage
 
 __all__ = [
+    "calibration",
     "filtered_rows",
     "latency",
     "rate",

@@ -195,6 +195,10 @@ def frame_accessor() -> None:
     )
     print(compared.frame, compared.pairs, compared.kappa, compared.differing, compared.report.cost)
     print(sky.series(reviews).compare({"a": "Is it good?", "b": {"template": "{text}"}}, dry_run=True), compared.plot())
+    sure: pd.DataFrame = rows.classify(
+        "text", ["a", "b"], confidence="votes", votes=3, abstain=0.7, gold=sample["gold"]
+    )
+    print(sky.series(reviews).classify(["a", "b"], confidence="logprobs"), sky.plots.calibration(sure, sample["gold"]))
     shares: pd.DataFrame = labeled.share("label", gold=sample["gold"], by="topic")
     print(
         unfinished,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skytells_nb.accessor.methods.classify import Classify
+from skytells_nb.accessor.methods.classify.classify import Classify
 from skytells_nb.accessor.methods.cluster import ClusterMethods
 from skytells_nb.accessor.methods.dedupe import DedupeMethod
 from skytells_nb.accessor.methods.extract import Extract

@@ -101,7 +101,7 @@ def run_cascade(
         least = texts_for_cascade(options.agree, options.level)
         reason = f"{len(distinct):,} different texts are too few to certify it; {least:,} would do"
     else:
-        vectors = _distinct_vectors(runs, options, distinct, first)
+        vectors = distinct_vectors(runs, options, distinct, first)
         if runs.is_dry_run:
             runs.note("upper limit: texts that the proxy labels are not sent")
             ask(runs.call(main=True), texts, None)
@@ -150,7 +150,7 @@ def run_cascade(
     return CascadeResult(replace(answers, report=runs.report), by_proxy, np.append(proxy_labels, -1)[codes])
 
 
-def _distinct_vectors(runs: MultiRun, options: CascadeOptions, distinct: Any, first: Indices) -> UnitVectors:
+def distinct_vectors(runs: MultiRun, options: CascadeOptions, distinct: Any, first: Indices) -> UnitVectors:
     """Return the vectors of the different texts; one without has none, and is asked about."""
     if options.vectors is None:
         call = replace(runs.call(last=False), on_error="null")

@@ -45,6 +45,7 @@ FrameMethod = Literal[
     "dedupe",
     "cluster",
     "join",
+    "compare",
 ]
 """The methods of a frame that send requests."""
 ColumnMethod = Literal[
@@ -58,6 +59,7 @@ ColumnMethod = Literal[
     "moderate",
     "dedupe",
     "cluster",
+    "compare",
 ]
 """The methods of a column that send requests."""
 

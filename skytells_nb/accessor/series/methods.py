@@ -10,11 +10,12 @@ import pandas as pd
 from skytells_nb.accessor.base import DETERMINISTIC
 from skytells_nb.accessor.call import copy_report
 from skytells_nb.accessor.frame import FrameAccessor
-from skytells_nb.accessor.methods.classify import Examples, LabelChoice
+from skytells_nb.accessor.methods.classify.confidence import Confidence
 from skytells_nb.accessor.methods.cluster import ClusterNames
 from skytells_nb.accessor.methods.evaluation.comparison import Comparison
 from skytells_nb.accessor.methods.moderate import MINIMAL_COMPLETION
 from skytells_nb.accessor.options import ModelOptions, RunOptions, check_options, expand_options
+from skytells_nb.accessor.prompts.labels import Examples, LabelChoice
 from skytells_nb.accessor.safety import SafetyChoice
 from skytells_nb.accessor.structured.repair import DEFAULT_REPAIRS
 from skytells_nb.accessor.structured.schema import Schema
@@ -41,6 +42,10 @@ class SeriesMethods:
         instructions: str | None = None,
         agree: float | None = None,
         level: float = 0.9,
+        confidence: Confidence | None = None,
+        abstain: float | None = None,
+        votes: int | None = None,
+        gold: Any = None,
         model: str | None = None,
         params: Mapping[str, Any] | None = None,
         safety: SafetyChoice = "keep",
@@ -55,7 +60,8 @@ class SeriesMethods:
         Returns
         -------
         pandas.Series or pandas.DataFrame
-            A column with the same index and name; a frame of the new columns with ``multi=True`` or ``details=True``.
+            A column with the same index and name; a frame of the new columns with ``multi=True``, ``confidence`` or
+            ``details=True``.
 
         Raises
         ------
@@ -83,6 +89,10 @@ class SeriesMethods:
                 instructions=instructions,
                 agree=agree,
                 level=level,
+                confidence=confidence,
+                abstain=abstain,
+                votes=votes,
+                gold=gold,
                 model=model,
                 params=params,
                 safety=safety,

@@ -98,6 +98,9 @@ class CachedCompletion:
     """Rows of its request; the safety findings are those of all of them."""
     reasoning: str = ""
     """What the model wrote before its answer, for a cell that shows it again."""
+    logprobs: Sequence[Any] = ()
+    """Where they were asked for: of each token its text (a character for each byte), its log probability, and pairs of
+    the same for its alternatives."""
 
     @property
     def is_empty_reasoning(self) -> bool:
@@ -116,7 +119,7 @@ class CachedCompletion:
         return Safety.from_records(self.findings, blocked=self.blocked)
 
     def to_bytes(self) -> bytes:
-        fields = {name: getattr(self, name) for name in self.__slots__ if name != "reasoning" or self.reasoning}
+        fields = {name: value for name in self.__slots__ if (value := getattr(self, name)) or name not in _OPTIONAL}
         fields["findings"] = list(self.findings)
         try:
             return pydantic_core.to_json(fields)
@@ -194,7 +197,35 @@ class CachedCompletion:
             tokens_out=tokens_out,
             findings=safety.records(),
             blocked=safety.blocked,
+            logprobs=_token_logprobs(response) if isinstance(response, ChatCompletion) else (),
         )
+
+
+_OPTIONAL = ("reasoning", "logprobs")
+"""Fields that most completions do not have, which are stored where they do."""
+MAX_LOGPROB_TOKENS = 256
+"""Tokens whose probabilities are stored: those of a label or a few fields. Of a long text they would take a hundred
+times its own bytes."""
+
+
+def _token_logprobs(completion: ChatCompletion) -> list[list[Any]]:
+    """Return the log probabilities of a completion's tokens; empty without them, or where they are not valid."""
+    given = completion.choices[0].logprobs if completion.choices else None
+    content = given.get("content") if isinstance(given, Mapping) else None
+    if not isinstance(content, list) or len(content) > MAX_LOGPROB_TOKENS:
+        return []
+    try:
+        return [[*_token(each), [_token(other) for other in each.get("top_logprobs") or ()]] for each in content]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return []
+
+
+def _token(token: Mapping[str, Any]) -> list[Any]:
+    # The bytes where they are given: a token may be half a character.
+    text, raw = token["token"], token.get("bytes")
+    data = bytes(raw) if raw else str(text).encode("utf-8", "surrogatepass")
+    logprob = float(token["logprob"])
+    return [data.decode("latin-1"), max(logprob, -9999.0) if logprob == logprob else -9999.0]
 
 
 @lru_cache(maxsize=1024)

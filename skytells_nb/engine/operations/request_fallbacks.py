@@ -202,7 +202,7 @@ def downgrade_body(body: Mapping[str, Any], levels: Mapping[str, int]) -> dict[s
             if levels.get(name):
                 del weaker[name]
             else:
-                weaker[name] = float(value)
+                weaker[name] = int(value) if name == "seed" else float(value)
     for name, other in OTHER_NAMES.items():
         if levels.get(name) and name in weaker:
             weaker[other] = weaker.pop(name)

@@ -30,7 +30,8 @@ MAX_STOPS = 4
 async def chat_completions(call: InferenceRequest) -> Response:
     """Respond with one choice, or ``n`` choices; streamed if the body or the query requests it.
 
-    ``logprobs`` is accepted and null in the response: the local model does not provide them.
+    ``logprobs`` are those of the local model: text that a schema fixes is certain, listed values (an enum) are as
+    probable as they are among each other, everything else as the model has it. A stream has them at its end.
     """
     request = parse_body(ChatRequest, call.body)
     model = resolve_chat_model(request.model, call.models)
@@ -79,6 +80,7 @@ async def _generation(request: ChatRequest, call: InferenceRequest) -> Generatio
         schema=schema,
         json=any_json,
         tool=tool,
+        logprobs=(request.top_logprobs or 0) if request.logprobs else None,
     )
 
 
@@ -148,7 +150,7 @@ class _Completion:
                 {
                     "index": index,
                     "finish_reason": self._finish_reason(finish),
-                    "logprobs": None,
+                    "logprobs": _logprobs(finish),
                     "message": self._message("".join(texts)),
                     "content_filter_results": finish.filter_results,
                 }
@@ -215,7 +217,7 @@ class _Completion:
             if isinstance(item, Finish):
                 finishes.append(item)
                 results = item.filter_results if item.finish_reason == "content_filter" else {}
-                yield _choice(index, {}, self._finish_reason(item), results)
+                yield _choice(index, {}, self._finish_reason(item), results, _logprobs(item))
             elif not item.text:
                 continue
             elif tool is not None:
@@ -239,15 +241,23 @@ def obfuscation(counter: int, faults: Faults) -> str:
 
 
 def _choice(
-    index: int, delta: dict[str, Any], finish_reason: str | None = None, results: Mapping[str, Any] | None = None
+    index: int,
+    delta: dict[str, Any],
+    finish_reason: str | None = None,
+    results: Mapping[str, Any] | None = None,
+    logprobs: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     return {
         "index": index,
         "delta": delta,
-        "logprobs": None,
+        "logprobs": logprobs,
         "finish_reason": finish_reason,
         "content_filter_results": dict(results or {}),
     }
+
+
+def _logprobs(finish: Finish) -> dict[str, Any] | None:
+    return {"content": list(finish.logprobs), "refusal": None} if finish.logprobs else None
 
 
 def _filter_chunk(choices: list[dict[str, Any]], **members: Any) -> dict[str, Any]:

@@ -47,6 +47,8 @@ class Generation:
     schema_param: str = "response_format"
     """The parameter to name in an error about the schema."""
     prompt_param: str = "messages"
+    logprobs: int | None = None
+    """Alternatives of each token whose log probabilities are stated; ``None`` states none."""
 
     @property
     def token_limit(self) -> int:
@@ -83,6 +85,8 @@ class Finish:
     reasoning_tokens: int = 0
     filtered_late: bool = False
     """The filter blocked the text after it was sent (asynchronous filter)."""
+    logprobs: tuple[dict[str, Any], ...] = ()
+    """Of the tokens of the text, where they were asked for and the generator has them."""
 
 
 async def generate(
@@ -99,10 +103,11 @@ async def generate(
     sent = received = prompt_tokens = completion_tokens = 0
     reason: str | None = None
     results: dict[str, Any] = {}
+    logprobs: tuple[dict[str, Any], ...] = ()
     # A truncated JSON text is useless: structured output ignores stop sequences.
     stop_filter = StopFilter(() if generation.is_structured else generation.stop)
     async with aclosing(_generate_pieces(generation, models, threads, faults)) as pieces:
-        async for text, finish_reason, token_counts in pieces:
+        async for text, finish_reason, token_counts, logprobs in pieces:  # noqa: B007 - the last ones are used below
             prompt_tokens, completion_tokens = token_counts
             if not received:
                 # The request is valid: the headers can be sent before there is any text.
@@ -148,19 +153,21 @@ async def generate(
         final,
         reasoning_tokens=completion_tokens if faults.empty_length else 0,
         filtered_late=filtered_late,
+        # They spell out what the filter withholds.
+        logprobs=() if reason == "content_filter" else logprobs,
     )
 
 
 async def _generate_pieces(
     generation: Generation, models: LocalModels, threads: GenerationThreads, faults: Faults
-) -> AsyncGenerator[tuple[str, str | None, tuple[int, int]], None]:
+) -> AsyncGenerator[tuple[str, str | None, tuple[int, int], tuple[dict[str, Any], ...]], None]:
     """Yield text, finish reason and (prompt, completion) tokens; raise the generator's errors as APIException."""
     if faults.empty_length:
         word_count = sum(len(m["content"].split()) for m in generation.messages)
-        yield "", "length", (word_count, generation.token_limit)
+        yield "", "length", (word_count, generation.token_limit), ()
         return
     if generation.tool is not None and not generation.tool.takes_arguments:
-        yield "{}", "stop", (sum(len(m["content"].split()) for m in generation.messages), 1)
+        yield "{}", "stop", (sum(len(m["content"].split()) for m in generation.messages), 1), ()
         return
     start = partial(
         models.generator.stream,
@@ -174,11 +181,13 @@ async def _generate_pieces(
         frequency_penalty=generation.frequency_penalty,
         schema=generation.tool.parameters if generation.tool else generation.schema,
         json=generation.json,
+        **({"logprobs": generation.logprobs} if generation.logprobs is not None and _gives_logprobs(models) else {}),
     )
     try:
         async with aclosing(threads.run(start)) as pieces:
             async for piece in pieces:
-                yield piece.text, piece.finish_reason, (piece.prompt_tokens, piece.completion_tokens)
+                counts = piece.prompt_tokens, piece.completion_tokens
+                yield piece.text, piece.finish_reason, counts, getattr(piece, "logprobs", ())
     except ContextLengthExceeded as error:
         # With a tool the prompt is longer than the messages, which were counted before.
         raise context_exceeded(f"{error.tokens:,} tokens", models.generator, generation.prompt_param) from None
@@ -187,6 +196,11 @@ async def _generate_pieces(
     except ValueError as error:
         param = "tools" if generation.tool else generation.schema_param
         raise invalid_parameter(param, f"The schema is not supported: {error}") from None
+
+
+def _gives_logprobs(models: LocalModels) -> bool:
+    """Whether the generator states log probabilities, which not all can."""
+    return bool(getattr(models.generator, "gives_logprobs", False))
 
 
 def _with_tool(generation: Generation) -> list[Message]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from skytells_nb.errors import LocalServerError
 from skytells_nb.local.generation import json_grammar, weights
-from skytells_nb.local.generation.json_writer import Part, Writer, grammars, plan
+from skytells_nb.local.generation.json_writer import Part, TokenLogprobs, Writer, grammars, plan
 from skytells_nb.local.generation.llama import Llama, missing_requirement
 from skytells_nb.local.generation.streaming import BoundedQueue, ThreadStream
 
@@ -36,6 +36,8 @@ class Piece:
     finish_reason: str | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    logprobs: tuple[dict[str, Any], ...] = ()
+    """Of the last one: the log probabilities of all tokens, where they were asked for."""
 
 
 class ContextLengthExceeded(Exception):
@@ -59,6 +61,8 @@ class Generator:
     ...     text = "".join(piece.text for piece in generator.stream(
     ...         [{"role": "user", "content": "Name a color."}], max_tokens=16, temperature=0, top_p=1))
     """
+
+    gives_logprobs = True
 
     def __init__(self, path: Path | None = None, *, slots: int = 2, context: int = 2048, threads: int = 1) -> None:
         self.context = context
@@ -128,13 +132,15 @@ class Generator:
         frequency_penalty: float = 0,
         schema: dict[str, Any] | None = None,
         json: bool = False,
+        logprobs: int | None = None,
     ) -> ThreadStream[Piece]:
         """Return an iterator of text pieces, as they are generated.
 
         Its ``close``, from any thread, stops the generation and waits for its end. Temperature 0 is greedy; above 0 a
         missing ``seed`` is derived from the request, so that equal requests get equal texts. With ``schema``, or
         ``json`` for any object, the text is JSON that is valid for it, unless ``max_tokens`` truncates it
-        (``finish_reason`` is then ``length``), and ``stop`` is ignored.
+        (``finish_reason`` is then ``length``), and ``stop`` is ignored. ``logprobs`` is the number of alternatives of
+        each token whose log probabilities are stated; ``None`` states none.
 
         Raise ContextLengthExceeded, LocalServerError if the model cannot be loaded, and ValueError for a schema that
         cannot be enforced: immediately for an unsupported keyword, at the first piece for a schema that the grammar
@@ -157,6 +163,8 @@ class Generator:
         sampling["seed"] = _derive_seed(prompt, sampling, max_tokens) if seed is None else seed % SEED_COUNT
         limit = max(1, min(max_tokens, self.context - tokens))
 
+        known = None if logprobs is None else TokenLogprobs(logprobs)
+
         def produce(queue: BoundedQueue[Piece]) -> None:
             def put(text: str) -> None:
                 queue.put(Piece(text))
@@ -170,16 +178,23 @@ class Generator:
             try:
                 if output_schema is not None:
                     part = self._plan(llama, output_schema)
-                    reason, completion_tokens = Writer(llama, prompt, limit, sampling, put, closed).write(part)
+                    reason, completion_tokens = Writer(llama, prompt, limit, sampling, put, closed, known).write(part)
                 else:
                     stop_sequences = [text for text in stop if text]
                     decoded = llama.decode(
-                        prompt, put, closed=closed, max_tokens=limit, stop=stop_sequences, **sampling
+                        prompt,
+                        put,
+                        closed=closed,
+                        max_tokens=limit,
+                        stop=stop_sequences,
+                        **sampling,
+                        **({} if known is None else known.decoding()),
                     )
                     reason, completion_tokens = decoded.finish_reason, decoded.completion_tokens
             finally:
                 self._free_slots.release()
-            queue.put(Piece("", "length" if reason == "length" else "stop", tokens, completion_tokens))
+            content = () if known is None else tuple(known.content)
+            queue.put(Piece("", "length" if reason == "length" else "stop", tokens, completion_tokens, content))
 
         with self._lock:
             if self._closed:

@@ -113,10 +113,27 @@ class Llama:
         body = {"content": text, "add_special": special, "parse_special": special}
         return [int(token) for token in self._post("/tokenize", body)["tokens"]]
 
+    def pieces(self, text: str) -> list[tuple[int, bytes]]:
+        """Return the token ids of plain text, and the bytes that each stands for."""
+        body = {"content": text, "add_special": False, "parse_special": False, "with_pieces": True}
+        found = self._post("/tokenize", body)["tokens"]
+        # A piece that is half a character is a list of bytes.
+        return [
+            (int(t["id"]), t["piece"].encode() if isinstance(t["piece"], str) else bytes(t["piece"])) for t in found
+        ]
+
     def decode(
-        self, prompt: str, on_text: Callable[[str], None], *, closed: Callable[[], bool], **params: Any
+        self,
+        prompt: str,
+        on_text: Callable[[str], None],
+        *,
+        closed: Callable[[], bool],
+        on_logprobs: Callable[[list[dict[str, Any]]], None] | None = None,
+        **params: Any,
     ) -> Decoded:
         """Continue ``prompt``, calling ``on_text`` with each piece until the end, the limit or ``closed()``.
+
+        With ``logprobs``, ``on_logprobs`` is called with the log probabilities of its tokens.
 
         Prompts are processed one at a time: llama.cpp spends whole steps on one of them, and the other could not be
         cancelled.
@@ -142,6 +159,8 @@ class Llama:
                     for choice in part.get("choices") or ():
                         if choice.get("text"):
                             on_text(choice["text"])
+                        if on_logprobs is not None and choice.get("logprobs"):
+                            on_logprobs(choice["logprobs"].get("content") or [])
                         outcome["reason"] = choice.get("finish_reason") or outcome.get("reason")
                     outcome["usage"] = part.get("usage") or outcome.get("usage")
             except BaseException as error:

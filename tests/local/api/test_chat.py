@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -12,6 +13,7 @@ from local_fakes import EchoGenerator, EchoPiece, NoGenerator, chat_body, client
 from served import wait_until_idle
 
 from skytells_nb.local import LocalServer
+from skytells_nb.local.faults import FAULT_HEADER
 from skytells_nb.types.chat import ChatCompletion, ChatCompletionChunk
 
 CATEGORIES = {"hate", "self_harm", "sexual", "violence"}
@@ -265,3 +267,38 @@ def test_a_complete_response_counts_as_answered(client: httpx.Client, server: Lo
     assert client.post("/chat/completions", json=chat_body("one two", stream=stream, n=-1)).status_code == 400
     after = wait_until_idle(server, "chat")
     assert (after.requests - requests, after.answered - answered) == (2, 1)
+
+
+class SureGenerator(EchoGenerator):
+    """Knows how probable its text is."""
+
+    gives_logprobs = True
+
+    def stream(self, messages: Any, *, logprobs: int | None = None, **rest: Any) -> Iterator[EchoPiece]:
+        token = {"token": "…", "logprob": -0.5, "bytes": [], "top_logprobs": [{"token": "…"}] * (logprobs or 0)}
+        for piece in super().stream(messages, **rest):
+            known = replace(SurePiece(**vars(piece)), logprobs=() if logprobs is None else (token,))
+            yield known if piece.finish_reason else piece
+
+
+@dataclass(frozen=True)
+class SurePiece(EchoPiece):
+    logprobs: tuple[dict[str, Any], ...] = ()
+
+
+def test_log_probabilities_are_those_of_a_generator_that_has_them(client: httpx.Client) -> None:
+    asked = chat_body("one two", logprobs=True, top_logprobs=3)
+    assert client.post("/chat/completions", json=asked).json()["choices"][0]["logprobs"] is None
+    with fake_server(generator=SureGenerator()) as server, client_of(server) as sure:
+        choice = sure.post("/chat/completions", json=asked).json()["choices"][0]
+        assert [len(token["top_logprobs"]) for token in choice["logprobs"]["content"]] == [3]
+        assert stream_of(sure, asked)[-1]["choices"][0]["logprobs"] == choice["logprobs"]
+        assert sure.post("/chat/completions", json=chat_body("one two")).json()["choices"][0]["logprobs"] is None
+
+
+def test_log_probabilities_do_not_spell_out_what_is_withheld() -> None:
+    asked = chat_body("one two three four five six", logprobs=True)
+    with fake_server(generator=SureGenerator()) as server, client_of(server) as sure:
+        answer = sure.post("/chat/completions", json=asked, headers={FAULT_HEADER: "filter_completion=default"})
+    choice = answer.json()["choices"][0]
+    assert (choice["finish_reason"], choice["logprobs"]) == ("content_filter", None)

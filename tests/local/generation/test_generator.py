@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import subprocess
 import sys
 import threading
@@ -355,3 +356,34 @@ def test_a_closed_generator_ends_its_streams_and_rejects_requests(chat_weights: 
     assert list(answer) == []
     with pytest.raises(LocalServerError, match="closed"):
         generator.start()
+
+
+def test_log_probabilities_spell_the_text_and_rank_the_listed_values(generator: Generator) -> None:
+    """Text that the schema fixes is certain, and the values of a list sum to one at each token where they part."""
+    labels = ["billing", "shipping", "Müll"]
+    schema = {"type": "object", "properties": {"label": {"enum": labels}}, "required": ["label"]}
+    asked = [{"role": "user", "content": "The parcel never came. Is it about billing, shipping or Müll?"}]
+
+    *pieces, last = generator.stream(asked, max_tokens=40, temperature=0, top_p=1, schema=schema, logprobs=5)
+
+    text = "".join(piece.text for piece in pieces)
+    assert b"".join(bytes(token["bytes"]) for token in last.logprobs).decode() == text
+    assert all(token["logprob"] <= 0 for token in last.logprobs)
+    parting = [token for token in last.logprobs if len(token["top_logprobs"]) > 1]
+    assert len(parting) >= 1
+    for token in parting:
+        assert sum(math.exp(each["logprob"]) for each in token["top_logprobs"]) == pytest.approx(1, abs=1e-3)
+        assert token["logprob"] == pytest.approx(token["top_logprobs"][0]["logprob"])
+    certain = [token for token in last.logprobs if len(token["top_logprobs"]) == 1]
+    assert {token["logprob"] for token in certain} == {0.0}
+
+
+def test_log_probabilities_of_free_text(generator: Generator) -> None:
+    asked = [{"role": "user", "content": "Name a color."}]
+
+    *pieces, last = generator.stream(asked, max_tokens=4, temperature=0, top_p=1, logprobs=2)
+
+    assert b"".join(bytes(token["bytes"]) for token in last.logprobs).decode() == "".join(p.text for p in pieces)
+    assert [len(token["top_logprobs"]) for token in last.logprobs] == [2, 2, 2, 2]
+    *_, without = generator.stream(asked, max_tokens=2, temperature=0, top_p=1)
+    assert without.logprobs == ()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 
 from skytells_nb import plots
 from skytells_nb.errors import InputError
@@ -67,3 +70,34 @@ def test_an_empty_table_says_so() -> None:
     empty = pd.DataFrame({name: [] for name in ("share", "low", "high", "naive", "n_gold")})
 
     assert plots.summary(plots.shares(empty)) == "There is nothing to draw."
+
+
+def test_calibration_has_the_share_that_is_right_with_its_interval() -> None:
+    frame = pd.DataFrame({"label": list("abab") * 25, "label_confidence": [0.5, 0.5, 0.9, 0.9] * 25})
+    gold = pd.Series(["a", "x", "a", "b"] * 20)  # of the others nothing is known
+
+    figure = plots.calibration(frame, gold, bins=4, theme="light", title="Is it?")
+
+    diagonal, points = figure.data
+    assert (list(diagonal.x), list(points.y)) == ([0, 1], [0.5, 1.0])
+    assert list(points.x) == pytest.approx([0.5, 0.9])
+    limits = scipy.stats.binomtest(20, 40).proportion_ci(0.95, method="wilson")
+    assert points.y[0] + points.error_y.array[0] == pytest.approx(limits.high)
+    assert points.y[0] - points.error_y.arrayminus[0] == pytest.approx(limits.low)
+    assert "80 judged rows, expected calibration error 5.0%" in plots.summary(figure)
+    assert list(plots.calibration(frame.assign(gold=gold), "gold", bins=4).data[1].y) == [0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("frame", "gold", "options", "message"),
+    [
+        ({"label": ["a"]}, pd.Series(["a"]), {}, "label_confidence"),
+        ({"label": ["a"], "c": [0.5]}, pd.Series(["a"], index=[9]), {"confidence": "c"}, "No judged row"),
+        ({"label": ["a"], "c": [5.0]}, pd.Series(["a"]), {"confidence": "c"}, "confidences from 0 to 1"),
+        ({"label": ["a"], "c": [0.5]}, ["a"], {"confidence": "c"}, "gold must be a Series"),
+        ({"label": ["a"], "c": [0.5]}, pd.Series(["a"]), {"confidence": "c", "bins": 0}, "bins must be an integer"),
+    ],
+)
+def test_what_cannot_be_drawn_is_said(frame: Any, gold: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        plots.calibration(pd.DataFrame(frame), gold, **options)

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from skytells_nb.accessor.methods.classify import Labels
 from skytells_nb.accessor.options import SessionOptions
+from skytells_nb.accessor.prompts.labels import Labels
 from skytells_nb.errors import InputError
 
 ANSWERS = "skytells_variant"

@@ -323,7 +323,7 @@ def test_the_plot_has_accuracy_with_limits_else_agreement(service: Scripted) -> 
     assert tops == pytest.approx(found.frame["accuracy_high"].tolist())
     assert "a thousand rows" in plots.summary(figure)
     assert "<b>" not in str(figure.data[0].text)
-    dearer = replace(found, frame=found.frame.assign(cost_per_1000=[1.0, 2.5])).plot()
-    assert [trace.x[0] for trace in dearer.data] == [1.0, 2.5]
+    costly = replace(found, frame=found.frame.assign(cost_per_1000=[1.0, 2.5])).plot()
+    assert [trace.x[0] for trace in costly.data] == [1.0, 2.5]
     agreement = frame.skytells.compare("text", names, progress=False).plot()
     assert agreement.layout.yaxis.title.text == "kappa with the others"

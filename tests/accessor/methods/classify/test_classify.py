@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from judges import Judged, WordJudge, run_examples
 
 import skytells_nb as sky
-from skytells_nb.accessor.methods.classify import Classify, Labels
+from skytells_nb.accessor.methods.classify.classify import Classify
+from skytells_nb.accessor.prompts.labels import Labels
 from skytells_nb.errors import InputError, RowError, SkytellsWarning
 
 TEXTS = ["sports for money", "money alone", None, "neither of them", "sports"]
