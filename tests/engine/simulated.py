@@ -90,6 +90,7 @@ class Simulation:
         ends: Sequence[float] = (),
         rows: float = math.inf,
         first_s: float = 0.0,
+        network: float = NETWORK_S,
         seed: int = 0,
         peers: MemoryPeers | None = None,
     ) -> None:
@@ -100,6 +101,7 @@ class Simulation:
         self.latency = latency
         self.first_s = first_s
         """What requests take longer on their way before the first is let in: connections are made."""
+        self.network = network
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self.processes = [
@@ -180,19 +182,19 @@ class Simulation:
             process.rows -= 1
             process.most_in_flight = max(process.most_in_flight, limiter.in_flight)
             longer = 0.0 if any(other.admitted for other in self.processes) else self.first_s
-            self.at(now + longer + NETWORK_S * (0.5 + self.random.random()), lambda: self._arrive(process, now))
+            self.at(now + longer + self.network * (0.5 + self.random.random()), lambda: self._arrive(process, now))
 
     def _arrive(self, process: Process, sent: float) -> None:
         now = self.clock.now
         admission = self.account.acquire("m", now)
         if not admission.allowed:
             process.refused.append(now)
-            self.at(now + NETWORK_S, lambda: self._refuse(process, sent, admission))
+            self.at(now + self.network, lambda: self._refuse(process, sent, admission))
             return
         process.admitted.append(now)
         done = now + self.latency * math.exp(self.random.gauss(-0.08, 0.4))
         self.at(done, lambda: self.account.release("m"))
-        self.at(done + NETWORK_S, lambda: self._answer(process, sent, admission))
+        self.at(done + self.network, lambda: self._answer(process, sent, admission))
 
     def _answer(self, process: Process, sent: float, admission: Admission) -> None:
         process.limiter.record_success(read_limits(admission.headers), seconds=self.clock.now - sent)

@@ -21,6 +21,8 @@ from skytells_nb.engine.rate_limit.inferred_limit import InferredLimit, Opening
 
 EXCHANGE_S, SEARCH_EXCHANGE_S = 0.1, 0.02
 """Time between two exchanges, the second one while the rate is doubled."""
+OPENING_EXCHANGES_S = 1.0
+"""Time after its first request in which a process looks as often for others that begin."""
 EXPIRY_S = 3.0
 """Age at which the record of another process no longer counts."""
 IDLE_S = 2.0
@@ -55,7 +57,7 @@ class _Member:
             demand = math.inf if record["demand"] is None else float(record["demand"])
             since, resumes_in, sent = float(record["since"]), float(record["resumes_in"]) - age, float(record["sent"])
             if -MAX_AHEAD_S <= age <= EXPIRY_S and 0 <= sent < 1e12 and demand >= 0 and abs(resumes_in) < 1e9:
-                limit = InferredLimit.from_record(record["limit"])
+                limit = InferredLimit() if record["limit"] is None else InferredLimit.from_record(record["limit"])
                 return cls(limit, opening, since, resumes_in, sent, demand)
         return None
 
@@ -81,6 +83,8 @@ class RateGroup:
         self._average = 0.0
         self._counted = (0, 0.0)
         self._exchanged = 0.0
+        self._announced = math.inf
+        """When this process first told the others that it is here."""
         self._sent: dict[bytes, float] = {}
         """What each other process sent since the last rejection; those that ended included."""
 
@@ -90,16 +94,17 @@ class RateGroup:
             self._number, self._since = adaptive.limit.number, self._wall()
             self._sent.clear()
         self._measure_demand(adaptive, now)
+        self._announced = min(self._announced, now)
         record = {
             "at": self._wall(),
-            "limit": adaptive.limit.as_record(),
+            "limit": adaptive.limit.as_record() if adaptive.limit.number else None,
             "opening": adaptive.own_opening.as_list(),
-            "since": self._since,
-            "resumes_in": adaptive.resumes - now,
+            "since": self._since if adaptive.limit.number else 0.0,
+            "resumes_in": adaptive.resumes - now if adaptive.limit.number else 0.0,
             "sent": adaptive.sent,
             "demand": None if self._demand == math.inf else round(self._demand, 3),
         }
-        return json.dumps(record, separators=(",", ":")).encode() if adaptive.limit.number else b""
+        return json.dumps(record, separators=(",", ":")).encode()
 
     def exchange(self, record: bytes) -> Mapping[bytes, bytes]:
         """Tell the others, and return what they tell."""
@@ -129,7 +134,9 @@ class RateGroup:
         adaptive.phase = order.index(self.owner) / len(order)
         if now < adaptive.resumes:
             adaptive.stagger()
-        self.interval = SEARCH_EXCHANGE_S if members and adaptive.limit.number == 1 else EXCHANGE_S
+        searches = bool(members) and adaptive.limit.number == 1
+        opens = not adaptive.limit.number and now < self._announced + OPENING_EXCHANGES_S
+        self.interval = SEARCH_EXCHANGE_S if searches or opens else EXCHANGE_S
         adaptive.others_sent = partial(self._others_sent, adaptive)
         return adopted
 

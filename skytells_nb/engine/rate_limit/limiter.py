@@ -55,7 +55,8 @@ MIN_PAUSE_S, MAX_PAUSE_S = 0.5, 16.0
 MIN_SHORT_PAUSE_S, MAX_SHORT_PAUSE_S = 0.05, 0.4
 """The same if Retry-After is given: it may be 0."""
 OPENING_REQUESTS = 100
-"""First requests at each of which it is looked whether another process was rejected."""
+"""First requests, in which processes that begin together share their rate, and at each of which it is looked whether
+another process was rejected."""
 POLL_S = 0.1
 """Time within which a waiting thread notices that its run was stopped."""
 
@@ -114,6 +115,7 @@ class RateLimiter:
         self._group: RateGroup | None = None
         self._may_have_peers: Callable[[], bool] = lambda: False
         self._exchanging = False
+        self._is_announced = True
         self._exchange_now = threading.Event()
         self._last_taken = -math.inf
         self.configure(max_in_flight, requests_per_minute, tokens_per_minute)
@@ -127,10 +129,11 @@ class RateLimiter:
             self._wake_next()
 
     def join(self, make_group: Callable[[], RateGroup]) -> None:
-        """Share a limit that no header reports with other processes, from the first rejection of any of them on."""
+        """Share a limit that no header reports with other processes, and the first burst before it is known."""
         with self._lock:
             if self._group is None:
                 self._group = make_group()
+                self._is_announced = False
                 self._may_have_peers = self._group.peers.watch(self._group.topic)
             if not self.advertised.known:
                 self._look_for_peers()
@@ -142,7 +145,8 @@ class RateLimiter:
         with self._lock:
             now = self._now()
             idle = not self._in_flight and not self._queue and now > max(self._last_taken, self.hold_until) + IDLE_S
-            if idle or self.advertised.known or self.transient_rejections.on:
+            opened = not self.adaptive.limit.number and self.adaptive.total_sent > OPENING_REQUESTS
+            if idle or opened or self.advertised.known or self.transient_rejections.on:
                 self._exchanging = False
                 group.leave(self.adaptive)
                 return False
@@ -207,6 +211,8 @@ class RateLimiter:
 
     def acquire(self, stopped: Stopped, tokens: float = 0.0) -> bool:
         """Wait until a request of about so many tokens, in and out, may go; ``False`` if the run was stopped."""
+        if not self._is_announced:
+            self._announce()
         with self._lock:
             if stopped():
                 return False
@@ -303,6 +309,17 @@ class RateLimiter:
             sent, _ = self._end(now, None, None)
             self.advertised.record_end(sent)
             self._wake_first(now)
+
+    def _announce(self) -> None:
+        """Tell the other processes that this one begins, and begin with a part beside others that do."""
+        with self._lock:
+            announced, self._is_announced = self._is_announced, True
+            if announced or self._exchanging or self.advertised.known or self.adaptive.limit.number:
+                return
+            self._last_taken = self._now()
+        if self.exchange():
+            with self._lock:
+                self._start_exchange()
 
     def _look_for_peers(self) -> None:
         if not self._exchanging and self._may_have_peers():
