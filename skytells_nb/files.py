@@ -84,6 +84,7 @@ def read(path: str | Path) -> pd.DataFrame:
         raise InputError(f"path must be {kind}, got {path}: {problem}.") from None
     metadata = table.schema.pandas_metadata or {}
     nested = [c["field_name"] for c in metadata.get("columns", ()) if str(c["numpy_type"]).endswith(_ARROW)]
+    nested += _nested_of_parts(table.schema.metadata)
     for name in nested:
         position = table.column_names.index(name)
         table = table.set_column(position, pa.field(name, pa.null()), pa.nulls(len(table)))
@@ -190,6 +191,14 @@ def _records(text: Any) -> list[dict[str, Any]]:
     except ValueError:
         return []
     return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
+
+
+def _nested_of_parts(metadata: dict[bytes, bytes] | None) -> list[str]:
+    """Return the names of Arrow columns that a folder written with ``to=`` says nothing of to pandas."""
+    try:
+        return list(json.loads((metadata or {})[b"skytells_nb"])["nested"])
+    except (KeyError, ValueError, TypeError):
+        return []
 
 
 def _is_parquet(path: Path) -> bool:

@@ -72,7 +72,7 @@ def enrich(batch: Batch, method: RowMethod, **options: Any) -> Batch:
     [False, True]
     """
     check_row_method(method)
-    for name in ("to", "dry_run", "sample"):
+    for name in ("to", "safety_to", "dry_run", "sample"):
         if options.get(name) and (name, method) != ("to", "translate"):  # which is a language there
             raise InputError(f"{name} must be left out: the result of a batch is a batch. Use it on a pandas frame.")
     options = {"progress": False, **with_columns_only(method, options)}

@@ -17,7 +17,7 @@ from skytells_nb.accessor.methods.estimate import EstimateMethod, is_sample, wit
 from skytells_nb.accessor.methods.evaluation import EvaluationMethods
 from skytells_nb.accessor.methods.preview import PreviewMethod
 from skytells_nb.accessor.methods.style import StyleMethod
-from skytells_nb.accessor.options import ModelOptions, RunOptions, check_options, expand_options, model_parameters
+from skytells_nb.accessor.options import RowOptions, RunOptions, check_options, expand_options, model_parameters
 from skytells_nb.accessor.prompts.build import PromptArguments, PromptSource, build_prompts
 from skytells_nb.accessor.prompts.few_shot import Examples
 from skytells_nb.accessor.results import (
@@ -29,6 +29,7 @@ from skytells_nb.accessor.results import (
     merge_row_errors,
 )
 from skytells_nb.accessor.results.parquet import embed_to_file
+from skytells_nb.accessor.results.parts import with_parts
 from skytells_nb.accessor.safety import SafetyChoice, SafetyPolicy, as_findings, tidy_findings
 from skytells_nb.accessor.structured.columns import column_names
 from skytells_nb.accessor.structured.repair import DEFAULT_REPAIRS, check_repair
@@ -46,6 +47,7 @@ from skytells_nb.session import current
 
 
 @with_dry_run
+@with_parts
 class FrameAccessor(EstimateMethod, PreviewMethod, TextMethods, VectorMethods, EvaluationMethods, StyleMethod):
     """Language models over the columns of a frame.
 
@@ -108,7 +110,8 @@ class FrameAccessor(EstimateMethod, PreviewMethod, TextMethods, VectorMethods, E
             Cells that are float32 arrays (d,), views of one matrix, or a ``fixed_size_list<float>[d]`` column.
         to : str or pathlib.Path, optional
             A Parquet file to write the frame to, with its vectors as ``fixed_size_list<float>[d]``, one row group at a
-            time: for vectors that do not fit into memory.
+            time: for vectors that do not fit into memory. A folder that exists, or a path that ends with ``/``, gets a
+            file for each 10,000 rows as they are done, and the same call goes on after those that are there.
 
         Returns
         -------
@@ -139,7 +142,7 @@ class FrameAccessor(EstimateMethod, PreviewMethod, TextMethods, VectorMethods, E
         series, report = embed_texts(call, texts, self._frame.index, model, dimensions, dtype, into)
         return self._with({into: series}, report)
 
-    @expand_options(ModelOptions, like=PromptArguments)
+    @expand_options(RowOptions, like=PromptArguments)
     def complete(
         self,
         template: PromptSource,
@@ -165,7 +168,7 @@ class FrameAccessor(EstimateMethod, PreviewMethod, TextMethods, VectorMethods, E
         api: Api = "chat",
         on_error: OnError = "warn",
         progress: bool | ProgressCallback = True,
-        **options: Unpack[ModelOptions],
+        **options: Unpack[RowOptions],
     ) -> pd.DataFrame:
         """Add a column of completions of a prompt that is filled for each row.
 

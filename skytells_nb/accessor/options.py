@@ -113,6 +113,23 @@ class ModelOptions(ModelParameters, RunOptions, total=False):
     """Options of every method that asks a chat model."""
 
 
+class RowOptions(ModelOptions, total=False):
+    """Options of methods that ask a chat model about each row.
+
+    Parameters
+    ----------
+    to : str or pathlib.Path, optional
+        A folder to write the result to while rows are done, as Parquet files of 10,000 rows: for results that do not
+        fit into memory. The call returns its path. The same call goes on after the parts that are there, also where the
+        process was killed. ``files.read`` and ``dask.dataframe.read_parquet`` read it.
+    safety_to : str or pathlib.Path, optional
+        With ``to``, another folder for the table that ``df.skytells.safety(into)`` returns, part by part.
+    """
+
+    to: str | Path | None
+    safety_to: str | Path | None
+
+
 COMMON = """
 Parameters
 ----------
@@ -150,6 +167,7 @@ SHARED_DOCS = {
     **parameter_docs(ModelParameters.__doc__),
     **parameter_docs(SessionOptions.__doc__),
     **parameter_docs(RunOptions.__doc__),
+    **parameter_docs(RowOptions.__doc__),
 }
 
 _DEFAULTS: Mapping[str, Any] = {"fresh": False, "dry_run": False}

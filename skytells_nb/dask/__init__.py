@@ -24,6 +24,7 @@ from skytells_nb.engine.report import Report
 from skytells_nb.errors import InputError, MissingExtraError, warn
 from skytells_nb.partition import INSTEAD, ROW_METHODS, with_columns_only
 from skytells_nb.progress.events import ProgressCallback
+from skytells_nb.progress.parts import PartsProgress
 from skytells_nb.session import Session
 
 try:
@@ -36,7 +37,7 @@ except ImportError:
 from skytells_nb.dask.call_budget import CallBudget
 from skytells_nb.dask.partition_call import GraphConnection, PartitionCall, bound_method
 from skytells_nb.dask.reports import published, total_of
-from skytells_nb.dask.running_progress import CollectionProgress, show_progress
+from skytells_nb.dask.running_progress import show_progress
 
 VECTOR_LENGTHS = {"skytells-embed-3-small": 1536, "skytells-embed-3-large": 3072}
 """Numbers in the vectors of the service's models, as it documents them."""
@@ -69,7 +70,7 @@ class _Accessor:
             name, args, options, connection, meta, self._data._name, own, budget=budget, shows_progress=bool(progress)
         )
         if progress:
-            show_progress(call.progress_topic, CollectionProgress(name, partitions, progress))
+            show_progress(call.progress_topic, PartsProgress(name, partitions, progress))
         return self._data.map_partitions(call, meta=meta, enforce_metadata=False)
 
     @property
@@ -129,6 +130,7 @@ def _checked(name: str, options: dict[str, Any]) -> tuple[dict[str, Any], bool |
     reasons = {
         "session": "workers use the session of their own process",
         "to": "use to_parquet() on the result",
+        "safety_to": "use to_parquet() on the result with details=True",
         "dry_run": "use it in pandas on a sample of the rows, such as ddf.sample(frac=0.001).compute()",
         "sample": "use it in pandas on some of the rows, such as ddf.head(1000, npartitions=-1)",
     }

@@ -9,7 +9,7 @@ import pandas as pd
 
 from skytells_nb.accessor.base import DETERMINISTIC, PromptMethods, TextPrompt, non_empty_text
 from skytells_nb.accessor.call import VectorizedCall
-from skytells_nb.accessor.options import ModelOptions, check_options, expand_options, model_parameters
+from skytells_nb.accessor.options import RowOptions, check_options, expand_options, model_parameters
 from skytells_nb.accessor.safety import SafetyChoice
 from skytells_nb.accessor.structured.columns import column_names
 from skytells_nb.accessor.structured.repair import DEFAULT_REPAIRS
@@ -23,7 +23,7 @@ EXTRACT = "Extract the fields from the user's text. Use only what the text says.
 class Extract(PromptMethods):
     """The ``extract`` method."""
 
-    @expand_options(ModelOptions, defaults=DETERMINISTIC)
+    @expand_options(RowOptions, defaults=DETERMINISTIC)
     def extract(
         self,
         column: Any,
@@ -40,7 +40,7 @@ class Extract(PromptMethods):
         repair: int = DEFAULT_REPAIRS,
         on_error: OnError = "warn",
         progress: bool | ProgressCallback = True,
-        **options: Unpack[ModelOptions],
+        **options: Unpack[RowOptions],
     ) -> pd.DataFrame:
         """Add a typed column for each field of a schema, filled from the texts in ``column``.
 

@@ -12,7 +12,7 @@ import pandas as pd
 from skytells_nb.accessor.base import DETERMINISTIC, TextPrompt, non_empty_text
 from skytells_nb.accessor.call import VectorizedCall, attach_report
 from skytells_nb.accessor.methods.cascade import CascadeMethods, CascadeOptions, CascadeResult
-from skytells_nb.accessor.options import ModelOptions, check_options, expand_options, model_parameters
+from skytells_nb.accessor.options import RowOptions, check_options, expand_options, model_parameters
 from skytells_nb.accessor.results import CompletionColumns
 from skytells_nb.accessor.safety import SafetyChoice
 from skytells_nb.engine.engine import OnError
@@ -32,7 +32,7 @@ YES_OR_NO = {
 class Filter(CascadeMethods):
     """The ``filter`` method."""
 
-    @expand_options(ModelOptions, defaults=DETERMINISTIC)
+    @expand_options(RowOptions, defaults=DETERMINISTIC)
     def filter(
         self,
         column: Any,
@@ -50,7 +50,7 @@ class Filter(CascadeMethods):
         rows_per_request: int | None = None,
         on_error: OnError = "warn",
         progress: bool | ProgressCallback = True,
-        **options: Unpack[ModelOptions],
+        **options: Unpack[RowOptions],
     ) -> pd.DataFrame:
         """Return the rows for which the answer to a question is yes.
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from skytells_nb.accessor.base import PromptMethods, policed
 from skytells_nb.accessor.call import VectorizedCall, distinct, spread, take
-from skytells_nb.accessor.options import ModelOptions, check_options, expand_options, model_parameters
+from skytells_nb.accessor.options import RowOptions, check_options, expand_options, model_parameters
 from skytells_nb.accessor.results import CompletionColumns, build_job, complete_texts, details_frame
 from skytells_nb.accessor.safety import SafetyChoice, SafetyPolicy, is_filtered
 from skytells_nb.accessor.text_columns import STRING_DTYPE
@@ -33,7 +33,7 @@ OWN = ("severity", "filtered", "categories", "checked", "allowed")
 class Moderate(PromptMethods):
     """The ``moderate`` method."""
 
-    @expand_options(ModelOptions, defaults=MINIMAL_COMPLETION)
+    @expand_options(RowOptions, defaults=MINIMAL_COMPLETION)
     def moderate(
         self,
         column: Any,
@@ -45,7 +45,7 @@ class Moderate(PromptMethods):
         details: bool = False,
         on_error: OnError = "warn",
         progress: bool | ProgressCallback = True,
-        **options: Unpack[ModelOptions],
+        **options: Unpack[RowOptions],
     ) -> pd.DataFrame:
         """Add the safety filter's result for each text, which is sent as a prompt with ``max_tokens=1``.
 

@@ -23,7 +23,7 @@ from skytells_nb.accessor.methods.classify.confidence import (
 )
 from skytells_nb.accessor.multi_call import MultiRun
 from skytells_nb.accessor.options import (
-    ModelOptions,
+    RowOptions,
     check_options,
     expand_options,
     given_parameters,
@@ -104,7 +104,7 @@ SEVERAL = "Decide for each label whether it fits the user's text. Several may fi
 class Classify(ConfidenceMethods):
     """The ``classify`` method."""
 
-    @expand_options(ModelOptions, defaults=DETERMINISTIC)
+    @expand_options(RowOptions, defaults=DETERMINISTIC)
     def classify(
         self,
         column: Any,
@@ -130,7 +130,7 @@ class Classify(ConfidenceMethods):
         rows_per_request: int | None = None,
         on_error: OnError = "warn",
         progress: bool | ProgressCallback = True,
-        **options: Unpack[ModelOptions],
+        **options: Unpack[RowOptions],
     ) -> pd.DataFrame:
         """Add a categorical column with the label that fits each text best.
 
