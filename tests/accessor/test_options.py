@@ -14,7 +14,7 @@ import pytest
 from judges import Judged, WordJudge
 
 from skytells_nb.accessor.frame import FrameAccessor
-from skytells_nb.accessor.options import ModelOptions, ModelParameters, RunOptions, model_parameters
+from skytells_nb.accessor.options import ModelOptions, ModelParameters, RowOptions, RunOptions, model_parameters
 from skytells_nb.accessor.prompts.build import PromptArguments
 from skytells_nb.accessor.series import SeriesAccessor
 from skytells_nb.client.parameters import ChatParams
@@ -37,8 +37,11 @@ CHAT: dict[str, Callable[..., Any]] = {
     "series.complete": lambda f, **o: f["t"].skytells.complete("Say it.", **o, **QUIET),
     "series.classify": lambda f, **o: f["t"].skytells.classify(["cat", "dog"], **o, **QUIET),
 }
+FOLDERS = ("to", "safety_to")
 SENT: dict[str, Any] = {"temperature": 0.5, "seed": 7, "stop": ["END"], "top_p": 0.9, "presence_penalty": 0.25}
-OPTIONS: dict[str, Any] = {f"Unpack[{each.__name__}]": each for each in (RunOptions, ModelOptions, PromptArguments)}
+OPTIONS: dict[str, Any] = {
+    f"Unpack[{each.__name__}]": each for each in (RunOptions, ModelOptions, RowOptions, PromptArguments)
+}
 METHODS = [
     pytest.param(accessor, name, id=f"{accessor.__name__}.{name}")
     for accessor in (FrameAccessor, SeriesAccessor)
@@ -99,11 +102,11 @@ def test_an_option_has_one_default_in_every_method(option: str, default: object)
 @pytest.mark.parametrize(
     ("name", "without"),
     [
-        ("classify", ("embedding",)),
-        ("extract", ()),
+        ("classify", ("embedding", *FOLDERS)),
+        ("extract", FOLDERS),
         ("translate", ()),
-        ("moderate", ()),
-        ("filter", ("keep", "details", "embedding")),
+        ("moderate", FOLDERS),
+        ("filter", ("keep", "details", "embedding", *FOLDERS)),
         ("dedupe", ("keep", "into")),
         ("cluster", ("text", "like")),
         ("summarize", ("by",)),
