@@ -14,7 +14,7 @@ import nbformat
 import pytest
 from local_fakes import EchoGenerator
 from served import KEY, served
-from tutorial import live, read, recording_of, replayed, run
+from tutorial import live, read, recording_of, replayed, run, run_in_little_memory
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 TUTORIALS = [path for path in sorted(NOTEBOOKS.glob("*.ipynb")) if recording_of(path).exists()]
@@ -148,14 +148,12 @@ PLUGIN_OPTIONS = (
 
 
 def nbval(notebook: Path, folder: Path, environment: dict[str, str], *options: str) -> str:
-    """What nbval prints of a notebook that it runs in a fresh kernel; it must pass."""
+    """What nbval prints of a notebook that it runs in a fresh kernel, in little memory; it must pass."""
     for file in (notebook, recording_of(notebook)):
         if file.exists() and file.parent != folder:
             shutil.copy(file, folder)
     command = [sys.executable, "-m", "pytest", *PLUGIN_OPTIONS, *options, notebook.name]
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280, check=False
-    )
+    done = run_in_little_memory(command, folder, environment=environment, cwd=folder)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-1000:]
     return done.stdout
 

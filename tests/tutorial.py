@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,16 @@ import nbformat
 from nbclient import NotebookClient
 
 CELL_TIMEOUT_S = 300
+MOST_MEMORY_MB = 1_000
+"""Of a kernel that runs a notebook, as a small machine or container has."""
+PEAK = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[2:], timeout=270)
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+with open(sys.argv[1], "w") as file:
+    file.write(str(peak * (1 if sys.platform == "darwin" else 1024) / 1e6))
+sys.exit(code)
+"""
 
 
 def read(notebook: Path) -> Any:
@@ -49,6 +60,23 @@ def run(document: Any, folder: Path, environment: Mapping[str, str]) -> Any:
             client.execute_cell(cell, index)
         client.set_widgets_metadata()
     return executed
+
+
+def run_in_little_memory(
+    command: Sequence[str], folder: Path, *, environment: Mapping[str, str] | None = None, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """What a command prints, none of whose processes may have more memory than a small machine.
+
+    Measured and not limited: libraries reserve twice as much as they use, which a limit of the system would count.
+    """
+    peak = folder / "peak_memory"
+    measured = [] if sys.platform == "win32" else [sys.executable, "-c", PEAK, str(peak)]
+    done = subprocess.run(
+        [*measured, *command], env=environment, capture_output=True, text=True, timeout=280, check=False, **options
+    )
+    if measured:
+        assert 20 < float(peak.read_text()) < MOST_MEMORY_MB
+    return done
 
 
 def replayed(notebook: Path, folder: Path, environment: Mapping[str, str]) -> Any:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tutorial import run_in_little_memory
 
 from skytells_nb.cli import demo
 from skytells_nb.errors import InputError
@@ -16,7 +16,7 @@ from skytells_nb.errors import InputError
 def run_demo(out: Path) -> dict[str, str]:
     """What ``python -m skytells_nb demo`` prints, by name."""
     command = [sys.executable, "-m", "skytells_nb", "demo", "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = run_in_little_memory(command, out.parent)
     assert done.returncode == 0, done.stdout + done.stderr
     pairs = [line.split(maxsplit=1) for line in done.stdout.splitlines() if len(line.split(maxsplit=1)) == 2]
     return dict(pairs)
