@@ -432,6 +432,48 @@ def list_names(names: Sequence[Any] | pd.Index[Any], max_names: int = 12) -> str
     return f"{shown}, and {len(names) - max_names} more" if len(names) > max_names else shown or "none"
 
 
+def texts_of(series: pd.Series[Any], *, name: Any = None) -> NDArray[Any]:
+    """Return the texts (n,) of a column of strings or of string categories; missing and blank ones become ``None``.
+
+    Raises InputError for a column of anything else.
+    """
+    label = repr(name if name is not None else series.name)
+    values: NDArray[Any] = series.to_numpy(dtype=object)
+    missing = series.isna().to_numpy(dtype=bool)
+    kind = pd.api.types.infer_dtype(values[~missing], skipna=False)
+    if kind not in ("string", "empty"):
+        row, value = next(
+            (i, v) for i, v, n in zip(series.index, values, missing, strict=True) if not n and type(v) is not str
+        )
+        if series.dtype == object or isinstance(series.dtype, pd.CategoricalDtype):
+            found = f"{type(value).__name__} at row {row!r}"
+        else:
+            found = str(series.dtype)
+        raise InputError(f"Column {label} must hold text, got {found}. Convert it first with .astype('string').")
+    if missing.any():
+        values = values.copy()
+        values[missing] = ""
+    blank = are_blank(values)
+    if blank.any():
+        values = values.copy()
+        values[blank] = None
+    return values
+
+
+def are_blank(texts: Iterable[str]) -> NDArray[np.bool_]:
+    """Return which of these texts are empty or white space, bool (n,)."""
+    texts = list(texts)
+    # The interpreter's own loops: a row costs a fifth of what it does in a Python loop. Nearly always none is blank.
+    if all(texts) and not any(map(str.isspace, texts)):
+        return np.zeros(len(texts), dtype=np.bool_)
+    return ~np.fromiter(map(bool, map(str.strip, texts)), dtype=np.bool_, count=len(texts))
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell is None, NA, NaT or NaN; unlike ``pd.isna``, False for lists and arrays."""
+    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value)
+
+
 def text_columns(frame: pd.DataFrame, *, exclude: Collection[Any] = ()) -> list[Any]:
     """Return the names of the columns of texts, by the first value of each; categories are labels and not texts."""
     return [name for name in frame.columns if name not in exclude and _starts_with_text(frame[name])]

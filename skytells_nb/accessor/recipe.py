@@ -13,8 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skytells_nb.accessor.call import attach_report, attached_to
-from skytells_nb.accessor.lineage.recording import RUN_OPTIONS, add_records, find_records, live_arguments
-from skytells_nb.accessor.lineage.records import CallRecord, records_of
+from skytells_nb.accessor.lineage import RUN_OPTIONS, CallRecord, add_records, find_records, live_arguments, records_of
 from skytells_nb.accessor.methods.estimate import sum_estimates
 from skytells_nb.accessor.multi_call import NO_MODEL, sum_reports
 from skytells_nb.columns import list_names

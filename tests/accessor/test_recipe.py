@@ -14,7 +14,7 @@ from judges import WordJudge
 
 import skytells_nb as sky
 from skytells_nb import files
-from skytells_nb.accessor.lineage import recording
+from skytells_nb.accessor import lineage as recording
 from skytells_nb.accessor.recipe import compare_rows, row_keys
 from skytells_nb.engine.report import RecipeReport
 from skytells_nb.errors import InputError

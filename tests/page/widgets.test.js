@@ -216,3 +216,23 @@ describe("a kernel that is lost", () => {
     assert.equal(panel.draftOf("one").take(), "");
   });
 });
+
+describe("the keys of a review", () => {
+  const { reviewAction } = load(["page.js", "review.js"], ["reviewAction"]);
+  const key = (name, held = {}) => reviewAction({ key: name, ctrlKey: false, metaKey: false, altKey: false, ...held }, 3);
+
+  it("digits choose a label that there is", () => {
+    assert.deepEqual(["1", "3", "4", "0"].map((name) => key(name)), [0, 2, null, -1]);
+  });
+
+  it("letters in any case and arrows do the rest, and others nothing", () => {
+    assert.deepEqual(["u", "U", "Backspace", "n", "j"].map((name) => key(name)), ["undo", "undo", "undo", "note", "next"]);
+    assert.deepEqual(["ArrowLeft", "ArrowRight", "d", "Enter"].map((name) => key(name)), ["back", "forth", null, null]);
+  });
+
+  it("the browser's own shortcuts stay its own", () => {
+    assert.equal(key("1", { ctrlKey: true }), null);
+    assert.equal(key("1", { altKey: true }), null);
+    assert.equal(key("z", { ctrlKey: true }), "undo");
+  });
+});

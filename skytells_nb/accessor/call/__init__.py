@@ -1,10 +1,11 @@
-"""One vectorized call from texts to a column."""
+"""One vectorized call from texts to a column, and the reports attached to frames and columns."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import time
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -16,12 +17,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skytells_nb import columns
-from skytells_nb.accessor.call.attached import Attached as Attached
-from skytells_nb.accessor.call.attached import attach as attach
-from skytells_nb.accessor.call.attached import attach_report as attach_report
-from skytells_nb.accessor.call.attached import attached_to as attached_to
-from skytells_nb.accessor.call.attached import copy_report as copy_report
-from skytells_nb.accessor.call.attached import get_report as get_report
+from skytells_nb.accessor.call.dry_run import DryRun as DryRun
+from skytells_nb.accessor.call.dry_run import DryRunComplete as DryRunComplete
+from skytells_nb.accessor.call.dry_run import SampleRun as SampleRun
 from skytells_nb.accessor.options import SessionOptions, plain
 from skytells_nb.accessor.text_columns import Texts
 from skytells_nb.engine.budget import Budget
@@ -29,7 +27,6 @@ from skytells_nb.engine.context import Retry
 from skytells_nb.engine.engine import Engine, OnError
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import Job, RateOptions, embedding_job
-from skytells_nb.engine.planning import plan
 from skytells_nb.engine.report import Estimate, Report
 from skytells_nb.engine.results import CompletionBuffer, RunResult
 from skytells_nb.engine.results import ResultBuffer as Room
@@ -40,62 +37,10 @@ from skytells_nb.session import Session, current, current_or_keyless
 from skytells_nb.types.models import Price
 
 
-class DryRunComplete(Exception):
-    """Ends a method that sends nothing: all that it would send is estimated."""
-
-
-class DryRun:
-    """What the runs of a method would send, in place of sending it."""
-
-    def __init__(self, *, asks_catalog: bool = False) -> None:
-        self.asks_catalog = asks_catalog
-        """Whether the catalog is read for prices."""
-        self.estimates: list[Estimate] = []
-        self.notes: list[str] = []
-        self.has_placeholders = False
-        """Whether placeholders stand for the results of a run, so that what follows from them is not known."""
-        self.main: int = -1
-        """The position of the estimate whose inputs are the rows of the method."""
-        self.codes: NDArray[np.int64] | None = None
-        """The number of the distinct input of each row in that run, -1 for none."""
-
-    def run(self, call: VectorizedCall, job: Job, texts: Texts) -> RunResult:
-        """Add the estimate of a run; return results that stand for those that it would have.
-
-        Raises DryRunComplete if it is the last run of the method.
-        """
-        self.estimates.append(call.estimate(job, texts))
-        planned = plan(texts, max_tokens=job.max_input_tokens)
-        if call.is_main:
-            self.main, self.codes = len(self.estimates) - 1, planned.codes
-        if call.is_last:
-            raise DryRunComplete
-        if not self.estimates[-1].requests:
-            return call.engine.run(job, texts, on_error="null")  # from the cache
-        self.has_placeholders = True
-        buffer = job.operation.make_buffer(len(planned.inputs))
-        if len(planned.inputs):
-            # Different answers of the expected length, and vectors that are similar to none.
-            numbers, words = np.arange(len(planned.inputs)), " word" * round(0.8 * job.operation.output_tokens())
-            answers = [CachedCompletion(f"{number}{words}").to_bytes() for number in numbers.tolist()]
-            buffer.put(numbers, np.zeros((len(numbers), 1), dtype=np.float32) if job.single is None else answers)
-        report = Report(job.name, job.model, "done", rows=planned.rows, distinct=len(planned.inputs))
-        return RunResult(planned, buffer, buffer.filled, report)
-
-
 def dry_run_of(options: SessionOptions) -> DryRun | None:
     """Return what collects the estimates of a call with these options, ``None`` for a call that sends."""
     dry_run: Any = options.get("dry_run")
     return dry_run or None
-
-
-class SampleRun:
-    """The reports of all runs of a method on a sample of its rows."""
-
-    def __init__(self) -> None:
-        self.reports: list[Report] = []
-        self.max_in_flight = 1
-        """Requests that the method may have in flight at once."""
 
 
 def dispatch_option(
@@ -538,3 +483,62 @@ def distinct(objects: Sequence[Any]) -> tuple[list[Any], NDArray[np.int64]]:
     places = np.zeros(len(first), dtype=np.int64)
     places[codes[::-1]] = np.arange(len(objects))[::-1]
     return [objects[place] for place in places.tolist()], codes.astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Attached:
+    """What is known about the call that made an object, or was made on it."""
+
+    to: weakref.ref[Any]
+    report: Report
+    answers: Mapping[Any, Any]
+    """Completions by column."""
+    failed: pd.DataFrame | None
+    """The rows that failed, where they are not rows of the object by position."""
+
+
+_attached: dict[int, Attached] = {}
+
+
+def attach_report(
+    frame: pd.DataFrame | pd.Series[Any],
+    report: Report,
+    answers: Mapping[Any, Any] | None = None,
+    *,
+    rows: Callable[[], pd.DataFrame] | None = None,
+) -> None:
+    """Attach a run's report, and completions by column, for as long as this object lives.
+
+    ``rows`` makes the frame whose rows the report's errors name by position, where it is not this object.
+    """
+    failed = None
+    if rows is not None:
+        named = rows()
+        # A run beside the rows of the method, such as one on parts of texts, has positions of its own.
+        failed = named.iloc[list(report.errors)] if max(report.errors, default=-1) < len(named) else None
+    attach(frame, report, {**get_report(frame)[1], **(answers or {})}, failed)
+
+
+def attach(target: Any, report: Report, answers: Mapping[Any, Any], failed: pd.DataFrame | None) -> None:
+    """Attach all of this to an object, in place of what is attached to it."""
+    key = id(target)
+    _attached[key] = Attached(weakref.ref(target, lambda _: _attached.pop(key, None)), report, answers, failed)
+
+
+def attached_to(target: Any) -> Attached | None:
+    """Return what is attached to this object."""
+    entry = _attached.get(id(target))
+    return entry if entry is not None and entry.to() is target else None
+
+
+def get_report(frame: pd.DataFrame | pd.Series[Any]) -> tuple[Report | None, Mapping[Any, Any]]:
+    """Return the report and the completions that are attached to this object."""
+    entry = attached_to(frame)
+    return (None, {}) if entry is None else (entry.report, entry.answers)
+
+
+def copy_report(source: Any, target: Any) -> None:
+    """Attach the report of ``source``, if it has one, to ``target``."""
+    entry = attached_to(source)
+    if entry is not None:
+        attach(target, entry.report, entry.answers, entry.failed)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from skytells_nb.accessor.call import VectorizedCall, building, current_clock
-from skytells_nb.accessor.lineage.recording import add_records, make_record
+from skytells_nb.accessor.lineage import add_records, make_record
 from skytells_nb.accessor.text_columns import Texts
 from skytells_nb.engine.results import RunResult, VectorFile
 from skytells_nb.errors import InputError, MissingExtraError, ScratchFileError

@@ -157,6 +157,22 @@ type ExplorerMessage =
   | ({ kind: "hovered" } & HoveredRow)
   | ({ kind: "saved" } & SavedExplorer);
 
+interface ReviewTraits {
+  title: string;
+  caption: string;
+  labels: string[];
+  annotators: string[];
+  annotator: string;
+  /** The row that is shown; ``model`` only once it is judged. */
+  shown: { row: number; name: string; fields: { name: string; text: string }[]; label: number; note: string; model?: string };
+  judged: number;
+  total: number;
+  can_undo: boolean;
+  status: string;
+  file: string;
+  saved_class: string;
+}
+
 /** The pixels of a mark: offsets from its center, with a coverage of 0 to 255 each. */
 interface Disc {
   reach: number;

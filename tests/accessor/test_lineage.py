@@ -17,8 +17,8 @@ from judges import WordJudge
 
 import skytells_nb as sky
 from skytells_nb import files
-from skytells_nb.accessor.lineage import recording
-from skytells_nb.accessor.lineage.records import plain_arguments, records_of
+from skytells_nb.accessor import lineage as recording
+from skytells_nb.accessor.lineage import plain_arguments, records_of
 from skytells_nb.partition import enrich
 
 TEXTS = ["late one", "taste two", "late three", None, "taste four", "late five"]
