@@ -19,6 +19,7 @@ _ROWS_PER_DELETE = 2_000
 _VACUUM_BYTES = 1 << 30  # about 25 s of work; more would block other processes past their time limit
 _PAGES_PER_STEP = 128  # 4 MB: a tenth of a second for which others wait
 _STEPS_PER_TICK = 1_000
+_CHECKPOINT_WAIT_MS = 1_000
 _INCREMENTAL = 2  # the value of auto_vacuum
 
 T = TypeVar("T")
@@ -254,7 +255,17 @@ def compact(connection: sqlite3.Connection, *, whole: bool | None = None, on_pro
                     break
         elif whole or (2 * size.free > size.total and size.total - size.free < _VACUUM_BYTES):
             _rewrite(connection, on_progress)
+        _empty_log(connection)
+
+
+def _empty_log(connection: sqlite3.Connection) -> None:
+    """Move the log into the file; where another process reads for longer, its next writer does so."""
+    timeout = _pragma(connection, "busy_timeout")
+    connection.execute(f"pragma busy_timeout = {_CHECKPOINT_WAIT_MS}")
+    try:
         connection.execute("pragma wal_checkpoint(truncate)").fetchall()
+    finally:
+        connection.execute(f"pragma busy_timeout = {timeout}")
 
 
 def _rewrite(connection: sqlite3.Connection, on_progress: StepCallback) -> None:
