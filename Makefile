@@ -6,6 +6,7 @@
 #   make coverage     the tests with coverage; fails below the minimum
 #   make test-lowest  a quick part of the tests with the lowest declared versions
 #   make test-sdks    other libraries against the local Skytells, in an environment of their own
+#   make binder-test  what Binder does with this checkout, in an empty environment; prints seconds and memory
 #   make docs         the examples in README and docs, and the documentation site
 #   make mutants  change the package in N places, chosen by SEED, and check that the tests fail; an hour for N=40
 #   make bench    compare with other libraries, half an hour; QUICK=1 with one of them, under three minutes;
@@ -18,7 +19,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test test-lowest test-sdks coverage docs check mutants bench clean
+.PHONY: help demo lab test test-lowest test-sdks binder-test coverage docs check mutants bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -63,6 +64,9 @@ NODE_SDKS := tests/local/sdks/node
 test-sdks: $(SDKS)/.installed
 	@$(models)
 	SKYTELLS_TEST_SDKS=1 $(SDKS)/bin/python -m pytest tests/local/sdks
+
+binder-test:
+	$(PYTHON) tests/binder_build.py
 
 site = $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --builder html docs build/site
 docs: $(VENV)/.dev
