@@ -23,8 +23,9 @@ INSTEAD: Mapping[str, str] = {
     **dict.fromkeys(
         ("search", "similar"), "embed() the partitions, keep the best rows of each, and search those in pandas"
     ),
+    "cluster": "cluster a sample in pandas, then pass it on: cluster(column, like=sample) works by partition in Dask",
     **dict.fromkeys(
-        ("cluster", "dedupe", "join", "topics"),
+        ("dedupe", "join", "topics"),
         "embed() the partitions, then call it on the pandas frame of the columns that it needs",
     ),
     "compare": "call it in pandas on some of the rows, such as ddf.head(1000, npartitions=-1)",

@@ -210,10 +210,64 @@ def test_methods_that_need_all_rows_say_what_to_do(driver: Session) -> None:
     for pandas, dask in ((FrameAccessor, sky_dask.DaskFrameAccessor), (SeriesAccessor, sky_dask.DaskSeriesAccessor)):
         names = {name for name in dir(pandas) if not name.startswith("_")} - {"report"}
         assert names <= set(dir(dask))
-        for name in names & set(INSTEAD):
+        for name in (names & set(INSTEAD)) - {"estimate", "search"}:
             with pytest.raises(InputError, match="needs all rows"):
                 getattr(dask(collection()), name)("text")
     assert set(ROW_METHODS) <= set(dir(sky_dask.DaskFrameAccessor))
+
+
+def test_estimates_and_samples_of_a_collection(client: Any, driver: Session, service: LocalServer) -> None:
+    """Without a request; by a sample with few; the same as in pandas where no text is in two partitions."""
+    frame = pd.DataFrame({"text": [f"{os.urandom(4).hex()} words" for _ in range(40)]})
+    ddf = dd.from_pandas(frame, npartitions=4)
+    service.stats.reset()
+    for estimate, expected in [
+        (ddf.skytells.embed("text", dry_run=True), frame.skytells.embed("text", dry_run=True)),
+        (ddf.skytells.estimate("text"), frame.skytells.estimate("text")),
+        (ddf.skytells.estimate("{text}", max_tokens=3), frame.skytells.estimate("{text}", max_tokens=3)),
+        (ddf.skytells.estimate("moderate", "text"), frame.skytells.estimate("moderate", "text")),
+    ]:
+        assert (estimate.operation, estimate.rows, estimate.distinct) == (expected.operation, 40, 40)
+        assert estimate.tokens_in == pytest.approx(expected.tokens_in, abs=4)
+        assert estimate.tokens_out == expected.tokens_out
+        assert any("paid for once" in note for note in estimate.notes)
+    assert not service.stats["chat"].requests + service.stats["embeddings"].requests
+    sample = ddf.skytells.complete("{text}", max_tokens=3, sample=8)
+    assert (sample.rows, len(sample.result)) == (8, 8)
+    assert service.stats["chat"].requests == 8
+    assert (sample.estimate.rows, sample.estimate.calibrated) == (40, True)
+    assert sample.estimate.requests == 40
+    whole = ddf.skytells.complete("{text}", max_tokens=3)
+    whole.compute()
+    assert service.stats["chat"].requests == 40
+    used = sample.report.tokens_in + whole.skytells.report.tokens_in
+    assert sample.estimate.tokens_in == pytest.approx(used, rel=0.05)
+    with pytest.raises(InputError, match="pass one of them"):
+        ddf.skytells.embed("text", dry_run=True, sample=3)
+    with pytest.raises(InputError, match="needs all rows"):
+        ddf.skytells.estimate("dedupe", "text")
+
+
+@pytest.mark.parametrize("query", ["text 3", ["text 3", "text 7", "text 3"]])
+def test_search_finds_the_best_rows_of_all_partitions(driver: Session, query: Any) -> None:
+    """Those that pandas finds in one frame, in the same order; lazily."""
+    expected = sky.frame(collection().compute(scheduler="sync")).search(query, "text", 9, progress=False)
+    result = collection().skytells.search(query, "text", 9)
+    assert result.dtypes.equals(expected.dtypes)
+    pd.testing.assert_frame_equal(result.compute(scheduler="threads"), expected)
+
+
+def test_clusters_of_a_sample_are_given_to_all_rows(driver: Session) -> None:
+    frame = FRAME.skytells.embed("text", dimensions=16, progress=False)
+    sample = sky.frame(frame[:40]).cluster("embedding", 3, name="words", text="text", progress=False)
+    ddf = collection().skytells.embed("text", dimensions=16)
+    result = ddf.skytells.cluster("embedding", like=sample)
+    computed = result.compute(scheduler="threads")
+    assert computed.dtypes.equals(result.dtypes)
+    expected = sky.frame(frame).cluster("embedding", like=sample, progress=False)
+    pd.testing.assert_series_equal(computed["cluster"], expected["cluster"])
+    with pytest.raises(InputError, match="embed\\(\\) both"):
+        collection().skytells.cluster("text", like=sample)
 
 
 def test_a_cache_that_keeps_nothing_is_warned_of(service: LocalServer, isolated: None) -> None:

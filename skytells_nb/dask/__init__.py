@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,10 +17,12 @@ import pandas as pd
 
 from skytells_nb import session as sessions
 from skytells_nb.accessor.frame import FrameAccessor
+from skytells_nb.accessor.methods.estimate import Sample
 from skytells_nb.accessor.multi_call import sum_reports
 from skytells_nb.accessor.series import SeriesAccessor
 from skytells_nb.cache import without_password
-from skytells_nb.engine.report import Report
+from skytells_nb.columns import column_of
+from skytells_nb.engine.report import Estimate, Report
 from skytells_nb.errors import InputError, MissingExtraError, warn
 from skytells_nb.partition import INSTEAD, ROW_METHODS, with_columns_only
 from skytells_nb.progress.events import ProgressCallback
@@ -35,6 +37,7 @@ except ImportError:
     raise MissingExtraError("The Dask accessor", "dask") from None
 
 from skytells_nb.dask.call_budget import CallBudget
+from skytells_nb.dask.estimates import best_of_all, estimate_of, sample_of
 from skytells_nb.dask.partition_call import GraphConnection, PartitionCall, bound_method
 from skytells_nb.dask.reports import published, total_of
 from skytells_nb.dask.running_progress import show_progress
@@ -51,6 +54,8 @@ class _Accessor:
         self._data = data
 
     def _call(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        if options.get("dry_run") or options.get("sample") is not None:
+            return self._trial(name, args, options)
         options, progress = _checked(name, options)
         if isinstance(options.get("cache"), str):
             options["cache"] = without_password(options["cache"])
@@ -72,6 +77,52 @@ class _Accessor:
         if progress:
             show_progress(call.progress_topic, PartsProgress(name, partitions, progress))
         return self._data.map_partitions(call, meta=meta, enforce_metadata=False)
+
+    def _trial(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """Return the estimate of a call, or the results and the estimate of a sample."""
+        options = dict(options)
+        dry_run, sample = options.pop("dry_run", False), options.pop("sample", None)
+        if dry_run and sample is not None:
+            raise InputError("dry_run=True sends nothing and sample= sends some rows; pass one of them.")
+        if not isinstance(dry_run, bool):
+            raise InputError(f"dry_run must be True or False, got {dry_run!r}.")
+        options, _ = _checked(name, options)
+        _meta(self._data, name, args, options, sessions.current_or_keyless())
+        if sample is not None:
+            return sample_of(self._data, name, args, options, sample)
+        return estimate_of(self._data, name, args, options, options.get("budget"))
+
+    def _estimate(self, args: tuple[Any, ...], options: dict[str, Any]) -> Estimate:
+        known = (*ROW_METHODS, "search")
+        name = args[0] if args else None
+        if isinstance(name, str) and name in INSTEAD and name not in known:
+            raise InputError(f"{name} needs all rows, which a Dask collection has not in one place: {INSTEAD[name]}.")
+        if isinstance(name, str) and name in known and (len(args) > 1 or name not in self._data._meta.columns):
+            return self._trial(name, args[1:], {**options, "dry_run": True})  # type: ignore[no-any-return]
+        source = args[0] if args else options.pop("template", None)
+        is_column = source in self._data._meta.columns
+        return self._trial("embed" if is_column else "complete", (source, *args[1:]), {**options, "dry_run": True})  # type: ignore[no-any-return]
+
+    def _search(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """Search each partition, and keep the best of what they found."""
+        try:
+            given = inspect.signature(FrameAccessor.search).bind(None, *args, **options)
+        except TypeError as problem:
+            raise InputError(f"search: {problem}.") from None
+        query, queries = given.arguments["query"], None
+        if not isinstance(query, str) and isinstance(query, Sequence):
+            # Each partition is asked each once.
+            queries = list(query)
+            given.arguments["query"] = list(dict.fromkeys(queries))
+        found = self._call("search", given.args[1:], given.kwargs)
+        if isinstance(found, (Estimate, Sample)):
+            return found
+        given.apply_defaults()
+        k, into = given.arguments["k"], given.arguments["into"]
+        column = None if queries is None else found._meta.columns[-1]
+        whole = found.repartition(npartitions=1)
+        merged = (queries, k, into, column)
+        return whole.map_partitions(best_of_all, *merged, meta=found._meta, enforce_metadata=False)
 
     @property
     def report(self) -> Report:
@@ -131,8 +182,6 @@ def _checked(name: str, options: dict[str, Any]) -> tuple[dict[str, Any], bool |
         "session": "workers use the session of their own process",
         "to": "use to_parquet() on the result",
         "safety_to": "use to_parquet() on the result with details=True",
-        "dry_run": "use it in pandas on a sample of the rows, such as ddf.sample(frac=0.001).compute()",
-        "sample": "use it in pandas on some of the rows, such as ddf.head(1000, npartitions=-1)",
     }
     if name == "translate":
         del reasons["to"]  # a language
@@ -159,6 +208,8 @@ def _meta(data: Any, name: str, args: tuple[Any, ...], options: dict[str, Any], 
     The method itself checks the arguments, on the values that Dask puts in the place of the real ones: a dry run sends
     nothing, and a run of no rows neither.
     """
+    if name == "cluster":
+        return _meta_like(data, args, options)
     with sessions.offline(session) as offline:
         has_values = options.get("images") is None  # which would be read
         bound_method(data._meta_nonempty if has_values else data._meta, name)(
@@ -185,6 +236,23 @@ def _meta(data: Any, name: str, args: tuple[Any, ...], options: dict[str, Any], 
     return result
 
 
+def _meta_like(data: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """Return the empty result of ``cluster(like=)``, whose clusters are known; the embeddings of both must be there."""
+    given = inspect.signature(FrameAccessor.cluster).bind(None, *args, **options)
+    given.apply_defaults()
+    column, into, like = (given.arguments[name] for name in ("column", "into", "like"))
+    result = data._meta.copy()
+    for name, where in ((column, result), (column, like), (into, like)):
+        column_of(where, name)
+    for where in (result, like):
+        values = where[column].dropna()
+        if isinstance(values.dtype, pd.StringDtype) or (len(values) and isinstance(values.iloc[0], str)):
+            raise InputError(f"like= needs a column of embeddings here, and {column!r} is text: embed() both first.")
+    result[into] = pd.Series([], dtype=like[into].dtype, index=result.index)
+    result[f"{into}_score"] = pd.Series([], dtype="float32", index=result.index)
+    return result
+
+
 def _vector_length(model: str, session: Session) -> int | None:
     """Return how many numbers the vectors of a model have, ``None`` where that is not known before it is asked."""
     if session.is_local:
@@ -208,7 +276,18 @@ def _delegate(name: str, original: Callable[..., Any]) -> Any:
         method.__doc__ = f"{name} of pandas' ``skytells``, for each partition of a Dask collection.\n\n{doc}"
         return method
 
+    if name in ("estimate", "search") and inspect.isfunction(original):
+
+        @functools.wraps(original)
+        def over_all(self: Any, *args: Any, **options: Any) -> Any:
+            return getattr(self, f"_{name}")(args, options)
+
+        over_all.__doc__ = f"{name} of pandas' ``skytells``, over all partitions.\n\n{inspect.getdoc(original)}"
+        return over_all
+
     def refuse(self: Any, *args: Any, **options: Any) -> Any:
+        if name == "cluster" and options.get("like") is not None:
+            return self._call(name, args, options)
         raise InputError(
             f"{name} needs all rows, which a Dask collection has not in one place: "
             f"{INSTEAD.get(name, 'compute() the collection first, then call it in pandas')}."
