@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from skytells_nb.accessor.call import VectorizedCall, end_run, get_report
-from skytells_nb.engine.report import Report
+from skytells_nb.engine.report import CascadeReport, Report
 from skytells_nb.errors import BudgetExceededError, Interrupted, SkytellsError
 from skytells_nb.progress.events import ProgressCallback
 from skytells_nb.progress.line import LongStep
@@ -264,6 +264,11 @@ class MultiRun:
             totals.replace_main(replace(totals.main_report(), recall=recall))
         else:
             self._empty_report = replace(self._empty_report, recall=recall)
+
+    def set_cascade(self, outcome: CascadeReport) -> None:
+        """State in the report what a cascade left to its proxy, where its texts are not the rows of the method."""
+        totals = self._open_totals()
+        totals.replace_main(replace(totals.main_report(), cascade=outcome))
 
     @property
     def report(self) -> Report:

@@ -51,16 +51,22 @@ class CascadeOptions:
             if embedding is not None:
                 raise InputError("embedding is for a cascade, which agree= asks for, such as agree=0.95. Leave it out.")
             return None
-        for name, value in (("agree", agree), ("level", level)):
-            if not isinstance(value, Real) or isinstance(value, bool) or not 0.5 <= float(value) < 1:
-                raise InputError(f"{name} must be a number from 0.5 up to 1, such as 0.95, got {value!r}.")
+        options = cls.without_column(agree, level)
         name = EMBEDDING if embedding is None and EMBEDDING in frame.columns else embedding
         column = None if name is None else TextOrVectorColumn(frame, name)
         if column is not None and (column.texts is not None or not column.present.any()):
             if embedding is not None:
                 raise InputError(f"Column {embedding!r} must hold embeddings, as embed() makes them.")
             column = None
-        return cls(float(agree), float(level), column)
+        return replace(options, vectors=column)
+
+    @classmethod
+    def without_column(cls, agree: Any, level: Any) -> CascadeOptions:
+        """Check the options of a cascade whose vectors are no column."""
+        for name, value in (("agree", agree), ("level", level)):
+            if not isinstance(value, Real) or isinstance(value, bool) or not 0.5 <= float(value) < 1:
+                raise InputError(f"{name} must be a number from 0.5 up to 1, such as 0.95, got {value!r}.")
+        return cls(float(agree), float(level), None)
 
 
 @dataclass(frozen=True)
@@ -70,21 +76,31 @@ class CascadeResult:
     answers: CompletionColumns
     by_proxy: NDArray[np.bool_]
     labels: Indices
+    outcome: CascadeReport
+    main: Report
+    """The report of the run over the sample, or over all texts where there was none."""
+    distinct: int
+    """How many different texts there are."""
 
 
 def run_cascade(
     runs: MultiRun,
     texts: Texts,
-    labels: int,
+    labels: int | None,
     options: CascadeOptions,
     ask: Callable[[VectorizedCall, Texts, CompletionColumns | None], CompletionColumns],
     decide: Callable[[CompletionColumns], Indices],
     estimate: Callable[[VectorizedCall, Texts], Estimate],
+    vectors_of: Callable[[Indices], UnitVectors] | None = None,
+    *,
+    main_run: bool = True,
 ) -> CascadeResult:
     """Label the texts of a method.
 
     ``ask`` asks the model about the texts that are not missing, after the answers of an earlier run; ``decide`` returns
-    the number of the label of each row, -1 without one; ``estimate`` what asking about texts costs.
+    the number of the label of each row, -1 without one, below ``labels`` (``None``: those that the sample has);
+    ``estimate`` what asking about texts costs. ``vectors_of`` returns the vectors of the texts at these positions,
+    where they are not those of the options. ``main_run`` is whether the texts are the rows of the method.
     """
     codes, distinct = pd.factorize(texts, use_na_sentinel=True)
     codes = codes.astype(np.int64)
@@ -101,14 +117,14 @@ def run_cascade(
         least = texts_for_cascade(options.agree, options.level)
         reason = f"{len(distinct):,} different texts are too few to certify it; {least:,} would do"
     else:
-        vectors = distinct_vectors(runs, options, distinct, first)
+        vectors = distinct_vectors(runs, options, distinct, first) if vectors_of is None else vectors_of(first)
         if runs.is_dry_run:
             runs.note("upper limit: texts that the proxy labels are not sent")
-            ask(runs.call(main=True), texts, None)
+            ask(runs.call(main=main_run, last=True), texts, None)
         usable = vectors.rows
         order = np.random.default_rng(SEED).permutation(len(usable))[: sizes.training + sizes.test]
         sampled[usable[order]] = True
-        answers = ask(runs.call(main=True), _only(texts, codes, sampled), None)
+        answers = ask(runs.call(main=main_run), _only(texts, codes, sampled), None)
         main = answers.report
         runs.add(main)
         decided = decide(answers)[first]
@@ -125,7 +141,7 @@ def run_cascade(
     rest = ~(sampled | proxied)
     if rest.any() or answers is None:
         part = _only(texts, codes, rest)
-        more = ask(runs.call(main=answers is None, last=True), part, answers)
+        more = ask(runs.call(main=main_run and answers is None, last=True), part, answers)
         main = main or more.report
         runs.add(more.report)
         answers = more if answers is None else merge_answers(answers, more)
@@ -144,10 +160,16 @@ def run_cascade(
     )
     if reason and len(distinct):
         warn(f"agree={options.agree:g} cannot be guaranteed, so the model is asked about every text: {reason}.")
-    whole = _whole_report(answers.report, texts, len(distinct), outcome)
-    runs.call().session.revise_report(main or answers.report, whole)
+    labels_of_rows = np.append(proxy_labels, -1)[codes]
+    return CascadeResult(answers, by_proxy, labels_of_rows, outcome, main or answers.report, len(distinct))
+
+
+def report_rows(runs: MultiRun, result: CascadeResult, texts: Texts) -> CascadeResult:
+    """Return the result with the report of the whole method: the rows of the proxy are answered."""
+    whole = _whole_report(result.answers.report, texts, result.distinct, result.outcome)
+    runs.call().session.revise_report(result.main, whole)
     runs.replace_main(whole)
-    return CascadeResult(replace(answers, report=runs.report), by_proxy, np.append(proxy_labels, -1)[codes])
+    return replace(result, answers=replace(result.answers, report=runs.report))
 
 
 def distinct_vectors(runs: MultiRun, options: CascadeOptions, distinct: Any, first: Indices) -> UnitVectors:
@@ -177,13 +199,14 @@ def _of_rows(chosen: NDArray[np.bool_], codes: Indices) -> NDArray[np.bool_]:
 
 
 def _learn(
-    vectors: Floats, decided: Indices, training: Indices, test: Indices, labels: int, options: CascadeOptions
+    vectors: Floats, decided: Indices, training: Indices, test: Indices, labels: int | None, options: CascadeOptions
 ) -> tuple[Certified, NDArray[np.float64], Indices] | None:
     """Return the certified confidence, and the confidence and the guess of the proxy for each vector."""
     training = training[decided[training] >= 0]
     if not len(training):
         return None
-    probabilities = fit_softmax(vectors[training], decided[training], labels).probabilities(vectors)
+    number = int(decided.max()) + 1 if labels is None else labels
+    probabilities = fit_softmax(vectors[training], decided[training], number).probabilities(vectors)
     guesses = probabilities.argmax(axis=1).astype(np.int64)
     confidence = probabilities.max(axis=1)
     pool = np.ones(len(vectors), dtype=bool)
@@ -265,6 +288,7 @@ class CascadeMethods(PromptMethods):
             result = run_cascade(
                 runs, texts, labels, options, ask, decide, lambda call, part: call.estimate(prompt.job(call), part)
             )
+            result = report_rows(runs, result, texts)
             call = self._assembling(runs.call(), into, policy, details, columns)
             new = fill(result, policed(policy, result.answers, columns(result.answers), call))
             result = replace(result, answers=replace(result.answers, report=runs.report))

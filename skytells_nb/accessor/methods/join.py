@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from skytells_nb.accessor.base import DETERMINISTIC, SimilarityMethods, check_count, check_recall, check_threshold
 from skytells_nb.accessor.call import DryRunComplete, VectorizedCall, attach_report, dry_run_of
+from skytells_nb.accessor.methods.cascade import CascadeOptions, run_cascade
 from skytells_nb.accessor.multi_call import MultiRun
 from skytells_nb.accessor.options import (
     ModelOptions,
@@ -25,7 +26,8 @@ from skytells_nb.accessor.text_columns import Texts, resolve_texts
 from skytells_nb.accessor.text_or_vector_column import EmbeddingOptions, TextOrVectorColumn, embed_column
 from skytells_nb.embedding_columns import UnitVectors
 from skytells_nb.engine.engine import OnError
-from skytells_nb.engine.report import Report
+from skytells_nb.engine.operations.jobs import Job
+from skytells_nb.engine.report import Estimate, Report
 from skytells_nb.errors import InputError, warn
 from skytells_nb.progress.events import ProgressCallback
 from skytells_nb.vectors.arrays import Floats, Indices, check_dimensions
@@ -141,6 +143,8 @@ class JoinMethod(SimilarityMethods):
         threshold: float | None = None,
         recall: float | None = None,
         confirm: bool | str = False,
+        agree: float | None = None,
+        level: float = 0.9,
         text: Any = None,
         how: How = "inner",
         suffixes: Sequence[str] = ("_x", "_y"),
@@ -174,6 +178,11 @@ class JoinMethod(SimilarityMethods):
         confirm : bool or str, default False
             Whether a chat model is asked about each pair: with ``True`` whether both texts mean the same, or a question
             of your own, such as ``"Is it the same company?"``. Pairs without a yes are left out.
+        agree : float, optional
+            Makes the confirmation a cascade as in ``classify``: a softmax on the embeddings of both sides decides pairs
+            on which it agrees with the model in at least this share. ``report.cascade`` counts pairs.
+        level : float, default 0.9
+            Confidence of that guarantee.
         text : hashable or pair of hashable, optional
             Like ``on``: names of the columns of texts to confirm, where ``on`` names embeddings; by default the only
             column of texts.
@@ -214,6 +223,9 @@ class JoinMethod(SimilarityMethods):
         floor = None if threshold is None else check_threshold(threshold)
         check_recall(recall)
         question = _question(confirm)
+        if agree is not None and question is None:
+            raise InputError("agree is for a model that confirms pairs, and only confirm= asks one. Leave it out.")
+        cascade = None if agree is None else CascadeOptions.without_column(agree, level)
         if rows_per_request is not None:
             from skytells_nb.engine.operations.row_packing import check_rows
 
@@ -255,13 +267,17 @@ class JoinMethod(SimilarityMethods):
             if dry_run is not None and dry_run.has_placeholders and prompt is not None:
                 _confirmed(runs, _expected_pairs(left_column, right_column, prompt.left, most), prompt)
                 dry_run.notes += [] if floor is None else ["upper limit: pairs below threshold= are not sent"]
+                dry_run.notes += [] if cascade is None else ["upper limit: pairs that the proxy decides are not sent"]
                 raise DryRunComplete
             check_dimensions(left.matrix, f"Column {left_on!r}", right.matrix, f"column {right_on!r}")
             with runs.step("comparing", len(left)) as on_progress:
                 pairs = nearest_pairs(left, right, most, floor, recall, on_progress)
             runs.set_recall(pairs.recall)
             if prompt is not None and len(pairs.left):
-                pairs = _confirmed(runs, pairs, prompt)
+                if cascade is None:
+                    pairs = _confirmed(runs, pairs, prompt)
+                else:
+                    pairs = _confirmed_by_cascade(runs, pairs, prompt, cascade, left, right)
             result = merged(self._frame, other, pairs, how, names, into)
             attach_report(result, runs.report, rows=both)
         return result
@@ -288,6 +304,22 @@ class _PairPrompt:
     model: str | None
     parameters: Mapping[str, Any]
     rows_per_request: int | None
+
+    def texts(self, pairs: Pairs) -> Texts:
+        """Return what is asked about each pair, ``None`` where a text is missing."""
+        inputs = [
+            None if left is None or right is None else f"First: {left}\n\nSecond: {right}"
+            for left, right in zip(self.left[pairs.left], self.right[pairs.right], strict=True)
+        ]
+        return np.array([*inputs, None], dtype=object)[:-1]
+
+    def job(self, call: VectorizedCall) -> Job:
+        """Return the job whose answer is ``{"match": True}`` if that to the question is yes."""
+        system = (
+            "The user shows two texts, the first and the second. Answer with true for yes or false for no: "
+            f"{self.question}"
+        )
+        return build_job(call, self.model, system, SCHEMA, self.parameters, "confirm", self.rows_per_request)
 
 
 def _sides(
@@ -322,34 +354,81 @@ def _expected_pairs(left: TextOrVectorColumn, right: TextOrVectorColumn, texts: 
     return Pairs(np.repeat(rows, each), chosen, np.ones(len(chosen), dtype=np.float32))
 
 
-def _complete_pairs(call: VectorizedCall, pairs: Pairs, prompt: _PairPrompt) -> CompletionColumns:
-    """Complete the prompt for each pair of texts: ``{"match": True}`` if the answer to the question is yes."""
-    system = (
-        "The user shows two texts, the first and the second. Answer with true for yes or false for no: "
-        f"{prompt.question}"
-    )
-    inputs = [
-        None if left is None or right is None else f"First: {left}\n\nSecond: {right}"
-        for left, right in zip(prompt.left[pairs.left], prompt.right[pairs.right], strict=True)
-    ]
-    job = build_job(call, prompt.model, system, SCHEMA, prompt.parameters, "confirm", prompt.rows_per_request)
-    texts = np.array([*inputs, None], dtype=object)[:-1]
-    return complete_texts(call, job, texts, pd.RangeIndex(len(texts)), "match", SCHEMA)
+def _complete_pairs(call: VectorizedCall, texts: Texts, prompt: _PairPrompt) -> CompletionColumns:
+    return complete_texts(call, prompt.job(call), texts, pd.RangeIndex(len(texts)), "match", SCHEMA)
+
+
+def _silent(call: VectorizedCall) -> VectorizedCall:
+    """Return the call without a warning of its own: one says how many pairs failed."""
+    return replace(call, on_error="null") if call.on_error == "warn" else call
 
 
 def _confirmed(runs: MultiRun, pairs: Pairs, prompt: _PairPrompt) -> Pairs:
     """Return the pairs that the model confirms."""
     call = runs.call()
-    silent = replace(call, on_error="null") if call.on_error == "warn" else call
-    answers = _complete_pairs(silent, pairs, prompt)
+    answers = _complete_pairs(_silent(call), prompt.texts(pairs), prompt)
     runs.add(answers.report)
-    problems = answers.report.errors
-    if problems and call.on_error == "warn":
-        reasons = "; ".join(answers.report.reasons())
-        warn(f"{len(problems):,} of {len(pairs.left):,} pairs failed and are left out. {reasons}.")
-    runs.add_errors({int(pairs.left[pair]): problem for pair, problem in problems.items()})
-    yes = np.array([fields is not None and fields["match"] for fields in answers.column], dtype=bool)
-    return pairs.where(yes)
+    _note_failures(runs, pairs, answers.report, call.on_error)
+    return pairs.where(_decisions(answers) == 1)
+
+
+def _confirmed_by_cascade(
+    runs: MultiRun, pairs: Pairs, prompt: _PairPrompt, cascade: CascadeOptions, left: UnitVectors, right: UnitVectors
+) -> Pairs:
+    """Return the pairs that the model confirms, or the proxy, which learns from the vectors of both texts."""
+
+    def ask(call: VectorizedCall, part: Texts, before: CompletionColumns | None) -> CompletionColumns:
+        return _complete_pairs(_silent(call), part, prompt)
+
+    def vectors_of(first: Indices) -> UnitVectors:
+        features = pair_features(
+            left.matrix[np.searchsorted(left.rows, pairs.left[first])],
+            right.matrix[np.searchsorted(right.rows, pairs.right[first])],
+        )
+        return UnitVectors(features, np.arange(len(first), dtype=np.int64))
+
+    def estimate(call: VectorizedCall, part: Texts) -> Estimate:
+        return call.estimate(prompt.job(call), part)
+
+    texts = prompt.texts(pairs)
+    result = run_cascade(runs, texts, 2, cascade, ask, _decisions, estimate, vectors_of, main_run=False)
+    runs.set_cascade(result.outcome)
+    _note_failures(runs, pairs, result.answers.report, runs.call().on_error)
+    return pairs.where(np.where(result.by_proxy, result.labels, _decisions(result.answers)) == 1)
+
+
+PROJECTED = 64
+"""Numbers that the differences and the products of two vectors are projected to."""
+
+
+def pair_features(left: Floats, right: Floats) -> Floats:
+    """Return what tells whether two texts belong together (p, ...): cosine, absolute differences and products.
+
+    Of vectors (p, d) with more than ``PROJECTED`` dimensions random projections of the latter two, which keep their
+    distances (Johnson and Lindenstrauss 1984) in a fraction of the memory.
+    """
+    products = left * right
+    cosines = products.sum(axis=1, keepdims=True)
+    # So that both weigh about as much as the cosine does.
+    parts = [np.abs(left - right), products * np.float32(left.shape[1] ** 0.5)]
+    if left.shape[1] > PROJECTED:
+        random = np.random.default_rng(0).standard_normal((left.shape[1], PROJECTED), dtype=np.float32)
+        parts = [part @ (random / np.float32(PROJECTED**0.5)) for part in parts]
+    features: Floats = np.hstack([cosines, *parts])
+    return features
+
+
+def _decisions(answers: CompletionColumns) -> Indices:
+    """Return 1 for yes, 0 for no and -1 for no answer."""
+    return np.array([-1 if fields is None else int(fields["match"]) for fields in answers.column], dtype=np.int64)
+
+
+def _note_failures(runs: MultiRun, pairs: Pairs, report: Report, on_error: OnError) -> None:
+    """Warn of the pairs that failed, and add their errors to their left rows."""
+    if report.errors and on_error == "warn":
+        reasons = "; ".join(report.reasons())
+        warn(f"{len(report.errors):,} of {len(pairs.left):,} pairs failed and are left out. {reasons}.")
+    runs.add_errors({int(pairs.left[pair]): problem for pair, problem in report.errors.items()})
 
 
 def _pair(what: str, given: Any) -> tuple[Any, Any]:

@@ -6,21 +6,34 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Unpack
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from skytells_nb.accessor.base import PromptMethods, policed
 from skytells_nb.accessor.call import VectorizedCall, distinct, spread, take
+from skytells_nb.accessor.methods.cascade import (
+    CascadeOptions,
+    CascadeResult,
+    mark_proxy,
+    merge_answers,
+    report_rows,
+    run_cascade,
+)
+from skytells_nb.accessor.multi_call import MultiRun
 from skytells_nb.accessor.options import RowOptions, check_options, expand_options, model_parameters
 from skytells_nb.accessor.results import CompletionColumns, build_job, complete_texts, details_frame
 from skytells_nb.accessor.safety import SafetyChoice, SafetyPolicy, is_filtered
-from skytells_nb.accessor.text_columns import STRING_DTYPE
+from skytells_nb.accessor.text_columns import STRING_DTYPE, Texts
 from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.operations.cached import CachedCompletion, SharedFindings
 from skytells_nb.engine.operations.conversation import PromptOptions
+from skytells_nb.engine.operations.jobs import Job
 from skytells_nb.engine.report import Report
 from skytells_nb.errors import ContentPolicyError, InputError, RefusalError, RowError
 from skytells_nb.progress.events import ProgressCallback
 from skytells_nb.types.safety import SEVERITIES, Safety
+from skytells_nb.vectors.arrays import Indices
 
 MINIMAL_COMPLETION: Mapping[str, Any] = {"max_tokens": 1}
 """Defaults that generate as little as possible: the filter's result for a prompt comes with any completion."""
@@ -39,6 +52,9 @@ class Moderate(PromptMethods):
         column: Any,
         *,
         into: Any = "moderation",
+        agree: float | None = None,
+        level: float = 0.9,
+        embedding: Any = None,
         model: str | None = None,
         params: Mapping[str, Any] | None = None,
         safety: SafetyChoice = "keep",
@@ -55,6 +71,13 @@ class Moderate(PromptMethods):
             Name of the column of texts.
         into : hashable, default "moderation"
             Prefix of the new columns.
+        agree : float, optional
+            Makes it a cascade as in ``classify``: texts whose result a softmax on embeddings tells as the service does,
+            in at least this share of them, are not sent. The result is all of severity, filtered and categories.
+        level : float, default 0.9
+            Confidence of that guarantee.
+        embedding : hashable, optional
+            Name of a column of embeddings for ``agree``, as in ``classify``.
         safety : {"keep", "raise"}, str or mapping, default "keep"
             A policy as in ``complete``: adds ``<into>_allowed``, whether the policy accepts the text. ``"raise"``
             raises RowError if there is a text that it does not accept.
@@ -96,21 +119,57 @@ class Moderate(PromptMethods):
         self._check_into(into)
         own = [f"{into}_{name}" for name in OWN]
         self._check_details(into, details, ignore=own)
+        cascade = CascadeOptions.of(self._frame, agree, level, embedding)
 
         def finished(answers: CompletionColumns, report: Report) -> pd.DataFrame:
             return self._moderated(into, answers, policy, details)
 
-        call = VectorizedCall.open(on_error, progress, options, owner=self._frame)
-        call = replace(call, assemble=finished)
-        job = build_job(call, model, None, None, parameters, "moderate", options=PromptOptions(needs_text=False))
-        # A blocked prompt and a completion of one token are neither warned of nor an error.
-        answers = complete_texts(replace(call, on_error="null"), job, texts, self._frame.index, into, None)
-        answers = _prompt_results(answers, call)
-        if policy.action == "raise":
-            policed(policy, answers, {}, call)
-        return self._moderated(into, answers, policy, details)
+        def open_call() -> VectorizedCall:
+            return VectorizedCall.open(on_error, progress, options, owner=self._frame)
 
-    def _moderated(self, into: Any, answers: CompletionColumns, policy: SafetyPolicy, details: bool) -> pd.DataFrame:
+        def job(call: VectorizedCall) -> Job:
+            return build_job(call, model, None, None, parameters, "moderate", options=PromptOptions(needs_text=False))
+
+        def ask(call: VectorizedCall, part: Texts, before: CompletionColumns | None = None) -> CompletionColumns:
+            def together(answers: CompletionColumns, report: Report) -> pd.DataFrame:
+                return finished(answers if before is None else merge_answers(before, answers), report)
+
+            call = replace(call, assemble=together)
+            # A blocked prompt and a completion of one token are neither warned of nor an error.
+            answers = complete_texts(replace(call, on_error="null"), job(call), part, self._frame.index, into, None)
+            return _prompt_results(answers, call)
+
+        by_proxy = None
+        if cascade is None:
+            call = open_call()
+            answers = ask(call, texts)
+        else:
+            nothing: pd.Series[Any] = pd.Series([None] * len(texts), index=self._frame.index, dtype=object)
+
+            def unfinished(report: Report) -> pd.DataFrame:
+                return finished(CompletionColumns(nothing, [None] * len(texts), report, None, None), report)
+
+            with MultiRun("moderate", len(texts), open_call, unfinished) as runs:
+                runs.check_budget_for(model)
+                verdicts = _Verdicts()
+                result = run_cascade(
+                    runs, texts, None, cascade, ask, verdicts.numbers, lambda call, part: call.estimate(job(call), part)
+                )
+                result = report_rows(runs, verdicts.filled(result), texts)
+                call = replace(runs.call(), assemble=finished)
+            answers, by_proxy = replace(result.answers, report=runs.report), result.by_proxy
+        if policy.action == "raise":
+            policed(policy, answers, {}, replace(call, assemble=finished))
+        return self._moderated(into, answers, policy, details, by_proxy)
+
+    def _moderated(
+        self,
+        into: Any,
+        answers: CompletionColumns,
+        policy: SafetyPolicy,
+        details: bool,
+        by_proxy: NDArray[np.bool_] | None = None,
+    ) -> pd.DataFrame:
         """Return the frame with the results of these answers."""
         new = _columns(answers, into)
         if policy.acts:
@@ -121,8 +180,42 @@ class Moderate(PromptMethods):
                 for result, filtered in zip(results, is_filtered(policy, results), strict=True)
             ]
             new[f"{into}_allowed"] = spread(allowed, codes, "boolean", self._frame.index)
-        extra = details_frame(into, answers) if details else {}
+        extra: dict[Any, Any] = details_frame(into, answers) if details else {}
+        if details and by_proxy is not None:
+            extra = mark_proxy(into, extra, by_proxy)
         return self._with({**extra, **new}, answers.report, {into: answers.rows})
+
+
+class _Verdicts:
+    """The different results that the service returned, by number, with an answer that has each."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[Any, int] = {}
+        self._answers: list[CachedCompletion] = []
+
+    def numbers(self, answers: CompletionColumns) -> Indices:
+        """Return the number of each row's result; -1 without one, or where the filter returned none."""
+        each, codes = distinct(answers.rows)
+        found: Indices = np.array([*map(self._number, each)], dtype=np.int64)[codes]
+        return found
+
+    def filled(self, result: CascadeResult) -> CascadeResult:
+        """Return the answers with the results of the proxy in its rows, which took no tokens."""
+        proxied = [replace(answer, tokens_in=0, tokens_out=0, request_id=None, model="") for answer in self._answers]
+        rows = list(result.answers.rows)
+        for row in np.flatnonzero(result.by_proxy).tolist():
+            rows[row] = proxied[int(result.labels[row])]
+        return replace(result, answers=replace(result.answers, rows=rows))
+
+    def _number(self, answer: CachedCompletion | None) -> int:
+        safety = None if answer is None else answer.safety
+        if answer is None or safety is None or not safety.checked:
+            return -1
+        key = (safety.severity, safety.filtered, _categories(safety))
+        if key not in self._numbers:
+            self._numbers[key] = len(self._answers)
+            self._answers.append(answer)
+        return self._numbers[key]
 
 
 def _prompt_results(answers: CompletionColumns, call: VectorizedCall) -> CompletionColumns:

@@ -220,6 +220,8 @@ class SeriesMethods:
         self,
         *,
         into: Any = "moderation",
+        agree: float | None = None,
+        level: float = 0.9,
         model: str | None = None,
         params: Mapping[str, Any] | None = None,
         safety: SafetyChoice = "keep",
@@ -253,6 +255,8 @@ class SeriesMethods:
             lambda frame, column: frame.moderate(
                 column,
                 into=into,
+                agree=agree,
+                level=level,
                 model=model,
                 params=params,
                 safety=safety,

@@ -227,3 +227,82 @@ def test_the_session_counts_it_once(judge: WordJudge) -> None:
 
     assert current().reports == [found.skytells.report]
     assert current().last_report.requests == len(judge.texts)
+
+
+def test_the_filter_is_asked_about_a_sample_and_the_proxy_tells_the_rest(judge: WordJudge) -> None:
+    """Severity, filtered and categories of a row are those that the filter returned for a text like it."""
+    frame = texts_about(1200)
+    words = {"cat": "a nice day", "dog": "violence:high", "hen": "violence:low"}
+    frame["text"] = [f"{words[truth]} {row}" for row, truth in enumerate(frame["truth"])]
+    whole = frame.iloc[:300].skytells.moderate("text", progress=False)
+    assert whole["moderation_severity"].nunique() == 3
+
+    found = frame.skytells.moderate("text", agree=0.95, details=True, progress=False)
+
+    cascade = found.skytells.report.cascade
+    assert cascade.bound >= 0.95
+    assert cascade.by_proxy + cascade.asked == cascade.rows == 1200
+    assert cascade.by_proxy > 500
+    expected = {truth: whole.loc[frame["truth"].iloc[:300] == truth, "moderation_severity"].iloc[0] for truth in LABELS}
+    assert (found["moderation_severity"].astype(str) == frame["truth"].map(expected).astype(str)).mean() > 0.98
+    assert found["moderation_checked"].all()
+    by_proxy = found["moderation_model"] == "softmax on embeddings"
+    assert by_proxy.sum() == cascade.by_proxy
+    assert found.loc[by_proxy, "moderation_cost"].isna().all()
+    assert found.loc[by_proxy, "moderation_request_id"].isna().all()
+    assert len(found.skytells.safety("moderation")["row"].unique()) > 1000
+    assert found.skytells.report.answered == 1200
+
+
+def test_too_few_texts_to_moderate_are_all_sent(judge: WordJudge) -> None:
+    frame = texts_about(100).assign(text=[f"a nice day {row}" for row in range(100)])
+    with pytest.warns(SkytellsWarning, match="the model is asked about every text"):
+        found = frame.skytells.moderate("text", agree=0.95, progress=False)
+    assert found["moderation_checked"].all()
+    assert found.skytells.report.cascade.by_proxy == 0
+
+
+def pairs_of(rows: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Texts on the left, each with two near ones on the right, of which one is about the same."""
+    random = np.random.default_rng(1)
+    left = random.normal(size=(rows, 16))
+    same, other = left + 0.05 * random.normal(size=left.shape), left + 0.5 * random.normal(size=left.shape)
+    right = np.vstack([same, other]).astype(np.float32)
+    texts = [f"number {row} says match" for row in range(rows)] + [f"number {row} differs" for row in range(rows)]
+    return (
+        pd.DataFrame({"name": [f"left {row}" for row in range(rows)], "v": from_matrix(left.astype(np.float32))}),
+        pd.DataFrame({"text": texts, "v": from_matrix(right)}),
+    )
+
+
+def test_pairs_are_confirmed_by_the_model_or_by_the_proxy(judge: WordJudge) -> None:
+    left, right = pairs_of(700)
+    options: dict[str, Any] = {"on": "v", "k": 2, "confirm": True, "text": ("name", "text"), "progress": False}
+
+    found = left.skytells.join(right, agree=0.95, **options)
+
+    report = found.skytells.report
+    assert report.cascade.rows == 1400
+    assert report.cascade.bound >= 0.95
+    assert len(set(judge.texts)) == report.cascade.asked < 1000
+    assert report.cascade.by_proxy + report.cascade.asked == 1400
+    assert (report.operation, report.rows) == (
+        "join",
+        left.skytells.join(right, on="v", progress=False).skytells.report.rows,
+    )
+    expected = left.skytells.join(right, **options)
+    keys = [set(zip(each["name"], each["text"], strict=True)) for each in (found, expected)]
+    assert len(keys[0] ^ keys[1]) <= 0.05 * report.cascade.by_proxy
+
+
+def test_pairs_need_a_model_that_confirms(judge: WordJudge) -> None:
+    left, right = pairs_of(4)
+    with pytest.raises(InputError, match="agree is for a model that confirms pairs"):
+        left.skytells.join(right, on="v", agree=0.95)
+    with pytest.raises(InputError, match=r"agree must be a number from 0\.5 up to 1"):
+        left.skytells.join(right, on="v", confirm=True, text=("name", "text"), agree=2)
+    with pytest.warns(SkytellsWarning, match="too few to certify"):
+        found = left.skytells.join(right, on="v", confirm=True, text=("name", "text"), agree=0.95, progress=False)
+    assert len(found) == 4
+    estimate = left.skytells.join(right, on="v", confirm=True, text=("name", "text"), agree=0.95, dry_run=True)
+    assert estimate.rows == 4
