@@ -34,7 +34,7 @@ lab: $(VENV)/.lab
 	  echo "No SKYTELLS_API_KEY: responses come from the small models on this machine."; \
 	  export SKYTELLS_BASE_URL=local; \
 	fi; \
-	exec $(BIN)/jupyter lab --notebook-dir=notebooks $$([ "$$(id -u)" = 0 ] && echo --allow-root)
+	exec $(BIN)/jupyter lab --notebook-dir=notebooks --LabApp.default_url=/lab/tree/00_index.ipynb $$([ "$$(id -u)" = 0 ] && echo --allow-root)
 
 test: $(VENV)/.dev
 	@$(models)
@@ -121,7 +121,7 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/.pip
 
 $(VENV)/.lab: pyproject.toml | $(VENV)/.pip
 	@echo "Installing JupyterLab and the extras (once)"
-	@$(PIP) install --editable '.[all]' --group lab
+	@$(PIP) install --editable '.[all,dask]' openai --group lab
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/.pip

@@ -121,6 +121,8 @@ def copy_notebooks() -> None:
     folder = HERE / "tutorials"
     folder.mkdir(exist_ok=True)
     for notebook in (ROOT / "notebooks").glob("*.ipynb"):
+        if notebook.stem == "00_index":
+            continue  # tutorials.md is the index here
         content = json.loads(notebook.read_text("utf-8"))
         # Cells with magics are no Python.
         content["metadata"].setdefault("language_info", {"name": "python"})["pygments_lexer"] = "ipython3"

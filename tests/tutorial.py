@@ -1,12 +1,14 @@
-"""Notebooks that are shown with their outputs and run again from a recording beside them.
+"""Notebooks that are shown with their outputs; some run again from a recording beside them.
 
 ``python tests/tutorial.py notebooks/02_replay.ipynb`` records one: it runs live on the local Skytells, its responses
-go into the recording, and it is saved with the outputs of a replay.
+go into the recording, and it is saved with the outputs of a replay. A notebook without a recording is saved with the
+outputs of a live run.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -59,6 +61,11 @@ def run(document: Any, folder: Path, environment: Mapping[str, str]) -> Any:
         for index, cell in enumerate(executed.cells):
             client.execute_cell(cell, index)
         client.set_widgets_metadata()
+    for output in (output for cell in executed.cells for output in cell.get("outputs", ())):
+        text = output.get("data", {}).get("text/plain")
+        if text is not None:
+            # Where an object is in memory differs each time.
+            output["data"]["text/plain"] = re.sub(r" at 0x[0-9a-f]+>", ">", text)
     return executed
 
 
@@ -109,5 +116,14 @@ def record(notebook: Path) -> None:
     nbformat.write(shown, notebook)
 
 
+def save(notebook: Path) -> None:
+    """Run a notebook without a recording, live on the local Skytells, and save it with its outputs."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SKYTELLS_")}
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as cache:
+        shown = run(read(notebook), Path(folder), {**environment, "SKYTELLS_CACHE_DIR": cache})
+    nbformat.write(shown, notebook)
+
+
 if __name__ == "__main__":
-    record(Path(sys.argv[1]))
+    for chosen in map(Path, sys.argv[1:]):
+        (record if recording_of(chosen).exists() else save)(chosen)
