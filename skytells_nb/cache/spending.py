@@ -12,7 +12,7 @@ from skytells_nb.cache.processes import may_be_running
 QUIET_S = 150.0
 """Age at which what a process has reserved counts as spent: it may have ended on another machine."""
 KEPT_S = 7 * 86_400.0
-"""Time for which a server keeps a limit that nobody uses."""
+"""Time for which a server keeps a limit that no one uses."""
 
 
 class Claim(NamedTuple):

@@ -1,4 +1,4 @@
-"""The end of what a partition sends, once nobody waits for its result any more."""
+"""The end of what a partition sends, once no one waits for its result any more."""
 
 from __future__ import annotations
 
