@@ -22,6 +22,8 @@ ROOT = HERE.parent
 SOURCE = "https://github.com/skytells/skytells-nb/blob/main"
 LINK_OUT = re.compile(r"\]\((?:\.\./)+(?!docs/)([^)#]+)")
 """A Markdown link to a file of the repository that is no page of the site."""
+NOTEBOOK = re.compile(r"\]\((?:\.\./)+notebooks/(?!00_index)(\w+\.ipynb)")
+"""A Markdown link to a notebook, which is a page."""
 
 project = "skytells-nb"
 author = "The skytells-nb authors"
@@ -133,8 +135,8 @@ def copy_notebooks() -> None:
 
 
 def link_files(app: Sphinx, name: str, source: list[str]) -> None:
-    """Let links to files that are no pages lead to the repository."""
-    source[0] = LINK_OUT.sub(rf"]({SOURCE}/\1", source[0])
+    """Let links to notebooks lead to their pages, and those to files that are no pages to the repository."""
+    source[0] = LINK_OUT.sub(rf"]({SOURCE}/\1", NOTEBOOK.sub(r"](/tutorials/\1", source[0]))
     if re.match(r"decisions/\d", name):
         # Reached from their list; twenty of them would fill the navigation.
         source[0] = f"---\norphan: true\n---\n{source[0]}"
