@@ -83,9 +83,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Use workers for folders, whose tests wait a lot; single files and tests start faster in this process."""
+    """Use workers for folders, one more than cores: tests wait a lot. Single files start faster in this process."""
     folders = any(Path(argument.partition("::")[0]).is_dir() for argument in config.args)
-    return min(max(os.cpu_count() or 1, 2), MAX_WORKERS) if folders else 0
+    return min((os.cpu_count() or 1) + 1, MAX_WORKERS) if folders else 0
 
 
 # Before the hook of xdist, which adds the groups to the names of tests.

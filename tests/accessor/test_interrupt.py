@@ -160,7 +160,10 @@ def test_a_kernel_is_back_within_a_second_with_the_partial_column(tmp_path: Path
             ask(client, FRAME)
             seconds = []
             for answers, following in pairwise((*STOPS, ROWS)):
-                cell = client.execute('df.skytells.complete("say {n}", progress=True)["completion"]')
+                # A kernel may still be dropping what waits behind a cell that failed when the next one comes.
+                cell = client.execute(
+                    'df.skytells.complete("say {n}", progress=True)["completion"]', stop_on_error=False
+                )
                 until_answered(server, answers)
                 held.stops.append(following)
                 begun = time.monotonic()
