@@ -56,3 +56,19 @@ def format_duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+_SPACES = "".join(map(chr, (*range(0x09, 0x0E), *range(0x1C, 0x21), 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B))))
+_WIDE_SPACES = "\u2028\u2029\u202f\u205f\u3000"
+_WITHOUT_WIDTH = "\xad\u034f\u115f\u1160\u180e\u200b\u200c\u200d\u200e\u200f\u2060\u2800\u3164\ufeff\uffa0"
+BLANK = _SPACES + _WIDE_SPACES + _WITHOUT_WIDTH
+"""Characters that show nothing: white space, and those without width or ink."""
+
+
+def is_blank(text: str) -> bool:
+    """Whether there is nothing to see in a text.
+
+    >>> is_blank(" \\n"), is_blank("\\u200b\\ufeff"), is_blank("a")
+    (True, True, False)
+    """
+    return not text.strip(BLANK)

@@ -204,7 +204,7 @@ class ResponseAccumulator:
             self._text.append(event.text)
         if event.output_index is not None or event.item is not None:
             self._items.setdefault(event.output_index or 0, _ItemBuilder()).add(event)
-        elif event.text:
+        elif event.text or event.type.startswith(_IN_PART):
             # A gateway that does not number its items.
             self._items.setdefault(0, _ItemBuilder()).add(event)
         if event.response is not None:
@@ -212,8 +212,9 @@ class ResponseAccumulator:
         if event.type in TERMINAL_EVENTS:
             self.complete = True
             self._ended_as = event.type.removeprefix("response.")
-            if not self._text and event.response is not None and event.response.output_text:
-                self._unstreamed = event, event.response.output_text
+            # Of a text that came as a whole nothing has streamed.
+            if not self._text and (unstreamed := self.build(None, None).output_text):
+                self._unstreamed = event, unstreamed
         return event
 
     def text(self, piece: ResponseEvent) -> str:

@@ -14,6 +14,7 @@ from skytells_nb.engine.budget import Reservation, TokenBounds
 from skytells_nb.engine.report import Timeline
 from skytells_nb.engine.service.request_size import SplitGroup
 from skytells_nb.errors import InputError
+from skytells_nb.formatting import is_blank
 
 BYTES_PER_TOKEN = 4.0
 """UTF-8 bytes in a token, on average: within about a third of the true total for text, worse for numbers and JSON."""
@@ -81,7 +82,7 @@ def _problems(texts: Sequence[str], max_tokens: int | None) -> dict[int, InputEr
 
 
 def _problem(text: str, max_tokens: int | None) -> InputError | None:
-    if not text or text.isspace():
+    if is_blank(text):
         return InputError("the text is empty; empty texts are not sent")
     if not text.isascii():
         try:

@@ -15,7 +15,7 @@ from scripted import Scripted, scripted
 from skytells_nb.errors import InputError
 
 FIELD = {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]}
-TEXTS = ["cat", "", "  ", "\n\t", None, "dog"]
+TEXTS = ["cat", "", " \u200b\ufeff", "\n\t", None, "dog"]
 PRESENT = [True, False, False, False, False, True]
 
 

@@ -21,6 +21,7 @@ from skytells_nb.columns import column_of
 from skytells_nb.engine.operations.conversation import Api, Message, PromptOptions, check_messages, dump_messages
 from skytells_nb.engine.operations.endpoints import LIMITS, endpoint
 from skytells_nb.errors import InputError
+from skytells_nb.formatting import is_blank
 
 PromptSource: TypeAlias = str | RowFunction
 """A template with ``{column}`` fields, or a function from a row to a text or messages."""
@@ -117,7 +118,7 @@ def build_prompts(
         constant = images is not None or conversation is not None
         rendered = parsed.fill(frame, constant=constant, missing=missing).tolist()
     pairs = () if examples is None and answer is None else few_shot(template, examples, answer)
-    rendered = [None if isinstance(prompt, str) and not prompt.strip() else prompt for prompt in rendered]
+    rendered = [None if isinstance(prompt, str) and is_blank(prompt) else prompt for prompt in rendered]
     text_only = images is None and conversation is None and not row_params
     if text_only and all(prompt is None or isinstance(prompt, str) for prompt in rendered):
         return Prompts(_object_array(rendered), PromptOptions(api, pairs), tuple(sources))

@@ -57,11 +57,17 @@ def json_events(body: bytes) -> list[ServerSentEvent]:
     return [ServerSentEvent(text, complete=text[-1] in "}]")]
 
 
+def _is_whole(data: list[str]) -> bool:
+    """Whether the data ends as a JSON object does: in the midst of one a comma would follow before the next."""
+    return data[0].lstrip()[:1] == "{" and data[-1].rstrip()[-1:] == "}"
+
+
 class EventDecoder:
     """Decodes a byte stream into events.
 
-    Accepts LF, CRLF and CR line ends, a byte-order mark, comments, and ``data:`` with or without the space. Text is
-    decoded line by line, so a character that is split between pieces is decoded whole.
+    Accepts LF, CRLF and CR line ends, a byte-order mark, comments, JSON objects without a blank line between them, and
+    ``data:`` with or without the space. Text is decoded line by line, so a character that is split between pieces is
+    decoded whole.
 
     >>> decoder = EventDecoder()
     >>> decoder.feed(b"data: {\\"a\\"") + decoder.feed(b": 1}\\n\\n")
@@ -131,6 +137,11 @@ class EventDecoder:
             text = value.removeprefix(b" ").decode("utf-8", errors)
             self._is_utf8 = self._is_utf8 and name != b"data"
         if name == b"data":
+            if self._data and _is_whole(self._data) and text.startswith(("{", "[DONE]")):
+                # A service that leaves out the blank line between events.
+                ended = self._line(b"")
+                self._data = [text]
+                return ended
             self._data.append(text)
         elif name == b"event":
             self._event = text

@@ -88,6 +88,14 @@ def test_lines_of_data_are_joined() -> None:
     assert data(b"data: a\ndata\ndata: b\n\n") == ["a\n\nb"]
 
 
+def test_json_objects_without_a_blank_line_between_them_are_events_of_their_own() -> None:
+    assert data(b'data: {"a": 1}\ndata: {"b": 2}\n\ndata: [DONE]\n\n') == ['{"a": 1}', '{"b": 2}', "[DONE]"]
+    assert data(b'data: {"a": 1}\ndata: {"b":\ndata: 2}\ndata: [DONE]\n') == ['{"a": 1}', '{"b":\n2}', "[DONE]"]
+    # One object over several lines stays one.
+    whole = b'data: {"a": [\ndata: {"b": 1},\ndata: {"c": 2}\ndata: ]}\n\n'
+    assert [json.loads(text) for text in data(whole)] == [{"a": [{"b": 1}, {"c": 2}]}]
+
+
 def test_a_name_belongs_to_its_event_only() -> None:
     assert decode(b"event: first\ndata: a\n\ndata: b\n\n") == [ServerSentEvent("a", "first"), ServerSentEvent("b")]
 
