@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -153,6 +154,12 @@ def _judged(frame: pd.DataFrame, gold: Any, into: Any, confidence: Any) -> tuple
                 f"gold must be a Series of judged labels by index, or the name of a column, got {type(gold).__name__}."
             )
         gold = column_of(frame, gold)
+    design = gold.attrs.get("skytells_sample")
+    if isinstance(design, Mapping) and design.get("pick") == "uncertain":
+        raise InputError(
+            "The gold rows were picked by uncertainty (pick='uncertain'): they say nothing of the rows that the model "
+            "is sure of, so no interval from them holds. Judge a random sample (gold_sample(..., pick='random'))."
+        )
     if not frame.index.is_unique or not gold.index.is_unique:
         raise InputError("The index of the frame and that of gold must be unique, so that judged rows are found by it.")
     judged = gold.astype(object).reindex(frame.index)

@@ -20,10 +20,11 @@ from skytells_nb.accessor.methods.evaluation.gold import (
     label_codes,
     read_gold,
 )
-from skytells_nb.columns import column_of
-from skytells_nb.errors import InputError
+from skytells_nb.columns import column_of, list_names
+from skytells_nb.errors import InputError, warn
 from skytells_nb.statistics.agreement import accuracy, cohen_kappa, confusion_matrix, krippendorff_alpha, label_scores
 from skytells_nb.statistics.intervals import UNKNOWN, Interval, Reals, check_level
+from skytells_nb.statistics.sampling import smallest_sample
 from skytells_nb.vectors.arrays import Indices
 
 if TYPE_CHECKING:
@@ -160,6 +161,8 @@ class Evaluate(FrameMethods):
         kappa = cohen_kappa(rows.truth, rows.predicted, rows.labels, rows.weights, level)
         alpha = _annotators_alpha(column.labels, judged, into, level)
         names = pd.Index(column.labels, name=into)
+        scores = _score_frame(rows, names, level)
+        _warn_of_unjudged(scores, column, into)
         return Evaluation(
             into=into,
             n_gold=int(labeled.sum()),
@@ -172,7 +175,7 @@ class Evaluate(FrameMethods):
             kappa_interval=(kappa.low, kappa.high),
             alpha=None if alpha is None else alpha.estimate,
             alpha_interval=None if alpha is None else (alpha.low, alpha.high),
-            frame=_score_frame(rows, names, level),
+            frame=scores,
             confusion=_confusion_frame(rows, column.labels, into, weighted=judged.is_weighted),
             groups=_group_frame(rows, groups, groups.codes[judged.rows[labeled]], level) if groups.by else None,
         )
@@ -208,6 +211,17 @@ def _score_frame(rows: _Rows, names: pd.Index[Any], level: float) -> pd.DataFram
         record["n_predicted"] = int((rows.predicted == label).sum())
         records.append(record)
     return pd.DataFrame(records, index=names)
+
+
+def _warn_of_unjudged(scores: pd.DataFrame, column: LabelColumn, into: Any) -> None:
+    """Warn of labels that have no limits, since no judged row has them on either side."""
+    missing = scores.index[scores[["precision_low", "recall_low"]].isna().all(axis=1)]
+    if len(missing):
+        least = smallest_sample(np.bincount(column.codes[column.codes >= 0], minlength=len(column.labels)))
+        warn(
+            f"No judged row is of {list_names(list(missing), max_names=5)}, so these labels have no limits. A sample "
+            f"with two rows of each label, n={least:,}, would do: gold_sample({into!r}, n) draws it."
+        )
 
 
 def _columns(name: str, interval: Interval) -> dict[str, float]:
