@@ -16,7 +16,8 @@ from skytells_nb.accessor.methods import TextMethods, VectorMethods
 from skytells_nb.accessor.methods.estimate import EstimateMethod, is_sample, with_dry_run
 from skytells_nb.accessor.methods.evaluation import EvaluationMethods
 from skytells_nb.accessor.methods.preview import PreviewMethod
-from skytells_nb.accessor.methods.style import StyleMethod
+from skytells_nb.accessor.methods.sharing.methods import SharingMethods
+from skytells_nb.accessor.methods.sharing.style import StyleMethod
 from skytells_nb.accessor.options import RowOptions, RunOptions, check_options, expand_options, model_parameters
 from skytells_nb.accessor.prompts.build import PromptArguments, PromptSource, build_prompts
 from skytells_nb.accessor.prompts.few_shot import Examples
@@ -48,7 +49,9 @@ from skytells_nb.session import current
 
 @with_dry_run
 @with_parts
-class FrameAccessor(EstimateMethod, PreviewMethod, TextMethods, VectorMethods, EvaluationMethods, StyleMethod):
+class FrameAccessor(
+    EstimateMethod, PreviewMethod, TextMethods, VectorMethods, EvaluationMethods, StyleMethod, SharingMethods
+):
     """Language models over the columns of a frame.
 
     Every method returns a new frame with the same index and does not change its input. Equal texts are sent once,

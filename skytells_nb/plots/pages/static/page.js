@@ -3,6 +3,7 @@
 
 const SYMBOLS = { circle: "●", diamond: "◆", square: "■", "triangle-up": "▲", "circle-open": "○", "square-open": "□" };
 const LIST_ROWS = 60;
+const TABLE_ROWS = 25;
 const DIM_OPACITY = 0.06;
 const LIT_PX = 4;
 const SEARCH_DELAY_MS = 150;
@@ -345,6 +346,105 @@ class MapPage {
   }
 }
 
+/** A table of rows: search, order by a column, pages, CSV. A click on a row shows its cells in full. */
+class TablePage {
+  constructor(node, data) {
+    this.rows = new Rows(data);
+    this.data = data;
+    this.page = 0;
+    this.order = null;
+    this.search = element("input");
+    this.search.type = "search";
+    this.search.placeholder = "Search the rows";
+    this.search.setAttribute("aria-label", "Search the rows");
+    let timer = 0;
+    this.search.addEventListener("input", () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => this.find(), SEARCH_DELAY_MS);
+    });
+    this.status = element("span", "sky-quiet");
+    this.status.setAttribute("role", "status");
+    this.before = button("Previous", () => this.turn(-1));
+    this.after = button("Next", () => this.turn(1));
+    const tools = element("div", "sky-row");
+    tools.append(this.before, this.after, button("Save as CSV", () => this.rows.save(this.listed, "rows.csv")), this.status);
+    const table = element("table");
+    this.head = table.createTHead().insertRow();
+    this.body = table.createTBody();
+    this.rows.head().forEach((name, at) => {
+      const cell = element("th");
+      cell.append(button(name, () => this.sort(at)));
+      this.head.append(cell);
+    });
+    const scroll = element("div", "sky-scroll");
+    scroll.append(table);
+    node.className = "sky-table";
+    node.append(this.search, tools, scroll);
+    if (data.cut) node.append(element("p", "sky-quiet", `Texts are cut to ${count(data.cut, "character")}.`));
+    this.find();
+  }
+
+  find() {
+    this.matches = this.rows.matching(this.search.value);
+    this.list();
+  }
+
+  sort(at) {
+    const descending = this.order?.at === at && !this.order.descending;
+    this.order = { at, descending };
+    [...this.head.cells].forEach((cell, other) => cell.setAttribute("aria-sort", other !== at ? "none" : descending ? "descending" : "ascending"));
+    this.list();
+  }
+
+  /** Which rows are listed, in which order; empty cells come last. */
+  list() {
+    const rows = Array.from({ length: this.rows.size }, (_, row) => row);
+    this.listed = this.matches ? rows.filter((row) => this.matches[row]) : rows;
+    if (this.order) {
+      const { at, descending } = this.order;
+      const column = at ? this.data.cells[at - 1] : this.data.labels;
+      const compared = new Intl.Collator(undefined, { numeric: true });
+      this.listed.sort((a, b) => {
+        const [x, y] = [column[a], column[b]];
+        if (x === null || y === null) return (x === null) - (y === null);
+        const difference = typeof x === "number" && typeof y === "number" ? x - y : compared.compare(String(x), String(y));
+        return descending ? -difference : difference;
+      });
+    }
+    this.page = 0;
+    this.show();
+  }
+
+  turn(pages) {
+    this.page += pages;
+    this.show();
+  }
+
+  show() {
+    const first = this.page * TABLE_ROWS;
+    const shown = this.listed.slice(first, first + TABLE_ROWS);
+    this.body.replaceChildren(...shown.map((row) => this.line(row)));
+    this.before.disabled = !this.page;
+    this.after.disabled = first + TABLE_ROWS >= this.listed.length;
+    const part = shown.length ? `${(first + 1).toLocaleString("en-US")} to ${(first + shown.length).toLocaleString("en-US")} of ` : "";
+    this.status.textContent = `${part}${count(this.listed.length, "row")}`;
+  }
+
+  line(row) {
+    const line = element("tr");
+    line.tabIndex = 0;
+    const toggle = () => line.classList.toggle("open");
+    line.addEventListener("click", () => !String(getSelection()) && toggle());
+    line.addEventListener("keydown", (event) => event.key === "Enter" && toggle());
+    for (const cell of this.rows.line(row)) {
+      const node = element("td");
+      node.append(element("div", "cut", cell === null ? "—" : String(cell)));
+      line.append(node);
+    }
+    return line;
+  }
+}
+
 async function start() {
   const data = JSON.parse(await inflate("sky-data"));
   const figures = document.querySelectorAll("[data-figure]");
@@ -354,6 +454,7 @@ async function start() {
     script.textContent = await inflate("sky-plotly");
     document.head.append(script);
   }
+  for (const node of document.querySelectorAll("[data-table]")) new TablePage(node, data.tables[node.dataset.table]);
   for (const node of figures) {
     const { figure, rows } = data.figures[node.dataset.figure];
     if (rows) await new MapPage(node, figure, rows).start();

@@ -1,0 +1,1 @@
+"""A frame for others to read: a report page, a workbook, a styled table."""
