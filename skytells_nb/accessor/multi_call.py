@@ -201,7 +201,9 @@ class MultiRun:
         call = totals.call()
         return call if call.dry_run is None else replace(call, is_main=main, is_last=main if last is None else last)
 
-    def step(self, step: str, total: int = 0, unit: str = "rows") -> AbstractContextManager[LongStep]:
+    def step(
+        self, step: str, total: int = 0, unit: str = "rows", *, prepares: bool = False
+    ) -> AbstractContextManager[LongStep]:
         """Return a context that reports the progress of a step without requests, as ``long_step`` does.
 
         >>> with MultiRun("dedupe", 9, lambda: None).step("comparing", 9) as on_progress:
@@ -209,7 +211,8 @@ class MultiRun:
         """
         # The line of the run before is at its end.
         end_run()
-        return long_step(self._empty_report.operation, self._progress, step=step, total=total, unit=unit)
+        label = self._empty_report.operation
+        return long_step(label, self._progress, step=step, total=total, unit=unit, prepares=prepares)
 
     @property
     def is_dry_run(self) -> bool:

@@ -45,12 +45,15 @@ def long_step(
     step: str | None = None,
     total: int = 0,
     unit: str = "rows",
+    prepares: bool = False,
 ) -> Iterator[LongStep]:
     """Report the progress of a step that may take long: the line and the events of every other call.
 
     Yields what the step calls with the amount that is done, as often as it likes, and with the total if that was not
     known before. Nothing is shown of a step that takes less than two seconds. ``progress`` is what the user passed:
-    True shows a line, a function is called with events. A display that fails never ends the step.
+    True shows a line, a function is called with events. A display that fails never ends the step. A line goes on while
+    nothing is said where no total is known, and with ``prepares``, which says that it may take long before the first
+    amount.
 
     >>> with long_step("dedupe", total=3, step="comparing") as on_progress:
     ...     for row in range(3):
@@ -60,7 +63,9 @@ def long_step(
         show: ProgressCallback = GuardedCallback(progress)
     else:
         show = _LineWhenShown(label) if progress else no_progress
-    heartbeat = progress is True  # a function of the user is called by the user's thread only
+    # A function of the user is called by the user's thread only. A thread for each short step would cost a search more
+    # than what it compares.
+    heartbeat = progress is True and (prepares or not total)
     with LongStep(label, show, step=step, total=total, unit=unit, heartbeat=heartbeat) as on_progress:
         yield on_progress
 

@@ -89,7 +89,7 @@ class DedupeMethod(SimilarityMethods):
         unfinished = self._missing({into: "Int64", **suffixed})
         with self._runs("dedupe", on_error, progress, options, unfinished) as runs:
             vectors = source.vectors(runs, EmbeddingOptions(model, dimensions))
-            with runs.step("comparing", len(vectors)) as on_progress:
+            with runs.step("comparing", len(vectors), prepares=True) as on_progress:
                 groups = near_duplicates(
                     vectors.matrix, floor, recall=recall, on_progress=on_progress, on_share=on_progress.set_share
                 )

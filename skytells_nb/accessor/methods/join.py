@@ -270,7 +270,7 @@ class JoinMethod(SimilarityMethods):
                 dry_run.notes += [] if cascade is None else ["upper limit: pairs that the proxy decides are not sent"]
                 raise DryRunComplete
             check_dimensions(left.matrix, f"Column {left_on!r}", right.matrix, f"column {right_on!r}")
-            with runs.step("comparing", len(left)) as on_progress:
+            with runs.step("comparing", len(left), prepares=True) as on_progress:
                 pairs = nearest_pairs(left, right, most, floor, recall, on_progress)
             runs.set_recall(pairs.recall)
             if prompt is not None and len(pairs.left):

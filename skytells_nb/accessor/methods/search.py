@@ -160,7 +160,7 @@ class SearchMethods(SimilarityMethods):
             if itself[0] == itself[1]:
                 report = runs.report
                 raise RowError(f"Row {row!r} could not be embedded: {report.errors.get(position)}", report=report)
-            with runs.step("comparing") as on_progress:
+            with runs.step("comparing", 1, "queries") as on_progress:
                 best = _best(vectors, vectors.matrix[slice(*itself)], most, position, on_progress)
             return self._found(best, into, runs.report)
 
