@@ -215,3 +215,212 @@ def pack(texts: Texts) -> Work:
         return Measured((single, several), {"us_a_row": (time.process_time() - started) * 1e6 / len(tokens)})
 
     return work
+
+
+def embedded(rows: int, dimensions: int = 256) -> Any:
+    """A frame of vectors of 60 topics, three of ten near an earlier one."""
+    import numpy as np
+    import pandas as pd
+
+    from skytells_nb.columns import from_matrix
+
+    rng = np.random.default_rng(0)
+    basis = rng.standard_normal((60, dimensions)).astype(np.float32)
+    matrix = rng.standard_normal((rows, 60)).astype(np.float32) @ basis
+    matrix += 0.3 * rng.standard_normal((rows, dimensions)).astype(np.float32)
+    near = rng.permutation(rows)[: 3 * rows // 10]
+    matrix[near] = matrix[rng.integers(rows, size=len(near))]
+    matrix[near] += 0.05 * rng.standard_normal((len(near), dimensions)).astype(np.float32)
+    matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
+    return pd.DataFrame({"embedding": from_matrix(matrix)})
+
+
+@cell("the second search of 100,000 x 256, in bare products of the query with all vectors", products=1.3)
+def second_search(texts: Texts) -> Work:
+    from skytells_nb.columns import to_matrix
+
+    frame = embedded(100_000)
+    matrix, _ = to_matrix(frame["embedding"])
+    frame.skytells.similar(0)
+
+    def shortest(work: Callable[[], Any]) -> float:
+        times = []
+        for _ in range(30):
+            started = time.process_time()
+            work()
+            times.append(time.process_time() - started)
+        return min(times)
+
+    def work() -> Measured:
+        search, product = shortest(lambda: frame.skytells.similar(0)), shortest(lambda: matrix @ matrix[0])
+        return Measured(None, {"products": search / product, "search_ms": 1e3 * search, "product_ms": 1e3 * product})
+
+    return work
+
+
+def _dedupe(rows: int) -> Callable[[Texts], Work]:
+    def setup(texts: Texts) -> Work:
+        frame = embedded(rows)
+        return lambda: Measured(len(frame.skytells.dedupe(progress=False)), {"vectors_mb": rows * 256 * 4 / 1e6})
+
+    setup.__name__ = f"dedupe_{rows // 1_000}k"
+    return setup
+
+
+def _join(rows: int) -> Callable[[Texts], Work]:
+    def setup(texts: Texts) -> Work:
+        left, right = embedded(rows), embedded(rows).iloc[::-1]
+        return lambda: left.skytells.join(right, "embedding", k=5, progress=False)
+
+    setup.__name__ = f"join_{rows // 1_000}k"
+    return setup
+
+
+# At most ten minutes on two quiet cores for 1,000,000 rows, and twice the vectors.
+for _rows, _memory in ((50_000, 103), (250_000, 512), (500_000, 1_024)):
+    cell(f"dedupe of {_rows:,} x 256", cpu_s=1_200, memory_mb=_memory)(_dedupe(_rows))
+for _rows in (12_500, 25_000, 50_000):
+    cell(f"join of {_rows:,} with as many, x 256, k=5", cpu_s=1_200)(_join(_rows))
+
+
+@cell("export 1,000,000 cached vectors of 64 dimensions to a recording", memory_mb=200)
+def export(texts: Texts) -> Work:
+    import numpy as np
+
+    from skytells_nb.cache.replay import export_all
+    from skytells_nb.engine.operations.jobs import embedding_job
+
+    inputs = texts(1_000_000)
+    session = connected()
+    job = embedding_job("e", None)
+    vector = np.zeros(64, dtype=np.float32).tobytes()
+    fill_cache(session, job, inputs, lambda number: vector)
+    keys = b"".join(session.engine._keys(session.engine.prepare(job), inputs))
+    inputs.clear()
+    target = Path(os.environ["SKYTELLS_CACHE_DIR"]) / "recording.sqlite"
+    return lambda: export_all([(session.cache, keys)], target).answers
+
+
+def served(cache: bool) -> Any:
+    """A session with a server of ``benchmarks.mock`` in another process, which ends with this one."""
+    import atexit
+    import subprocess
+    import sys
+
+    import skytells_nb as sky
+
+    root = str(Path(__file__).resolve().parents[1])
+    server = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.mock.server"],
+        env={**os.environ, "PYTHONPATH": root},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    atexit.register(server.kill)
+    assert server.stdout is not None
+    url = f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
+    place = Path(tempfile.mkdtemp(dir=os.environ["SKYTELLS_CACHE_DIR"])) / "answers.sqlite"
+    return sky.connect("sk-growth", base_url=url, model=MODEL, embedding_model="e", cache=place if cache else "off")
+
+
+def _each(name: str, times: int, work: Callable[[int], tuple[int, Any]]) -> Work:
+    """Work that is done several times, with the least CPU time of a row in milliseconds."""
+
+    def measured() -> Measured:
+        each = []
+        for number in range(times):
+            started = time.process_time()
+            rows, _ = work(number)
+            each.append((time.process_time() - started) * 1e3 / rows)
+        return Measured(None, {name: min(each), "rows_s": 1e3 / min(each)})
+
+    return measured
+
+
+@cell("2,000 completions without a cache, a call", ms_a_call=0.2, earlier={"ms_a_call": 0.31})
+def chats(texts: Texts) -> Work:
+    import pandas as pd
+
+    served(cache=False)
+    frame = pd.DataFrame({"text": texts(2_000)})
+    frame.head(64).skytells.complete("{text}", progress=False)
+    return _each("ms_a_call", 5, lambda _: (2_000, frame.skytells.complete("{text}", progress=False)))
+
+
+@cell("embed 20,000 texts into the cache, 64 dimensions, a row", ms_a_row=0.025, earlier={"ms_a_row": 0.043})
+def embed_into_cache(texts: Texts) -> Work:
+    import pandas as pd
+
+    served(cache=True)
+    given = texts(20_064)
+    pd.DataFrame({"text": given[20_000:]}).skytells.embed("text", dimensions=64, progress=False)
+
+    def work(number: int) -> tuple[int, Any]:
+        frame = pd.DataFrame({"text": [f"{number} {text}" for text in given[:20_000]]})
+        return len(frame), frame.skytells.embed("text", dimensions=64, progress=False)
+
+    return _each("ms_a_row", 3, work)
+
+
+@cell("20,000 cached vectors of 64 dimensions, a row", ms_a_row=1 / 150, earlier={"ms_a_row": 1 / 85.6})
+def cached_vectors(texts: Texts) -> Work:
+    import pandas as pd
+
+    served(cache=True)
+    frame = pd.DataFrame({"text": texts(20_000)})
+    frame.skytells.embed("text", dimensions=64, progress=False)
+    return _each("ms_a_row", 5, lambda _: (len(frame), frame.skytells.embed("text", dimensions=64, progress=False)))
+
+
+@cell("embed 20,000 x 1,536 without a cache: the most memory, in sizes of the matrix", sizes=1.3)
+def memory_of_a_result(texts: Texts) -> Work:
+    import gc
+
+    import pandas as pd
+
+    from benchmarks.measure import MB, forget_peak, peak_rss_mb, rss_mb
+
+    served(cache=False)
+    frame = pd.DataFrame({"text": texts(20_000)})
+    frame.head(600).skytells.embed("text", progress=False)
+
+    def work() -> Measured:
+        gc.collect()
+        forget_peak()
+        before = rss_mb()
+        done = frame.skytells.embed("text", progress=False)
+        return Measured(done, {"sizes": (peak_rss_mb() - before) / (len(frame) * 1_536 * 4 / MB)})
+
+    return work
+
+
+@cell("python -m skytells_nb --help", cpu_s=0.2)
+def command_line_help(texts: Texts) -> Work:
+    import subprocess
+    import sys
+
+    import skytells_nb
+
+    folder = str(Path(skytells_nb.__file__).parents[1])
+    command = [sys.executable, "-m", "skytells_nb", "--help"]
+    return lambda: (
+        subprocess.run(command, env={**os.environ, "PYTHONPATH": folder}, check=True, capture_output=True).returncode
+    )
+
+
+@cell("the quickstart: its kernel at its largest", peak_mb=600, earlier={"peak_mb": 768})
+def quickstart(texts: Texts) -> Work:
+    import resource
+
+    import nbformat
+    from nbclient import NotebookClient
+
+    root = Path(__file__).resolve().parents[1]
+    notebook = nbformat.read(root / "notebooks" / "01_quickstart.ipynb", as_version=4)
+    client = NotebookClient(notebook, timeout=300, extra_arguments=["--log-level=ERROR"])
+
+    def work() -> Measured:
+        client.execute()
+        return Measured(None, {"peak_mb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6})
+
+    return work
