@@ -46,8 +46,10 @@ class DedupeMethod(SimilarityMethods):
         column : hashable, default "embedding"
             Name of a column of texts, which are embedded first, or of embeddings.
         threshold : float, default 0.9
-            Cosine similarity, above 0 and at most 1. Near duplicates differ between models: look at some groups before
-            you choose one.
+            Cosine similarity, above 0 and at most 1. The default is for texts that mean the same. Records with
+            misspelled names or addresses are less alike: of those of FEBRL it finds 0.30 to 0.54 of the pairs with the
+            local embeddings, and 0.75 finds 0.85 to 0.95, nearly without a wrong one. Models differ: look at some
+            groups with ``keep="groups"`` before you choose.
         keep : {"first", "groups"}, default "first"
             ``"groups"`` keeps all rows and adds three columns.
         recall : float, optional
