@@ -38,6 +38,7 @@ lab: $(VENV)/.lab
 
 test: $(VENV)/.dev
 	@$(models)
+	@$(page_modules)
 	$(BIN)/python -m pytest
 
 # Import times are not meaningful under coverage of child processes; only `make test` runs browser tests.
@@ -160,13 +161,18 @@ define models
   else echo "The chat model could not be fetched: the local Skytells embeds and moderates, but does not chat."; fi; }
 endef
 
-# The page scripts' types, checked by the TypeScript version of the lock file. CI must have npm; other machines may.
+# The page scripts' types and axe-core, which looks for barriers on pages, by the versions of the lock file. CI must have npm; other
+# machines may.
 PAGE := tests/page
+define page_modules
+if command -v npm >/dev/null; then \
+  [ $(PAGE)/node_modules/.installed -nt $(PAGE)/package-lock.json ] || \
+    { npm --prefix $(PAGE) ci --no-audit --no-fund --loglevel=error && touch $(PAGE)/node_modules/.installed; }; \
+fi
+endef
 define page_types
 if command -v npm >/dev/null; then \
-  { [ $(PAGE)/node_modules/.installed -nt $(PAGE)/package-lock.json ] || \
-    { npm --prefix $(PAGE) ci --no-audit --no-fund --loglevel=error && touch $(PAGE)/node_modules/.installed; }; } && \
-  npm --prefix $(PAGE) run --silent check && echo "Page scripts: no type errors"; \
+  { $(page_modules); } && npm --prefix $(PAGE) run --silent check && echo "Page scripts: no type errors"; \
 elif [ "$$CI" = true ]; then echo "npm is not installed, so the page scripts' types were not checked"; exit 1; \
 else echo "Skipped the page scripts' types: npm is not installed (Debian: apt-get install npm)"; fi
 endef

@@ -9,15 +9,32 @@ from skytells_nb.progress.display import cell_publish, display_mode, new_display
 from skytells_nb.progress.line import Mode, Publish
 
 __all__ = [
+    "OUTPUT",
     "Mode",
     "Publish",
     "cell_publish",
+    "disconnected_style",
     "display_mode",
     "model_id",
     "new_display_id",
     "next_name",
     "running_shell",
 ]
+
+OUTPUT = ".jp-OutputArea-child"
+"""The selector of one output of a cell in JupyterLab and Notebook 7."""
+
+
+def disconnected_style(followed_by: str, widget: str) -> str:
+    """Return the style that hides an output that is a widget of this class no longer, given what follows it.
+
+    Without a kernel a front end shows "Loading widget..." for it, and then an error.
+
+    >>> disconnected_style("+ p", "skytells-panel")
+    '<style>.jp-OutputArea-child:has(+ p):not(:has(.skytells-panel)){display: none !important}</style>'
+    """
+    return f"<style>{OUTPUT}:has({followed_by}):not(:has(.{widget})){{display: none !important}}</style>"
+
 
 _numbers: dict[str, itertools.count[int]] = {}
 

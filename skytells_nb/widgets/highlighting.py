@@ -46,7 +46,8 @@ _SAME_STYLE = {
     **dict.fromkeys(("s1", "s2", "sa", "se", "si"), "s"),
 }
 """Token classes with the same or almost the same look, so that adjacent tokens become one element."""
-_COMMENTS = frozenset({"c", "c1", "ch", "cm", "cs"})
+_COMMENTS = frozenset({"c", "c1", "ch", "cm", "cp", "cpf", "cs"})
+"""In italics, with a class of their own: JupyterLab's color of comments has a contrast of 4.15 in its dark theme."""
 _LANGUAGE = re.compile(r"[\w+#.-]{1,40}", re.ASCII)
 MAX_HIGHLIGHTED_CHARS = 60_000
 MAX_LEXING_S = 0.25
@@ -57,10 +58,10 @@ def highlight_code(runs: Iterable[tuple[str, str]]) -> str:
     """Return pieces of code, each with its language, as one ``<pre>``, line by line.
 
     The classes are those of Pygments, which JupyterLab, Notebook and nbconvert style by their theme; elsewhere keywords
-    are bold and comments are in italics. Code in an unknown language is not highlighted.
+    are bold. Comments are in italics. Code in an unknown language is not highlighted.
 
     >>> highlight_code([("x = None  # yet", "python")])
-    '<div class="highlight"><pre class="skytells-text">x = <b class=k>None  </b><i class=c1># yet</i></pre></div>'
+    '<div class="highlight"><pre class="skytells-text">x = <b class=k>None  </b><i class=comment># yet</i></pre></div>'
     """
     body = "".join(_spans(plain(code), language) for code, language in runs)
     return f'<div class="highlight"><pre class="skytells-text">{body}</pre></div>'
@@ -122,7 +123,9 @@ def _span(text: str, name: str) -> str:
     escaped = html.escape(text, quote=False)
     if not name:
         return escaped
-    element = "b" if name == "k" else "i" if name in _COMMENTS else "span"
+    if name in _COMMENTS:
+        return f"<i class=comment>{escaped}</i>"
+    element = "b" if name == "k" else "span"
     return f"<{element} class={name}>{escaped}</{element}>"
 
 

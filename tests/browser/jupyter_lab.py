@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import nbformat
-from playwright.sync_api import Browser, Page, sync_playwright
+import pytest
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 START_S = 90
 CHROMIUM_FLAGS = [
@@ -43,6 +44,7 @@ LAB_SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
+AXE = Path(__file__).parents[1] / "page" / "node_modules" / "axe-core" / "axe.min.js"
 App = Literal["lab", "notebook"]
 PATHS: dict[App, str] = {"lab": "doc/tree", "notebook": "notebooks"}
 OF_A_TEST = ("SKYTELLS_", "XDG_", "IPYTHONDIR")
@@ -202,6 +204,62 @@ def choose_theme(page: Page, name: str) -> None:
     )
     page.wait_for_selector(f"body[data-jp-theme-name='{name}']", state="attached")
     page.wait_for_selector("#jupyterlab-splash", state="detached")
+
+
+def serious_barriers(page: Page, selector: str) -> list[str]:
+    """What axe-core finds in these elements that is serious for people with disabilities: rule, element, explanation.
+
+    Skips the test, outside of CI, where axe-core is not installed.
+    """
+    if not AXE.exists():
+        why = f"axe-core is not installed, so barriers were not looked for (npm --prefix {AXE.parents[2]} ci)"
+        (pytest.fail if os.environ.get("CI", "").lower() in ("1", "true") else pytest.skip)(why)
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate(
+        """async (selector) => {
+            // The body of JupyterLab is 0 px high and hides what overflows, so axe-core takes all of it for hidden.
+            document.body.style.height = '100vh';
+            const { violations, passes } = await axe.run(selector, { resultTypes: ['violations', 'passes'] });
+            document.body.style.height = '';
+            const serious = violations.filter(({ impact }) => impact === 'serious' || impact === 'critical');
+            const said = (id) => ({ html, failureSummary }) => `${id}: ${html}: ${failureSummary}`;
+            const each = serious.flatMap(({ id, nodes }) => nodes.map(said(id)));
+            const texts = passes.find(({ id }) => id === 'color-contrast')?.nodes ?? [];
+            const read = texts.filter(({ any }) => any.some(({ data }) => data?.contrastRatio));
+            return { each, read: read.length };
+        }""",
+        selector,
+    )
+    assert found["each"] or found["read"] > 5, f"the contrast of no text in {selector} was measured"
+    return list(found["each"])
+
+
+def placeholder_contrast(field: Locator) -> float:
+    """The ratio of WCAG 2 between a placeholder and its field, as a canvas paints one over the other."""
+    script = """(node) => {
+        const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+        const grounds = [];
+        for (let at = node; at; at = at.parentElement) grounds.unshift(getComputedStyle(at).backgroundColor);
+        const paint = (color) => { canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1); };
+        const read = () => `rgb(${[...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3).join(', ')})`;
+        grounds.forEach(paint);
+        const ground = read();
+        const { color, opacity } = getComputedStyle(node, '::placeholder');
+        canvas.globalAlpha = Number(opacity);
+        paint(color);
+        return [read(), ground];
+    }"""
+    return contrast(*field.evaluate(script))
+
+
+def contrast(color: str, ground: str) -> float:
+    """The ratio of WCAG 2 between two opaque or almost opaque CSS colors."""
+    light = []
+    for css in (color, ground):
+        parts = [float(part) / 255 for part in css[css.index("(") + 1 : -1].split(",")[:3]]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        light.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
+    return (max(light) + 0.05) / (min(light) + 0.05)
 
 
 def _default_settings(lab: Lab) -> None:

@@ -11,7 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jupyter_lab import Desk, choose_theme, lose_kernel, notebook_of, reload, run_all, save
+from jupyter_lab import (
+    Desk,
+    choose_theme,
+    contrast,
+    lose_kernel,
+    notebook_of,
+    placeholder_contrast,
+    reload,
+    run_all,
+    save,
+    serious_barriers,
+)
 from nbconvert import HTMLExporter
 from panel_service import Tap
 from playwright.sync_api import Locator, Page, expect
@@ -321,15 +332,19 @@ def test_a_hostile_answer_is_text_in_every_theme(tmp_path: Path, desk: Desk) -> 
         lab.page.keyboard.press("Control+V")
         expect(lab.input).to_have_value("for another model")
 
-        lab.ask("```python\nx = 1\n```")
+        lab.ask("Euler $e^{x}$\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n[link](https://evil.example/) <think>why</think>")
+        lab.ask("```python\nx = 1  # one\n```")
         block = lab.turns().last.get_by_role("button", name="Copy the python code")
         block.click()
         expect(block).to_have_text("Copied")
         lab.input.fill("")
         lab.input.focus()
         lab.page.keyboard.press("Control+V")
-        expect(lab.input).to_have_value("x = 1\n")
+        expect(lab.input).to_have_value("x = 1  # one\n")
 
+        # The saved transcript is shown beside the panel.
+        lab.panel.locator("style").evaluate("(node) => node.remove()")
+        expect(lab.page.locator(".skytells-chat")).to_be_visible()
         for theme in ("JupyterLab Light", "JupyterLab Dark"):
             choose_theme(lab.page, theme)
             lab.shot(theme.split()[-1].lower())
@@ -338,6 +353,10 @@ def test_a_hostile_answer_is_text_in_every_theme(tmp_path: Path, desk: Desk) -> 
                 ".backgroundColor]"
             )
             assert contrast(color, ground) > 7
+            assert serious_barriers(lab.page, ".skytells-panel, .skytells-chat") == []
+            # axe-core looks at no placeholder.
+            for field in (".skytells-input", ".skytells-system", ".skytells-variable"):
+                assert placeholder_contrast(lab.panel.locator(field)) >= 4.5
         lab.page.set_viewport_size({"width": 420, "height": 900})
         expect(lab.panel).to_be_visible()
         assert lab.panel.evaluate("(node) => node.scrollWidth <= node.clientWidth")
@@ -345,13 +364,3 @@ def test_a_hostile_answer_is_text_in_every_theme(tmp_path: Path, desk: Desk) -> 
         assert lab.page.evaluate("window.hacked") is None
         assert lab.dialogs == []
         assert lab.outside == []
-
-
-def contrast(color: str, ground: str) -> float:
-    """The ratio of WCAG 2 between two opaque or almost opaque CSS colors."""
-    light = []
-    for css in (color, ground):
-        parts = [float(part) / 255 for part in css[css.index("(") + 1 : -1].split(",")[:3]]
-        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
-        light.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
-    return (max(light) + 0.05) / (min(light) + 0.05)

@@ -12,7 +12,16 @@ from typing import Any
 
 import pytest
 from hostile import EVIL, PAGE_PAYLOADS
-from jupyter_lab import Desk, choose_theme, lose_kernel, notebook_of, reload, run_all, save
+from jupyter_lab import (
+    Desk,
+    choose_theme,
+    notebook_of,
+    placeholder_contrast,
+    reload,
+    run_all,
+    save,
+    serious_barriers,
+)
 from local_fakes import EchoGenerator
 from playwright.sync_api import Locator, Page, expect
 from served import KEY, served
@@ -132,6 +141,7 @@ def test_what_is_drawn_around_and_asked_for_is_in_python_and_outlives_the_page(t
     """A box, a lasso and a question; Python's own selection; a reload; a page without a kernel."""
     with opened(tmp_path, desk, GRID) as lab:
         lab.marked("points", COLUMNS * ROWS)
+        expect(lab.explorer.locator(".skytells-gestures")).to_contain_text("Shift+drag selects what it goes around")
         expect(lab.page.locator(".skytells-explored")).to_be_hidden()
         expect(lab.page.locator(".jp-OutputArea-output img")).to_be_hidden()
         lab.explorer.locator(".skytells-mode-box").click()
@@ -187,8 +197,22 @@ def test_what_is_drawn_around_and_asked_for_is_in_python_and_outlives_the_page(t
         assert "3 rows selected" in "".join(outputs[2]["data"]["text/plain"])
         assert lab.file.stat().st_size < 60_000
         assert KEY not in lab.file.read_text()
-        lose_kernel(lab.page)
+        question.fill("typed and not asked")
+        lab.page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.sessionContext.shutdown(); }")
+        expect(lab.explorer.get_by_role("alert")).to_contain_text(
+            "The kernel was shut down. The map can still be moved"
+        )
+        expect(lab.explorer.locator(".skytells-ask")).to_be_disabled()
+        expect(question).to_have_value("typed and not asked")
+        whole = lab.image()
+        lab.drag((0.2, 0.2), (0.4, 0.4))
+        assert lab.image() != whole
+        lab.shot("lost")
+        reload(lab.page)
         expect(lab.page.locator(".skytells-explored")).to_be_visible()
+        outputs_shown = lab.page.locator(".jp-Cell").first.locator(".jp-OutputArea-child:visible")
+        expect(outputs_shown).to_have_count(2)
+        expect(outputs_shown.first.locator("img")).to_be_visible()
         expect(lab.page.locator(".skytells-explored")).to_contain_text("3 rows selected")
         image = lab.page.locator(".jp-OutputArea-output img")
         expect(image).to_be_visible()
@@ -225,6 +249,8 @@ def test_hostile_rows_are_text_and_keys_are_the_maps_own(tmp_path: Path, desk: D
         for theme in ("JupyterLab Light", "JupyterLab Dark"):
             choose_theme(lab.page, theme)
             lab.shot(f"hostile-{theme.split()[-1].lower()}")
+            assert serious_barriers(lab.page, ".skytells-explorer") == []
+            assert placeholder_contrast(lab.explorer.locator(".skytells-search")) >= 4.5
 
         over = lab.explorer.locator(".skytells-map canvas").last
         over.focus()

@@ -3,9 +3,9 @@ import { describe, it } from "node:test";
 
 import { load, plain } from "./scripts.js";
 
-const { dragOutline, PointMap, GRID, MARGIN, MAX_ZOOM } = load(
+const { dragOutline, placeLabels, PointMap, twoLines, GRID, MARGIN, MAX_ZOOM } = load(
   ["explorer_raster.js", "explorer_map.js"],
-  ["dragOutline", "PointMap", "GRID", "MARGIN", "MAX_ZOOM"],
+  ["dragOutline", "placeLabels", "PointMap", "twoLines", "GRID", "MARGIN", "MAX_ZOOM"],
 );
 
 /** A map of 400 × 200 pixels without a page: only what its geometry reads. */
@@ -105,5 +105,52 @@ describe("radius", () => {
     assert.ok(of(300, 2) > of(300));
     assert.equal(of(300, 400), 8);
     assert.equal(of(300, 400, 2), 16);
+  });
+});
+
+describe("names on the map", () => {
+  const size = [480, 440];
+  const measure = (line, font) => line.length * font * 0.6;
+  const place = (...labels) =>
+    placeLabels(labels.map((label) => ({ font: 12, kept: false, ...label })), size, measure);
+
+  /** Left, top, right and bottom of a placed name. */
+  function box({ lines, font, x, y }) {
+    const half = Math.max(...lines.map((line) => measure(line, font))) / 2;
+    return [x - half, y - font * 1.2, x + half, y + (lines.length - 1) * font * 1.2];
+  }
+
+  it("are inside, wherever they belong on it", () => {
+    for (const at of [[0, 0], [480, 440], [479, 2], [3, 438], [240, 220]]) {
+      for (const name of ["cats", "client library for the API", "x".repeat(90)]) {
+        const [placed] = place({ name, at });
+        const [left, top, right, bottom] = box(placed);
+        assert.ok(left >= 0 && top >= 0 && right <= size[0] && bottom <= size[1], `${name} at ${at}: ${box(placed)}`);
+      }
+    }
+  });
+
+  it("do not cover each other, and the first one chooses first", () => {
+    const labels = Array.from({ length: 12 }, (_, i) => ({ name: `name number ${i}`, at: [200 + i, 200] }));
+    const boxes = place(...labels).map(box);
+    assert.ok(boxes.length > 2 && boxes.length < 12);
+    assert.ok(Math.abs((boxes[0][1] + boxes[0][3]) / 2 - 200) < 12);
+    for (const a of boxes) {
+      for (const b of boxes) {
+        assert.ok(a === b || a[2] <= b[0] || b[2] <= a[0] || a[3] <= b[1] || b[3] <= a[1], `${a} covers ${b}`);
+      }
+    }
+  });
+
+  it("are written in any case where they are kept, and not where they belong outside", () => {
+    const kept = Array.from({ length: 12 }, () => ({ name: "selection", at: [200, 200], kept: true }));
+    assert.equal(place(...kept).length, 12);
+    assert.equal(place({ name: "outside", at: [-1, 5], kept: true }).length, 0);
+  });
+
+  it("have two lines of similar length", () => {
+    assert.deepEqual(plain(twoLines("client library for the API")), ["client library", "for the API"]);
+    assert.deepEqual(plain(twoLines("cats")), ["cats"]);
+    assert.deepEqual(plain(twoLines("x".repeat(30))), ["x".repeat(30)]);
   });
 });

@@ -42,4 +42,4 @@ def test_each_language_that_is_listed_has_a_lexer(language: str) -> None:
 def test_each_block_has_the_colours_of_its_own_language() -> None:
     """A Python comment is not a comment in JavaScript."""
     page = highlight_code([("# a\n", "python"), ("// b\n", "js"), ("# c\n", "unknown")])
-    assert re.findall(r"<i class=c1>([^<]*)</i>", page) == ["# a", "// b"]
+    assert re.findall(r"<i class=comment>([^<]*)</i>", page) == ["# a", "// b"]

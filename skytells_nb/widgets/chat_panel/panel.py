@@ -560,6 +560,9 @@ class ChatPanel:
             if turn.text or not any(earlier.text for earlier in replaced if earlier.role == "assistant"):
                 self._turns.append(turn)
                 self._replaced += [earlier for earlier in replaced if earlier.role == "assistant"]
+                if not turn.text and not replaced:
+                    # The page puts the question back into its field; what went along with it belongs to it.
+                    self._show_attachments((*self._turns[-2].attachments, *self._attachments))
             else:
                 self._turns[-1:] = replaced
                 self._replaced.append(turn)

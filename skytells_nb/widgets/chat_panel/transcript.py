@@ -10,6 +10,7 @@ from skytells_nb.errors import APIError, ContentPolicyError
 from skytells_nb.formatting import format_dollars
 from skytells_nb.widgets.chat_panel.attachments import Attachment
 from skytells_nb.widgets.chat_panel.turns import Turn
+from skytells_nb.widgets.display import OUTPUT, disconnected_style
 from skytells_nb.widgets.reasoning import reasoning_html, reasoning_markdown, reasoning_text
 from skytells_nb.widgets.safe_html import literal_markdown, safe_html, safe_markdown
 from skytells_nb.widgets.safe_text import RIGHT_TO_LEFT, literal_html, plain, preformatted
@@ -77,13 +78,6 @@ def advice(error: Exception) -> str:
     return step or ("Change what the message names, then send again." if isinstance(error, APIError) else "")
 
 
-# Without a kernel a front end shows "Loading widget..." for a panel permanently.
-_HIDE_DISCONNECTED_PANEL = (
-    "<style>.jp-OutputArea-child:has(+ .jp-OutputArea-child .{name}):not(:has(.skytells-panel))"
-    "{{display: none !important}}</style>"
-)
-
-
 @dataclass(frozen=True, slots=True)
 class Transcript:
     """The turns at one moment. As the last line of a cell it is shown and saved with the notebook."""
@@ -132,7 +126,7 @@ class Transcript:
         """Return the MIME bundle to publish: as HTML, as text and, for exports, as Markdown. With ``name`` it hides the
         output above while that has no panel.
         """
-        hide = _HIDE_DISCONNECTED_PANEL.format(name=name) if name else ""
+        hide = disconnected_style(f"+ {OUTPUT} .{name}", "skytells-panel") if name else ""
         return {"text/html": self.html(name) + hide, "text/plain": self.text, "text/markdown": self.markdown}
 
 

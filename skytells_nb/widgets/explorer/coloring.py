@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +50,15 @@ class Coloring:
             ends = [(self.palette[0], self.legend["low"]), (self.palette[_STEPS - 1], self.legend["high"])]
             return [*ends, *entries]
         return entries
+
+
+def default_color(frame: pd.DataFrame, columns: Sequence[Any]) -> Any:
+    """Return the newest of these columns that holds categories, such as one of ``cluster``; ``None`` without one."""
+    for name in reversed(columns):
+        values = frame[name]
+        if isinstance(values.dtype, pd.CategoricalDtype) and values.nunique() > 1:
+            return name
+    return None
 
 
 def color_points(values: pd.Series[Any] | None, n: int) -> Coloring:

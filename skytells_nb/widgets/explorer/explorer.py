@@ -16,10 +16,12 @@ from skytells_nb.errors import InputError, MissingExtraError
 from skytells_nb.plots.maps.projection import Method
 from skytells_nb.vectors.arrays import Indices
 from skytells_nb.widgets.display import Mode, cell_publish, display_mode, model_id, new_display_id, next_name
+from skytells_nb.widgets.explorer.coloring import default_color
 from skytells_nb.widgets.explorer.questions import Name, Questions
 from skytells_nb.widgets.explorer.rows import Rows, is_plain, layout_points
 from skytells_nb.widgets.explorer.sync import NO_POSITIONS, LinkedViews, PositionsTrait
 from skytells_nb.widgets.explorer.table import TableModel
+from skytells_nb.widgets.explorer.topics import map_topics
 
 if TYPE_CHECKING:
     from skytells_nb.plots.theme import Figure, Theme
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 class Explorer(LinkedViews):
     """A map of the rows of a frame by meaning, linked to a table: look around, select, color, ask, name.
+
+    From 60 rows on the map has the names of its topics, as ``plots.semantic_map`` has.
 
     On the page: drag to move, wheel to zoom, Shift+drag (or Lasso, Box) to select, click for one row, Ctrl to add;
     arrows, + and − and 0 do the same by keyboard, Ctrl+A selects all shown, Escape nothing. ``selection`` is what is
@@ -47,7 +51,8 @@ class Explorer(LinkedViews):
     text : hashable, optional
         The column of texts; by default the one with the longest.
     color : hashable, optional
-        The column that colors the points at first.
+        The column that colors the points at first; by default the newest column of categories, such as one of
+        ``cluster`` or ``classify``, if there is one.
     coordinates : tuple of two hashable, optional
         Two columns with the places of the points, instead of a layout.
     method : {"umap", "pca"}, default "umap"
@@ -124,13 +129,14 @@ class Explorer(LinkedViews):
             title=title,
             caption=f"{len(rows):,} row{'' if len(rows) == 1 else 's'} · {how}{left_out}",
             columns=[{"number": at, "label": str(name)} for at, name in enumerate(self._color_columns)],
+            topics=map_topics(rows, self._points),
             searchable=rows.text is not None,
             saved_class=name,
         )
         super().__init__()
         self._view.observe(self._update_colors, "color")
         self._update_colors(None)
-        self.color = color
+        self.color = default_color(rows.frame, self._color_columns) if color is None else color
         self._update()
         self._view.on_msg(self._on_message)
         self._view.observe(self._filter, "search")

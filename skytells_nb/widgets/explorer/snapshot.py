@@ -17,6 +17,7 @@ from skytells_nb.plots.maps.clusters import add_labels
 from skytells_nb.plots.maps.projection import Method
 from skytells_nb.plots.theme import Theme
 from skytells_nb.vectors.arrays import Indices
+from skytells_nb.widgets.display import OUTPUT, disconnected_style
 from skytells_nb.widgets.explorer.coloring import Coloring, parse_hex_color
 from skytells_nb.widgets.explorer.rows import Rows
 from skytells_nb.widgets.safe_text import literal_html, plain
@@ -43,6 +44,7 @@ class Snapshot:
     emphasized: NDArray[np.bool_] | None
     table: dict[str, Any]
     groups: tuple[str, ...] = ()
+    topics: tuple[str, ...] = ()
 
     @property
     def png(self) -> bytes:
@@ -64,6 +66,7 @@ class Snapshot:
         parts = [
             f"<p><strong>{literal_html(self.title)}</strong></p><p><small>{literal_html(self.caption)}</small></p>",
             f"<p>{legend}</p>" if legend else "",
+            f"<p>Topics: {literal_html(' · '.join(self.topics))}</p>" if self.topics else "",
             f"<p>Named: {groups}</p>" if groups else "",
             f"<p>{literal_html(self.table['what'] + self._remainder_note)}</p>",
             f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>",
@@ -75,9 +78,9 @@ class Snapshot:
         """The same as plain text."""
         rows = [" | ".join(row["cells"]) for row in self.table["rows"]]
         head = " | ".join(self.table["columns"])
-        return plain(
-            "\n".join([f"{self.title}: {self.caption}", f"{self.table['what']}{self._remainder_note}", head, *rows])
-        )
+        topics = [f"Topics: {' · '.join(self.topics)}"] if self.topics else []
+        listed = f"{self.table['what']}{self._remainder_note}"
+        return plain("\n".join([f"{self.title}: {self.caption}", *topics, listed, head, *rows]))
 
     def __repr__(self) -> str:
         return self.text
@@ -89,9 +92,13 @@ class Snapshot:
             cell_publish()(bundle, {}, display_id=new_display_id(), update=False)
 
     def mime_bundles(self, name: str = "") -> tuple[dict[str, str], dict[str, str]]:
-        """Return the MIME bundles to publish: the image, then the table."""
+        """Return the MIME bundles to publish: the image, then the table.
+
+        With ``name`` the table hides the output above the image while that has no explorer.
+        """
+        hide = disconnected_style(f"+ {OUTPUT} + {OUTPUT} .{name}", "skytells-explorer") if name else ""
         image = {"image/png": base64.b64encode(self.png).decode(), "text/plain": f"{self.title}: {self.caption}"}
-        return image, {"text/html": self.html(name), "text/plain": self.text}
+        return image, {"text/html": self.html(name) + hide, "text/plain": self.text}
 
     @property
     def _remainder_note(self) -> str:

@@ -72,6 +72,7 @@ class LinkedViews(traitlets.HasTraits):
             points,
             self._table.page(0),
             names,
+            tuple(f"{topic['name']} ({topic['count']:,})" for topic in self._view.topics),
         )
 
     def _hidden_points(self) -> NDArray[np.bool_] | None:

@@ -34,6 +34,7 @@ class ExplorerView(anywidget.AnyWidget):
     page = Int(0, help="The page of the table, from 0.").tag(sync=True)
     table = Dict(help="The rows of that page, with a description.").tag(sync=True)
     groups = List(Dict(), help="Named selections: name, count and place on the map.").tag(sync=True)
+    topics = List(Dict(), help="Topics of the map: name, count and place.").tag(sync=True)
     busy = Unicode(help="The request in progress, empty for none.").tag(sync=True)
     status = Unicode(help="The result of the last request.").tag(sync=True)
     saved_class = Unicode(help="Class of the static outputs, which a page with this view hides.").tag(sync=True)

@@ -136,7 +136,8 @@ function render({ model, el }) {
   const systemDetails = element("details", "details");
   const systemLabel = element("label", "field", "Sent before every question");
   systemLabel.append(system);
-  systemDetails.append(element("summary", "", "System text"), systemLabel);
+  const systemSummary = element("summary", "system-summary");
+  systemDetails.append(systemSummary, systemLabel);
   const bar = element("div", "bar");
   const title = element("strong", "title");
   const newChat = button("New chat", "new", () => request({ kind: "new" }));
@@ -294,8 +295,9 @@ function render({ model, el }) {
   }
 
   function showSystem() {
-    if (document.activeElement !== system) system.value = model.get("system");
-    if (model.get("system")) systemDetails.open = true;
+    const text = model.get("system");
+    if (document.activeElement !== system) system.value = text;
+    systemSummary.textContent = text ? `System text: ${text}` : "System text";
   }
 
   function showTitle() {

@@ -84,7 +84,11 @@ function addCodeButtons(answer, newCell) {
     cell.setAttribute("aria-label", `Into a new cell: ${what}`);
     const buttons = element("div", "code-buttons");
     buttons.append(copyButton(code, `Copy ${what}`), cell);
-    block.append(buttons);
+    const legend = block.querySelector("legend");
+    if (legend) legend.after(buttons);
+    else block.prepend(buttons);
+    const pre = block.querySelector("pre");
+    if (pre) pre.tabIndex = 0; // A long line is scrolled by keyboard too.
   }
 }
 

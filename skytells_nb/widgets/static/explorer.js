@@ -1,6 +1,15 @@
 // The explorer's script. It never parses data: cells, names and questions are set as text.
 
 const MODES = { pan: "Move", box: "Box", lasso: "Lasso" };
+/** What the mouse does in each mode. */
+const DRAGS = {
+  pan: "Drag moves, Shift+drag selects what it goes around",
+  box: "Drag selects what is in the box",
+  lasso: "Drag selects what it goes around",
+};
+const GESTURES =
+  "a click selects a point, Ctrl+click one more · the wheel zooms after a click on the map · keys: arrows, +, −, 0, " +
+  "Ctrl+A selects all shown, Esc nothing";
 const HOVER_MS = 60;
 const SEARCH_MS = 250;
 const TEXT_TYPES = { autocomplete: "off", spellcheck: "false" };
@@ -84,8 +93,12 @@ function render({ model, el }) {
   const modeButtons = Object.fromEntries(
     Object.entries(MODES).map(([mode, words]) => [mode, button(words, `mode-${mode}`, () => setMode(mode))]),
   );
+  const topics = model.get("topics");
+  const topicsButton = button("Topics", "topics", () => showTopics(!map.topicsShown));
+  topicsButton.title = "Show the names of topics";
+  topicsButton.hidden = !topics.length;
   modes.append(...Object.values(modeButtons), button("Whole map", "whole", () => map.showAll()));
-  head.append(element("strong", "", model.get("title")), colorLabel, modes);
+  head.append(element("strong", "", model.get("title")), colorLabel, topicsButton, modes);
 
   const question = field("Ask: which rows are nearest to …", "question");
   const ask = button("Highlight", "ask", submit);
@@ -103,6 +116,10 @@ function render({ model, el }) {
   const caption = element("div", "caption");
   const map = new PointMap(mapElement, { selected: select, hovered: hover, cleared: () => send([]) });
   mapElement.append(tip);
+  const gestures = element("div", "gestures");
+  const notice = element("div", "notice");
+  notice.setAttribute("role", "alert");
+  notice.hidden = true;
 
   const selectionBar = element("div", "explorer-bar");
   const summary = element("span", "what");
@@ -123,7 +140,7 @@ function render({ model, el }) {
   pager.append(previous, range, next);
   const status = element("div", "status");
   status.setAttribute("role", "status");
-  root.append(hide, head, questionBar, mapElement, legend, caption, selectionBar, frame, pager, status);
+  root.append(hide, head, notice, questionBar, mapElement, gestures, legend, caption, selectionBar, frame, pager, status);
   el.append(root);
 
   /** @type {{selected: Uint32Array, highlighted: Uint32Array, matching: Uint32Array | null}} */
@@ -198,7 +215,9 @@ function render({ model, el }) {
     for (const point of marks.highlighted) levels[point] = EMPHASIZED;
     if (hidden.size) for (let i = 0; i < count; i++) if (hidden.has(map.codes[i])) levels[i] = HIDDEN;
     map.levels = levels;
-    map.overlay.setAttribute("aria-label", `${model.get("title")}: ${model.get("caption")}. ${model.get("table").what}`);
+    const named = topics.map((topic) => `${topic.name} (${formatCount(topic.count)})`).join(", ");
+    const said = [`${model.get("title")}: ${model.get("caption")}`, model.get("table").what, named && `Topics: ${named}`];
+    map.overlay.setAttribute("aria-label", said.filter(Boolean).join(". "));
     root.dataset.points = String(count);
     map.redraw();
   }
@@ -315,6 +334,7 @@ function render({ model, el }) {
     search.disabled = !model.get("searchable");
     clearQuestion.hidden = !model.get("question");
     root.setAttribute("aria-busy", String(busy));
+    if (root.dataset.lost) return;
     status.textContent = busy ? `${model.get("busy")} …` : model.get("status");
     if (questionWaits && !busy) submit();
   }
@@ -323,7 +343,29 @@ function render({ model, el }) {
   function setMode(mode) {
     map.mode = mode;
     mapElement.dataset.mode = mode;
+    gestures.textContent = `${DRAGS[/** @type {keyof typeof DRAGS} */ (mode)]} · ${GESTURES}`;
     for (const [other, node] of Object.entries(modeButtons)) node.setAttribute("aria-pressed", String(other === mode));
+  }
+
+  /** @param {boolean} shown */
+  function showTopics(shown) {
+    map.topics = topics;
+    map.topicsShown = shown;
+    topicsButton.setAttribute("aria-pressed", String(shown));
+    map.redraw();
+  }
+
+  /** @param {string} words */
+  function showLost(words) {
+    root.dataset.lost = "true";
+    notice.hidden = false;
+    notice.textContent =
+      `${words} The map can still be moved and zoomed; run the cell again to select, search, ask and color. What you ` +
+      "typed stays here.";
+    for (const node of root.querySelectorAll("button, select")) {
+      if (!modes.contains(node)) /** @type {HTMLButtonElement | HTMLSelectElement} */ (node).disabled = true;
+    }
+    status.textContent = "";
   }
 
   // A question entered while another request runs is sent when that has finished.
@@ -401,8 +443,11 @@ function render({ model, el }) {
     "msg:custom": onMessage,
   };
   for (const [event, handler] of Object.entries(handlers)) model.on(event, handler);
+  const manager = /** @type {NotebookManager | undefined} */ (/** @type {any} */ (model.widget_manager));
+  const endWatch = watchKernel(model, manager, showLost);
   caption.textContent = model.get("caption");
   setMode("pan");
+  showTopics(true);
   showColors();
   showTable();
   showLegend();
@@ -413,6 +458,7 @@ function render({ model, el }) {
   model.send({ kind: "ready" });
   return () => {
     map.close();
+    endWatch();
     for (const [event, handler] of Object.entries(handlers)) model.off(event, handler);
   };
 }

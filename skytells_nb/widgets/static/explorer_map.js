@@ -19,6 +19,70 @@ function dragOutline({ line, shape }) {
   return [[left, top], [right, top], [right, bottom], [left, bottom]];
 }
 
+const LINE_CHARACTERS = 18;
+const LINE_HEIGHT = 1.2;
+const LABEL_GAP_PX = 3;
+/** Steps that a name moves up or down by its height where another one is. */
+const LABEL_SHIFTS = [0, -1, 1, -2, 2];
+
+/**
+ * Break a name into two lines of similar length.
+ * @param {string} name
+ */
+function twoLines(name) {
+  if (name.length <= LINE_CHARACTERS) return [name];
+  const spaces = [...name.matchAll(/ /g)].map(({ index }) => index);
+  if (!spaces.length) return [name];
+  const longer = (/** @type {number} */ at) => Math.max(at, name.length - at - 1);
+  const at = spaces.reduce((best, space) => (longer(space) < longer(best) ? space : best));
+  return [name.slice(0, at), name.slice(at + 1)];
+}
+
+/**
+ * Place names near where they belong: inside of the map and none over another. The first ones choose first; one without
+ * space is left out, unless it is kept.
+ * @param {MapLabel[]} labels
+ * @param {Pair} size
+ * @param {(line: string, font: number) => number} measure
+ * @returns {PlacedLabel[]}
+ */
+function placeLabels(labels, [width, height], measure) {
+  /** @type {[left: number, top: number, right: number, bottom: number][]} */
+  const taken = [];
+  /** @type {PlacedLabel[]} */
+  const placed = [];
+  for (const { name, at, font, kept } of labels) {
+    if (at[0] < 0 || at[1] < 0 || at[0] > width || at[1] > height) continue;
+    const room = width - 2 * LABEL_GAP_PX;
+    const lines = twoLines(name).map((line) => shortened(line, (part) => measure(part, font) <= room));
+    const half = Math.max(...lines.map((line) => measure(line, font))) / 2 + LABEL_GAP_PX;
+    const tall = lines.length * font * LINE_HEIGHT + LABEL_GAP_PX;
+    const x = Math.min(Math.max(at[0], half), width - half);
+    const tops = LABEL_SHIFTS.map((shift) => at[1] + (shift - 0.5) * tall).map((top) =>
+      Math.min(Math.max(top, 0), height - tall),
+    );
+    const free = tops.find((top) =>
+      taken.every(([left, up, right, down]) => x + half <= left || x - half >= right || top + tall <= up || top >= down),
+    );
+    if (free === undefined && !kept) continue;
+    const top = free ?? tops[0];
+    taken.push([x - half, top, x + half, top + tall]);
+    placed.push({ lines, font, x, y: top + font * LINE_HEIGHT });
+  }
+  return placed;
+}
+
+/**
+ * Cut a line until it fits.
+ * @param {string} line
+ * @param {(line: string) => boolean} fits
+ */
+function shortened(line, fits) {
+  let shown = line;
+  for (let end = line.length - 1; end > 0 && !fits(shown); end--) shown = `${line.slice(0, end).trimEnd()}…`;
+  return shown;
+}
+
 class PointMap {
   /**
    * @param {HTMLElement} node
@@ -42,6 +106,9 @@ class PointMap {
     this.colors = [0x808080];
     /** @type {Group[]} */
     this.labels = [];
+    /** @type {Topic[]} */
+    this.topics = [];
+    this.topicsShown = true;
     this.mode = "pan";
     this.zoom = 1;
     /** @type {Pair} */
@@ -138,17 +205,7 @@ class PointMap {
       context.arc(x, y, this.radius() / this.pixelRatio + 4, 0, 2 * Math.PI);
       context.stroke();
     }
-    context.font = `600 13px ${style.fontFamily}`;
-    context.textAlign = "center";
-    for (const { name, place } of this.labels) {
-      if (!place) continue;
-      /** @type {Pair} */
-      const at = [view.x + view.scale * place[0], view.y + view.scale * place[1]];
-      context.strokeStyle = style.getPropertyValue("--sky-ground") || "transparent";
-      context.lineWidth = 4;
-      context.strokeText(name, ...at);
-      context.fillText(name, ...at);
-    }
+    this.paintNames(context, style, view);
     if (this.drag?.line) {
       context.strokeStyle = style.color;
       context.lineWidth = 1.5;
@@ -161,6 +218,41 @@ class PointMap {
       context.fill();
       context.globalAlpha = 1;
       context.setLineDash([]);
+    }
+  }
+
+  /**
+   * Write the names of selections, then those of topics, the largest first.
+   * @param {CanvasRenderingContext2D} context
+   * @param {CSSStyleDeclaration} style
+   * @param {View} view
+   */
+  paintNames(context, style, view) {
+    /** @type {(place: Pair) => Pair} */
+    const toPage = (place) => [view.x + view.scale * place[0], view.y + view.scale * place[1]];
+    const topics = this.topicsShown ? this.topics : [];
+    const most = Math.max(1, ...topics.map(({ count }) => count));
+    /** @type {MapLabel[]} */
+    const labels = [];
+    for (const { name, place } of this.labels) if (place) labels.push({ name, at: toPage(place), font: 13, kept: true });
+    for (const { name, place, count } of topics) {
+      labels.push({ name, at: toPage(place), font: 11 + Math.round(4 * Math.sqrt(count / most)), kept: false });
+    }
+    const setFont = (/** @type {number} */ font) => (context.font = `600 ${font}px ${style.fontFamily}`);
+    const measure = (/** @type {string} */ line, /** @type {number} */ font) => {
+      setFont(font);
+      return context.measureText(line).width;
+    };
+    context.textAlign = "center";
+    context.lineJoin = "round";
+    context.strokeStyle = style.getPropertyValue("--sky-ground") || "transparent";
+    context.lineWidth = 4;
+    for (const { lines, font, x, y } of placeLabels(labels, this.size, measure)) {
+      setFont(font);
+      lines.forEach((line, i) => {
+        context.strokeText(line, x, y + i * font * LINE_HEIGHT);
+        context.fillText(line, x, y + i * font * LINE_HEIGHT);
+      });
     }
   }
 

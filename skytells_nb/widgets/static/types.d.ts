@@ -121,6 +121,27 @@ interface Group {
   place: Pair | null;
 }
 
+interface Topic {
+  name: string;
+  count: number;
+  place: Pair;
+}
+
+/** A name to write on a map: where it belongs, in pixels, and its size; one that is `kept` is written in any case. */
+interface MapLabel {
+  name: string;
+  at: Pair;
+  font: number;
+  kept: boolean;
+}
+
+interface PlacedLabel {
+  lines: string[];
+  font: number;
+  x: number;
+  y: number;
+}
+
 interface ExplorerTraits {
   title: string;
   caption: string;
@@ -135,6 +156,7 @@ interface ExplorerTraits {
   page: number;
   table: TablePage;
   groups: Group[];
+  topics: Topic[];
   busy: string;
   status: string;
   saved_class: string;

@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from IPython.core.interactiveshell import InteractiveShell
 from panel_service import Tap
+from served import connected, served
+from traitlets.config import Config
 
-from skytells_nb.errors import InputError
+from skytells_nb.errors import InputError, SkytellsError
 from skytells_nb.widgets.chat_panel import notebook
 from skytells_nb.widgets.chat_panel.attachments import attach
 from skytells_nb.widgets.chat_panel.panel import ChatPanel
@@ -47,6 +49,20 @@ def test_a_variable_is_sent_below_its_question_and_shown(panel: ChatPanel, tap: 
     panel.send("three")
     assert tap.messages[-1][0]["content"] == content
     assert tap.messages[-1][-1]["content"] == "three"
+
+
+def test_what_was_attached_stays_with_a_question_that_failed(tap: Tap) -> None:
+    """It goes along when the question is sent again, from the field or by Retry."""
+    with served("status=500, times=2", generator=tap) as server, ChatPanel(connected(server, "off")) as panel:
+        panel.attach(total=7)
+        with pytest.raises(SkytellsError):
+            panel.send("one")
+        assert panel.widget.attachments == [{"name": "total", "kind": "int"}]
+        with pytest.raises(SkytellsError):
+            panel.retry()
+        panel.send("one")
+        assert panel.widget.attachments == []
+        assert tap.messages == [[{"role": "user", "content": "one\n\ntotal (int):\n```\n7\n```"}]]
 
 
 def test_an_image_is_a_part_of_its_message(panel: ChatPanel, tap: Tap, tmp_path: Path) -> None:
@@ -84,7 +100,7 @@ def test_what_cannot_be_attached_is_refused(panel: ChatPanel, value: Any, match:
 
 @pytest.fixture
 def shell() -> Iterator[InteractiveShell]:
-    shell = InteractiveShell.instance()
+    shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
     shell.user_ns.clear()
     yield shell
     InteractiveShell.clear_instance()
