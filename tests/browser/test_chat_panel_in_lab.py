@@ -37,9 +37,15 @@ ANSWER = """Euler: $e^{i\\pi} = -1$ costs $5 and then $10
 $$\\int_0^1 x^2 dx = \\frac{1}{3}$$
 
 ```python
-x = 1
-y = 2
+x = 1  # one
+y = "two"
 ```
+
+| a | [b](https://evil.example/) |
+|---|---|
+| 1 | 2 |
+
+See [this](https://evil.example/) too.
 
 ```bash
 ls
@@ -222,7 +228,14 @@ def test_a_turn_is_asked_again_and_its_code_goes_into_a_cell(tmp_path: Path, des
         expect(lab.page.locator(".jp-Cell")).to_have_count(4)
         expect(lab.panel.locator(".skytells-status")).to_have_text("Put into a new cell below. It is not run.")
         sources = [cell["source"] for cell in lab.saved()["cells"]]
-        assert ["".join(source) for source in sources[1:3]] == ["x = 1\ny = 2", "%%bash\nls"]
+        assert ["".join(source) for source in sources[1:3]] == ['x = 1  # one\ny = "two"', "%%bash\nls"]
+
+        # The saved transcript is shown beside the panel.
+        lab.panel.locator("style").evaluate("(node) => node.remove()")
+        expect(lab.page.locator(".skytells-chat")).to_be_visible()
+        for theme in ("JupyterLab Dark", "JupyterLab Light"):
+            choose_theme(lab.page, theme)
+            assert serious_barriers(lab.page, ".skytells-panel, .skytells-chat") == []
 
         last.get_by_role("button", name="Retry").click()
         expect(lab.panel.locator(".skytells-status")).to_contain_text("with 1 replaced answer")
@@ -342,9 +355,6 @@ def test_a_hostile_answer_is_text_in_every_theme(tmp_path: Path, desk: Desk) -> 
         lab.page.keyboard.press("Control+V")
         expect(lab.input).to_have_value("x = 1  # one\n")
 
-        # The saved transcript is shown beside the panel.
-        lab.panel.locator("style").evaluate("(node) => node.remove()")
-        expect(lab.page.locator(".skytells-chat")).to_be_visible()
         for theme in ("JupyterLab Light", "JupyterLab Dark"):
             choose_theme(lab.page, theme)
             lab.shot(theme.split()[-1].lower())
@@ -353,7 +363,6 @@ def test_a_hostile_answer_is_text_in_every_theme(tmp_path: Path, desk: Desk) -> 
                 ".backgroundColor]"
             )
             assert contrast(color, ground) > 7
-            assert serious_barriers(lab.page, ".skytells-panel, .skytells-chat") == []
             # axe-core looks at no placeholder.
             for field in (".skytells-input", ".skytells-system", ".skytells-variable"):
                 assert placeholder_contrast(lab.panel.locator(field)) >= 4.5

@@ -449,6 +449,10 @@ class ChatPanel:
             publish({**data, "text/plain": repr(self)}, metadata, display_id=new_display_id(), update=False)
         publish(self._static_bundle(), {}, display_id=self._display_id, update=False)
 
+    def _display_(self) -> Any:
+        """Return what marimo shows: the widget."""
+        return self._view
+
     def _on_message(self, view: object, content: Any, buffers: Any) -> None:
         """Handle a message from the page."""
         kind = content.get("kind") if isinstance(content, dict) else None

@@ -416,6 +416,10 @@ class Explorer(LinkedViews):
         for bundle, display_id in zip(self._static_bundles(), self._display_ids, strict=True):
             publish(bundle, {}, display_id=display_id, update=False)
 
+    def _display_(self) -> Any:
+        """Return what marimo shows: the widget."""
+        return self._view
+
     def _on_message(self, view: object, content: Any, buffers: Any) -> None:
         """Handle a message from the page."""
         kind = content.get("kind") if isinstance(content, dict) else None

@@ -20,7 +20,7 @@ from skytells_nb.vectors.arrays import Indices
 from skytells_nb.widgets.display import OUTPUT, disconnected_style
 from skytells_nb.widgets.explorer.coloring import Coloring, parse_hex_color
 from skytells_nb.widgets.explorer.rows import Rows
-from skytells_nb.widgets.safe_text import literal_html, plain
+from skytells_nb.widgets.safe_text import escape, literal_html, plain
 
 if TYPE_CHECKING:
     from skytells_nb.plots.theme import Figure
@@ -90,6 +90,11 @@ class Snapshot:
 
         for bundle in self.mime_bundles():
             cell_publish()(bundle, {}, display_id=new_display_id(), update=False)
+
+    def _mime_(self) -> tuple[str, str]:
+        """Return what marimo shows: the image above the table."""
+        image = f'<img alt="{escape(self.title)}" src="data:image/png;base64,{base64.b64encode(self.png).decode()}">'
+        return "text/html", image + self.html()
 
     def mime_bundles(self, name: str = "") -> tuple[dict[str, str], dict[str, str]]:
         """Return the MIME bundles to publish: the image, then the table.

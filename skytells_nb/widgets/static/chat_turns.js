@@ -52,11 +52,16 @@ async function copy(text) {
 function copyButton(text, label) {
   const node = button("Copy", "copy", async () => {
     const copied = await copy(text).then(() => true, () => false);
-    node.textContent = copied ? "Copied" : "Copying failed";
+    show(copied ? "Copied" : "Copying failed");
     node.focus();
-    setTimeout(() => (node.textContent = "Copy"), COPIED_MS);
+    setTimeout(() => show("Copy"), COPIED_MS);
   });
-  node.setAttribute("aria-label", label);
+  /** @param {string} words The name of a button has to have its visible words. */
+  const show = (words) => {
+    node.textContent = words;
+    node.setAttribute("aria-label", label.startsWith(words) ? label : `${words}. ${label}`);
+  };
+  show("Copy");
   return node;
 }
 
