@@ -583,8 +583,9 @@ def api_error(status: int, body: Any, *, request_id: str | None = None, retry_af
     error = read_error(body)
     if status < 300:
         status = error.status or 500
-    # An id or a code is part of the message anyway; an envelope that nothing was read of is quoted itself.
-    message = error.message or _without_message(status, None if error.error_id or error.code else body)
+    # An id is part of the message anyway; an envelope that nothing was read of is quoted itself.
+    code = None if error.error_id else error.code or error.type
+    message = error.message or _without_message(status, code or (None if error.error_id else body))
     return _error_class(status, error, message, retry_after)(
         message,
         status=status,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BeforeValidator, Field, PrivateAttr
 
-from skytells_nb.types.base import DisplayedAsText, RequestModel, ResponseModel
+from skytells_nb.types.base import DisplayedAsText, RequestModel, ResponseModel, billed_tokens_out
 from skytells_nb.types.safety import (
     INCOMPLETE,
     PromptFilterResult,
@@ -99,7 +99,7 @@ class ChatMessage(ResponseModel):
 
 
 class ChatUsage(ResponseModel):
-    """Tokens of one exchange; reasoning tokens are part of ``completion_tokens``."""
+    """Tokens of one exchange, as the service counts them: most count reasoning as part of ``completion_tokens``."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -155,8 +155,12 @@ class ChatCompletion(DisplayedAsText, ResponseModel):
 
     @property
     def tokens(self) -> tuple[int, int]:
-        """Tokens in and out; zeros if the service did not report them."""
-        return (self.usage.prompt_tokens, self.usage.completion_tokens) if self.usage else (0, 0)
+        """Tokens in and out, reasoning included; zeros if the service did not report them."""
+        usage = self.usage
+        if usage is None:
+            return 0, 0
+        given, made = usage.prompt_tokens, usage.completion_tokens
+        return given, billed_tokens_out(given, made, usage.total_tokens, usage.completion_tokens_details)
 
     @property
     def request_id(self) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr
 
-from skytells_nb.types.base import DisplayedAsText, RequestModel, ResponseModel
+from skytells_nb.types.base import DisplayedAsText, RequestModel, ResponseModel, billed_tokens_out
 from skytells_nb.types.safety import INCOMPLETE, ContentFilter, Finding, Safety, with_unchecked
 
 TERMINAL_EVENTS = ("response.completed", "response.incomplete", "response.failed")
@@ -64,7 +64,7 @@ class OutputItem(ResponseModel):
 
 
 class ResponsesUsage(ResponseModel):
-    """Tokens of one exchange; reasoning tokens are part of ``output_tokens``."""
+    """Tokens of one exchange, as the service counts them: most count reasoning as part of ``output_tokens``."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -132,8 +132,12 @@ class Response(DisplayedAsText, ResponseModel):
 
     @property
     def tokens(self) -> tuple[int, int]:
-        """Tokens in and out; zeros if the service did not report them."""
-        return (self.usage.input_tokens, self.usage.output_tokens) if self.usage else (0, 0)
+        """Tokens in and out, reasoning included; zeros if the service did not report them."""
+        usage = self.usage
+        if usage is None:
+            return 0, 0
+        given, made = usage.input_tokens, usage.output_tokens
+        return given, billed_tokens_out(given, made, usage.total_tokens, usage.output_tokens_details)
 
     @property
     def request_id(self) -> str | None:

@@ -189,6 +189,25 @@ def test_reasoning_beyond_the_limit_passes_the_budget_by_one_request_at_most(hid
     assert service.billed <= 0.03 + service.most_expensive
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        lambda given, made: {"prompt_tokens": given, "completion_tokens": 5, "total_tokens": given + made},
+        lambda given, made: {
+            "prompt_tokens": given,
+            "completion_tokens": 5,
+            "completion_tokens_details": {"reasoning_tokens": made - 5},
+        },
+    ],
+    ids=["in the total", "in the details"],
+)
+def test_reasoning_that_is_told_beside_the_completion_is_paid_for_too(told: Any) -> None:
+    service = PaidService(tokens_out=lambda body: 905, usage=told)
+    report = run(service, completion_job("gpt-5", params={"max_tokens": 20}), [f"text {n}" for n in range(150)], 0.03)
+    assert 0.02 < service.billed <= 0.03 + service.most_expensive
+    assert report.cost == pytest.approx(service.billed)
+
+
 CHARACTERS = st.sampled_from(["a", " ", "7f", "-", "ⴰ", "漢", "🦉", "word "])
 
 
