@@ -32,6 +32,7 @@ SkytellsError
 ├── CacheError                    the cache of paid responses cannot be used
 │   └── ReplayMissError           replay mode, and this call was not recorded
 ├── BudgetExceededError           the next request would exceed the budget
+├── LowConfidenceError            the confidence of a row's label is below abstain=; in .report and failed() only
 ├── RowError                      one or more rows failed; .report has their errors
 └── (mixin) Retryable             the same call may succeed later
 
