@@ -17,7 +17,7 @@ import cloudpickle
 import pandas as pd
 import pytest
 from local_fakes import fake_server
-from store_servers import PASSWORD, shared_server
+from store_servers import PASSWORD, SERVERS, shared_server
 
 import skytells_nb as sky
 from skytells_nb.accessor.frame import FrameAccessor
@@ -492,6 +492,36 @@ def test_a_killed_worker_costs_only_what_it_had_in_flight(client: Any, driver: S
     assert result["moderation_severity"].notna().all()
     assert result["text"].tolist() == frame["text"].tolist()
     assert service.stats["chat"].requests <= 400 + 2 * 8
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_added_and_a_store_that_restarts_change_nothing(
+    client: Any, cluster: Any, service: LocalServer, isolated: None
+) -> None:
+    """The result is complete, in order, and paid for once, but for what was in flight while the store was away."""
+    server = SERVERS["redis"]()
+    server.start()
+    session = sky.connect(service.api_key, base_url=service.base_url, cache=server.address())
+    frame = pd.DataFrame({"text": [os.urandom(6).hex() for _ in range(600)]})
+    ddf = dd.from_pandas(frame, npartitions=6)
+    service.stats.reset()
+    future = client.compute(ddf.skytells.moderate("text", cache=server.address(), max_in_flight=2))
+    try:
+        _wait_until(lambda: service.stats["chat"].requests > 50)
+        server.crash()
+        cluster.scale(3)
+        _wait_until(lambda: len(client.scheduler_info()["workers"]) == 3)
+        server.start()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SkytellsWarning)
+            result = future.result(200)
+    finally:
+        cluster.scale(2)
+        session.close()
+    assert result["text"].tolist() == frame["text"].tolist()
+    assert result["moderation_severity"].notna().all()
+    # No text is in two partitions, so that even without the store's leases none is asked for twice.
+    assert service.stats["chat"].requests <= 600 + 3 * 2 * 2
 
 
 def _wait_until(condition: Any) -> None:

@@ -1,0 +1,184 @@
+"""Do the workers of a Dask cluster use an account's limit, share it, and pay for each text once? What does a row cost?
+
+``python -m benchmarks.dask_workers --out results.jsonl`` starts a local Skytells with an account-wide limit and a
+cluster of 1, 2 or 4 worker processes for each cell, with and without headers. They complete texts, each of which is in
+two partitions. After the first window: the share of the permitted rate that was answered and the share of requests
+that got 429; over all: requests for each distinct text. ``--rows 100000`` compares the CPU that workers and that one
+process take to embed so many different texts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import skytells_nb as sky
+from benchmarks.pacing import LATENCY_S, Counting, Flat
+from skytells_nb.local.api.rate_limits import LimitOptions
+from skytells_nb.local.faults import Faults
+from skytells_nb.local.server import LocalServer
+
+WORKERS = (1, 2, 4)
+FLAT = Flat()
+LIMIT, WINDOW_S, SECONDS = 20, 1.0, 12.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One measurement: ``share`` and ``refused`` after the first window, ``requests`` for each distinct text."""
+
+    workers: int
+    headers: bool
+    share: float
+    refused: float
+    requests: float
+    seconds: float
+
+
+def cluster_of(workers: int, server: LocalServer, folder: Path) -> Any:
+    import distributed
+
+    environment = {
+        "SKYTELLS_API_KEY": server.api_key,
+        "SKYTELLS_BASE_URL": server.base_url,
+        "SKYTELLS_CACHE": str(folder / "answers.sqlite"),
+        "SKYTELLS_CACHE_DIR": str(folder),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    return distributed.LocalCluster(
+        n_workers=workers, threads_per_worker=1, dashboard_address=None, worker_dashboard_address=None, env=environment
+    )
+
+
+def measure(workers: int, headers: bool) -> Cell:
+    """Let so many workers complete texts under a limit until all are done."""
+    import dask.dataframe as dd
+    import distributed
+
+    import skytells_nb.dask  # noqa: F401
+
+    texts = [f"0 text {number}" for number in range(int(LIMIT * SECONDS / WINDOW_S))]
+    frame = pd.DataFrame({"text": texts * 2})
+    limits = LimitOptions(LIMIT, WINDOW_S, headers=headers)
+    with (
+        tempfile.TemporaryDirectory() as name,
+        LocalServer(
+            limits=limits, faults=Faults(latency=LATENCY_S), generator=Counting(), embedder=FLAT, moderator=FLAT
+        ) as server,
+        cluster_of(workers, server, Path(name)) as cluster,
+        distributed.Client(cluster) as client,  # type: ignore[no-untyped-call]
+    ):
+        sky.connect(server.api_key, base_url=server.base_url, cache=Path(name) / "answers.sqlite")
+        ddf = dd.from_pandas(frame, npartitions=2 * workers)
+        client.run(_connect)
+        result = ddf.skytells.complete("{text}", max_tokens=1, progress=False)
+        future = client.compute(result)
+        while not server.stats["chat"].requests:
+            time.sleep(0.01)
+        time.sleep(WINDOW_S)
+        began, before = time.monotonic(), dict(server.stats["chat"].statuses)
+        while len(texts) - server.stats["chat"].statuses.get(200, 0) > LIMIT and not future.done():
+            time.sleep(0.01)
+        seconds, after = time.monotonic() - began, dict(server.stats["chat"].statuses)
+        future.result()
+        answered = after.get(200, 0) - before.get(200, 0)
+        refused = after.get(429, 0) - before.get(429, 0)
+        paid = server.stats["chat"].statuses.get(200, 0)
+        share = answered / seconds / (LIMIT / WINDOW_S)
+        return Cell(workers, headers, share, refused / max(1, answered + refused), paid / len(texts), seconds)
+
+
+def _connect() -> None:
+    sky.current()
+
+
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def cost_of_rows(rows: int, workers: int) -> tuple[float, float]:
+    """Return the microseconds of CPU a row that one process and that the workers take to embed different texts."""
+    import dask.dataframe as dd
+    import distributed
+
+    import skytells_nb.dask  # noqa: F401
+
+    def texts() -> pd.DataFrame:
+        mark = os.urandom(4).hex()
+        return pd.DataFrame({"text": [f"{mark} text {number}" for number in range(rows)]})
+
+    with (
+        tempfile.TemporaryDirectory() as name,
+        LocalServer(generator=Counting(), embedder=FLAT, moderator=FLAT) as server,
+        cluster_of(workers, server, Path(name)) as cluster,
+        distributed.Client(cluster) as client,  # type: ignore[no-untyped-call]
+    ):
+        single = [sys.executable, "-m", "benchmarks.dask_workers", "--single", str(rows)]
+        environment = {
+            **os.environ,
+            "SKYTELLS_API_KEY": server.api_key,
+            "SKYTELLS_BASE_URL": server.base_url,
+            "SKYTELLS_CACHE": str(Path(name) / "single.sqlite"),
+        }
+        sky.connect(server.api_key, base_url=server.base_url, cache=Path(name) / "answers.sqlite")
+        warm = dd.from_pandas(texts()[: 10 * workers], npartitions=2 * workers)
+        warm.skytells.embed("text", dimensions=4, progress=False).compute()
+        one = float(subprocess.run(single, env=environment, check=True, capture_output=True, text=True).stdout)
+        ddf = dd.from_pandas(texts(), npartitions=2 * workers).persist()
+        distributed.wait(ddf)  # type: ignore[no-untyped-call]
+        before = sum(client.run(_cpu).values())
+        distributed.wait(client.compute(ddf.skytells.embed("text", dimensions=4, progress=False)))  # type: ignore[no-untyped-call]
+        many = sum(client.run(_cpu).values()) - before
+        return one / rows * 1e6, many / rows * 1e6
+
+
+def _single(rows: int) -> float:
+    """Return the CPU that this process takes to embed so many different texts, after a few others."""
+    frame = pd.DataFrame({"text": [f"text {number}" for number in range(rows)]})
+    frame[:10].skytells.embed("text", dimensions=4, dtype="arrow", progress=False)
+    began = _cpu()
+    frame.skytells.embed("text", dimensions=4, dtype="arrow", progress=False)
+    return _cpu() - began
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure the cells, or the cost of rows, and print them as lines of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="append the lines to this file")
+    parser.add_argument("--rows", type=int, help="measure the CPU of so many rows instead")
+    parser.add_argument("--workers", type=int, nargs="*", default=WORKERS)
+    parser.add_argument("--single", type=int, help=argparse.SUPPRESS)
+    given = parser.parse_args(arguments)
+    if given.single:
+        print(_single(given.single))
+        return
+    lines: list[dict[str, Any]] = []
+    for workers in given.workers:
+        if given.rows:
+            one, many = cost_of_rows(given.rows, workers)
+            found = [{"workers": workers, "rows": given.rows, "one_us": one, "workers_us": many, "ratio": many / one}]
+        else:
+            found = [asdict(measure(workers, headers)) for headers in (True, False)]
+        for line in found:
+            print(json.dumps({name: round(value, 3) for name, value in line.items()}), flush=True)
+        lines += found
+    if given.out is not None:
+        with given.out.open("a") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+
+
+if __name__ == "__main__":
+    main()
