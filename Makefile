@@ -55,7 +55,7 @@ LOWEST := .venv-lowest
 test-lowest: $(LOWEST)/.installed
 	$(LOWEST)/bin/python -m pytest -q -m "not slow and not browser" tests/test_columns.py tests/test_files.py tests/test_config.py \
 	  tests/accessor/test_frame.py tests/accessor/structured/test_columns.py tests/accessor/test_parquet.py \
-	  tests/accessor/methods/test_search.py tests/plots/test_plots.py tests/plots/safety_charts/test_overview.py \
+	  tests/accessor/methods/ranking/test_search.py tests/plots/test_plots.py tests/plots/safety_charts/test_overview.py \
 	  tests/magics/test_loading.py tests/magics/test_cell.py tests/client/test_chat.py tests/client/test_embeddings.py
 
 # litellm, langchain-openai, instructor and pydantic-ai need another version of openai than the tests, and the OpenAI library for

@@ -16,9 +16,18 @@ from skytells_nb.accessor import frame_accessor
 from skytells_nb.errors import InputError, MissingExtraError
 from skytells_nb.files import with_lineage
 
-RowMethod = Literal["classify", "complete", "embed", "extract", "filter", "moderate", "translate"]
+RowMethod = Literal["classify", "complete", "embed", "extract", "filter", "moderate", "score", "translate"]
 """The methods whose result for a row depends on that row only."""
-ROW_METHODS: tuple[RowMethod, ...] = ("classify", "complete", "embed", "extract", "filter", "moderate", "translate")
+ROW_METHODS: tuple[RowMethod, ...] = (
+    "classify",
+    "complete",
+    "embed",
+    "extract",
+    "filter",
+    "moderate",
+    "score",
+    "translate",
+)
 INSTEAD: Mapping[str, str] = {
     **dict.fromkeys(
         ("search", "similar"), "embed() the partitions, keep the best rows of each, and search those in pandas"
@@ -28,6 +37,7 @@ INSTEAD: Mapping[str, str] = {
         ("dedupe", "join", "topics"),
         "embed() the partitions, then call it on the pandas frame of the columns that it needs",
     ),
+    "rank": "score() the partitions, keep the best rows of each, and rank those in pandas",
     "compare": "call it in pandas on some of the rows, such as ddf.head(1000, npartitions=-1)",
     "summarize": "shuffle by the groups, then call it on the pandas frame of each, or on all in pandas",
     "estimate": "pass dry_run=True to the method on a pandas frame, such as a sample of the rows",
@@ -49,7 +59,7 @@ def enrich(batch: Batch, method: RowMethod, **options: Any) -> Batch:
     ----------
     batch : pyarrow.Table, pyarrow.RecordBatch or pandas.DataFrame
         Some of the rows.
-    method : {"classify", "complete", "embed", "extract", "filter", "moderate", "translate"}
+    method : {"classify", "complete", "embed", "extract", "filter", "moderate", "score", "translate"}
         Name of a method whose result for a row depends on that row only.
     **options : Any
         The method's arguments by name, such as ``column="text"``. Vectors are always ``fixed_size_list<float>``

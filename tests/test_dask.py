@@ -138,6 +138,7 @@ CALLS: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("filter", ("text", "Is it a text?"), {"keep": "column", "max_tokens": 8}),
     ("translate", ("text", "German"), {"max_tokens": 3}),
     ("moderate", ("text",), {"safety": "STRICT"}),
+    ("score", ("text", "how good", 1, 3), {}),
 ]
 
 

@@ -65,12 +65,13 @@ def test_a_column_that_is_made_again_takes_its_place(session: Session) -> None:
     assert again.schema.field("embedding").type == pa.list_(pa.float32(), 16)
 
 
-@pytest.mark.parametrize("method", ["moderate", "complete", "translate", "extract", "filter"])
+@pytest.mark.parametrize("method", ["moderate", "score", "complete", "translate", "extract", "filter"])
 def test_every_method_that_works_by_row_gives_the_rows_of_pandas(
     session: Session, chat_weights: Path, method: str
 ) -> None:
     options: dict[str, dict[str, Any]] = {
         "moderate": {"column": "text"},
+        "score": {"column": "text", "criterion": "how good", "low": 1, "high": 3},
         "complete": {"template": "{text}", "schema": {"legs": int, "names": list[str]}, "max_tokens": 30},
         "translate": {"column": "text", "to": "German", "max_tokens": 10},
         "extract": {"column": "text", "schema": {"animal": str}, "max_tokens": 30},

@@ -136,6 +136,11 @@ class _MainRunTotals(CallTotals):
         answered = rows if last.state == "done" else 0
         return self.main or replace(last, rows=rows, nulls=0, answered=answered, failed=0, errors={}, partial=None)
 
+    @property
+    def last(self) -> Report:
+        """The report of the last run."""
+        return self._reports[-1]
+
     def replace_main(self, report: Report) -> None:
         """Replace the report of the main run; without one, that of the last run."""
         old = self.main or self._reports[-1]
@@ -257,6 +262,26 @@ class MultiRun:
                 answered=base.answered - len(new_errors),
             )
         )
+
+    @property
+    def warns(self) -> bool:
+        """Whether rows that fail are warned of."""
+        return self._open_totals().call().on_error == "warn"
+
+    def revise(self, errors: Mapping[int, Exception], nulls: int, **more: Any) -> None:
+        """Say in the report of the whole, which has runs, how the rows of the method ended."""
+        totals = self._open_totals()
+        base = totals.main_report()
+        revised = replace(
+            base,
+            errors=dict(sorted(errors.items())),
+            failed=len(errors),
+            nulls=nulls,
+            answered=base.rows - nulls - len(errors),
+            **more,
+        )
+        totals.call().session.revise_report(totals.main or totals.last, revised)
+        totals.replace_main(revised)
 
     def set_recall(self, recall: float) -> None:
         """State the recall of an approximate comparison in the report; nothing if it was exact."""

@@ -210,6 +210,29 @@ class RecipeReport:
         return f"{self.new:,} rows are new, {self.changed:,} changed, {self.reused:,} reused"
 
 
+@dataclass(frozen=True)
+class RankingReport:
+    """What a ranking compared: so many of the different ``texts``, in pairs, each in both orders.
+
+    ``first_share`` is the share of the answers that chose the first text, 0.5 without a position bias, and ``reversed``
+    the share of the pairs with another answer in the other order; ``None`` where nothing was answered.
+    """
+
+    texts: int
+    compared: int
+    comparisons: int
+    limit: int
+    first_share: float | None = None
+    reversed: float | None = None
+
+    def __str__(self) -> str:
+        left_out = "" if self.compared == self.texts else f" of {self.texts:,}"
+        bias = "" if self.first_share is None else f"; the first text was chosen in {self.first_share:.1%}"
+        changed = "" if self.reversed is None else f", and {self.reversed:.1%} of the pairs changed with the order"
+        counted = f"{self.comparisons:,} comparisons (at most {self.limit:,}) of {self.compared:,}{left_out} texts"
+        return f"{counted}{bias}{changed}"
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """What a run did.
@@ -253,6 +276,8 @@ class Report:
     """The measured share of near rows that an approximate comparison saw; ``None`` where every pair was compared."""
     cascade: CascadeReport | None = None
     """What a cascade (``agree=``) left to its proxy."""
+    ranking: RankingReport | None = None
+    """What ``rank`` compared, and how far its answers follow the order of the texts."""
     recipe: RecipeReport | None = None
     """How the rows of ``recipe().apply()`` compare with those of the frame before."""
 
@@ -263,13 +288,14 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as plain values; errors as text by row position."""
-        apart = ("errors", "partial", "timeline", "cascade", "recipe")
+        apart = ("errors", "partial", "timeline", "cascade", "ranking", "recipe")
         figures = {name: value for name, value in _fields(self).items() if name not in apart}
         errors = {row: str(error) for row, error in self.errors.items()}
         timeline = None if self.timeline is None else self.timeline.to_dict()
         cascade = None if self.cascade is None else asdict(self.cascade)
+        ranking = None if self.ranking is None else asdict(self.ranking)
         recipe = None if self.recipe is None else asdict(self.recipe)
-        more = {"errors": errors, "timeline": timeline, "cascade": cascade, "recipe": recipe}
+        more = {"errors": errors, "timeline": timeline, "cascade": cascade, "ranking": ranking, "recipe": recipe}
         return {**figures, "skipped": self.skipped, **more}
 
     def reasons(self, most: int = 3) -> list[str]:
@@ -311,6 +337,7 @@ class Report:
             *([("limit", self.limit)] if self.limit else []),
             *([("recall", f"{self.recall:.1%}, measured on a sample")] if self.recall is not None else []),
             *([("cascade", str(self.cascade))] if self.cascade is not None else []),
+            *([("ranking", str(self.ranking))] if self.ranking is not None else []),
             *([("recipe", str(self.recipe))] if self.recipe is not None else []),
         ]
         return lines + [("errors", reason) for reason in self.reasons()]

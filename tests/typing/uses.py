@@ -199,6 +199,9 @@ def frame_accessor() -> None:
         "text", ["a", "b"], confidence="votes", votes=3, abstain=0.7, gold=sample["gold"]
     )
     print(sky.series(reviews).classify(["a", "b"], confidence="logprobs"), sky.plots.calibration(sure, sample["gold"]))
+    ranked: pd.DataFrame = rows.rank("text", "how good", 5, prefilter=50, comparisons=100, budget=1.0)
+    scored: pd.DataFrame = rows.score("text", "how good", 1, 5, meanings={1: "bad", 5: "good"}, temperature=0.2)
+    print(ranked, scored, sky.series(reviews).score("how good"), sky.series(reviews).rank("how good", by="scores"))
     shares: pd.DataFrame = labeled.share("label", gold=sample["gold"], by="topic")
     print(
         unfinished,

@@ -9,12 +9,14 @@ from skytells_nb.accessor.methods.extract import Extract
 from skytells_nb.accessor.methods.filter import Filter
 from skytells_nb.accessor.methods.join import JoinMethod
 from skytells_nb.accessor.methods.moderate import Moderate
-from skytells_nb.accessor.methods.search import SearchMethods
+from skytells_nb.accessor.methods.ranking.rank import Rank
+from skytells_nb.accessor.methods.ranking.score import Score
+from skytells_nb.accessor.methods.ranking.search import SearchMethods
 from skytells_nb.accessor.methods.summarize import Summarize
 from skytells_nb.accessor.methods.translate import Translate
 
 
-class TextMethods(Classify, Extract, Filter, Summarize, Translate, Moderate):
+class TextMethods(Classify, Extract, Filter, Summarize, Translate, Moderate, Score, Rank):
     """Methods that ask a chat model about each text, or about groups of them."""
 
 

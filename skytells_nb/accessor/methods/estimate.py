@@ -46,6 +46,8 @@ FrameMethod = Literal[
     "cluster",
     "join",
     "compare",
+    "score",
+    "rank",
 ]
 """The methods of a frame that send requests."""
 ColumnMethod = Literal[
@@ -60,6 +62,8 @@ ColumnMethod = Literal[
     "dedupe",
     "cluster",
     "compare",
+    "score",
+    "rank",
 ]
 """The methods of a column that send requests."""
 

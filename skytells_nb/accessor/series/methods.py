@@ -426,6 +426,115 @@ class SeriesMethods:
         )
         return self._renamed(clusters, into)
 
+    @expand_options(ModelOptions, like=FrameAccessor.score, defaults=DETERMINISTIC)
+    def score(
+        self,
+        criterion: str,
+        low: int = 1,
+        high: int = 5,
+        *,
+        into: Any = "score",
+        meanings: Mapping[int, str] | None = None,
+        model: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        safety: SafetyChoice = "keep",
+        details: bool = False,
+        rows_per_request: int | None = None,
+        on_error: OnError = "warn",
+        progress: bool | ProgressCallback = True,
+        **options: Unpack[ModelOptions],
+    ) -> pd.Series[Any] | pd.DataFrame:
+        """Return a whole number for each text: how much a criterion holds of it.
+
+        Returns
+        -------
+        pandas.Series or pandas.DataFrame
+            Int64, with the same index and name; a frame of the new columns with ``details=True``.
+
+        Raises
+        ------
+        InputError
+            If an argument is wrong, or the values are not text; nothing is sent.
+        RowError
+            If rows fail with ``on_error="raise"``.
+
+        Examples
+        --------
+        >>> pd.Series(["It burns!", None]).skytells.score("how urgent it is", progress=False).isna().tolist()
+        [False, True]
+        """
+        check_options(options, self.score)
+        return self._column_or_frame(
+            lambda frame, column: frame.score(
+                column,
+                criterion,
+                low,
+                high,
+                into=into,
+                meanings=meanings,
+                model=model,
+                params=params,
+                safety=safety,
+                details=details,
+                rows_per_request=rows_per_request,
+                on_error=on_error,
+                progress=progress,
+                **options,
+            )
+        )
+
+    @expand_options(ModelOptions, like=FrameAccessor.rank, defaults=DETERMINISTIC)
+    def rank(
+        self,
+        criterion: str,
+        k: int = 10,
+        *,
+        by: Literal["pairs", "scores"] = "pairs",
+        prefilter: int | None = None,
+        comparisons: int | None = None,
+        model: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        rows_per_request: int | None = None,
+        on_error: OnError = "warn",
+        progress: bool | ProgressCallback = True,
+        **options: Unpack[ModelOptions],
+    ) -> pd.Series[Any]:
+        """Return the texts of which a criterion holds most, best first.
+
+        Returns
+        -------
+        pandas.Series
+            ``k`` texts with their index and the same name; see ``df.skytells.rank``.
+
+        Raises
+        ------
+        InputError
+            If an argument is wrong, or the values are not text; nothing is sent.
+
+        Examples
+        --------
+        >>> texts = pd.Series(["a cat", "a house", None])
+        >>> len(texts.skytells.rank("how large it is", 1, progress=False))
+        1
+        """
+        check_options(options, self.rank)
+        return self._rows(
+            lambda frame, column: frame.rank(
+                column,
+                criterion,
+                k,
+                by=by,
+                prefilter=prefilter,
+                comparisons=comparisons,
+                model=model,
+                params=params,
+                rows_per_request=rows_per_request,
+                on_error=on_error,
+                progress=progress,
+                **options,
+            )
+        )
+
     @expand_options(ModelOptions, like=FrameAccessor.compare)
     def compare(
         self,
