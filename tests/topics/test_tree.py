@@ -30,6 +30,14 @@ def test_a_topic_is_split_by_its_vectors_and_named_by_what_sets_its_parts_apart(
     assert {"dogs", "bark"} >= set(parts.names[1].split(" "))
 
 
+def test_a_part_does_not_repeat_the_name_of_its_topic() -> None:
+    """A part of which no other word is left has no name."""
+    matrix, topics, texts = two_topics()
+    parts = parts_of_topics(matrix, topics, texts, ["Purr, cats", "shares"])
+    assert parts.names == ["", "dogs bark"]
+    assert parts_of_topics(matrix, topics, texts, ["cats", "shares"]).names == ["cats purr", "dogs bark"]
+
+
 def test_equal_vectors_and_equal_texts_have_no_parts() -> None:
     """There is nothing to split by, or nothing to say of what was split."""
     matrix, topics, texts = two_topics()

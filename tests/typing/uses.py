@@ -186,6 +186,9 @@ def frame_accessor() -> None:
     report: Report | None = sky.frame(typed).report
     print(rows.extract("text", Animal, dry_run=True), rows.embed("text", sample=20))
     print(path, estimate.distinct, estimate.cost, report, rows.preview("{text}", n=1), vectors.style(), len(frames))
+    made: pd.DataFrame = vectors.lineage
+    shared: list[Path] = [vectors.html_report("report.html", method="pca"), vectors.to_excel(Path("rows.xlsx"))]
+    print(made, shared)
     unfinished: pd.DataFrame = sky.frame(typed).failed()
     labeled = sky.frame(frames[0])
     sample: pd.DataFrame = labeled.gold_sample("label", 20, by="topic", seed=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -180,6 +180,12 @@ def _join_peaks(
     while (target != target[target]).any():
         target = target[target]
     return target, sizes
+
+
+def own_peak_of(density: Density, members: NDArray[np.bool_]) -> tuple[float, float]:
+    """The middle of the cell where some points are densest, whatever others are there."""
+    values = _smooth(_count(density.cells[members & density.inside]), density.bandwidth)
+    return peak_of(replace(density, values=values), members)
 
 
 def peak_of(density: Density, members: NDArray[np.bool_]) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skytells_nb.plots.maps.density import Density, find_regions, glow_image, peak_of
+from skytells_nb.plots.maps.density import Density, find_regions, glow_image, own_peak_of, peak_of
 from skytells_nb.plots.maps.hues import place_colors
 from skytells_nb.plots.maps.labels import WrittenName, write_names
 from skytells_nb.plots.maps.points import Markers, point_trace
@@ -115,10 +115,10 @@ def zoom_names(
         ZoomName(name, *peak, rows, ink)
         for name, peak, rows, (_, ink) in zip(topics.names, places.peaks, topics.sizes, places.colors, strict=True)
     ]
-    parts: TopicParts = parts_of_topics(vectors(), topics.labels, texts)
+    parts: TopicParts = parts_of_topics(vectors(), topics.labels, texts, topics.names)
     for part, (topic, name, rows) in enumerate(zip(parts.topics, parts.names, parts.sizes, strict=True)):
         if name:
-            place = peak_of(density, parts.labels == part)
+            place = own_peak_of(density, parts.labels == part)
             names.append(ZoomName(name, *place, rows, places.colors[topic][1], level=2))
     return names
 

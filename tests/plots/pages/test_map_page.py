@@ -21,10 +21,13 @@ from skytells_nb.plots.pages.rows import attached_rows, page_cells
 
 HOSTILE = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>" + UNTRUSTED
 SUBJECTS = {
-    "cats": ["kittens purr", "whiskers twitch"],
+    "cats": ["kittens purr under warm sofas", "whiskers twitch near dusty windows"],
     "stocks": ["bonds rise", "funds fell"],
     "rivers": ["dams hold", "floods came"],
 }
+
+
+CATS = ("cats", "kittens", "purr", "warm", "sofas", "whiskers", "twitch", "dusty", "windows")
 
 
 def subjects(n: int = 300, tail: str = "") -> pd.DataFrame:
@@ -78,7 +81,7 @@ def test_a_map_is_searched_filtered_read_selected_and_zoomed(tmp_path: Path, chr
         tab.get_by_role("button", name="Show all").click()
         assert len(lit()) == 300
 
-        cats = next(at for at, topic in enumerate(topics) if "cats" in topic or "kittens" in topic or "purr" in topic)
+        cats = next(at for at, topic in enumerate(topics) if any(word in topic for word in CATS))
         entries.nth(cats).click()
         assert set(lit()) < set(range(300))
         assert all(row % 3 == 0 or row in (7, 10) for row in lit())
@@ -128,7 +131,8 @@ def test_a_map_is_searched_filtered_read_selected_and_zoomed(tmp_path: Path, chr
             "return Plotly.relayout(p, {'xaxis.range': half(x, trace.x[0]), 'yaxis.range': half(y, trace.y[0])}); })()"
         )
         tab.wait_for_function(
-            "[...document.querySelectorAll('.annotation-text')].some((name) => /purr|twitch|whiskers|kittens/.test("
+            "[...document.querySelectorAll('.annotation-text')].some((name) => /"
+            f"{'|'.join(CATS)}/.test("
             "name.textContent) && getComputedStyle(name).fontSize === '12px')"
         )
         assert names() != before
