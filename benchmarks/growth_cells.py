@@ -362,7 +362,7 @@ def embed_into_cache(texts: Texts) -> Work:
     return _each("ms_a_row", 3, work)
 
 
-@cell("20,000 cached vectors of 64 dimensions, a row", ms_a_row=1 / 150, earlier={"ms_a_row": 1 / 85.6})
+@cell("20,000 cached vectors of 64 dimensions, a row", ms_a_row=0.00667, earlier={"ms_a_row": 1 / 85.6})
 def cached_vectors(texts: Texts) -> Work:
     import pandas as pd
 
