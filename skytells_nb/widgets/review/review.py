@@ -26,6 +26,13 @@ MOST_CHARACTERS = 20_000
 """Characters of a cell that the page shows."""
 
 
+# Without a kernel a front end shows "Loading widget..." above, for good.
+_HIDE_WITHOUT_WIDGET = (
+    "<style>.jp-OutputArea-child:has(+ .jp-OutputArea-child .{name}):not(:has(.skytells-review))"
+    "{{display: none !important}}</style>"
+)
+
+
 class Review:
     """Judge the rows of a sample in the notebook, by keyboard, without seeing what the model said of them.
 
@@ -119,7 +126,7 @@ class Review:
             annotators=self._names,
             annotator=self._names[0],
             total=len(frame),
-            file=str(path),
+            file=_short(path),
             saved_class=name,
         )
         self._row = -1
@@ -287,7 +294,9 @@ class Review:
 
     def __repr__(self) -> str:
         judged, total = self._progress()
-        return f"Review({self._into!r}: {judged:,} of {total:,} rows judged by {self.annotator!r}, in {self.file})"
+        return (
+            f"Review({self._into!r}: {judged:,} of {total:,} rows judged by {self.annotator!r}, in {_short(self.file)})"
+        )
 
     def _ipython_display_(self) -> None:
         """Publish the widget, and below it what remains without a kernel."""
@@ -307,9 +316,8 @@ class Review:
         ]
         head = f"{self._view.title}. Judgments are in {self.file.name}; run the cell again to go on."
         items = "".join(f"<li>{literal_html(line)}</li>" for line in lines)
-        page = (
-            f'<div class="skytells-reviewed {self._view.saved_class}"><p>{literal_html(head)}</p><ul>{items}</ul></div>'
-        )
+        name, body = self._view.saved_class, f"<p>{literal_html(head)}</p><ul>{items}</ul>"
+        page = f'<div class="skytells-reviewed {name}">{body}</div>{_HIDE_WITHOUT_WIDGET.format(name=name)}'
         return {"text/html": page, "text/plain": plain("\n".join([head, *lines]))}
 
     def _publish_static(self) -> None:
@@ -399,7 +407,8 @@ class Review:
                 self._view.status = f"{type(problem).__name__}: {problem}"
             finally:
                 # The page waits for it before the next key, since a row that stays the same tells it nothing.
-                self._view.send({"kind": "done"})
+                if kind != "note":
+                    self._view.send({"kind": "done"})
 
 
 def _labels_of(column: pd.Series[Any], given: Sequence[Any] | None, into: Any) -> list[Any]:
@@ -475,6 +484,12 @@ def _default_name(frame: pd.DataFrame, into: Any) -> str:
     rows = hashlib.sha256("\n".join(map(row_key, frame.index)).encode()).hexdigest()[:8]
     safe = "".join(character if character.isalnum() else "-" for character in str(into))[:60]
     return f"review-{safe}-{rows}.jsonl"
+
+
+def _short(path: Path) -> str:
+    """Return the path from the working folder where it is in it, so that a saved notebook names no folder above."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 def _cell(value: Any) -> str:

@@ -12,8 +12,8 @@ class ReviewView(anywidget.AnyWidget):
     """State as traits, what a person does as messages.
 
     From the page, always with the number of the ``row`` that it shows: ``judge`` (``label``, -1 for none), ``note``
-    (``text``), ``go`` (``by`` -1 or 1), ``next`` (unjudged), ``undo``, and ``annotator`` (``name``). Each is answered
-    by ``done``. The model's label of a row is in no trait before the row is judged.
+    (``text``), ``go`` (``by`` -1 or 1), ``next`` (unjudged), ``undo``, and ``annotator`` (``name``). Each but a note is
+    answered by ``done``. The model's label of a row is in no trait before the row is judged.
     """
 
     _esm = read_assets("page.js", "review.js")

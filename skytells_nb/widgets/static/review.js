@@ -105,21 +105,24 @@ function render({ model, el }) {
   hidden();
 
   // A key that is pressed twice must not judge a row that was not seen yet.
-  let waiting = false;
+  let unanswered = 0;
+  let askedOf = -1;
+  const waiting = () => unanswered > 0 && askedOf === model.get("shown").row;
   /** @param {object} message */
   const send = (message) => {
-    if (waiting || !lost.hidden) return;
-    waiting = true;
-    model.send({ row: model.get("shown").row, ...message });
+    if (waiting() || !lost.hidden) return;
+    unanswered += 1;
+    askedOf = model.get("shown").row;
+    model.send({ row: askedOf, ...message });
   };
   /** @param {number} label */
   const judge = (label) => {
-    if (!waiting) storeNote();
+    if (!waiting()) storeNote();
     send({ kind: "judge", label });
   };
   /** @param {number} by */
   const go = (by) => {
-    if (!waiting) storeNote();
+    if (!waiting()) storeNote();
     send({ kind: "go", by });
   };
   const storeNote = () => {
@@ -200,7 +203,7 @@ function render({ model, el }) {
     "change:annotator": showProgress,
     "change:status": showStatus,
     "msg:custom": () => {
-      waiting = false;
+      unanswered = Math.max(0, unanswered - 1);
     },
   };
   for (const [event, handler] of Object.entries(handlers)) model.on(event, handler);

@@ -197,7 +197,8 @@ def test_the_file_has_no_text_of_a_row_and_is_named_for_the_rows(
     assert "text number" not in made.file.read_text()
     assert Review(sample, "label").progress == (1, 12)
     assert Review(sample.iloc[:5], "label").progress == (0, 5)
-    assert str(made.file) in repr(made)
+    assert repr(made).endswith(f"in {made.file.name})")
+    assert str(tmp_path) not in json.dumps(made.widget.get_state(), default=str)
 
 
 def test_what_stays_without_a_kernel_says_how_far_each_is(sample: pd.DataFrame, file: Path) -> None:
