@@ -136,7 +136,7 @@ def cost_of_rows(rows: int, workers: int) -> tuple[float, float]:
         sky.connect(server.api_key, base_url=server.base_url, cache=Path(name) / "answers.sqlite")
         warm = dd.from_pandas(texts()[: 10 * workers], npartitions=2 * workers)
         warm.skytells.embed("text", dimensions=4, progress=False).compute()
-        one = float(subprocess.run(single, env=environment, check=True, capture_output=True, text=True).stdout)
+        one = float(subprocess.run(single, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout)
         ddf = dd.from_pandas(texts(), npartitions=2 * workers).persist()
         distributed.wait(ddf)  # type: ignore[no-untyped-call]
         before = sum(client.run(_cpu).values())
