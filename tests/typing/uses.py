@@ -264,6 +264,8 @@ def panels(embedded: pd.DataFrame) -> None:
     print(found, figure, explorer.search("cat"), explorer.select_shown(), explorer.name([0]).text, explorer.names)
     print(explorer.selection, explorer.nearest, explorer.cost, explorer.widget, explorer.color)
     explorer.close()
+    review = sky.widgets.Review(embedded, "topic", labels=["a", "b"], text="text", file="gold.csv")
+    print(review)
 
 
 def vectors_and_files() -> None:
@@ -274,6 +276,9 @@ def vectors_and_files() -> None:
     texts: pd.Series[Any] = files.to_text(column)
     back: pd.Series[Any] = files.from_text(texts)
     frame: pd.DataFrame = files.read("vectors.parquet")
+    written: Path = files.write(frame, "copy.parquet")
+    updated: pd.DataFrame = sky.recipe(frame).apply(frame, budget=1.0)
+    print(written, updated, sky.recipe(frame).estimate(frame).cost)
     print(rows, mask, back, frame)
     print(columns.to_arrow(column))  # pyright: ignore[reportUnknownArgumentType] (pyarrow has no types)
 

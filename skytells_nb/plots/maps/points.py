@@ -157,7 +157,7 @@ def add_points(figure: Any, markers: Markers, values: pd.Series[Any] | None, col
         figure.add_trace(point_trace(markers, slice(None), name="", color=CATEGORY_COLORS[0]))
         return ""
     if is_numeric(values):
-        return _add_numbers(figure, markers, _to_floats(values), color)
+        return _add_numbers(figure, markers, _to_floats(values), color, _number_texts(values))
     if uses_color_scale(values):
         return _add_dates(figure, markers, values, color)
     return _add_categories(figure, markers, category_groups(values, color), color)
@@ -167,7 +167,18 @@ def add_points(figure: Any, markers: Markers, values: pd.Series[Any] | None, col
 _OPEN_LINE = {"line": {"color": GRAY, "width": 1.2}}
 
 
-def _add_numbers(figure: Any, markers: Markers, numbers: NDArray[np.float32], color: str) -> str:
+def _number_texts(values: pd.Series[Any]) -> list[str]:
+    """The numbers as text: whole ones of an integer column with all their digits."""
+    import pandas as pd
+
+    if pd.api.types.is_integer_dtype(values.dtype):
+        return [str(value) for value in values.tolist()]
+    return [f"{number:g}" for number in _to_floats(values).tolist()]
+
+
+def _add_numbers(
+    figure: Any, markers: Markers, numbers: NDArray[np.float32], color: str, texts: list[str] | None = None
+) -> str:
     known = np.isfinite(numbers)
     title = escape_text(color, LABEL_CHARACTERS)
     if not known.all():
@@ -175,7 +186,8 @@ def _add_numbers(figure: Any, markers: Markers, numbers: NDArray[np.float32], co
         figure.add_trace(point_trace(markers, ~known, name=name, color=GRAY, symbol="square-open", marker=_OPEN_LINE))
     if not known.any():
         return f" Color: {color}, no values."
-    markers.texts[known] += [f"<br>{title}: {number:g}" for number in numbers[known]]
+    written = [f"{number:g}" for number in numbers.tolist()] if texts is None else texts
+    markers.texts[known] += [f"<br>{title}: {written[at]}" for at in np.flatnonzero(known).tolist()]
     colorbar = {"title": {"text": title}, "outlinewidth": 0, "thickness": 14}
     scale = {"colorscale": COLOR_SCALE, "showscale": True, "colorbar": colorbar}
     figure.add_trace(point_trace(markers, known, name="", color=numbers[known], showlegend=False, marker=scale))

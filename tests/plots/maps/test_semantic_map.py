@@ -410,3 +410,11 @@ def test_vectors_of_zeros_are_counted_and_not_drawn() -> None:
     assert len(draw(data, metric="euclidean").data[0].x) == 30
     only = data.assign(embedding=[np.zeros(3)] * 30)
     assert "30 rows and nothing but zeros" in summary(draw(only))
+
+
+@pytest.mark.parametrize("dtype", ["int64", "Int64", "uint64"])
+def test_whole_numbers_keep_all_digits(dtype: str) -> None:
+    """An id in the hover text is the id."""
+    data = frame().assign(key=pd.Series(range(30), index=range(100, 130)).astype(dtype) + 2**53)
+    (trace,) = draw(data, color="key").data
+    assert [text.rsplit(" ", 1)[1] for text in trace.hovertext] == [str(2**53 + row) for row in range(30)]
