@@ -226,6 +226,7 @@ def test_estimates_and_samples_of_a_collection(client: Any, driver: Session, ser
         (ddf.skytells.embed("text", dry_run=True), frame.skytells.embed("text", dry_run=True)),
         (ddf.skytells.estimate("text"), frame.skytells.estimate("text")),
         (ddf.skytells.estimate("{text}", max_tokens=3), frame.skytells.estimate("{text}", max_tokens=3)),
+        (ddf["text"].skytells.estimate("moderate"), frame["text"].skytells.estimate("moderate")),
         (ddf.skytells.estimate("moderate", "text"), frame.skytells.estimate("moderate", "text")),
     ]:
         assert (estimate.operation, estimate.rows, estimate.distinct) == (expected.operation, 40, 40)
@@ -247,6 +248,8 @@ def test_estimates_and_samples_of_a_collection(client: Any, driver: Session, ser
         ddf.skytells.embed("text", dry_run=True, sample=3)
     with pytest.raises(InputError, match="needs all rows"):
         ddf.skytells.estimate("dedupe", "text")
+    with pytest.raises(InputError, match="method must be one of"):
+        ddf["text"].skytells.estimate()
 
 
 @pytest.mark.parametrize("query", ["text 3", ["text 3", "text 7", "text 3"]])

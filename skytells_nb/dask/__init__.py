@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -97,11 +97,13 @@ class _Accessor:
         name = args[0] if args else None
         if isinstance(name, str) and name in INSTEAD and name not in known:
             raise InputError(f"{name} needs all rows, which a Dask collection has not in one place: {INSTEAD[name]}.")
-        if isinstance(name, str) and name in known and (len(args) > 1 or name not in self._data._meta.columns):
-            return self._trial(name, args[1:], {**options, "dry_run": True})  # type: ignore[no-any-return]
-        source = args[0] if args else options.pop("template", None)
-        is_column = source in self._data._meta.columns
-        return self._trial("embed" if is_column else "complete", (source, *args[1:]), {**options, "dry_run": True})  # type: ignore[no-any-return]
+        columns, options = getattr(self._data._meta, "columns", None), {**options, "dry_run": True}
+        is_column = columns is not None and isinstance(name, Hashable) and name in columns
+        if isinstance(name, str) and name in known and (len(args) > 1 or not is_column):
+            return self._trial(name, args[1:], options)  # type: ignore[no-any-return]
+        if columns is None:
+            raise InputError(f"method must be one of {', '.join(ROW_METHODS)}, got {name!r}.")
+        return self._trial("embed" if is_column else "complete", args, options)  # type: ignore[no-any-return]
 
     def _search(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Search each partition, and keep the best of what they found."""
