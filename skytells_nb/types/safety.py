@@ -18,6 +18,9 @@ SEVERITIES = ("safe", "low", "medium", "high")
 INCOMPLETE = ("interrupted", "truncated", "error")
 """Finish reasons of this library, for what had arrived of a stream; its result would have come at the end."""
 
+_RAN = frozenset({"", "ok", "success", "succeeded", "complete", "completed", "done", "safe", "pass", "passed"})
+"""What the status of a check says that ran; services have no common words for the others, such as "timeout"."""
+
 UNCHECKED = "all"
 """Category of the finding for a check that the filter could not run."""
 
@@ -189,7 +192,8 @@ def _finding(category: str, result: Any, source: Source, index: int) -> Finding:
         for name, value in (("filtered", filtered), ("detected", detected), ("severity", severity))
     )
     finding = Finding(source, index, category, severity, withheld, detected)
-    if (has_value and clear and not _says_error(result.get("error"))) or _is_flagged(finding):
+    ran = not _says_error(result.get("error")) and _succeeded(result.get("status"))
+    if (has_value and clear and ran) or _is_flagged(finding):
         return finding
     return replace(finding, checked=False, severity=None)
 
@@ -238,6 +242,11 @@ def _severity(value: Any) -> tuple[str | None, bool]:
 def _says_error(value: Any) -> bool:
     """Whether the value of an ``error`` entry says that there was one."""
     return value is not None and value is not False
+
+
+def _succeeded(status: Any) -> bool:
+    """Whether a check with this status ran to its end; one that has none did."""
+    return not isinstance(status, str) or status.strip().lower() in _RAN
 
 
 def _is_mapping(value: Any) -> TypeGuard[Mapping[str, Any]]:

@@ -211,6 +211,17 @@ def test_beside_an_error_a_safe_verdict_is_no_pass_and_a_flag_stays() -> None:
     assert (found["violence"].checked, found["violence"].severity) == (True, "high")
 
 
+@pytest.mark.parametrize("status", ["error", "failed", "Timeout", "skipped", "not_run"])
+def test_a_status_that_says_that_a_check_did_not_run_is_no_pass(status: str) -> None:
+    safe = {"filtered": False, "severity": "safe"}
+    (found,) = findings({"hate": {**safe, "status": status}}, "prompt")
+    assert (found.checked, found.severity) == (False, None)
+    (found,) = findings({"hate": {"filtered": True, "severity": "high", "status": status}}, "prompt")
+    assert (found.checked, found.filtered, found.severity) == (True, True, "high")
+    (found,) = findings({"hate": {**safe, "status": "Completed"}}, "prompt")
+    assert (found.checked, found.severity) == (True, "safe")
+
+
 def test_an_error_that_is_null_is_no_error() -> None:
     assert Safety(findings({"error": None, "hate": {"filtered": False, "severity": "safe"}}, "prompt")).checked
 
