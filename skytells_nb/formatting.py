@@ -63,12 +63,3 @@ _WIDE_SPACES = "\u2028\u2029\u202f\u205f\u3000"
 _WITHOUT_WIDTH = "\xad\u034f\u115f\u1160\u180e\u200b\u200c\u200d\u200e\u200f\u2060\u2800\u3164\ufeff\uffa0"
 BLANK = _SPACES + _WIDE_SPACES + _WITHOUT_WIDTH
 """Characters that show nothing: white space, and those without width or ink."""
-
-
-def is_blank(text: str) -> bool:
-    """Whether there is nothing to see in a text.
-
-    >>> is_blank(" \\n"), is_blank("\\u200b\\ufeff"), is_blank("a")
-    (True, True, False)
-    """
-    return not text.strip(BLANK)

@@ -14,7 +14,7 @@ from skytells_nb.engine.budget import Reservation, TokenBounds
 from skytells_nb.engine.report import Timeline
 from skytells_nb.engine.service.request_size import SplitGroup
 from skytells_nb.errors import InputError
-from skytells_nb.formatting import is_blank
+from skytells_nb.formatting import BLANK
 
 BYTES_PER_TOKEN = 4.0
 """UTF-8 bytes in a token, on average: within about a third of the true total for text, worse for numbers and JSON."""
@@ -69,6 +69,15 @@ def plan(texts: Sequence[str | None] | NDArray[Any], *, max_tokens: int | None =
         codes = np.where(codes >= 0, renumber[codes], -1)
         inputs = [text for text, is_valid in zip(inputs, valid, strict=True) if is_valid]
     return Plan(codes, inputs, nulls, invalid)
+
+
+def is_blank(text: str) -> bool:
+    """Whether there is nothing to see in a text.
+
+    >>> is_blank(" \\n"), is_blank("\\u200b\\ufeff"), is_blank("a")
+    (True, True, False)
+    """
+    return not text.strip(BLANK)
 
 
 def _problems(texts: Sequence[str], max_tokens: int | None) -> dict[int, InputError]:

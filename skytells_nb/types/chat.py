@@ -6,7 +6,8 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BeforeValidator, Field, PrivateAttr
 
-from skytells_nb.types.base import DisplayedAsText, RequestModel, ResponseModel, billed_tokens_out
+from skytells_nb.types.base import DisplayedAsText, RequestModel, ResponseModel
+from skytells_nb.types.models import billed_tokens_out
 from skytells_nb.types.safety import (
     INCOMPLETE,
     PromptFilterResult,

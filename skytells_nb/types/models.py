@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,22 @@ from skytells_nb.types.base import ResponseModel
 
 DEFAULT_MODEL = "deepbrain-router"
 DEFAULT_EMBEDDING_MODEL = "skytells-embed-3-small"
+MAX_TOTAL = 10_000_000
+"""A total of tokens beyond this cannot be true, and tells nothing."""
+
+
+def billed_tokens_out(tokens_in: int, tokens_out: int, total: int, details: Mapping[str, Any]) -> int:
+    """Return the tokens out with those of reasoning, which some services count in the total or the details alone.
+
+    >>> billed_tokens_out(5, 3, 208, {}), billed_tokens_out(5, 3, 0, {"reasoning_tokens": 200})
+    (203, 203)
+    >>> billed_tokens_out(5, 203, 208, {"reasoning_tokens": 200})
+    203
+    """
+    reasoning = details.get("reasoning_tokens")
+    beside = reasoning if isinstance(reasoning, int) and tokens_out < reasoning <= MAX_TOTAL else 0
+    is_told = tokens_in > 0 and tokens_out > 0 and total <= MAX_TOTAL
+    return max(tokens_out + beside, total - tokens_in) if is_told else tokens_out
 
 
 @dataclass(frozen=True, slots=True)

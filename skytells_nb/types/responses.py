@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr
 
-from skytells_nb.types.base import DisplayedAsText, RequestModel, ResponseModel, billed_tokens_out
+from skytells_nb.types.base import DisplayedAsText, RequestModel, ResponseModel
+from skytells_nb.types.models import billed_tokens_out
 from skytells_nb.types.safety import INCOMPLETE, ContentFilter, Finding, Safety, with_unchecked
 
 TERMINAL_EVENTS = ("response.completed", "response.incomplete", "response.failed")
