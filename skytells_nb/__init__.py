@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from skytells_nb.client.client import Skytells
     from skytells_nb.session import Session, connect, current
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Session",
