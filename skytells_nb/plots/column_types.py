@@ -16,6 +16,31 @@ def is_numeric(values: pd.Series[Any]) -> bool:
     return types.is_numeric_dtype(values.dtype) and not types.is_bool_dtype(values.dtype)
 
 
+def on_scale(values: pd.Series[Any], max_categories: int) -> pd.Series[Any]:
+    """Return a column that has a scale, of whatever dtype, as numbers or dates; any other unchanged.
+
+    Decimals become floats, durations seconds, under the name ``"seconds"``. Periods and dates without a time become
+    their first moments where there are more of them than categories that can be told apart.
+
+    >>> import datetime
+    >>> import pandas as pd
+    >>> on_scale(pd.Series([datetime.timedelta(minutes=1), None]), 20).tolist()
+    [60.0, nan]
+    """
+    import pandas as pd
+
+    kind = pd.api.types.infer_dtype(values, skipna=True)
+    if kind == "decimal":
+        return values.astype("float64")
+    if kind in ("timedelta", "timedelta64"):
+        return pd.to_timedelta(values).dt.total_seconds().rename("seconds")
+    if kind == "period" and values.nunique() > max_categories:
+        return pd.Series(pd.PeriodIndex(values).to_timestamp(), index=values.index, name=values.name)
+    if kind == "date" and values.nunique() > max_categories:
+        return pd.to_datetime(values)
+    return values
+
+
 def category_names(values: pd.Series[Any]) -> list[str]:
     """Return the name of each value's category, as :func:`category_order` has them."""
     import pandas as pd

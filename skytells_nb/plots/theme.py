@@ -33,6 +33,13 @@ CATEGORY_COLORS = (
 CATEGORIES_PER_SYMBOL = 6
 CATEGORY_SYMBOLS = ("circle", "diamond", "square", "triangle-up")
 COLOR_SCALE = "Cividis"
+_SCALE_PARTS: dict[Theme | None, tuple[float, float]] = {
+    "light": (0.0, 0.92),
+    "print": (0.0, 0.92),
+    "dark": (0.3, 1.0),
+    None: (0.25, 0.88),
+}
+"""The part of the scale that is seen on the page: it begins as dark as a dark one and ends as light as a light one."""
 
 TRANSPARENT = "rgba(0,0,0,0)"
 HALO_COLORS: dict[Theme | None, str] = {
@@ -152,15 +159,16 @@ def format_count(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
-def scale_colors(n: int) -> list[str]:
-    """Return ``n`` colors of the color scale from its first to its last, as ``#rrggbb``.
+def scale_colors(n: int, theme: Theme | None = None) -> list[str]:
+    """Return ``n`` colors of the color scale from its first to its last that are seen on the page, as ``#rrggbb``.
 
-    >>> scale_colors(2)
-    ['#00224e', '#fee838']
+    >>> scale_colors(2, "light"), scale_colors(2, "dark")
+    (['#00224e', '#e7d452'], ['#434e6c', '#fee838'])
     """
     from plotly.colors import sample_colorscale, unlabel_rgb
 
-    shades = sample_colorscale(COLOR_SCALE, [index / max(n - 1, 1) for index in range(n)])
+    first, last = _SCALE_PARTS[theme]
+    shades = sample_colorscale(COLOR_SCALE, [first + (last - first) * index / max(n - 1, 1) for index in range(n)])
     return ["#" + bytes(round(part) for part in unlabel_rgb(shade)).hex() for shade in shades]
 
 

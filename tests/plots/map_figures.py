@@ -35,3 +35,15 @@ def frame(n: int = 30, n_groups: int = 3) -> pd.DataFrame:
 
 def draw(data: pd.DataFrame, **options: Any) -> go.Figure:
     return semantic_map(data, **{"method": "pca", **options})
+
+
+def linear(color: str) -> Any:
+    """The light of a ``#rrggbb`` color, (3,)."""
+    parts = np.array(list(bytes.fromhex(color[1:]))) / 255
+    return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+
+
+def contrast(color: str, page: str) -> float:
+    """The contrast of WCAG 2."""
+    lights = sorted(float(linear(shown) @ [0.2126, 0.7152, 0.0722]) + 0.05 for shown in (color, page))
+    return lights[1] / lights[0]

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skytells_nb.plots.column_types import category_names, category_order, is_numeric
+from skytells_nb.errors import InputError
+from skytells_nb.plots.column_types import category_names, category_order, is_numeric, on_scale
 from skytells_nb.plots.theme import (
     CATEGORIES_PER_SYMBOL,
     CATEGORY_COLORS,
     CATEGORY_SYMBOLS,
-    COLOR_SCALE,
     GRAY,
     OUTLINE_COLOR,
+    Theme,
     escape_text,
     graph_objects,
     plain_text,
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+ColorScale = Literal["linear", "log", "quantile"]
+
+SCALE_STEPS = 9
 LABEL_CHARACTERS = 30
 HOVER_CHARACTERS = 100
 SHORT_HOVER_ABOVE_POINTS = 10_000
@@ -151,15 +156,32 @@ def category_colors(values: pd.Series[Any]) -> dict[str, str]:
     return {group.name: group.color for group in category_groups(values, "") if group.is_category}
 
 
-def add_points(figure: Any, markers: Markers, values: pd.Series[Any] | None, color: str | None) -> str:
-    """Add all rows to a figure, in one color or colored by a column; return a description of the colors."""
+def add_points(
+    figure: Any,
+    markers: Markers,
+    values: pd.Series[Any] | None,
+    color: str | None,
+    *,
+    scale: ColorScale = "linear",
+    theme: Theme | None = None,
+) -> str:
+    """Add all rows to a figure, in one color or colored by a column; return a description of the colors.
+
+    ``scale`` is how numbers go to colors. Raises InputError if it does not fit the column.
+    """
     if color is None or values is None:
         figure.add_trace(point_trace(markers, slice(None), name="", color=CATEGORY_COLORS[0]))
         return ""
+    given, values = values, on_scale(values, MAX_CATEGORIES)
+    if scale != "linear" and not is_numeric(values):
+        raise InputError(f"color_scale={scale!r} is for numbers, got column {color!r} of dtype {given.dtype}.")
     if is_numeric(values):
-        return _add_numbers(figure, markers, _to_floats(values), color, _number_texts(values))
+        seconds = values is not given and values.name != given.name
+        title = f"{color}, seconds" if seconds else color
+        texts = _number_texts(values) if values is given else [str(value) for value in given.tolist()]
+        return _add_numbers(figure, markers, _to_floats(values), title, texts, scale=scale, theme=theme)
     if uses_color_scale(values):
-        return _add_dates(figure, markers, values, color)
+        return _add_dates(figure, markers, values, color, theme)
     return _add_categories(figure, markers, category_groups(values, color), color)
 
 
@@ -177,7 +199,14 @@ def _number_texts(values: pd.Series[Any]) -> list[str]:
 
 
 def _add_numbers(
-    figure: Any, markers: Markers, numbers: NDArray[np.float32], color: str, texts: list[str] | None = None
+    figure: Any,
+    markers: Markers,
+    numbers: NDArray[np.float32],
+    color: str,
+    texts: list[str] | None = None,
+    *,
+    scale: ColorScale = "linear",
+    theme: Theme | None = None,
 ) -> str:
     known = np.isfinite(numbers)
     title = escape_text(color, LABEL_CHARACTERS)
@@ -188,14 +217,43 @@ def _add_numbers(
         return f" Color: {color}, no values."
     written = [f"{number:g}" for number in numbers.tolist()] if texts is None else texts
     markers.texts[known] += [f"<br>{title}: {written[at]}" for at in np.flatnonzero(known).tolist()]
-    colorbar = {"title": {"text": title}, "outlinewidth": 0, "thickness": 14}
-    scale = {"colorscale": COLOR_SCALE, "showscale": True, "colorbar": colorbar}
-    figure.add_trace(point_trace(markers, known, name="", color=numbers[known], showlegend=False, marker=scale))
+    shades, ticks = _on_color_scale(numbers[known], scale, color)
+    colorbar = {"title": {"text": title}, "outlinewidth": 0, "thickness": 14, **ticks}
+    marker = {"colorscale": scale_colors(SCALE_STEPS, theme), "showscale": True, "colorbar": colorbar}
+    figure.add_trace(point_trace(markers, known, name="", color=shades, showlegend=False, marker=marker))
     figure.update_layout(legend={"x": 0, "y": 1})
     return f" Color: {color}, from {numbers[known].min():g} to {numbers[known].max():g}."
 
 
-def _add_dates(figure: Any, markers: Markers, values: pd.Series[Any], color: str) -> str:
+def _on_color_scale(
+    numbers: NDArray[np.float32], scale: ColorScale, color: str
+) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """Return where finite numbers lie on a color scale, and the ticks of its bar, which show the numbers."""
+    if scale == "linear":
+        return numbers, {}
+    if scale == "log":
+        if numbers.min() <= 0:
+            raise InputError(
+                f"color_scale='log' needs numbers greater than 0, got {numbers.min():g} in column {color!r}. "
+                "Use color_scale='quantile', or leave these rows out."
+            )
+        shades = np.log10(numbers)
+        first, last = float(shades.min()), float(shades.max())
+        whole = np.arange(math.ceil(first), math.floor(last) + 1, max(1, round((last - first) / DATE_TICKS)))
+        places = whole if len(whole) > 1 else np.linspace(first, last, DATE_TICKS)
+        values = 10.0**places
+    else:
+        ranked = np.sort(numbers)
+        # Equal numbers have one color, that of the middle of their ranks.
+        ranks = np.searchsorted(ranked, numbers) + np.searchsorted(ranked, numbers, side="right") - 1
+        shades = (ranks / (2 * max(len(numbers) - 1, 1))).astype(np.float32)
+        places = np.linspace(0, 1, DATE_TICKS)
+        values = np.quantile(ranked, places)
+    ticks = {"tickmode": "array", "tickvals": places, "ticktext": [f"{value:.3g}" for value in values.tolist()]}
+    return shades, ticks
+
+
+def _add_dates(figure: Any, markers: Markers, values: pd.Series[Any], color: str, theme: Theme | None) -> str:
     """Add dates on the scale of numbers, as the fraction of the time between the first and the last."""
     first, last = values.min(), values.max()
     fraction = ((values - first) / (last - first)).to_numpy(dtype=np.float64, na_value=np.nan).astype(np.float32)
@@ -205,7 +263,7 @@ def _add_dates(figure: Any, markers: Markers, values: pd.Series[Any], color: str
     tick_positions = np.linspace(0, 1, DATE_TICKS)
     tick_texts = [(first + (last - first) * float(tick)).strftime(date_format) for tick in tick_positions]
     previous_texts = markers.texts.copy()
-    _add_numbers(figure, markers, fraction, color)
+    _add_numbers(figure, markers, fraction, color, theme=theme)
     markers.texts[known] = previous_texts[known]
     title = escape_text(color, LABEL_CHARACTERS)
     markers.texts[known] += [f"<br>{title}: {moment}" for moment in values[known].astype(str)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from skytells_nb.plots.maps.clusters import add_hulls, add_labels, label_names
 from skytells_nb.plots.maps.density import measure_density, robust_view
 from skytells_nb.plots.maps.labels import HEIGHT_PX, SIDE_PX, WIDTH_PX
 from skytells_nb.plots.maps.points import (
+    ColorScale,
     Markers,
     add_points,
     category_colors,
@@ -81,6 +82,7 @@ def semantic_map(
     hulls: bool = False,
     theme: Theme | None = None,
     title: str | None = None,
+    color_scale: ColorScale = "linear",
     max_points: int | None = None,
     topics: bool = True,
     width: int | None = None,
@@ -106,8 +108,9 @@ def semantic_map(
         The column of vectors.
     color : str, Series or sequence, optional
         A column, or one value for each row; a Series with the frame's labels in another order is read by label.
-        Numbers, and dates with more than 20 values, get a color bar; other columns get one trace for each of the 20
-        most frequent values, and one for all others. Ordered categories keep their order, in the colors of the scale.
+        Numbers, durations, and dates and periods with more than 20 values get a color bar; other columns get one trace
+        for each of the 20 most frequent values, and one for all others. Ordered categories keep their order, in the
+        colors of the scale.
     label : str, optional
         A column of cluster names, shown at the medians of their points; also the colors, unless ``color`` is passed.
     hover : str or sequence of str, optional
@@ -140,6 +143,9 @@ def semantic_map(
         Colors of the background; by default it is transparent. ``plots.save`` writes "print" with 300 dots per inch.
     title : str, optional
         Title of the figure; a map with topics has one by default.
+    color_scale : {"linear", "log", "quantile"}, default "linear"
+        How the numbers of ``color`` go to colors: "log" for amounts over several powers of ten, "quantile" gives each
+        part of the scale as many rows. The ticks of the color bar are the numbers.
     max_points : int, optional
         Maximum number of points; of more rows a seeded sample is drawn. By default 100,000, or 50,000 in 3D.
     topics : bool, default True
@@ -179,6 +185,8 @@ def semantic_map(
     shown = _check_columns(frame, embedding, color, label, hover, size)
     if hulls and label is None:
         raise InputError("hulls=True outlines the clusters of label=. Pass label= too.")
+    if color_scale not in (scales := get_args(ColorScale)):
+        raise InputError(f"color_scale must be one of {', '.join(map(repr, scales))}, got {color_scale!r}.")
     if max_points is not None and max_points < 1:
         raise InputError(f"max_points must be at least 1, got {max_points!r}.")
     figure = graph_objects().Figure()
@@ -265,7 +273,9 @@ def semantic_map(
         subtitle = _say_topics(found, text)
         color_description = f" {subtitle} {_list_topics(found)}".rstrip()
     else:
-        color_description = add_points(figure, markers, None if color is None else view[color], color)
+        color_description = add_points(
+            figure, markers, None if color is None else view[color], color, scale=color_scale, theme=theme
+        )
     if label is not None:
         label_colors = category_colors(view[label])
         notes.append(add_labels(figure, points, view[label], theme, colors=label_colors, plot_size=plot_size))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from map_figures import contrast, linear
 
 from skytells_nb.plots.maps.hues import VISION, place_colors, text_color
 
@@ -17,16 +18,6 @@ PAGES: dict[Any, list[str]] = {
     None: ["#ffffff", "#111111"],
 }
 CENTERS = np.array([[np.cos(a), np.sin(a)] for a in np.linspace(0, 2 * np.pi, 12, endpoint=False)])
-
-
-def linear(color: str) -> Any:
-    parts = np.array(list(bytes.fromhex(color[1:]))) / 255
-    return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
-
-
-def contrast(color: str, page: str) -> float:
-    lights = sorted(float(linear(shown) @ [0.2126, 0.7152, 0.0722]) + 0.05 for shown in (color, page))
-    return lights[1] / lights[0]
 
 
 def hue(color: str) -> float:

@@ -13,6 +13,7 @@ from map_figures import UNTRUSTED, draw, frame
 from skytells_nb.errors import InputError
 from skytells_nb.plots import semantic_map, summary
 from skytells_nb.plots.maps.semantic_map import HOVER_MAX_POINTS
+from skytells_nb.plots.theme import scale_colors
 
 
 def texts_of(figure: go.Figure) -> list[str]:
@@ -69,7 +70,7 @@ def test_numbers_get_a_color_bar() -> None:
     gray, scaled = draw(data, color="score").data
     assert gray.name == "no score (2)"
     assert scaled.marker.showscale
-    assert scaled.marker.colorscale[0][1] == "#00224e"
+    assert [shade for _, shade in scaled.marker.colorscale] == scale_colors(9)
     assert scaled.marker.colorbar.title.text == "score"
     assert np.isfinite(np.asarray(scaled.marker.color)).all()
 
