@@ -163,7 +163,7 @@ def scale_colors(n: int, theme: Theme | None = None) -> list[str]:
     """Return ``n`` colors of the color scale from its first to its last that are seen on the page, as ``#rrggbb``.
 
     >>> scale_colors(2, "light"), scale_colors(2, "dark")
-    (['#00224e', '#e7d452'], ['#434e6c', '#fee838'])
+    (['#00224e', '#e9d44d'], ['#4f576d', '#fee838'])
     """
     from plotly.colors import sample_colorscale, unlabel_rgb
 
