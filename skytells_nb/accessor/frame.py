@@ -42,6 +42,7 @@ from skytells_nb.engine.operations.cached import findings_text
 from skytells_nb.engine.operations.conversation import Api
 from skytells_nb.engine.report import Report
 from skytells_nb.errors import InputError
+from skytells_nb.plots.safety_charts.findings import completion_columns
 from skytells_nb.plots.safety_charts.moderation import moderation_findings, moderation_prefixes
 from skytells_nb.progress.events import ProgressCallback
 from skytells_nb.session import current
@@ -335,15 +336,16 @@ class FrameAccessor(
         """
         return failed_rows(self._frame)
 
-    def safety(self, into: Any = "completion") -> pd.DataFrame:
-        """Return the safety results of a column of completions, a row for each finding.
+    def safety(self, into: Any = None) -> pd.DataFrame:
+        """Return the safety results of a column of completions or of ``moderate``, a row for each finding.
 
         Rows that shared a request (``rows_per_request``) have the same findings, those of the request.
 
         Parameters
         ----------
-        into : hashable, default "completion"
-            Name of the column of completions. Its results are read from ``<into>_safety`` where the frame has it
+        into : hashable, optional
+            Name of the column of completions, or prefix of ``moderate``; by default "completion" where the frame has
+            it, else the only one that has results. Its results are read from ``<into>_safety`` where the frame has it
             (``details=True``), else from the call that made this very frame. The prefix of ``moderate`` is read from
             its columns where another frame has them, a mask or a file: of several categories of a row each has the
             severity of the worst.
@@ -358,7 +360,7 @@ class FrameAccessor(
         Raises
         ------
         InputError
-            If the frame has no safety results for the column.
+            If the frame has no safety results for the column, or for several and ``into`` names none.
 
         Examples
         --------
@@ -366,12 +368,20 @@ class FrameAccessor(
         >>> df.skytells.safety().columns.tolist()[:5]
         ['row', 'source', 'index', 'category', 'severity']
         """
+        attached = get_report(self._frame)[1]
+        moderated = moderation_prefixes(self._frame)
+        if into is None:
+            available = list(dict.fromkeys([*attached, *completion_columns(self._frame), *moderated]))
+            if len(available) > 1 and "completion" not in available:
+                choice = ", ".join(map(repr, available))
+                raise InputError(f"The frame has safety results for several columns ({choice}). Choose one with into=.")
+            into = available[0] if len(available) == 1 else "completion"
         column = f"{into}_safety"
         if column in self._frame.columns:
             return tidy_findings(self._frame[column], self._frame.index, column)
-        completions = get_report(self._frame)[1].get(into)
+        completions = attached.get(into)
         if completions is None or len(completions) != len(self._frame):
-            if into in moderation_prefixes(self._frame):
+            if into in moderated:
                 table, positions = moderation_findings(self._frame, into)
                 return as_findings(table.assign(row=self._frame.index[positions], index=0))
             raise InputError(

@@ -72,6 +72,7 @@ def test_methods_that_ask_a_chat_model_take_its_parameters() -> None:
     by_judged_rows = {"evaluate", "gold_sample", "mean", "share"}
     assert without == {
         *("embed", "search", "similar", "dedupe", "topics", "style", "report", "lineage", "safety", "failed"),
+        *("html_report", "to_excel"),
         *by_judged_rows,
     }
 

@@ -56,6 +56,13 @@ def test_what_the_answer_says_is_no_part_of_the_verdict(tmp_path: Path) -> None:
     assert out["moderation_severity"].tolist() == ["safe"]
     assert not out["moderation_filtered"].any()
     assert set(out.skytells.safety("moderation")["source"]) == {"prompt"}
+    # The only results need no name, also in a copy that no call made; of several none is taken for the other.
+    for frame in (out, out.copy()):
+        pd.testing.assert_frame_equal(frame.skytells.safety(), frame.skytells.safety("moderation"))
+    verdicts = [name for name in out if str(name).startswith("moderation_")]
+    both = out.join(out[verdicts].rename(columns=lambda name: str(name).replace("moderation", "second")))
+    with pytest.raises(InputError, match=r"several columns \('moderation', 'second'\)"):
+        both.skytells.safety()
 
 
 def test_a_filter_that_did_not_run_is_no_pass(tmp_path: Path) -> None:
