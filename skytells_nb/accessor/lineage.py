@@ -375,7 +375,8 @@ def _sources(data: Any, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
     for name in _COLUMN_ARGUMENTS:
         value = arguments.get(name)
         several = list(value.values()) if isinstance(value, Mapping) else value
-        for each in several if isinstance(several, (list, tuple)) and several not in data.columns else [several]:
+        is_label = isinstance(several, tuple) and several in data.columns
+        for each in several if isinstance(several, (list, tuple)) and not is_label else [several]:
             try:
                 if each in data.columns:
                     found[each] = None

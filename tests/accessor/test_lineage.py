@@ -18,7 +18,9 @@ from judges import WordJudge
 import skytells_nb as sky
 from skytells_nb import files
 from skytells_nb.accessor import lineage as recording
+from skytells_nb.accessor.call import timed
 from skytells_nb.accessor.lineage import plain_arguments, records_of
+from skytells_nb.errors import RowError, SkytellsWarning
 from skytells_nb.partition import enrich
 
 TEXTS = ["late one", "taste two", "late three", None, "taste four", "late five"]
@@ -270,3 +272,24 @@ Kinds = Literal["late", "taste"]
 )
 def test_labels_are_recorded_however_they_were_given(labels: Any) -> None:
     assert plain_arguments({"labels": labels}) == ({"labels": ["late", "taste"]}, {})
+
+
+def test_columns_that_are_named_in_a_list_are_sources(df: pd.DataFrame, judge: WordJudge) -> None:
+    frame = df.assign(kind=["a", "b"] * 3, place=["x"] * 6)
+    made = frame.skytells.summarize("text", by=["kind", "place"], progress=False)
+    assert made.skytells.lineage.loc["summary", "sources"] == ["text", "kind", "place"]
+
+
+def test_what_was_paid_for_is_returned_whatever_comes_of_its_record(df: pd.DataFrame, judge: WordJudge) -> None:
+    def record(clock: Any, result: Any) -> None:
+        raise ValueError("an argument of another kind")
+
+    call = timed(lambda accessor: accessor._frame.assign(made=1), record)
+    with pytest.warns(SkytellsWarning, match=r"could not be recorded \(ValueError\)"):
+        assert call(df.skytells)["made"].tolist() == [1] * 6
+
+    def fail(accessor: Any) -> None:
+        raise RowError("row 1 failed")
+
+    with pytest.warns(SkytellsWarning), pytest.raises(RowError, match="row 1 failed"):
+        timed(fail, record)(df.skytells)

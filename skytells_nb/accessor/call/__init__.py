@@ -377,6 +377,17 @@ def end_run() -> None:
         clock.end_run()
 
 
+def _record(record: Callable[[CallClock, Any], None], clock: CallClock, result: Any) -> None:
+    """Record a call; what was paid for is returned, whatever comes of its record."""
+    try:
+        record(clock, result)
+    except Exception as problem:
+        warn(
+            f"What made the new columns could not be recorded ({type(problem).__name__}), so lineage does not show it; "
+            "the columns are complete. This is a fault in skytells-nb."
+        )
+
+
 def timed(method: Callable[..., Any], record: Callable[[CallClock, Any], None]) -> Callable[..., Any]:
     """Return the method, whose report has in ``seconds`` what the call took, its look-up and its columns included.
 
@@ -393,12 +404,12 @@ def timed(method: Callable[..., Any], record: Callable[[CallClock, Any], None]) 
         try:
             result = method(accessor, *args, **options)
             _set_seconds(clock, data, result, before)
-            record(clock, result)
+            _record(record, clock, result)
             return result
         except (Interrupted, SkytellsError) as problem:
             revised = _set_seconds(clock, data, problem.frame, before)
             problem.report = next((new for old, new in revised if old is problem.report), problem.report)
-            record(clock, problem.frame)
+            _record(record, clock, problem.frame)
             raise
         finally:
             _clock.reset(token)

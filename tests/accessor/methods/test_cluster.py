@@ -116,7 +116,7 @@ def test_initial_centers_are_as_good_as_those_of_scikit_learn() -> None:
 
     matrix, _ = twenty_groups(0)
     rng = np.random.default_rng(0)
-    ours = [_total_distance(matrix, _initial_centers(matrix, 20, rng)) for _ in range(40)]
+    ours = [_total_distance(matrix, _initial_centers(matrix, 20, rng, lambda: None)) for _ in range(40)]
     theirs = []
     for seed in range(40):
         centers, _ = kmeans_plusplus(matrix, 20, random_state=seed)
