@@ -84,7 +84,7 @@ def test_rows_that_fail_are_null(tmp_path: Path) -> None:
     ("to", "into", "reason"),
     [
         ("nowhere/v.parquet", "v", "must be in a folder that exists"),
-        (".", "v", "must be the path of a file, got the folder"),
+        ("others", "v", "which is not a part of this call"),
         (7, "v", "path of a Parquet"),
         ("a", 3, "into must be a string"),
         ("v.csv", "v", "must end in .parquet"),
@@ -101,6 +101,8 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_sent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: Any, into: Any, reason: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("others").mkdir()
+    Path("others", "notes.txt").write_text("of another program")
     with served() as server, connected(server, "memory"):
         with pytest.raises(InputError, match=reason):
             pd.DataFrame({"text": texts(3)}).skytells.embed("text", to=to, into=into, progress=False)

@@ -71,7 +71,7 @@ def _is_folder(to: Any) -> bool:
     """Whether ``embed`` is to write a folder: its path has no suffix of a file, and ends with a slash or exists."""
     if not isinstance(to, (str, Path)):
         return False
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, RuntimeError):
         return str(to).endswith(("/", os.sep)) or Path(to).expanduser().is_dir()
     return False
 
