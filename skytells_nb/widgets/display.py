@@ -5,21 +5,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 
-from skytells_nb.progress.display import cell_publish, display_mode, new_display_id, running_shell
-from skytells_nb.progress.line import Mode, Publish
-
-__all__ = [
-    "OUTPUT",
-    "Mode",
-    "Publish",
-    "cell_publish",
-    "disconnected_style",
-    "display_mode",
-    "model_id",
-    "new_display_id",
-    "next_name",
-    "running_shell",
-]
+from skytells_nb.progress.display import cell_publish as cell_publish
+from skytells_nb.progress.display import display_mode as display_mode
+from skytells_nb.progress.display import new_display_id as new_display_id
+from skytells_nb.progress.display import running_shell as running_shell
+from skytells_nb.progress.line import Mode as Mode
+from skytells_nb.progress.line import Publish as Publish
 
 OUTPUT = ".jp-OutputArea-child"
 """The selector of one output of a cell in JupyterLab and Notebook 7."""
