@@ -129,7 +129,12 @@ def test_rows_are_judged_by_keyboard_and_nothing_is_lost_with_the_kernel(tmp_pat
         lose_kernel(page)
         expect(page.locator(".skytells-reviewed")).to_contain_text("Ann: 2 of 6 judged")
         assert page.locator(".skytells-reviewed").locator(HARMFUL).count() == 0
-        page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.sessionContext.startKernel(); }")
+        # The page may be starting a kernel by itself, and a second one would take the place of the one that runs cells.
+        page.evaluate("""async () => {
+            const session = window.jupyterapp.shell.currentWidget.sessionContext;
+            await session.ready;
+            if (!session.session?.kernel) await session.startKernel();
+        }""")
         run_all(page)
         expect(review).to_have_attribute("data-judged", "2")
         expect(review).to_have_attribute("data-row", "2")
