@@ -34,6 +34,7 @@ from skytells_nb.local.faults import Faults
 from skytells_nb.local.server import LocalServer
 from skytells_nb.partition import INSTEAD, ROW_METHODS
 from skytells_nb.progress.events import Progress
+from skytells_nb.progress.parts import PartsProgress
 from skytells_nb.session import Session
 
 dd = pytest.importorskip("dask.dataframe")
@@ -41,6 +42,7 @@ import distributed  # noqa: E402
 
 import skytells_nb.dask as sky_dask  # noqa: E402
 from skytells_nb.dask import call_budget  # noqa: E402
+from skytells_nb.dask.running_progress import PartitionProgress, show_progress  # noqa: E402
 
 pytestmark = pytest.mark.timeout(300)  # starting two workers takes a minute on a busy machine
 FRAME = pd.DataFrame({"text": [f"text {n % 10}" for n in range(60)], "n": range(60)}, index=range(100, 160))
@@ -436,6 +438,18 @@ def test_progress_of_all_workers_is_shown_at_the_driver(client: Any, driver: Ses
     assert [event.done for event in events] == sorted(event.done for event in events)
     assert events[-1].cost == pytest.approx(result.skytells.report.cost)
     assert events[-1].requests == result.skytells.report.requests
+
+
+def test_what_comes_after_the_end_of_a_partition_begins_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread of a run that was stopped may still have an event."""
+    monkeypatch.setattr("skytells_nb.dask.running_progress.EVENT_INTERVAL_S", 0.0)
+    events: list[Progress] = []
+    show_progress("skytells-late", PartsProgress("embed", 1, events.append))
+    part = PartitionProgress("skytells-late", 0, 3)
+    part(Progress("embed", "running", 3, 1))
+    part.end(None, "interrupted")
+    part(Progress("embed", "running", 3, 2))
+    assert [(event.state, event.done) for event in events] == [("running", 0), ("running", 1), ("interrupted", 1)]
 
 
 ENDINGS = ["cancelled", "interrupted", "interrupted threads"]

@@ -25,17 +25,21 @@ class PartitionProgress:
         self._number = number
         self._rows = rows
         self._next = 0.0
-        self._last: dict[str, Any] = {}
+        self._ended = False
+        self._lock = threading.Lock()
         self._tell({"state": "running", "rows": rows})
 
     def __call__(self, event: Progress) -> None:
-        # A run beside the rows, such as that of labels, has few inputs, and its end is not that of the partition.
-        if event.rows == self._rows and event.state == "running" and time.monotonic() >= self._next:
-            self._tell({"state": "running", "limit": event.limit, **{name: getattr(event, name) for name in SUMMED}})
+        # A run beside the rows, such as that of labels, has few inputs, and its end is not that of the partition. A
+        # thread of a run that was stopped may come with an event when the partition has ended.
+        with self._lock:
+            if event.rows == self._rows and event.state == "running" and time.monotonic() >= self._next:
+                sums = {name: getattr(event, name) for name in SUMMED}
+                self._tell({"state": "running", "limit": event.limit, **sums})
 
     def end(self, report: Report | None, state: str) -> None:
         """Tell what the partition did in the end."""
-        told: dict[str, Any] = {**self._last, "state": state, "rows": self._rows, "in_flight": 0}
+        told: dict[str, Any] = {"state": state, "rows": self._rows, "in_flight": 0}
         if report is not None:
             told |= {
                 "done": report.answered + report.nulls + report.failed,
@@ -45,9 +49,13 @@ class PartitionProgress:
                 "tokens": report.tokens_in + report.tokens_out,
                 "cost": report.cost,
             }
-        self._tell(told)
+        with self._lock:
+            self._tell(told)
+            self._ended = True
 
     def _tell(self, told: Mapping[str, Any]) -> None:
+        if self._ended:
+            return
         self._next = time.monotonic() + EVENT_INTERVAL_S
         message = {"number": self._number, **told}
         try:
