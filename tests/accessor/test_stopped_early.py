@@ -183,5 +183,5 @@ def test_each_verb_is_stopped_in_each_of_its_runs_and_goes_on_from_there(
         assert seen["same"], one.name
         assert seen["partial"] in (None, one.rows), (one.name, seen)
         assert (seen["again"], seen["rest"] > 0) == ("done", True), one.name
-    assert sorted(seen["seconds"] for seen in found.values())[len(found) // 2] < 1.0
+    assert max(seen["seconds"] for seen in found.values()) < 30  # and not the minute that each request is held
     assert repeated == 0

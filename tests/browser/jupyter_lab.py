@@ -91,10 +91,10 @@ def jupyter_lab(folder: Path) -> Iterator[Lab]:
         # Its own process group: the kernels end with it.
         os.killpg(process.pid, signal.SIGTERM)
         try:
-            process.wait(10)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait(10)
+            process.wait(60)
 
 
 @contextlib.contextmanager

@@ -244,7 +244,7 @@ def test_a_connection_cut_within_a_stream_is_a_truncated_stream(reset: bool) -> 
     def cut(exchange: Exchange) -> None:
         exchange.begin(transfer_encoding="chunked")
         exchange.chunk(lines(chunk({"content": "1, "})))
-        read.wait(10)
+        read.wait(60)
         if reset:
             exchange.cut()
 
@@ -274,7 +274,7 @@ def test_silence_within_a_stream_keeps_the_text() -> None:
             list(stream)
         assert caught.value.partial == "1, "
         assert stream.partial().text == "1, "
-        assert server.left.wait(10)
+        assert server.left.wait(60)
 
 
 @pytest.mark.parametrize(
@@ -365,7 +365,7 @@ def test_leaving_the_with_statement_closes_the_connection() -> None:
     with holding(endless) as server:
         with chat_stream(Skytells(KEY, base_url=server.url)) as stream:
             assert next(stream).text == "1, "
-        assert server.left.wait(10)
+        assert server.left.wait(60)
 
 
 @pytest.mark.parametrize("by_text", [False, True])
@@ -376,7 +376,7 @@ def test_leaving_a_bare_loop_closes_the_connection_without_the_collector(by_text
         try:
             for _ in chat_stream(client).text if by_text else chat_stream(client):
                 break
-            assert server.left.wait(10)
+            assert server.left.wait(60)
         finally:
             gc.enable()
 
@@ -386,7 +386,7 @@ def test_an_error_in_the_loop_closes_the_connection() -> None:
         client = Skytells(KEY, base_url=server.url)
         with pytest.raises(ZeroDivisionError), chat_stream(client) as stream:
             _ = [1 / len(chunk.choices[1:]) for chunk in stream]
-        assert server.left.wait(10)
+        assert server.left.wait(60)
 
 
 def test_the_connection_is_closed_at_the_terminator_whatever_follows() -> None:
@@ -396,7 +396,7 @@ def test_the_connection_is_closed_at_the_terminator_whatever_follows() -> None:
 
     with holding(done_and_silent) as server:
         assert chat_stream(Skytells(KEY, base_url=server.url)).final.text == "1, 2"
-        assert server.left.wait(10)
+        assert server.left.wait(60)
 
 
 def test_aborting_the_client_ends_the_stream_with_its_text() -> None:

@@ -69,7 +69,7 @@ def test_a_request_waits_while_only_reservations_are_in_its_way() -> None:
     waiter.start()
     assert not got
     budget.settle(first, (100, 0))
-    waiter.join(10)
+    waiter.join(60)
     assert len(got) == 1
 
 

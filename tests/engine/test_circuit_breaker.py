@@ -82,7 +82,7 @@ def test_an_open_breaker_allows_one_probe_after_a_pause() -> None:
     held: list[bool] = []
     other = threading.Thread(target=lambda: held.append(waits(breaker)))
     other.start()
-    other.join(10)
+    other.join(60)
     assert held == [True]
     assert breaker.waiting == "the service does not answer; probe 1 of 5"
 
@@ -102,7 +102,7 @@ def test_a_thread_that_sends_no_probe_after_all_holds_none_back(end: str) -> Non
 
     prober = threading.Thread(target=leave)
     prober.start()
-    prober.join(10)
+    prober.join(60)
     assert not waits(breaker)
 
 

@@ -154,7 +154,7 @@ def test_threads_that_make_the_file_at_the_same_moment_share_it(tmp_path: Path) 
             together = threading.Barrier(len(stores))
 
             def put(number: int, stores: list[SqliteStore] = stores, together: threading.Barrier = together) -> None:
-                together.wait(10)
+                together.wait(60)
                 stores[number].put_many([(bytes([number]) * 32, b"answer")])
 
             with ThreadPoolExecutor(len(stores)) as pool:

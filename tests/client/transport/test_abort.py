@@ -76,13 +76,13 @@ class InThread:
         self.ended_at = time.monotonic()
 
     def join(self) -> None:
-        self._thread.join(10)
+        self._thread.join(60)
         assert not self._thread.is_alive()
 
 
 def assert_abort_ends(call: Call, client: Transport, server: ScriptedServer) -> None:
     running = InThread(call, client)
-    assert server.asked.wait(10)
+    assert server.asked.wait(60)
     # Wherever the call is by now: sending, waiting for the head, or within the body.
     server.stopping.wait(0.1)
     began = time.monotonic()
@@ -90,7 +90,7 @@ def assert_abort_ends(call: Call, client: Transport, server: ScriptedServer) -> 
     running.join()
     assert isinstance(running.problem, RequestCancelledError)
     assert running.ended_at - began < 2
-    assert server.left.wait(10)
+    assert server.left.wait(60)
 
 
 @pytest.mark.parametrize(("before", "call"), HELD)
@@ -136,7 +136,7 @@ def interrupted(server: ScriptedServer, delay: float = 0.1) -> Iterator[None]:
     assert main is not None
 
     def press() -> None:
-        if server.asked.wait(10):
+        if server.asked.wait(60):
             server.stopping.wait(delay)
             signal.pthread_kill(main, signal.SIGINT)
 
@@ -146,7 +146,7 @@ def interrupted(server: ScriptedServer, delay: float = 0.1) -> Iterator[None]:
     try:
         yield
     finally:
-        presser.join(10)
+        presser.join(60)
         signal.signal(signal.SIGINT, before)
 
 
@@ -157,7 +157,7 @@ def test_ctrl_c_in_a_blocked_call_closes_the_connection(before: Callable[[Exchan
         client = Transport(KEY, base_url=server.url)
         with interrupted(server), pytest.raises(KeyboardInterrupt):
             call(client)
-        assert server.left.wait(10)
+        assert server.left.wait(60)
 
 
 @POSIX

@@ -120,7 +120,7 @@ def test_the_producer_is_at_most_the_depth_ahead() -> None:
             queue.put(number)
 
     with ThreadStream(produce, depth=4) as items:
-        assert fifth.wait(10)
+        assert fifth.wait(60)
         assert produced == [0, 1, 2, 3, 4]
         assert next(items) == 0
 
@@ -170,9 +170,9 @@ def test_close_from_another_thread_ends_a_waiting_reader() -> None:
     items = ThreadStream(produce)
     reader = threading.Thread(target=lambda: seen.append(list(items)))
     reader.start()
-    assert waiting.wait(10)
+    assert waiting.wait(60)
     items.close()
-    reader.join(10)
+    reader.join(60)
     assert seen == [[]]
 
 
@@ -196,4 +196,4 @@ def test_dropping_the_iterator_ends_the_producer() -> None:
     next(items)
     del items
     gc.collect()
-    assert ended.wait(10)
+    assert ended.wait(60)
