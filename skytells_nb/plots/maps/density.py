@@ -20,6 +20,11 @@ Doubles = NDArray[np.float64]
 
 GRID = (150, 100)
 """Cells of the density, horizontally and vertically."""
+GLOW_FINER, GLOW_BANDWIDTH = 3, 0.85
+"""The image of the density has so many times its cells in both directions, and is smoothed less."""
+GLOW_STEPS, GLOW_FROM = 7, 0.1
+"""Steps of its opacity, which show the shape of dense places where a gradient is a haze, from this level on."""
+COLOR_STEP = 6
 BANDWIDTH_CELLS, BANDWIDTH_ROWS = 1.8, 3_000
 """The bandwidth for that many points; fewer need a wider one (Silverman, 1986: the sixth root in 2D)."""
 FAR_SHARE, FAR_GAP = 0.03, 0.15
@@ -37,9 +42,13 @@ UNCLUSTERED_DENSITY = 0.06
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Density:
-    """Rows for each cell (vertical, horizontal), smoothed; ``cells`` (n, 2) are those of the points."""
+    """Rows for each cell (vertical, horizontal), smoothed.
+
+    ``places`` (n, 2) are those of the points, as fractions of the view, ``cells`` (n, 2) their cells.
+    """
 
     values: Doubles
+    places: Doubles
     cells: NDArray[np.int64]
     inside: NDArray[np.bool_]
     view: View
@@ -87,7 +96,7 @@ def measure_density(points: Floats, view: View) -> Density:
     inside = ((places >= 0) & (places <= 1)).all(axis=1)
     cells = np.clip((places * GRID).astype(np.int64), 0, np.array(GRID) - 1)
     bandwidth = float(np.clip(BANDWIDTH_CELLS * (BANDWIDTH_ROWS / max(len(points), 1)) ** (1 / 6), 1.4, 4.0))
-    return Density(_smooth(_count(cells[inside]), bandwidth), cells, inside, view, bandwidth)
+    return Density(_smooth(_count(cells[inside]), bandwidth), places, cells, inside, view, bandwidth)
 
 
 def find_regions(density: Density, most: int) -> NDArray[np.int64]:
@@ -201,15 +210,19 @@ def peak_of(density: Density, members: NDArray[np.bool_]) -> tuple[float, float]
 
 def glow_image(density: Density, colors: NDArray[np.uint8], *, strength: float) -> str:
     """The density as a PNG in a data URI, in the colors (n, 3) of the points, transparent where there are none."""
-    inside = density.inside
-    counts = density.values
-    cells, shades = density.cells[inside], colors[inside].astype(np.float64)
-    channels = np.stack([_smooth(_count(cells, shades[:, channel]), density.bandwidth) for channel in range(3)], axis=2)
-    mixed = channels / np.maximum(counts, 1e-9)[:, :, None]
+    grid = (GRID[0] * GLOW_FINER, GRID[1] * GLOW_FINER)
+    cells = np.clip((density.places[density.inside] * grid).astype(np.int64), 0, np.array(grid) - 1)
+    shades = colors[density.inside].astype(np.float64)
+    bandwidth = density.bandwidth * GLOW_FINER * GLOW_BANDWIDTH
+    counts = _smooth(_count(cells, grid=grid), bandwidth)
+    channels = np.stack([_smooth(_count(cells, channel, grid), bandwidth) for channel in shades.T], axis=2)
+    # Fewer colors at the borders of topics: half the bytes, and no difference that one sees.
+    mixed = channels / np.maximum(counts, 1e-9)[:, :, None] // COLOR_STEP * COLOR_STEP
     # Quiet where points are few, and never so strong that points on it are not seen.
-    level = counts / max(float(np.quantile(counts[counts > 0], 0.97)) if (counts > 0).any() else 1.0, 1e-9)
-    opacity = 255 * strength * np.clip(level, 0, 1) ** 0.6
-    opacity[level < 0.015] = 0
+    some = counts > counts.max(initial=0.0) * 1e-3
+    level = np.clip(counts / max(float(np.quantile(counts[some], 0.97)) if some.any() else 1.0, 1e-9), 0, 1) ** 0.5
+    steps = np.ceil((level - GLOW_FROM) / (1 - GLOW_FROM) * GLOW_STEPS).clip(0)
+    opacity = 255 * strength * steps / GLOW_STEPS
     pixels = np.concatenate([mixed, opacity[:, :, None]], axis=2).clip(0, 255).round().astype(np.uint8)
     return "data:image/png;base64," + base64.b64encode(encode_png(pixels[::-1])).decode()
 
@@ -231,8 +244,8 @@ def encode_png(pixels: NDArray[np.uint8]) -> bytes:
     return whole
 
 
-def _count(cells: NDArray[np.int64], weights: Any = None) -> Doubles:
-    width, height = GRID
+def _count(cells: NDArray[np.int64], weights: Any = None, grid: tuple[int, int] = GRID) -> Doubles:
+    width, height = grid
     at = cells[:, 1] * width + cells[:, 0]
     return np.bincount(at, weights=weights, minlength=width * height).astype(np.float64).reshape(height, width)
 

@@ -74,7 +74,7 @@ def _annotation(name: WrittenName, box: MapName, center: tuple[float, float], th
     end = nearest_in(edges, box.anchor)
     shift = (center[0] - box.anchor[0], center[1] - box.anchor[1])
     halo = HALO_COLORS[theme]
-    shadow = ", ".join([f"0 0 2px {halo}"] * 3 + [f"0 0 5px {halo}"])
+    shadow = ", ".join([f"0 0 2px {halo}"] * 4 + [f"0 0 6px {halo}"] * 2)
     font = {"size": box.font_px, "color": name.color, "shadow": shadow, "weight": "bold"}
     where: dict[str, Any] = {"showarrow": False, "xshift": shift[0], "yshift": -shift[1]}
     if np.hypot(end[0] - box.anchor[0], end[1] - box.anchor[1]) > LEADER_FROM_PX:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from unicodedata import east_asian_width
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,15 +12,15 @@ from numpy.typing import NDArray
 Box = tuple[float, float, float, float]
 Point = tuple[float, float]
 
-CHARACTER_WIDTH = 0.56
-"""Mean width of a character of a bold sans-serif font, as a fraction of its size."""
+CHARACTER_WIDTH, WIDE_CHARACTER_WIDTH = 0.6, 1.05
+"""Mean widths of a character of a bold sans-serif font, and of one of East Asia, as fractions of its size."""
 LINE_HEIGHT = 1.3
 DIRECTIONS = 16
 RADII_PX = (0.0, 22.0, 36.0, 52.0, 70.0, 92.0, 118.0, 150.0, 190.0, 240.0, 300.0, 370.0)
 ATTEMPTS = 5
 CELL_PX = 8
-GAP_PX = 3.0
-LEADER_FROM_PX = 12.0
+GAP_PX = 4.0
+LEADER_FROM_PX = 18.0
 LINE_CHARACTERS = 18
 
 
@@ -35,8 +36,14 @@ class MapName:
     @property
     def size(self) -> Point:
         """Width and height of its text."""
-        width = max(map(len, self.lines)) * self.font_px * CHARACTER_WIDTH
+        width = max(map(_text_width, self.lines)) * self.font_px
         return width, len(self.lines) * self.font_px * LINE_HEIGHT
+
+
+def _text_width(text: str) -> float:
+    """The width of a text in multiples of the font size."""
+    wide = 0 if text.isascii() else sum(east_asian_width(character) in "WF" for character in text)
+    return (len(text) - wide) * CHARACTER_WIDTH + wide * WIDE_CHARACTER_WIDTH
 
 
 def two_lines(name: str, width: int = LINE_CHARACTERS) -> tuple[str, ...]:

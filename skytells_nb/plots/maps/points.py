@@ -62,7 +62,9 @@ def _is_missing(value: Any) -> bool:
 MAX_CATEGORIES = 20
 SVG_MAX_POINTS = 5_000
 FEW_POINTS = 100
-MAX_POINT_PX, MIN_POINT_PX = 10.0, 1.3
+MAX_POINT_PX, MIN_POINT_PX = 10.0, 1.4
+POINT_PX = 8.0
+"""The diameter of 100 points. Of more points all together cover more of the figure: texture, where one says nothing."""
 DATE_TICKS = 5
 MIN_SIZE_PX, MAX_SIZE_PX = 4.0, 22.0
 SIZE_FACTOR_3D = 0.4
@@ -99,13 +101,14 @@ def uses_color_scale(values: pd.Series[Any]) -> bool:
     return is_numeric(values) or (dates and values.nunique() > MAX_CATEGORIES)
 
 
-def marker_sizes(values: pd.Series[Any] | None, n: int) -> NDArray[np.float32] | float:
+def marker_sizes(values: pd.Series[Any] | None, n: int, enlarged: float = 1.0) -> NDArray[np.float32] | float:
     """Diameters in pixels: the area grows with the value; missing and negative values get the smallest.
 
-    Without values one diameter for all, so that the points of a usual figure cover about the same part of it.
+    Without values one diameter for all, in proportion to a figure that is ``enlarged``.
     """
     if values is None:
-        return round(float(np.clip(MAX_POINT_PX * (FEW_POINTS / max(n, 1)) ** 0.4, MIN_POINT_PX, MAX_POINT_PX)), 1)
+        diameter = POINT_PX * (FEW_POINTS / max(n, 1)) ** 0.3 * enlarged
+        return round(float(np.clip(diameter, MIN_POINT_PX, MAX_POINT_PX)), 1)
     clipped = np.clip(np.nan_to_num(_to_floats(values)), 0, None)
     fraction = np.sqrt(clipped / (clipped.max() or 1.0))
     return (MIN_SIZE_PX + (MAX_SIZE_PX - MIN_SIZE_PX) * fraction).astype(np.float32)

@@ -248,7 +248,8 @@ def semantic_map(
     plot_size = ((width or WIDTH_PX) - 2.0 * SIDE_PX, figure.layout.height - TEXTS_PX)
     if hulls and label is not None:
         add_hulls(figure, points, view[label], category_colors(view[label]) if color == label else {})
-    sizes = marker_sizes(None if size is None else view[size], len(rows))
+    enlarged = (plot_size[0] / (WIDTH_PX - 2.0 * SIDE_PX)) ** 0.5
+    sizes = marker_sizes(None if size is None else view[size], len(rows), enlarged)
     markers = Markers(points, rows, hover_texts(view, shown), sizes)
     subtitle = color_description = ""
     page_topics: PageTopics | None = None

@@ -37,13 +37,7 @@ def umap_points(
 ) -> Floats:
     """UMAP's points (n, dimensions) for at least 4 different vectors, by Euclidean distance."""
     set_numba_cache_dir()
-    with warnings.catch_warnings():
-        # UMAP warns of its own defaults (one thread with a seed, a graph in several parts, the fallback from spectral
-        # initialization, neighbors without a search index) and of renamed arguments of its dependencies.
-        warnings.filterwarnings("ignore", module=r"(umap|pynndescent|sklearn|numba)(\.|$)")
-        warnings.filterwarnings(
-            "ignore", message=r"(?i).*(n_jobs|spectral|disconnected|not fully connected|tensorflow|precomputed_knn)"
-        )
+    with without_umap_warnings():
         umap = _import_umap(on_progress)
         knn: tuple[Any, ...] = (None, None, None)
         if len(matrix) <= EXACT_NEIGHBORS_MAX_ROWS:
@@ -76,6 +70,20 @@ def umap_points(
         with _report_epochs(umap.layouts, on_progress):
             points: Floats = np.asarray(layout.fit_transform(matrix), dtype=np.float32)
     return points
+
+
+@contextmanager
+def without_umap_warnings() -> Iterator[None]:
+    """Silence warnings of UMAP's own defaults, of renamed arguments of its dependencies and of numba's cache.
+
+    The defaults: one thread with a seed, a graph in several parts, neighbors without a search index.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"(umap|pynndescent|sklearn|numba)(\.|$)")
+        # Numba names the file and not the module, and a few functions cannot be cached.
+        own = "n_jobs|spectral|disconnected|not fully connected|tensorflow|precomputed_knn|cannot cache compiled"
+        warnings.filterwarnings("ignore", message=f"(?i).*({own})")
+        yield
 
 
 def _import_umap(on_progress: StageCallback) -> Any:

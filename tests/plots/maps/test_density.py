@@ -112,3 +112,16 @@ def test_the_glow_has_the_colors_of_the_points_and_is_transparent_without_points
     assert upper[2] > 150 > upper[0]
     assert pixels[height // 10, width // 10, 3] == 0
     assert 60 < pixels[..., 3].max() == pytest.approx(128, abs=3)
+
+
+def test_the_glow_has_steps_that_show_where_points_are_densest() -> None:
+    """A few opacities, the highest in the middle of a blob, falling outwards; it is finer than the density."""
+    points = blobs((0, 0), n=900)
+    density = measure_density(points, robust_view(points))
+    uri = glow_image(density, np.zeros((900, 3), np.uint8), strength=0.5)
+    opacity = decode(base64.b64decode(uri.partition(",")[2]))[..., 3].astype(int)
+    height, width = opacity.shape
+    assert height > density.values.shape[0]
+    assert 4 <= len(np.unique(opacity)) <= 9
+    outwards = opacity[height // 2, width // 2 :: width // 12]
+    assert outwards[0] > 100 > outwards[-1]

@@ -85,3 +85,10 @@ def test_a_name_prefers_a_place_without_points() -> None:
 def test_a_long_name_has_two_lines(name: str, lines: tuple[str, ...]) -> None:
     """Of similar length; a longer rest is cut at its end."""
     assert two_lines(name.strip()) == lines
+
+
+def test_characters_of_east_asia_are_as_wide_as_they_are_drawn() -> None:
+    """A name of them needs more space than one of as many Latin letters, whose mean width a bold font has."""
+    latin, chinese = (MapName((text,), 10.0, (0.0, 0.0)).size[0] for text in ("maps", "文本地图"))
+    assert 22 < latin < 28
+    assert chinese >= 40

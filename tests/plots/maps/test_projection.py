@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from skytells_nb.errors import InputError
 from skytells_nb.plots.maps.projection import MAX_ON_DISK, Projection, project, store_cached
+from skytells_nb.plots.maps.umap_layout import without_umap_warnings
 from skytells_nb.vectors.neighbors import interpolate_points, nearest_by_distance
 from skytells_nb.vectors.pca import principal_axes
 
@@ -323,6 +325,17 @@ def test_compiled_code_goes_to_the_cache_directory_of_the_user(tmp_path: Path, v
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.strip() == str(tmp_path / folder / "numba" if folder else tmp_path)
+
+
+def test_a_function_that_cannot_be_cached_is_no_warning() -> None:
+    """Numba tells it of UMAP's search for neighbors with the name of its file; other warnings are shown."""
+    message = 'Cannot cache compiled function "nn_descent" as it uses dynamic globals'
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        with without_umap_warnings():
+            warnings.warn_explicit(message, UserWarning, "/lib/pynndescent/pynndescent_.py", 424)
+            warnings.warn_explicit("something else", UserWarning, "/lib/other.py", 1)
+    assert [str(warning.message) for warning in shown] == ["something else"]
 
 
 COMPILE_AND_COUNT = """

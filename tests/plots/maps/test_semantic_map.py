@@ -12,6 +12,7 @@ from map_figures import UNTRUSTED, draw, frame
 
 from skytells_nb.errors import InputError
 from skytells_nb.plots import semantic_map, summary
+from skytells_nb.plots.maps.points import marker_sizes
 from skytells_nb.plots.maps.semantic_map import HOVER_MAX_POINTS
 from skytells_nb.plots.theme import scale_colors
 
@@ -98,6 +99,15 @@ def test_size_is_drawn_as_area() -> None:
     sizes = np.asarray(draw(data, size="weight").data[0].marker.size)
     assert sizes[2] == sizes.min()
     assert (sizes[1] - sizes[2]) == pytest.approx(2 * (sizes[0] - sizes[2]))
+
+
+def test_points_are_as_large_as_the_figure_has_space() -> None:
+    """Two to three pixels at 3,000 rows, smaller with more; a figure made larger has larger points."""
+    sizes = {n: marker_sizes(None, n) for n in (30, 3_000, 20_000, 100_000)}
+    assert 2 <= sizes[3_000] <= 3
+    assert sizes[30] > sizes[3_000] > sizes[20_000] > sizes[100_000] >= 1.4
+    usual, large = (draw(frame(400), width=width).data[0].marker.size for width in (860, 1600))
+    assert large > usual
 
 
 def test_rows_without_an_embedding_are_omitted_and_counted() -> None:
