@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any
 
 from dask.callbacks import Callback
@@ -16,10 +18,6 @@ from skytells_nb.session import Session
 CANCEL_POLL_S = 0.2
 """How often a task looks whether it was cancelled."""
 
-_running: set[tuple[str, Engine, int]] = set()
-"""The calls that partitions make in this process: the topic of each, its engine and its thread."""
-_lock = threading.Lock()
-
 
 @contextlib.contextmanager
 def ends_when_cancelled(session: Session, cache: Any, topic: str) -> Iterator[None]:
@@ -27,35 +25,41 @@ def ends_when_cancelled(session: Session, cache: Any, topic: str) -> Iterator[No
 
     On threads of this process it ends with the computation, at Ctrl-C and where another partition has failed.
     """
-    engine, thread, is_cancelled = session.engine_for(cache), threading.get_ident(), _cancellation()
+    is_cancelled = _cancellation()
     if is_cancelled is None:
-        with _lock:
-            _running.add((topic, engine, thread))
+        with _on_threads(topic) as ended, _watched(session.engine_for(cache), ended.is_set):
+            if ended.is_set():
+                raise RequestCancelledError("The computation had ended before this partition began.")
+            yield
+        return
+    with _watched(session.engine_for(cache), is_cancelled) as cancelled:
         try:
             yield
-        finally:
-            with _lock:
-                _running.discard((topic, engine, thread))
-        return
-    done, cancelled = threading.Event(), threading.Event()
+        except RequestCancelledError:
+            if not cancelled.is_set():
+                raise
+            from distributed import Reschedule
+
+            # It matters only where the same task was asked for again meanwhile.
+            raise Reschedule from None
+
+
+@contextlib.contextmanager
+def _watched(engine: Engine, is_cancelled: Callable[[], bool]) -> Iterator[threading.Event]:
+    """End whatever run this thread begins in the block once it is cancelled; yield whether it was."""
+    done, cancelled, thread = threading.Event(), threading.Event(), threading.get_ident()
 
     def watch() -> None:
         while not done.wait(CANCEL_POLL_S):
             if is_cancelled():
                 cancelled.set()
+                # Again each time: a method may have several runs, and may be between two of them.
                 engine.cancel(thread)
 
     watcher = threading.Thread(target=watch, name="skytells-dask", daemon=True)
     watcher.start()
     try:
-        yield
-    except RequestCancelledError:
-        if not cancelled.is_set():
-            raise
-        from distributed import Reschedule
-
-        # It matters only where the same task was asked for again meanwhile.
-        raise Reschedule from None
+        yield cancelled
     finally:
         done.set()
         watcher.join()
@@ -78,17 +82,60 @@ def _cancellation() -> Callable[[], bool] | None:
     return is_cancelled
 
 
+@dataclass(eq=False)
+class _Computation:
+    """A computation on threads of this process; ``ended`` is set once it was interrupted, or has failed."""
+
+    outer: _Computation | None
+    ended: threading.Event = field(default_factory=threading.Event)
+
+
+_computation: ContextVar[_Computation | None] = ContextVar("_computation", default=None)
+"""The one that a thread works for: Dask's own pools pass the context of the caller on to their threads."""
+_others: set[tuple[str, threading.Event]] = set()
+"""The topics of calls of partitions on threads that do not know their computation, and what ends each."""
+_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def _on_threads(topic: str) -> Iterator[threading.Event]:
+    """Yield what is set when the computation of this thread has ended."""
+    computation = _computation.get()
+    if computation is not None:
+        yield computation.ended
+        return
+    call = (topic, threading.Event())
+    with _lock:
+        _others.add(call)
+    try:
+        yield call[1]
+    finally:
+        with _lock:
+            _others.discard(call)
+
+
 class _EndsWithComputation(Callback):
-    """Ends the calls of a computation on threads: their tasks would go on where it was interrupted, or has failed."""
+    """Ends the calls of a computation on threads: their tasks would go on where it was interrupted, or has failed.
+
+    Those too that have not begun to send, whose threads come to it later.
+    """
+
+    def _start(self, dsk: Mapping[Any, Any]) -> None:
+        _computation.set(_Computation(_computation.get()))
 
     def _finish(self, dsk: Mapping[Any, Any], state: Mapping[str, Any], errored: bool) -> None:
+        computation = _computation.get()
+        if computation is not None:
+            _computation.set(computation.outer)
         if not errored:
             return
-        topics = {topic for key in state["running"] for topic in _topics_in(dsk.get(key))}
+        if computation is not None:
+            computation.ended.set()
+        topics = {topic for key in state.get("running", ()) for topic in _topics_in(dsk.get(key))}
         with _lock:
-            ended = [(engine, thread) for topic, engine, thread in _running if topic in topics]
-        for engine, thread in ended:
-            engine.cancel(thread)
+            ended = [event for other, event in _others if other in topics]
+        for event in ended:
+            event.set()
 
 
 def _topics_in(task: Any) -> Iterator[str]:
