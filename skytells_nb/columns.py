@@ -106,7 +106,10 @@ def from_matrix(
 
 
 def to_matrix(
-    series: pd.Series[Any], *, on_progress: StepCallback = no_step
+    series: pd.Series[Any],
+    *,
+    nonfinite: Literal["raise", "missing"] = "raise",
+    on_progress: StepCallback = no_step,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return the vectors of a column as one matrix, and which rows have one.
 
@@ -117,6 +120,8 @@ def to_matrix(
     ----------
     series : pandas.Series of length n
         Cells that are arrays or lists of numbers or missing, or an Arrow list column of any kind.
+    nonfinite : {"raise", "missing"}, default "raise"
+        What a vector with NaN or an infinite number is: an error, or missing.
     on_progress : callable, optional
         Called with the number of vectors that are copied, and with that of all.
 
@@ -130,7 +135,7 @@ def to_matrix(
     Raises
     ------
     InputError
-        If cells are not vectors of finite numbers of one length; the message has the first row labels.
+        If cells are not vectors of numbers of one length, or not finite; the message has the first row labels.
 
     Examples
     --------
@@ -147,7 +152,17 @@ def to_matrix(
         matrix = _matrix_of_objects(series, valid, on_progress)
     else:
         raise _not_vectors_error(series, series.index[valid][:1], _describe_cell(series[valid].iloc[0]))
-    _check_finite(series, matrix, valid)
+    broken = _nonfinite_rows(matrix)
+    if broken.size and nonfinite == "raise":
+        labels = _labels(series.index[valid][broken])
+        raise InputError(
+            f"{_name(series)} must hold finite numbers, got NaN or infinite numbers in {_rows(broken.size)} "
+            f"({labels}). Set these cells to None, or embed them again."
+        )
+    if broken.size:
+        valid = valid.copy()
+        valid[np.flatnonzero(valid)[broken]] = False
+        matrix = np.delete(matrix, broken, axis=0)
     return matrix, valid
 
 
@@ -334,19 +349,13 @@ def _same_length(series: pd.Series[Any], valid: NDArray[np.bool_], lengths: NDAr
     return common
 
 
-def _check_finite(series: pd.Series[Any], matrix: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
+def _nonfinite_rows(matrix: NDArray[np.float32]) -> NDArray[np.intp]:
     if not matrix.size:
-        return
+        return np.empty(0, dtype=np.intp)
     # A row sum is finite only if its numbers are: one pass, no n x d mask. Rows whose sum overflows are checked again.
     with np.errstate(all="ignore"):
         suspect = np.flatnonzero(~np.isfinite(matrix @ np.ones(matrix.shape[1], dtype=np.float32)))
-    nonfinite = suspect[~np.isfinite(matrix[suspect]).all(axis=1)]
-    if nonfinite.size:
-        labels = _labels(series.index[valid][nonfinite])
-        raise InputError(
-            f"{_name(series)} must hold finite numbers, got NaN or infinite numbers in {_rows(nonfinite.size)} "
-            f"({labels}). Set these cells to None, or embed them again."
-        )
+    return suspect[~np.isfinite(matrix[suspect]).all(axis=1)]
 
 
 def _invalid_cells_error(series: pd.Series[Any], valid: NDArray[np.bool_], cells: list[Any]) -> InputError:
@@ -368,7 +377,9 @@ def _is_vector(cell: Any) -> bool:
 
 def _describe_cell(cell: Any) -> str:
     if isinstance(cell, str):
-        hint = " (CSV stores vectors as text: use Parquet)" if cell.lstrip().startswith("[") else ""
+        hint = ""
+        if cell.lstrip().startswith("["):
+            hint = " (CSV stores vectors as text: .map(json.loads) reads it where it is JSON; use Parquet)"
         return f"the text {cell[:40]!r}{hint}"
     if isinstance(cell, list | tuple):
         return f"the {type(cell).__name__} {repr(cell[:8])[:60]}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -27,9 +27,14 @@ class UnitVectors:
     rows: Indices
 
     @classmethod
-    def of(cls, series: pd.Series[Any], on_progress: StepCallback = no_step) -> UnitVectors:
+    def of(
+        cls,
+        series: pd.Series[Any],
+        on_progress: StepCallback = no_step,
+        nonfinite: Literal["raise", "missing"] = "raise",
+    ) -> UnitVectors:
         """Return the vectors of a column of embeddings; raise InputError for a column of anything else."""
-        matrix, valid = to_matrix(series, on_progress=on_progress)
+        matrix, valid = to_matrix(series, nonfinite=nonfinite, on_progress=on_progress)
         return cls(unit_vectors(matrix), np.flatnonzero(valid).astype(np.int64))
 
     @classmethod
@@ -62,18 +67,27 @@ _of_cells: weakref.WeakValueDictionary[int, _Prepared] = weakref.WeakValueDictio
 """By the identities of its cells, what was prepared of a column, for other frames with the same cells."""
 
 
-def unit_vectors_of(frame: pd.DataFrame, name: Any, on_progress: StepCallback = no_step) -> UnitVectors:
+def unit_vectors_of(
+    frame: pd.DataFrame,
+    name: Any,
+    on_progress: StepCallback = no_step,
+    nonfinite: Literal["raise", "missing"] = "raise",
+) -> UnitVectors:
     """Return the unit vectors of a column of embeddings.
 
     They are kept as long as the frame lives, also for other frames with the same cells, unless cells may change in
-    place. Raises InputError if the column does not exist or holds anything else. ``on_progress`` is called with the
-    number of vectors that are copied, and of all.
+    place. Raises InputError if the column does not exist or holds anything else; a vector with NaN or an infinite
+    number is ``"missing"`` where that is passed. ``on_progress`` is called with the number of vectors that are copied,
+    and of all.
     """
     series = column_of(frame, name)
     known = known_unit_vectors(frame, name)
     if known is not None:
         return known
-    vectors = UnitVectors.of(series, on_progress)
+    vectors = UnitVectors.of(series, on_progress, nonfinite)
+    if nonfinite == "missing" and len(vectors) < int(series.notna().sum()):
+        # Not kept: for others these cells are an error.
+        return vectors
     cells = _cells(series)
     if len(vectors) and (isinstance(series.dtype, pd.ArrowDtype) or not any(map(_may_change, cells.tolist()))):
         _keep(frame, name, _Prepared(cells, vectors), _identities(cells))

@@ -102,6 +102,7 @@ describe("Raster", () => {
     codes: Uint8Array.of(0, 1),
     levels: Uint8Array.of(PLAIN, EMPHASIZED),
     colors: [0x0000ff, 0x00ff00],
+    hollow: -1,
     view,
     radius: 3,
   };
@@ -137,6 +138,20 @@ describe("Raster", () => {
     assert.equal(pixel(image, 20, 20) & 0xffffff, 0x808080);
     assert.equal(alpha(pixel(image, 20, 20)), Math.round(0.22 * 255));
     assert.equal(pixel(image, 60, 60), 0);
+  });
+
+  it("draws points without a value as rings, of any size and selected or not", () => {
+    for (const radius of [0.5, 1, 3, 6]) {
+      for (const level of [DIM, PLAIN, EMPHASIZED]) {
+        const image = raster();
+        image.draw({ ...scene, radius, hollow: 1, levels: Uint8Array.of(level, level) });
+        const reach = level === EMPHASIZED ? Math.round(radius * 1.5 + 1) : Math.round(Math.max(radius, 2));
+        const [middle, edge] = [pixel(image, 60, 60), pixel(image, 60 + reach, 60)];
+        assert.ok(alpha(edge) > alpha(middle) || (middle & 0xffffff) !== 0x00ff00, `${radius} ${level}`);
+        assert.equal(image.nearestPoint(60, 60, 2), 1);
+        assert.ok(alpha(pixel(image, 20, 20)) > 0);
+      }
+    }
   });
 
   it("finds the nearest point in reach, and none beyond it", () => {

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skytells_nb.plots.column_types import category_names
 from skytells_nb.plots.maps.density import robust_view
 from skytells_nb.plots.maps.hues import text_color
 from skytells_nb.plots.maps.labels import HEIGHT_PX, SIDE_PX, WIDTH_PX, WrittenName, write_names
@@ -129,7 +130,7 @@ def _cluster_masks(values: pd.Series[Any]) -> dict[str, NDArray[np.bool_]]:
     import pandas as pd
 
     missing = values.isna().to_numpy()
-    codes, names = pd.factorize(np.array([str(value) for value in values.tolist()], dtype=object))
+    codes, names = pd.factorize(np.array(category_names(values), dtype=object))
     codes[missing] = -1
     return {str(name): codes == code for code, name in enumerate(names) if (codes == code).any()}
 

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skytells_nb.errors import InputError
-from skytells_nb.plots.column_types import category_names, category_order, is_numeric, on_scale
+from skytells_nb.plots.column_types import (
+    Sort,
+    category_names,
+    category_order,
+    is_numeric,
+    on_scale,
+    sorted_categories,
+    value_name,
+)
+from skytells_nb.plots.css_colors import hex_color
 from skytells_nb.plots.theme import (
     CATEGORIES_PER_SYMBOL,
     CATEGORY_COLORS,
@@ -114,11 +123,43 @@ def marker_sizes(values: pd.Series[Any] | None, n: int, enlarged: float = 1.0) -
     return (MIN_SIZE_PX + (MAX_SIZE_PX - MIN_SIZE_PX) * fraction).astype(np.float32)
 
 
-def category_groups(values: pd.Series[Any], column: str) -> list[CategoryGroup]:
+@dataclass(frozen=True, slots=True)
+class CategoryStyle:
+    """How a user wants categories: the color of some by the name of each, and their order."""
+
+    colors: Mapping[str, str] = field(default_factory=dict)
+    sort: Sort | None = None
+
+    @classmethod
+    def of(cls, colors: Any, sort: Any) -> CategoryStyle:
+        """Check colors by value and an order; raise InputError for others."""
+        if colors is None:
+            return cls({}, sort)
+        if not isinstance(colors, Mapping):
+            raise InputError(f"colors must be a dict of values and their colors, got {type(colors).__name__}.")
+        return cls({value_name(value): hex_color(color) for value, color in colors.items()}, sort)
+
+    def __bool__(self) -> bool:
+        return bool(self.colors) or self.sort is not None
+
+    def check(self, names: Iterable[str]) -> None:
+        """Raise InputError if colors are given and none of them is for any of the categories."""
+        names = list(names)
+        if self.colors and names and not set(names).intersection(self.colors):
+            raise InputError(
+                f"colors must have values of the column, such as {names[0]!r}, got {list(self.colors)[:3]!r}."
+            )
+
+
+PLAIN = CategoryStyle()
+
+
+def category_groups(values: pd.Series[Any], column: str, style: CategoryStyle = PLAIN) -> list[CategoryGroup]:
     """The categories of a column, then the rest and missing values.
 
     The most frequent come first, so that the points of rare categories are on top. Ordered categories keep their order,
-    with colors from a sequential scale.
+    with colors from a sequential scale; of more than 20 those with a color or a place of their own are shown, then the
+    most frequent.
     """
     import pandas as pd
 
@@ -127,23 +168,34 @@ def category_groups(values: pd.Series[Any], column: str) -> list[CategoryGroup]:
     codes, categories = pd.factorize(names)
     codes[missing] = -1
     counts = np.bincount(codes[~missing], minlength=len(categories))
-    order = [index for index in np.argsort(-counts, kind="stable") if counts[index]]
-    shown = order[:MAX_CATEGORIES]
+    code_of = {str(categories[code]): int(code) for code in np.argsort(-counts, kind="stable") if counts[code]}
+    style.check(code_of)
+    order = sorted_categories(values, {name: int(counts[code]) for name, code in code_of.items()}, style.sort)
+    own = [*style.colors, *([] if style.sort is None or isinstance(style.sort, str) else map(value_name, style.sort))]
+    chosen = set([name for name in dict.fromkeys([*own, *code_of]) if name in code_of][:MAX_CATEGORIES])
+    shown = [name for name in order if name in chosen]
     ranked = category_order(values)
-    if ranked is not None:
-        shown = sorted(shown, key=lambda code: ranked.index(str(categories[code])))
-    colors = itertools.cycle(CATEGORY_COLORS) if ranked is None else iter(scale_colors(len(shown)))
+    if ranked is None:
+        taken = set(style.colors.values())
+        free = [color for color in CATEGORY_COLORS if color.lower() not in taken]
+        automatic = itertools.cycle(free or CATEGORY_COLORS)
+        shades = {name: style.colors.get(name) or next(automatic) for name in shown}
+    else:
+        in_order = [name for name in ranked if name in chosen]
+        shades = dict(zip(in_order, scale_colors(len(in_order)), strict=True)) | dict(style.colors)
     groups = [
         CategoryGroup(
-            str(categories[code]),
-            codes == code,
-            color,
-            CATEGORY_SYMBOLS[0] if ranked is not None else CATEGORY_SYMBOLS[index // CATEGORIES_PER_SYMBOL],
+            name,
+            codes == code_of[name],
+            shades[name],
+            CATEGORY_SYMBOLS[0]
+            if ranked is not None
+            else CATEGORY_SYMBOLS[index // CATEGORIES_PER_SYMBOL % len(CATEGORY_SYMBOLS)],
         )
-        for index, (code, color) in enumerate(zip(shown, colors, strict=False))
+        for index, name in enumerate(shown)
     ]
     if len(order) > len(shown):
-        rest = ~np.isin(codes, shown) & ~missing
+        rest = ~np.isin(codes, [code_of[name] for name in shown]) & ~missing
         groups.append(
             CategoryGroup(f"other, {len(order) - len(shown)} values", rest, GRAY, "circle-open", is_category=False)
         )
@@ -152,11 +204,11 @@ def category_groups(values: pd.Series[Any], column: str) -> list[CategoryGroup]:
     return groups
 
 
-def category_colors(values: pd.Series[Any]) -> dict[str, str]:
+def category_colors(values: pd.Series[Any], style: CategoryStyle = PLAIN) -> dict[str, str]:
     """The color of each category; empty for a column that is drawn on a color scale."""
-    if uses_color_scale(values):
+    if uses_color_scale(values) and not style:
         return {}
-    return {group.name: group.color for group in category_groups(values, "") if group.is_category}
+    return {group.name: group.color for group in category_groups(values, "", style) if group.is_category}
 
 
 def add_points(
@@ -167,14 +219,20 @@ def add_points(
     *,
     scale: ColorScale = "linear",
     theme: Theme | None = None,
+    style: CategoryStyle = PLAIN,
 ) -> str:
     """Add all rows to a figure, in one color or colored by a column; return a description of the colors.
 
-    ``scale`` is how numbers go to colors. Raises InputError if it does not fit the column.
+    ``scale`` is how numbers go to colors. Raises InputError if it does not fit the column. Numbers and dates whose
+    values have colors or an order are categories.
     """
     if color is None or values is None:
         figure.add_trace(point_trace(markers, slice(None), name="", color=CATEGORY_COLORS[0]))
         return ""
+    if style:
+        if scale != "linear":
+            raise InputError(f"color_scale={scale!r} is for numbers on a scale; colors= and sort= are for categories.")
+        return _add_categories(figure, markers, category_groups(values, color, style), color)
     given, values = values, on_scale(values, MAX_CATEGORIES)
     if scale != "linear" and not is_numeric(values):
         raise InputError(f"color_scale={scale!r} is for numbers, got column {color!r} of dtype {given.dtype}.")

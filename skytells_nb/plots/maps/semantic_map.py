@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skytells_nb.errors import InputError
-from skytells_nb.plots.column_types import is_numeric
+from skytells_nb.errors import InputError, warn
+from skytells_nb.plots.column_types import Sort, is_numeric
 from skytells_nb.plots.maps.clusters import add_hulls, add_labels, label_names
 from skytells_nb.plots.maps.density import measure_density, robust_view
 from skytells_nb.plots.maps.labels import HEIGHT_PX, SIDE_PX, WIDTH_PX
 from skytells_nb.plots.maps.points import (
+    CategoryStyle,
     ColorScale,
     Markers,
     add_points,
@@ -60,6 +61,7 @@ TEXTS_PX = 150
 """The height of title, subtitle and caption."""
 
 Indices = NDArray[np.intp]
+OnError = Literal["warn", "null", "raise"]
 
 
 def semantic_map(
@@ -83,6 +85,9 @@ def semantic_map(
     theme: Theme | None = None,
     title: str | None = None,
     color_scale: ColorScale = "linear",
+    colors: Mapping[Any, str] | None = None,
+    sort: Sort | None = None,
+    on_error: OnError = "warn",
     max_points: int | None = None,
     topics: bool = True,
     width: int | None = None,
@@ -97,8 +102,9 @@ def semantic_map(
     can be trusted. The view leaves out rows far from all others, which the caption counts and a double click shows. A
     layout fills the plot: the axes of UMAP and PCA are stretched.
 
-    Each point has the position of its row as ``customdata``. Rows without an embedding are omitted; the caption counts
-    them. Points are cached by their vectors, for later processes too, so that the same map in other colors is fast.
+    Each point has the position of its row as ``customdata``. Rows without an embedding, or with one that has no
+    direction, are omitted; the caption counts them. Points are cached by their vectors, for later processes too, so
+    that the same map in other colors is fast.
 
     Parameters
     ----------
@@ -146,6 +152,15 @@ def semantic_map(
     color_scale : {"linear", "log", "quantile"}, default "linear"
         How the numbers of ``color`` go to colors: "log" for amounts over several powers of ten, "quantile" gives each
         part of the scale as many rows. The ticks of the color bar are the numbers.
+    colors : dict, optional
+        Colors by the values of ``color``, ``label`` or, without both, the names of topics: ``{"praise": "#009e73"}``.
+        Other values get colors of their own; numbers with colors are categories.
+    sort : {"count", "value"} or list, optional
+        Order of the categories of ``color`` in the legend: by their rows, by value, or those of a list first. By
+        default ordered categories keep their order, and others are sorted by their rows.
+    on_error : {"warn", "null", "raise"}, default "warn"
+        What to do about embeddings with NaN or infinite numbers: leave their rows out and count them in the caption,
+        with a warning or without one, or raise InputError; "raise" does so for embeddings of zeros too.
     max_points : int, optional
         Maximum number of points; of more rows a seeded sample is drawn. By default 100,000, or 50,000 in 3D.
     topics : bool, default True
@@ -177,38 +192,30 @@ def semantic_map(
     >>> [trace.name for trace in semantic_map(frame, color="topic", method="pca").data]
     ['a (2)', 'b (1)']
     """
-    from skytells_nb.columns import longest_text_column, to_matrix
-    from skytells_nb.embedding_columns import unit_vectors_of
+    from skytells_nb.columns import longest_text_column
 
     given = frame
     frame, color = _with_color(frame, color if color is not None else label)
     shown = _check_columns(frame, embedding, color, label, hover, size)
     if hulls and label is None:
         raise InputError("hulls=True outlines the clusters of label=. Pass label= too.")
-    if color_scale not in (scales := get_args(ColorScale)):
-        raise InputError(f"color_scale must be one of {', '.join(map(repr, scales))}, got {color_scale!r}.")
+    for name, value, known in (("color_scale", color_scale, ColorScale), ("on_error", on_error, OnError)):
+        if value not in get_args(known):
+            raise InputError(f"{name} must be one of {', '.join(map(repr, get_args(known)))}, got {value!r}.")
     if max_points is not None and max_points < 1:
         raise InputError(f"max_points must be at least 1, got {max_points!r}.")
     figure = graph_objects().Figure()
-    if metric == "cosine" and coordinates is None:
-        vectors = unit_vectors_of(given, embedding)
-        matrix, has_vector = vectors.matrix, np.zeros(len(frame), dtype=np.bool_)
-        has_vector[vectors.rows] = True
-    else:
-        matrix, has_vector = to_matrix(frame[embedding])
-    notes = []
-    if not has_vector.all():
-        notes.append(f"{format_count(int((~has_vector).sum()), 'row')} without an embedding omitted")
-    has_direction: NDArray[np.bool_] = np.asarray(matrix.any(axis=1))
-    if metric == "cosine" and coordinates is None and not has_direction.all():
-        notes.append(f"{format_count(int((~has_direction).sum()), 'row')} with all-zero embeddings omitted")
-        has_vector = has_vector.copy()
-        has_vector[np.flatnonzero(has_vector)[~has_direction]] = False
-        matrix = matrix[has_direction]
+    style = CategoryStyle.of(colors, sort)
+    if sort is not None and color is None:
+        raise InputError("sort= is the order of the categories of color=. Pass color= too.")
+    by_direction = metric == "cosine" and coordinates is None
+    matrix, has_vector, notes = _read_vectors(given, embedding, by_direction=by_direction, on_error=on_error)
     rows: Indices = np.flatnonzero(has_vector)
     if not len(rows):
-        what = "nothing but zeros" if len(has_direction) else "no vectors"
-        reason = f"column {embedding} has {format_count(len(frame), 'row')} and {what}"
+        reason = f"column {embedding} has {format_count(len(frame), 'row')} and no vectors"
+        if not frame[embedding].isna().all():
+            only = "nothing but zeros" if len(notes) == 1 and "zero" in notes[0] else "no vector with a direction"
+            reason = "; ".join([f"column {embedding} has {format_count(len(frame), 'row')} and {only}", *notes])
         return empty_figure(f"No embeddings to draw: {reason}.", theme=theme, title=title)
     limit = max_points or MAX_POINTS.get(dimensions, MAX_POINTS[2])
     # Do not lay out far more rows than will be drawn.
@@ -247,7 +254,7 @@ def semantic_map(
     figure.update_layout(width=width, height=height or (HEIGHT_PX if with_topics else 560))
     plot_size = ((width or WIDTH_PX) - 2.0 * SIDE_PX, figure.layout.height - TEXTS_PX)
     if hulls and label is not None:
-        add_hulls(figure, points, view[label], category_colors(view[label]) if color == label else {})
+        add_hulls(figure, points, view[label], category_colors(view[label], style) if color == label else {})
     enlarged = (plot_size[0] / (WIDTH_PX - 2.0 * SIDE_PX)) ** 0.5
     sizes = marker_sizes(None if size is None else view[size], len(rows), enlarged)
     markers = Markers(points, rows, hover_texts(view, shown), sizes)
@@ -260,7 +267,7 @@ def semantic_map(
         texts = None if text is None else view[text].tolist()
         clusters = cluster_column(frame)
         found = find_topics(density, texts) if clusters is None else topics_of_clusters(view[clusters], texts)
-        places = place_topics(density, found, theme)
+        places = place_topics(density, found, theme, style)
         omitted = add_topics(figure, markers, density, found, plot_size, theme, places)
         page_topics = PageTopics(found.names, [fill for fill, _ in places.colors], found.labels)
         drawn = np.searchsorted(laid_out, rows)
@@ -275,10 +282,10 @@ def semantic_map(
         color_description = f" {subtitle} {_list_topics(found)}".rstrip()
     else:
         color_description = add_points(
-            figure, markers, None if color is None else view[color], color, scale=color_scale, theme=theme
+            figure, markers, None if color is None else view[color], color, scale=color_scale, theme=theme, style=style
         )
     if label is not None:
-        label_colors = category_colors(view[label])
+        label_colors = category_colors(view[label], style)
         notes.append(add_labels(figure, points, view[label], theme, colors=label_colors, plot_size=plot_size))
         page_names = partial(label_names, points, view[label], theme, label_colors)
     if size is not None:
@@ -298,6 +305,50 @@ def semantic_map(
     if is_flat:
         attach_rows(figure, PageRows(rows, view[page_columns], page_topics, page_names, plot_size[0]))
     return figure
+
+
+def _read_vectors(
+    frame: Any, embedding: str, *, by_direction: bool, on_error: OnError
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], list[str]]:
+    """Return the vectors to lay out, which rows have one, and how many rows are omitted for which reason.
+
+    ``by_direction`` they are unit vectors, and vectors of zeros are omitted.
+    """
+    from skytells_nb.columns import to_matrix
+    from skytells_nb.embedding_columns import unit_vectors_of
+
+    nonfinite: Literal["raise", "missing"] = "raise" if on_error == "raise" else "missing"
+    if by_direction:
+        vectors = unit_vectors_of(frame, embedding, nonfinite=nonfinite)
+        matrix, has_vector = vectors.matrix, np.zeros(len(frame), dtype=np.bool_)
+        has_vector[vectors.rows] = True
+    else:
+        matrix, has_vector = to_matrix(frame[embedding], nonfinite=nonfinite)
+    missing = frame[embedding].isna().to_numpy(dtype=np.bool_)
+    broken = int((~has_vector & ~missing).sum())
+    zero = 0
+    has_direction: NDArray[np.bool_] = np.asarray(matrix.any(axis=1))
+    if by_direction and not has_direction.all():
+        zero = int((~has_direction).sum())
+        has_vector = has_vector.copy()
+        has_vector[np.flatnonzero(has_vector)[~has_direction]] = False
+        matrix = matrix[has_direction]
+    notes = [
+        f"{format_count(count, 'row')} {what} omitted"
+        for count, what in (
+            (int(missing.sum()), "without an embedding"),
+            (broken, "with NaN or infinite numbers in the embedding"),
+            (zero, "with all-zero embeddings"),
+        )
+        if count
+    ]
+    if zero and on_error == "raise":
+        raise InputError(
+            f"{notes[-1].removesuffix(' omitted')}: column {embedding!r} must hold vectors with a direction."
+        )
+    if broken and on_error == "warn":
+        warn(f"The map leaves out {format_count(broken, 'row')} with NaN or infinite numbers in {embedding!r}.")
+    return matrix, has_vector, notes
 
 
 def _say_topics(topics: MapTopics, text: str | None) -> str:
@@ -345,7 +396,9 @@ def _with_color(frame: Any, color: Any) -> tuple[Any, str | None]:
             f"got {len(color):,} values."
         )
     if not isinstance(color, pd.Series):
-        color = pd.Series(list(color), index=frame.index)
+        # Arrays, indexes and categoricals keep their dtype, and with it their order.
+        values = color if hasattr(color, "dtype") else list(color)
+        color = pd.Series(values, name=getattr(color, "name", None)).set_axis(frame.index)
     elif not color.index.equals(frame.index):
         by_label = color.index.is_unique and frame.index.isin(color.index).all()
         color = color.reindex(frame.index) if by_label else color.set_axis(frame.index)
@@ -386,13 +439,8 @@ def _check_columns(
 
 def _basis_matrix(basis: Any, embedding: str, metric: Metric) -> NDArray[np.float32]:
     """The vectors of the frame whose map is reused, in the form of those that are placed."""
-    from skytells_nb.columns import to_matrix
-    from skytells_nb.embedding_columns import unit_vectors_of
-
     _check_columns(basis, embedding, None, None, [], None)
-    if metric == "cosine":
-        return unit_vectors_of(basis, embedding).matrix
-    return to_matrix(basis[embedding])[0]
+    return _read_vectors(basis, embedding, by_direction=metric == "cosine", on_error="null")[0]
 
 
 def _projection_from_columns(view: Any, coordinates: Any, dimensions: int, basis: Any) -> Projection:

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skytells_nb.plots.maps.density import Density, find_regions, glow_image, own_peak_of, peak_of
-from skytells_nb.plots.maps.hues import place_colors
+from skytells_nb.plots.maps.hues import place_colors, text_color
 from skytells_nb.plots.maps.labels import WrittenName, write_names
-from skytells_nb.plots.maps.points import Markers, point_trace
+from skytells_nb.plots.maps.points import PLAIN, CategoryStyle, Markers, point_trace
 from skytells_nb.plots.pages.rows import ZoomName
 from skytells_nb.plots.theme import GRAY, Theme, escape_text, plain_text, with_opacity
 from skytells_nb.topics.tree import TopicParts, parts_of_topics, short_name
@@ -97,10 +97,18 @@ class TopicPlaces:
     colors: list[tuple[str, str]]
 
 
-def place_topics(density: Density, topics: MapTopics, theme: Theme | None) -> TopicPlaces:
-    """Each topic at the densest place of its points."""
+def place_topics(density: Density, topics: MapTopics, theme: Theme | None, style: CategoryStyle = PLAIN) -> TopicPlaces:
+    """Each topic at the densest place of its points, in the color that the user has for its name or one by its place.
+
+    Raises InputError if there are colors, and none is for a topic.
+    """
+    style.check(topics.names)
     peaks = [peak_of(density, topics.labels == topic) for topic in range(len(topics.names))]
-    return TopicPlaces(peaks, place_colors(peaks, topics.sizes, theme))
+    colors = [
+        (style.colors[name], text_color(style.colors[name], theme)) if name in style.colors else by_place
+        for name, by_place in zip(topics.names, place_colors(peaks, topics.sizes, theme), strict=True)
+    ]
+    return TopicPlaces(peaks, colors)
 
 
 def zoom_names(

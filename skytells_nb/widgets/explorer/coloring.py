@@ -10,24 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from skytells_nb.plots.theme import CATEGORY_COLORS, GRAY
+from skytells_nb.plots.column_types import category_names, category_order, is_numeric, on_scale
+from skytells_nb.plots.maps.points import MAX_CATEGORIES, uses_color_scale
+from skytells_nb.plots.theme import CATEGORY_COLORS, GRAY, scale_colors
 from skytells_nb.widgets.safe_text import plain
 
 NAME_CHARACTERS = 30
 MISSING_CODE = 255
-# Ten steps of cividis, which looks the same with every kind of color vision.
-_CIVIDIS = (
-    "#00224e",
-    "#123570",
-    "#3b496c",
-    "#575d6d",
-    "#707173",
-    "#8a8678",
-    "#a59c74",
-    "#c3b369",
-    "#e1cc55",
-    "#fee838",
-)
 _STEPS = 255
 
 
@@ -39,6 +28,8 @@ class Coloring:
     palette: list[str]
     legend: dict[str, Any] = field(default_factory=lambda: {"kind": "none"})
     """The legend: entries of categories with their counts, or the ends of a scale."""
+    hollow: int = -1
+    """The code of the points without a value, which are rings; -1 for none."""
 
     @property
     def legend_items(self) -> list[tuple[str, str]]:
@@ -62,69 +53,75 @@ def default_color(frame: pd.DataFrame, columns: Sequence[Any]) -> Any:
 
 
 def color_points(values: pd.Series[Any] | None, n: int) -> Coloring:
-    """Color ``n`` points by a column: a scale for numbers and dates, otherwise a color for each frequent value."""
+    """Color ``n`` points by a column, as a semantic map does: a scale, or a color for each frequent value."""
     if values is None:
         return Coloring(np.zeros(n, dtype=np.uint8), [CATEGORY_COLORS[0]])
-    types = pd.api.types
-    dates = types.is_datetime64_any_dtype(values.dtype)
-    if dates or (types.is_numeric_dtype(values.dtype) and not types.is_bool_dtype(values.dtype)):
-        return _scale(values, dates)
+    on_its_scale = on_scale(values, MAX_CATEGORIES)
+    if uses_color_scale(on_its_scale) or pd.api.types.is_datetime64_any_dtype(on_its_scale.dtype):
+        return _scale(values, on_its_scale)
     return _categories(values)
 
 
-def _scale(values: pd.Series[Any], dates: bool) -> Coloring:
-    if dates:
+def _scale(given: pd.Series[Any], values: pd.Series[Any]) -> Coloring:
+    if is_numeric(values):
+        numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+    else:
         timestamps = values.astype("int64").to_numpy(dtype=np.float64)
         numbers = np.where(values.isna().to_numpy(), np.nan, timestamps)
-    else:
-        numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
     known = np.isfinite(numbers)
     codes = np.full(len(numbers), MISSING_CODE, dtype=np.uint8)
-    palette = [*_cividis(), GRAY]
+    palette = [*scale_colors(_STEPS), GRAY]
     missing = int((~known).sum())
     entries = [_legend_entry(MISSING_CODE, GRAY, "no value", missing)] if missing else []
+    hollow = MISSING_CODE if missing else -1
     if not known.any():
-        return Coloring(codes, palette, {"kind": "categories", "entries": entries})
+        return Coloring(codes, palette, {"kind": "categories", "entries": entries, "hollow": hollow}, hollow)
     low, high = float(numbers[known].min()), float(numbers[known].max())
     share = (numbers[known] / 2 - low / 2) / ((high / 2 - low / 2) or 1.0)
     codes[known] = np.rint(share * (_STEPS - 1)).astype(np.uint8)
-    ends = (values.min(), values.max()) if dates else (f"{low:.4g}", f"{high:.4g}")
-    legend = {"kind": "numbers", "low": str(ends[0]), "high": str(ends[1]), "entries": entries}
-    return Coloring(codes, palette, legend)
+    shown = given.to_numpy(dtype=object)[known]
+    ends = (shown[numbers[known].argmin()], shown[numbers[known].argmax()])
+    words = [f"{end:.4g}" if isinstance(end, float) else str(end) for end in ends]
+    legend = {"kind": "numbers", "low": words[0], "high": words[1], "entries": entries, "hollow": hollow}
+    return Coloring(codes, palette, legend, hollow)
 
 
 def _categories(values: pd.Series[Any]) -> Coloring:
     missing = values.isna().to_numpy()
-    names = pd.Series([str(value) for value in values.tolist()], dtype=object)
+    names = pd.Series(category_names(values), dtype=object)
     counts = names[~missing].value_counts()
-    frequent = counts.index[: len(CATEGORY_COLORS)]
-    codes = frequent.get_indexer_for(pd.Index(names)).astype(np.int64)
-    palette = [*CATEGORY_COLORS[: len(frequent)]]
+    shown = counts.index[: len(CATEGORY_COLORS)]
+    ranked = category_order(values)
+    if ranked is None:
+        palette = [*CATEGORY_COLORS[: len(shown)]]
+    else:
+        frequent = set(counts.index[:MAX_CATEGORIES])
+        shown = pd.Index([name for name in ranked if name in frequent], dtype=object)
+        palette = scale_colors(len(shown))
+    codes = shown.get_indexer_for(pd.Index(names)).astype(np.int64)
+    codes[missing] = -1
     entries = [
         _legend_entry(code, palette[code], " ".join(plain(str(name)).split()), int(counts[name]))
-        for code, name in enumerate(frequent)
+        for code, name in enumerate(shown)
     ]
+    hollow = -1
     for name, where in (
-        (f"other, {len(counts) - len(frequent):,} values", (codes < 0) & ~missing),
+        (f"other, {len(counts) - len(shown):,} values", (codes < 0) & ~missing),
         ("no value", missing),
     ):
         if where.any():
             codes[where] = len(palette)
+            hollow = len(palette) if where is missing else -1
             entries.append(_legend_entry(len(palette), GRAY, name, int(where.sum())))
             palette.append(GRAY)
-    return Coloring(codes.astype(np.uint8), palette, {"kind": "categories", "entries": entries})
+    return Coloring(
+        codes.astype(np.uint8), palette, {"kind": "categories", "entries": entries, "hollow": hollow}, hollow
+    )
 
 
 def _legend_entry(code: int, color: str, name: str, count: int) -> dict[str, Any]:
     short = name if len(name) <= NAME_CHARACTERS else name[: NAME_CHARACTERS - 1] + "…"
     return {"code": code, "color": color, "name": short, "count": count}
-
-
-def _cividis() -> list[str]:
-    anchors = np.array([parse_hex_color(color) for color in _CIVIDIS], dtype=np.float64)
-    at = np.linspace(0, len(anchors) - 1, _STEPS)
-    channels = [np.interp(at, np.arange(len(anchors)), anchors[:, channel]).round() for channel in range(3)]
-    return [f"#{int(r):02x}{int(g):02x}{int(b):02x}" for r, g, b in zip(*channels, strict=True)]
 
 
 def parse_hex_color(color: str) -> tuple[int, int, int]:

@@ -47,7 +47,7 @@ class Explorer(LinkedViews):
     frame : pandas.DataFrame
         The rows.
     embedding : hashable, default "embedding"
-        The column of vectors; rows without one have no point.
+        The column of vectors; rows without one, or with one of zeros or of NaN, have no point.
     text : hashable, optional
         The column of texts; by default the one with the longest.
     color : hashable, optional
@@ -121,8 +121,7 @@ class Explorer(LinkedViews):
         self._display_ids = (new_display_id(), new_display_id())
         self._display_mode: Mode | None = None
         self._closed = False
-        without = len(rows) - len(rows.plotted)
-        left_out = f" · {without:,} without an embedding have no point" if without else ""
+        left_out = f" · {rows.left_out}" if rows.left_out else ""
         name = next_name("explorer")
         self._view = ExplorerView(
             model_id=model_id(name),

@@ -33,12 +33,15 @@ class Rows:
     matrix: Floats
     """The vectors, scaled to length one."""
     plotted: Indices
+    left_out: str = ""
+    """How many rows have no point, and why."""
 
     @classmethod
     def read(cls, frame: Any, embedding: Any, text: Any = None) -> Rows:
         """Read the rows of a frame; by default ``text`` is the column of the longest texts.
 
-        Raises InputError if it is not a frame, or if a column is missing, duplicated or without vectors.
+        Vectors without a direction, or with numbers that are not finite, have no point. Raises InputError if it is not
+        a frame, or if a column is missing, duplicated or without vectors.
         """
         if not isinstance(frame, pd.DataFrame):
             raise InputError(f"The data of an explorer must be a DataFrame, got a {type(frame).__name__}.")
@@ -48,9 +51,18 @@ class Rows:
         for name in (embedding, text):
             if name is not None:
                 column_of(frame, name, hint=" Create one with frame.skytells.embed(...)." if name == embedding else "")
-        vectors = unit_vectors_of(given, embedding)
+        vectors = unit_vectors_of(given, embedding, nonfinite="missing")
         text_column = text if text is not None else longest_text_column(frame, exclude=[embedding])
-        return cls(frame, embedding, text_column, vectors.matrix, vectors.rows)
+        matrix, plotted = vectors.matrix, vectors.rows
+        has_direction = matrix.any(axis=1)
+        if not has_direction.all():
+            matrix, plotted = matrix[has_direction], plotted[has_direction]
+        missing = int(frame[embedding].isna().sum())
+        invalid = len(frame) - missing - len(plotted)
+        counts = [(missing, "without an embedding"), (invalid, "with an embedding of zeros, NaN or infinite numbers")]
+        reasons = " and ".join(f"{count:,} {what}" for count, what in counts if count)
+        left_out = f"{reasons} have no point" if reasons else ""
+        return cls(frame, embedding, text_column, matrix, plotted, left_out)
 
     def __len__(self) -> int:
         return len(self.frame)

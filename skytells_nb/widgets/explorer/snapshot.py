@@ -124,23 +124,39 @@ def _draw_map(points: NDArray[np.uint16], colors: Coloring, emphasized: NDArray[
     # In row order the last category would cover all others.
     order = np.random.default_rng(0).permutation(len(points))
     if emphasized is None:
-        _draw_discs(image, at[order], palette[colors.codes[order]], len(points))
+        _draw_points(image, at[order], colors.codes[order], colors, palette, len(points))
     else:
         dimmed, on_top = order[~emphasized[order]], order[emphasized[order]]
         _draw_discs(image, at[dimmed], DIMMED, len(points))
-        _draw_discs(image, at[on_top], palette[colors.codes[on_top]], len(on_top))
+        _draw_points(image, at[on_top], colors.codes[on_top], colors, palette, len(on_top))
     return image
 
 
-def _draw_discs(image: NDArray[np.uint8], at: NDArray[np.int64], color: Any, count: int) -> None:
+def _draw_points(
+    image: NDArray[np.uint8],
+    at: NDArray[np.int64],
+    codes: NDArray[np.uint8],
+    colors: Coloring,
+    palette: Any,
+    count: int,
+) -> None:
+    """Draw each point in its color, those without a value as rings below the others."""
+    hollow = codes == colors.hollow
+    _draw_discs(image, at[hollow], palette[codes[hollow]], count, ring=True)
+    _draw_discs(image, at[~hollow], palette[codes[~hollow]], count)
+
+
+def _draw_discs(image: NDArray[np.uint8], at: NDArray[np.int64], color: Any, count: int, *, ring: bool = False) -> None:
     """Draw a disc at each position, smaller for more points."""
-    for down, right in _disc_offsets(4 if count <= 50 else 3 if count <= 500 else 2 if count <= 20_000 else 1):
+    radius = 4 if count <= 50 else 3 if count <= 500 else 2 if count <= 20_000 else 1
+    for down, right in _disc_offsets(max(radius, 2) if ring else radius, ring=ring):
         image[np.clip(at[:, 1] + down, 0, HEIGHT - 1), np.clip(at[:, 0] + right, 0, WIDTH - 1)] = color
 
 
-def _disc_offsets(radius: int) -> list[tuple[int, int]]:
+def _disc_offsets(radius: int, *, ring: bool = False) -> list[tuple[int, int]]:
     reach = range(-radius, radius + 1)
-    return [(y, x) for y in reach for x in reach if x * x + y * y <= radius * radius]
+    hole = (radius - 1) ** 2 if ring else -1
+    return [(y, x) for y in reach for x in reach if hole < x * x + y * y <= radius * radius]
 
 
 def _encode_png(pixels: NDArray[np.uint8]) -> bytes:

@@ -237,7 +237,7 @@ function render({ model, el }) {
   }
 
   function showLegend() {
-    const { kind, entries = [], low = "", high = "" } = model.get("legend");
+    const { kind, entries = [], low = "", high = "", hollow = -1 } = model.get("legend");
     const hidden = new Set(model.get("hidden"));
     legend.replaceChildren();
     if (kind === "numbers") {
@@ -249,11 +249,13 @@ function render({ model, el }) {
       const entry = button(`${words} (${formatCount(count)})`, "entry", () => toggle(code));
       entry.setAttribute("aria-pressed", String(!hidden.has(code)));
       const patch = element("span", "patch");
-      patch.style.background = color;
+      if (code === hollow) patch.style.boxShadow = `inset 0 0 0 2px ${color}`;
+      else patch.style.background = color;
       entry.prepend(patch);
       legend.append(entry);
     }
     map.colors = model.get("palette").map(packColor);
+    map.hollow = hollow;
     updateLevels();
   }
 

@@ -104,6 +104,7 @@ class PointMap {
     /** @type {Uint8Array} */
     this.levels = new Uint8Array(0);
     this.colors = [0x808080];
+    this.hollow = -1;
     /** @type {Group[]} */
     this.labels = [];
     /** @type {Topic[]} */

@@ -13,18 +13,21 @@ const MAX_SOFT_POINTS = 20000;
 const STRIDE = 2654435761;
 
 /**
- * Return a disc as offsets into an image of this width, with the coverage of each pixel (0 to 255).
+ * Return a disc as offsets into an image of this width, with the coverage of each pixel (0 to 255), without those
+ * of a hole in its middle.
  * @param {number} radius
  * @param {number} width
  * @returns {Disc}
  */
-function disc(radius, width, { alpha = 1, soft = true } = {}) {
+function disc(radius, width, { alpha = 1, soft = true, hole = 0 } = {}) {
   const reach = Math.ceil(radius);
   const offsets = [];
   const coverage = [];
   for (let y = -reach; y <= reach; y++) {
     for (let x = -reach; x <= reach; x++) {
-      const share = Math.min(1, Math.max(0, radius + 0.5 - Math.hypot(x, y)));
+      const distance = Math.hypot(x, y);
+      const outside = hole ? Math.min(1, Math.max(0, distance - hole + 0.5)) : 1;
+      const share = Math.min(outside, Math.max(0, radius + 0.5 - distance));
       const covered = soft ? share : Math.round(share);
       if (covered > 0.05) offsets.push(y * width + x), coverage.push(Math.round(255 * covered * alpha));
     }
@@ -102,7 +105,7 @@ class Raster {
   }
 
   /** @param {Scene & {view: View, radius: number}} scene Its levels are the four constants above. */
-  draw({ points, codes, levels, colors, view, radius }) {
+  draw({ points, codes, levels, colors, hollow, view, radius }) {
     if (!this.image) return;
     this.pixels.fill(0);
     this.pointAtPixel.fill(NO_POINT);
@@ -115,16 +118,23 @@ class Raster {
       [EMPHASIZED]: disc(radius * 1.5 + 1, this.width),
     };
     const ring = disc(radius * 1.5 + 2.5, this.width);
+    // A point without a value is a ring, however small: never like a value that is gray.
+    const open = Math.max(radius, 2);
+    const openMarks = {
+      [DIM]: disc(open, this.width, { alpha: DIM_ALPHA, soft, hole: open - 1 }),
+      [PLAIN]: disc(open, this.width, { soft, hole: open - 1 }),
+      [EMPHASIZED]: disc(radius * 1.5 + 1, this.width, { hole: radius * 1.5 - 0.5 }),
+    };
     for (const level of /** @type {const} */ ([DIM, PLAIN, EMPHASIZED])) {
       if (!levels.includes(level)) continue;
-      const mark = marks[level];
-      const edge = Math.min(this.padding, (level === EMPHASIZED ? ring : mark).reach);
+      const edge = Math.min(this.padding, (level === EMPHASIZED ? ring : openMarks[level]).reach);
       for (let step = 0, i = 0; step < count; step++, i = (i + first) % count) {
         if (levels[i] !== level) continue;
         const x = Math.round(view.x + view.scale * points[2 * i]) + this.padding;
         const y = Math.round(view.y + view.scale * points[2 * i + 1]) + this.padding;
         if (x < edge || y < edge || x >= this.width - edge || y >= this.height - edge) continue;
         const at = y * this.width + x;
+        const mark = (codes[i] === hollow ? openMarks : marks)[level];
         if (level === EMPHASIZED) blendPixels(this.pixels, at, ring, 0x808080);
         if (level !== DIM && (soft || level === EMPHASIZED)) blendPixels(this.pixels, at, mark, colors[codes[i]]);
         else replacePixels(this.pixels, at, mark, level === DIM ? 0x808080 : colors[codes[i]]);

@@ -112,6 +112,8 @@ interface Legend {
   entries?: { code: number; color: string; name: string; count: number }[];
   low?: string;
   high?: string;
+  /** The code of the points without a value. */
+  hollow?: number;
 }
 
 interface Group {
@@ -212,6 +214,8 @@ interface Scene {
   levels: Uint8Array;
   /** A color as 0x00bbggrr for each code. */
   colors: number[];
+  /** The code of points that are drawn as rings, -1 for none. */
+  hollow: number;
 }
 
 /** A pointer that is down: ``line`` is set once a box or a lasso is being drawn. */

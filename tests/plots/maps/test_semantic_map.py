@@ -10,7 +10,8 @@ import plotly.graph_objects as go
 import pytest
 from map_figures import UNTRUSTED, draw, frame
 
-from skytells_nb.errors import InputError
+from skytells_nb.embedding_columns import unit_vectors_of
+from skytells_nb.errors import InputError, SkytellsWarning
 from skytells_nb.plots import semantic_map, summary
 from skytells_nb.plots.maps.points import marker_sizes
 from skytells_nb.plots.maps.semantic_map import HOVER_MAX_POINTS
@@ -429,3 +430,144 @@ def test_whole_numbers_keep_all_digits(dtype: str) -> None:
     data = frame().assign(key=pd.Series(range(30), index=range(100, 130)).astype(dtype) + 2**53)
     (trace,) = draw(data, color="key").data
     assert [text.rsplit(" ", 1)[1] for text in trace.hovertext] == [str(2**53 + row) for row in range(30)]
+
+
+def legend_of(figure: go.Figure) -> list[str]:
+    """The names in the legend without their counts, in its order."""
+    traces = sorted(figure.data, key=lambda trace: trace.legendrank)
+    return [trace.name.rpartition(" (")[0] for trace in traces]
+
+
+def colors_of(figure: go.Figure) -> dict[str, str]:
+    return {trace.name.rpartition(" (")[0]: str(trace.marker.color).lower() for trace in figure.data}
+
+
+def test_values_have_the_colors_that_are_passed() -> None:
+    """In any notation of CSS; the other values have colors of their own, none of them twice."""
+    found = colors_of(draw(frame(), color="topic", colors={"topic 1": "Teal", "topic 0": "#F00", "unused": "gray"}))
+    assert (found["topic 0"], found["topic 1"]) == ("#ff0000", "#008080")
+    assert len(set(found.values())) == 3
+    taken = colors_of(draw(frame(), color="topic", colors={"topic 2": "#0072b2"}))
+    assert len(set(taken.values())) == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "colors"),
+    [
+        ([0, 1] * 15, {0: "green", 1: "rgb(10, 20, 30)"}),
+        ([0, 1, None] * 10, {0: "green", 1: "rgb(10, 20, 30)"}),
+        ([False, True] * 15, {False: "green", True: "rgb(10, 20, 30)"}),
+    ],
+)
+def test_numbers_with_colors_are_categories(values: list[Any], colors: dict[Any, str]) -> None:
+    """Also those of a column that missing values made one of floats; a missing value stays hollow."""
+    data = frame().assign(kind=pd.Series(values, index=range(100, 130)))
+    figure = draw(data, color="kind", colors=colors)
+    found = colors_of(figure)
+    assert [found[str(value)] for value in colors] == ["#008000", "#0a141e"]
+    assert [trace.marker.symbol for trace in figure.data].count("square-open") == int(None in values)
+
+
+def test_a_color_of_a_rare_value_puts_it_into_the_legend() -> None:
+    """Of 200 categories 20 are shown: those with a color or a place of their own, then the most frequent."""
+    data = frame(600, n_groups=200)
+    figure = draw(data, color="topic", colors={"topic 199": "black"}, sort=["topic 198"])
+    names = legend_of(figure)
+    assert names[0] == "topic 198"
+    assert "topic 199" in names
+    assert len(names) == 21
+    assert names[-1] == "other, 180 values"
+    assert sum(len(trace.x) for trace in figure.data) == 600
+
+
+@pytest.mark.parametrize(
+    ("values", "sort", "expected"),
+    [
+        (["b", "a", "a", "c", "c", "c"], None, ["c", "a", "b"]),
+        (["b", "a", "a", "c", "c", "c"], "value", ["a", "b", "c"]),
+        (["b", "a", "a", "c", "c", "c"], ["b", "nowhere"], ["b", "c", "a"]),
+        ([10, 9, 9, 100, 100, 100], "value", ["9", "10", "100"]),
+        ([True, False, False, None, True, True], "value", ["False", "True", "no kind"]),
+        (["x", 1, 1, 1, 2.5, "x"], "value", ["1", "2.5", "x"]),
+    ],
+)
+def test_categories_are_sorted_as_asked(values: list[Any], sort: Any, expected: list[str]) -> None:
+    """By their rows, by value or as listed."""
+    data = frame(6).assign(kind=pd.Series(values, index=range(100, 106), dtype=object))
+    assert legend_of(draw(data, color="kind", sort=sort)) == expected
+
+
+def test_ordered_categories_can_be_sorted_by_their_rows() -> None:
+    """Their colors stay those of their order."""
+    kinds = pd.Categorical(["low", "high", "high"] * 10, ["low", "high"], ordered=True)
+    own, by_count = (draw(frame(), color=kinds, sort=sort) for sort in (None, "count"))
+    assert legend_of(own) == ["low", "high"]
+    assert legend_of(by_count) == ["high", "low"]
+    assert colors_of(own) == colors_of(by_count)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"color": "topic", "colors": {"topic 9": "red"}}, "such as 'topic 0', got .'topic 9'"),
+        ({"color": "topic", "colors": {"topic 0": "blurple"}}, "got 'blurple'"),
+        ({"color": "topic", "colors": {"topic 0": "rgb(0, 0, 300)"}}, "got 'rgb"),
+        ({"color": "topic", "colors": ["red"]}, "a dict of values and their colors, got list"),
+        ({"color": "topic", "sort": "size"}, "got 'size'"),
+        ({"color": "topic", "sort": ["topic 9"]}, "such as 'topic 0'"),
+        ({"color": "score", "color_scale": "log", "sort": "value"}, "are for categories"),
+        ({"sort": "value"}, "Pass color= too"),
+        ({"on_error": "ignore"}, "on_error must be one of 'warn', 'null', 'raise', got 'ignore'"),
+    ],
+)
+def test_colors_and_orders_that_cannot_be_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        draw(frame(), **options)
+
+
+def test_topics_have_the_colors_that_are_passed() -> None:
+    """By their names, on the points and, dark enough to read, in the text."""
+    side = np.arange(120) % 2
+    place = np.random.default_rng(0).normal(size=(120, 2)) + 30 * side[:, None]
+    words = np.array(["cats purring", "stock market"])[side]
+    data = frame(120, n_groups=2).assign(text=words, x=place[:, 0], y=place[:, 1])
+    figure = draw(data, coordinates=("x", "y"))
+    named = [note.text.partition("<br>")[0] for note in figure.layout.annotations if note.name == "cluster"]
+    assert len(named) == 2
+    topic = summary(figure).partition("Topics: ")[2].partition(";")[0].rpartition(" ")[0]
+    colored = draw(data, colors={topic: "#ff0000"}, coordinates=("x", "y"))
+    assert "#ff0000" in str(colored.data[0].marker.colorscale)
+    with pytest.raises(InputError, match="colors must have values of the column, such as"):
+        draw(data, colors={"no such topic": "red"}, coordinates=("x", "y"))
+
+
+def test_embeddings_that_are_not_finite_are_left_out_and_counted() -> None:
+    """Beside those of zeros and missing ones, each by its reason; the other rows are where they would be without."""
+    data = frame()
+    cells: list[Any] = data["embedding"].tolist()
+    cells[0], cells[1], cells[2], cells[3] = np.full(8, np.nan), np.full(8, np.inf), np.zeros(8), None
+    broken = data.assign(embedding=pd.Series(cells, index=data.index))
+    with pytest.warns(SkytellsWarning, match="leaves out 2 rows with NaN or infinite numbers in 'embedding'"):
+        figure = draw(broken)
+    silent = draw(broken, on_error="null")
+    for drawn in (figure, silent):
+        assert drawn.data[0].customdata.tolist() == list(range(4, 30))
+        caption = caption_of(drawn)
+        for reason in ("1 row without an", "2 rows with NaN or infinite numbers in the", "1 row with all-zero"):
+            assert reason in caption
+    np.testing.assert_allclose(np.asarray(figure.data[0].x), np.asarray(draw(data[4:]).data[0].x), atol=1e-4)
+    with pytest.raises(InputError, match="got NaN or infinite numbers in 2 rows"):
+        draw(broken, on_error="raise")
+    with pytest.raises(InputError, match="1 row with all-zero embeddings"):
+        draw(broken[2:], on_error="raise")
+    assert len(draw(data, on_error="raise").data[0].x) == 30
+    assert "1 row with NaN or infinite numbers" in summary(draw(broken[:1], on_error="null"))
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_embeddings_that_are_not_finite_stay_an_error_elsewhere(metric: Any) -> None:
+    """A map that left them out changes nothing for methods that need all of them."""
+    data = pd.DataFrame({"embedding": [[1.0, 0.0], [np.nan, 1.0], [0.0, 1.0], [0.5, 1.0]], "text": list("abcd")})
+    draw(data, on_error="null", metric=metric)
+    with pytest.raises(InputError, match="finite numbers"):
+        unit_vectors_of(data, "embedding")

@@ -10,6 +10,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
 from types import FunctionType
@@ -27,11 +28,12 @@ from served import connected, served, wait_until_idle
 
 from skytells_nb.errors import InputError
 from skytells_nb.local.server import LocalServer
+from skytells_nb.plots.theme import scale_colors
 from skytells_nb.session import Session
 from skytells_nb.widgets.explorer.coloring import color_points
 from skytells_nb.widgets.explorer.explorer import Explorer
 from skytells_nb.widgets.explorer.rows import Rows
-from skytells_nb.widgets.explorer.snapshot import HEIGHT, WIDTH
+from skytells_nb.widgets.explorer.snapshot import HEIGHT, MARGIN, WIDTH, _draw_map
 from skytells_nb.widgets.explorer.sync import LinkedViews
 
 TEXTS = ["a red cat", "a blue cat", "a tax form", "form of tax", "red red paint", "the sea"]
@@ -203,7 +205,9 @@ def test_a_question_finds_the_rows_with_the_largest_cosine(
     seed=st.integers(0, 99),
 )
 def test_the_nearest_of_any_vectors_are_those_of_a_full_sort(matrix: Any, k: int, seed: int) -> None:
-    """Ties go to the first row; vectors of zeros are as far as right angles."""
+    """Ties go to the first row; a vector of zeros as the question is as far from all as right angles."""
+    # Rows of zeros have no point, so they are not near to anything.
+    matrix[~matrix.any(axis=1), 0] = 1
     vector = np.random.default_rng(seed).integers(-2, 3, matrix.shape[1]).astype(np.float32)
     rows = Rows.read(pd.DataFrame({"embedding": list(matrix)}), "embedding")
 
@@ -396,6 +400,53 @@ def test_dates_and_constant_numbers_get_a_scale() -> None:
     assert dates.codes.tolist() == [0, 254, 255]
     assert dates.legend["low"].startswith("2024-01-01")
     assert len(set(color_points(pd.Series([7, 7, 7]), 3).codes.tolist())) == 1
+
+
+def test_vectors_without_a_place_have_no_point_and_are_counted() -> None:
+    """Those of zeros, of NaN and of infinite numbers, beside missing ones; the others are not moved."""
+    vectors: list[Any] = [[1.0, 0.0], [0.0, 0.0], [np.nan, 1.0], [np.inf, 1.0], None, [0.0, 1.0]]
+    with Explorer(pd.DataFrame({"text": list("abcdef"), "embedding": vectors}), method="pca") as explorer:
+        caption = explorer.widget.caption
+        assert explorer.freeze().text.count("\n") >= 6
+        assert explorer._rows.plotted.tolist() == [0, 5]
+    assert "1 without an embedding and 3 with an embedding of zeros, NaN or infinite numbers have no point" in caption
+
+
+def test_kinds_of_columns_are_those_of_a_semantic_map() -> None:
+    """Ordered categories keep their order and get the scale; durations and decimals have one; integers all digits."""
+    sizes = pd.Series(pd.Categorical(["XL", "S", "M", "S", None], ["S", "M", "L", "XL"], ordered=True))
+    ordered = color_points(sizes, 5)
+    assert [(entry["name"], entry["count"]) for entry in ordered.legend["entries"]] == [
+        ("S", 2),
+        ("M", 1),
+        ("XL", 1),
+        ("no value", 1),
+    ]
+    assert ordered.palette[:3] == scale_colors(3)
+    for values, low in (
+        (pd.to_timedelta([1, 2, 3], "h"), "1:00:00"),
+        ([Decimal("0.10"), Decimal(2), Decimal(3)], "0.10"),
+    ):
+        scale = color_points(pd.Series(values, dtype=None if low == "1:00:00" else object), 3)
+        assert scale.legend["kind"] == "numbers"
+        assert scale.legend["low"].endswith(low)
+    assert color_points(pd.Series([2**53 + 1, 5]), 2).legend["high"] == str(2**53 + 1)
+
+
+@pytest.mark.parametrize("values", [[1.0, np.nan, 3.0], ["a", None, "b"], [True, None, False]])
+def test_a_missing_value_is_hollow(values: list[Any]) -> None:
+    """Its code is that of rings, on the page and in the saved image; without missing values there is none."""
+    coloring = color_points(pd.Series(values), 3)
+    assert coloring.codes.tolist().count(coloring.hollow) == 1
+    assert coloring.codes[1] == coloring.hollow == coloring.legend["hollow"]
+    assert color_points(pd.Series(values).iloc[[0, 2]], 2).hollow == -1
+    points = np.array([[0, 0], [30_000, 30_000], [60_000, 60_000]], dtype=np.uint16)
+    image = _draw_map(points, coloring, None)
+    (top, middle, bottom) = (int(at) for at in np.linspace(MARGIN, HEIGHT - MARGIN, 3))
+    side = (WIDTH - (bottom - top)) // 2
+    assert image[middle, WIDTH // 2, 3] == 0
+    assert image[middle - 4 : middle + 5, WIDTH // 2 - 4 : WIDTH // 2 + 5, 3].any()
+    assert image[top, side, 3] == 255
 
 
 def test_an_image_and_a_table_are_saved(explorer: Explorer) -> None:
