@@ -116,6 +116,8 @@ class SkytellsError(Exception):
 
     report: Any = None
     frame: Any = None
+    tokens: tuple[int, int] | None = None
+    """Tokens in and out, where the service says that the failed attempt used some."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*(sanitize(value) if isinstance(value, str) else value for value in args))
@@ -218,7 +220,7 @@ class APIError(SkytellsError):
     message : str
         The service's message, for people: branch on ``error_id``.
     status : int
-        The HTTP status.
+        The HTTP status, or that of the error where it came in the body of a success.
     error_id : str, optional
         The stable id of the error.
     code : str, optional
@@ -235,6 +237,8 @@ class APIError(SkytellsError):
         Seconds to wait before the next attempt.
     body : object, optional
         The parsed body, or its text.
+    http_status : int, optional
+        The status of the response; ``status`` if left out.
     """
 
     def __init__(
@@ -250,6 +254,7 @@ class APIError(SkytellsError):
         details: Any = None,
         retry_after: float | None = None,
         body: Any = None,
+        http_status: int | None = None,
     ) -> None:
         message = quoted(message)
         super().__init__(message)
@@ -263,6 +268,12 @@ class APIError(SkytellsError):
         self.details = quoted_body(details)
         self.retry_after = retry_after
         self.body = quoted_body(body)
+        self.http_status = status if http_status is None else http_status
+
+    @property
+    def is_in_success(self) -> bool:
+        """Whether the error came in the body of a response whose status says success."""
+        return 200 <= self.http_status < 300
 
     @property
     def status_code(self) -> int:
@@ -270,7 +281,9 @@ class APIError(SkytellsError):
         return self.status
 
     def __str__(self) -> str:
-        facts = [f"HTTP {self.status}"]
+        facts = [f"HTTP {self.http_status}"]
+        if self.http_status != self.status and read_error(self.body).status == self.status:
+            facts.append(f"status {self.status} in its body")
         if self.error_id:
             facts.append(self.error_id)
         if self.param:
@@ -378,7 +391,7 @@ class RefusalError(SkytellsError):
         super().__init__(f"The model refused to answer: {quoted(refusal)}")
         self.refusal: str = quoted_body(refusal)
         self.request_id = quoted_name(request_id)
-        self.tokens = tokens
+        self.tokens: tuple[int, int] = tokens
         self.completion = completion
 
 
@@ -518,6 +531,8 @@ _CODES: dict[type[APIError], str] = {
     ContextLengthError: "context_length_exceeded",
     ModelNotFoundError: "model_not_found",
     AuthenticationError: "invalid_api_key api_key_invalid",
+    RateLimitError: "rate_limit_exceeded rate_limit_error rate_limit_reached rate_limited too_many_requests throttled "
+    "throttling throttling_exception",
     PermissionDeniedError: "account_deactivated account_suspended account_disabled",
     PaymentRequiredError: "insufficient_quota insufficient_credits insufficient_credit insufficient_balance "
     "insufficient_user_quota insufficient_funds insufficient_tokens payment_required billing_error billing_not_active "
@@ -563,7 +578,7 @@ def api_error(status: int, body: Any, *, request_id: str | None = None, retry_af
     Parameters
     ----------
     status : int
-        The HTTP status. With a success, the status that the body names counts, or 500.
+        The HTTP status. With a success, the status that the body names counts, or 429 for a rate limit, else 500.
     body : object
         Parsed JSON, or text if it was not JSON (a proxy's HTML page, for example).
     request_id : str, optional
@@ -581,13 +596,16 @@ def api_error(status: int, body: Any, *, request_id: str | None = None, retry_af
     >>> api_error(429, {"error": {"message": "Slow down.", "error_id": "RATE_LIMITED"}}, retry_after=2.0)
     RateLimitError('Slow down.')
     """
-    error = read_error(body)
+    error, http_status = read_error(body), status
     if status < 300:
         status = error.status or 500
     # An id is part of the message anyway; an envelope that nothing was read of is quoted itself.
     code = None if error.error_id else error.code or error.type
-    message = error.message or _without_message(status, code or (None if error.error_id else body))
-    return _error_class(status, error, message, retry_after)(
+    message = error.message or _without_message(http_status, code or (None if error.error_id else body))
+    kind = _error_class(status, error, message, retry_after)
+    if http_status < 300 and error.status is None and kind is RateLimitError:
+        status = 429
+    return kind(
         message,
         status=status,
         error_id=error.error_id,
@@ -598,6 +616,7 @@ def api_error(status: int, body: Any, *, request_id: str | None = None, retry_af
         details=error.details,
         retry_after=retry_after,
         body=body,
+        http_status=http_status,
     )
 
 
@@ -610,6 +629,9 @@ def _error_class(status: int, error: ErrorBody, message: str, retry_after: float
     if _is_without_credit(status, message, retry_after):
         return PaymentRequiredError
     known = _BY_ERROR_ID.get((error.error_id or "").upper())
+    if known is BadRequestError and 400 < status < 500:
+        # An id that fits whatever is wrong with a request says less than the status.
+        known = _BY_STATUS.get(status, known)
     return known or _BY_STATUS.get(status, ServerError if status >= 500 else APIError)
 
 

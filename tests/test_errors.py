@@ -321,3 +321,17 @@ def test_tb_shows_the_frames_that_a_failed_cell_leaves_out(kind: type[BaseExcept
     assert "deep" not in failed.stdout + failed.stderr
     assert "in deep" in asked.stdout + asked.stderr
     assert f"{kind.__name__}: No." in asked.stdout + asked.stderr
+
+
+def test_an_error_in_the_body_of_a_success_says_the_status_that_came() -> None:
+    plain = api_error(200, {"error": {"message": "It broke."}})
+    assert (str(plain), plain.status, plain.http_status) == ("It broke. (HTTP 200)", 500, 200)
+    named = api_error(200, {"error": {"message": "It broke.", "code": 503}})
+    assert str(named) == "It broke. (HTTP 200, status 503 in its body)"
+    assert str(api_error(200, {"error": {}})) == 'The service responded with 200: {"error": {}} (HTTP 200)'
+
+
+@pytest.mark.parametrize(("status", "kind"), [(404, NotFoundError), (401, AuthenticationError), (422, BadRequestError)])
+def test_an_id_of_whatever_is_wrong_says_less_than_the_status(status: int, kind: type[APIError]) -> None:
+    """As for a response that is not stored: 404 is NotFoundError, as in the OpenAI SDK."""
+    assert type(api_error(status, {"error": {"message": "No.", "error_id": "INVALID_REQUEST"}})) is kind

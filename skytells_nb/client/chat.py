@@ -36,7 +36,7 @@ from skytells_nb.types.chat import (
     ToolCall,
 )
 from skytells_nb.types.json_schema import named_json_schema
-from skytells_nb.types.safety import Finding, PromptFilterResult, Safety, is_worse, model_findings, prompt_findings
+from skytells_nb.types.safety import Finding, PromptFilterResult, Safety, merge_results, model_findings, prompt_findings
 from skytells_nb.types.signatures import expand_signature
 
 Messages: TypeAlias = Sequence[Mapping[str, Any] | ChatMessage] | str
@@ -222,10 +222,8 @@ class ChatAccumulator:
         return not (body.keys() - {"type"}) or any(isinstance(n, str) and n.lower() in KEEP_ALIVE for n in names)
 
     def add(self, body: dict[str, Any]) -> ChatCompletionChunk:
-        whole = _is_whole(body)
-        if whole:
-            # A gateway that does not stream: the whole completion is one piece.
-            body["choices"] = [{**choice, "delta": choice.pop("message")} for choice in body["choices"]]
+        # A gateway that does not stream sends the whole completion as one piece.
+        whole = not _has_delta(body) and _bring_into_chunk_form(body)
         chunk = validate(ChatCompletionChunk, body, request_id=None, origin=self._origin)
         for name in ("id", "created", "model", "system_fingerprint"):
             self._head[name] = self._head.get(name) or getattr(chunk, name)
@@ -269,11 +267,16 @@ class ChatAccumulator:
         return completion
 
 
-def _is_whole(body: Mapping[str, Any]) -> bool:
-    """Whether the choices hold messages, and not what is new in them."""
+def _has_delta(body: Mapping[str, Any]) -> bool:
+    """Whether the choices hold what is new in them, or there are none."""
     choices = body.get("choices")
-    first = choices[0] if type(choices) is list and choices else None
-    return type(first) is dict and "delta" not in first and type(first.get("message")) is dict
+    return not choices or (type(choices) is list and type(choices[0]) is dict and type(choices[0].get("delta")) is dict)
+
+
+def _bring_into_chunk_form(body: dict[str, Any]) -> bool:
+    from skytells_nb.client.transport.body_forms import chunk_form
+
+    return chunk_form(body)
 
 
 class _ChoiceBuilder:
@@ -297,7 +300,7 @@ class _ChoiceBuilder:
         if choice.logprobs:
             self._logprobs = merge_member(self._logprobs, choice.logprobs)
         if choice.content_filter_results:
-            _merge_results(self._results, choice.content_filter_results)
+            merge_results(self._results, choice.content_filter_results)
         self._offsets = choice.content_filter_offsets or self._offsets
         self.text.append(delta.content)
         if delta.refusal:
@@ -448,14 +451,6 @@ def _keep_last(kept: dict[str, Any], new: Mapping[str, Any]) -> None:
         if value is not None and name != "obfuscation" and name not in _TYPED:
             old = kept.get(name)
             kept[name] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
-
-
-def _merge_results(kept: dict[str, Any], new: Mapping[str, Any]) -> None:
-    """Keep the worst result of each category, as ``safety`` does."""
-    for category, result in new.items():
-        old = kept.get(category)
-        if old is None or (result and is_worse({category: result}, {category: old})):
-            kept[category] = result
 
 
 def _set_extra(model: ResponseModel, extra: Mapping[str, Any]) -> None:

@@ -7,13 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Unpack
 
 import pydantic
-import pydantic_core
 
 from skytells_nb.client.parameters import EmbeddingParams, request_fields, request_options
 from skytells_nb.client.rejected_parameters import rejects_parameter
 from skytells_nb.client.serialization import dump_json, parse, validate_request
 from skytells_nb.client.transport.request_options import NO_OPTIONS, RequestOptions
-from skytells_nb.client.transport.status_errors import error_in_success_body
 from skytells_nb.client.transport.transport import PendingResponse, ResponseBody, Transport
 from skytells_nb.errors import AccountError, APIError, ContentPolicyError, ContextLengthError, RateLimitError
 from skytells_nb.types.embeddings import EmbeddingRequest, EmbeddingResponse, answer_count_error
@@ -197,12 +195,8 @@ def _read(reply: ResponseBody) -> EmbeddingResponse:
     except pydantic.ValidationError:
         # The slow path reports what is wrong, and accepts what can be read nevertheless.
         return parse(EmbeddingResponse, reply, ("data",))
-    if response.rows:
-        return response
-    error = error_in_success_body(pydantic_core.from_json(reply.content), reply.request_id, ("data",))
-    if error is not None:
-        raise error
-    return response
+    # Without vectors it is an error, or an answer in another form.
+    return response if response.rows else parse(EmbeddingResponse, reply, ("data",))
 
 
 def _as_list(values: Any) -> Any:

@@ -6,7 +6,6 @@ fit its type is left out of the typed view, kept as it came in ``model_extra``, 
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import json
 import logging
@@ -18,10 +17,12 @@ from typing import Any, TypeVar
 import pydantic
 import pydantic_core
 
+from skytells_nb.client.transport.body_forms import decode_single_bytes, decode_text, is_single_byte
 from skytells_nb.error_bodies import read_error
 from skytells_nb.errors import SkytellsWarning, warn
 from skytells_nb.sanitize import quoted
 from skytells_nb.types.chat import content_text, refusal_text
+from skytells_nb.types.safety import RESULTS, results_by_category
 
 M = TypeVar("M", bound=pydantic.BaseModel)
 Path = tuple[Any, ...]
@@ -36,8 +37,10 @@ _INCOMPLETE = "\ufffd"
 _KINDS = {dict: "an object", list: "a list", str: "a text", bool: "true or false", float: "a fraction", int: "a number"}
 
 
-def load_json(content: bytes | str) -> Any:
+def load_json(content: bytes | str, content_type: str = "") -> Any:
     r"""Return parsed JSON, unpaired surrogates replaced; raises ValueError for what is not JSON.
+
+    ``content_type`` may name the encoding of bytes that are not UTF-8.
 
     >>> load_json('{"a": "\\ud83d"}')
     {'a': '�'}
@@ -45,13 +48,13 @@ def load_json(content: bytes | str) -> Any:
     try:
         return pydantic_core.from_json(content)
     except ValueError:
-        return SurrogateJoiner().join(load_raw_json(content), keep=False)
+        return SurrogateJoiner().join(load_raw_json(content, content_type), keep=False)
 
 
-def load_raw_json(content: bytes | str) -> Any:
+def load_raw_json(content: bytes | str, content_type: str = "") -> Any:
     """Return parsed JSON, in which texts may hold unpaired surrogates; raises ValueError for what is not JSON."""
     if isinstance(content, bytes):
-        content = content.decode(_encoding(content), "replace")
+        content = decode_text(content, content_type)
     try:
         return json.loads(content.strip("\ufeff\0 \t\r\n"), strict=False, parse_int=_number)
     except RecursionError:
@@ -61,12 +64,6 @@ def load_raw_json(content: bytes | str) -> Any:
 def _number(digits: str) -> int | float:
     # Python refuses to convert thousands of digits.
     return int(digits) if len(digits) < 1000 else float(digits)
-
-
-def _encoding(content: bytes) -> str:
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
-    return "utf-8"
 
 
 _FIRST_HALF = re.compile(
@@ -85,6 +82,8 @@ class SurrogateJoiner:
 
     def __init__(self) -> None:
         self._held: dict[Path, str] = {}
+        self._single_bytes: bool | None = None
+        """Whether bytes above ASCII are characters by themselves, as in Latin-1; ``None`` until one is not UTF-8."""
 
     def join(self, value: Any, path: Path = (), *, keep: bool = True) -> Any:
         """Return parsed JSON with whole characters; with ``keep``, a first half waits for the next text there."""
@@ -103,10 +102,19 @@ class SurrogateJoiner:
         text = self._held.pop(path, "") + text
         # Pairs first: the second half of one may look like the escape of a byte.
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
-        if keep and (half := _FIRST_HALF.search(text)) is not None:
+        if keep and not self._single_bytes and (half := _FIRST_HALF.search(text)) is not None:
             self._held[path] = half[0]
             text = text[: half.start()]
-        return _NO_BYTE.sub(_INCOMPLETE, text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        content = _NO_BYTE.sub(_INCOMPLETE, text).encode("utf-8", "surrogateescape")
+        try:
+            whole = content.decode()
+        except UnicodeDecodeError:
+            if self._single_bytes is None:
+                self._single_bytes = is_single_byte(content)
+            return decode_single_bytes(content) if self._single_bytes else content.decode("utf-8", "replace")
+        if not self._single_bytes and not whole.isascii():
+            self._single_bytes = False
+        return whole
 
 
 def read_leniently(kind: type[M], body: Any, problem: pydantic.ValidationError, origin: str) -> M | None:
@@ -122,9 +130,14 @@ def read_leniently(kind: type[M], body: Any, problem: pydantic.ValidationError, 
         else:
             for path, raw in aside:
                 _keep(model, path, raw)
-            _report(kind, [(path, raw) for path, raw in aside if path[-1] != "content"], origin)
+            _report(kind, [(path, raw) for path, raw in aside if not _is_read(path[-1], raw)], origin)
             return model
     return None
+
+
+def _is_read(name: Any, raw: Any) -> bool:
+    """Whether nothing of a value is lost although it does not fit."""
+    return name == "content" or (name in RESULTS and results_by_category(raw) is not None)
 
 
 def _set_aside(body: Any, problem: pydantic.ValidationError, aside: list[tuple[Path, Any]]) -> bool:

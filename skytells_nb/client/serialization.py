@@ -88,7 +88,13 @@ def parse_json(reply: ResponseBody, payload: Sequence[str] = ()) -> Any:
         body = _odd_json(reply)
     if body is None:
         raise not_json(reply)
-    error = None if _is_completion(body) else error_in_success_body(body, reply.request_id, payload)
+    if _is_completion(body):
+        return body
+    if "choices" in payload or not _is_documented(body, payload):
+        from skytells_nb.client.transport.body_forms import documented_form
+
+        body = documented_form(body, payload)
+    error = error_in_success_body(body, reply.request_id, payload)
     if error is not None:
         # Not in the variables of a traceback: it may show the key.
         del body
@@ -102,7 +108,15 @@ def _is_completion(body: Any) -> bool:
         return False
     choices = body.get("choices")
     first = choices[0] if type(choices) is list and choices else None
-    return type(first) is dict and "error" not in first and first.get("finish_reason") in _ENDS
+    if type(first) is not dict or type(first.get("message")) is not dict or "error" in first:
+        return False
+    return first.get("finish_reason") in _ENDS
+
+
+def _is_documented(body: Any, payload: Sequence[str]) -> bool:
+    """Whether JSON holds its answer where the documentation shows it."""
+    lists = [body[name] for name in payload if type(body.get(name)) is list] if type(body) is dict else []
+    return any(not entries or type(entries[0]) is dict for entries in lists)
 
 
 _ENDS = frozenset(("stop", "length", "tool_calls", "content_filter"))
@@ -138,7 +152,7 @@ def _odd_json(reply: ResponseBody) -> Any:
     from skytells_nb.client.lenient_parsing import load_json
 
     try:
-        return load_json(reply.content)
+        return load_json(reply.content, reply.content_type)
     except ValueError:
         return None
 

@@ -232,6 +232,10 @@ class Stream(Generic[Piece, Whole]):
             body = self._joiner.join(
                 body, (body.get("item_id"), body.get("content_index")) if type(body) is dict else ()
             )
+        if type(body) is not dict or not accumulator.is_plain(body):
+            from skytells_nb.client.transport.body_forms import unwrapped
+
+            body = unwrapped(body, accumulator.payload)
         if type(body) is not dict:
             if _is_keep_alive(event, body if body is not _NOT_JSON else data):
                 return None

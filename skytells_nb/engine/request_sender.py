@@ -20,7 +20,7 @@ from skytells_nb.engine.operations.jobs import BatchResult, token_limit
 from skytells_nb.engine.planning import PlannedRequest, RunCounters
 from skytells_nb.engine.request_splitting import fitting_parts, halves, in_parts
 from skytells_nb.engine.results import Values
-from skytells_nb.engine.retry import RepeatedRejections, billed, describe_error, is_splittable
+from skytells_nb.engine.retry import RepeatedRejections, billed, describe_error, is_rate_limited, is_splittable
 from skytells_nb.engine.service.request_size import RequestSize
 from skytells_nb.engine.single_flight import ReaderPool
 from skytells_nb.errors import (
@@ -148,17 +148,17 @@ class RequestSender:
         limits_before, sent = client.limits, time.monotonic()
         try:
             result = self._send_once(request, inputs, client)
-        except RateLimitError as problem:
-            seconds = time.monotonic() - sent
-            request.wait = self._rate_limiter.record_rate_limited(
-                problem.retry_after, _new_limits(limits_before, client), seconds=seconds
-            )
-            with self._run.lock:
-                self._run.counters.timeline.record_rejection(
-                    sent + seconds - self._started, self._rate_limiter.permitted
-                )
-            return problem
         except BaseException as problem:
+            if is_rate_limited(problem):
+                seconds = time.monotonic() - sent
+                request.wait = self._rate_limiter.record_rate_limited(
+                    problem.retry_after, _new_limits(limits_before, client), seconds=seconds
+                )
+                with self._run.lock:
+                    self._run.counters.timeline.record_rejection(
+                        sent + seconds - self._started, self._rate_limiter.permitted
+                    )
+                return problem
             self._rate_limiter.record_failure()
             if isinstance(problem, TooManyOpenFilesError):
                 self._breaker.cancel_probe()
@@ -247,23 +247,20 @@ class RequestSender:
         end_reason = self._breaker.record_failure(problem, first=not request.failures)
         if not self._breaker.open:
             request.failures += 1
-        if isinstance(problem, RateLimitError):
-            end_reason = self._rate_limit_reason(problem)
-        elif self._context.retry.allows(problem, request.failures) and not end_reason:
-            end_reason = self._context.retry.give_up(problem) or self._breaker.may_retry()
-        else:
+        if end_reason or not self._context.retry.allows(problem, request.failures):
             self._fail(request, problem, end_reason)
             return False
+        if is_rate_limited(problem):
+            end_reason = self._rate_limit_reason(problem)
+        else:
+            end_reason = self._context.retry.give_up(problem) or self._breaker.may_retry()
         if end_reason:
             self._fail(request, problem, end_reason)
             return False
         with self._run.lock:
             self._run.counters.retries += 1
         # After most rejections the rate limiter delays every request; so does the breaker while the service is down.
-        if isinstance(problem, RateLimitError):
-            wait = request.wait
-        else:
-            wait = self._context.retry.wait(problem, request.failures)
+        wait = request.wait if is_rate_limited(problem) else self._context.retry.wait(problem, request.failures)
         _log.info("%s: retrying%s", describe_error(problem), f" in {wait:.1f} s" if wait else "")
         if wait and not self._breaker.open:
             self._run.stopped.wait(wait)

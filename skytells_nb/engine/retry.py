@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from skytells_nb.engine.service.request_size import TOO_LARGE
 from skytells_nb.errors import (
@@ -37,7 +38,8 @@ class RetryPolicy:
     """Attempts and waits: full jitter between 0 and ``base * 2**failures`` seconds, at most ``cap``.
 
     A rate-limit rejection (429) uses up no attempt: the rate limiter delays every request until the service accepts
-    them again. But a run that is only rejected for ``rate_limit_patience`` seconds, or has to wait longer, ends.
+    them again. But a run that is only rejected for ``rate_limit_patience`` seconds, or has to wait longer, ends. One in
+    the body of a success is an attempt like any other: it may have been paid for, and what sent it keeps no limits.
     """
 
     retries: int = 5
@@ -49,11 +51,11 @@ class RetryPolicy:
 
     def allows(self, error: Exception, failures: int) -> bool:
         """Return whether a request that failed ``failures`` times, now with ``error``, may be retried."""
-        if isinstance(error, RateLimitError):
+        if is_rate_limited(error):
             return True
         if isinstance(error, ConnectError):
             return failures <= min(self.connect_retries, self.retries)
-        if isinstance(error, (InvalidResponseError, RequestTimeoutError)):
+        if isinstance(error, (InvalidResponseError, RequestTimeoutError)) or getattr(error, "tokens", None):
             # It was paid for, or may have been: one more attempt tells a transient fault from a broken service.
             return failures <= min(1, self.retries)
         if isinstance(error, Retryable) or (isinstance(error, APIError) and error.status in (408, 409)):
@@ -108,6 +110,11 @@ def describe_wait(seconds: float) -> str:
     return f"{hours} hour{'s' if hours != '1' else ''}"
 
 
+def is_rate_limited(error: BaseException) -> TypeGuard[RateLimitError]:
+    """Whether a request was rejected by a limit, so that all should wait; an error in a success is one like others."""
+    return isinstance(error, RateLimitError) and not error.is_in_success
+
+
 def is_splittable(error: Exception) -> bool:
     """Whether some of the inputs may be at fault, or too many in one request, and not a parameter of every part."""
     if isinstance(error, APIError) and error.status == TOO_LARGE:
@@ -126,6 +133,8 @@ def billed(problem: Exception, tokens: float) -> tuple[bool, tuple[int, int] | N
     if isinstance(problem, RefusalError):
         # An answer like any other, as far as the account is concerned.
         return True, problem.tokens if problem.tokens[0] else None
+    if isinstance(problem, SkytellsError) and problem.tokens is not None:
+        return True, problem.tokens
     if isinstance(problem, (RequestTimeoutError, ConnectionLostError)):
         # It may have been answered, on the way to us.
         return False, None
@@ -268,7 +277,8 @@ class CircuitBreaker:
         about the service than once: a few such rows at the end of a run must not look like a service that is down.
         """
         with self._changed:
-            if not isinstance(problem, (TransportError, ServerError, InvalidResponseError)):
+            counts = (TransportError, ServerError, InvalidResponseError, RateLimitError)
+            if not isinstance(problem, counts) or is_rate_limited(problem):
                 # It was rejected, so the service is up.
                 self._close()
                 return None

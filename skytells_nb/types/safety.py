@@ -127,14 +127,16 @@ RESULTS = ("content_filter_results", "content_filter_result")
 
 
 def findings(results: Any, source: Source, index: int = 0) -> tuple[Finding, ...]:
-    """Return the findings in one ``content_filter_results`` mapping; none for other values.
+    """Return the findings in one ``content_filter_results`` mapping, or a list of results; none for other values.
 
     A blocklist has one of three forms (a result, a result with details, a list of entries) and is filtered if any part
     of it is. An ``error`` entry means that the filter did not run: categories that are not flagged are unchecked. A
     category whose result is an error, empty or not readable is unchecked too: what was not said is not a pass.
     """
     if not _is_mapping(results):
-        return ()
+        results = results_by_category(results)
+        if results is None:
+            return ()
     failed = _says_error(results.get("error"))
     parsed: list[Finding] = []
     for category, result in results.items():
@@ -156,17 +158,50 @@ def findings(results: Any, source: Source, index: int = 0) -> tuple[Finding, ...
     return tuple(parsed)
 
 
+def results_by_category(results: Any) -> dict[str, Any] | None:
+    """Return a list of results, each with its category or under it, as a mapping; ``None`` for other values.
+
+    Of several results for one category the worst counts. An entry that cannot be read leaves everything unchecked.
+
+    >>> results_by_category([{"category": "hate", "severity": "low"}, {"violence": {"severity": "safe"}}])
+    {'hate': {'severity': 'low'}, 'violence': {'severity': 'safe'}}
+    """
+    if not isinstance(results, list) or not any(map(_is_mapping, results)):
+        return None
+    found: dict[str, Any] = {}
+    for entry in results:
+        name = next((n for n in _CATEGORY if isinstance(entry.get(n), str)), None) if _is_mapping(entry) else None
+        if name is not None:
+            read: dict[str, Any] = {entry[name]: {n: value for n, value in entry.items() if n != name}}
+        else:
+            read = dict(entry) if _is_mapping(entry) else {}
+        merge_results(found, read or {UNCHECKED: None})
+    return found
+
+
+_CATEGORY = ("category", "name", "type", "label", "id")
+"""Names of the member that holds the category of a result in a list."""
+
+
+def merge_results(kept: dict[str, Any], new: Mapping[str, Any]) -> None:
+    """Keep the worst result of each category."""
+    for category, result in new.items():
+        old = kept.get(category)
+        if old is None or (result and is_worse({category: result}, {category: old})):
+            kept[category] = result
+
+
 def model_findings(owner: ResponseModel, source: Source, index: int = 0) -> tuple[Finding, ...]:
     """Return the findings of a part of a response, whichever name its results have.
 
-    Results that are not a mapping are unchecked as a whole.
+    Results that are neither a mapping nor a list of results are unchecked as a whole.
     """
     results, extra = getattr(owner, RESULTS[0]), owner.__pydantic_extra__
     found = findings(results, source, index) if results else ()
     if extra and (RESULTS[0] in extra or RESULTS[1] in extra):
         for name in RESULTS:
             results = extra.get(name)
-            if results and not _is_mapping(results):
+            if results and not _is_mapping(results) and results_by_category(results) is None:
                 found += (Finding(source, index, UNCHECKED, checked=False),)
             found += findings(results, source, index)
     return found

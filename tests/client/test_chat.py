@@ -180,7 +180,7 @@ def test_an_answer_that_is_not_json_is_not_trusted(body: Any) -> None:
         client.chat.completions.create(**ASK)
 
 
-@pytest.mark.parametrize("body", [[], "text", 5, {"choices": 5}, {"choices": [{"message": "text"}]}])
+@pytest.mark.parametrize("body", [[], "text", 5, {"choices": 5}, {"choices": [{"message": 5}]}])
 def test_json_that_is_no_chat_is_not_trusted(body: Any) -> None:
     with (
         replying(json.dumps(body).encode(), x_request_id="req_e") as (client, _),

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skytells_nb.client.lenient_parsing import SurrogateJoiner, load_json
-from skytells_nb.errors import InvalidResponseError, NotFoundError, ServerError, SkytellsWarning
+from skytells_nb.errors import InvalidResponseError, NotFoundError, ServerError, SkytellsWarning, TruncatedStreamError
 from skytells_nb.types.chat import ChatCompletion
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
@@ -269,3 +269,118 @@ def test_a_compression_that_cannot_be_undone_is_named(encoding: str, name: str, 
 def test_a_compression_without_a_name_is_told() -> None:
     with replying(b"\x1f\x8b\x08rest") as (client, _), pytest.raises(InvalidResponseError, match="with gzip without a"):
         client.chat.completions.create(model="gpt-5", messages="Hi")
+
+
+SAID = {"role": "assistant", "content": "Grüße"}
+CHOICE = {"index": 0, "finish_reason": "stop", "message": SAID}
+FORMS: dict[str, Any] = {
+    "choices as one choice": answer() | {"choices": CHOICE},
+    "choices by their numbers": answer() | {"choices": {"0": CHOICE, "1": {**CHOICE, "message": {"content": "b"}}}},
+    "choices as texts": answer() | {"choices": ["Grüße"]},
+    "legacy text": answer() | {"object": "text_completion", "choices": [{"text": "Grüße", "finish_reason": "stop"}]},
+    "a message that is a text": answer({"message": "Grüße"}),
+    "a delta in a whole answer": answer() | {"choices": [{"delta": SAID, "finish_reason": "stop"}]},
+    "encoded twice": json.dumps(json.dumps(answer(message=SAID))).encode(),
+    "encoded three times": json.dumps(json.dumps(json.dumps(answer(message=SAID)))).encode(),
+    "in a list": [answer(message=SAID)],
+    "under data": {"code": 0, "msg": "success", "data": answer(message=SAID)},
+    "under result as text": {"success": True, "result": json.dumps(answer(message=SAID))},
+    "latin-1": json.dumps(answer(message=SAID), ensure_ascii=False).encode("latin-1"),
+    "utf-16 without a mark": json.dumps(answer(message=SAID), ensure_ascii=False).encode("utf-16-be"),
+}
+
+
+# Events are lines of UTF-8.
+@pytest.mark.parametrize(
+    ("name", "stream"), [(n, s) for n in FORMS for s in (False, True) if not (s and n.startswith("utf-16"))]
+)
+def test_an_answer_in_another_form_is_the_answer(name: str, stream: bool) -> None:
+    body = FORMS[name]
+    if stream:
+        body = body if isinstance(body, bytes) else json.dumps(body).encode()
+        body = b"data: " + body + b"\n\ndata: [DONE]\n\n"
+    with replying(body) as (client, _), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made = client.chat.completions.create(model="gpt-5", messages="Hi", stream=stream)
+        if stream and name == "choices as texts":
+            with pytest.raises(TruncatedStreamError) as caught:
+                _ = made.final
+            assert caught.value.partial == "Grüße"
+            return
+        reply = made.final if stream else made
+    assert reply.text == "Grüße"
+    assert reply.finish_reason == (None if name == "choices as texts" else "stop")
+    assert reply.usage is not None
+    assert reply.usage.total_tokens == 5
+
+
+def test_a_stream_of_legacy_texts_is_the_text() -> None:
+    pieces = [{"index": 0, "text": text, "finish_reason": end} for text, end in (("Gr", None), ("üße", "stop"))]
+    with streaming(lines(*({**chunk(), "choices": [piece]} for piece in pieces), "[DONE]")) as (client, _):
+        stream = client.chat.completions.create(model="gpt-5", messages="Hi", stream=True)
+        assert "".join(stream.text) == "Grüße"
+        assert stream.final.finish_reason == "stop"
+
+
+def test_a_stream_in_latin_1_is_the_text() -> None:
+    deltas = [chunk({"content": text}) for text in ("Caf\xe9", " au", " lait tr\xe8s")]
+    sent = b"".join(f"data: {json.dumps(d, ensure_ascii=False)}\n\n".encode("latin-1") for d in deltas)
+    with streaming(sent + lines(chunk({}, "stop"), "[DONE]")) as (client, _):
+        assert (
+            client.chat.completions.create(model="gpt-5", messages="Hi", stream=True).final.text == "Café au lait très"
+        )
+
+
+def test_the_encoding_that_a_header_names_is_read() -> None:
+    sent = json.dumps(answer(message={"content": "問題"}), ensure_ascii=False).encode("shift_jis")
+    with replying(sent, content_type="application/json; charset=Shift_JIS") as (client, _):
+        assert client.chat.completions.create(model="gpt-5", messages="Hi").text == "問題"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        json.dumps(json.dumps({"error": {"message": "It broke."}})).encode(),
+        {"data": {"error": {"message": "It broke."}}, "error": "It broke."},
+        {"code": 500, "msg": "It broke.", "data": None},
+        {"code": 500, "msg": "It broke.", "data": {"choices": []}},
+    ],
+)
+def test_an_error_in_another_form_is_the_error(body: Any) -> None:
+    with pytest.raises(ServerError, match=r"It broke\."):
+        ask(body)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"0": {"embedding": [1.0, 2.0]}, "1": {"embedding": [3.0, 4.0]}},
+        [[1.0, 2.0], [3.0, 4.0]],
+        {"data": [{"index": 0, "embedding": [1.0, 2.0]}, {"index": 1, "embedding": [3.0, 4.0]}]},
+    ],
+)
+def test_vectors_in_another_form_are_the_vectors(data: Any) -> None:
+    with replying({"data": data, "usage": {"prompt_tokens": 2, "total_tokens": 2}}) as (client, _):
+        reply = client.embeddings.create(model="m", input=["a", "b"])
+    assert reply.matrix.tolist() == [[1.0, 2.0], [3.0, 4.0]]
+
+
+@pytest.mark.parametrize(
+    ("results", "severity", "checked"),
+    [
+        ([{"category": "hate", "filtered": False, "severity": "high"}], "high", True),
+        ([{"violence": {"filtered": False, "severity": "safe"}}, {"name": "hate", "severity": "low"}], "low", True),
+        ([{"category": "hate", "severity": "high"}, {"category": "hate", "severity": "safe"}], "high", True),
+        ([{"category": "hate", "severity": "safe"}, "unreadable"], "safe", False),
+        ([{"category": "hate", "score": 0.9}], None, False),
+        ([{"category": "hate", "severity": "safe", "error": {"code": "x"}}], None, False),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_safety_results_in_a_list_are_read(results: list[Any], severity: str | None, checked: bool) -> None:
+    safety = ask(answer({"content_filter_results": results})).safety
+    assert (safety.severity, safety.checked) == (severity, checked)
+    sent = lines(chunk({"content": "hello"}), chunk({}, "stop", content_filter_results=results), "[DONE]")
+    with streaming(sent) as (client, _):
+        safety = client.chat.completions.create(model="gpt-5", messages="Hi", stream=True).final.safety
+    assert (safety.severity, safety.checked) == (severity, checked)

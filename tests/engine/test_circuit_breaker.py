@@ -155,6 +155,17 @@ def test_a_service_that_rejects_requests_is_not_down() -> None:
     assert [breaker.record_failure(BadRequestError("no", status=400)) for _ in range(50)] == [None] * 50
 
 
+def test_a_rate_limit_in_the_body_of_a_success_is_a_failure_of_the_service() -> None:
+    """One with its own status is a service that is up."""
+    body = {"error": {"code": 429, "message": "Rate limit reached"}}
+    breaker = CircuitBreaker()
+    for _ in range(FAILURE_THRESHOLD):
+        assert breaker.record_failure(api_error(429, body)) is None
+    assert not breaker.open
+    trip(breaker, api_error(200, body))
+    assert breaker.open
+
+
 def test_retries_are_limited_in_proportion_to_the_answers() -> None:
     breaker = CircuitBreaker(clock=Clock())
     for _ in range(100):

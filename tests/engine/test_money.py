@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from paid_service import PaidService, paid
 from served import connected, served, wait_until_idle
 
+from skytells_nb.engine.operations.conversation import PromptOptions
 from skytells_nb.engine.operations.jobs import RateOptions, completion_job, embedding_job
 from skytells_nb.engine.service.profile import MAX_FACTOR, MIN_FACTOR, TokenCalibration
 from skytells_nb.errors import InputError
@@ -143,3 +145,31 @@ def test_the_log_has_a_line_for_each_retry_and_none_of_the_texts(
     assert all("ServerError 503" in line for line in lines if "retrying" in line)
     assert "complete with gpt-5 done: 20 rows" in lines[-1]
     assert "secret" not in "".join(lines)
+
+
+@pytest.mark.parametrize(
+    "failed",
+    [
+        {"choices": [{"index": 0, "message": {"content": ""}, "finish_reason": "error"}]},
+        {"choices": [{"index": 0, "message": {"content": ""}, "error": {"message": "It broke."}}]},
+        {"error": {"message": "It broke."}},
+    ],
+)
+def test_what_a_failed_answer_says_that_it_used_is_counted_and_it_is_asked_again_once(failed: dict[str, Any]) -> None:
+    body = {**failed, "usage": {"prompt_tokens": 50, "completion_tokens": 30, "total_tokens": 80}}
+    service = PaidService(lambda request: (200, body))
+    with paid(service) as session:
+        report = session.engine.run(JOB, ["say"], on_error="null").report
+    assert service.requests == 2
+    assert (report.tokens_in, report.tokens_out, report.missing_usage) == (100, 60, 0)
+    assert report.cost == pytest.approx(LISTED_PRICES["gpt-5"].cost(100, 60))
+
+
+def test_what_a_failed_response_says_that_it_used_is_counted() -> None:
+    usage = {"input_tokens": 50, "output_tokens": 30, "total_tokens": 80}
+    body = {"status": "failed", "error": {"message": "It broke."}, "output": [], "usage": usage}
+    service = PaidService(lambda request: (200, body))
+    with paid(service) as session:
+        job = completion_job("gpt-5", options=PromptOptions(api="responses"))
+        report = session.engine.run(job, ["say"], on_error="null").report
+    assert (service.requests, report.tokens_in, report.tokens_out) == (2, 100, 60)

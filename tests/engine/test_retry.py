@@ -41,6 +41,20 @@ def test_what_may_have_been_paid_for_is_retried_once(error: SkytellsError) -> No
     assert [policy.allows(error, failures) for failures in (1, 2)] == [True, False]
 
 
+@pytest.mark.parametrize("error", [{"code": 429, "message": "x"}, {"type": "rate_limit_error", "message": "x"}])
+def test_a_rate_limit_in_the_body_of_a_success_is_an_attempt_like_others(error: dict[str, object]) -> None:
+    limited = api_error(200, {"error": error})
+    assert isinstance(limited, RateLimitError)
+    assert limited.status == 429
+    assert [policy.allows(limited, failures) for failures in (1, 3, 4)] == [True, True, False]
+
+
+def test_a_failure_that_was_paid_for_is_retried_once() -> None:
+    paid = api_error(200, {"error": "x"})
+    paid.tokens = 50, 30
+    assert [policy.allows(paid, failures) for failures in (1, 2)] == [True, False]
+
+
 def test_rejections_for_too_long_end_a_run() -> None:
     limited = api_error(429, None, retry_after=2)
     assert isinstance(limited, RateLimitError)

@@ -11,6 +11,7 @@ import decimal
 import enum
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,9 +22,15 @@ from numpy.typing import NDArray
 from skytells_nb.accessor.text_columns import are_blank, is_missing
 from skytells_nb.errors import InputError
 
+_LARGEST_WRITTEN = 10**4_000
 _LARGEST_WHOLE = 1e15
 """Whole floats below this are written like integers; from about here on not every integer has a float of its own."""
 _MIDNIGHT = dt.time()
+MAX_WIDTH = 1_000
+"""Largest width or precision of a format, and digits of a number: a larger one fills the memory, or a prompt."""
+_WIDTHS = re.compile(r"\d+")
+_TIME_WIDTHS = re.compile(r"%[-_0^#+]*(\d+)")
+_TIME_FORMAT = re.compile(r"%[-_0^#+\d]*[A-Za-z]")
 
 
 def write_column(column: pd.Series[Any]) -> tuple[list[str], NDArray[np.bool_]]:
@@ -45,8 +52,9 @@ def write_column(column: pd.Series[Any]) -> tuple[list[str], NDArray[np.bool_]]:
 def format_column(column: pd.Series[Any], spec: str) -> tuple[list[str], NDArray[np.bool_]]:
     """Return the values with a format specification as in ``format``, and which rows are missing.
 
-    Raises InputError for a value that it does not fit.
+    Raises InputError for a value that it does not fit, and for a width that no prompt has.
     """
+    _check_widths(spec, column.name)
     missing = column.isna().to_numpy(dtype=bool)
     texts = []
     for label, value, absent in zip(column.index, column.to_numpy(dtype=object), missing.tolist(), strict=True):
@@ -58,6 +66,15 @@ def format_column(column: pd.Series[Any], spec: str) -> tuple[list[str], NDArray
                 "Convert the column first, or leave the format out."
             ) from None
     return texts, missing | are_blank(texts)
+
+
+def _check_widths(spec: str, name: Any) -> None:
+    widths = (_TIME_WIDTHS if _TIME_FORMAT.search(spec) else _WIDTHS).findall(spec)
+    # By digits first: Python refuses to convert thousands of them.
+    if any(len(digits := width.lstrip("0")) > len(str(MAX_WIDTH)) or int(digits or 0) > MAX_WIDTH for width in widths):
+        raise InputError(
+            f"The width and precision of a format must be at most {MAX_WIDTH:,}, got {_shortened(spec)} for {name!r}."
+        )
 
 
 def write(value: Any) -> str:
@@ -154,7 +171,13 @@ def _write_bytes(value: bytes) -> str:
 
 
 def _write_decimal(value: decimal.Decimal) -> str:
-    return format(value, "f") if value.is_finite() else str(value)
+    # Written out, a number with a large exponent would be as long as that says.
+    return format(value, "f") if value.is_finite() and abs(value.adjusted()) <= MAX_WIDTH else str(value)
+
+
+def _write_whole(value: int) -> str:
+    # Python refuses to write thousands of digits.
+    return str(value) if abs(value) < _LARGEST_WRITTEN else f"{decimal.Decimal(value):.17g}"
 
 
 def _write_list(value: Sequence[Any]) -> str:
@@ -186,6 +209,8 @@ def _writer(kind: type) -> Callable[[Any], str] | None:
 
 _WRITERS: tuple[tuple[type | tuple[type, ...], Callable[[Any], str]], ...] = (
     (enum.Enum, lambda value: write(value.value)),
+    (bool, str),
+    (int, _write_whole),
     ((float, np.floating), _write_float),
     (dt.datetime, _write_moment),
     (np.datetime64, lambda value: _write_moment(pd.Timestamp(value))),
@@ -205,6 +230,8 @@ def _format(value: Any, spec: str) -> str:
         value = pd.Timestamp(value)
     elif isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, decimal.Decimal) and value.is_finite() and abs(value.adjusted()) > MAX_WIDTH:
+        raise ValueError("the number has too many digits")
     try:
         text = format(value, spec)
     except ValueError:
@@ -216,5 +243,5 @@ def _format(value: Any, spec: str) -> str:
 
 
 def _shortened(value: Any) -> str:
-    text = repr(value)
+    text = write(value) if isinstance(value, int) else repr(value)
     return text if len(text) <= 60 else f"{text[:59]}…"

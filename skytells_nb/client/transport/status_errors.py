@@ -11,11 +11,13 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 
 from skytells_nb.client.transport.base_url import origin_of
+from skytells_nb.client.transport.body_forms import decode_text, unwrapped
 from skytells_nb.client.transport.rate_limits import read_retry_after
 from skytells_nb.client.transport.sse import EventDecoder, is_event_stream
 from skytells_nb.error_bodies import is_error, read_error, says_error
 from skytells_nb.errors import APIError, InvalidResponseError, SkytellsError, api_error
 from skytells_nb.sanitize import quoted, quoted_name
+from skytells_nb.types.models import MAX_TOTAL, billed_tokens_out
 
 EXCERPT_BYTES = 20_000
 """Bytes read of an error body that is not JSON."""
@@ -25,9 +27,9 @@ def not_events(
     content: bytes, kind: str, request_id: str | None, redact: Callable[[bytes], bytes]
 ) -> SkytellsError | None:
     """Return the error of a body that came in place of a stream of events; ``None`` for an answer in JSON."""
-    if content.lstrip()[:1] in (b"{", b"["):
+    if content.lstrip()[:1] in (b"{", b"[", b'"'):
         try:
-            body = json.loads(content)
+            body = unwrapped(json.loads(content), ("choices", "output"))
         except (ValueError, RecursionError):
             # Lines of JSON, or what the reader of events says about it.
             return None
@@ -56,7 +58,7 @@ def error_from_response(response: httpx.Response, content: bytes) -> APIError:
 
 def _error_body(content: bytes) -> Any:
     """Return the JSON of an error's body, also as the first event of a stream or the first line; else its text."""
-    text = content[:MAX_ERROR_BYTES].decode("utf-8-sig", "replace")
+    text = decode_text(content[:MAX_ERROR_BYTES])
     if is_event_stream(content[:EXCERPT_BYTES]):
         decoder = EventDecoder()
         events = [*decoder.feed(content[:MAX_ERROR_BYTES]), *decoder.close()]
@@ -78,7 +80,28 @@ def error_in_success_body(body: Any, request_id: str | None, payload: Sequence[s
     if "output" in payload and isinstance(body, Mapping) and body.get("status") in RESPONSE_STATUSES:
         # A response has a status and an error of its own.
         return None
-    return api_error(200, body, request_id=request_id) if is_error(body, payload) else None
+    if not is_error(body, payload):
+        return None
+    error = api_error(200, body, request_id=request_id)
+    error.tokens = _used_tokens(body)
+    return error
+
+
+def _used_tokens(body: Any) -> tuple[int, int] | None:
+    """Return the tokens that a body reports beside its error, ``None`` without a usage that can be read."""
+    usage = body.get("usage") if isinstance(body, Mapping) else None
+    if not isinstance(usage, Mapping):
+        return None
+    given, made = (
+        next((usage[name] for name in names if isinstance(usage.get(name), int)), 0)
+        for names in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
+    )
+    details = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
+    total = usage.get("total_tokens")
+    made = billed_tokens_out(
+        given, made, total if isinstance(total, int) else 0, details if isinstance(details, Mapping) else {}
+    )
+    return (given, made) if given > 0 and 0 <= made <= MAX_TOTAL and given <= MAX_TOTAL else None
 
 
 def error_in_event(body: Mapping[str, Any], payload: Sequence[str], request_id: str | None) -> APIError | None:

@@ -66,6 +66,7 @@ class ResponseBody:
     request_id: str | None
     origin: str = field(default="", compare=False)
     """Where it came from, for what is reported once for each service."""
+    content_type: str = field(default="", compare=False)
 
 
 class PendingResponse:
@@ -278,7 +279,8 @@ class Transport:
         if not raw.is_plain_json:
             return self._checked(raw.to_httpx(method, self.base_url + path, self._max_bytes))
         self.limits = read_limits(raw.headers) or self.limits
-        return ResponseBody(raw.content, self._request_id(raw.headers), self.origin)
+        headers = raw.headers
+        return ResponseBody(raw.content, self._request_id(headers), self.origin, headers["content-type"])
 
     def _checked(self, response: httpx.Response) -> ResponseBody:
         content = self._content(response)
@@ -286,7 +288,8 @@ class Transport:
         if self.aborted and not {"content-length", "transfer-encoding"} & set(response.headers):
             # The connection's end delimits this body, and ``abort`` may have ended it.
             raise RequestCancelledError("The call was stopped.")
-        return ResponseBody(content, self._request_id(response.headers), self.origin)
+        kind = response.headers.get("content-type", "")
+        return ResponseBody(content, self._request_id(response.headers), self.origin, kind)
 
     def _stream(self, path: str, body: bytes, options: RequestOptions, limits: Timeouts) -> EventStream:
         self._check_usable()

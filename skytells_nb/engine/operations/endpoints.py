@@ -104,15 +104,19 @@ class ResponsesEndpoint:
     def create(self, client: Skytells, body: Mapping[str, Any]) -> Response:
         response: Response = client.responses.create(**body)
         if response.status in ("failed", "cancelled"):
+            tokens = response.tokens if response.tokens[0] else None
             known = api_error(200, {"error": response.error}, request_id=response.request_id)
+            known.tokens = tokens
             if isinstance(known, (AccountError, BadRequestError, RateLimitError)):
                 raise known
             message = (response.error or {}).get("message") or (response.error or {}).get("code")
             reason = f": {message}" if message else ""
-            raise InvalidResponseError(
+            failed = InvalidResponseError(
                 f"The service did not complete the response ({response.status}){reason}.",
                 request_id=response.request_id,
             )
+            failed.tokens = tokens
+            raise failed
         return response
 
 

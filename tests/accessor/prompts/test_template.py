@@ -222,3 +222,35 @@ def test_attributes_and_indexes_are_not_fields(field: str) -> None:
 
 def test_a_column_whose_name_has_dots_is_its_name() -> None:
     assert Template("{a.b}").fill(pd.DataFrame({"a.b": ["x"]})).tolist() == ["x"]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        ">1000000000",
+        ".1000000000f",
+        "1001",
+        "0>99999",
+        "%1000000000d",
+        "%-099999d",
+        "9" * 6000,
+        ".\u0661\u0660\u0660\u0660\u0660",
+    ],
+)
+@pytest.mark.parametrize("value", ["x", 1.5, pd.Timestamp("2026-01-01"), None])
+def test_a_width_that_would_fill_the_memory_is_refused(spec: str, value: Any) -> None:
+    with pytest.raises(InputError, match="must be at most 1,000, got"):
+        Template("{x:" + spec + "}").fill(pd.DataFrame({"x": [value]}))
+
+
+def test_numbers_in_a_format_of_days_are_no_widths() -> None:
+    frame = pd.DataFrame({"x": [pd.Timestamp("2026-05-01")]})
+    assert Template("{x:since 20250101, %d %b}").fill(frame).tolist() == ["since 20250101, 01 May"]
+
+
+def test_numbers_with_more_digits_than_a_text_should_have_are_written_in_short() -> None:
+    frame = pd.DataFrame({"x": [decimal.Decimal("1E+999999999"), 10**5000, decimal.Decimal("1E-999999999")]})
+    assert Template("{x}").fill(frame).tolist() == ["1E+999999999", "1.0000000000000000e+5000", "1E-999999999"]
+    for row in range(2):
+        with pytest.raises(InputError, match=r"does not fit the value"):
+            Template("{x:,}").fill(frame.iloc[[row]])
