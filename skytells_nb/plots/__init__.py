@@ -7,6 +7,7 @@ from skytells_nb.plots.evaluation_charts.calibration import calibration
 from skytells_nb.plots.evaluation_charts.shares import shares
 from skytells_nb.plots.export import save
 from skytells_nb.plots.maps.semantic_map import semantic_map
+from skytells_nb.plots.maps.topics_over_time import topics_over_time
 from skytells_nb.plots.safety_charts.by_group import safety_by
 from skytells_nb.plots.safety_charts.overview import safety
 from skytells_nb.plots.safety_charts.table import filtered_rows
@@ -28,6 +29,7 @@ __all__ = [
     "semantic_map",
     "shares",
     "summary",
+    "topics_over_time",
     "usage",
 ]
 

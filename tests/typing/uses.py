@@ -236,6 +236,8 @@ def figures(embedded: pd.DataFrame, completed: pd.DataFrame) -> list[str]:
         plots.safety(completed, into="completion", source="prompt"),
         plots.safety_by(completed, "topic", flag="medium", confidence=0.9),
         plots.safety_timeline(completed, "asked", every="day"),
+        plots.topics_over_time(completed, "asked", into="topic", every="week", theme="light"),
+        plots.semantic_map(embedded, color="topic", colors={"a": "teal"}, sort=["b", "a"], on_error="raise"),
         plots.usage(sky.current(), by="run"),
         plots.latency(sky.current()),
         plots.rate(sky.current()),

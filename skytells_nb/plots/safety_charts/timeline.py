@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skytells_nb.errors import InputError
+from skytells_nb.plots.periods import Period, Periods, check_period, parse_times, split_into_periods
 from skytells_nb.plots.safety_charts.findings import Source
 from skytells_nb.plots.safety_charts.flag_rates import (
     Flag,
@@ -24,14 +24,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-Period = Literal["minute", "hour", "day", "week", "month", "year"]
-PERIOD_CODES: dict[Period, str] = {"minute": "min", "hour": "h", "day": "D", "week": "W", "month": "M", "year": "Y"}
-CLOCK_PERIODS = ("minute", "hour")
-PREFERRED_PERIODS = 60
-"""Number of periods that are easy to read; the shortest period with at most this many is used."""
-MAX_PERIODS = 2_000
-MIN_MISSING, MIN_MISSING_ROWS = 0.1, 3
-"""A period is partial if this fraction of it lacks rows, and the other periods have this many rows in such a time."""
 PALE = 0.45
 LINE_COLOR = "#0072B2"
 
@@ -96,16 +88,16 @@ def safety_timeline(
     'Rows low or worse by day of asked, 2026-03-01 to 2026-03-01: 1 of 1 checked (100%). Highest on 2026-03-01: 1 of 1.'
     """
     graph_objects()  # raises if plotly is not installed
-    if every is not None and every not in get_args(Period):
-        raise InputError(f"every must be one of {', '.join(get_args(Period))}, got {every!r}.")
+    check_period(every)
     rows = read_flag_rates(frame_or_tidy, time, into=into, source=source, flag=flag, option="time")
-    times = _parse_times(rows)
+    times = parse_times(rows.values, rows.name)
     known = times.notna().to_numpy()
     if not known.any():
         return empty_figure("No safety results with a time to draw.", theme=theme, title=title)
     from plotly.subplots import make_subplots
 
-    period, table, levels = _count_by_period(rows, times, known, every, confidence)
+    periods = split_into_periods(times[known], every)
+    table, levels = _count_by_period(rows, known, periods, confidence)
     figure = make_subplots(2, 1, shared_xaxes=True, row_heights=[0.55, 0.45], vertical_spacing=0.06)
     figure.add_trace(_rate_trace(table), 1, 1)
     widths_ms = (table["end"] - table["start"]).dt.total_seconds() * 1000
@@ -115,7 +107,7 @@ def safety_timeline(
     figure.update_xaxes(range=[table["start"].min(), table["end"].max()], showgrid=False)
     name = plain_text(rows.name, 40)
     notes = [
-        f"checked rows that are {rows.definition}, by {period} of {name}",
+        f"checked rows that are {rows.definition}, by {periods.period} of {name}",
         f"bars: {100 * confidence:g}% confidence intervals (Wilson)",
     ]
     partial = table.loc[table["partial"], "name"].tolist()
@@ -124,7 +116,7 @@ def safety_timeline(
     if not known.all():
         missing = int((~known).sum())
         notes.append(f"{format_count(missing, 'row')} without a time omitted")
-    summary = _summarize(rows, table, name, period)
+    summary = _summarize(rows, table, name, periods.period)
     apply_theme(figure, theme=theme, title=title, caption=" · ".join(notes), summary=summary)
     figure.layout.annotations[-1].update(yshift=-40)
     legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "normal"}
@@ -144,96 +136,16 @@ def _set_axes(figure: go.Figure, table: Any, max_rows: int) -> None:
     figure.update_yaxes(dtick=1 if max_rows <= 5 else None, tickformat=",d", row=2, col=1)
 
 
-def _parse_times(rows: FlagRates) -> Any:
-    """The times, with their zone if they have one."""
-    import pandas as pd
-
-    values = rows.values
-    types = pd.api.types
-    if types.is_numeric_dtype(values.dtype) and values.notna().any():
-        raise InputError(f"time must be dates or times, got {values.dtype} in {rows.name!r}. See pandas.to_datetime.")
-    try:
-        times = pd.to_datetime(values, errors="raise")
-    except (ValueError, TypeError):
-        # Offsets of several zones, or texts in several formats.
-        times = pd.to_datetime(values, errors="coerce", utc=True, format="mixed")
-    invalid = values.notna() & times.isna()
-    if invalid.any():
-        raise InputError(f"time must be dates or times, got {str(values[invalid].iloc[0])[:40]!r} in {rows.name!r}.")
-    return times
-
-
-def _count_by_period(
-    rows: FlagRates, times: Any, known: Any, every: Period | None, confidence: float
-) -> tuple[Period, Any, Any]:
-    """The chosen period, a table with the counts and rate of each period, and its rows by level."""
-    import pandas as pd
-
-    known_times = times[known]
-    zone = known_times.dt.tz
-    # Days and longer periods are those of the calendar; hours are counted, so that an hour that the clock shows twice
-    # in autumn is two. They are drawn at the offset from UTC of the first time.
-    offset = None if zone is None else known_times.min().utcoffset()
-    local = known_times.dt.tz_localize(None)
-    counted = local if offset is None else known_times.dt.tz_convert("UTC").dt.tz_localize(None) + offset
-    candidates: list[Period] = [every] if every else list(PERIOD_CODES)
-    for period in candidates:
-        ordinals = (counted if period in CLOCK_PERIODS else local).dt.to_period(PERIOD_CODES[period])
-        first, last = ordinals.min(), ordinals.max()
-        n = last.ordinal - first.ordinal + 1
-        if n <= PREFERRED_PERIODS:
-            break
-    if n > MAX_PERIODS:
-        raise InputError(
-            f"There are {n:,} periods of a {period}, but at most {MAX_PERIODS:,} can be drawn. Pass a longer every=."
-        )
-    positions = pd.PeriodIndex(ordinals).asi8 - first.ordinal
-    spans = pd.period_range(first, last)
-    table = pd.DataFrame({"start": spans.start_time, "end": (spans + 1).start_time})
+def _count_by_period(rows: FlagRates, known: Any, periods: Periods, confidence: float) -> tuple[Any, Any]:
+    """The periods with the counts and the rate of each, and the rows of each by level."""
+    table, positions, n = periods.table, periods.positions, len(periods.table)
     checked, flagged = rows.checked[known], rows.flagged[known]
     table["checked"] = np.bincount(positions[checked], minlength=n)
     table["flagged"] = np.bincount(positions[flagged], minlength=n)
     table["rate"] = table["flagged"] / table["checked"].where(table["checked"] > 0)
     table["low"], table["high"] = wilson_interval(table["flagged"], table["checked"], confidence)
-    starts = spans.start_time
-    if period in CLOCK_PERIODS and offset is not None:
-        starts = (starts - offset).tz_localize("UTC").tz_convert(zone)
-    table["name"] = [str(start if period in CLOCK_PERIODS else start.date()) for start in starts]
-    moments = counted if period in CLOCK_PERIODS else local
-    now = pd.Timestamp.now() if zone is None else pd.Timestamp.now(zone).tz_localize(None)
-    table["partial"] = _partial_periods(moments, positions, table, now)
     levels = np.bincount(positions * len(LEVELS) + rows.level[known], minlength=n * len(LEVELS)).reshape(n, len(LEVELS))
-    return period, table, levels
-
-
-def _partial_periods(times: Any, positions: Any, table: Any, now: Any) -> Any:
-    """Whether the rows cover only a part of the first and of the last period.
-
-    A period that is not over is partial. Else it is one whose rows end (or begin) clearly earlier than those of all
-    other periods, where several rows are missing by their number in the other periods. So working hours, days without
-    times and sparse rows make no period partial.
-    """
-    partial = np.zeros(len(table), dtype=np.bool_)
-    last = len(table) - 1
-    partial[last] = bool(table["start"].iloc[last] <= now < table["end"].iloc[last])
-    counts = np.bincount(positions, minlength=len(table))
-    used = np.flatnonzero(counts)
-    if len(used) < 2:
-        return partial
-    lengths = (table["end"] - table["start"]).dt.total_seconds().to_numpy()
-    offsets = (times - table["start"].take(positions).set_axis(times.index)).dt.total_seconds().to_numpy()
-    offsets = offsets / lengths[positions]
-    first_at, last_at = np.full(len(table), np.inf), np.full(len(table), -np.inf)
-    np.minimum.at(first_at, positions, offsets)
-    np.maximum.at(last_at, positions, offsets)
-    for edge, missing in (
-        (last, (last_at[used[used != last]].min() if used[-1] == last else 0.0) - last_at[last]),
-        (0, first_at[0] - first_at[used[used != 0]].max()),
-    ):
-        usual = float(np.median(counts[used[used != edge]]))
-        if counts[edge] and missing > MIN_MISSING and missing * usual >= MIN_MISSING_ROWS:
-            partial[edge] = True
-    return partial
+    return table, levels
 
 
 def _rate_trace(table: Any) -> Any:
