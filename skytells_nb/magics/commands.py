@@ -172,16 +172,44 @@ MAX_FRAMES = 8
 MAX_SOURCE_LINES = 120
 MAX_MESSAGE_CHARS = 2_000
 MASK = "[masked]"
-_SECRET_NAME = (
-    r"[\w.-]*(?:api[_-]?key|apikey|secret|token|passw(?:or)?d|pwd|credential|private[_-]?key|authorization)[\w-]*"
+_LITERAL = (
+    r"(?:\b[rbfu]{1,2})?(?:\"{3}[\s\S]*?(?:\"{3}|\Z)|'{3}[\s\S]*?(?:'{3}|\Z)"
+    r"|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')"
 )
-_VALUE = r"[rbfu]{0,2}(?:\"[^\"\n]*\"|'[^'\n]*')|[^\s,;)}\]\"']{6,}"
-_ASSIGNED = re.compile(rf"(?i)({_SECRET_NAME}[\"']?\]?\s*(?::(?!//)|=(?!=)|,\s*(?=[\"']))\s*)({_VALUE})")
-_BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}")
-_IN_ADDRESS = re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
+_SECRET_NAME = (
+    r"(?<![\w.-])(?:[\w.-]*(?:api[_-]?key|secret|token(?!iz)|passw(?:or)?d|passphrase|pwd|credential|authorization|"
+    r"cookies?\b|(?:access|account|private|signing|encryption|client|master|subscription|shared|storage|license)"
+    r"[_-]?key)[\w-]*|(?:[\w.-]*[_-])?(?:pass|jwt|otp)\b)"
+)
+# After a name: "=", ":=", the ":" of a dict, an annotation and "=", or "," after a name in quotation marks.
+_SETS = r"(?:[\"']\]?\s*,\s*|[\"']?\]?\s*(?::[^=\n\"'(){}]{0,60}=|:(?!//)|=)(?!=)\s*)"
+# One text, or several of which the value is made or chosen; one that stands for a value that is not found elsewhere.
+_SEVERAL = rf"{_LITERAL}(?:(?:[\s\\]*(?:\+[\s\\]*)?|\s+or\s+|\s+if\s[^\"'\n]{{1,80}}\selse\s+){_LITERAL})*"
+_DEFAULT = rf"(?:[^\"'\n#,;]{{0,60}}(?:\bor\s+|(?:get|getenv|pop|input|getpass)\((?:{_LITERAL}\s*,\s*)))"
+_BARE = r"[^\s,;)}\]\"']{6,}"
+_ASSIGNED = re.compile(
+    rf"({_SECRET_NAME}{_SETS}(?:\(\s*)?)({_SEVERAL})|({_SECRET_NAME}{_SETS})({_BARE})", re.IGNORECASE
+)
+_DEFAULTED = re.compile(rf"({_SECRET_NAME}{_SETS}{_DEFAULT})({_SEVERAL})", re.IGNORECASE)
+_GIVEN = re.compile(
+    r"(\b(?:\w*(?:log_?in|sign_?in|authenticate|basicauth)|\w*_auth|auth|credentials?|set_(?:password|secret|token))"
+    r"\s*(?:=\s*)?)(\([^()]{1,400}\))",
+    re.IGNORECASE,
+)
+_IN_TEXT = re.compile(
+    rf"((?:^|[;?&\"'\s]){_SECRET_NAME}[ \t]*=[ \t]*)(?![rbfu]{{1,2}}[\"'])"
+    r"([^;&\s\"',(){}]+)(?=[;&\"']|[ \t]+\w+[ \t]*=)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_STRING = re.compile(_LITERAL, re.IGNORECASE)
+_BEARER = re.compile(r"(\b(?:bearer|basic)\s+)[\w.~+/=-]{8,}|(\s(?:-u|--user)[ =]\s*[\"']?)[^\s\"':]+:[^\s\"']+", re.I)
+_IN_ADDRESS = re.compile(r"(?<=://)(?:[^/\s\"'@:]*:[^/\s\"']+|[^/\s\"'@:]+)(?=@)")
 _LOOKS_SECRET = re.compile(
-    r"\b(?:sk|pk|rk|ghp|gho|ghs|github_pat|glpat|xox[abprs]|hf|AKIA|ASIA|AIza)[-_A-Za-z0-9]{12,}"
+    r"-----BEGIN [A-Z ]+-----[\s\S]*?(?:-----END [A-Z ]+-----|\Z)"
+    r"|\b(?:sk|pk|rk|ghp|gho|ghs|github_pat|glpat|xox[abprs]|hf|AKIA|ASIA|AIza)[-_A-Za-z0-9]{12,}"
     r"|\beyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*"
+    r"|(?<=hooks\.slack\.com/)[\w/]+"
+    r"|(?<![\w+/])[A-Za-z0-9+/]{24,}={1,2}(?![\w=])"
     r"|\b(?=[A-Za-z0-9_-]*\d)(?=[A-Za-z0-9_-]*[A-Za-z])[A-Za-z0-9_-]{32,}"
 )
 INSTRUCTIONS = (
@@ -276,20 +304,28 @@ def mask_secrets(text: str) -> str:
     >>> mask_secrets("api_key = 'abc'; url = 'https://me:pw@a.test'")
     "api_key = '[masked]'; url = 'https://[masked]@a.test'"
     """
-    text = redact_keys(text)
-    text = _ASSIGNED.sub(lambda found: found[1] + _masked_value(found[2]), text)
-    text = _BEARER.sub(lambda found: f"{found[1]} {MASK}", text)
-    return _LOOKS_SECRET.sub(MASK, _IN_ADDRESS.sub(MASK, text))
+    text = _LOOKS_SECRET.sub(MASK, _IN_ADDRESS.sub(MASK, redact_keys(text)))
+    text = _IN_TEXT.sub(lambda found: found[1] + MASK, text)
+    text = _BEARER.sub(lambda found: f"{found[1] or found[2]}{MASK}", text)
+    for literals in (_ASSIGNED, _DEFAULTED, _GIVEN):
+        text = literals.sub(_masked_value, text)
+    return text
 
 
-def _masked_value(value: str) -> str:
-    if value.startswith(MASK[:-1]):
-        return value
-    quote = next((mark for mark in value if mark in "\"'"), "")
+def _masked_value(found: re.Match[str]) -> str:
+    if found[2] is not None:
+        return found[1] + _STRING.sub(_masked_literal, found[2])
+    value = found[4]
     # A name, or a call that finds the secret elsewhere, holds none.
-    if not quote and re.match(r"[A-Za-z_][\w.]*[(\[]|[A-Za-z_.]+\Z", value):
-        return value
-    return f"{value[: value.index(quote)] if quote else ''}{quote}{MASK}{quote}"
+    if re.match(r"[A-Za-z_][\w.]*[(\[]|[A-Za-z_.]+\Z", value) or value.startswith(MASK[:-1]):
+        return found[0]
+    return found[3] + MASK
+
+
+def _masked_literal(found: re.Match[str]) -> str:
+    text = found[0]
+    marks = re.match(r"[rbfu]{0,2}(\"{3}|'{3}|\"|')", text, re.IGNORECASE)
+    return f"{marks[0]}{MASK}{marks[1]}" if marks is not None else text
 
 
 def show_sent(failure: FailedCell, mode: Mode) -> None:

@@ -60,27 +60,39 @@ def highlight_code(runs: Iterable[tuple[str, str]]) -> str:
     The classes are those of Pygments, which JupyterLab, Notebook and nbconvert style by their theme; elsewhere keywords
     are bold. Comments are in italics. Code in an unknown language is not highlighted.
 
-    >>> highlight_code([("x = None  # yet", "python")])
-    '<div class="highlight"><pre class="skytells-text">x = <b class=k>None  </b><i class=comment># yet</i></pre></div>'
+    >>> highlight_code([("x = None  # yet", "python")])  # doctest: +NORMALIZE_WHITESPACE
+    '<div class="highlight"><pre class="skytells-text"><listing>x = <b
+    class=k>None  </b><i class=comment># yet</i></listing></pre></div>'
     """
-    body = "".join(_spans(plain(code), language) for code, language in runs)
+    body = _unwrapped("".join(_spans(plain(code), language) for code, language in runs))
     return f'<div class="highlight"><pre class="skytells-text">{body}</pre></div>'
 
 
 def highlight_block(code: str, language: str) -> str:
     """Return a block of code in a frame that names its language.
 
-    The frame is an element that needs no style, and the empty paragraph after it separates it from the next one.
+    The frame is an element that needs no style, and the empty paragraph after it separates it from the next one. With
+    a long line the frame scrolls inside the outer ``<pre>``, which Jupyter's style lets do so.
 
     >>> highlight_block("x = None", "python")  # doctest: +NORMALIZE_WHITESPACE
-    '<fieldset><legend>python</legend><div class="highlight"><pre><code class="language-python">x = <b
-    class=k>None</b></code></pre></div></fieldset><p></p>'
+    '<pre><fieldset><legend>python</legend><div class="highlight"><pre><code class="language-python"><listing>x = <b
+    class=k>None</b></listing></code></pre></div></fieldset></pre><p></p>'
     """
     named = _LANGUAGE.fullmatch(language.strip("{}.")) if language else None
     legend = f"<legend>{named.group()}</legend>" if named else ""
     attribute = f' class="language-{named.group()}"' if named else ""
-    body = _spans(plain(code), named.group().lower() if named else "")
-    return f'<fieldset>{legend}<div class="highlight"><pre><code{attribute}>{body}</code></pre></div></fieldset><p></p>'
+    body = _unwrapped(_spans(plain(code), named.group().lower() if named else ""))
+    frame = f'<fieldset>{legend}<div class="highlight"><pre><code{attribute}>{body}</code></pre></div></fieldset>'
+    return f"<pre>{frame}</pre><p></p>"
+
+
+def _unwrapped(body: str) -> str:
+    """Return code within an element whose lines are not wrapped: Jupyter's style of ``<pre>`` breaks words.
+
+    A page leaves out a line break right after the start of this element, so those stand before it.
+    """
+    code = body.lstrip("\n")
+    return f"{body[: len(body) - len(code)]}<listing>{code}</listing>"
 
 
 @lru_cache(maxsize=32)

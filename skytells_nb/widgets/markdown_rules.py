@@ -46,6 +46,7 @@ _DETAILS = re.compile(
     r"(?P<rest>.*?)(?P<close></details>)?[ \t]*",
     re.IGNORECASE,
 )
+_LETTER = re.compile(r"[^\W\d_]")
 _PIPE = "\ufdd0"
 """Stands for ``|`` in a formula until the cells of tables are split; it is no character that text can have."""
 
@@ -324,7 +325,8 @@ def _footnote_reference(state: StateInline, silent: bool) -> bool:
 
 
 def _table_open(tokens: Sequence[Token], index: int, options: object, env: object) -> str:
-    return f'<div class="{SCROLL_CLASS}"><table{_direction(tokens[index])}>\n'
+    direction = _direction(tokens[index])
+    return f'<div class="{SCROLL_CLASS}"{direction}><table{direction}>\n'
 
 
 def _table_close(tokens: Sequence[Token], index: int, options: object, env: object) -> str:
@@ -332,7 +334,8 @@ def _table_close(tokens: Sequence[Token], index: int, options: object, env: obje
 
 
 def _direction(token: Token) -> str:
-    return ' dir="auto"' if token.attrs.get("dir") else ""
+    direction = token.attrs.get("dir")
+    return f' dir="{direction}"' if direction else ""
 
 
 def _align_cells(state: StateCore) -> None:
@@ -372,15 +375,25 @@ def _tasks(state: StateCore) -> None:
 
 
 def _set_direction(state: StateCore) -> None:
-    """Let the page find the direction of each block with right-to-left text."""
+    """Let the page find the direction of each block with right-to-left text; that of a table is that of its first word.
+
+    The page would not find it: for an element it does not read those inside that find their own.
+    """
     if not RIGHT_TO_LEFT.search(state.src):
         return
     opened: list[Token] = []
     directed: list[Token] = []
+    table: Token | None = None
     for token in state.tokens:
         directed.append(token)
+        if token.type == "table_open":
+            table = token
+        elif table is not None and "dir" not in table.attrs and (letter := _LETTER.search(token.content)) is not None:
+            table.attrSet("dir", "rtl" if RIGHT_TO_LEFT.match(letter.group()) else "ltr")
         if token.nesting == 1:
             opened.append(token)
+            if token.tag in ("td", "th") and table is not None and table.attrs.get("dir") == "rtl":
+                token.attrSet("dir", "auto")
         elif token.nesting == -1 and opened:
             opening = opened.pop()
             if opening.tag == "p" and opening.attrs.get("dir") and not opening.hidden:
@@ -390,7 +403,7 @@ def _set_direction(state: StateCore) -> None:
                 directed += [new("paragraph_open", "p", 1, block=True), new("paragraph_close", "p", -1, block=True)]
         elif RIGHT_TO_LEFT.search(token.content):
             for block in opened:
-                if block.tag not in ("thead", "tbody", "tr", "details"):
+                if block.tag not in ("table", "thead", "tbody", "tr", "details"):
                     block.attrSet("dir", "auto")
     state.tokens = directed
 

@@ -41,7 +41,7 @@ TAGS = {
     *("strong", "s", "a", "table", "thead", "tbody", "tr", "th", "td"),
     *("span", "div", "sub", "sup", "kbd", "details", "summary"),
 }
-CODE_TAGS = {"fieldset", "legend", "b", "i"}
+CODE_TAGS = {"fieldset", "legend", "listing", "b", "i"}
 """What highlighting adds after the allow-list."""
 ATTRIBUTES = {
     **{tag: {"dir"} for tag in _DIRECTED},
@@ -51,7 +51,7 @@ ATTRIBUTES = {
 }
 IMAGE_ATTRIBUTES = {"src", "alt", "referrerpolicy"}
 _FIXED = {
-    "dir": {"auto"},
+    "dir": {"auto", "ltr", "rtl"},
     "align": {"left", "right", "center"},
     "referrerpolicy": {NO_REFERRER},
 }

@@ -25,6 +25,7 @@ expect.set_options(timeout=60_000)
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAEElEQVR4nGN4Np8BiBggFAAuMgYV3opjMQAAAABJRU5ErkJggg=="
 )
+_SCROLLS = "(node) => { node.style.width = '60px'; return node.scrollWidth > 120; }"
 _COLOR = "(node) => getComputedStyle(node).color"
 THOUGHT = {"id": "rs_1", "type": "reasoning", "summary": [{"type": "summary_text", "text": "Weigh **both** sides"}]}
 
@@ -56,7 +57,7 @@ OPTIONS = (
     f"%%skytells_chat -f code\n{CODE}",
     "%%skytells_chat --schema City -o city\nA city",
     "type(city).__name__",
-    "%%skytells_chat --safety\nviolence:low words",
+    "%%skytells_chat --safety\nviolence:low words\n```python\ntotal = price * quantity + shipping\n```",
     "sky.connect({key!r}, base_url={url!r}); None",
     "%%skytells_respond --effort low\nIs it?",
     "sky.connect(); None",
@@ -98,6 +99,10 @@ def test_what_the_options_show_can_be_read_and_used(tmp_path: Path, desk: Desk) 
 
         code = cell_of(page, 1).locator(".highlight pre")
         expect(code).to_have_text("def area(r):  # of a circle\n    return 3.14 * r**2\n", use_inner_text=True)
+        fence = cell_of(page, 4).locator("pre:has(fieldset)")
+        for block in (code, fence):
+            assert block.evaluate(_SCROLLS), "a long line is not wrapped, it scrolls"
+
         keyword = code.locator(".k").first
         colors = {code.evaluate(_COLOR)}
         for theme in ("JupyterLab Dark", "JupyterLab Light"):

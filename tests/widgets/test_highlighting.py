@@ -29,7 +29,8 @@ def test_every_letter_is_kept_and_only_elements_with_a_class_are_made(runs: list
     assert letters(page) == "".join(plain(code) for code, _ in runs)
     tags = set(re.findall(r"<[^>]*>", page))
     assert all(
-        re.fullmatch(r'</(div|pre|span|b|i)>|<(div|pre) class="[\w -]+">|<(span|b|i) class=\w+>', tag) for tag in tags
+        re.fullmatch(r'</(div|pre|listing|span|b|i)>|<listing>|<(div|pre) class="[\w -]+">|<(span|b|i) class=\w+>', tag)
+        for tag in tags
     )
 
 

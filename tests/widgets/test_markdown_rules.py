@@ -252,7 +252,10 @@ def test_right_to_left_text_has_its_direction() -> None:
     assert re.search(r'<h1 (?:class="jp-toc-ignore" )?dir="auto"', page)
     assert '<div dir="auto">طويل <em>text</em></div>' in page
     assert '<ul dir="auto">\n<li dir="auto">אחד</li>\n<li>two</li>' in page
+    assert '<table dir="rtl">' in page
     assert '<th dir="auto">א</th>' in page
+    assert '<td dir="auto">c</td>' in page
+    assert '<table dir="ltr">' in safe_html("| a | א |\n|---|---|\n| b | c |")
     assert "<p>plain</p>" in page
     assert "dir=" not in safe_html("# plain\n\n- text")
 
@@ -263,7 +266,7 @@ def test_blocks_of_code_are_framed_named_and_apart() -> None:
         "```python\nfor x in y: pass\n```\n```SQL\nSELECT 1\n```\n```nonsense\n<b>\n```\n```\nplain\n```\n\n    in\n"
     )
     assert re.findall(r"<fieldset>(?:<legend>(.*?)</legend>)?", page) == ["python", "SQL", "nonsense", "", ""]
-    assert page.count("</fieldset><p></p>") == page.count('<div class="highlight">') == 5
+    assert page.count("</fieldset></pre><p></p>") == page.count('<div class="highlight">') == 5
     assert "<b class=k>for </b>" in page
     assert "<b class=k>SELECT </b>" in page
     assert "&lt;b&gt;" in page
@@ -272,6 +275,7 @@ def test_blocks_of_code_are_framed_named_and_apart() -> None:
 
 def test_code_copied_from_the_page_is_the_code() -> None:
     """No line is wrapped or numbered, and no letter is added."""
-    code = "def f(a):\n\treturn a  # <x> & $y$\n\n"
+    code = "\n\ndef f(a):\n\treturn a  # <x> & $y$\n\n"
     page = safe_html(f"```python\n{code}```")
+    assert "<listing>\n" not in page, "a page leaves out a line break right after this tag"
     assert unescape(re.sub(r"<[^>]*>", "", page[page.index("<code") : page.index("</code>")])) == code

@@ -94,7 +94,7 @@ def assert_harmless(page: str, images: bool = False) -> Page:
         if "class" in attributes:
             named = attributes["class"] or ""
             assert re.fullmatch(r"language-[\w+#.-]{1,40}", named) if tag == "code" else named in CLASSES[tag]
-        assert attributes.get("dir", "auto") == "auto"
+        assert attributes.get("dir", "auto") in ("auto", "ltr", "rtl")
         assert attributes.get("align", "left") in ("left", "right", "center")
     assert parsed.elements[0] == ("div", {"class": "skytells-md"})
     assert parsed.elements.count(parsed.elements[0]) == 1
