@@ -44,6 +44,7 @@ def _split(url: str) -> SplitResult | None:
     try:
         parts = urlsplit(url)
         _ = parts.port  # raises for an invalid port
+        (parts.hostname or "").encode("idna")  # as connecting to it does
     except ValueError:
         return None
     return parts if url.isprintable() and " " not in url else None

@@ -51,10 +51,13 @@ class RawResponse:
 
     def to_httpx(self, method: str, url: str, max_bytes: int) -> httpx.Response:
         """Return the response decoded; raises InvalidResponseError if that is not possible or makes it too large."""
-        headers = dict(self.headers)
-        encoding = headers.pop("content-encoding", "")
+        # As bytes: httpx would refuse a text that is not ASCII, and with it the whole response.
+        headers = [
+            (n.encode("latin-1"), v.encode("latin-1")) for n, v in self.headers.items() if n != "content-encoding"
+        ]
+        encoding = self.headers.get("content-encoding", "")
         try:
-            content = decode_body(self.content, encoding, max_bytes, headers) if encoding else self.content
+            content = decode_body(self.content, encoding, max_bytes, self.headers) if encoding else self.content
         except InvalidResponseError:
             if 200 <= self.status < 300:
                 raise

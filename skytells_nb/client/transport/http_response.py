@@ -14,7 +14,7 @@ from skytells_nb.sanitize import quoted_name
 
 _LINE_BYTES = 65_536
 _CHUNK_LINE_BYTES = 4_096
-_CHUNK_SIZE = re.compile(r"[0-9A-Fa-f]{1,15}").fullmatch
+_CHUNK_SIZE = re.compile(r"0*[0-9A-Fa-f]{1,15}").fullmatch
 _MAX_FIELDS = 100
 _MAX_INFORMATIONAL = 100
 _MAX_DIGITS = 18
@@ -41,7 +41,8 @@ class ResponseHead:
         self.status = status
         self.fields = fields
         self.is_informational = 100 <= status < 200
-        self.chunked = fields.get("transfer-encoding", "").lower() == "chunked"
+        coding = fields.get("transfer-encoding", "").lower()
+        self.chunked = coding == "chunked" or (bool(coding) and self._has_chunks(coding))
         self.length: int | None
         """Bytes of the body, ``None`` if the last chunk or the connection's end delimits it."""
         if self.is_informational or status in (204, 304):
@@ -55,6 +56,13 @@ class ResponseHead:
             or (not self.chunked and self.length is None)
         )
         """Whether the server closes the connection after this response."""
+
+    def _has_chunks(self, coding: str) -> bool:
+        """Whether the last transfer coding is of chunks; others before it are read like encodings of the content."""
+        *others, last = [part.strip() for part in coding.split(",")]
+        if others := [name for name in others if name != "chunked"]:
+            self.fields["content-encoding"] = ", ".join((self.fields.get("content-encoding", "identity"), *others))
+        return last == "chunked"
 
 
 def announced_length(fields: Mapping[str, str]) -> int | None:

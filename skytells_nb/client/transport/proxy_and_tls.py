@@ -40,6 +40,7 @@ def proxy_for(url: str) -> ProxyRoute | None:
     try:
         proxy = httpx.Proxy(address if "://" in address else f"http://{address}")
         port = urlsplit(str(proxy.url)).port
+        proxy.url.host.encode("idna")  # as connecting to it does
     except (httpx.InvalidURL, ValueError):
         proxy, port = None, 0
     if proxy is None or not proxy.url.host or port == 0 or any(map(str.isspace, address)):

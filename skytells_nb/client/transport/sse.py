@@ -21,6 +21,7 @@ class ServerSentEvent:
 BLANKS = b"\xef\xbb\xbf \t\r\n"
 """What may stand before the first line: a byte-order mark and blanks."""
 _FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
+_NAMES = frozenset((b"data", b"event", b"id", b"retry", b""))
 
 
 def is_event_stream(body: bytes) -> bool:
@@ -129,6 +130,9 @@ class EventDecoder:
             plain = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
             return ServerSentEvent(plain, event, escaped=text)
         name, _, value = line.partition(b":")
+        if name not in _NAMES:
+            # Indented, or after padding: what a service sends so is text of its answer nevertheless.
+            name = name.strip(b"\0 \t").lower()
         try:
             text = value.removeprefix(b" ").decode()
         except UnicodeDecodeError:

@@ -45,7 +45,7 @@ def not_events(
 
 def error_from_response(response: httpx.Response, content: bytes) -> APIError:
     """Return the error for a response whose status is not 2xx; ``content`` is its body."""
-    if response.is_redirect:
+    if response.has_redirect_location:
         return _redirect(response)
     body = _error_body(content)
     return api_error(
@@ -128,7 +128,8 @@ def _redirect(response: httpx.Response) -> APIError:
     try:
         parts = urlsplit(urljoin(str(response.request.url), response.headers.get("location", "")))
         # Without path and user name: these belong to the other host, and may be secret.
-        target = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+        target = f"{parts.scheme}://{parts.hostname}" if parts.hostname else "an invalid address"
+        target += f":{parts.port}" if parts.port else ""
     except ValueError:
         target = "an invalid address"
     where = "another path" if target == here else target

@@ -32,7 +32,9 @@ from skytells_nb.client.transport.request_options import Timeouts
 from skytells_nb.client.transport.transport import Transport
 from skytells_nb.errors import (
     BadRequestError,
+    ConfigurationError,
     InvalidResponseError,
+    RateLimitError,
     RequestTimeoutError,
     ResponseTooLargeError,
     ServerError,
@@ -373,3 +375,73 @@ def test_a_small_response_passes_at_its_limit() -> None:
         Transport(KEY, base_url=server.url, max_answer_mb=len(body) / 1e6).send("GET", "/models")
         with pytest.raises(ResponseTooLargeError):
             Transport(KEY, base_url=server.url, max_answer_mb=(len(body) - 1) / 1e6).send("GET", "/models")
+
+
+ANSWER = {"choices": [{"index": 0, "message": {"content": "Grüße"}, "finish_reason": "stop"}]}
+BODY = json.dumps(ANSWER).encode()
+ZIPPED = gzip.compress(BODY)
+
+
+def framed(head: bytes, body: bytes = BODY) -> bytes:
+    return b"HTTP/1.1 200 OK\r\n" + head + b"\r\n" + body
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        framed(b"content-type: application/json\r\nx-note: \xff\xfe\r\ncontent-length: %d\r\n" % len(BODY)),
+        framed(b"content-type: \xfc\r\nx-note: \xe2\x98\x83\r\ncontent-length: %d\r\n" % len(BODY)),
+        framed(b"transfer-encoding: chunked, chunked\r\n", b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)),
+        framed(b"transfer-encoding: gzip, chunked\r\n", b"%x\r\n%s\r\n0\r\n\r\n" % (len(ZIPPED), ZIPPED)),
+        framed(b"transfer-encoding: chunked\r\n", b"%016x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)),
+        framed(b"content-length: +%d\r\n" % len(BODY)),
+        framed(b"content-length: -1\r\n"),
+    ],
+)
+def test_odd_heads_cost_no_answer(sent: bytes) -> None:
+    with serving(lambda exchange: exchange.send(sent)) as server, Skytells(KEY, base_url=server.url) as client:
+        assert client.chat.completions.create(model="m", messages="Hi").text == "Grüße"
+
+
+def test_an_error_whose_header_is_not_ascii_is_that_error() -> None:
+    sent = "HTTP/1.1 429 Zu viel\r\nx-grund: überlastet\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n".encode(
+        "latin-1"
+    )
+    with serving(lambda exchange: exchange.send(sent)) as server, Skytells(KEY, base_url=server.url) as client:
+        with pytest.raises(RateLimitError) as caught:
+            client.chat.completions.create(model="m", messages="Hi")
+    assert caught.value.retry_after == 7
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        (b"304 Not Modified", "responded with 304"),
+        (b"301 Moved", "responded with 301"),
+        (b"302 Found\r\nlocation: file:///etc/passwd", "to an invalid address"),
+    ],
+)
+def test_what_is_no_redirect_to_another_host_is_not_said_to_be_one(head: bytes, said: str) -> None:
+    sent = b"HTTP/1.1 " + head + b"\r\ncontent-length: 0\r\n\r\n"
+    with serving(lambda exchange: exchange.send(sent)) as server, Skytells(KEY, base_url=server.url) as client:
+        with pytest.raises(SkytellsError, match=said):
+            client.chat.completions.create(model="m", messages="Hi")
+
+
+@pytest.mark.parametrize("before", [b"\0\0\0", b"  ", b"\t", b"DATA: ", b": ping\n\n\0"])
+def test_padding_before_an_event_costs_no_text(before: bytes) -> None:
+    chunks = [
+        {"choices": [{"index": 0, "delta": {"content": t}, "finish_reason": f}]}
+        for t, f in (("a", None), ("b", "stop"))
+    ]
+    first, second = (json.dumps(chunk).encode() for chunk in chunks)
+    label = b"" if before == b"DATA: " else b"data: "
+    sent = EVENTS + b"\r\n" + before + label + first + b"\n\ndata: " + second + b"\n\ndata: [DONE]\n\n"
+    with serving(lambda exchange: exchange.send(sent)) as server, Skytells(KEY, base_url=server.url) as client:
+        assert client.chat.completions.create(model="m", messages="Hi", stream=True).final.text == "ab"
+
+
+@pytest.mark.parametrize("host", ["a" * 64 + ".example", "a..example", "."])
+def test_a_host_name_that_none_can_have_is_refused_at_once(host: str) -> None:
+    with pytest.raises(ConfigurationError, match="base URL must be a URL"):
+        Skytells(KEY, base_url=f"https://{host}/v1")

@@ -35,6 +35,8 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
         "http://proxy example:8080",
         "http://[::1:8080",
         "proxy.example:eighty",
+        f"http://{'a' * 64}.example:8080",
+        "http://proxy..example:8080",
     ],
 )
 def test_a_proxy_that_is_none_is_named(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
