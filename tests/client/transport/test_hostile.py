@@ -407,9 +407,12 @@ def test_an_error_whose_header_is_not_ascii_is_that_error() -> None:
     sent = "HTTP/1.1 429 Zu viel\r\nx-grund: überlastet\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n".encode(
         "latin-1"
     )
-    with serving(lambda exchange: exchange.send(sent)) as server, Skytells(KEY, base_url=server.url) as client:
-        with pytest.raises(RateLimitError) as caught:
-            client.chat.completions.create(model="m", messages="Hi")
+    with (
+        serving(lambda exchange: exchange.send(sent)) as server,
+        Skytells(KEY, base_url=server.url) as client,
+        pytest.raises(RateLimitError) as caught,
+    ):
+        client.chat.completions.create(model="m", messages="Hi")
     assert caught.value.retry_after == 7
 
 
@@ -423,9 +426,12 @@ def test_an_error_whose_header_is_not_ascii_is_that_error() -> None:
 )
 def test_what_is_no_redirect_to_another_host_is_not_said_to_be_one(head: bytes, said: str) -> None:
     sent = b"HTTP/1.1 " + head + b"\r\ncontent-length: 0\r\n\r\n"
-    with serving(lambda exchange: exchange.send(sent)) as server, Skytells(KEY, base_url=server.url) as client:
-        with pytest.raises(SkytellsError, match=said):
-            client.chat.completions.create(model="m", messages="Hi")
+    with (
+        serving(lambda exchange: exchange.send(sent)) as server,
+        Skytells(KEY, base_url=server.url) as client,
+        pytest.raises(SkytellsError, match=said),
+    ):
+        client.chat.completions.create(model="m", messages="Hi")
 
 
 @pytest.mark.parametrize("before", [b"\0\0\0", b"  ", b"\t", b"DATA: ", b": ping\n\n\0"])
