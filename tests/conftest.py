@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 settings.register_profile("shared", parent=settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared")
 
+# Importing thousands of tests leaves little garbage, and looking for it takes seconds.
+gc.disable()
+
 CI = os.environ.get("CI", "").lower() in ("1", "true")
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 MAX_WORKERS = 4
@@ -69,6 +72,15 @@ def pytest_unconfigure() -> None:
                 instance.do_full_cache = 0
 
 
+# Not after the collection: the process that gives tests to workers collects none.
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """Collect garbage from here on, but not among the modules and tests, which stay to the end."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Set the real folders before tests get empty ones, so that weights and compiled code are shared by all tests."""
     # A run in the background of a shell ignores Ctrl-C, and the processes that a test interrupts would inherit that.
@@ -78,6 +90,11 @@ def pytest_configure(config: pytest.Config) -> None:
     from skytells_nb.local.generation import weights
 
     os.environ["SKYTELLS_LOCAL_DIR"] = str(weights.directory())
+
+    from skytells_nb.accessor.structured.validation import import_jsonschema
+
+    # Before nbformat does, which would compile a grammar for seconds.
+    import_jsonschema()
     # A developer's own key must not be read or sent.
     os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.null.Keyring"
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,7 @@ def run(code: str) -> str:
     ).stdout.splitlines()[-1]
 
 
+@cache
 def loaded_by(module: str) -> set[str]:
     return {name.partition(".")[0] for name in json.loads(run(LOADED.format(module=module)))}
 

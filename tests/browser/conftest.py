@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from jupyter_lab import Desk, Lab, browser, jupyter_lab
-from playwright.sync_api import Browser
+from playwright.sync_api import BrowserContext
 
 
 @pytest.fixture(scope="session")
@@ -17,14 +17,20 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the browsers of all modules cache the scripts of JupyterLab."""
+    return tmp_path_factory.mktemp("profile")
+
+
 # Not for the whole session: as long as the browser is open, no other test could run an event loop.
 @pytest.fixture(scope="module")
-def shared_browser(chromium: Path) -> Iterator[Browser]:
-    with browser(chromium) as running:
+def shared_browser(chromium: Path, profile: Path) -> Iterator[BrowserContext]:
+    with browser(chromium, profile) as running:
         yield running
 
 
 @pytest.fixture
-def desk(lab: Lab, shared_browser: Browser) -> Desk:
+def desk(lab: Lab, shared_browser: BrowserContext) -> Desk:
     """Where notebooks are opened."""
     return Desk(lab, shared_browser)

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import nbformat
 import pytest
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import BrowserContext, Locator, Page, Request, sync_playwright
 
 START_S = 90
 CHROMIUM_FLAGS = [
@@ -32,7 +32,12 @@ CHROMIUM_FLAGS = [
     "--disable-component-update",
     "--disable-sync",
     "--disable-dev-shm-usage",
+    # Requests to anywhere else fail. A route that refuses them would turn off the cache, and each of the hundreds of
+    # requests of a page would go through this process.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
+OF_A_PAGE = "cookies,local_storage,indexeddb,service_workers,cache_storage"
+"""What a page stores, without the scripts of JupyterLab that the browser caches."""
 LAB_SETTINGS: dict[str, dict[str, Any]] = {
     "@jupyterlab/apputils-extension/notification": {
         "fetchNews": "false",
@@ -98,10 +103,19 @@ def jupyter_lab(folder: Path) -> Iterator[Lab]:
 
 
 @contextlib.contextmanager
-def browser(chromium: Path) -> Iterator[Browser]:
-    """Headless Chromium. While it is open, nothing else in this thread can run an event loop."""
+def browser(chromium: Path, profile: Path) -> Iterator[BrowserContext]:
+    """Headless Chromium with the scripts that an earlier one has cached in ``profile``.
+
+    While it is open, nothing else in this thread can run an event loop.
+    """
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=str(chromium), args=CHROMIUM_FLAGS, timeout=60_000)
+        running = playwright.chromium.launch_persistent_context(
+            profile,
+            executable_path=str(chromium),
+            args=CHROMIUM_FLAGS,
+            timeout=60_000,
+            viewport={"width": 1100, "height": 1400},
+        )
         try:
             yield running
         finally:
@@ -110,10 +124,10 @@ def browser(chromium: Path) -> Iterator[Browser]:
 
 @dataclass(frozen=True)
 class Desk:
-    """Where a test works: a server and a browser that others use too, with settings and a profile of its own."""
+    """Where a test works: a server and a browser that others use too, with settings and stored data of its own."""
 
     lab: Lab
-    browser: Browser
+    browser: BrowserContext
 
     @contextlib.contextmanager
     def opened(
@@ -128,28 +142,33 @@ class Desk:
         _default_settings(self.lab)
         notebook.metadata["kernelspec"] = _kernel(self.lab, name, environment)
         nbformat.write(notebook, folder / "opened.ipynb")
-        context = self.browser.new_context(viewport={"width": 1100, "height": 1400})
         outside: list[str] = []
 
-        def refuse(route: Any) -> None:
-            outside.append(route.request.url)
-            route.abort()
+        def note(request: Request) -> None:
+            if not request.url.startswith((self.lab.url, "blob:", "data:")):
+                outside.append(request.url)
 
+        page = self.browser.new_page()
+        self.browser.on("request", note)
         try:
-            context.route(lambda url: not url.startswith((self.lab.url, "blob:", "data:")), refuse)
-            page = context.new_page()
+            page.context.new_cdp_session(page).send(
+                "Storage.clearDataForOrigin", {"origin": self.lab.url, "storageTypes": OF_A_PAGE}
+            )
             page.set_default_timeout(60_000)
             page.goto(f"{self.lab.url}/{PATHS[app]}/{name}/opened.ipynb?token={self.lab.token}")
             _wait_until_open(page)
             yield Opened(page, folder / "opened.ipynb", outside)
         finally:
-            context.close()
+            self.browser.remove_listener("request", note)
+            self.browser.unroute_all()
+            for left in self.browser.pages:
+                left.close()
             _end_kernels(self.lab)
 
 
 @dataclass(frozen=True)
 class Opened:
-    """An open notebook. Requests of its page to anywhere else are refused and noted in ``outside``."""
+    """An open notebook. Requests of its page to anywhere else fail and are noted in ``outside``."""
 
     page: Page
     file: Path

@@ -192,7 +192,7 @@ def test_an_image_is_loaded_only_if_that_is_allowed(tmp_path: Path, desk: Desk) 
         expect(cell_of(page, 1).locator(".skytells-md a").first).to_have_text("chart")
         expect(cell_of(page, 2).locator(".skytells-answer a").first).to_have_text("chart")
         assert page.locator(".jp-OutputArea img").count() == 0
-        assert images.requests == []
+        assert images.requests == notebook.outside == []
 
         page.evaluate("""() => {
             const cells = window.jupyterapp.shell.currentWidget.context.model.cells;
@@ -210,5 +210,5 @@ def test_an_image_is_loaded_only_if_that_is_allowed(tmp_path: Path, desk: Desk) 
         expect(cell_of(page, 3).locator(".jp-OutputArea-output")).to_contain_text("all said")
         shoot(page, tmp_path, "images")
         assert set(images.requests) == {("/chart.png", None)}
-        assert notebook.outside == []
+        assert set(notebook.outside) == {f"{host}chart.png"}
         assert page.evaluate("window.hurt") is None
