@@ -1,34 +1,38 @@
 """Change the package in one place at a time and check whether a test fails: ``make mutants SEED=1 N=40``.
 
-Each mutant is tested in a copy of the project: the tests that cover its module run until one fails. A test that also
-fails without the change does not count. Mutants that survive are printed as a diff; ``equivalent.toml`` lists, with
-reasons, changes that no test can detect.
+Each mutant is tested in a copy of the project: the tests that cover its module run until one fails, a few files at
+first, those that name what was changed before others. A test that also fails without the change does not count. Mutants
+that survive are printed as a diff; ``equivalent.toml`` lists, with reasons, changes that no test can detect.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib.util
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Literal
 
 from mutants import Mutant, sample
 from selection import tests_for
+from warm import Warm
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "skytells_nb"
 MIN_KILLED = 0.95
+FIRST_FILES = (2, 8)
+"""After so many files pytest starts again: most mutants are killed by the first, and collecting all takes longer."""
 TEST_TIMEOUT_S = 60
 """A test that hangs because of a mutant counts as failed."""
 IGNORED = shutil.ignore_patterns(".git", ".*_cache", ".venv*", ".venvs", ".hypothesis", "__pycache__", "dist", "build")
@@ -58,13 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     mutants = [mutant for mutant in mutants if options.only in mutant.path]
     if options.list:
         for mutant in mutants:
-            print(mutant.operator, *tests_for(ROOT, mutant.path), mutant.diff, sep="\n", end="\n\n")
+            print(mutant.operator, *tests_for(ROOT, mutant.path, mutant.names), mutant.diff, sep="\n", end="\n\n")
         return 0
     equivalents = equivalent()
-    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
-        copies: SimpleQueue[Path] = SimpleQueue()
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder, contextlib.ExitStack() as stack:
+        copies: SimpleQueue[Copy] = SimpleQueue()
         for number in range(options.workers):
-            copies.put(Path(shutil.copytree(ROOT, Path(folder) / str(number), ignore=IGNORED, symlinks=True)))
+            root = Path(shutil.copytree(ROOT, Path(folder) / str(number), ignore=IGNORED, symlinks=True))
+            copies.put(stack.enter_context(copy_of_the_project(root)))
 
         def evaluate_in_copy(mutant: Mutant) -> Result:
             if mutant.change in equivalents:
@@ -89,34 +94,78 @@ def equivalent() -> dict[tuple[str, str], str]:
     return {(entry["before"], entry["after"]): entry["reason"] for entry in entries}
 
 
-def evaluate(copy: Path, mutant: Mutant, timeout: float) -> Result:
+@dataclass(frozen=True)
+class Copy:
+    """A copy of the project; ``sound`` has the tests that have passed in it without a change."""
+
+    root: Path
+    warm: Warm
+    sound: set[str] = field(default_factory=set)
+
+    def write(self, path: str, source: str) -> None:
+        file = self.root / path
+        file.write_text(source, "utf-8")
+        # Compiled code is found by time and size, which two mutants can share.
+        Path(importlib.util.cache_from_source(str(file))).unlink(missing_ok=True)
+
+    def pytest(self, tests: Sequence[str], marks: str, timeout: float) -> tuple[int | None, str]:
+        """Return pytest's exit code, or ``None`` after a timeout, and its output."""
+        command = ["-x", "-q", "-rfE", "--tb=no", f"--timeout={TEST_TIMEOUT_S}", "-m", marks]
+        command += ["-p", "no:cacheprovider", "-p", "no:randomly", "--hypothesis-profile=ci", *tests]
+        return self.warm.run(command, timeout)
+
+
+@contextlib.contextmanager
+def copy_of_the_project(root: Path) -> Iterator[Copy]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
+    # Each run would compile the tests and the package again.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    warm = Warm(root, environment)
+    try:
+        yield Copy(root, warm)
+    finally:
+        warm.close()
+
+
+def evaluate(copy: Copy, mutant: Mutant, timeout: float) -> Result:
     """Test a mutant; afterwards the copy is restored."""
     started = time.monotonic()
-    file = copy / mutant.path
     try:
-        file.write_text(mutant.after, "utf-8")
-        state, by = run_tests(copy, tests_for(copy, mutant.path), timeout)
+        copy.write(mutant.path, mutant.after)
+        state, by = run_tests(copy, tests_for(copy.root, mutant.path, mutant.names), timeout)
     finally:
-        file.write_text(mutant.before, "utf-8")
-    if state == "killed" and ".py" in by:
-        code, output = run(copy, [by], "", TEST_TIMEOUT_S * 2)
+        copy.write(mutant.path, mutant.before)
+    if state == "killed" and ".py" in by and by not in copy.sound:
+        code, output = copy.pytest([by], "", TEST_TIMEOUT_S * 2)
         if code:
             state, by = "inconclusive", f"{by} fails without the change too\n{output[-2000:]}"
+        else:
+            copy.sound.add(by)
     return Result(mutant, state, by, time.monotonic() - started)
 
 
-def run_tests(copy: Path, tests: Sequence[str], timeout: float) -> tuple[State, str]:
-    """Whether a test fails, and which one; slow tests run last."""
+def runs(tests: Sequence[str]) -> Iterator[tuple[Sequence[str], str]]:
+    """Files and marks of each run of pytest; slow tests run last."""
+    start = 0
+    for end in (*FIRST_FILES, len(tests)):
+        if tests[start:end]:
+            yield tests[start:end], "not slow and not browser"
+        start = end
+    yield tests, "slow and not browser"
+
+
+def run_tests(copy: Copy, tests: Sequence[str], timeout: float) -> tuple[State, str]:
+    """Whether a test fails, and which one."""
     deadline = time.monotonic() + timeout
-    for marks in ("not slow and not browser", "slow and not browser"):
-        code, output = run(copy, tests, marks, deadline - time.monotonic())
+    for files, marks in runs(tests):
+        code, output = copy.pytest(files, marks, deadline - time.monotonic())
         if code is None:
             return "timeout", ""
         failed = _FAILED.search(output)
         if failed is not None:
             name = failed.group(1)
             # A flaky test has detected nothing.
-            repeated, output = run(copy, [name], "", TEST_TIMEOUT_S * 2)
+            repeated, output = copy.pytest([name], "", TEST_TIMEOUT_S * 2)
             return ("inconclusive", f"{name} is flaky\n{output[-2000:]}") if repeated == 0 else ("killed", name)
         if code not in (0, 5):
             # The process ended without a failed test: by a signal, or before the tests started.
@@ -124,27 +173,6 @@ def run_tests(copy: Path, tests: Sequence[str], timeout: float) -> tuple[State, 
                 ("killed", f"exit code {code}") if code < 0 or code in (1, 2, 4) else ("inconclusive", output[-2000:])
             )
     return "survived", ""
-
-
-def run(copy: Path, tests: Sequence[str], marks: str, timeout: float) -> tuple[int | None, str]:
-    """Return pytest's exit code, or ``None`` after a timeout, and its output."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "--tb=no", f"--timeout={TEST_TIMEOUT_S}"]
-    command += ["-m", marks, "-p", "no:cacheprovider", "-p", "no:randomly", "--hypothesis-profile=ci", *tests]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(copy), os.environ.get("PYTHONPATH", "")])}
-    environment |= {"PYTHONDONTWRITEBYTECODE": "1"}
-    process = subprocess.Popen(
-        command, cwd=copy, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True,
-    )  # fmt: skip
-    try:
-        output, _ = process.communicate(timeout=max(timeout, 1.0))
-    except subprocess.TimeoutExpired:
-        return None, ""
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, 9)
-            process.communicate()
-    return process.returncode, output
 
 
 def show(number: int, result: Result) -> None:

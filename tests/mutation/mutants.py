@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import random
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import libcst
@@ -39,6 +41,22 @@ class Mutant:
         lines = self.diff.splitlines()[2:]
         removed, added = ([line[1:].strip() for line in lines if line.startswith(sign)] for sign in "-+")
         return "\n".join(removed), "\n".join(added)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The functions and classes around the change, innermost first."""
+        changed = next(
+            number
+            for number, (old, new) in enumerate(zip_longest(self.before.splitlines(), self.after.splitlines()), 1)
+            if old != new
+        )
+        around = [
+            node
+            for node in ast.walk(ast.parse(self.before))
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+            and node.lineno <= changed <= (node.end_lineno or node.lineno)
+        ]
+        return tuple(node.name for node in sorted(around, key=lambda node: -node.lineno))
 
 
 class _MutationCollector(libcst.CSTVisitor):

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ast
+import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 
-def tests_for(root: Path, path: str) -> list[str]:
-    """Test files for a module, best first: those with its name, those that import it, those in the mirrored folder."""
+def tests_for(root: Path, path: str, names: Sequence[str]) -> list[str]:
+    """Test files for a module, best first: those with its name, those that import it, those in the mirrored folder.
+
+    Among those with its name and those that import it, files that name one of ``names`` come before others.
+    """
     module = Path(path)
     tests = root / "tests"
     parts = list(module.with_suffix("").parts)
@@ -17,15 +22,22 @@ def tests_for(root: Path, path: str) -> list[str]:
     folder = tests.joinpath(*parts[1:-1])
     while not folder.is_dir():
         folder = folder.parent
-    candidates = sorted(folder.glob("test_*.py") if folder == tests else folder.rglob("test_*.py"))
-    all_tests = sorted(tests.rglob("test_*.py"))
+    all_tests = _tests(tests)
+    candidates = [file for file in all_tests if (file.parent == tests if folder == tests else folder in file.parents)]
     importing = [file for file in all_tests if name in _imports(file)]
     same_name = [file for file in candidates if stem.strip("_") in file.stem]
     # Tests of the command line, documents and packages import no module: they come last.
     mirrored = sorted(candidates, key=lambda file: -_text(file).count(stem.strip("_s"))) if folder != tests else []
     users = [file for file in all_tests if any(one.startswith(f"{name}.") for one in _imports(file))]
-    order = [*same_name, *importing, *mirrored, *users] or candidates
+    near = [*same_name, *importing]
+    named = [file for each in names for file in near if re.search(rf"\b{re.escape(each)}\b", _text(file))]
+    order = [*same_name[:1], *named, *near, *mirrored, *users] or candidates
     return [file.relative_to(root).as_posix() for file in dict.fromkeys(order)]
+
+
+@cache
+def _tests(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("test_*.py"))
 
 
 @cache

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 import tomllib
 from pathlib import Path
 
 from mutants import mutants_of, sample
 from selection import tests_for as select_tests
+from warm import Warm
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "skytells_nb"
@@ -41,6 +43,38 @@ def test_a_mutant_is_one_change_that_compiles(tmp_path: Path) -> None:
         assert not any("int & None" in text or "XX" in text for text in mutant.change)
 
 
+def test_a_mutant_has_the_names_around_it(tmp_path: Path) -> None:
+    source = "LIMIT = 1\n\n\nclass Box:\n    size = LIMIT\n\n\ndef clip() -> int:\n    return 2\n"
+    (tmp_path / "module.py").write_text(source, "utf-8")
+    found = {mutant.change[0]: mutant.names for mutant in mutants_of(tmp_path, "module.py", random.Random(1))}
+    assert found == {"LIMIT = 1": (), "size = LIMIT": ("Box",), "return 2": ("clip",)}
+
+
+def test_files_that_name_what_was_changed_come_before_others() -> None:
+    path = f"{PACKAGE}/engine/budget.py"
+    first, second, *_ = select_tests(ROOT, path, ["Budget"])
+    assert first == "tests/engine/test_budget.py"
+    assert "Budget" in (ROOT / second).read_text("utf-8")
+    assert set(select_tests(ROOT, path, ["Budget"])) == set(select_tests(ROOT, path, []))
+
+
+def test_a_warm_process_tells_what_pytest_says_and_ends_what_hangs(tmp_path: Path) -> None:
+    (tmp_path / "test_one.py").write_text("def test_it():\n    assert False\n")
+    (tmp_path / "test_two.py").write_text(
+        "import os, time\ndef test_it():\n    open('pid', 'w').write(str(os.getpid()))\n    time.sleep(600)\n"
+    )
+    options = ["-q", "-rf", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    warm = Warm(tmp_path, dict(os.environ), imported=["pytest"])
+    try:
+        code, output = warm.run([*options, "test_one.py"], 300)
+        assert (code, "FAILED test_one.py::test_it" in output) == (1, True)
+        assert warm.run([*options, "test_one.py", "-k", "none"], 300)[0] == 5
+        code, output = warm.run([*options, "test_two.py"], 1)
+        assert code is None
+    finally:
+        warm.close()
+
+
 def test_a_seed_gives_the_same_mutants_again_and_another_seed_others() -> None:
     one, again, other = (sample(ROOT, PACKAGE, seed, 2) for seed in (1, 1, 2))
     assert len(one) == 2
@@ -50,7 +84,7 @@ def test_a_seed_gives_the_same_mutants_again_and_another_seed_others() -> None:
 
 def test_every_module_has_tests_and_the_nearest_come_first() -> None:
     for path in sorted((ROOT / PACKAGE).rglob("*.py")):
-        chosen = select_tests(ROOT, path.relative_to(ROOT).as_posix())
+        chosen = select_tests(ROOT, path.relative_to(ROOT).as_posix(), ["connect"])
         assert chosen, path
         assert len(set(chosen)) == len(chosen)
         assert all((ROOT / test).is_file() for test in chosen)
