@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 import shutil
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ ROOT = HERE.parent
 SOURCE = "https://github.com/skytells/skytells-nb/blob/main"
 LINK_OUT = re.compile(r"\]\((?:\.\./)+(?!docs/)([^)#]+)")
 """A Markdown link to a file of the repository that is no page of the site."""
+FIGURE = "application/vnd.plotly.v1+json"
 NOTEBOOK = re.compile(r"\]\((?:\.\./)+notebooks/(?!00_index)(\w+\.ipynb)")
 """A Markdown link to a notebook, which is a page."""
 
@@ -38,7 +40,7 @@ extensions = [
     "sphinx_design",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_templates"]
+exclude_patterns = ["_templates", "_static"]
 suppress_warnings = ["mystnb.unknown_mime_type", "config.cache"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
@@ -65,6 +67,8 @@ html_theme_options = {
 }
 html_sidebars = {"index": []}
 html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 
 REFERENCE = {
     "connecting": ("Connecting", "skytells_nb", ["connect", "current", "Session", "Skytells", "frame", "series"]),
@@ -128,10 +132,37 @@ def copy_notebooks() -> None:
         content = json.loads(notebook.read_text("utf-8"))
         # Cells with magics are no Python.
         content["metadata"].setdefault("language_info", {"name": "python"})["pygments_lexer"] = "ipython3"
+        draw_figures(content)
         text = json.dumps(content)
         copy = folder / notebook.name
         if not copy.exists() or copy.read_text("utf-8") != text:
             copy.write_text(text, "utf-8")
+
+
+def draw_figures(notebook: dict[str, Any]) -> None:
+    """Replace each figure, which a page cannot show as it is saved, by HTML that draws it with the site's plotly."""
+    import plotly.graph_objects as go
+
+    numbers = count(1)
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", ()):
+            figure = output.get("data", {}).pop(FIGURE, None)
+            if figure is not None:
+                drawn = go.Figure(data=figure["data"], layout=figure["layout"]).to_html(
+                    full_html=False,
+                    include_plotlyjs="../_static/plotly.min.js",
+                    div_id=f"figure-{next(numbers)}",
+                    config={"responsive": True},
+                )
+                output["data"]["text/html"] = drawn
+
+
+def copy_plotly(app: Sphinx, failed: Exception | None) -> None:
+    """Put plotly's script, which the figures load, beside the pages."""
+    import plotly
+
+    if failed is None:
+        shutil.copy(Path(plotly.__file__).parent / "package_data" / "plotly.min.js", app.outdir / "_static")
 
 
 def link_files(app: Sphinx, name: str, source: list[str]) -> None:
@@ -147,3 +178,4 @@ def setup(app: Sphinx) -> None:
     write_reference()
     copy_notebooks()
     app.connect("source-read", link_files)
+    app.connect("build-finished", copy_plotly)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from skytells_nb.magics.command_arguments import TUTORIALS_URL
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "benchmarks" / "README.md"]
@@ -19,6 +22,34 @@ def test_relative_links_resolve(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
 
     assert [target for target in targets if "://" not in target and not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "tutorials.md"], ids=lambda page: page.stem)
+def test_badges_open_notebooks_of_this_repository(page: Path) -> None:
+    """Binder and Colab take owner and name in their own form; the notebooks that they open are there."""
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
+    name = urls["Source"].removeprefix("https://github.com/")
+    text = page.read_text(encoding="utf-8")
+    opened = {
+        "Binder": re.escape(f"https://mybinder.org/v2/gh/{name}/main?urlpath=lab/tree/"),
+        "Colab": re.escape(f"https://colab.research.google.com/github/{name}/blob/main/"),
+    }
+    for badge, address in opened.items():
+        found = re.findall(rf"\[!\[{badge}\]\(https://\S+\.svg\)\]\({address}(\S+)\)", text)
+        assert len(found) == 1, badge
+        assert (ROOT / found[0]).is_file()
+
+
+def test_addresses_of_the_repository_and_the_site_are_those_of_the_metadata() -> None:
+    """One that was not renamed with the repository would lead nowhere."""
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]
+    owner, _, name = urls["Source"].removeprefix("https://github.com/").partition("/")
+    assert urls["Documentation"] == f"https://{owner}.github.io/{name}/"
+    assert f"{urls['Documentation']}tutorials" == TUTORIALS_URL
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for address in re.findall(rf"https://(?:github\.com/{owner}|{owner}\.github\.io)/[^\s)\"'`>]*", text):
+            assert address.startswith((urls["Source"], urls["Documentation"].rstrip("/"))), f"{page.name}: {address}"
 
 
 def test_the_architecture_fits_on_a_page() -> None:

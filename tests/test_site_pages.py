@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -68,9 +70,29 @@ def test_the_code_of_a_page_runs(
     namespace: dict[str, Any] = {}
     for block in re.findall(r"^```python\n(.*?)^```$", page(name), re.MULTILINE | re.DOTALL):
         # UMAP takes most of the time of the gallery; its own tests have it.
-        exec(re.sub(r"(semantic_map\(.*), title=", r'\1, method="pca", title=', block), namespace)
+        exec(re.sub(r"(semantic_map\(.*?), title=", r'\1, method="pca", title=', block, flags=re.DOTALL), namespace)
     assert isinstance(namespace["session"], Session)
     assert (tmp_path / "map.html").exists() is (name == "getting_started")
+
+
+def test_a_page_of_a_tutorial_draws_its_figures() -> None:
+    """They are saved in a form that only notebooks show: on a page each is drawn, by the script of the site."""
+    spec = importlib.util.spec_from_file_location("site_conf", DOCS / "conf.py")
+    assert spec is not None
+    assert spec.loader is not None
+    conf = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(conf)
+    notebook = json.loads((ROOT / "notebooks" / "03_see_it.ipynb").read_text("utf-8"))
+    saved = [
+        output for cell in notebook["cells"] for output in cell.get("outputs", ()) if conf.FIGURE in output["data"]
+    ]
+    assert len(saved) == 5
+    conf.draw_figures(notebook)
+    for output in saved:
+        assert conf.FIGURE not in output["data"]
+        assert output["data"]["text/html"].count("Plotly.newPlot(") == 1
+        assert re.findall(r'<script[^>]* src="([^"]+)"', output["data"]["text/html"]) == ["../_static/plotly.min.js"]
+    assert len({re.findall(r'id="(figure-\d)"', output["data"]["text/html"])[0] for output in saved}) == 5
 
 
 def test_every_picture_of_a_page_is_there_in_both_themes_and_described() -> None:

@@ -90,6 +90,9 @@ def run(notebook: Path | None = None, out_dir: Path = Path("build/demo")) -> Dem
     except (OSError, ValueError, AttributeError) as problem:
         reason = " ".join(str(problem).split())[:200]
         raise InputError(f"{source} cannot be read as a notebook: {reason}") from None
+    out_dir.mkdir(parents=True, exist_ok=True)
+    # Not within the package, whose modules would hide those of Python that have the same names.
+    folder = out_dir if notebook is None else source.parent
     summary = nbformat.v4.new_code_cell(_SUMMARY)
     document.cells.append(summary)
     started = time.monotonic()
@@ -100,7 +103,7 @@ def run(notebook: Path | None = None, out_dir: Path = Path("build/demo")) -> Dem
             extra_arguments=["--log-level=ERROR"],
             timeout=CELL_TIMEOUT_S,
             kernel_name="python3",
-            resources={"metadata": {"path": str(source.parent)}},
+            resources={"metadata": {"path": str(folder)}},
         )
         try:
             client.execute()
@@ -112,7 +115,6 @@ def run(notebook: Path | None = None, out_dir: Path = Path("build/demo")) -> Dem
     document.cells.remove(summary)
     figures = json.loads("".join(output.get("text", "") for output in summary.outputs))
 
-    out_dir.mkdir(parents=True, exist_ok=True)
     executed, page = out_dir / source.name, out_dir / f"{source.stem}.html"
     nbformat.write(document, executed)
     _embed_figures(document)

@@ -56,6 +56,25 @@ Without a key:                %skytells local
 Try next: %skytells local, then one of these cells; %skytells fix after an error. Add -h for the options of a command;
 %%skytells_chat -h and %%skytells_respond -h list those of cells."""
 
+TUTORIALS_URL = "https://skytells.github.io/skytells-nb/tutorials"
+NOTEBOOK_SUBJECTS: Mapping[str, str] = MappingProxyType(
+    {
+        "01_quickstart": "a column of texts: embed, search, classify, complete, a map",
+        "02_replay": "a notebook that runs again without a key",
+        "03_see_it": "maps, charts and the explorer",
+        "04_ask_in_a_cell": "cells, variables, conversations, the chat panel",
+        "05_enrich_a_frame": "estimate, budget, cache, report, rows that fail",
+        "06_labels_and_fields": "classify and extract",
+        "07_find_and_group": "search, clusters, topics over time",
+        "08_safety_outcomes": "moderate, and what the filter found",
+        "09_numbers_to_publish": "a share with an error bar",
+        "10_conversations": "the Responses API",
+        "11_going_to_production": "errors, limits, tests, the OpenAI SDK",
+        "12_beyond_one_machine": "Dask and other engines",
+    }
+)
+"""The notebook for each subject, a page of the documentation."""
+
 CONVERSATION_ACTIONS = ("list", "reset", "export")
 """The actions of ``%skytells conversations``."""
 
@@ -157,7 +176,9 @@ def _build_parsers() -> dict[str, Parser]:
 def _all_help() -> str:
     width = max(map(len, EXAMPLES.values()))
     lines = [f"{EXAMPLES[command].ljust(width)}  {description}" for command, description in COMMANDS.items()]
-    return "\n".join(["Commands, with an example of each:", "", *lines, "", _NEXT]) + "\n"
+    pages = [f"{name.ljust(width)}  {subject}" for name, subject in NOTEBOOK_SUBJECTS.items()]
+    notebooks = ["", f"A notebook for each subject, at {TUTORIALS_URL}/NAME.html:", "", *pages]
+    return "\n".join(["Commands, with an example of each:", "", *lines, "", _NEXT, *notebooks]) + "\n"
 
 
 _PARSERS = _build_parsers()

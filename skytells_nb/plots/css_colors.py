@@ -7,7 +7,7 @@ from functools import cache
 
 from skytells_nb.errors import InputError
 
-# The named colors of CSS Color Module Level 4, each name with its hexadecimal digits; gray stands for grey too.
+# The named colors of CSS Color Module Level 4, each name with its hexadecimal digits; both spellings of gray are known.
 _NAMED = """
     alicebluef0f8ff antiquewhitefaebd7 aqua00ffff aquamarine7fffd4 azuref0ffff beigef5f5dc bisqueffe4c4
     black000000 blanchedalmondffebcd blue0000ff blueviolet8a2be2 browna52a2a burlywooddeb887 cadetblue5f9ea0
@@ -43,8 +43,9 @@ def hex_color(color: object) -> str:
     ('#008080', '#ffcc00', '#0072b2')
     """
     text = str(color).strip().lower()
-    if isinstance(color, str) and text.replace("grey", "gray") in _named():
-        return "#" + _named()[text.replace("grey", "gray")]
+    known = _named().get(re.sub("gr[ae]y", "gray", text))
+    if isinstance(color, str) and known is not None:
+        return f"#{known}"
     if isinstance(color, str) and _HEX.fullmatch(text):
         return text if len(text) == 7 else "#" + "".join(2 * digit for digit in text[1:])
     channels = _RGB.fullmatch(text)

@@ -28,10 +28,12 @@ WATCH = """() => {
 
 
 def with_a_long_answer(source: Path) -> Any:
-    """The notebook, with one more cell before its last: an answer of seconds, whose growth a busy browser can see."""
+    """The notebook, with one more cell before its last of code: an answer of seconds, whose growth a busy browser can
+    see."""
     notebook = nbformat.read(source, as_version=4)
     story = "%%skytells_chat --temperature 0 --max-tokens 300\nTell me a very long story about a fox."
-    notebook.cells.insert(-1, nbformat.v4.new_code_cell(story))
+    last = max(index for index, cell in enumerate(notebook.cells) if cell.cell_type == "code")
+    notebook.cells.insert(last, nbformat.v4.new_code_cell(story))
     return notebook
 
 
