@@ -154,20 +154,26 @@ def write(frame: pd.DataFrame, path: str | Path) -> Path:
 
 def with_lineage(schema: Any, attrs: Mapping[Any, Any]) -> Any:
     """Return an Arrow schema with the attributes of a frame, and with the records of each column at its field."""
-    for record in _records(attrs.get(LINEAGE)):
-        for name in record.get("columns", ()):
-            number = schema.get_field_index(str(name))
-            if number >= 0:
-                field = schema.field(number)
-                known = [*_records((field.metadata or {}).get(LINEAGE.encode())), record]
-                metadata = {**(field.metadata or {}), LINEAGE: json.dumps(known, ensure_ascii=False)}
-                schema = schema.set(number, field.with_metadata(metadata))
+    schema = with_field_lineage(schema, attrs.get(LINEAGE))
     if not attrs:
         return schema
     try:
         return schema.with_metadata({**(schema.metadata or {}), _ATTRS: json.dumps(dict(attrs))})
     except TypeError as problem:
         raise InputError(f"frame.attrs must hold what JSON can store to be written to a file: {problem}.") from None
+
+
+def with_field_lineage(schema: Any, records: str | None) -> Any:
+    """Return an Arrow schema with the records of each column at its field."""
+    for record in _records(records):
+        for name in record.get("columns", ()):
+            number = schema.get_field_index(str(name))
+            if number >= 0:
+                field = schema.field(number)
+                known = [*_records((field.metadata or {}).get(LINEAGE.encode())), record]
+                metadata = {**(field.metadata or {}), LINEAGE.encode(): json.dumps(known, ensure_ascii=False)}
+                schema = schema.set(number, field.with_metadata(metadata))
+    return schema
 
 
 def _attrs_of(schema: Any) -> dict[Any, Any]:
@@ -233,7 +239,37 @@ def _read_parts(folder: Path) -> Any:
         if schema.get_field_index(field.name) < 0:
             schema = schema.append(field)
     table = dataset.dataset(paths, schema=schema, **options).to_table()
-    return table.replace_schema_metadata(_joined_metadata(schemas, table.schema.metadata))
+    schema = _with_joined_lineage(table.schema, schemas)
+    schema = schema.with_metadata(_joined_metadata(schemas, schema.metadata))
+    return pa.Table.from_arrays(table.columns, schema=schema)
+
+
+_SUMMED = ("rows", "cached", "sent", "requests", "tokens_in", "tokens_out", "cost", "seconds")
+
+
+def _with_joined_lineage(schema: Any, parts: list[Any]) -> Any:
+    """Return the schema with the records of all parts at its fields: one of each call, with the sums of its parts."""
+    for number, field in enumerate(schema):
+        # What was recorded before there were parts is the same in each.
+        records = {(record.get("id"), record.get("time")): record for part in parts for record in _of(part, field.name)}
+        calls: dict[Any, dict[str, Any]] = {}
+        for (call, _), record in records.items():
+            known = calls.get(call)
+            sums = {name: _sum(known.get(name), record.get(name)) for name in _SUMMED} if known else {}
+            calls[call] = {**(known or record), **sums}
+        if calls:
+            text = json.dumps(list(calls.values()), ensure_ascii=False)
+            schema = schema.set(number, field.with_metadata({**(field.metadata or {}), LINEAGE.encode(): text}))
+    return schema
+
+
+def _of(schema: Any, name: str) -> list[dict[str, Any]]:
+    at = schema.get_field_index(name)
+    return _records(((schema.field(at).metadata if at >= 0 else None) or {}).get(LINEAGE.encode()))
+
+
+def _sum(one: Any, other: Any) -> Any:
+    return one + other if isinstance(one, (int, float)) and isinstance(other, (int, float)) else None
 
 
 def _is_part(path: Path) -> bool:

@@ -21,7 +21,10 @@ from local_fakes import fake_server
 from store_servers import PASSWORD, SERVERS, shared_server
 
 import skytells_nb as sky
+from skytells_nb import files
+from skytells_nb.accessor.call import BoundCall
 from skytells_nb.accessor.frame import FrameAccessor
+from skytells_nb.accessor.results.parts import Parts, parquet_schema
 from skytells_nb.accessor.series import SeriesAccessor
 from skytells_nb.errors import (
     BudgetExceededError,
@@ -186,7 +189,11 @@ def test_columns_have_the_methods_too(driver: Session) -> None:
         ("embed", ["text"], {"bogus": 1}, "Unknown keyword 'bogus'"),
         ("embed", ["text"], {"dtype": "numpy"}, "dtype must be"),
         ("complete", ["{text}"], {"budget": -1.0}, "budget must be US dollars"),
-        ("embed", ["text"], {"to": "x.parquet"}, "to must be left out .* to_parquet"),
+        ("embed", ["text"], {"to": "x.parquet"}, "to must be a folder for the parts"),
+        ("moderate", ["text"], {"to": "no/such"}, "folder that exists"),
+        ("moderate", ["text"], {"to": "new", "safety_to": "new"}, "another folder"),
+        ("moderate", ["text"], {"safety_to": "new"}, "safety_to must be left out without to="),
+        ("score", ["text", "how good", 1, 3], {"to": "new"}, "to must be left out .* to_parquet"),
         ("embed", ["text"], {"progress": "yes"}, "progress must be True, False or a function"),
         ("classify", ["text", ["one"]], {}, "at least two labels"),
         ("complete", ["{nope}"], {}, "nope"),
@@ -368,6 +375,57 @@ def test_the_driver_has_one_report_of_all_workers(
     result.partitions[0].compute(scheduler="threads")
     again = result.skytells.report
     assert (again.rows, again.requests) == (60, report.requests)
+
+
+def test_workers_write_parts_and_the_same_call_goes_on(
+    client: Any, driver: Session, service: LocalServer, tmp_path: Path
+) -> None:
+    """What pandas would return, with the safety table, report and lineage; parts are not done twice."""
+    whole = pd.DataFrame({"text": [f"{os.urandom(4).hex()} word" for _ in range(40)]})
+    broken = whole.assign(text=whole["text"].where(whole.index != 33, "violence:high"))
+    arguments: dict[str, Any] = {"max_tokens": 3, "details": True, "progress": False}
+    to = {"to": tmp_path / "out", "safety_to": tmp_path / "safety"}
+    with pytest.raises(RowError) as caught:
+        dd.from_pandas(broken, npartitions=4).skytells.complete("{text}", **arguments, **to, on_error="raise")
+    assert any("of 4 parts are in" in note for note in caught.value.__notes__)
+    _wait_until(lambda: not any(client.run(_tasks_there).values()))
+
+    def parts() -> dict[str, int]:
+        return {str(path): path.stat().st_mtime_ns for path in tmp_path.rglob("part-*")}
+
+    before = parts()
+    ddf = dd.from_pandas(whole, npartitions=4)
+    path = ddf.skytells.complete("{text}", **arguments, **to)
+    assert path == tmp_path / "out"
+    assert before.items() <= parts().items()
+    assert len(parts()) == 8
+    expected = sky.frame(whole).complete("{text}", **arguments)
+    read, variable = files.read(path), ["completion_cost", "completion_safety"]
+    pd.testing.assert_frame_equal(read.drop(columns=variable), expected.drop(columns=variable), check_dtype=False)
+    assert len(dd.read_parquet(path)) == 40
+    safety = files.read(tmp_path / "safety")
+    pd.testing.assert_frame_equal(safety, sky.frame(expected).safety("completion"), check_dtype=False)
+    report, made = ddf.skytells.report, read.skytells.lineage
+    assert (report.state, report.rows, report.answered) == ("done", 40, 40)
+    assert (made["call"].nunique(), made["rows"].tolist()[0]) == (1, 40)
+    written = parts()
+    service.stats.reset()
+    ddf.skytells.complete("{text}", **arguments, **to)
+    assert parts() == written
+    with pytest.raises(InputError, match="not a part of this call"):
+        ddf.skytells.complete("Say {text}", **arguments, **to)
+    assert not service.stats["chat"].requests
+
+
+def test_a_worker_without_the_folder_sends_nothing(driver: Session, service: LocalServer, tmp_path: Path) -> None:
+    """Its disk is not that of the process that built the graph."""
+    bound = BoundCall(FrameAccessor.moderate, FRAME, ("text",), {})
+    parts = Parts.of(tmp_path / "out", None, bound, driver, (1,), parquet_schema(FRAME))
+    call = sky_dask.PartitionCall("moderate", ("text",), {}, sky_dask.GraphConnection.of(driver), FRAME, parts=parts)
+    service.stats.reset()
+    with pytest.raises(InputError, match="on a disk that all workers"):
+        call(FRAME)
+    assert not service.stats.records
 
 
 @pytest.mark.parametrize("counted_by", ["scheduler", "redis", "process", "share"])

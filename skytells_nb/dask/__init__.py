@@ -11,19 +11,22 @@ import functools
 import inspect
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from skytells_nb import session as sessions
+from skytells_nb.accessor.call import BoundCall
 from skytells_nb.accessor.frame import FrameAccessor
 from skytells_nb.accessor.methods.estimate import Sample
 from skytells_nb.accessor.multi_call import sum_reports
+from skytells_nb.accessor.results.parts import Parts, has_parts, parquet_schema
 from skytells_nb.accessor.series import SeriesAccessor
 from skytells_nb.cache import without_password
 from skytells_nb.columns import column_of
 from skytells_nb.engine.report import Estimate, Report
-from skytells_nb.errors import InputError, MissingExtraError, warn
+from skytells_nb.errors import InputError, MissingExtraError, SkytellsError, warn
 from skytells_nb.partition import INSTEAD, ROW_METHODS, with_columns_only
 from skytells_nb.progress.events import ProgressCallback
 from skytells_nb.progress.parts import PartsProgress
@@ -38,8 +41,8 @@ except ImportError:
 
 from skytells_nb.dask.call_budget import CallBudget
 from skytells_nb.dask.estimates import best_of_all, estimate_of, sample_of
-from skytells_nb.dask.partition_call import GraphConnection, PartitionCall, bound_method
-from skytells_nb.dask.reports import published, total_of
+from skytells_nb.dask.partition_call import WRITTEN, GraphConnection, PartitionCall, bound_method
+from skytells_nb.dask.reports import MAX_TOPICS, published, total_of
 from skytells_nb.dask.running_progress import show_progress
 
 VECTOR_LENGTHS = {"skytells-embed-3-small": 1536, "skytells-embed-3-large": 3072}
@@ -54,8 +57,58 @@ class _Accessor:
         self._data = data
 
     def _call(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        options = dict(options)
+        to = safety_to = None
+        if isinstance(self._data._meta, pd.DataFrame) and has_parts(getattr(FrameAccessor, name)):
+            to, safety_to = options.pop("to", None), options.pop("safety_to", None)
         if options.get("dry_run") or options.get("sample") is not None:
             return self._trial(name, args, options)
+        if to is not None:
+            return self._write(name, args, options, to, safety_to)
+        if safety_to is not None:
+            raise InputError("safety_to must be left out without to=: pass details=True, and write the result.")
+        return self._mapped(name, args, options)
+
+    def _write(self, name: str, args: tuple[Any, ...], options: dict[str, Any], to: Any, safety_to: Any) -> Path:
+        """Compute the partitions, each to a part of the folder, and return the folder."""
+        if name == "embed" and isinstance(to, (str, Path)) and Path(to).suffix.lower() in (".parquet", ".parq", ".pq"):
+            raise InputError(f"to must be a folder for the parts on a Dask collection, got {str(to)!r}.")
+        known, _ = _checked(name, options)
+        session, partitions = sessions.current_or_keyless(), self._data.npartitions
+        _meta(self._data, name, args, known, session)
+        schema = parquet_schema(self._data._meta_nonempty)
+        # Of objects the types are those of each partition.
+        types = self._data._meta.dtypes
+        for number in reversed(range(len(types))):
+            if pd.api.types.is_object_dtype(types.iloc[number]) or isinstance(types.iloc[number], pd.CategoricalDtype):
+                schema = schema.remove(number)
+        call = BoundCall(getattr(FrameAccessor, name), self._data._meta, args, known)
+        parts = Parts.of(to, safety_to, call, session, (partitions,), schema)
+        parts.begin(partitions)
+        parts.create()
+        written = _written_from[self._data._name] = self._mapped(name, args, options, parts)
+        while len(_written_from) > MAX_TOPICS:
+            del _written_from[next(iter(_written_from))]
+        try:
+            told = written.compute()
+        except SkytellsError as problem:
+            there = f"{parts.count():,} of {partitions:,} parts are in {parts.folder.path}"
+            problem.add_note(f"{there}; the same call goes on from there.")
+            raise
+        if parts.count() < partitions:
+            raise InputError(
+                f"{partitions - parts.count():,} of {partitions:,} parts are not in {parts.folder.path}, although they "
+                "were written: it must be on a disk that all workers and this process share."
+            )
+        failed = int(told["failed"].sum())
+        if failed and options.get("on_error", "warn") == "warn":
+            warn(
+                f"{failed:,} rows failed and are missing; ddf.skytells.failed() lists them. The same call does the "
+                "parts with failed rows again."
+            )
+        return parts.folder.path
+
+    def _mapped(self, name: str, args: tuple[Any, ...], options: dict[str, Any], parts: Parts | None = None) -> Any:
         options, progress = _checked(name, options)
         if isinstance(options.get("cache"), str):
             options["cache"] = without_password(options["cache"])
@@ -71,12 +124,17 @@ class _Accessor:
         budget = None
         if dollars is not None:
             budget = CallBudget.opened(float(dollars), partitions, session, options.get("cache"))
+        shows = bool(progress)
         call = PartitionCall(
-            name, args, options, connection, meta, self._data._name, own, budget=budget, shows_progress=bool(progress)
+            *(name, args, options, connection, meta, self._data._name, own),
+            budget=budget,
+            shows_progress=shows,
+            parts=parts,
         )
         if progress:
             show_progress(call.progress_topic, PartsProgress(name, partitions, progress))
-        return self._data.map_partitions(call, meta=meta, enforce_metadata=False)
+        made = meta if parts is None else WRITTEN[:0]
+        return self._data.map_partitions(call, meta=made, enforce_metadata=False, clear_divisions=parts is not None)
 
     def _trial(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Return the estimate of a call, or the results and the estimate of a sample."""
@@ -160,7 +218,8 @@ class _Accessor:
         return pd.DataFrame({"error": pd.Series([reason for _, reason in rows], index=index, dtype="string")})
 
     def _totals(self) -> list[tuple[Report, list[tuple[Any, str]]]]:
-        steps = {step.func.topic: step for step in self._data.expr.walk() if _is_call(step)}
+        collection = _written_from.get(self._data._name, self._data)
+        steps = {step.func.topic: step for step in collection.expr.walk() if _is_call(step)}
         if not steps:
             raise InputError("No method of skytells was called on what this collection is made from.")
         found = [(published(topic, step.npartitions), step.npartitions) for topic, step in steps.items()]
@@ -168,6 +227,10 @@ class _Accessor:
         if not totals:
             raise InputError("Nothing of this collection has been computed yet, so there is no report: compute() it.")
         return totals
+
+
+_written_from: dict[str, Any] = {}
+"""What the latest call with ``to=`` computed, by the name of its collection; the oldest go first."""
 
 
 def _is_call(step: Any) -> bool:
@@ -182,8 +245,8 @@ def _checked(name: str, options: dict[str, Any]) -> tuple[dict[str, Any], bool |
     options = with_columns_only(name, options)
     reasons = {
         "session": "workers use the session of their own process",
-        "to": "use to_parquet() on the result",
-        "safety_to": "use to_parquet() on the result with details=True",
+        "to": "this method writes nothing itself; use to_parquet() on the result",
+        "safety_to": "this method writes nothing itself; use to_parquet() on the result",
     }
     if name == "translate":
         del reasons["to"]  # a language

@@ -17,6 +17,7 @@ from skytells_nb import __version__
 from skytells_nb import session as sessions
 from skytells_nb.accessor.call import get_report
 from skytells_nb.accessor.frame import FrameAccessor
+from skytells_nb.accessor.results.parts import Parts
 from skytells_nb.accessor.series import SeriesAccessor
 from skytells_nb.dask.call_budget import CallBudget
 from skytells_nb.dask.cancellation import ends_when_cancelled
@@ -109,6 +110,8 @@ class PartitionCall:
     version: str = __version__
     budget: CallBudget | None = None
     shows_progress: bool = False
+    parts: Parts | None = None
+    """Where its results are written, if they are not to be returned."""
 
     @property
     def __name__(self) -> str:
@@ -120,7 +123,8 @@ class PartitionCall:
         """Where the reports of its partitions are, the same in every process."""
         budget = None if self.budget is None else self.budget.topic
         parts = (self.method, self.args, dict(self.options), self.connection, self.source, budget)
-        return f"skytells-{tokenize(*parts)}"
+        written = () if self.parts is None else (self.parts.call, str(self.parts.folder.path))
+        return f"skytells-{tokenize(*parts, *written)}"
 
     @property
     def progress_topic(self) -> str:
@@ -140,11 +144,14 @@ class PartitionCall:
                 f"A partition has the columns {_listed(data.columns)}, and the meta of the collection has "
                 f"{_listed(self.columns)}. Nothing was sent for it. Give the collection the meta of its partitions."
             )
-        if not len(data):
-            publish(self.topic, PartitionReport(number, time.time(), Report(self.method, "", "done")))
+        there = self._part_there(number, data)
+        if there or not len(data):
+            told = {name: there.get(name, 0) for name in ("nulls", "answered", "failed")}
+            known = Report(self.method, "", "done", rows=len(data), cost=0.0, **told)
+            publish(self.topic, PartitionReport(number, time.time(), known))
             if self.shows_progress:
-                PartitionProgress(self.progress_topic, number, 0).end(None, "done")
-            return self.meta
+                PartitionProgress(self.progress_topic, number, len(data)).end(known, "done")
+            return self.meta if self.parts is None else self._written(number, data, self.meta, known, there)
         session, started = self.connection.session(), time.time()
         cache, options = self.options.get("cache"), dict(self.options)
         counter = None
@@ -172,7 +179,34 @@ class PartitionCall:
                 publish(self.topic, PartitionReport.of(number, started, report, data.index))
             if progress is not None:
                 progress.end(report, state)
-        return _conform(result, self.meta)
+        result = _conform(result, self.meta)
+        return result if self.parts is None else self._written(number, data, result, report)
+
+    def _part_there(self, number: int, data: Any) -> Mapping[str, Any]:
+        """Return what the part of this partition says about itself, if it was written before."""
+        if self.parts is None:
+            return {}
+        for place in (self.parts.folder, self.parts.safety):
+            if place is not None and not place.path.is_dir():
+                raise InputError(
+                    f"{place.path} is not there on this worker. Nothing was sent for the partition. to= and safety_to= "
+                    "must be on a disk that all workers and the process that builds the graph share."
+                )
+        return {} if self.options.get("fresh") else self.parts.done(number, data)
+
+    def _written(
+        self, number: int, data: Any, result: Any, report: Report | None, there: Mapping[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Write the result of a partition, unless it is there, and return what becomes of it at the driver."""
+        assert self.parts is not None
+        if not there:
+            safety = functools.partial(FrameAccessor(result).safety, self.parts.into)
+            self.parts.write(number, data, result, safety, report)
+        return WRITTEN.assign(failed=[0 if report is None else report.failed]).set_axis([number])
+
+
+WRITTEN = pd.DataFrame({"failed": pd.Series([0], dtype="int64")})
+"""What a partition whose result is written becomes, of one row each."""
 
 
 def bound_method(data: Any, name: str) -> Callable[..., Any]:

@@ -84,7 +84,7 @@ def total_of(reports: list[PartitionReport], partitions: int) -> tuple[Report, l
     for report in own:
         errors.update({rows + row: error for row, error in report.errors.items()})
         rows += report.rows
-    known = next((report for report in own if report.rows), own[0])
+    known = next((report for report in own if report.model), own[0])
     total = sum_reports(known, *(partition.report for partition in reports if partition.report is not known))
     counts = ("distinct", "nulls", "cached", "sent", "answered", "failed", "normalized")
     total = replace(

@@ -87,6 +87,12 @@ def test_a_folder_holds_what_the_call_returns(
     pd.testing.assert_frame_equal(
         read.drop(columns=variable), expected.drop(columns=variable), check_dtype=False, check_categorical=False
     )
+    made = read.skytells.lineage
+    if name != "filter":  # which makes no column
+        assert set(made.index) == {column for column in read.columns if column not in FRAME.columns}
+        assert (made["method"] == name).all()
+        assert made["call"].nunique() == 1
+        assert (made["rows"] == 50).all(), "the sum of the parts"
     again = dd.read_parquet(path)
     assert len(again) == len(expected)
     assert list(again.columns) == list(expected.columns)

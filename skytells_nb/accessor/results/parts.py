@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import inspect
 import json
 import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
 
-from skytells_nb.accessor.call import DryRun, SampleRun, attach_report, dispatch_option, get_report
+from skytells_nb.accessor.call import BoundCall, DryRun, SampleRun, attach_report, dispatch_option, get_report
+from skytells_nb.accessor.lineage import dump_records, record_part, records_of
 from skytells_nb.accessor.multi_call import sum_reports
 from skytells_nb.engine.report import Report
 from skytells_nb.errors import (
@@ -26,6 +28,7 @@ from skytells_nb.errors import (
     SkytellsError,
     warn,
 )
+from skytells_nb.files import with_field_lineage
 from skytells_nb.progress.events import Progress
 from skytells_nb.progress.parts import SUMMED, PartsProgress
 from skytells_nb.session import Session, current
@@ -48,7 +51,7 @@ def with_parts(accessor: type[Accessor]) -> type[Accessor]:
     """Give every method of an accessor that has the option ``to`` for a folder what it does; ``embed`` too."""
     for name in dir(accessor):
         method = getattr(accessor, name)
-        if name == "embed" or "safety_to" in getattr(method, "__options__", ()):
+        if callable(method) and not name.startswith("_") and has_parts(method):
             setattr(accessor, name, dispatch_option(method, ("to", "safety_to"), _to_folder))
     return accessor
 
@@ -64,7 +67,7 @@ def _to_folder(method: Callable[..., Any], accessor: Any, args: Sequence[Any], o
         raise InputError("safety_to must be left out without to=: df.skytells.safety(into) of the result has it.")
     if to is None or is_trial:
         return method(accessor, *args, **options)
-    return _PartsCall(method, accessor, args, options).write(_Folder.of("to", to), safety_to)
+    return _PartsCall(method, accessor, args, options).write(to, safety_to)
 
 
 def _is_folder(to: Any) -> bool:
@@ -76,11 +79,11 @@ def _is_folder(to: Any) -> bool:
     return False
 
 
+@dataclass(frozen=True)
 class _Folder:
     """A folder of parts. A part appears complete, and says in its metadata which call and which rows it is from."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    path: Path
 
     @classmethod
     def of(cls, name: str, to: Any) -> _Folder:
@@ -153,11 +156,109 @@ class _Folder:
                 "another folder for to=; the parts that are there are complete."
             ) from None
 
+    def create(self) -> None:
+        try:
+            self.path.mkdir(exist_ok=True)
+        except OSError as problem:
+            raise ScratchFileError(f"{self.path} cannot be created: {problem.strerror or problem}.") from None
+
     def remove_unfinished(self) -> None:
         """Remove what a killed process has left."""
         with contextlib.suppress(OSError):
             for left in self.path.glob(".*.unfinished"):
                 left.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a call writes, wherever its parts are done: results, and safety tables if they were asked for."""
+
+    folder: _Folder
+    safety: _Folder | None
+    call: str
+    """What is the same for calls that write the same."""
+    schema: Any
+    """The types of the columns that the rows have, as far as they are known for all parts."""
+    into: str
+    selects: bool
+    """Whether a part has only some of its rows."""
+
+    @classmethod
+    def of(cls, to: Any, safety_to: Any, call: BoundCall, session: Session, shape: Sequence[int], schema: Any) -> Parts:
+        """Return the parts of a call, whose rows are divided in this ``shape``.
+
+        Raises InputError if there can be none.
+        """
+        folder = _Folder.of("to", to)
+        safety = None if safety_to is None else _Folder.of("safety_to", safety_to)
+        if safety is not None and safety.path == folder.path:
+            raise InputError("safety_to must be another folder than to=.")
+        arguments = inspect.signature(call.method).bind(None, *call.args, **call.options)
+        arguments.apply_defaults()
+        into = arguments.arguments.get("into")
+        if not isinstance(into, str):
+            raise InputError("to= needs string column names, also for into=; rename the columns first.")
+        name, settings = call.method.__name__, session.settings
+        described = [
+            name,
+            _canonical(list(call.args)),
+            _canonical({name: value for name, value in call.options.items() if name not in RUN_OPTIONS}),
+            session.client.base_url,
+            [settings.model, settings.embedding_model],
+            [*shape, schema.remove_metadata().to_string()],
+        ]
+        same = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
+        return cls(folder, safety, same, schema, into, name == "filter")
+
+    def begin(self, count: int) -> None:
+        """Raise InputError if the folders hold something else; remove what killed processes have left."""
+        for place in filter(None, (self.folder, self.safety)):
+            place.check(self.call, count)
+            place.remove_unfinished()
+
+    def create(self) -> None:
+        """Create the folders, so that processes without this disk are told from those with it."""
+        for place in filter(None, (self.folder, self.safety)):
+            place.create()
+
+    def count(self) -> int:
+        """Return how many parts are there."""
+        return sum(1 for _ in self.folder.path.glob("part-*.parquet"))
+
+    def done(self, number: int, rows: pd.DataFrame) -> dict[str, Any]:
+        """Return what a part of these rows says about itself, nothing if it is not there or has failed rows."""
+        done = self.folder.done(number)
+        if not done:
+            return {}
+        about = self._about(rows)
+        is_there = done.items() >= about.items() and (
+            self.safety is None or self.safety.done(number).items() >= about.items()
+        )
+        return done if is_there and not done.get("failed") else {}
+
+    def write(self, number: int, rows: pd.DataFrame, result: pd.DataFrame, safety: Any, report: Report | None) -> None:
+        """Write the result of these rows, and the safety table that ``safety()`` returns."""
+        counts = {name: getattr(report, name, 0) for name in ("nulls", "answered", "failed")}
+        about = {**self._about(rows), **counts}
+        if self.safety is not None:
+            self.safety.write(number, _table(safety()), about)
+        table = _table(result, self.schema, keep=self.into, selects=self.selects)
+        # Its records have an id for each part.
+        earlier = {record.id for record in records_of(rows.attrs)}
+        records = [
+            record if record.id in earlier else replace(record, id=self.call[:16])
+            for record in records_of(result.attrs)
+        ]
+        described = with_field_lineage(table.schema, dump_records(records))
+        self.folder.write(number, table.from_arrays(table.columns, schema=described), about)
+
+    def _about(self, rows: pd.DataFrame) -> dict[str, Any]:
+        return {"call": self.call, "rows": _digest(rows, self.schema)}
+
+
+def has_parts(method: Callable[..., Any]) -> bool:
+    """Whether a method of the accessor of frames can write its results as parts."""
+    return method.__name__ == "embed" or "safety_to" in getattr(method, "__options__", ())
 
 
 class _PartsCall:
@@ -175,25 +276,16 @@ class _PartsCall:
             raise InputError("dtype must be 'arrow' or left out with to=.")
         if self._options.get("schema") is not None and self._options.setdefault("flatten", True) is not True:
             raise InputError("flatten must be True or left out with to=: the fields of a schema are columns.")
-        arguments = inspect.signature(method).bind(accessor, *args, **self._options)
-        arguments.apply_defaults()
-        self._into = arguments.arguments.get("into")
-        self._selects = method.__name__ == "filter"
         self._reports: dict[int, Report] = {}
 
-    def write(self, folder: _Folder, safety_to: Any) -> Path:
+    def write(self, to: Any, safety_to: Any) -> Path:
         """Write the parts that are not there yet, and return the folder."""
         frame, options = self._frame, self._options
-        schema = self._schema()
-        safety = None if safety_to is None else _Folder.of("safety_to", safety_to)
-        if safety is not None and safety.path == folder.path:
-            raise InputError("safety_to must be another folder than to=.")
-        starts = range(0, max(1, len(frame)), PART_ROWS)
-        session = options.get("session") or current()
-        call = self._call_id(session, schema)
-        for place in filter(None, (folder, safety)):
-            place.check(call, len(starts))
-            place.remove_unfinished()
+        session, shape = options.get("session") or current(), (PART_ROWS, len(frame))
+        call = BoundCall(self._method, frame, tuple(self._args), options)
+        parts = Parts.of(to, safety_to, call, session, shape, parquet_schema(frame))
+        folder, starts = parts.folder, range(0, max(1, len(frame)), PART_ROWS)
+        parts.begin(len(starts))
         given, budget = options.get("progress", True), options.get("budget")
         on_error = options.get("on_error", "warn")
         lines = PartsProgress(self._method.__name__, len(starts), given, rows=len(frame)) if given else None
@@ -201,12 +293,7 @@ class _PartsCall:
         try:
             for number, start in enumerate(starts):
                 rows = frame.iloc[start : start + PART_ROWS]
-                about = {"call": call, "rows": _digest(rows, schema)}
-                done = folder.done(number)
-                is_there = done.items() >= about.items() and (
-                    safety is None or safety.done(number).items() >= about.items()
-                )
-                if is_there and not options.get("fresh") and not done.get("failed"):
+                if not options.get("fresh") and (done := parts.done(number, rows)):
                     known.append(done)
                     _tell(lines, number, "done", rows=len(rows), done=len(rows), cached=len(rows))
                     continue
@@ -216,10 +303,9 @@ class _PartsCall:
                     number, rows, lines, {**more, "on_error": "raise" if on_error == "raise" else "null"}
                 )
                 report = self._reports[number]
-                about |= {name: getattr(report, name) for name in ("nulls", "answered", "failed")}
-                if safety is not None:
-                    safety.write(number, _table(type(self._accessor)(result).safety(self._into)), about)
-                folder.write(number, _table(result, schema, keep=self._into, selects=self._selects), about)
+                record_part(result, report)
+                safety = functools.partial(type(self._accessor)(result).safety, parts.into)
+                parts.write(number, rows, result, safety, report)
                 _tell(lines, number, "done", rows=len(rows), **_sums(report))
         except (SkytellsError, Interrupted) as problem:
             written = sum(folder.part(number).exists() for number in range(len(starts)))
@@ -278,34 +364,21 @@ class _PartsCall:
         attach_report(self._frame, total)
         return total
 
-    def _schema(self) -> Any:
-        """Return the types of the columns that the frame has; raises InputError if Parquet cannot store them."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
 
-        columns = self._frame.columns
-        if columns.nlevels > 1 or not all(isinstance(name, str) for name in columns) or not isinstance(self._into, str):
-            raise InputError("to= needs string column names, also for into=; rename the columns first.")
-        try:
-            schema = pa.Schema.from_pandas(self._frame)
-            pq.write_metadata(schema, pa.BufferOutputStream())
-        except (pa.ArrowException, ValueError, TypeError) as problem:
-            raise InputError(f"Parquet cannot store this frame: {problem}") from None
-        return schema
+def parquet_schema(frame: pd.DataFrame) -> Any:
+    """Return the types of the columns of a frame; raises InputError if Parquet cannot store them."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    def _call_id(self, session: Session, schema: Any) -> str:
-        """Return what is the same for calls that write the same."""
-        kept = {name: value for name, value in self._options.items() if name not in RUN_OPTIONS}
-        settings = session.settings
-        parts = [
-            self._method.__name__,
-            _canonical(list(self._args)),
-            _canonical(kept),
-            session.client.base_url,
-            [settings.model, settings.embedding_model],
-            [PART_ROWS, len(self._frame), schema.remove_metadata().to_string()],
-        ]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+    columns = frame.columns
+    if columns.nlevels > 1 or not all(isinstance(name, str) for name in columns):
+        raise InputError("to= needs string column names, also for into=; rename the columns first.")
+    try:
+        schema = pa.Schema.from_pandas(frame)
+        pq.write_metadata(schema, pa.BufferOutputStream())
+    except (pa.ArrowException, ValueError, TypeError) as problem:
+        raise InputError(f"Parquet cannot store this frame: {problem}") from None
+    return schema
 
 
 def _canonical(value: Any) -> Any:
@@ -329,7 +402,11 @@ def _canonical(value: Any) -> Any:
 def _digest(rows: pd.DataFrame, schema: Any) -> str:
     import pyarrow as pa
 
-    table = pa.Table.from_pandas(rows, schema=schema).replace_schema_metadata(None).combine_chunks()
+    inferred = pa.Schema.from_pandas(rows)
+    for field in schema:
+        if (at := inferred.get_field_index(field.name)) >= 0:
+            inferred = inferred.set(at, field)
+    table = pa.Table.from_pandas(rows, schema=inferred).replace_schema_metadata(None).combine_chunks()
     with pa.BufferOutputStream() as sink:
         with pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
