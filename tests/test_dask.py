@@ -6,6 +6,8 @@ import inspect
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -625,6 +627,58 @@ def test_a_killed_worker_costs_only_what_it_had_in_flight(client: Any, driver: S
     assert result["moderation_severity"].notna().all()
     assert result["text"].tolist() == frame["text"].tolist()
     assert service.stats["chat"].requests <= 400 + 2 * 8
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_restarts_costs_only_what_was_in_flight(
+    service: LocalServer, isolated: None, tmp_path: Path
+) -> None:
+    """Dask forgets the computation and its workers end: the same call is then answered from the cache, but for that."""
+    environment = {
+        **os.environ,
+        "SKYTELLS_API_KEY": service.api_key,
+        "SKYTELLS_BASE_URL": service.base_url,
+        "SKYTELLS_CACHE": str(tmp_path / "answers.sqlite"),
+        "PYTHONPATH": str(Path(sky.__file__).parent.parent),
+    }
+    sky.connect(service.api_key, base_url=service.base_url, cache=tmp_path / "answers.sqlite")
+    frame = pd.DataFrame({"text": [os.urandom(6).hex() for _ in range(120)]})
+    result = dd.from_pandas(frame, npartitions=4).skytells.moderate("text", max_in_flight=2, progress=False)
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def started(number: int) -> distributed.Client:
+        """Start a scheduler and a worker, each in a process."""
+        place = [
+            "--scheduler-file",
+            str(tmp_path / f"scheduler-{number}.json"),
+            "--no-dashboard",
+            "--host",
+            "127.0.0.1",
+        ]
+        for name, more in (("scheduler", ["--port", "0"]), ("worker", ["--nthreads", "2", "--no-nanny"])):
+            command = [sys.executable, "-m", f"distributed.cli.dask_{name}", *place, *more]
+            processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL))
+        return distributed.Client(scheduler_file=place[1], timeout=100)
+
+    service.stats.reset()
+    try:
+        with started(1) as client:
+            future = client.compute(result)
+            _wait_until(lambda: service.stats["chat"].requests > 30)
+            processes[0].kill()
+            with pytest.raises(distributed.client.FutureCancelledError):
+                future.result(100)
+        with started(2):
+            computed = result.compute()
+        processes[1].wait(100)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait(100)
+    assert computed["text"].tolist() == frame["text"].tolist()
+    assert computed["moderation_severity"].notna().all()
+    assert service.stats["chat"].distinct == 120
+    assert service.stats["chat"].requests <= 120 + 2 * 2
 
 
 @pytest.mark.slow

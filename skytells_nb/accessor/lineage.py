@@ -28,7 +28,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from skytells_nb.accessor.call import BoundCall, CallClock, attached_to, current_clock
+from skytells_nb.accessor.call import BoundCall, CallClock, attached_to
 from skytells_nb.accessor.options import RunOptions
 from skytells_nb.accessor.prompts.template import Template
 from skytells_nb.engine.operations.jobs import Job
@@ -229,19 +229,9 @@ def record_call(clock: CallClock, result: Any) -> None:
     entry = attached_to(result)
     if entry is None:
         return
-    record = make_record(clock, entry.report, _made(clock, result))
+    record = make_record(clock, entry.report, made_columns(clock, result))
     add_records(result, [record])
     _remember(record, call, result)
-
-
-def record_part(result: pd.DataFrame, report: Report) -> None:
-    """Add the record of the call that is running to the result of one of its parts, with the figures of that part."""
-    clock = current_clock()
-    if clock is not None and clock.call is not None:
-        began = datetime.now(UTC) - timedelta(seconds=report.seconds)
-        record = make_record(clock, report, _made(clock, result))
-        time_of_part = began.isoformat(timespec="milliseconds")
-        add_records(result, [replace(record, time=time_of_part, seconds=round(report.seconds, 3))])
 
 
 def make_record(clock: CallClock, report: Report, columns: Sequence[Any]) -> CallRecord:
@@ -365,7 +355,8 @@ def _signature(method: Callable[..., Any]) -> inspect.Signature:
     return inspect.signature(method)
 
 
-def _made(clock: CallClock, result: Any) -> list[Any]:
+def made_columns(clock: CallClock, result: Any) -> list[Any]:
+    """Return the columns of a result that the call made."""
     assert clock.call is not None
     if isinstance(result, pd.Series):
         return [result.name]

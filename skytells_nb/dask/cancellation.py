@@ -76,8 +76,9 @@ def _cancellation() -> Callable[[], bool] | None:
         return None
 
     def is_cancelled() -> bool:
-        task = worker.state.tasks.get(key)
-        return task is None or task.state == "cancelled"
+        # One whose scheduler is gone closes; its threads would go on meanwhile.
+        task, is_closing = worker.state.tasks.get(key), worker.status.name in ("closing", "closed", "failed")
+        return task is None or task.state == "cancelled" or is_closing
 
     return is_cancelled
 

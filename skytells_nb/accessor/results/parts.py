@@ -11,13 +11,22 @@ import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
 
-from skytells_nb.accessor.call import BoundCall, DryRun, SampleRun, attach_report, dispatch_option, get_report
-from skytells_nb.accessor.lineage import dump_records, record_part, records_of
+from skytells_nb.accessor.call import (
+    BoundCall,
+    DryRun,
+    SampleRun,
+    attach_report,
+    current_clock,
+    dispatch_option,
+    get_report,
+)
+from skytells_nb.accessor.lineage import add_records, dump_records, made_columns, make_record, records_of
 from skytells_nb.accessor.multi_call import sum_reports
 from skytells_nb.engine.report import Report
 from skytells_nb.errors import (
@@ -303,7 +312,7 @@ class _PartsCall:
                     number, rows, lines, {**more, "on_error": "raise" if on_error == "raise" else "null"}
                 )
                 report = self._reports[number]
-                record_part(result, report)
+                _record(result, report)
                 safety = functools.partial(type(self._accessor)(result).safety, parts.into)
                 parts.write(number, rows, result, safety, report)
                 _tell(lines, number, "done", rows=len(rows), **_sums(report))
@@ -363,6 +372,15 @@ class _PartsCall:
         )
         attach_report(self._frame, total)
         return total
+
+
+def _record(result: pd.DataFrame, report: Report) -> None:
+    """Add the record of the call that is running to the result of one of its parts, with the figures of that part."""
+    clock = current_clock()
+    if clock is not None and clock.call is not None:
+        began = (datetime.now(UTC) - timedelta(seconds=report.seconds)).isoformat(timespec="milliseconds")
+        record = make_record(clock, report, made_columns(clock, result))
+        add_records(result, [replace(record, time=began, seconds=round(report.seconds, 3))])
 
 
 def parquet_schema(frame: pd.DataFrame) -> Any:
