@@ -239,9 +239,17 @@ def plain_text(text: object, limit: int | None = None) -> str:
     result = str(text)
     if limit is not None:
         result = result[: 8 * limit]
-    result = " ".join(_UNPRINTABLE.sub(" ", result).split())
+    # Nearly all texts are printable ones of one line: a map has a text for each of its rows.
+    if not result.isprintable() or not result.isascii():
+        result = _UNPRINTABLE.sub(" ", result)
+    result = " ".join(result.split())
     return result if limit is None or len(result) <= limit else result[: limit - 1].rstrip() + "…"
 
 
+_SPECIAL = re.compile("[&<>$]|%{")
+
+
 def _escape_entities(text: str) -> str:
+    if not _SPECIAL.search(text):
+        return text
     return html.escape(text, quote=False).replace("$", "&#36;").replace("%{", "&#37;{")

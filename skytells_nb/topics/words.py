@@ -10,7 +10,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -31,6 +31,7 @@ COMMON_SHARE = 0.5
 # Scripts without spaces between words; pairs of their characters stand for words.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 _WORD = re.compile(rf"[{_UNSPACED}]+|[^\W_{_UNSPACED}][^\W{_UNSPACED}]*(?:[-'\u2019+#.][^\W_{_UNSPACED}]+)*")
+_STARTS_UNSPACED = re.compile(f"[{_UNSPACED}]")
 _NUMBER = re.compile(r"[\d.,x-]+")
 _STOP_WORDS = """
     a about above after again all almost also although always am among an and another any anyone anything are around
@@ -110,20 +111,29 @@ def _stems(text: str, forms: dict[str, Counter[str]]) -> list[str]:
     """The words of a text in order, reduced to a common form; empty for words without meaning, which end a phrase."""
     stems: list[str] = []
     for found in _WORD.findall(text[:TEXT_CHARACTERS]):
-        if re.match(f"[{_UNSPACED}]", found):
+        if not found.isascii() and _STARTS_UNSPACED.match(found):
             for pair in _pairs(found):
                 forms.setdefault(pair, Counter())[pair] += 1
                 # Two pairs overlap, so that they make no phrase.
                 stems += [pair, ""]
             continue
-        word = found.lower()
-        if word in STOP_WORDS or not MIN_CHARACTERS <= len(word) <= MAX_CHARACTERS or _NUMBER.fullmatch(word):
-            stems.append("")
-            continue
-        stem = _stem(word)
+        stem, form = _stem_and_form(found)
         stems.append(stem)
-        forms.setdefault(stem, Counter())[word if not (found.isupper() and len(found) <= 5) else found] += 1
+        if stem:
+            seen = forms.get(stem)
+            if seen is None:
+                seen = forms[stem] = Counter()
+            seen[form] += 1
     return stems
+
+
+@lru_cache(maxsize=100_000)
+def _stem_and_form(found: str) -> tuple[str, str]:
+    """The common form of a word and the word as a name would have it; empty for one without meaning."""
+    word = found.lower()
+    if word in STOP_WORDS or not MIN_CHARACTERS <= len(word) <= MAX_CHARACTERS or _NUMBER.fullmatch(word):
+        return "", ""
+    return _stem(word), word if not (found.isupper() and len(found) <= 5) else found
 
 
 def _pairs(text: str) -> list[str]:
@@ -136,7 +146,6 @@ def _pairs(text: str) -> list[str]:
     ]
 
 
-@cache
 def _stem(word: str) -> str:
     """The word without an English plural ending, which other languages have as a rare coincidence."""
     word = word.removesuffix("'s").removesuffix("\u2019s")

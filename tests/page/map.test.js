@@ -18,6 +18,7 @@ function map() {
     center: [GRID / 2, GRID / 2],
     codes: new Uint8Array(10),
     frameRequest: 1,
+    events: {},
   });
 }
 
@@ -66,6 +67,14 @@ describe("moving and zooming", () => {
     shown.zoomAt(3, 130, 40);
     assert.equal(shown.zoom, 3);
     assertClose(shown.toGrid(130, 40), before);
+  });
+
+  it("tells that one looks closer once, each time that one does", () => {
+    let times = 0;
+    const shown = map();
+    shown.events.closer = () => times++;
+    for (const factor of [1.2, 1.5, 2, 0.2, 4]) shown.zoomAt(factor, 10, 10);
+    assert.equal(times, 2);
   });
 
   it("zooms within its limits", () => {

@@ -24,7 +24,7 @@ from skytells_nb.accessor.results import build_job, complete_texts, embed_texts
 from skytells_nb.accessor.text_columns import Texts, resolve_texts
 from skytells_nb.accessor.text_or_vector_column import EmbeddingOptions, TextOrVectorColumn
 from skytells_nb.columns import column_of
-from skytells_nb.embedding_columns import UnitVectors
+from skytells_nb.embedding_columns import UnitVectors, unit_vectors_of
 from skytells_nb.engine.engine import OnError
 from skytells_nb.errors import InputError, warn
 from skytells_nb.progress.events import ProgressCallback
@@ -38,6 +38,7 @@ from skytells_nb.topics.names import (
     shorten,
     unique_names,
 )
+from skytells_nb.topics.tree import TopicParts, parts_of_topics
 from skytells_nb.topics.words import distinctive_words, has_word_of, join_words
 from skytells_nb.vectors.arrays import Floats, unit_vectors
 from skytells_nb.vectors.kmeans import MAX_CLUSTERS, Clusters, choose_n_clusters, kmeans
@@ -217,7 +218,15 @@ class ClusterMethods(SimilarityMethods):
             }
             return self._with(new, runs.report)
 
-    def topics(self, into: Any = "cluster", *, text: Any = None, examples: int = 3) -> pd.DataFrame:
+    def topics(
+        self,
+        into: Any = "cluster",
+        *,
+        text: Any = None,
+        examples: int = 3,
+        levels: Literal[1, 2] = 1,
+        column: Any = "embedding",
+    ) -> pd.DataFrame:
         """Return a table of the clusters that ``cluster`` found, the largest first; nothing is sent.
 
         Parameters
@@ -228,12 +237,17 @@ class ClusterMethods(SimilarityMethods):
             Name of the column of texts; by default the only column of texts.
         examples : int, default 3
             Number of different texts to show for each cluster, those most similar to the center first.
+        levels : {1, 2}, default 1
+            With 2, each cluster is followed by its parts: two to five directions of its vectors, named by the words
+            that set them apart, as a map and an explorer show them on a closer look. Fewer than 40 rows have no parts.
+        column : hashable, default "embedding"
+            Name of the column of embeddings that ``levels=2`` needs.
 
         Returns
         -------
         pandas.DataFrame
             A row for each cluster: ``name``, ``size`` (rows), ``share`` (of the rows that have a cluster) and
-            ``examples``, a list of texts.
+            ``examples``, a list of texts. With two levels also ``part_of``, missing for a cluster.
 
         Raises
         ------
@@ -247,20 +261,44 @@ class ClusterMethods(SimilarityMethods):
         [2, 2]
         """
         most = check_count("examples", examples)
+        if levels not in (1, 2):
+            raise InputError(f"levels must be 1 or 2, got {levels!r}.")
         groups, scores = column_of(self._frame, into), column_of(self._frame, self._suffixed(into, "score"))
         if not isinstance(groups.dtype, pd.CategoricalDtype):
             raise InputError(f"Column {into!r} must hold the categories that cluster() makes, got {groups.dtype}.")
         texts = resolve_texts(self._frame, text, "The examples", exclude=[into])
         codes = groups.cat.codes.to_numpy()
         order = most_similar_first(np.nan_to_num(scores.to_numpy(dtype=np.float32, na_value=-1), nan=-1))
-        records = []
-        for number, name in enumerate(groups.cat.categories):
-            members = order[codes[order] == number]
+        clustered = max(int((codes >= 0).sum()), 1)
+
+        def record(name: Any, labels: Any, number: int) -> dict[str, Any]:
+            members = order[labels[order] == number]
             shown = list(dict.fromkeys(texts[row] for row in members if texts[row] is not None))[:most]
-            if len(members):
-                records.append((name, len(members), len(members) / int((codes >= 0).sum()), shown))
-        table = pd.DataFrame(records, columns=["name", "size", "share", "examples"])
-        return table.sort_values("size", ascending=False, kind="stable", ignore_index=True)
+            return {"name": name, "size": len(members), "share": len(members) / clustered, "examples": shown}
+
+        topics = [record(name, codes, number) for number, name in enumerate(groups.cat.categories)]
+        by_size = sorted((at for at, topic in enumerate(topics) if topic["size"]), key=lambda at: -topics[at]["size"])
+        names = ["name", "size", "share", "examples"]
+        if levels == 1:
+            return pd.DataFrame([topics[at] for at in by_size], columns=names)
+        parts = self._parts(codes, groups.cat.categories, texts, column)
+        rows: list[dict[str, Any]] = []
+        for at in by_size:
+            rows.append({**topics[at], "part_of": None})
+            for part, (topic, name) in enumerate(zip(parts.topics, parts.names, strict=True)):
+                if topic == at and name:
+                    rows.append({**record(name, parts.labels, part), "part_of": topics[at]["name"]})
+        return pd.DataFrame(rows, columns=["name", "part_of", *names[1:]])
+
+    def _parts(self, codes: Any, names: Any, texts: Texts, column: Any) -> TopicParts:
+        """The parts of clusters by the vectors of their rows, labels by row of the frame."""
+        column_of(self._frame, column, hint=" Pass the column of embeddings as column=.")
+        found = _with_direction(unit_vectors_of(self._frame, column))
+        own = ["" if isinstance(name, (int, np.integer)) else str(name) for name in names]
+        parts = parts_of_topics(found.matrix, codes[found.rows], texts[found.rows].tolist(), own)
+        labels = np.full(len(codes), -1, dtype=np.int64)
+        labels[found.rows] = parts.labels
+        return TopicParts(labels, parts.topics, parts.names)
 
     def _texts_to_name(self, source: TextOrVectorColumn, text: Any) -> Texts:
         if source.texts is not None and text is None:

@@ -54,7 +54,9 @@ def hover_texts(view: pd.DataFrame, shown: list[str]) -> NDArray[Any]:
     """The hover text of each row: its label and the chosen columns."""
     # The size of a figure is mostly that of its hover texts.
     limit = HOVER_CHARACTERS if len(view) <= SHORT_HOVER_ABOVE_POINTS else HOVER_CHARACTERS // 2
-    texts = np.array([f"row {escape_text(label, LABEL_CHARACTERS)}" for label in view.index], dtype=object)
+    is_number = view.index.dtype.kind in "iu"
+    labels = view.index.tolist() if is_number else [escape_text(label, LABEL_CHARACTERS) for label in view.index]
+    texts = np.array([f"row {label}" for label in labels], dtype=object)
     for name in shown:
         prefix = f"{escape_text(name, LABEL_CHARACTERS)}: " if len(shown) > 1 else ""
         for position, cell in enumerate(view[name].tolist()):

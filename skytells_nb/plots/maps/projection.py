@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Method = Literal["umap", "pca"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Projection:
     """Points (n, 2 or 3) in the order of the vectors, with a description of the method."""
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, get_args
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -272,7 +273,7 @@ def semantic_map(
         page_topics = PageTopics(found.names, [fill for fill, _ in places.colors], found.labels)
         drawn = np.searchsorted(laid_out, rows)
         page_names = partial(zoom_names, density, found, places, lambda: matrix[drawn], texts)
-        kept = neighbors_kept(matrix, projection.points, neighbors=n_neighbors, metric=metric, seed=random_state)
+        kept = _neighbors_kept(matrix, projection, n_neighbors, metric, random_state)
         if kept is not None and coordinates is None and not quality:
             notes.insert(0, trust_in_words(kept))
         if omitted:
@@ -349,6 +350,21 @@ def _read_vectors(
     if broken and on_error == "warn":
         warn(f"The map leaves out {format_count(broken, 'row')} with NaN or infinite numbers in {embedding!r}.")
     return matrix, has_vector, notes
+
+
+_kept_of: WeakKeyDictionary[Projection, dict[tuple[Any, ...], float | None]] = WeakKeyDictionary()
+"""What was measured of the projections in memory: a projection is of one matrix."""
+
+
+def _neighbors_kept(
+    matrix: NDArray[np.float32], projection: Projection, neighbors: int, metric: Metric, seed: int | None
+) -> float | None:
+    """The share of neighbors that the map keeps, measured once as long as the projection is in memory."""
+    measured = _kept_of.setdefault(projection, {})
+    key = (len(matrix), neighbors, metric, seed)
+    if key not in measured:
+        measured[key] = neighbors_kept(matrix, projection.points, neighbors=neighbors, metric=metric, seed=seed)
+    return measured[key]
 
 
 def _say_topics(topics: MapTopics, text: str | None) -> str:

@@ -21,7 +21,7 @@ from skytells_nb.widgets.explorer.questions import Name, Questions
 from skytells_nb.widgets.explorer.rows import Rows, is_plain, layout_points
 from skytells_nb.widgets.explorer.sync import NO_POSITIONS, LinkedViews, PositionsTrait
 from skytells_nb.widgets.explorer.table import TableModel
-from skytells_nb.widgets.explorer.topics import map_topics
+from skytells_nb.widgets.explorer.topics import ExplorerTopics
 
 if TYPE_CHECKING:
     from skytells_nb.plots.theme import Figure, Theme
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 class Explorer(LinkedViews):
     """A map of the rows of a frame by meaning, linked to a table: look around, select, color, ask, name.
 
-    From 60 rows on the map has the names of its topics, as ``plots.semantic_map`` has.
+    From 60 rows on the map has the names of its topics, as ``plots.semantic_map`` has, and on a closer look those of
+    their parts.
 
     On the page: drag to move, wheel to zoom, Shift+drag (or Lasso, Box) to select, click for one row, Ctrl to add;
     arrows, + and − and 0 do the same by keyboard, Ctrl+A selects all shown, Escape nothing. ``selection`` is what is
@@ -123,12 +124,13 @@ class Explorer(LinkedViews):
         self._closed = False
         left_out = f" · {rows.left_out}" if rows.left_out else ""
         name = next_name("explorer")
+        self._topics = topics = ExplorerTopics(rows, self._points)
         self._view = ExplorerView(
             model_id=model_id(name),
             title=title,
             caption=f"{len(rows):,} row{'' if len(rows) == 1 else 's'} · {how}{left_out}",
             columns=[{"number": at, "label": str(name)} for at, name in enumerate(self._color_columns)],
-            topics=map_topics(rows, self._points),
+            topics=topics.names(),
             searchable=rows.text is not None,
             saved_class=name,
         )
@@ -436,12 +438,18 @@ class Explorer(LinkedViews):
                 self._send_hovered(int(content["point"]))
             elif kind == "ask":
                 self._in_background("Searching for the nearest rows", lambda: self.ask(content["text"]))
+            elif kind == "parts":
+                if not self._view.busy and not self._view.parts:
+                    self._in_background("Finding the parts of topics", self._show_parts)
             elif kind == "clear_question":
                 self._clear_question()
             elif kind == "name":
                 self._in_background("Requesting a name", self.name)
         except Exception as problem:  # an error is shown on the page
             self._view.status = f"{type(problem).__name__}: {problem}"
+
+    def _show_parts(self) -> None:
+        self._view.parts = self._topics.parts()
 
     def _in_background(self, what: str, work: Callable[[], object]) -> None:
         from skytells_nb.widgets.explorer.sync import run_in_background

@@ -13,7 +13,8 @@ class ExplorerView(anywidget.AnyWidget):
 
     Data of each point is sent in messages with buffers, requested by ``{"kind": "ready"}``: traits are saved with a
     notebook, which would store 100,000 points twice. From the page: ``select`` (buffer of point numbers, uint32),
-    ``hover``, ``ask``, ``clear_question``, ``name``, ``select_shown`` and ``group`` (select a named one). To the page:
+    ``hover``, ``ask``, ``clear_question``, ``name``, ``select_shown``, ``group`` (select a named one) and ``parts``
+    (find the parts of topics). To the page:
     ``points`` (uint16, x and y in turn, and uint8 codes), ``codes``, ``marks`` (uint32 numbers of the selected, the
     highlighted and the matching points), ``hovered`` and ``saved``.
     """
@@ -35,6 +36,7 @@ class ExplorerView(anywidget.AnyWidget):
     table = Dict(help="The rows of that page, with a description.").tag(sync=True)
     groups = List(Dict(), help="Named selections: name, count and place on the map.").tag(sync=True)
     topics = List(Dict(), help="Topics of the map: name, count and place.").tag(sync=True)
+    parts = List(Dict(), help="Parts of topics, once the page has been zoomed: name, count and place.").tag(sync=True)
     busy = Unicode(help="The request in progress, empty for none.").tag(sync=True)
     status = Unicode(help="The result of the last request.").tag(sync=True)
     saved_class = Unicode(help="Class of the static outputs, which a page with this view hides.").tag(sync=True)

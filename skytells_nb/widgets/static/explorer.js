@@ -114,7 +114,7 @@ function render({ model, el }) {
   legend.setAttribute("role", "group");
   legend.setAttribute("aria-label", "Legend");
   const caption = element("div", "caption");
-  const map = new PointMap(mapElement, { selected: select, hovered: hover, cleared: () => send([]) });
+  const map = new PointMap(mapElement, { selected: select, hovered: hover, cleared: () => send([]), closer: askForParts });
   mapElement.append(tip);
   const gestures = element("div", "gestures");
   const notice = element("div", "notice");
@@ -183,6 +183,15 @@ function render({ model, el }) {
     tip.style.left = `${Math.min(x + 12, Math.max(0, mapElement.clientWidth - 280))}px`;
     tip.style.top = `${y + 14}px`;
     hoverTimer = setTimeout(() => model.send({ kind: "hover", point }), HOVER_MS);
+  }
+
+  function askForParts() {
+    if (topics.length && !model.get("parts").length) model.send({ kind: "parts" });
+  }
+
+  function showParts() {
+    map.parts = model.get("parts");
+    map.redraw();
   }
 
   /** @param {Point} point */
@@ -442,6 +451,7 @@ function render({ model, el }) {
     "change:search": showSearch,
     "change:busy": updateControls,
     "change:status": updateControls,
+    "change:parts": showParts,
     "msg:custom": onMessage,
   };
   for (const [event, handler] of Object.entries(handlers)) model.on(event, handler);
@@ -450,6 +460,7 @@ function render({ model, el }) {
   caption.textContent = model.get("caption");
   setMode("pan");
   showTopics(true);
+  showParts();
   showColors();
   showTable();
   showLegend();

@@ -3,6 +3,8 @@
 const GRID = 65535;
 const MARGIN = 14;
 const MAX_ZOOM = 400;
+// From here on the names of parts of topics are written.
+const PARTS_ZOOM = 1.6;
 const CLICK_PX = 4;
 const HIT_RADIUS_PX = 6;
 const PAN_STEP_PX = 60;
@@ -109,6 +111,8 @@ class PointMap {
     this.labels = [];
     /** @type {Topic[]} */
     this.topics = [];
+    /** @type {Topic[]} */
+    this.parts = [];
     this.topicsShown = true;
     this.mode = "pan";
     this.zoom = 1;
@@ -239,6 +243,9 @@ class PointMap {
     for (const { name, place, count } of topics) {
       labels.push({ name, at: toPage(place), font: 11 + Math.round(4 * Math.sqrt(count / most)), kept: false });
     }
+    // A part is written below its topic where there is space, once one looks closer.
+    const parts = this.topicsShown && this.zoom >= PARTS_ZOOM ? this.parts : [];
+    for (const { name, place } of parts) labels.push({ name, at: toPage(place), font: 11, kept: false });
     const setFont = (/** @type {number} */ font) => (context.font = `600 ${font}px ${style.fontFamily}`);
     const measure = (/** @type {string} */ line, /** @type {number} */ font) => {
       setFont(font);
@@ -278,7 +285,9 @@ class PointMap {
    */
   zoomAt(factor, x, y) {
     const before = this.toGrid(x, y);
+    const wasClose = this.zoom >= PARTS_ZOOM;
     this.zoom = Math.min(MAX_ZOOM, Math.max(0.5, this.zoom * factor));
+    if (!wasClose && this.zoom >= PARTS_ZOOM) this.events.closer?.();
     const after = this.toGrid(x, y);
     this.center = [this.center[0] + before[0] - after[0], this.center[1] + before[1] - after[1]];
     this.redraw();

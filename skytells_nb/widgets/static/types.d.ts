@@ -159,6 +159,7 @@ interface ExplorerTraits {
   table: TablePage;
   groups: Group[];
   topics: Topic[];
+  parts: Topic[];
   busy: string;
   status: string;
   saved_class: string;
@@ -230,5 +231,7 @@ interface Drag {
 interface MapEvents {
   selected(points: Uint32Array, adding: boolean): void;
   hovered(point: Point, x: number, y: number): void;
+  /** The map has been zoomed in so far that it shows parts of topics. */
+  closer?(): void;
   cleared(): void;
 }

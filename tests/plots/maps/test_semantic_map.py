@@ -224,7 +224,7 @@ def test_nan_in_a_vector_raises() -> None:
     data = frame()
     data.at[104, "embedding"] = np.array([np.nan] * 8, dtype=np.float32)
     with pytest.raises(InputError, match=r"NaN or infinite numbers in 1 row \(row 104\)"):
-        draw(data)
+        draw(data, on_error="raise")
 
 
 def test_large_maps_use_webgl_and_small_maps_svg() -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
 
+import skytells_nb  # noqa: F401  (registers the accessor)
 from skytells_nb import plots
+from skytells_nb.errors import InputError
+from skytells_nb.plots.pages.rows import attached_rows
 from skytells_nb.widgets.explorer.explorer import Explorer
 
 WORDS = ("kitten whiskers purring", "dividend stock market", "guitar melody <script>")
@@ -95,3 +100,55 @@ def test_a_saved_explorer_hides_the_view_that_is_lost() -> None:
     assert table["text/html"].endswith(f"<style>{lost}{{display: none !important}}</style>")
     assert set(image) == {"image/png", "text/plain"}
     assert "<style>" not in explorer.freeze().mime_bundles()[1]["text/html"]
+
+
+def halves(rows: int = 120) -> pd.DataFrame:
+    """Two clusters of rows, each of two subjects with vectors and words of their own."""
+    generator = np.random.default_rng(3)
+    subjects = ("kitten whiskers", "puppy leash", "dividend market", "mortgage loan")
+    subject = np.repeat(np.arange(4), rows // 4)
+    vectors = np.eye(4, dtype=np.float32)[subject] + 2 * np.eye(4, dtype=np.float32)[subject // 2 * 2]
+    vectors += generator.normal(0, 0.05, vectors.shape).astype(np.float32)
+    return pd.DataFrame(
+        {
+            "text": [f"{subjects[at]} {number}" for number, at in enumerate(subject)],
+            "x": 40.0 * (subject // 2) + generator.normal(0, 1, rows),
+            "y": 3.0 * (subject % 2) + generator.normal(0, 1, rows),
+            "embedding": list(vectors),
+            "cluster": pd.Categorical(np.array(["pets", "money"])[subject // 2]),
+            "cluster_score": np.float32(1),
+        }
+    )
+
+
+def test_parts_of_topics_are_the_same_for_table_map_and_explorer() -> None:
+    """A tree of two levels: in ``topics``, on the page of a map, and in the explorer once the page asks for it."""
+    frame = halves()
+    table = frame.skytells.topics(text="text", levels=2)
+    parts = table[table["part_of"].notna()]
+    assert table.loc[table["part_of"].isna(), "name"].tolist() == ["money", "pets"]
+    assert parts["size"].tolist() == [30, 30, 30, 30]
+    assert parts["part_of"].tolist() == ["money", "money", "pets", "pets"]
+    assert {name.split(",")[0].split()[0] for name in parts["name"]} == {"dividend", "mortgage", "kitten", "puppy"}
+    assert frame.skytells.topics(text="text")["size"].tolist() == [60, 60]
+    figure = plots.semantic_map(frame, coordinates=("x", "y"))
+    rows = attached_rows(figure)
+    assert rows is not None
+    assert [name.name for name in rows.names() if name.level == 2] == parts["name"].tolist()
+    with Explorer(frame, coordinates=("x", "y")) as explorer:
+        assert explorer.widget.parts == []
+        explorer._on_message(explorer.widget, {"kind": "parts"}, [])
+        deadline = time.monotonic() + 60
+        while not explorer.widget.parts and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert [part["name"] for part in explorer.widget.parts] == parts["name"].tolist(), explorer.widget.status
+        assert [part["count"] for part in explorer.widget.parts] == [30] * 4
+
+
+def test_parts_need_embeddings() -> None:
+    """Nothing is sent, so they are read from a column."""
+    frame = halves().drop(columns="embedding")
+    with pytest.raises(InputError, match=r"no column 'embedding'.*Pass the column of embeddings as column="):
+        frame.skytells.topics(text="text", levels=2)
+    with pytest.raises(InputError, match="levels must be 1 or 2, got 3"):
+        frame.skytells.topics(text="text", levels=3)
