@@ -76,6 +76,23 @@ def test_no_keyword_is_taken_and_forgotten(accessor: type, name: str) -> None:
         getattr(asked.skytells, name)(**{each: given.get(each, "words") for each in needed}, modle="x")
 
 
+DEFAULTS = {
+    **dict.fromkeys(("model", "params", "rows_per_request", "budget", "max_in_flight", "cache", "session", "retry")),
+    **dict.fromkeys(("requests_per_minute", "tokens_per_minute", "sample", "top_p", "stop", "reasoning_effort")),
+    **{"on_error": "warn", "progress": True, "safety": "keep", "details": False, "fresh": False, "dry_run": False},
+}
+"""Of the parameters that mean the same in every method."""
+
+
+@pytest.mark.parametrize(("accessor", "name"), methods(near=True) + methods(near=False))
+def test_common_parameters_have_the_same_default_everywhere(accessor: type, name: str) -> None:
+    if isinstance(inspect.getattr_static(accessor, name), property):
+        return
+    parameters = inspect.signature(function(accessor, name)).parameters
+    found = {each: parameters[each].default for each in DEFAULTS if each in parameters}
+    assert found == {each: DEFAULTS[each] for each in found}
+
+
 def test_a_shell_completes_and_explains() -> None:
     """As TAB and ? do in a notebook."""
     shell = InteractiveShell.instance()

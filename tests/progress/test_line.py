@@ -405,6 +405,17 @@ def test_a_short_step_writes_nothing(progress: bool, capsys: pytest.CaptureFixtu
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize(
+    ("options", "beats"), [({"total": 2}, 0), ({"total": 0}, 1), ({"total": 2, "prepares": True}, 1)]
+)
+def test_a_thread_beats_only_where_the_step_itself_may_say_nothing(options: dict[str, Any], beats: int) -> None:
+    """One for each short step with a total would cost more than the step."""
+    before = set(threading.enumerate())
+    with long_step("prune", **options):
+        begun = [thread.name for thread in set(threading.enumerate()) - before]
+    assert begun.count("skytells-progress") == beats
+
+
 def test_a_long_step_ends_with_a_line_in_a_log(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

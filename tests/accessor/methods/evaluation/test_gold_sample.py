@@ -98,8 +98,8 @@ def test_uncertain_rows_are_those_of_the_lowest_confidence(frame: pd.DataFrame) 
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"n": 5}, r"n=5 is too small: 3 strata need 2 rows of each label; n=6 would do"),
-        ({"n": 6, "by": "region"}, r"2 rows of each label in each group; n=\d+ would do, or leave out by="),
+        ({"n": 5}, r"n=5 is too small: 3 strata need 2 rows of each label; n=6 would do\.$"),
+        ({"n": 6, "by": "region"}, r"2 rows of each label in each group; n=\d+ would do, or leave out by=\.$"),
         ({"n": 600}, r"n must be at most 599, the number of rows with a label, got 600"),
         ({"n": 0}, r"n must be a positive integer, got 0"),
         ({"n": 2.5}, r"n must be a positive integer, got 2.5"),
