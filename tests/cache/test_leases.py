@@ -263,6 +263,29 @@ def test_a_clock_that_was_set_back_frees_leases(tmp_path: Path, monkeypatch: pyt
     two.close()
 
 
+def test_asking_in_vain_writes_only_where_half_of_the_own_leases_time_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that waits for others asks often, and each renewal is a write."""
+    path, now = tmp_path / "answers.sqlite", time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+
+    def last() -> float:
+        with closing(sqlite3.connect(path)) as connection:
+            return float(connection.execute("select max(expires) from leases").fetchone()[0])
+
+    with closing(SqliteStore(path)) as one, closing(SqliteStore(path)) as two:
+        one.leases.acquire([A], ONE, 45)
+        two.leases.acquire([B], TWO, 50)
+        ends = now + 50
+        now += 20
+        assert two.leases.acquire([A], TWO, 50) == ["leased"]
+        assert last() == ends
+        now += 10
+        assert two.leases.acquire([A], TWO, 50) == ["leased"]
+        assert last() == now + 50
+
+
 def test_a_damaged_response_can_be_asked_for_again(tmp_path: Path) -> None:
     path = tmp_path / "answers.sqlite"
     with closing(SqliteStore(path)) as store:
