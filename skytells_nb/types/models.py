@@ -125,7 +125,8 @@ class Model(ResponseModel):
             if price is None or field not in PRICED_FIELDS:
                 continue
             if tokens is None:
-                return {}, f"it is {price:g} US dollars per {unit or 'unnamed unit'}, not per token"
+                named = (unit or "unnamed unit").strip().removeprefix("per ")
+                return {}, f"it is {price:g} US dollars per {named}, not per token"
             if not 0 <= price < math.inf:
                 return {}, f"{price:g} US dollars is not a valid price"
             prices[field] = price * (1_000_000 / tokens)
@@ -135,7 +136,10 @@ class Model(ResponseModel):
 PRICED_FIELDS = ("input_tokens", "output_tokens")
 _MULTIPLES = {"": 1.0, "k": 1e3, "thousand": 1e3, "kilo": 1e3, "m": 1e6, "mm": 1e6, "million": 1e6, "mega": 1e6}
 _MULTIPLES |= {"b": 1e9, "billion": 1e9, "hundred": 100.0}
-_UNIT = re.compile(r"(?:(?:usd|\$)?/|per)?(\d+(?:\.\d+)?)?(?:x|\*)?([a-z]*?)s?(?:of)?tokens?")
+_UNIT = re.compile(
+    r"(?:(?:usd|\$)?(?:/|per))?(\d+(?:\.\d+)?(?:e\d\d?)?)?(?:x|\*)?([a-z]*?)s?(?:of)?(?:input|output|prompt|completion|text)?"
+    r"token(?:s|\(s\))?"
+)
 
 
 def tokens_per_unit(unit: str | None) -> float | None:

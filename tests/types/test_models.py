@@ -78,6 +78,11 @@ def test_no_price_where_input_has_none_in_dollars_for_tokens(criteria: list[Any]
         ("1000000_tokens", 1e6),
         ("MTok", 1e6),
         ("billion_tokens", 1e9),
+        ("1e6 tokens", 1e6),
+        ("usd_per_token", 1),
+        ("USD per 1M input tokens", 1e6),
+        ("million output tokens", 1e6),
+        ("1K token(s)", 1e3),
     ],
 )
 def test_a_price_of_any_number_of_tokens_is_converted(unit: str, tokens: float) -> None:

@@ -153,7 +153,8 @@ def _label_names(given: Any) -> list[Any]:
         return [_label(name) for name in given.categories]
     if isinstance(given, (str, bytes, Mapping, pd.DataFrame)) or not isinstance(given, Iterable):
         raise InputError(f"labels must be a list of strings, or a dict of labels and what they mean, got {given!r}.")
-    names = list(given)
+    # The values of an Arrow array are not Python's own.
+    names = given.to_pylist() if hasattr(given, "to_pylist") else list(given)
     categories = getattr(given, "categories", getattr(getattr(given, "dtype", None), "categories", None))
     if isinstance(categories, pd.Index) and (len(set(names)) < len(names) or pd.isna(pd.Series(names)).any()):
         # A column of labels, and not the labels of a column.

@@ -6,6 +6,7 @@ cached answer, whatever rows are beside it.
 
 from __future__ import annotations
 
+import collections
 import datetime as dt
 import decimal
 import enum
@@ -191,7 +192,9 @@ def _json(value: Any) -> Any:
     """Return a value as JSON holds it, its numbers as a person writes them."""
     if isinstance(value, np.ndarray):
         value = value.tolist() if value.dtype.itemsize == 8 or value.dtype.kind != "f" else list(value)
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (set, frozenset)):
+        value = sorted(value, key=str)
+    if isinstance(value, (list, tuple, range, collections.deque)):
         return [_json(item) for item in value]
     if isinstance(value, Mapping):
         return {str(name): _json(item) for name, item in value.items()}
@@ -218,8 +221,11 @@ _WRITERS: tuple[tuple[type | tuple[type, ...], Callable[[Any], str]], ...] = (
     (np.timedelta64, lambda value: _write_duration(pd.Timedelta(value))),
     (decimal.Decimal, _write_decimal),
     ((bytes, bytearray, memoryview), _write_bytes),
+    (np.ma.core.MaskedConstant, lambda value: ""),
     (np.ndarray, lambda value: write(value.item()) if value.ndim == 0 else _write_list(list(value))),
-    ((list, tuple), _write_list),
+    # In the order of their texts: that of a set changes from run to run, and with it the prompt and its cached answer.
+    ((set, frozenset), lambda value: _write_list(sorted(value, key=str))),
+    ((list, tuple, range, collections.deque, pd.Series, pd.Index), lambda value: _write_list(list(value))),
     (Mapping, lambda value: json.dumps(_json(value), ensure_ascii=False, default=write)),
 )
 """How values are written that ``str`` does not write as a person would; the first that applies."""

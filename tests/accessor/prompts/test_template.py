@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import datetime as dt
 import decimal
 import enum
@@ -254,3 +255,23 @@ def test_numbers_with_more_digits_than_a_text_should_have_are_written_in_short()
     for row in range(2):
         with pytest.raises(InputError, match=r"does not fit the value"):
             Template("{x:,}").fill(frame.iloc[[row]])
+
+
+def test_collections_of_every_kind_are_written_like_lists_and_sets_always_alike() -> None:
+    """The order of a set of texts differs from process to process; a prompt that differed would be paid for again."""
+    names = {f"name {n}" for n in range(9)}
+    values = [
+        names,
+        frozenset({3, 1}),
+        range(3),
+        collections.deque(["a", "b"]),
+        pd.Series(["a", "b"]),
+        {"x": {"b", "a"}},
+    ]
+    texts = Template("{x}").fill(pd.DataFrame({"x": pd.Series(values, dtype=object)})).tolist()
+    assert texts == [", ".join(sorted(names)), "[1, 3]", "[0, 1, 2]", "a, b", "a, b", '{"x": ["a", "b"]}']
+
+
+def test_a_masked_value_is_missing() -> None:
+    frame = pd.DataFrame({"x": pd.Series([np.ma.masked, 1], dtype=object)})
+    assert Template("{x}").fill(frame).tolist() == [None, "1"]

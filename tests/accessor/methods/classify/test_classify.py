@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -296,6 +297,8 @@ class Level(enum.IntEnum):
         (Literal["good"] | Literal["bad"], ["good", "bad"]),
         ({"good": 1, "bad": 2}.keys(), ["good", "bad"]),
         (collections.deque(["good", "bad"]), ["good", "bad"]),
+        (pa.array(["good", "bad"]), ["good", "bad"]),
+        (pa.chunked_array([["good"], ["bad"]]), ["good", "bad"]),
         ((name for name in ("good", "bad")), ["good", "bad"]),
     ],
 )
