@@ -85,7 +85,7 @@ def no_answer_with_status_200(exchange: Exchange) -> None:
 
 
 def odd_answer(exchange: Exchange) -> None:
-    exchange.reply({"choices": exchange.headers["x-api-key"]})
+    exchange.reply({"choices": [[exchange.headers["x-api-key"]]]})
 
 
 def request_id_with_the_key(exchange: Exchange) -> None:
