@@ -232,7 +232,8 @@ class Stream(Generic[Piece, Whole]):
             body = self._joiner.join(
                 body, (body.get("item_id"), body.get("content_index")) if type(body) is dict else ()
             )
-        if type(body) is not dict or not accumulator.is_plain(body):
+        is_plain = type(body) is dict and accumulator.is_plain(body)
+        if not is_plain:
             from skytells_nb.client.transport.body_forms import unwrapped
 
             body = unwrapped(body, accumulator.payload)
@@ -247,7 +248,7 @@ class Stream(Generic[Piece, Whole]):
                 return self._error(f"The stream carries something that is not a JSON object: {quoted(data, 80)!r}")
         if event.event and "type" not in body:
             body["type"] = event.event
-        if "error" in body or not accumulator.is_plain(body):
+        if not is_plain or "error" in body:
             if accumulator.passes_over(body, event) and not says_error(body.get("error")):
                 return None
             error = error_in_event(body, accumulator.payload, self.request_id)
