@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import shutil
 import threading
@@ -251,7 +252,9 @@ class LongStep:
 
     def __enter__(self) -> Self:
         if self._heart is not None:
-            self._heart.start()
+            # Where no thread can start, the line is updated by the step's own calls.
+            with contextlib.suppress(RuntimeError):
+                self._heart.start()
         return self
 
     def __exit__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import re
 import threading
@@ -143,7 +144,9 @@ def _span(text: str, name: str) -> str:
 
 def preload() -> None:
     """Load the Python lexer, which takes about 30 ms, in a background thread."""
-    threading.Thread(target=highlight_code, args=([("0", "python")],), name="skytells-colors", daemon=True).start()
+    # Where no thread can start, the first code of the session takes longer.
+    with contextlib.suppress(RuntimeError):
+        threading.Thread(target=highlight_code, args=([("0", "python")],), name="skytells-colors", daemon=True).start()
 
 
 @cache

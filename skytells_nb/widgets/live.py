@@ -7,6 +7,7 @@ segment only the last block is rendered again.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import re
 import sys
@@ -136,7 +137,9 @@ class StreamingOutput:
             self._watching = True
             # The copied context tells the kernel which cell the thread's output belongs to.
             context = contextvars.copy_context()
-            threading.Thread(target=context.run, args=(self._watch,), name="skytells-live", daemon=True).start()
+            # Where no thread can start, as in a browser, text is shown by the pieces that follow it.
+            with contextlib.suppress(RuntimeError):
+                threading.Thread(target=context.run, args=(self._watch,), name="skytells-live", daemon=True).start()
         since = now - self._counted_from
         if self._waited >= IDLE_THRESHOLD_S and since >= READ_PAUSE_S and self.mode == "live":
             trickles = self._length - self._counted < TRICKLE_CHARS_PER_S * since

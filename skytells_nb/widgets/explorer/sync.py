@@ -181,4 +181,9 @@ def run_in_background(view: ExplorerView, what: str, work: Callable[[], object])
             view.busy = ""
 
     # The copied context tells the kernel which cell the thread's output belongs to.
-    threading.Thread(target=contextvars.copy_context().run, args=(run,), name="skytells-explorer", daemon=True).start()
+    context = contextvars.copy_context()
+    try:
+        threading.Thread(target=context.run, args=(run,), name="skytells-explorer", daemon=True).start()
+    except RuntimeError:
+        # Where no thread can start, as in a browser, the kernel is busy meanwhile.
+        run()
