@@ -69,7 +69,7 @@ def test_the_texts_say_what_is_seen() -> None:
     assert draw(frame(), title="Mine").layout.title.text == "Mine"
     caption = next(a.text for a in figure.layout.annotations if a.name == "caption").replace("<br>", " ")
     assert re.search(r"(faithful|fair|loose) map: \d+% of neighbors kept", caption)
-    assert "Topics: " in summary(figure)
+    assert re.search(r"\S\. Near means similar note; .+\. Topics: .+\.$", summary(figure))
 
 
 def test_a_glow_of_the_density_is_below_the_points() -> None:
