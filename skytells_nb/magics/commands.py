@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import os
 import re
 import shlex
 import sys
@@ -171,6 +172,9 @@ def _conversations(args: CommandArguments, session: Session, variables: dict[str
 MAX_FRAMES = 8
 MAX_SOURCE_LINES = 120
 MAX_MESSAGE_CHARS = 2_000
+MAX_CELLS = 100
+MAX_CELL_CHARS = 20_000
+"""Of the notebook's cells so many are read for secrets that an error may quote."""
 MASK = "[masked]"
 _LITERAL = (
     r"(?:\b[rbfu]{1,2})?(?:\"{3}[\s\S]*?(?:\"{3}|\Z)|'{3}[\s\S]*?(?:'{3}|\Z)"
@@ -179,7 +183,7 @@ _LITERAL = (
 _SECRET_NAME = (
     r"(?<![\w.-])(?:[\w.-]*(?:api[_-]?key|secret|token(?!iz)|passw(?:or)?d|passphrase|pwd|credential|authorization|"
     r"cookies?\b|(?:access|account|private|signing|encryption|client|master|subscription|shared|storage|license)"
-    r"[_-]?key)[\w-]*|(?:[\w.-]*[_-])?(?:pass|jwt|otp)\b)"
+    r"[_-]?key)[\w-]*|(?:[\w.-]*[_-])?(?:pass|pw|jwt|otp)\b)"
 )
 # After a name: "=", ":=", the ":" of a dict, an annotation and "=", or "," after a name in quotation marks.
 _SETS = r"(?:[\"']\]?\s*,\s*|[\"']?\]?\s*(?::[^=\n\"'(){}]{0,60}=|:(?!//)|=)(?!=)\s*)"
@@ -202,6 +206,9 @@ _IN_TEXT = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _STRING = re.compile(_LITERAL, re.IGNORECASE)
+_MARKS = re.compile(r"([rbfu]{0,2})(\"{3}|'{3}|\"|')", re.IGNORECASE)
+_TELLS_NOTHING_ELSE = re.compile(r"(?=.*[^\W_])(?=.*[^A-Za-z_\s]).{6,}", re.DOTALL)
+"""Whether a value is no ordinary word: at least six characters, not only letters."""
 _BEARER = re.compile(r"(\b(?:bearer|basic)\s+)[\w.~+/=-]{8,}|(\s(?:-u|--user)[ =]\s*[\"']?)[^\s\"':]+:[^\s\"']+", re.I)
 _IN_ADDRESS = re.compile(r"(?<=://)(?:[^/\s\"'@:]*:[^/\s\"']+|[^/\s\"'@:]+)(?=@)")
 _LOOKS_SECRET = re.compile(
@@ -239,14 +246,40 @@ def last_failure(shell: Any) -> FailedCell:
     kind, error, trace = (getattr(sys, f"last_{name}", None) for name in ("type", "value", "traceback"))
     if error is None or kind is None:
         raise MagicUsageError("%skytells fix: no cell has failed in this session; run one that does first")
-    said = mask_secrets(strip_escapes(str(error)))[:MAX_MESSAGE_CHARS]
+    known = _known_secrets(shell)
+    said = mask_secrets(_without(known, strip_escapes(str(error))))[:MAX_MESSAGE_CHARS]
     where, sources = _own_frames(shell, trace)
     if isinstance(error, SyntaxError) and not sources:
         where, sources = _of_syntax_error(shell, error)
     if not sources:
         raise MagicUsageError("%skytells fix: the last error has no source in this notebook, so nothing is sent")
     lines = [*where, f"{kind.__name__}: {said}"]
-    return FailedCell("\n".join(lines), sources)
+    return FailedCell(_without(known, "\n".join(lines)), tuple((t, _without(known, source)) for t, source in sources))
+
+
+def _known_secrets(shell: Any) -> list[str]:
+    """Return what the notebook's cells and variables and the environment name as secrets, the longest first.
+
+    An error may quote them without their name. A word of letters is left out: it may be any word of the code.
+    """
+    raw = shell.history_manager.input_hist_raw if shell.history_manager is not None else []
+    values = [
+        _inside(literal)
+        for cell in raw[-MAX_CELLS:]
+        for pattern in (_ASSIGNED, _DEFAULTED, _GIVEN)
+        for found in pattern.finditer(str(cell)[-MAX_CELL_CHARS:])
+        for literal in _STRING.findall(found[2] or "")
+    ]
+    named = re.compile(_SECRET_NAME, re.IGNORECASE)
+    for variables in (shell.user_ns, os.environ):
+        values += [text for name, text in list(variables.items()) if isinstance(text, str) and named.fullmatch(name)]
+    return sorted({text for text in values if _TELLS_NOTHING_ELSE.fullmatch(text)}, key=len, reverse=True)
+
+
+def _without(secrets: list[str], text: str) -> str:
+    for secret in secrets:
+        text = text.replace(secret, MASK)
+    return text
 
 
 def _own_frames(shell: Any, trace: TracebackType | None) -> tuple[list[str], tuple[tuple[str, str], ...]]:
@@ -323,9 +356,13 @@ def _masked_value(found: re.Match[str]) -> str:
 
 
 def _masked_literal(found: re.Match[str]) -> str:
-    text = found[0]
-    marks = re.match(r"[rbfu]{0,2}(\"{3}|'{3}|\"|')", text, re.IGNORECASE)
-    return f"{marks[0]}{MASK}{marks[1]}" if marks is not None else text
+    marks = _MARKS.match(found[0])
+    return f"{marks[0]}{MASK}{marks[2]}" if marks is not None else found[0]
+
+
+def _inside(literal: str) -> str:
+    marks = _MARKS.match(literal)
+    return literal[marks.end() : len(literal) - len(marks[2])] if marks is not None else literal
 
 
 def show_sent(failure: FailedCell, mode: Mode) -> None:

@@ -118,6 +118,25 @@ def test_an_error_is_explained_and_the_cell_put_below(shell: Notebook) -> None:
     assert shell.shell.rl_next_input == "helper({'a': 1})" if hasattr(shell.shell, "rl_next_input") else True
 
 
+def test_a_secret_that_the_error_quotes_is_masked(shell: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the name that it has in another cell, a variable or the environment; a word of letters stays."""
+    monkeypatch.setenv("SOME_TOKEN", "from-env-1")
+    asked: list[str] = []
+
+    def script(exchange: Exchange) -> None:
+        asked.append(exchange.json["messages"][-1]["content"])
+        exchange.reply(completion("Fine."))
+
+    with scripted(script):
+        shell.run("db_pw = 'hun7er-2'\npad_token = 'values'\napi_secret = ''.join(['varia', 'ble-3'])")
+        shell.run("import os\nraise OSError(db_pw, os.environ['SOME_TOKEN'], api_secret, 'no values')")
+        assert shell.run("%skytells fix").error is None
+    assert asked[0].count("[masked]") == 3
+    for secret in ("hun7er-2", "from-env-1", "variable-3"):
+        assert secret not in asked[0]
+    assert "no values" in asked[0]
+
+
 def test_a_frame_of_a_file_has_no_source_in_it(shell: Notebook) -> None:
     """An error inside a library: the cell that called it is sent, the library's source is not."""
     asked: list[str] = []
