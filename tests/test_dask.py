@@ -49,6 +49,7 @@ from dask.threaded import ContextAwareThreadPoolExecutor  # noqa: E402
 
 import skytells_nb.dask as sky_dask  # noqa: E402
 from skytells_nb.dask import call_budget  # noqa: E402
+from skytells_nb.dask.partial_summaries import several_partials, whole_summaries  # noqa: E402
 from skytells_nb.dask.running_progress import PartitionProgress, show_progress  # noqa: E402
 
 pytestmark = pytest.mark.timeout(300)  # starting two workers takes a minute on a busy machine
@@ -224,7 +225,7 @@ def test_methods_that_need_all_rows_say_what_to_do(driver: Session) -> None:
     for pandas, dask in ((FrameAccessor, sky_dask.DaskFrameAccessor), (SeriesAccessor, sky_dask.DaskSeriesAccessor)):
         names = {name for name in dir(pandas) if not name.startswith("_")} - {"report"}
         assert names <= set(dir(dask))
-        for name in (names & set(INSTEAD)) - {"estimate", "search"}:
+        for name in (names & set(INSTEAD)) - {"estimate", "search", "summarize"}:
             with pytest.raises(InputError, match="needs all rows"):
                 getattr(dask(collection()), name)("text")
     assert set(ROW_METHODS) <= set(dir(sky_dask.DaskFrameAccessor))
@@ -272,6 +273,50 @@ def test_search_finds_the_best_rows_of_all_partitions(driver: Session, query: An
     result = collection().skytells.search(query, "text", 9)
     assert result.dtypes.equals(expected.dtypes)
     pd.testing.assert_frame_equal(result.compute(scheduler="threads"), expected)
+
+
+@pytest.mark.parametrize("by", ["shop", None])
+def test_summaries_of_groups_in_several_partitions_are_summarized_again(
+    driver: Session, service: LocalServer, by: Any
+) -> None:
+    """Lazily, in the order of the partitions; a group of one partition is not, and a blocked text is left out."""
+    mark = os.urandom(4).hex()
+    texts = [f"a {mark}", f"b {mark}", None, f"d {mark}", "violence:high", f"f {mark}", f"g {mark}", f"h {mark}", " "]
+    frame = pd.DataFrame({"text": texts, "shop": ["X", "Y", "X", "Y", "Y", "Z", "Z", "X", "W"]})
+    ddf = dd.from_pandas(frame, npartitions=3)
+    service.stats.reset()
+    result = ddf.skytells.summarize("text", by, progress=False)
+    estimate = ddf.skytells.summarize("text", by, progress=False, dry_run=True)
+    assert any("once more" in note for note in estimate.notes)
+    assert not service.stats["chat"].requests
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SkytellsWarning)
+        computed = result.compute(scheduler="threads")
+        sent = service.stats["chat"].requests
+        # The stand-in of the model repeats its input, so that a tree of any shape has the same summary.
+        expected = sky.frame(ddf.compute()).summarize("text", by, progress=False)
+    pd.testing.assert_frame_equal(computed, expected)
+    assert computed.dtypes.equals(result.dtypes)
+    assert result.skytells.report.requests == sent
+
+
+def test_a_summary_without_what_one_partition_says_is_missing(driver: Session, service: LocalServer) -> None:
+    """And one budget is for both levels."""
+    partial = pd.DataFrame({"texts": [1, 2, 1, 0], "summary": ["x", None, "y", None]}, index=["A", "A", "B", "B"])
+    assert several_partials(partial, "summary").empty
+    again = pd.DataFrame({"texts": [], "summary": pd.Series([], dtype="str")})
+    whole = whole_summaries(partial, again, "summary")
+    assert whole["texts"].to_dict() == {"A": 3, "B": 1}
+    assert whole["summary"].isna().to_dict() == {"A": True, "B": False}
+    ddf = without_known_cache(collection()).assign(shop="A")
+    service.stats.reset()
+    with pytest.raises(BudgetExceededError):
+        ddf.skytells.summarize("text", "shop", budget=1e-9, on_error="raise", progress=False).compute(
+            scheduler="threads"
+        )
+    with pytest.raises(InputError, match="by must be one column"):
+        ddf.skytells.summarize("text", ["shop", "n"])
+    assert not service.stats["chat"].requests
 
 
 def test_clusters_of_a_sample_are_given_to_all_rows(driver: Session) -> None:
@@ -630,6 +675,7 @@ def test_a_killed_worker_costs_only_what_it_had_in_flight(client: Any, driver: S
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # four processes that import everything
 def test_a_scheduler_that_restarts_costs_only_what_was_in_flight(
     service: LocalServer, isolated: None, tmp_path: Path
 ) -> None:
@@ -712,7 +758,7 @@ def test_a_worker_that_is_added_and_a_store_that_restarts_change_nothing(
 
 
 def _wait_until(condition: Any) -> None:
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 200
     while not condition():
         assert time.monotonic() < deadline, f"waited for {inspect.getsource(condition).strip()}"
         time.sleep(0.02)

@@ -41,6 +41,7 @@ except ImportError:
 
 from skytells_nb.dask.call_budget import CallBudget
 from skytells_nb.dask.estimates import best_of_all, estimate_of, sample_of
+from skytells_nb.dask.partial_summaries import GROUP, several_partials, whole_summaries
 from skytells_nb.dask.partition_call import WRITTEN, GraphConnection, PartitionCall, bound_method
 from skytells_nb.dask.reports import MAX_TOPICS, published, total_of
 from skytells_nb.dask.running_progress import show_progress
@@ -48,6 +49,9 @@ from skytells_nb.dask.running_progress import show_progress
 VECTOR_LENGTHS = {"skytells-embed-3-small": 1536, "skytells-embed-3-large": 3072}
 """Numbers in the vectors of the service's models, as it documents them."""
 LOCAL_VECTOR_LENGTH = 512
+SUMMARIZED_AGAIN = (
+    "Groups in several partitions are summarized once more from the summaries of each, which is not counted."
+)
 
 
 class _Accessor:
@@ -108,7 +112,14 @@ class _Accessor:
             )
         return parts.folder.path
 
-    def _mapped(self, name: str, args: tuple[Any, ...], options: dict[str, Any], parts: Parts | None = None) -> Any:
+    def _mapped(
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        options: dict[str, Any],
+        parts: Parts | None = None,
+        budget: CallBudget | None = None,
+    ) -> Any:
         options, progress = _checked(name, options)
         if isinstance(options.get("cache"), str):
             options["cache"] = without_password(options["cache"])
@@ -121,7 +132,6 @@ class _Accessor:
         own = None if columns is None else tuple(columns)
         dollars = options.pop("budget", None)
         partitions = self._data.npartitions
-        budget = None
         if dollars is not None:
             budget = CallBudget.opened(float(dollars), partitions, session, options.get("cache"))
         shows = bool(progress)
@@ -134,7 +144,8 @@ class _Accessor:
         if progress:
             show_progress(call.progress_topic, PartsProgress(name, partitions, progress))
         made = meta if parts is None else WRITTEN[:0]
-        return self._data.map_partitions(call, meta=made, enforce_metadata=False, clear_divisions=parts is not None)
+        has_other_rows = parts is not None or name == "summarize"
+        return self._data.map_partitions(call, meta=made, enforce_metadata=False, clear_divisions=has_other_rows)
 
     def _trial(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Return the estimate of a call, or the results and the estimate of a sample."""
@@ -183,6 +194,39 @@ class _Accessor:
         whole = found.repartition(npartitions=1)
         merged = (queries, k, into, column)
         return whole.map_partitions(best_of_all, *merged, meta=found._meta, enforce_metadata=False)
+
+    def _summarize(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """Summarize the groups of each partition, and then what several partitions say of the same group."""
+        try:
+            given = inspect.signature(FrameAccessor.summarize).bind(None, *args, **options)
+        except TypeError as problem:
+            raise InputError(f"summarize: {problem}.") from None
+        by, into = given.arguments.get("by"), given.arguments.get("into", "summary")
+        if isinstance(by, list):
+            raise InputError(
+                f"by must be one column on a Dask collection, got {by!r}: assign() a column that joins several."
+            )
+        if options.get("sample") is not None:
+            raise InputError("sample must be left out of summarize on a Dask collection: pass dry_run=True instead.")
+        if options.get("dry_run"):
+            estimate = self._trial("summarize", args, options)
+            return replace(estimate, notes=(*estimate.notes, SUMMARIZED_AGAIN))
+        dollars, budget = options.pop("budget", None), None
+        if dollars is not None:
+            session, twice = sessions.current_or_keyless(), 2 * self._data.npartitions
+            budget = CallBudget.opened(float(dollars), twice, session, options.get("cache"))
+        partial = self._mapped("summarize", args, options, budget=budget).repartition(npartitions=1)
+        meta = partial._meta
+        inner = partial.map_partitions(
+            several_partials, into, meta=meta.reset_index(names=GROUP), enforce_metadata=False
+        )
+        again = type(self)(inner)._mapped(
+            "summarize",
+            (into, GROUP),
+            {name: value for name, value in options.items() if name not in ("column", "by")},
+            budget=budget,
+        )
+        return partial.map_partitions(whole_summaries, again, into, meta=meta, enforce_metadata=False)
 
     @property
     def report(self) -> Report:
@@ -341,7 +385,7 @@ def _delegate(name: str, original: Callable[..., Any]) -> Any:
         method.__doc__ = f"{name} of pandas' ``skytells``, for each partition of a Dask collection.\n\n{doc}"
         return method
 
-    if name in ("estimate", "search") and inspect.isfunction(original):
+    if name in ("estimate", "search", "summarize") and inspect.isfunction(original):
 
         @functools.wraps(original)
         def over_all(self: Any, *args: Any, **options: Any) -> Any:
