@@ -64,6 +64,10 @@ class Runs:
         """Whether the last run of this name has come to its end."""
         return (self._folder / name).exists()
 
+    def waits(self, name: str) -> bool:
+        """Whether this run has said that it waits."""
+        return (self._folder / f"{name}.waits").exists()
+
     def came_to(self, distinct: int, requests: int) -> bool:
         """Whether so many inputs were sent in all, and more than these requests; or the run had nothing to send."""
         counts = self.counts

@@ -2,7 +2,8 @@
 
 Each line of standard input is an order in JSON, each line of standard output its answer: ``{"start": {...}}`` forks a
 process that makes the run, and gives its id; ``{"wait": id}`` gives how that process ended. A run that came to its end
-writes its completions, and what it sent, into the file ``done`` and stays until it is killed.
+writes its completions, and what it sent, into the file ``done`` and stays until it is killed; one that waits makes the
+file ``done.waits``.
 """
 
 from __future__ import annotations
@@ -31,7 +32,11 @@ def run(endpoint: str, texts: str, key: str, done: str, lease: float | None = No
     result: dict[str, Any] = {"answers": [], "sent": 0, "error": None}
     session = sky.connect(key, **connection)
     try:
-        outcome = session.engine.run(JOBS[endpoint], json.loads(Path(texts).read_text("utf-8")))
+        outcome = session.engine.run(
+            JOBS[endpoint],
+            json.loads(Path(texts).read_text("utf-8")),
+            on_progress=lambda event: Path(f"{done}.waits").touch() if event.waiting else None,
+        )
     except Interrupted as stop:
         outcome = stop.outcome
         result["error"] = type(stop).__name__

@@ -6,7 +6,6 @@ import os
 import signal
 import sqlite3
 import threading
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -154,7 +153,7 @@ def test_one_that_waits_ends_at_once_on_an_interrupt(tmp_path: Path) -> None:
         runs.start("owner")
         until(lambda: runs.counts.requests >= 1)
         waiting = runs.start("waits")
-        time.sleep(1.0)
+        until(lambda: runs.waits("waits"))
         os.kill(waiting, signal.SIGINT)
         until(lambda: runs.done("waits"))
         assert not runs.done("owner")
