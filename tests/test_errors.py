@@ -102,6 +102,21 @@ def test_an_unknown_error_id_goes_by_the_status(status: int, kind: type[APIError
     assert type(api_error(status, {"error": {"message": "No.", "error_id": "SOMETHING_NEW"}})) is kind
 
 
+@pytest.mark.parametrize(
+    ("status", "before", "kind"),
+    [
+        *((status, 0, PaymentRequiredError) for status in (400, 403, 422)),
+        *((400, 50, BadRequestError), (422, 50, BadRequestError), (403, 50, PaymentRequiredError)),
+    ],
+)
+def test_words_of_a_missing_credit_count_unless_a_rejected_request_quotes_them(
+    status: int, before: int, kind: type[APIError]
+) -> None:
+    """What follows the first words of a rejection can be the row that was sent."""
+    message = "x " * before + "Your account balance is insufficient."
+    assert type(api_error(status, {"error": {"message": message}})) is kind
+
+
 def test_the_inference_envelope_fills_every_field() -> None:
     body = {
         "error": {

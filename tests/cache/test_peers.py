@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -125,3 +126,13 @@ def test_the_runtime_folder_is_used_where_there_is_one(tmp_path: Path, monkeypat
     assert machine_peers().folder == tmp_path / "skytells-nb"
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "none"))
     assert tmp_path not in machine_peers().folder.parents
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="users there have no number, and temporary folders of their own")
+def test_without_a_runtime_folder_each_user_has_one_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One for all users would belong to the first, and the others could not write into it."""
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert machine_peers().folder == tmp_path / f"skytells-nb-{os.getuid()}"

@@ -470,7 +470,7 @@ def completions(outcome: RunResult) -> list[CachedCompletion | None]:
 def take(values: list[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
     """Return an object array with ``values[row]`` for each row number, ``None`` for -1."""
     table = np.empty(len(values) + 1, dtype=object)
-    table[: len(values)] = values if values else []
+    table[: len(values)] = values
     table[-1] = None
     result: NDArray[Any] = table[rows]
     return result

@@ -158,7 +158,7 @@ def _evaluated(validator: Any, value: dict[str, Any], schema: Any) -> set[str]:
         condition = _is_valid(validator, value, schema["if"])
         if condition:
             evaluated |= _evaluated(validator, value, schema["if"])
-        evaluated |= _evaluated(validator, value, schema.get("then" if condition else "else", True))
+        evaluated |= _evaluated(validator, value, schema.get("then" if condition else "else"))
     return evaluated
 
 
