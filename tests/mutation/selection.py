@@ -10,7 +10,8 @@ from pathlib import Path
 
 
 def tests_for(root: Path, path: str, names: Sequence[str]) -> list[str]:
-    """Test files for a module, best first: those with its name, those that import it, those in the mirrored folder.
+    """Test files for a module, best first: those with its name, those that import it or a module that does, those in
+    the mirrored folder.
 
     Among those with its name and those that import it, files that name one of ``names`` come before others.
     """
@@ -31,8 +32,22 @@ def tests_for(root: Path, path: str, names: Sequence[str]) -> list[str]:
     users = [file for file in all_tests if any(one.startswith(f"{name}.") for one in _imports(file))]
     near = [*same_name, *importing]
     named = [file for each in names for file in near if re.search(rf"\b{re.escape(each)}\b", _text(file))]
-    order = [*same_name[:1], *named, *near, *mirrored, *users] or candidates
+    importers = _importers(root, name)
+    own = {
+        tests.joinpath(*each.split(".")[1:-1], f"test_{each.rpartition('.')[2].strip('_')}.py") for each in importers
+    }
+    through = [file for file in all_tests if file in own or not _imports(file).isdisjoint(importers)]
+    through.sort(key=lambda file: file not in own)
+    order = [*same_name[:1], *named, *near, *through, *mirrored, *users] or candidates
     return [file.relative_to(root).as_posix() for file in dict.fromkeys(order)]
+
+
+@cache
+def _importers(root: Path, name: str) -> list[str]:
+    """The modules of the package that import this one."""
+    package, _, _ = name.partition(".")
+    files = [file for file in sorted((root / package).rglob("*.py")) if name in _imports(file)]
+    return [".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__") for file in files]
 
 
 @cache

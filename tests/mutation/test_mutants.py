@@ -50,12 +50,22 @@ def test_a_mutant_has_the_names_around_it(tmp_path: Path) -> None:
     assert found == {"LIMIT = 1": (), "size = LIMIT": ("Box",), "return 2": ("clip",)}
 
 
-def test_files_that_name_what_was_changed_come_before_others() -> None:
-    path = f"{PACKAGE}/engine/budget.py"
-    first, second, *_ = select_tests(ROOT, path, ["Budget"])
-    assert first == "tests/engine/test_budget.py"
-    assert "Budget" in (ROOT / second).read_text("utf-8")
-    assert set(select_tests(ROOT, path, ["Budget"])) == set(select_tests(ROOT, path, []))
+def test_files_that_name_what_was_changed_come_before_others(tmp_path: Path) -> None:
+    """After the module's own; then those that import it, then those of modules that do."""
+    files = {
+        "package/thing.py": "def clip(): ...",
+        "package/user.py": "from package.thing import clip",
+        "tests/test_thing.py": "",
+        "tests/test_any.py": "import package.thing",
+        "tests/test_other.py": "from package import thing\nthing.clip()",
+        "tests/test_user.py": "",
+        "tests/test_else.py": "",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    order = [f"tests/test_{name}.py" for name in ("thing", "other", "any", "user")]
+    assert select_tests(tmp_path, "package/thing.py", ["clip"]) == order
 
 
 def test_a_warm_process_tells_what_pytest_says_and_ends_what_hangs(tmp_path: Path) -> None:
