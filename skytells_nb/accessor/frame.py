@@ -11,7 +11,7 @@ import pandas as pd
 
 from skytells_nb.accessor.base import failed_rows, policed
 from skytells_nb.accessor.call import VectorizedCall, get_report
-from skytells_nb.accessor.lineage import lineage_frame
+from skytells_nb.accessor.lineage.lookup import lineage_frame
 from skytells_nb.accessor.methods import TextMethods, VectorMethods
 from skytells_nb.accessor.methods.estimate import EstimateMethod, is_sample, with_dry_run
 from skytells_nb.accessor.methods.evaluation import EvaluationMethods

@@ -136,14 +136,10 @@ class _MainRunTotals(CallTotals):
         answered = rows if last.state == "done" else 0
         return self.main or replace(last, rows=rows, nulls=0, answered=answered, failed=0, errors={}, partial=None)
 
-    @property
-    def last(self) -> Report:
-        """The report of the last run."""
-        return self._reports[-1]
-
     def replace_main(self, report: Report) -> None:
-        """Replace the report of the main run; without one, that of the last run."""
+        """Replace the report of the main run, without one that of the last run; the session's too, if it has it."""
         old = self.main or self._reports[-1]
+        self._call.session.revise_report(old, report)
         self._reports = [report if known is old else known for known in self._reports]
         self.main = report
 
@@ -240,13 +236,8 @@ class MultiRun:
         self._open_totals().add(report)
         self._has_runs = True
 
-    @property
-    def main(self) -> Report | None:
-        """The report of the main run, ``None`` before it ended."""
-        return self._open_totals().main
-
     def replace_main(self, report: Report) -> None:
-        """Replace the report of the main run by this one, which is already amended."""
+        """Replace the report of the main run by this one."""
         self._open_totals().replace_main(report)
 
     def add_errors(self, errors: Mapping[int, Exception]) -> None:
@@ -280,7 +271,6 @@ class MultiRun:
             answered=base.rows - nulls - len(errors),
             **more,
         )
-        totals.call().session.revise_report(totals.main or totals.last, revised)
         totals.replace_main(revised)
 
     def set_recall(self, recall: float) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict, TypeVar
 
@@ -258,3 +259,18 @@ def model_parameters(
     if params:
         merged.update(params)
     return merged
+
+
+def dispatch_option(
+    method: Callable[..., Any], names: Sequence[str], instead: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Return the method, which calls ``instead(method, accessor, args, options)`` if one of these options is given."""
+    dispatched = frozenset(names)
+
+    @functools.wraps(method)
+    def call(self: Any, /, *args: Any, **options: Any) -> Any:
+        if dispatched.isdisjoint(options):
+            return method(self, *args, **options)
+        return instead(method, self, args, options)
+
+    return call

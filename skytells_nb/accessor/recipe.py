@@ -13,7 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skytells_nb.accessor.call import attach_report, attached_to
-from skytells_nb.accessor.lineage import RUN_OPTIONS, CallRecord, add_records, find_records, live_arguments, records_of
+from skytells_nb.accessor.lineage import RUN_OPTIONS, CallRecord, add_records, records_of
+from skytells_nb.accessor.lineage.lookup import find_records, live_arguments
 from skytells_nb.accessor.methods.estimate import sum_estimates
 from skytells_nb.accessor.multi_call import NO_MODEL, sum_reports
 from skytells_nb.columns import list_names
@@ -54,7 +55,7 @@ class Recipe:
         if not isinstance(frame, pd.DataFrame):
             raise InputError(f"df must be a pandas DataFrame, got {type(frame).__name__}.")
         given = dict(arguments or {})
-        records = _needed(frame, [record for record, _ in find_records(frame)])
+        records = _needed(frame, [record for record, _ in find_records(frame, parts=False)])
         if not records:
             raise InputError(
                 "The frame has no column that a method made, as far as is recorded: df.skytells.lineage is empty. Call "

@@ -280,6 +280,8 @@ class Report:
     """What ``rank`` compared, and how far its answers follow the order of the texts."""
     recipe: RecipeReport | None = None
     """How the rows of ``recipe().apply()`` compare with those of the frame before."""
+    notes: tuple[str, ...] = ()
+    """What else is to be known about the call, such as what would do better."""
 
     @property
     def skipped(self) -> int:
@@ -340,7 +342,7 @@ class Report:
             *([("ranking", str(self.ranking))] if self.ranking is not None else []),
             *([("recipe", str(self.recipe))] if self.recipe is not None else []),
         ]
-        return lines + [("errors", reason) for reason in self.reasons()]
+        return [*lines, *(("errors", reason) for reason in self.reasons()), *(("note", note) for note in self.notes)]
 
 
 def _fields(report: Report) -> dict[str, Any]:

@@ -43,6 +43,8 @@ class Progress:
     """What ``rows`` and ``done`` count."""
     expected_seconds: float | None = None
     """Seconds that the rest is expected to take; ``None`` where rows and the rate tell as much."""
+    note: str | None = None
+    """What is to be known about the call, said once, when it has ended."""
 
     @property
     def rate(self) -> float:

@@ -182,6 +182,9 @@ class ProgressDisplay:
                 self._terminal.show(text, final=final)
             else:
                 self._log.show(text, waiting=event.waiting is not None, final=final)
+            if event.note:
+                self._out.write(f"{event.note}\n")
+                self._out.flush()
         elif self.mode == "live" or final:
             assert self._publish is not None
             page = progress_html(
@@ -190,6 +193,9 @@ class ProgressDisplay:
                 event.rows,
                 running=event.state == "running",
             )
+            if event.note:
+                page += f'<div class="skytells-progress-note">{html.escape(event.note)}</div>'
+                text += f"\n{event.note}"
             self._publish({"text/html": page, "text/plain": text}, {}, display_id=self._display_id, update=self._shown)
             self._shown = True
 

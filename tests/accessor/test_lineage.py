@@ -167,6 +167,23 @@ def test_what_a_person_wrote_is_not_taken_for_a_models(df: pd.DataFrame, labeled
     assert found(df.assign(gold=labeled["label"])) == {}
 
 
+def test_a_column_that_was_renamed_is_found(df: pd.DataFrame, labeled: pd.DataFrame) -> None:
+    renamed = {
+        "alone": labeled.rename(columns={"label": "kind"}),
+        "with its source": labeled.rename(columns={"label": "kind", "text": "message"}),
+        "part": labeled.rename(columns={"label": "kind"})[["text", "kind"]].iloc[::2],
+    }
+    assert [name for name, frame in renamed.items() if found(frame) != {"kind": ("classify", "values")}] == []
+    details = df.skytells.classify("text", ["late", "taste"], details=True, progress=False)
+    several = details.rename(columns={"label": "kind"})
+    assert found(several)["kind"] == ("classify", "values")
+    assert found(several)["label_model"] == ("classify", "attrs")
+    # A person's own column in place of the one that was dropped, and a copy beside it, are no models'.
+    own = labeled.drop(columns="label").assign(gold=pd.Categorical(["late"] * 6, categories=["late", "taste"]))
+    assert found(own) == {}
+    assert found(labeled.assign(copy=labeled["label"])) == {"label": ("classify", "attrs")}
+
+
 def test_vectors_and_long_texts_are_found_without_their_source(df: pd.DataFrame, judge: WordJudge) -> None:
     judge.say = lambda text: f"An answer that is long enough to tell: {text}"  # type: ignore[method-assign]
     made = df.skytells.embed("text", progress=False).skytells.complete("{text}", progress=False)
@@ -251,7 +268,7 @@ def test_kept_calls_have_a_limit(df: pd.DataFrame, judge: WordJudge, monkeypatch
     monkeypatch.setattr(recording, "_MOST_CALLS", 2)
     for word in ("one", "two", "three"):
         df.skytells.classify("text", ["late", word], progress=False)
-    assert len(recording._known) == 2
+    assert len(recording.known_calls) == 2
 
 
 Kinds = Literal["late", "taste"]

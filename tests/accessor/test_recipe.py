@@ -14,7 +14,7 @@ from judges import WordJudge
 
 import skytells_nb as sky
 from skytells_nb import files
-from skytells_nb.accessor import lineage as recording
+from skytells_nb.accessor.lineage import lookup
 from skytells_nb.accessor.recipe import compare_rows, row_keys
 from skytells_nb.engine.report import RecipeReport
 from skytells_nb.errors import InputError
@@ -89,7 +89,7 @@ def test_it_works_from_a_file_in_another_process(
     made: pd.DataFrame, new: pd.DataFrame, judge: WordJudge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = files.write(made, tmp_path / "made.parquet")
-    monkeypatch.setattr(recording, "_known", type(recording._known)())
+    monkeypatch.setattr(lookup, "known_calls", {})
     read = files.read(path)
 
     with pytest.raises(InputError, match=r"examples of classify \('label'\) is not recorded"):
@@ -107,6 +107,16 @@ def test_a_helper_column_that_was_dropped_is_made_and_dropped_again(
 ) -> None:
     result = sky.recipe(made[["text", "cluster"]]).apply(new, progress=False)
     assert result.columns.tolist() == ["id", "text", "cluster"]
+
+
+def test_a_renamed_column_is_made_under_its_name(df: pd.DataFrame, new: pd.DataFrame, judge: WordJudge) -> None:
+    first = df.skytells.classify("text", ["late", "taste"], progress=False).rename(columns={"label": "kind"})
+    judge.asked.clear()
+    second = sky.recipe(first).apply(new, progress=False)
+    assert [name for name in second.columns if name not in new.columns] == ["kind"]
+    assert second.loc[second["text"].isin(first["text"]), "kind"].notna().any()
+    assert second.skytells.report.recipe.reused > 0
+    assert second.skytells.lineage.loc["kind", "method"].tolist() == ["classify"] * 2
 
 
 def test_rows_that_were_left_out_are_left_out(df: pd.DataFrame, judge: WordJudge) -> None:

@@ -217,6 +217,18 @@ def lose_kernel(page: Page) -> None:
     reload(page)
 
 
+def open_again(page: Page) -> None:
+    """End the kernel, close the notebook and open its file; in half the time of a page that is loaded again."""
+    page.evaluate("""async () => {
+        const app = window.jupyterapp, open = app.shell.currentWidget, path = open.context.path;
+        await open.sessionContext.shutdown();
+        open.dispose();
+        const again = await app.commands.execute('docmanager:open', { path });
+        await again.context.ready;
+    }""")
+    _wait_until_open(page)
+
+
 def choose_theme(page: Page, name: str) -> None:
     page.evaluate(
         "async (theme) => { await window.jupyterapp.commands.execute('apputils:change-theme', {theme}); }", name

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from hostile import PAGE_PAYLOADS
-from jupyter_lab import Desk, choose_theme, lose_kernel, notebook_of, run_all, save
+from jupyter_lab import Desk, choose_theme, notebook_of, open_again, run_all, save
 from playwright.sync_api import Locator, Page, expect
 
 CELL = """import json, pandas as pd, skytells_nb as sky
@@ -121,12 +121,17 @@ def test_rows_are_judged_by_keyboard_and_nothing_is_lost_with_the_kernel(tmp_pat
             )
             assert {part: contrast(review.locator(part).first) >= 4.5 for part in parts} == dict.fromkeys(parts, True)
 
+        # Beside another panel, or on a small screen, nothing is cut off.
+        page.set_viewport_size({"width": 480, "height": 1400})
+        page.screenshot(path=str(shots / "review-narrow.png"))
+        assert review.evaluate("(node) => node.scrollWidth <= node.clientWidth")
+
         # The kernel ends: the page says where the judgments are, and the saved notebook how far they are.
         save(page)
         page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.sessionContext.shutdown(); }")
         expect(review.locator(".skytells-notice")).to_contain_text("judged.jsonl")
         expect(review.locator(".skytells-choice").first).to_be_disabled()
-        lose_kernel(page)
+        open_again(page)
         expect(page.locator(".skytells-reviewed")).to_contain_text("Ann: 2 of 6 judged")
         assert page.locator(".skytells-reviewed").locator(HARMFUL).count() == 0
         # The page may be starting a kernel by itself, and a second one would take the place of the one that runs cells.

@@ -431,3 +431,19 @@ def test_a_step_whose_line_cannot_be_made_goes_on(monkeypatch: pytest.MonkeyPatc
     with long_step("prune", total=2) as on_progress:
         on_progress(1)
         on_progress(2)
+
+
+@pytest.mark.parametrize("mode", ["live", "final"])
+def test_a_note_is_shown_under_the_final_state(mode: Any) -> None:
+    cell = Cell()
+    listener = ProgressLine(mode=mode, publish=cell, clock=Clock())
+    listener(event(20_000, "done", note="a <b> is better"))
+    assert cell.lines == ["embed · 20,000/20,000 rows\na <b> is better"]
+    assert "a &lt;b&gt; is better" in cell.messages[0][2]["text/html"]
+
+
+@pytest.mark.parametrize("out", [io.StringIO(), Terminal()])
+def test_a_note_is_a_line_of_its_own(out: io.StringIO) -> None:
+    listener = ProgressLine(mode="plain", clock=Clock(), out=out)
+    listener(event(20_000, "done", note="a note"))
+    assert out.getvalue().endswith("\na note\n")

@@ -43,21 +43,6 @@ def dry_run_of(options: SessionOptions) -> DryRun | None:
     return dry_run or None
 
 
-def dispatch_option(
-    method: Callable[..., Any], names: Sequence[str], instead: Callable[..., Any]
-) -> Callable[..., Any]:
-    """Return the method, which calls ``instead(method, accessor, args, options)`` if one of these options is given."""
-    dispatched = frozenset(names)
-
-    @functools.wraps(method)
-    def call(self: Any, /, *args: Any, **options: Any) -> Any:
-        if dispatched.isdisjoint(options):
-            return method(self, *args, **options)
-        return instead(method, self, args, options)
-
-    return call
-
-
 @dataclass(frozen=True)
 class VectorizedCall:
     """One call: the session and engine it uses, how it treats errors, and how it reports."""
@@ -309,6 +294,9 @@ class CallClock:
         """The names of the columns that were added to the frame."""
         self.last_call: VectorizedCall | None = None
         """The latest call that has a report."""
+        self.notes: list[str] = []
+        """What is to be known about the call, for its report."""
+        self._unsaid: str | None = None
         self._show: ProgressCallback = no_progress
         self._close: Callable[[], None] = lambda: None
         self._final: Progress | None = None
@@ -330,6 +318,12 @@ class CallClock:
             self._final = event
             self._next_event = time.monotonic() + LONG_STEP_S
 
+    def note(self, text: str) -> None:
+        """Say once what is to be known about the call: in its report, and where its first run ends."""
+        if self.call is not None and not self.call.is_inner:
+            self.notes.append(text)
+            self._unsaid = text
+
     def step(self, step: str) -> None:
         """Show what follows the run, such as building columns, once that takes more than two seconds."""
         if self._final is not None and time.monotonic() >= self._next_event:
@@ -340,7 +334,8 @@ class CallClock:
         """Show the final state of the run."""
         final, self._final = self._final, None
         if final is not None:
-            self._tell(final)
+            self._tell(replace(final, note=self._unsaid))
+            self._unsaid = None
         self._close()
         self._show, self._close = no_progress, lambda: None
 
@@ -434,7 +429,7 @@ def _set_seconds(clock: CallClock, data: Any, result: Any, before: Attached | No
         old = entry.report
         report = next((new for known, new in revised if known is old), None)
         if report is None:
-            report = replace(old, seconds=seconds)
+            report = replace(old, seconds=seconds, notes=(*old.notes, *clock.notes))
             revised.append((old, report))
             if clock.last_call is not None:
                 clock.last_call.session.revise_report(old, report)

@@ -77,8 +77,6 @@ class CascadeResult:
     by_proxy: NDArray[np.bool_]
     labels: Indices
     outcome: CascadeReport
-    main: Report
-    """The report of the run over the sample, or over all texts where there was none."""
     distinct: int
     """How many different texts there are."""
 
@@ -109,7 +107,6 @@ def run_cascade(
     proxied = np.zeros(len(distinct), dtype=bool)
     proxy_labels = np.full(len(distinct), -1, dtype=np.int64)
     certified, reason, answers = None, "", None
-    main: Report | None = None
     sampled = np.zeros(len(distinct), dtype=bool)
     if not len(distinct):
         reason = "there is no text"
@@ -125,8 +122,7 @@ def run_cascade(
         order = np.random.default_rng(SEED).permutation(len(usable))[: sizes.training + sizes.test]
         sampled[usable[order]] = True
         answers = ask(runs.call(main=main_run), _only(texts, codes, sampled), None)
-        main = answers.report
-        runs.add(main)
+        runs.add(answers.report)
         decided = decide(answers)[first]
         training, test = order[: sizes.training], order[sizes.training :]
         with runs.step("fitting the proxy"):
@@ -142,7 +138,6 @@ def run_cascade(
     if rest.any() or answers is None:
         part = _only(texts, codes, rest)
         more = ask(runs.call(main=main_run and answers is None, last=True), part, answers)
-        main = main or more.report
         runs.add(more.report)
         answers = more if answers is None else merge_answers(answers, more)
     by_proxy = _of_rows(proxied, codes)
@@ -161,13 +156,12 @@ def run_cascade(
     if reason and len(distinct):
         warn(f"agree={options.agree:g} cannot be guaranteed, so the model is asked about every text: {reason}.")
     labels_of_rows = np.append(proxy_labels, -1)[codes]
-    return CascadeResult(answers, by_proxy, labels_of_rows, outcome, main or answers.report, len(distinct))
+    return CascadeResult(answers, by_proxy, labels_of_rows, outcome, len(distinct))
 
 
 def report_rows(runs: MultiRun, result: CascadeResult, texts: Texts) -> CascadeResult:
     """Return the result with the report of the whole method: the rows of the proxy are answered."""
     whole = _whole_report(result.answers.report, texts, result.distinct, result.outcome)
-    runs.call().session.revise_report(result.main, whole)
     runs.replace_main(whole)
     return replace(result, answers=replace(result.answers, report=runs.report))
 

@@ -16,10 +16,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skytells_nb.accessor.base import FrameMethods
-from skytells_nb.accessor.call import DryRun, DryRunComplete, SampleRun, VectorizedCall, dispatch_option, timed
+from skytells_nb.accessor.call import DryRun, DryRunComplete, SampleRun, VectorizedCall, timed
 from skytells_nb.accessor.lineage import record_call
 from skytells_nb.accessor.multi_call import NO_MODEL, sum_reports
-from skytells_nb.accessor.options import SessionOptions, check_options, expand_options, model_parameters
+from skytells_nb.accessor.options import (
+    SessionOptions,
+    check_options,
+    dispatch_option,
+    expand_options,
+    model_parameters,
+)
 from skytells_nb.accessor.prompts.build import PromptArguments, build_prompts, prompt_arguments
 from skytells_nb.accessor.results import build_job
 from skytells_nb.accessor.structured.schema import Schema

@@ -23,11 +23,11 @@ from skytells_nb.accessor.call import (
     SampleRun,
     attach_report,
     current_clock,
-    dispatch_option,
     get_report,
 )
 from skytells_nb.accessor.lineage import add_records, dump_records, made_columns, make_record, records_of
 from skytells_nb.accessor.multi_call import sum_reports
+from skytells_nb.accessor.options import dispatch_option
 from skytells_nb.engine.report import Report
 from skytells_nb.errors import (
     InputError,

@@ -11,7 +11,7 @@ import pandas as pd
 from skytells_nb.accessor.base import failed_rows, non_empty_text
 from skytells_nb.accessor.call import VectorizedCall, attach_report, get_report
 from skytells_nb.accessor.frame import FrameAccessor
-from skytells_nb.accessor.lineage import lineage_frame
+from skytells_nb.accessor.lineage.lookup import lineage_frame
 from skytells_nb.accessor.methods.estimate import ColumnMethod, unknown_method, with_dry_run
 from skytells_nb.accessor.options import ModelOptions, RunOptions, check_options, expand_options, model_parameters
 from skytells_nb.accessor.results import build_job, complete_texts, embed_texts, merge_row_errors

@@ -162,7 +162,7 @@ def test_a_pair_without_an_answer_is_an_error_of_its_left_row(
 ) -> None:
     with (
         served(generator=Judge()) as server,
-        connected(server, tmp_path / "c.sqlite"),
+        connected(server, tmp_path / "c.sqlite") as session,
         pytest.warns(SkytellsWarning, match="1 of 2 pairs failed and are left out"),
     ):
         out = left.skytells.join(right, "text", confirm=True, how="left", progress=False)
@@ -171,6 +171,7 @@ def test_a_pair_without_an_answer_is_an_error_of_its_left_row(
     assert list(report.errors) == [2]
     assert (report.rows, report.failed, report.skipped) == (7, 1, 0)
     assert left.skytells.report == report
+    assert session.reports == [report]
 
 
 def test_embeddings_are_confirmed_by_their_texts(tmp_path: Path, left: pd.DataFrame, right: pd.DataFrame) -> None:

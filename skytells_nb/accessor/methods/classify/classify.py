@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from skytells_nb import columns
 from skytells_nb.accessor.base import DETERMINISTIC, TextPrompt, non_empty_text
-from skytells_nb.accessor.call import VectorizedCall
+from skytells_nb.accessor.call import VectorizedCall, current_clock
 from skytells_nb.accessor.methods.cascade import CascadeOptions, CascadeResult
 from skytells_nb.accessor.methods.classify.confidence import (
     Confidence,
@@ -98,6 +98,11 @@ def _targets(runs: MultiRun, labels: Labels, model: str | None) -> NDArray[np.fl
 
 
 ONE = "Choose the label that fits the user's text best."
+ON_LOCAL = (
+    "The chat model of the local Skytells is small, and gives many texts another label than a person would: "
+    "via='embedding' does better here, and compare() measures it."
+)
+DESCRIBED = "Describe the labels for it, as in labels={'late': 'the parcel has not come', ...}."
 SEVERAL = "Decide for each label whether it fits the user's text. Several may fit, or none."
 
 
@@ -247,7 +252,10 @@ class Classify(ConfidenceMethods):
             raise InputError(f"via must be 'model' or 'embedding', got {via!r}.")
 
         def open_call() -> VectorizedCall:
-            return VectorizedCall.open(on_error, progress, options, owner=self._frame)
+            call = VectorizedCall.open(on_error, progress, options, owner=self._frame)
+            if call.session.is_local and not multi:
+                _say(call, ON_LOCAL if chosen.meanings else f"{ON_LOCAL} {DESCRIBED}")
+            return call
 
         prompt = TextPrompt(
             "classify",
@@ -285,6 +293,15 @@ class Classify(ConfidenceMethods):
             return self._with(new, result.answers.report, {into: result.answers.rows})
         new, answers = self._ask(prompt, texts, into, open_call(), safety, columns, details=details)
         return self._finish(into, new, answers, details)
+
+
+def _say(call: VectorizedCall, text: str) -> None:
+    """Say in the report of the call and where its progress ends, or in its estimate, what is to be known about it."""
+    if call.dry_run is not None:
+        call.dry_run.notes.append(text)
+    clock = current_clock()
+    if clock is not None:
+        clock.note(text)
 
 
 def _system(labels: Labels, instructions: str | None, *, multi: bool) -> str:

@@ -14,7 +14,7 @@ from skytells_nb.accessor.base import TextPrompt, check_count, policed
 from skytells_nb.accessor.call import VectorizedCall
 from skytells_nb.accessor.methods.cascade import CascadeMethods, CascadeOptions, distinct_vectors
 from skytells_nb.accessor.methods.classify.token_probabilities import alternatives, label_probability
-from skytells_nb.accessor.methods.evaluation.gold import Judged, gold_codes, read_gold
+from skytells_nb.accessor.methods.evaluation.gold import Judged, drawn_weights, gold_codes, read_gold
 from skytells_nb.accessor.multi_call import MultiRun
 from skytells_nb.accessor.prompts.labels import Labels
 from skytells_nb.accessor.results import CompletionColumns, complete_texts, details_frame
@@ -78,8 +78,9 @@ class ConfidenceOptions:
         count = DEFAULT_VOTES if votes is None else check_count("votes", votes)
         if kind == "votes" and not 2 <= count <= MOST_VOTES:
             raise InputError(f"votes must be from 2 to {MOST_VOTES}, got {count}.")
-        judged = None if gold is None else read_gold(frame, column, gold)
+        judged = None if gold is None else read_gold(frame, None, gold)
         if judged is not None:
+            judged = replace(judged, weights=drawn_weights(frame, judged, np.ones(len(frame), dtype=bool)))
             gold_codes(labels.names, judged.values, column, "the labels do")
             if len(judged.rows) < LEAST_JUDGED:
                 raise InputError(
@@ -155,10 +156,8 @@ class ConfidenceMethods(CascadeMethods):
             else:
                 assert vectors is not None
                 labeled = by_proxy(runs, prompt, texts, len(labels.names), vectors, ask, decide)
-            main = labeled.answers.report
             labeled = calibrated(labeled, options.judged, labels, into)
             labeled, report = abstaining(labeled, options.abstain)
-            runs.call().session.revise_report(runs.main or main, report)
             runs.replace_main(report)
             answers = replace(labeled.answers, report=report)
             call = runs.call()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from skytells_nb.accessor.base import PromptMethods, check_count
 from skytells_nb.accessor.call import DryRunComplete, VectorizedCall, attach_report, dry_run_of, get_report
 from skytells_nb.accessor.methods.evaluation.comparison import Comparison
-from skytells_nb.accessor.methods.evaluation.gold import Judged, gold_codes, read_gold
+from skytells_nb.accessor.methods.evaluation.gold import Judged, drawn_weights, gold_codes, read_gold
 from skytells_nb.accessor.methods.evaluation.variants import ANSWERS, Variant, read_variants
 from skytells_nb.accessor.multi_call import budget_note, sum_reports
 from skytells_nb.accessor.options import ModelOptions, check_options, expand_options, given_parameters
@@ -107,7 +107,8 @@ class Compare(PromptMethods):
         Notes
         -----
         Variants are asked one after the other. Answers to ``complete`` are equal if they differ only in case, space,
-        quotes and a full stop. Each judged row counts the same unless ``gold`` has a column ``weight``; McNemar's test
+        quotes and a full stop. In ``accuracy`` rows of ``gold_sample`` count as they were drawn, where the frame has
+        the labels that they were drawn by, others by a column ``weight`` of ``gold``, or all the same; McNemar's test
         counts rows. Dollars count all tokens of an answer, also of a cached one; seconds are those of the requests
         that were sent now.
 
@@ -157,7 +158,7 @@ class Compare(PromptMethods):
         different = random.permutation(first[present[first]])
         if gold is None:
             return np.sort(different[:n]).astype(np.int64), None
-        judged = read_gold(self._frame, column, gold)
+        judged = read_gold(self._frame, None, gold)
         _check_gold(judged, variants, column)
         usable = judged.rows[present[judged.rows]]
         if not len(usable):
@@ -165,7 +166,8 @@ class Compare(PromptMethods):
         chosen = random.permutation(usable)[:n]
         others = different[~np.isin(different, chosen)]
         rows = np.sort(np.concatenate([chosen, others[: n - len(chosen)]])).astype(np.int64)
-        return rows, _JudgedSample.of(judged, rows)
+        judged = judged.part(np.isin(judged.rows, rows))
+        return rows, _JudgedSample.of(judged, drawn_weights(self._frame, judged, present), rows)
 
 
 @dataclass(frozen=True)
@@ -174,12 +176,15 @@ class _JudgedSample:
 
     values: pd.Series[Any]
     weights: Reals
+    weighted: bool
+    """Whether it is known how the rows were drawn."""
 
     @classmethod
-    def of(cls, judged: Judged, rows: Indices) -> _JudgedSample:
-        weights = np.ones(len(judged.rows)) if judged.weights is None else judged.weights
-        table = pd.DataFrame({"value": judged.values.array, "weight": weights}, index=judged.rows).reindex(rows)
-        return cls(table["value"].reset_index(drop=True), table["weight"].fillna(0.0).to_numpy(dtype=np.float64))
+    def of(cls, judged: Judged, weights: Reals | None, rows: Indices) -> _JudgedSample:
+        each = np.ones(len(judged.rows)) if weights is None else weights
+        table = pd.DataFrame({"value": judged.values.array, "weight": each}, index=judged.rows).reindex(rows)
+        filled = table["weight"].fillna(0.0).to_numpy(dtype=np.float64)
+        return cls(table["value"].reset_index(drop=True), filled, weights is not None)
 
 
 def _check_gold(judged: Judged, variants: Sequence[Variant], column: Any) -> None:
@@ -355,7 +360,8 @@ def _comparison(
     frame.insert(6, "kappa", kappas)
     rows = _shown_rows(column, sample, answered, gold, codes)
     n_gold = 0 if truth is None else int((truth >= 0).sum())
-    return Comparison(column, len(sample), n_gold, level, frame, pairs, rows, report)
+    weighted = judged is not None and judged.weighted
+    return Comparison(column, len(sample), n_gold, level, weighted, frame, pairs, rows, report)
 
 
 def _keys(values: pd.Series[Any], *, texts: bool) -> pd.Series[Any]:

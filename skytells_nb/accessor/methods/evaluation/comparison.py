@@ -30,6 +30,8 @@ class Comparison:
     n_gold: int
     """How many of them are judged."""
     level: float
+    weighted: bool
+    """Whether judged rows count in ``accuracy`` by how they were drawn; else each counts the same."""
     frame: pd.DataFrame = field(repr=False)
     """By variant: ``accuracy`` with its limits, its mean ``kappa`` with the others, dollars, seconds, and more."""
     pairs: pd.DataFrame = field(repr=False)
@@ -87,6 +89,8 @@ class Comparison:
     def _notes(self) -> str:
         notes = [f"Limits at {self.level:.0%}."]
         if self.n_gold:
+            counted = "weighted as they were drawn" if self.weighted else "each judged row counts the same"
+            notes = [f"Limits at {self.level:.0%}; {counted}."]
             discordant = self.pairs["only_first_right"] + self.pairs["only_second_right"]
             if discordant.max() < DISCORDANT_ROWS:
                 notes.append(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -126,6 +127,15 @@ class Judged:
     """How many rows each stands for by its own column ``weight``, ``None`` without one."""
     design: SampleDesign | None
 
+    def part(self, chosen: NDArray[np.bool_]) -> Judged:
+        """Return some of the rows."""
+        return replace(
+            self,
+            rows=self.rows[chosen],
+            values=self.values[chosen].reset_index(drop=True),
+            weights=None if self.weights is None else self.weights[chosen],
+        )
+
     @property
     def is_weighted(self) -> bool:
         """Whether it is known how the rows were drawn."""
@@ -133,7 +143,12 @@ class Judged:
 
 
 def read_gold(frame: pd.DataFrame, into: Any, gold: Any) -> Judged:
-    """Read what was judged; raise InputError for what cannot be matched with the rows of the frame."""
+    """Read what was judged; raise InputError for what cannot be matched with the rows of the frame.
+
+    ``into`` is the column of labels that it is compared with, ``None`` where that is none of the frame.
+    """
+    if into is not None and isinstance(gold, (str, tuple)) and gold == into:
+        raise InputError(f"gold must be what a person judged, got the column {into!r} itself, which a model made.")
     table = _gold_table(frame, gold)
     if not frame.index.is_unique:
         raise InputError(
@@ -142,7 +157,10 @@ def read_gold(frame: pd.DataFrame, into: Any, gold: Any) -> Judged:
         )
     if not table.index.is_unique:
         twice = table.index[table.index.duplicated()].tolist()[0]
-        raise InputError(f"gold must have one row for each index label, got {twice!r} more than once.")
+        raise InputError(
+            f"gold must have one row for each index label, got {twice!r} more than once. Where several annotators "
+            "judged a row, each has a column, as gold.pivot(columns='annotator', values='label') makes them."
+        )
     judged = [name for name in table if name != WEIGHT]
     table = table[table[judged].notna().any(axis=1)]
     if not len(table):
@@ -150,10 +168,13 @@ def read_gold(frame: pd.DataFrame, into: Any, gold: Any) -> Judged:
     positions = frame.index.get_indexer(table.index).astype(np.int64)
     known = positions >= 0
     if not known.any():
+        several = ""
+        if table.index.nlevels > frame.index.nlevels:
+            several = " Where its last level names annotators, gold.unstack() makes a column for each."
         raise InputError(
             f"gold has no row of the frame: its index has {_some(table.index)}, that of the frame "
             f"{_some(frame.index)}. gold must be a Series with the index labels of the judged rows, as gold_sample() "
-            "returns them."
+            f"returns them.{several}"
         )
     if not known.all():
         warn(f"{int((~known).sum()):,} of {len(known):,} judged rows are not in the frame and are left out.")
@@ -167,14 +188,18 @@ def read_gold(frame: pd.DataFrame, into: Any, gold: Any) -> Judged:
     decided = _majority(votes)
     has_winner = decided.notna().to_numpy(dtype=bool)
     if not has_winner.any():
-        raise InputError("The annotators of gold agree on no row, so there is nothing to compare with.")
-    return Judged(
-        positions[has_winner],
-        decided[has_winner].reset_index(drop=True),
-        votes.reset_index(drop=True),
-        None if weights is None else weights[has_winner],
-        design,
-    )
+        raise InputError(
+            "The annotators of gold agree on no row, so there is nothing to compare with. Have one of them, or a "
+            "third, decide the rows."
+        )
+    tied = int((~has_winner).sum())
+    if tied:
+        warn(
+            f"On {tied:,} of {len(decided):,} judged rows as many annotators say one label as another. They are left "
+            "out, and they are the hard ones: have one of them, or a third, decide these rows."
+        )
+    rows = Judged(positions, decided.reset_index(drop=True), votes.reset_index(drop=True), weights, design)
+    return rows.part(has_winner)
 
 
 def _gold_table(frame: pd.DataFrame, gold: Any) -> pd.DataFrame:
@@ -230,14 +255,24 @@ def gold_codes(labels: Sequence[Any], values: pd.Series[Any], into: Any, has: st
     unknown = values[(codes < 0) & values.notna().to_numpy(dtype=bool)]
     if len(unknown):
         names = list(dict.fromkeys(_plain(unknown)))
-        close = difflib.get_close_matches(str(names[0]), [str(label) for label in labels], n=1, cutoff=0.6)
-        hint = f" Perhaps {close[0]!r} was meant." if close else ""
         raise InputError(
             f"gold has labels that {has or f'{into!r} does'} not have: {list_names(names)} (in {len(unknown):,} rows). "
-            f"Its labels are {list_names(labels)}.{hint} A column with further labels must be a category that names "
-            "them all."
+            f"Its labels are {list_names(labels)}.{_hint(names, labels)} A column with further labels must be a "
+            "category that names them all."
         )
     return codes
+
+
+def _hint(unknown: Sequence[Any], labels: Sequence[Any]) -> str:
+    """Return what may have been meant by judged labels that are none of these."""
+    by_text = {" ".join(str(label).split()).casefold(): label for label in labels}
+    meant = by_text.get(" ".join(str(unknown[0]).split()).casefold())
+    if meant is not None and type(meant) is not type(unknown[0]):
+        return f" They differ in type: {type(unknown[0]).__name__} in gold, {type(meant).__name__} in the column."
+    if meant is None:
+        close = difflib.get_close_matches(str(unknown[0]).casefold(), list(by_text), n=1, cutoff=0.6)
+        meant = by_text[close[0]] if close else None
+    return "" if meant is None else f" Perhaps {meant!r} was meant."
 
 
 def number_strata(values: Reals) -> Indices:
@@ -254,6 +289,20 @@ def column_strata(series: pd.Series[Any], name: Any) -> Indices:
     if pd.api.types.is_numeric_dtype(series.dtype) and not pd.api.types.is_bool_dtype(series.dtype):
         return number_strata(number_values(series, f"Column {name!r}"))
     return LabelColumn.of(series, name).codes
+
+
+def drawn_weights(frame: pd.DataFrame, judged: Judged, population: NDArray[np.bool_]) -> Reals | None:
+    """Return how many rows of the population each judged row stands for, ``None`` where it is not known.
+
+    For labels that are no column of the frame: the strata are the labels by which the sample was drawn, where the frame
+    has them; else rows count by their own weights.
+    """
+    design = judged.design
+    if design is not None and all(name in frame.columns for name in (design.into, *design.by)):
+        # A column of the same name may hold something else by now.
+        with contextlib.suppress(InputError):
+            return design_weights(frame, column_strata(frame[design.into], design.into), judged, population)
+    return judged.weights
 
 
 def cells(*codes: Indices) -> Indices:

@@ -63,18 +63,18 @@ def remember_sample(frame: pd.DataFrame, design: SampleDesign, index: pd.Index[A
 def find_design(frame: pd.DataFrame, into: Any, gold: pd.Series[Any] | pd.DataFrame, judged: pd.Index[Any]) -> Any:
     """Return the design by which the judged rows were drawn, ``None`` if it is not known.
 
-    It is that of ``gold`` itself, else that of a sample of this frame which has all of these rows. Raises InputError
-    if the rows were picked by uncertainty.
+    It is that of ``gold`` itself, else that of a sample of this frame which has all of these rows; with ``into=None``
+    whatever labels it was drawn by. Raises InputError if the rows were picked by uncertainty.
     """
     design = SampleDesign.of_attribute(gold.attrs.get(ATTRIBUTE))
     if design is not None and design.pick == "uncertain":
         raise InputError(WHY_NOT_UNCERTAIN)
     if design is not None:
         # Another label column of the same rows is not what they were stratified by.
-        return design if design.into == into else None
+        return design if into in (None, design.into) else None
     entry = _drawn.get(id(frame))
     samples = entry[1] if entry is not None and entry[0]() is frame else []
-    matching = [each for each, index in reversed(samples) if each.into == into and judged.isin(index).all()]
+    matching = [each for each, index in reversed(samples) if into in (None, each.into) and judged.isin(index).all()]
     random = [each for each in matching if each.pick == "random"]
     if random:
         return random[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from skytells_nb.accessor.base import FrameMethods
-from skytells_nb.accessor.lineage import lineage_frame
+from skytells_nb.accessor.lineage.lookup import lineage_frame
 from skytells_nb.errors import InputError
 from skytells_nb.plots.maps.projection import Method
 

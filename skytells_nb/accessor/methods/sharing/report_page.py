@@ -12,7 +12,7 @@ import pandas as pd
 
 from skytells_nb.accessor.base import failed_rows
 from skytells_nb.accessor.call import attached_to, get_report
-from skytells_nb.accessor.lineage import lineage_frame
+from skytells_nb.accessor.lineage.lookup import lineage_frame
 from skytells_nb.accessor.methods.sharing.workbook import is_vector, words_of
 from skytells_nb.accessor.safety import as_findings, tidy_findings
 from skytells_nb.columns import column_of

@@ -20,7 +20,9 @@ from judges import Judged, WordJudge, run_examples
 import skytells_nb as sky
 from skytells_nb.accessor.methods.classify.classify import Classify
 from skytells_nb.accessor.prompts.labels import Labels
+from skytells_nb.client.transport.auth import APIKey
 from skytells_nb.errors import InputError, RowError, SkytellsWarning
+from skytells_nb.progress.events import Progress
 
 TEXTS = ["sports for money", "money alone", None, "neither of them", "sports"]
 LABELS = ["sports", "money"]
@@ -42,6 +44,43 @@ def test_each_text_gets_the_label_that_the_model_chose(judge: WordJudge, df: pd.
         "sports",
     ]
     assert out.index.equals(df.index)
+
+
+@pytest.mark.parametrize("labels", [LABELS, {"sports": "games", "money": "markets"}])
+def test_a_run_on_the_small_local_model_says_once_what_does_better(
+    place: Judged, df: pd.DataFrame, labels: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = place.server
+    values = sky.session.Settings(cache="memory")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for local in (True, False):
+            with sky.session.Session(values, APIKey(server.api_key), server.base_url, local=local) as session:
+                events: list[Progress] = []
+                voted = df.skytells.classify(
+                    "text", labels, confidence="votes", votes=2, progress=events.append, session=session
+                )
+                said = [event.note for event in events if event.note]
+                estimate = df.skytells.classify("text", labels, fresh=True, dry_run=True, session=session)
+                capsys.readouterr()
+                df.skytells.classify("text", labels, session=session)
+                shown = capsys.readouterr().err
+                near = df.skytells.classify("text", labels, via="embedding", progress=False, session=session)
+                compared = df.skytells.compare(
+                    "text", [{"labels": labels}, {"labels": LABELS[::-1]}], progress=False, session=session
+                )
+            report = voted.skytells.report
+            if not local:
+                assert (said, report.notes) == ([], ())
+                assert "via=" not in shown + str(estimate.notes)
+                continue
+            assert len(said) == 1
+            assert report.notes == (said[0],) == estimate.notes
+            assert "via='embedding'" in said[0]
+            assert ("Describe the labels" in said[0]) == (labels is LABELS)
+            assert shown.count(said[0]) == str(report).count(said[0]) == 1
+            assert report.to_dict()["notes"] == report.notes
+            assert near.skytells.report.notes == compared.report.notes == ()
 
 
 def test_other_is_a_category_and_the_model_is_told_when_to_choose_it(judge: WordJudge, df: pd.DataFrame) -> None:

@@ -58,6 +58,66 @@ def test_gold_that_cannot_be_used_is_refused(frame: pd.DataFrame, function: str,
         getattr(frame.skytells, function)(column, gold=change(gold))
 
 
+LONG = pd.DataFrame({"annotator": ["Ann", "Bo"] * 15, "said": ["late", "taste"] * 15})
+OTHER_LABELS: dict[str, tuple[Any, Any, str]] = {
+    "case and space": (["late", "taste"], [" LATE", "taste"], r"Perhaps 'late' was meant"),
+    "case of the column": (["LATE", "taste"], ["late", "taste"], r"Perhaps 'LATE' was meant"),
+    "text for whole numbers": ([1, 2], ["1", "2"], r"They differ in type: str in gold, int in the column"),
+    "whole numbers for text": (["1", "2"], [1, 2], r"They differ in type: int in gold, str in the column"),
+    "yes for True": ([True, False], ["yes", "no"], r"does not have: 'yes', 'no' .* Its labels are False, True\. A col"),
+}
+
+
+@pytest.mark.parametrize("function", ["evaluate", "share"])
+@pytest.mark.parametrize("case", OTHER_LABELS)
+def test_other_labels_say_what_was_meant(function: str, case: str) -> None:
+    labels, judged, message = OTHER_LABELS[case]
+    frame = pd.DataFrame({"label": labels * 10})
+    with pytest.raises(InputError, match=message):
+        getattr(frame.skytells, function)("label", gold=pd.Series(judged * 5))
+
+
+@pytest.mark.parametrize(
+    ("column", "gold"),
+    [
+        (pd.Series([1, 2] * 10), pd.Series([1.0, 2.0, np.nan, 1.0] * 5)),
+        (pd.Series([1, 2] * 10, dtype="Int64"), pd.Series([1.0, 2.0, np.nan, 1.0] * 5)),
+        (pd.Series([True, False] * 10), pd.Series([True, None, True, False] * 5, dtype=object)),
+        (pd.Series([True, None] * 10, dtype="boolean"), pd.Series([True, False] * 10)),
+        (
+            pd.Series(["b", "a"] * 10, dtype="category"),
+            pd.Series(pd.Categorical(["b", None] * 10, categories=["c", "b"])),
+        ),
+    ],
+)
+def test_one_label_is_the_same_in_every_dtype(column: pd.Series[Any], gold: pd.Series[Any]) -> None:
+    frame = pd.DataFrame({"label": column})
+    found = frame.skytells.evaluate("label", gold=gold)
+    both = column.notna() & gold.notna()
+    same = [bool(a == b) for a, b in zip(column[both].astype(object), gold[both].astype(object), strict=True)]
+    assert found.n_gold == len(same)
+    assert found.accuracy == pytest.approx(np.mean(same))
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_judgments_in_long_form_say_how_to_make_columns_of_them(frame: pd.DataFrame, function: str) -> None:
+    call = getattr(frame.skytells, function)
+    twice = LONG.set_index(frame.index[:15].repeat(2))
+    with pytest.raises(InputError, match=r"'r0' more than once\. Where several annotators.*gold\.pivot\(columns="):
+        call(FUNCTIONS[function], gold=twice)
+    levels = twice.set_index("annotator", append=True)["said"]
+    with pytest.raises(InputError, match=r"gold has no row of the frame.*gold\.unstack\(\) makes a column for each"):
+        call(FUNCTIONS[function], gold=levels)
+    with pytest.warns(SkytellsWarning, match="On 14 of 15 judged rows as many annotators say one label as another"):
+        found = frame.skytells.evaluate("label", gold=levels.unstack().assign(Cy=["late", *[None] * 14]))
+    assert found.n_gold == 1
+
+
+def test_the_column_itself_is_no_gold(frame: pd.DataFrame) -> None:
+    with pytest.raises(InputError, match="gold must be what a person judged, got the column 'label' itself"):
+        frame.skytells.evaluate("label", gold="label")
+
+
 @pytest.mark.parametrize("function", ["evaluate", "share"])
 def test_labels_that_the_column_cannot_have_are_named(frame: pd.DataFrame, function: str) -> None:
     gold = pd.Series(["Late", "taste"], index=["r0", "r1"])

@@ -283,6 +283,35 @@ def test_weights_of_the_judged_rows_count(judge: WordJudge) -> None:
     assert found.frame.loc["forward", "accuracy"] == pytest.approx(expected) != 1
 
 
+@pytest.mark.parametrize("how", ["attrs", "bare values", "other frame"])
+def test_rows_of_a_gold_sample_count_as_they_were_drawn(judge: WordJudge, how: str) -> None:
+    """A stratified sample, whose rows of a rare label and of a small group stand for fewer rows than others."""
+    truth = pd.Series(["dog"] * 180 + ["cat"] * 20)
+    # The variant errs in the small group alone.
+    wrong = np.arange(200) % 10 == 0
+    texts = [f"{each} {row}" + (" and a hen" if wrong[row] else "") for row, each in enumerate(truth)]
+    labeled = pd.DataFrame({"text": texts, "label": truth, "group": np.where(wrong, "small", "large")})
+    sample = labeled.skytells.gold_sample("label", 40, by="group")
+    gold, frame = truth.loc[sample.index].rename("gold"), labeled
+    if how == "attrs":
+        gold = sample["label"]
+        frame = labeled.copy()
+    elif how == "other frame":
+        gold, frame = sample["label"], labeled[["text"]]
+    right = ~wrong[sample.index]
+    weights = sample["weight"] if how != "other frame" else None
+
+    found = frame.skytells.compare(
+        "text", [{"labels": ["hen", "dog", "cat"]}, {"labels": LABELS}], 60, gold, progress=False
+    )
+
+    assert sample["weight"].nunique() > 1
+    assert found.frame["accuracy"].iloc[0] == pytest.approx(np.average(right, weights=weights))
+    assert found.frame["accuracy"].iloc[0] != pytest.approx(right.mean()) or weights is None
+    assert found.weighted == (weights is not None)
+    assert ("weighted as they were drawn" if found.weighted else "each judged row counts the same") in str(found)
+
+
 def test_a_column_compares_as_its_frame(judge: WordJudge) -> None:
     frame = animals(30)
 

@@ -1,4 +1,4 @@
-"""What made each column: recorded with the frame that a call returns, and recognized where pandas drops the record.
+"""What made each column: recorded with the frame that a call returns.
 
 The records of a frame are one JSON text in ``attrs``: pandas copies ``attrs`` with every operation, and a text costs it
 nothing. Parquet files keep it too. A record has no text of a row and no key.
@@ -197,7 +197,7 @@ _MOST_CALLS = 500
 
 
 @dataclass(frozen=True)
-class _Traces:
+class Traces:
     """How a few rows of a column came out: the hash of the value by that of its source.
 
     ``telling`` are the hashes of values that hardly come about twice: longer texts, vectors, fractions.
@@ -212,10 +212,10 @@ class _Traces:
 class _Known:
     record: CallRecord
     arguments: Mapping[str, Any]
-    columns: Mapping[Any, _Traces] = field(default_factory=dict)
+    columns: Mapping[Any, Traces] = field(default_factory=dict)
 
 
-_known: OrderedDict[str, _Known] = OrderedDict()
+known_calls: OrderedDict[str, _Known] = OrderedDict()
 """The latest calls of this process, by id."""
 
 
@@ -283,64 +283,6 @@ def add_records(data: pd.DataFrame | pd.Series[Any], new: Sequence[CallRecord]) 
         if columns or not record.columns:
             earlier.append(replace(record, columns=columns))
     data.attrs[LINEAGE] = dump_records([*earlier, *new])
-
-
-def find_records(data: pd.DataFrame | pd.Series[Any]) -> list[tuple[CallRecord, bool]]:
-    """Return the records of what is in the data, in the order of the calls, and whether each was kept with it.
-
-    Columns whose records pandas dropped are found by their values: each by the fewest calls that explain its rows, of
-    equal ones by the latest.
-    """
-    kept = records_of(data.attrs)
-    found = [(record, True) for record in kept]
-    if isinstance(data, pd.DataFrame) and data.columns.is_unique:
-        named = {name for record in kept for name in record.columns}
-        calls: dict[str, list[Any]] = {}
-        for name in data.columns:
-            if name not in named:
-                for call in _calls_of(data, name):
-                    calls.setdefault(call, []).append(name)
-        found += [(replace(_known[call].record, columns=tuple(names)), False) for call, names in calls.items()]
-    return sorted(found, key=lambda each: each[0].time)
-
-
-def _calls_of(frame: pd.DataFrame, name: Any) -> list[str]:
-    """Return the calls of this process that made the values of a column, as far as they are known."""
-    entries = [entry for entry in reversed(_known.values()) if name in entry.columns]
-    if not entries:
-        return []
-    column = frame[name]
-    kind, values = _kind(column), _hashes(column.array)
-    sources: dict[Any, list[int | None]] = {}
-    explained: list[tuple[str, set[int]]] = []
-    for entry in entries:
-        traces = entry.columns[name]
-        if traces.kind != kind:
-            continue
-        rows = {row for row, value in enumerate(values) if value in traces.telling}
-        if traces.by_source and _has_source(entry.record, frame):
-            source = entry.record.sources[0]
-            read = sources.setdefault(source, []) or _hashes(frame[source].array)
-            sources[source] = read
-            pairs = traces.by_source
-            known = {row: pairs[each] for row, each in enumerate(read) if each is not None and each in pairs}
-            # Values of a person, or of another call on the same rows, differ somewhere.
-            rows = set(known) if all(values[row] == value for row, value in known.items()) else set()
-        if rows:
-            explained.append((entry.record.id, rows))
-    chosen: list[str] = []
-    covered: set[int] = set()
-    for call, rows in sorted(explained, key=lambda each: -len(each[1])):
-        if not rows <= covered:
-            chosen.append(call)
-            covered |= rows
-    return chosen
-
-
-def live_arguments(record: CallRecord) -> Mapping[str, Any]:
-    """Return the arguments that are no plain values, where the call was made in this process."""
-    entry = _known.get(record.id)
-    return {} if entry is None else entry.arguments
 
 
 def _arguments(call: BoundCall) -> dict[str, Any]:
@@ -417,25 +359,25 @@ def _prompt(arguments: Mapping[str, Any], chats: Sequence[Job]) -> tuple[str | N
 def _remember(record: CallRecord, call: BoundCall, result: Any) -> None:
     arguments = {name: value for name, value in _arguments(call).items() if name in record.left_out}
     frames = {name: value for name, value in arguments.items() if isinstance(value, (pd.DataFrame, pd.Series))}
-    columns: dict[Any, _Traces] = {}
+    columns: dict[Any, Traces] = {}
     if isinstance(result, pd.DataFrame) and result.columns.is_unique and len(result):
         part = slice(0, len(result), max(1, len(result) // _SAMPLED_ROWS))
         sources = None
-        if _has_source(record, result):
-            sources = _hashes(result[record.sources[0]].array[part])
+        if has_source(record, result):
+            sources = value_hashes(result[record.sources[0]].array[part])
         for name in record.columns[:_SAMPLED_COLUMNS]:
             cells = list(result[name].array[part])
-            values = _hashes(cells)
+            values = value_hashes(cells)
             read = zip(sources or (), values, strict=False)
             pairs = {source: value for source, value in read if source is not None}
-            kind = _kind(result[name])
-            columns[name] = _Traces(kind, pairs, _telling(kind, cells, values))
+            kind = column_kind(result[name])
+            columns[name] = Traces(kind, pairs, _telling(kind, cells, values))
     # Few-shot examples and functions are small; a frame may be large, and is not kept alive.
-    _known[record.id] = _Known(
+    known_calls[record.id] = _Known(
         record, {n: v for n, v in arguments.items() if n not in frames or len(v) < 1000}, columns
     )
-    while len(_known) > _MOST_CALLS:
-        _known.popitem(last=False)
+    while len(known_calls) > _MOST_CALLS:
+        known_calls.popitem(last=False)
 
 
 def _telling(kind: str, cells: Sequence[Any], hashes: Sequence[int | None]) -> frozenset[int]:
@@ -449,11 +391,11 @@ def _telling(kind: str, cells: Sequence[Any], hashes: Sequence[int | None]) -> f
     )
 
 
-def _has_source(record: CallRecord, frame: pd.DataFrame) -> bool:
+def has_source(record: CallRecord, frame: pd.DataFrame) -> bool:
     return bool(record.sources) and record.sources[0] in frame.columns
 
 
-def _kind(column: pd.Series[Any]) -> str:
+def column_kind(column: pd.Series[Any]) -> str:
     """Return what a column holds, however it is stored."""
     dtype = column.dtype
     if isinstance(dtype, pd.CategoricalDtype):
@@ -472,7 +414,7 @@ def _is_vectors(column: pd.Series[Any]) -> bool:
     return isinstance(first, (list, np.ndarray)) and len(first) > 0 and isinstance(first[0], (float, np.floating))
 
 
-def _hashes(cells: Iterable[Any]) -> list[int | None]:
+def value_hashes(cells: Iterable[Any]) -> list[int | None]:
     """Return the hash of each value, ``None`` for those that are missing."""
     return [_hash(cell) for cell in cells]
 
@@ -486,56 +428,3 @@ def _hash(value: Any) -> int | None:
         return hash(value) if value == value else None
     except (TypeError, ValueError):
         return hash(str(value))
-
-
-def lineage_frame(data: pd.DataFrame | pd.Series[Any]) -> pd.DataFrame:
-    """Return a row for each column that a method made, with what made it."""
-    rows: list[dict[str, Any]] = []
-    names: list[Any] = []
-    for record, kept in find_records(data):
-        present = [name for name in record.columns if isinstance(data, pd.Series) or name in data.columns]
-        for name in present or ([] if record.columns else [None]):
-            names.append(data.name if isinstance(data, pd.Series) else name)
-            rows.append(
-                {
-                    "method": record.method,
-                    "model": record.model,
-                    "prompt": record.prompt,
-                    "prompt_hash": record.prompt_hash,
-                    "parameters": dict(record.parameters),
-                    "version": record.version,
-                    "time": record.time,
-                    "cost": record.cost,
-                    "sources": list(record.sources),
-                    "arguments": {**record.arguments, **record.left_out},
-                    **{each: getattr(record, each) for each in ("rows", "cached", "sent", "requests")},
-                    **{each: getattr(record, each) for each in ("tokens_in", "tokens_out", "seconds")},
-                    "call": record.id,
-                    "found": "attrs" if kept else "values",
-                }
-            )
-    table = pd.DataFrame(rows, columns=_COLUMNS, index=pd.Index(names, name="column", dtype=object))
-    return table.astype({"time": "datetime64[us, UTC]", "cost": "Float64"})
-
-
-_COLUMNS = [
-    "method",
-    "model",
-    "prompt",
-    "prompt_hash",
-    "parameters",
-    "version",
-    "time",
-    "cost",
-    "sources",
-    "arguments",
-    "rows",
-    "cached",
-    "sent",
-    "requests",
-    "tokens_in",
-    "tokens_out",
-    "seconds",
-    "call",
-    "found",
-]
