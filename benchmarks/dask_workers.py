@@ -1,8 +1,8 @@
 """Do the workers of a Dask cluster use an account's limit, share it, and pay for each text once? What does a row cost?
 
 ``python -m benchmarks.dask_workers --out results.jsonl`` starts a local Skytells with an account-wide limit and a
-cluster of 1, 2 or 4 worker processes for each cell, with and without headers. They complete texts, each of which is in
-two partitions. After the first window: the share of the permitted rate that was answered and the share of requests
+cluster of 1, 2, 4 or 8 worker processes for each cell, with and without headers. They complete texts, each of which is
+in two partitions. After the first window: the share of the permitted rate that was answered and the share of requests
 that got 429; over all: requests for each distinct text. ``--rows 100000`` compares the CPU that workers and that one
 process take to embed so many different texts.
 """
@@ -30,7 +30,7 @@ from skytells_nb.local.api.rate_limits import LimitOptions
 from skytells_nb.local.faults import Faults
 from skytells_nb.local.server import LocalServer
 
-WORKERS = (1, 2, 4)
+WORKERS = (1, 2, 4, 8)
 FLAT = Flat()
 LIMIT, WINDOW_S, SECONDS = 20, 1.0, 12.0
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from skytells_nb.accessor.methods.summarize import COUNT
 
-GROUP = "group"
+GROUP = "_group"
 """The column of the groups, where summaries are summarized again."""
 
 
