@@ -279,8 +279,10 @@ def _join(rows: int) -> Callable[[Texts], Work]:
 # At most ten minutes on two quiet cores for 1,000,000 rows, and twice the vectors, beside blocks of some 100 MB.
 for _rows in (50_000, 250_000, 500_000):
     cell(f"dedupe of {_rows:,} x 256", cpu_s=1_200, memory_mb=100 + 2 * _rows * 256 * 4 / 1e6)(_dedupe(_rows))
-for _rows in (12_500, 25_000, 50_000):
-    cell(f"join of {_rows:,} with as many, x 256, k=5", cpu_s=1_200)(_join(_rows))
+for _rows in (25_000, 50_000, 100_000):
+    cell(f"join of {_rows:,} with as many, x 256, k=5", cpu_s=1_200, memory_mb=100 + 4 * _rows * 256 * 4 / 1e6)(
+        _join(_rows)
+    )
 
 
 @cell("export 1,000,000 cached vectors of 64 dimensions to a recording", memory_mb=200)
@@ -392,6 +394,31 @@ def memory_of_a_result(texts: Texts) -> Work:
         return Measured(done, {"sizes": (peak_rss_mb() - before) / (len(frame) * 1_536 * 4 / MB)})
 
     return work
+
+
+def _to_parquet(rows: int) -> Callable[[Texts], Work]:
+    def setup(texts: Texts) -> Work:
+        import pandas as pd
+
+        served(cache=False)
+        frame = pd.DataFrame({"text": texts(rows)})
+        target = Path(os.environ["SKYTELLS_CACHE_DIR"]) / "vectors.parquet"
+        frame.head(600).skytells.embed("text", dimensions=64, to=target, progress=False)
+
+        def work() -> Measured:
+            started = time.process_time()
+            frame.skytells.embed("text", dimensions=64, to=target, progress=False)
+            used = time.process_time() - started
+            return Measured(None, {"us_a_row": used * 1e6 / rows, "file_mb": target.stat().st_size / 1e6})
+
+        return work
+
+    setup.__name__ = f"to_parquet_{rows // 1_000_000}m"
+    return setup
+
+
+for _rows in (1_000_000, 3_000_000, 10_000_000):
+    cell(f"embed {_rows:,} texts to Parquet, 64 dimensions, without a cache, a row", us_a_row=25)(_to_parquet(_rows))
 
 
 @cell("python -m skytells_nb --help", cpu_s=0.2)

@@ -55,9 +55,14 @@ def plan(texts: Sequence[str | None] | NDArray[Any], *, max_tokens: int | None =
     """
     # The interpreter's own loops: a row costs a fifth of what it does in a Python loop.
     inputs: list[str] = [text for text in dict.fromkeys(texts) if text is not None]
-    numbers: dict[str | None, int] = dict(zip(inputs, range(len(inputs)), strict=True))
-    numbers[None] = -1
-    codes = np.fromiter(map(numbers.__getitem__, texts), dtype=np.int64, count=len(texts))
+    if len(inputs) == len(texts):
+        # Nothing to look up: the table would take up to 100 bytes a row.
+        codes = np.arange(len(texts))
+    else:
+        numbers: dict[str | None, int] = dict(zip(inputs, range(len(inputs)), strict=True))
+        numbers[None] = -1
+        codes = np.fromiter(map(numbers.__getitem__, texts), dtype=np.int64, count=len(texts))
+        del numbers
     nulls = int(np.count_nonzero(codes < 0))
     invalid: dict[int, InputError] = {}
     problems = _problems(inputs, max_tokens)
@@ -142,11 +147,11 @@ def pack_requests(
         ends = np.cumsum(tokens)
         full = np.searchsorted(ends, ends - tokens + max_tokens, side="right")
         # Where a request that starts here would stop; followed from request to request.
-        stops = np.minimum(np.maximum(full, starts + 1), starts + max_items).tolist()
+        stops = np.minimum(np.maximum(full, starts + 1), starts + max_items)
         places, start = [], 0
         while start < count:
             places.append(start)
-            start = stops[start]
+            start = int(stops[start])
         starts = np.array(places, dtype=np.int64)
     bounds = [*starts.tolist(), count]
     return [numbers[start:stop] for start, stop in pairwise(bounds)]

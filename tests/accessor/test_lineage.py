@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import json
 import pickle
+import tracemalloc
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +20,8 @@ import skytells_nb as sky
 from skytells_nb import files
 from skytells_nb.accessor import lineage as recording
 from skytells_nb.accessor.call import timed
-from skytells_nb.accessor.lineage import plain_arguments, records_of
+from skytells_nb.accessor.lineage import describe, plain_arguments, records_of
+from skytells_nb.columns import from_matrix
 from skytells_nb.errors import RowError, SkytellsWarning
 from skytells_nb.partition import enrich
 
@@ -289,6 +291,33 @@ Kinds = Literal["late", "taste"]
 )
 def test_labels_are_recorded_however_they_were_given(labels: Any) -> None:
     assert plain_arguments({"labels": labels}) == ({"labels": ["late", "taste"]}, {})
+
+
+def test_a_frame_that_was_an_argument_is_told_from_others_by_names_texts_and_vectors() -> None:
+    frame = pd.DataFrame({"text": ["a", "b"], "embedding": from_matrix(np.eye(2, dtype=np.float32))})
+    others = [
+        frame.rename(columns={"embedding": "vector"}),
+        frame.assign(text=["a", "c"]),
+        frame.assign(embedding=from_matrix(np.array([[1, 0], [0, 2]], dtype=np.float32))),
+        frame.assign(embedding=[frame["embedding"][0], None]),
+        frame.assign(embedding=[[1.0], [2.0, 3.0]]),
+        frame.iloc[::-1],
+    ]
+    assert describe(frame.copy()) == describe(frame)
+    assert len({describe(each) for each in [frame, *others]}) == 7
+
+
+def test_the_record_of_a_large_frame_takes_less_memory_than_its_vectors() -> None:
+    """A join records its other frame, which was written as text, several times the size of its vectors."""
+    matrix = np.random.default_rng(0).standard_normal((10_000, 64)).astype(np.float32)
+    frame = pd.DataFrame({"embedding": from_matrix(matrix)})
+    tracemalloc.start()
+    try:
+        describe(frame)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < matrix.nbytes
 
 
 def test_columns_that_are_named_in_a_list_are_sources(df: pd.DataFrame, judge: WordJudge) -> None:

@@ -177,6 +177,8 @@ class SearchMethods(SimilarityMethods):
             location = index.get_loc(row)
         except (KeyError, TypeError, ValueError, pd.errors.InvalidIndexError):
             raise InputError(f"There is no row {row!r} in the index.") from None
+        if isinstance(location, int):
+            return location
         positions: NDArray[np.int64] = np.atleast_1d(np.arange(len(index))[location])
         if len(positions) != 1:
             raise InputError(f"The label {row!r} must name one row, got {len(positions):,}. Use reset_index() first.")
