@@ -115,18 +115,20 @@ def _in_child(name: str, path: str | None, package: Path) -> Figures | None:
 
 
 def _page(results: dict[str, dict[str, Figures | None]]) -> str:
-    """The results as a table, a row for each figure that has a bound or an earlier value."""
+    """The results as a table, and below it what figures consist of."""
     about = machine()
     rows = ["| cell | figure | before | now | bound |", "|---|---|---:|---:|---:|"]
     for name, sides in results.items():
         cell, now, before = CELLS[name], sides.get("now") or {}, sides.get("before") or {}
-        wanted = dict.fromkeys([*cell.bounds, *cell.earlier, "cpu_s", "memory_mb"])
+        own = [figure for figure in now if figure not in ("wall_s", "result_mb", "cpu_s", "memory_mb")]
+        wanted = dict.fromkeys([*cell.bounds, *cell.earlier, *own, "cpu_s", "memory_mb"])
         for place, figure in enumerate(wanted):
             old, limit = _text(before.get(figure)), cell.bounds.get(figure)
             if figure in cell.earlier and figure not in before:
                 old = f"({cell.earlier[figure]:,g})"
             what, bound = "" if place else cell.about, "" if limit is None else f"{limit:,g}"
             rows.append(f"| {what} | {figure} | {old} | {_text(now.get(figure))} | {bound} |")
+    notes = [f"- {CELLS[name].about}: {CELLS[name].note}" for name in results if CELLS[name].note]
     what = f"{about['cores']} cores ({about['cpu']}), {about['memory_gib']} GiB, Python {about['python']}"
     return "\n".join(
         [
@@ -137,6 +139,10 @@ def _page(results: dict[str, dict[str, Figures | None]]) -> str:
             "another day, in another way; wall times are those of a busy machine. By `make bench GROWTH=1`.",
             "",
             *rows,
+            "",
+            "## What figures consist of, and what was tried",
+            "",
+            *notes,
             "",
         ]
     )

@@ -24,14 +24,15 @@ def machine_cpu_s() -> float:
     return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
-def rss_mb() -> float:
-    """Resident memory now, megabytes of 10^6 bytes."""
-    return int(_first_line("/proc/self/statm").split()[1]) * os.sysconf("SC_PAGE_SIZE") / MB
+def rss_mb(process: int | str = "self", *, own: bool = False) -> float:
+    """Resident memory now, megabytes of 10^6 bytes; with ``own`` without pages of files."""
+    pages = list(map(int, _first_line(f"/proc/{process}/statm").split()))
+    return (pages[1] - (pages[2] if own else 0)) * os.sysconf("SC_PAGE_SIZE") / MB
 
 
-def peak_rss_mb() -> float:
+def peak_rss_mb(process: int | str = "self") -> float:
     """The most resident memory since ``forget_peak``. Not ``ru_maxrss``: a child inherits that from its parent."""
-    status = Path("/proc/self/status").read_text().splitlines()
+    status = Path(f"/proc/{process}/status").read_text().splitlines()
     return int(next(line for line in status if line.startswith("VmHWM")).split()[1]) * 1024 / MB
 
 
