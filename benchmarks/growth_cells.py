@@ -372,7 +372,7 @@ def chats(texts: Texts) -> Work:
     earlier={"of_ideal": 1.53},
     note="256 in flight at 100 ms are 2,560 completions a second, 0.39 ms for each of client, in one thread at a time, "
     "and server. What a call costs is all that is left: at 0.24 ms the first answers of a round are 61 ms before its "
-    "last ones. The figure is of a machine with twenty other processes running, and twice that of a quiet one.",
+    "last ones. The figure is that of a machine on which twenty other processes ran.",
 )
 def many_in_flight(texts: Texts) -> Work:
     import pandas as pd
@@ -478,10 +478,10 @@ def _to_parquet(rows: int) -> Callable[[Texts], Work]:
 
 
 _OF_A_ROW = (
-    "Vectors are never in memory, but all texts are, as Python strings: 120 bytes of the 230 that a row takes. The rest "
-    "are numbers, tokens, requests, and the table that finds equal texts; a second table where all are different took "
-    "340 MB for 3,000,000 rows (1,047 MB in all) and is no longer made. Texts that stay in Arrow until they are sent "
-    "would be flat, but keys of the cache, sizes and repairs all index them."
+    "Vectors are never in memory, but all texts are, as Python strings: 120 bytes of the 230 that a row takes. The "
+    "rest are numbers, tokens, requests, and the table that finds equal texts; a second table where all are different "
+    "took 340 MB for 3,000,000 rows (1,047 MB in all) and is no longer made. Texts that stay in Arrow until they are "
+    "sent would be flat, but keys of the cache, sizes and repairs all index them."
 )
 for _rows in (1_000_000, 3_000_000, 10_000_000):
     cell(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import weakref
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from skytells_nb.columns import column_of, to_matrix
+from skytells_nb.errors import InputError
 from skytells_nb.progress.events import StepCallback, no_step
 from skytells_nb.vectors.arrays import Floats, Indices, unit_vectors
 
@@ -153,3 +155,24 @@ def _may_change(cell: Any) -> bool:
     if isinstance(cell, np.ndarray):
         return cell.flags.writeable
     return not (cell is None or cell is pd.NA or isinstance(cell, float))
+
+
+_HASHED_ROWS = 1_000
+
+
+def frame_hash(frame: pd.DataFrame) -> str:
+    """Return the SHA-256 of a frame, a few rows at a time: as text its vectors would take several times the memory."""
+    digest = hashlib.sha256("\x1f".join(map(str, frame.columns)).encode("utf-8", "surrogatepass"))
+    for start in range(0, max(1, len(frame)), _HASHED_ROWS):
+        part = frame.iloc[start : start + _HASHED_ROWS]
+        plain = []
+        for at in range(part.shape[1]):
+            try:
+                matrix, valid = to_matrix(part.iloc[:, at])
+            except InputError:
+                plain.append(at)
+            else:
+                digest.update(valid.tobytes() + matrix.tobytes())
+        text = part.iloc[:, plain].to_json(orient="split", index=False, default_handler=str)
+        digest.update(text.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
