@@ -509,11 +509,9 @@ def command_line_help(texts: Texts) -> Work:
     "the quickstart: its kernel at its largest, and what of it is its own, not pages of files",
     peak_mb=600,
     earlier={"peak_mb": 768},
-    note="The kernel after each step: pandas and the local service 163 MB, the local embeddings 312, the map 608, the "
-    "local chat model 803. A third are pages of libraries (LLVM, scipy) and of the model's file, which the system "
-    "drops when it needs them; 490 MB are its own. `import umap` alone is 250. A process of its own for the layout "
-    "takes 2.5 s of CPU for each map. Releasing the embeddings (110 MB) before the chat model loads does not help, "
-    "because every chat message is checked with them.",
+    note="The kernel after each step: pandas and the local service 162 MB, the local embeddings 315, the map 355, the "
+    "local chat model 548. A third are pages of libraries and of the model's file, which the system drops when it "
+    "needs them.",
 )
 def quickstart(texts: Texts) -> Work:
     import nbformat
