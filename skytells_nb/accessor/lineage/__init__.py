@@ -21,7 +21,7 @@ import typing
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -31,6 +31,7 @@ import pandas as pd
 from skytells_nb.accessor.call import BoundCall, CallClock, attached_to
 from skytells_nb.accessor.options import RunOptions
 from skytells_nb.accessor.prompts.template import Template
+from skytells_nb.embedding_columns import frame_hash
 from skytells_nb.engine.operations.jobs import Job
 from skytells_nb.engine.report import Report
 from skytells_nb.errors import InputError
@@ -85,7 +86,7 @@ class CallRecord:
 
 def dump_records(records: Iterable[CallRecord]) -> str:
     """Return the records as JSON, without API keys."""
-    values = [asdict(each) for each in records]
+    values = [vars(each) for each in records]
     text = json.dumps(values, ensure_ascii=False, default=str)
     return redact_keys(text) if any(map(_may_hold_a_key, values)) else text
 
@@ -140,9 +141,9 @@ def describe(value: Any) -> str:
     size = f" of {len(value)}" if isinstance(value, (Sequence, pd.DataFrame)) else ""
     if callable(value):
         return str(kind)
-    plain = value.to_json(orient="split", index=False, default_handler=str) if isinstance(value, pd.DataFrame) else None
-    digest = text_hash(plain if plain is not None else json.dumps(value, ensure_ascii=False, default=str))
-    return f"{kind}{size}, sha256 {digest[:16]}"
+    if isinstance(value, pd.DataFrame):
+        return f"{kind}{size}, sha256 {frame_hash(value)[:16]}"
+    return f"{kind}{size}, sha256 {text_hash(json.dumps(value, ensure_ascii=False, default=str))[:16]}"
 
 
 def _plain(value: Any) -> Any:
