@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skytells_nb.engine.planning import estimate_tokens, pack_requests, plan, token_estimates
+from skytells_nb.engine.planning import estimate_tokens, is_blank, pack_requests, plan, token_estimates
 
 texts = st.lists(st.one_of(st.none(), st.text(max_size=8)))
 
@@ -19,7 +19,7 @@ def test_every_row_has_an_input_or_is_missing_or_invalid(rows: list[str | None])
     for row, text in enumerate(rows):
         if text is None:
             assert planned.codes[row] == -1
-        elif not text or text.isspace():
+        elif is_blank(text):
             assert planned.codes[row] == -1
             assert row in planned.invalid
         else:
@@ -30,7 +30,7 @@ def test_every_row_has_an_input_or_is_missing_or_invalid(rows: list[str | None])
 @given(texts)
 def test_each_distinct_input_occurs_once_in_order_of_its_first_row(rows: list[str | None]) -> None:
     planned = plan(rows)
-    assert planned.inputs == list(dict.fromkeys(t for t in rows if t and not t.isspace()))
+    assert planned.inputs == list(dict.fromkeys(t for t in rows if t is not None and not is_blank(t)))
     assert planned.counts().sum() == (planned.codes >= 0).sum()
 
 
