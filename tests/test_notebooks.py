@@ -169,7 +169,7 @@ def nbval(notebooks: list[Path], folder: Path, environment: dict[str, str], *opt
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("notebook", TUTORIALS, ids=NAMES)
 def test_nbval_finds_the_outputs_of_a_recorded_notebook_again(notebook: Path, tmp_path: Path) -> None:
     (tmp_path / "sanitize.cfg").write_text(SANITIZE)
@@ -192,7 +192,7 @@ GROUPS = [IN_NBVAL[start::4] for start in range(4)]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.usefixtures("chat_weights")
 @pytest.mark.parametrize("group", GROUPS, ids=["+".join(path.stem[:2] for path in group) for group in GROUPS])
 def test_nbval_runs_every_cell_of_the_notebooks_on_the_local_skytells(group: list[Path], tmp_path: Path) -> None:

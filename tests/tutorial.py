@@ -25,7 +25,7 @@ MOST_MEMORY_MB = 1_000
 """Of a kernel that runs a notebook, as a small machine or container has."""
 PEAK = """
 import resource, subprocess, sys
-code = subprocess.call(sys.argv[2:], timeout=270)
+code = subprocess.call(sys.argv[2:], timeout=870)
 peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
 with open(sys.argv[1], "w") as file:
     file.write(str(peak * (1 if sys.platform == "darwin" else 1024) / 1e6))
@@ -79,7 +79,7 @@ def run_in_little_memory(
     peak = folder / "peak_memory"
     measured = [] if sys.platform == "win32" else [sys.executable, "-c", PEAK, str(peak)]
     done = subprocess.run(
-        [*measured, *command], env=environment, capture_output=True, text=True, timeout=280, check=False, **options
+        [*measured, *command], env=environment, capture_output=True, text=True, timeout=880, check=False, **options
     )
     if measured:
         assert 20 < float(peak.read_text()) < MOST_MEMORY_MB
