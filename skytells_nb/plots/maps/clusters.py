@@ -55,7 +55,7 @@ def add_labels(
         omitted = len(masks) - len(labeled)
     else:
         names = [
-            WrittenName(plain_text(name, NAME_CHARACTERS), inks[name], (float(x), float(y)), int(masks[name].sum()))
+            WrittenName(plain_text(name, NAME_CHARACTERS), inks[name], (float(x), float(y)), masks[name])
             for name, (x, y) in centers.items()
         ]
         size = plot_size or (WIDTH_PX - 2 * SIDE_PX, HEIGHT_PX - 2 * SIDE_PX)

@@ -23,13 +23,18 @@ FEW_ROWS = 5
 
 @dataclass(frozen=True, slots=True)
 class WrittenName:
-    """A name, its color, its place on the map, its rows, and whether their number is written below it."""
+    """A name, its color, its place on the map, which points it names, and whether their number is written below it."""
 
     text: str
     color: str
     anchor: tuple[float, float]
-    rows: int
+    own: NDArray[np.bool_]
     with_count: bool = False
+
+    @property
+    def rows(self) -> int:
+        """How many points it names."""
+        return int(self.own.sum())
 
 
 def write_names(
@@ -57,7 +62,7 @@ def write_names(
         lines = two_lines(name.text)
         count = (f"{name.rows:,}",) if name.with_count else ()
         x, y = to_pixels(name.anchor)[0].tolist()
-        placed.append(MapName((*lines, *count), round(font, 1), (x, y), may_cover=name.rows > FEW_ROWS))
+        placed.append(MapName((*lines, *count), round(font, 1), (x, y), may_cover=name.rows > FEW_ROWS, own=name.own))
     centers = place_names(placed, to_pixels(points), plot_size)
     for name, box, center in zip(ordered, placed, centers, strict=True):
         if center is not None:

@@ -20,18 +20,24 @@ RADII_PX = (0.0, 22.0, 36.0, 52.0, 70.0, 92.0, 118.0, 150.0, 190.0, 240.0, 300.0
 ATTEMPTS = 5
 CELL_PX = 8
 GAP_PX = 4.0
+OWN_WEIGHT, OTHERS_WEIGHT = 0.4, 2.5
+"""What it costs to cover points that a name names, and those of others, whose name it would seem to be."""
 LEADER_FROM_PX = 18.0
 LINE_CHARACTERS = 18
 
 
 @dataclass(frozen=True, slots=True)
 class MapName:
-    """A name to place: its lines, the font size, its anchor in pixels (downwards), and whether it may cover that."""
+    """A name to place: its lines, the font size, its anchor in pixels (downwards), and whether it may cover that.
+
+    ``own`` says which points it names, bool (n,).
+    """
 
     lines: tuple[str, ...]
     font_px: float
     anchor: Point
     may_cover: bool = True
+    own: NDArray[np.bool_] | None = None
 
     @property
     def size(self) -> Point:
@@ -70,14 +76,14 @@ def place_names(names: list[MapName], points: NDArray[np.float64], size: Point) 
     """Return the center in pixels of each name on a plot of a size; None for one without any space.
 
     The first names choose first; if one finds no space, it chooses first in another attempt. A name prefers places near
-    its anchor where few points are; it covers no other name, and its line crosses no other line, nor a name
-    unless a name would find no space.
+    its anchor where few points are, least of all those that others name; it covers no other name, and its line crosses
+    no other line, nor a name unless a name would find no space.
     """
-    covered = _covered(points, size)
+    covered = [_covered(points, size, name.own) for name in names]
     order = list(range(len(names)))
     best: list[Point | None] = [None] * len(names)
     for attempt in range(ATTEMPTS):
-        placed = _place_in_order([names[at] for at in order], covered, size, strict=not attempt)
+        placed = _place_in_order([names[at] for at in order], [covered[at] for at in order], size, strict=not attempt)
         centers = dict(zip(order, placed, strict=True))
         missing = [at for at in order if centers[at] is None]
         if not attempt or len(missing) < sum(center is None for center in best):
@@ -89,14 +95,14 @@ def place_names(names: list[MapName], points: NDArray[np.float64], size: Point) 
 
 
 def _place_in_order(
-    names: list[MapName], covered: NDArray[np.float64], size: Point, *, strict: bool
+    names: list[MapName], covered: list[NDArray[np.float64]], size: Point, *, strict: bool
 ) -> list[Point | None]:
     """Place the names one after the other; unless ``strict``, lines may go behind names, which have a halo."""
     boxes: list[Box] = []
     leaders: list[tuple[Point, Point]] = []
     centers: list[Point | None] = []
     anchors = [name.anchor for name in names]
-    for name in names:
+    for name, under in zip(names, covered, strict=True):
         best: tuple[float, Point, Box] | None = None
         width, height = name.size
         for radius in RADII_PX:
@@ -122,7 +128,7 @@ def _place_in_order(
                     continue
                 distance = math.dist(end, name.anchor)
                 hidden = sum(box[0] < a[0] < box[2] and box[1] < a[1] < box[3] for a in anchors if a != name.anchor)
-                cost = 2 * _sum(covered, box) + distance / 60 + 0.6 * hidden
+                cost = 2 * _sum(under, box) + distance / 60 + 0.6 * hidden
                 if best is None or cost < best[0]:
                     best = (cost, (x, y), box)
         centers.append(None if best is None else best[1])
@@ -139,13 +145,20 @@ def nearest_in(box: Box, point: Point) -> Point:
     return min(max(point[0], box[0]), box[2]), min(max(point[1], box[1]), box[3])
 
 
-def _covered(points: NDArray[np.float64], size: Point) -> NDArray[np.float64]:
-    """Cumulative sums of the share of points by cells of the plot, relative to the mean of the cells with points."""
+def _covered(points: NDArray[np.float64], size: Point, own: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
+    """Cumulative sums of the share of points by cells of the plot, relative to the mean of the cells with points.
+
+    Points that others name count several times.
+    """
     shape = (int(size[1] // CELL_PX) + 1, int(size[0] // CELL_PX) + 1)
     at = np.clip((points / CELL_PX).astype(np.int64), 0, np.array(shape[::-1]) - 1)
-    counts = np.bincount(at[:, 1] * shape[1] + at[:, 0], minlength=shape[0] * shape[1]).reshape(shape)
+    cells = at[:, 1] * shape[1] + at[:, 0]
+    counts = np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
     used = counts > 0
     level = np.minimum(counts / max(float(counts[used].mean()) if used.any() else 1.0, 1e-9), 3.0)
+    if own is not None:
+        others = np.bincount(cells[~own], minlength=counts.size).reshape(shape)
+        level *= OWN_WEIGHT + (OTHERS_WEIGHT - OWN_WEIGHT) * others / np.maximum(counts, 1)
     sums = np.zeros((shape[0] + 1, shape[1] + 1))
     sums[1:, 1:] = level.cumsum(axis=0).cumsum(axis=1)
     return sums

@@ -144,7 +144,6 @@ def add_topics(
 
     One trace has all points, in the order of the rows.
     """
-    sizes = topics.sizes
     peaks, colors = places.peaks, places.colors
     none = len(colors)
     codes = np.where(topics.labels >= 0, topics.labels, none)
@@ -163,7 +162,7 @@ def add_topics(
     marker = {"colorscale": scale, "cmin": -0.5, "cmax": none + 0.5, "showscale": False}
     figure.add_trace(point_trace(markers, slice(None), name="", color=codes.astype(np.int8), marker=marker))
     names = [
-        WrittenName(name, colors[topic][1], peaks[topic], sizes[topic], with_count=True)
+        WrittenName(name, colors[topic][1], peaks[topic], topics.labels == topic, with_count=True)
         for topic, name in enumerate(topics.names)
         if name
     ]

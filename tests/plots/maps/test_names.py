@@ -92,3 +92,16 @@ def test_characters_of_east_asia_are_as_wide_as_they_are_drawn() -> None:
     latin, chinese = (MapName((text,), 10.0, (0.0, 0.0)).size[0] for text in ("maps", "文本地图"))
     assert 22 < latin < 28
     assert chinese >= 40
+
+
+def test_a_name_is_on_its_own_points_rather_than_on_those_of_its_neighbor() -> None:
+    """Which it would seem to name: the whole plot is covered, and the anchor is at the border of the two."""
+    points = np.random.default_rng(0).uniform((0, 0), SIZE, size=(4_000, 2))
+    border = SIZE[0] / 2
+    for own in (points[:, 0] < border, points[:, 0] >= border):
+        name = MapName(("own points",), 12.0, (border, 235.0), own=own)
+        (center,) = place_names([name], points, SIZE)
+        assert center is not None
+        left, top, right, bottom = box_of(name, center)
+        under = ((points >= (left, top)) & (points <= (right, bottom))).all(axis=1)
+        assert (own & under).sum() >= 4 * (~own & under).sum()
