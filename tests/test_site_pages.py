@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,31 @@ def test_the_code_of_a_page_runs(
         exec(re.sub(r"(semantic_map\(.*?), title=", r'\1, method="pca", title=', block, flags=re.DOTALL), namespace)
     assert isinstance(namespace["session"], Session)
     assert (tmp_path / "map.html").exists() is (name == "getting_started")
+
+
+@pytest.mark.slow
+def test_the_script_for_users_of_the_openai_sdk_runs(chat_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As it is shown, and it comes to its end: an error that it catches would be printed instead."""
+    _, script, loop = re.findall(r"^ *```python\n(.*?)^ *```$", page("openai"), re.MULTILINE | re.DOTALL)
+    namespace: dict[str, Any] = {}
+    exec(script, namespace)
+    assert "(2, 512)\ntopic=" in capsys.readouterr().out
+    exec(textwrap.dedent(loop).replace("stream=True", "stream=True, max_tokens=4"), namespace)
+    assert capsys.readouterr().out.endswith("length\n")
+
+
+def test_every_error_of_the_openai_sdk_has_its_class_here() -> None:
+    openai = pytest.importorskip("openai")
+    rows = re.findall(r"^\| (.*) \| (.*) \|$", page("openai").partition("## Errors")[2], re.MULTILINE)
+    theirs = {name for left, _ in rows for name in re.findall(r"`(\w+Error)`", left)}
+    ours = {name for _, right in rows for name in re.findall(r"`(\w+Error)`", right)} - {"ValueError"}
+    tree = [openai.APIError]
+    for kind in tree:
+        tree += kind.__subclasses__()
+    public = {kind.__name__ for kind in tree if hasattr(openai, kind.__name__)}
+    assert {"APITimeoutError", "UnprocessableEntityError"} <= public
+    assert (public | {"OpenAIError"}) - theirs == set()
+    assert ours - set(errors.__all__) == set()
 
 
 def test_a_page_of_a_tutorial_draws_its_figures() -> None:
