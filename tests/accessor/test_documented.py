@@ -41,7 +41,9 @@ def test_keywords_that_the_table_names_exist(accessor: str, name: str) -> None:
     assert shown <= set(inspect.signature(members(ACCESSORS[accessor])[name]).parameters)
 
 
-def test_the_code_of_the_page_runs(judge: WordJudge) -> None:
+def test_the_code_of_the_page_runs(judge: WordJudge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reviews.csv").write_text("text\nThe parcel is late.\nGreat taste!\n")
     blocks = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     namespace: dict[str, Any] = {}
     for block in blocks:
@@ -49,3 +51,4 @@ def test_the_code_of_the_page_runs(judge: WordJudge) -> None:
     assert namespace["labels"]["label"].notna().all()
     assert namespace["replies"]["completion"].notna().all()
     assert namespace["typed"].notna().all()
+    assert "Reviews of November" in (tmp_path / "report.html").read_text("utf-8")
