@@ -106,7 +106,9 @@ class RedisServer(StoreServer):
     def command(self) -> list[str]:
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--requirepass", PASSWORD, "--databases", "1000"]
         _give_to_user(self.folder)
-        return [str(_program("redis-server")), *options, "--dir", str(self.folder), "--appendonly", "yes"]
+        # Otherwise a crash loses what was written while an earlier write is brought to the disk.
+        options += ["--dir", str(self.folder), "--appendonly", "yes", "--appendfsync", "always"]
+        return [str(_program("redis-server")), *options]
 
     def responds(self) -> bool:
         with socket.socket() as connection:

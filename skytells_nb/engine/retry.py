@@ -55,7 +55,9 @@ class RetryPolicy:
             return True
         if isinstance(error, ConnectError):
             return failures <= min(self.connect_retries, self.retries)
-        if isinstance(error, (InvalidResponseError, RequestTimeoutError)) or getattr(error, "tokens", None):
+        if isinstance(error, (InvalidResponseError, RequestTimeoutError)) or (
+            isinstance(error, Retryable) and getattr(error, "tokens", None)
+        ):
             # It was paid for, or may have been: one more attempt tells a transient fault from a broken service.
             return failures <= min(1, self.retries)
         if isinstance(error, Retryable) or (isinstance(error, APIError) and error.status in (408, 409)):

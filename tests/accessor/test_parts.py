@@ -87,7 +87,8 @@ def test_a_folder_holds_what_the_call_returns(
     pd.testing.assert_frame_equal(
         read.drop(columns=variable), expected.drop(columns=variable), check_dtype=False, check_categorical=False
     )
-    made = read.skytells.lineage
+    # In this process a completion of the same texts may have been these numbers.
+    made = read.skytells.lineage.drop(index="n", errors="ignore")
     if name != "filter":  # which makes no column
         assert set(read.columns) - set(FRAME.columns) <= set(made.index)
         assert (made["method"] == name).all()

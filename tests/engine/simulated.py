@@ -147,8 +147,14 @@ class Simulation:
     def _start(self, process: Process) -> None:
         if self.peers is not None:
             process.limiter.started = lambda: self._exchange_soon(process)
-            process.limiter.join(partial(RateGroup, self.peers, b"topic", wall=self.clock))
+            process.limiter.join(partial(self._group, self.peers))
         self._send(process)
+
+    def _group(self, peers: MemoryPeers) -> RateGroup:
+        group = RateGroup(peers, b"topic", wall=self.clock)
+        # The same in each test run: who comes first decides who tries another rate.
+        group.owner = self.random.randbytes(16)
+        return group
 
     def _exchange_soon(self, process: Process) -> None:
         if process.exchanges <= self.clock.now:
