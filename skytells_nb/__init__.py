@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from IPython.core.interactiveshell import InteractiveShell
 
+    from skytells_nb import columns as columns
+    from skytells_nb import files as files
+    from skytells_nb import partition as partition
     from skytells_nb import plots, widgets
     from skytells_nb.accessor.frame import FrameAccessor
     from skytells_nb.accessor.recipe import Recipe
@@ -47,13 +50,14 @@ __all__ = [
     "widgets",
 ]
 
+_LAZY_MODULES = ("columns", "files", "partition", "plots", "widgets")
 _LAZY_NAMES = {"Session": "session", "Skytells": "client.client", "connect": "session", "current": "session"}
 
 
 if not TYPE_CHECKING:  # so that a checker finds a misspelled name
 
     def __getattr__(name: str) -> Any:
-        if name in ("plots", "widgets"):
+        if name in _LAZY_MODULES:
             return importlib.import_module(f"skytells_nb.{name}")
         if name in _LAZY_NAMES:
             return getattr(importlib.import_module(f"skytells_nb.{_LAZY_NAMES[name]}"), name)

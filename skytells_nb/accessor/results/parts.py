@@ -225,6 +225,18 @@ class Parts:
             place.check(self.call, count)
             place.remove_unfinished()
 
+    def check_rows(self, count: int, rows_of: Callable[[int], pd.DataFrame]) -> None:
+        """Raise InputError if every part that is there is of other rows than these: another frame would replace it."""
+        there = [number for number in range(count) if self.folder.part(number).exists()]
+        if there and not any(self._is_of(number, rows_of(number)) for number in there):
+            raise InputError(
+                f"{self.folder.path} holds {len(there):,} part{'s' * (len(there) > 1)} of other rows, which this call "
+                "would replace. Choose another folder for to=, one for each frame, or remove this one."
+            )
+
+    def _is_of(self, number: int, rows: pd.DataFrame) -> bool:
+        return bool(self.folder.done(number).get("rows") == _digest(rows, self.schema))
+
     def create(self) -> None:
         """Create the folders, so that processes without this disk are told from those with it."""
         for place in filter(None, (self.folder, self.safety)):
@@ -295,6 +307,7 @@ class _PartsCall:
         parts = Parts.of(to, safety_to, call, session, shape, parquet_schema(frame))
         folder, starts = parts.folder, range(0, max(1, len(frame)), PART_ROWS)
         parts.begin(len(starts))
+        parts.check_rows(len(starts), lambda number: frame.iloc[starts[number] : starts[number] + PART_ROWS])
         given, budget = options.get("progress", True), options.get("budget")
         on_error = options.get("on_error", "warn")
         lines = PartsProgress(self._method.__name__, len(starts), given, rows=len(frame)) if given else None
