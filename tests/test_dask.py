@@ -45,6 +45,8 @@ from skytells_nb.session import Session
 
 dd = pytest.importorskip("dask.dataframe")
 import distributed  # noqa: E402
+from dask import delayed  # noqa: E402
+from dask.callbacks import Callback  # noqa: E402
 from dask.threaded import ContextAwareThreadPoolExecutor  # noqa: E402
 
 import skytells_nb.dask as sky_dask  # noqa: E402
@@ -618,6 +620,29 @@ def test_partitions_that_had_not_begun_send_nothing_after_ctrl_c(driver: Session
             result.compute(scheduler="threads", pool=threads)
         interrupted.set()
     assert not service.stats["chat"].requests
+
+
+def test_computations_are_watched_also_after_two_ran_at_the_same_time(driver: Session) -> None:
+    """Which Dask ends by forgetting what watches all of them."""
+    begun, ends = [threading.Event(), threading.Event()], [threading.Event(), threading.Event()]
+
+    def wait(number: int) -> None:
+        begun[number].set()
+        ends[number].wait(60)
+
+    def compute(number: int) -> None:
+        delayed(wait)(number).compute(scheduler="threads")
+
+    computations = [threading.Thread(target=compute, args=(number,)) for number in (0, 1)]
+    for number in (0, 1):
+        computations[number].start()
+        assert begun[number].wait(60)
+    for number in (0, 1):
+        ends[number].set()
+        computations[number].join()
+    assert not Callback.active
+    collection().skytells.moderate("text", progress=False)
+    assert Callback.active
 
 
 def test_a_partition_that_fails_ends_the_others_in_a_pool_of_the_caller(driver: Session, service: LocalServer) -> None:

@@ -40,6 +40,7 @@ except ImportError:
     raise MissingExtraError("The Dask accessor", "dask") from None
 
 from skytells_nb.dask.call_budget import CallBudget
+from skytells_nb.dask.cancellation import watch_computations
 from skytells_nb.dask.estimates import best_of_all, estimate_of, sample_of
 from skytells_nb.dask.partial_summaries import GROUP, several_partials, whole_summaries
 from skytells_nb.dask.partition_call import WRITTEN, GraphConnection, PartitionCall, bound_method
@@ -123,6 +124,7 @@ class _Accessor:
         options, progress = _checked(name, options)
         if isinstance(options.get("cache"), str):
             options["cache"] = without_password(options["cache"])
+        watch_computations()
         session = sessions.current_or_keyless()
         if session.cache.url in ("off", "memory://") and options.get("cache") is None:
             _warn_without_cache(session.cache.url)

@@ -101,6 +101,7 @@ _lock = threading.Lock()
 @contextlib.contextmanager
 def _on_threads(topic: str) -> Iterator[threading.Event]:
     """Yield what is set when the computation of this thread has ended."""
+    watch_computations()
     computation = _computation.get()
     if computation is not None:
         yield computation.ended
@@ -155,4 +156,15 @@ def _topics_in(task: Any) -> Iterator[str]:
             stack.append(part.args)
 
 
-_EndsWithComputation().register()  # type: ignore[no-untyped-call]
+_ENDS_WITH_COMPUTATION = _EndsWithComputation()  # type: ignore[no-untyped-call]
+
+
+def watch_computations() -> None:
+    """Let computations on threads of this process end their calls.
+
+    Dask forgets what watches all computations where two run at the same time, so this is said for each call again.
+    """
+    _ENDS_WITH_COMPUTATION.register()
+
+
+watch_computations()
