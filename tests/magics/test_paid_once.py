@@ -93,6 +93,7 @@ def test_a_cell_that_waits_can_be_interrupted(notebook: Notebook, echo: Echo) ->
 
     thread = threading.Thread(target=hold)
     thread.start()
+    assert held.wait(PATIENCE_S)
     interrupter = interrupt_when(held, lambda: bool(flight._waiting))
     ran = notebook.run(CELL)
     done.set()

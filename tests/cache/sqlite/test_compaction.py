@@ -119,7 +119,11 @@ def test_others_read_and_write_meanwhile(path: Path, old_form: bool) -> None:
     thread.join()
     assert problems == []
     assert other.unsaved == 0
-    assert all(value is not None for value in other.get_many([key for key, _ in rows(100_000, written[0])]))
+    # Where the disk lets pruning wait, more is written meanwhile than may stay, and the oldest of it goes too.
+    keys = [key for key, _ in rows(0, 4_000) + rows(100_000, written[0])]
+    remained = [value is not None for value in other.get_many(keys)]
+    assert remained == sorted(remained)
+    assert sum(remained) >= 2_000
     assert store.stats().bytes <= 2_000 * VALUE + written[0] * VALUE
     other.close()
     store.close()
