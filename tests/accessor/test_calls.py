@@ -71,7 +71,7 @@ def test_an_interrupted_call_leaves_what_it_had_in_report_partial(tmp_path: Path
     frame = pd.DataFrame({"t": ["one", "two", "held back", None]}, index=list("abcd"))
 
     def stop(event: Progress) -> None:
-        if event.state == "running" and server.stats["chat"].answered == 2:
+        if event.state == "running" and event.processed == 2:
             raise KeyboardInterrupt
 
     with served(generator=EchoGenerator(gate=gate)) as server, connected(server, tmp_path / "c.sqlite"):

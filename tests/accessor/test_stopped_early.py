@@ -21,7 +21,7 @@ from served import KEY, wait_until_idle
 from skytells_nb.local.faults import Faults
 from skytells_nb.types.models import LISTED_PRICES, Price
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 VECTORS, CHAT = b'"input"', b'"messages"'
 

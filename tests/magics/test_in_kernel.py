@@ -46,7 +46,7 @@ BAD = {
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_notebook_awaits_proposes_goes_on_and_stops_at_a_mistake(server: LocalServer) -> None:
     """Cells with a running event loop, code for the next cell, a chained conversation; any mistake ends Run all."""
     notebook: Any = nbformat.v4.new_notebook()  # type: ignore[no-untyped-call]
@@ -75,7 +75,7 @@ def test_a_notebook_awaits_proposes_goes_on_and_stops_at_a_mistake(server: Local
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_notebook_streams_interrupts_and_captures(echo: Echo, server: LocalServer) -> None:
     """One saved output for a streamed answer, the partial text of an interrupted one, one captured output."""
     notebook: Any = nbformat.v4.new_notebook()  # type: ignore[no-untyped-call]

@@ -271,7 +271,7 @@ def test_a_recording_of_the_local_models_needs_neither_server_nor_models(way: st
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_fresh_kernel_replays_what_another_recorded(server: LocalServer, tmp_path: Path) -> None:
     """The first has key and service; the second has the file alone, and shows the same."""
     cells = (

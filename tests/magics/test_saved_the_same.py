@@ -59,7 +59,7 @@ def run(server: LocalServer, cache: Path, cells: tuple[str, ...] = CELLS) -> Any
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_two_runs_are_saved_the_same(echo: Echo, server: LocalServer, tmp_path: Path) -> None:
     """Byte for byte, with the first run's answers in the cache; no home folder and no secret is saved."""
     first, second = (run(server, tmp_path / "cache.sqlite") for _ in range(2))
@@ -72,7 +72,7 @@ def test_two_runs_are_saved_the_same(echo: Echo, server: LocalServer, tmp_path: 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_nbval_finds_no_difference(echo: Echo, server: LocalServer, tmp_path: Path) -> None:
     """A notebook saved by a run in a notebook server passes in the kernel of nbval, which ignores updates."""
     # A cell that changes the output of an earlier one sends an update, which nbval ignores.

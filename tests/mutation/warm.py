@@ -75,12 +75,14 @@ def _serve() -> None:
         child = os.fork()
         if child == 0:
             _test(arguments, output)
+        # Here too: the process that reads the number may end the group before the child has made it.
+        os.setpgid(child, child)
         print(child, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
 
 def _test(arguments: list[str], output: str) -> None:
-    os.setsid()
+    os.setpgid(0, 0)
     file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((nothing, 0), (file, 1), (file, 2)):

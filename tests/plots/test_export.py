@@ -69,7 +69,7 @@ def test_an_image_without_kaleido_raises(tmp_path: Path, extension: str, monkeyp
 
 @pytest.mark.browser
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_images_show_the_figure(tmp_path: Path, chromium: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As pixels, 300 dots per inch for print, as drawing with the names as text, and as page."""
     if find_spec("kaleido") is None and os.environ.get("CI") != "true":

@@ -104,7 +104,7 @@ def test_latex_is_typeset() -> None:
 @needs_pandoc
 @pytest.mark.skipif(shutil.which("xelatex") is None, reason="xelatex is not installed")
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_pdf_is_typeset(tmp_path: Path) -> None:
     """A PDF comes out, and has no line of /etc/passwd."""
     with warnings.catch_warnings():
@@ -186,7 +186,7 @@ def raw_parts(node: Any) -> list[str]:
 
 
 @needs_pandoc
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_pandoc_reads_nothing_that_acts() -> None:
     """Of every attack at once: formulas and a few tags, without a command that reads, writes, runs or defines."""
     tex = [

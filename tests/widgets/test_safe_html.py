@@ -256,8 +256,9 @@ def test_long_runs_of_openers_do_not_hang(unit: str) -> None:
         assert_harmless(page)
         return taken
 
+    # Once is enough: no other process makes a quadratic search fast, but many may make a linear one look slow.
     few = min(cpu_s(1_000) for _ in range(3))
-    assert min(cpu_s(8_000) for _ in range(3)) < 24 * few + 0.05
+    assert any(cpu_s(8_000) < 24 * few + 0.05 for _ in range(20))
 
 
 @given(st.text())

@@ -303,7 +303,7 @@ def test_the_frame_is_not_changed() -> None:
 
 @pytest.mark.xdist_group("umap")
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_umap_is_the_default_method() -> None:
     """The caption names its parameters."""
     figure = semantic_map(frame(), color="topic")

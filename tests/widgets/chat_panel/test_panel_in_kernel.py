@@ -18,6 +18,7 @@ from panel_service import Tap
 from served import KEY, served
 
 from skytells_nb.local.server import LocalServer
+from skytells_nb.widgets.live import BYTES_PER_S
 
 PIECES = 480
 WORDS = " ".join(f"*{'long' * 20}word{n}*" + ("\n\n" if n % 20 == 19 else "") for n in range(PIECES))
@@ -58,7 +59,7 @@ def run(client: Any, code: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("server")
 def test_a_long_answer_travels_in_few_messages() -> None:
     """Hundreds of pieces make a few messages, which do not repeat it over and over; its end is in the state."""
@@ -77,7 +78,8 @@ def test_a_long_answer_travels_in_few_messages() -> None:
     states = [c["state"]["turns"] for c in comms if c["method"] == "update" and "turns" in c["state"]]
     assert len(parts) <= 8 * seconds + 10
     whole = states[-1][-1]["html"]
-    assert sum(len(part["html"]) for part in parts) <= 3 * len(whole)
+    # What is left open is sent again with each update, within the bytes that a page gets in a second.
+    assert sum(len(part["html"]) for part in parts) <= max(3 * len(whole), len(whole) + 2 * BYTES_PER_S * seconds)
     assert [len(turns) for turns in states] == [1, 2]
     assert whole.count("<em>") == PIECES
     assert KEY not in str(found)
@@ -89,7 +91,7 @@ def test_a_long_answer_travels_in_few_messages() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("server")
 def test_a_notebook_run_without_a_page_keeps_the_conversation(tmp_path: Path) -> None:
     """The file has the widget and, beside it, the transcript; so has the HTML that nbconvert makes of it."""
@@ -111,7 +113,7 @@ def test_a_notebook_run_without_a_page_keeps_the_conversation(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("server")
 def test_a_frozen_conversation_is_a_plain_output() -> None:
     """``freeze()`` as the last line of a cell leaves HTML and text, and no widget."""
