@@ -1,6 +1,10 @@
-"""Amounts as text: US dollars, counts in few characters, durations."""
+"""Amounts as text: US dollars, counts in few characters, durations; and texts that show nothing."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import compress, count
+from operator import itemgetter
 
 
 def format_dollars(amount: float | None, *, unknown: str = "no price known") -> str:
@@ -58,8 +62,34 @@ def format_duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-_SPACES = "".join(map(chr, (*range(0x09, 0x0E), *range(0x1C, 0x21), 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B))))
-_WIDE_SPACES = "\u2028\u2029\u202f\u205f\u3000"
-_WITHOUT_WIDTH = "\xad\u034f\u115f\u1160\u180e\u200b\u200c\u200d\u200e\u200f\u2060\u2800\u3164\ufeff\uffa0"
-BLANK = _SPACES + _WIDE_SPACES + _WITHOUT_WIDTH
-"""Characters that show nothing: white space, and those without width or ink."""
+def _characters(*ranges: tuple[int, int]) -> str:
+    return "".join(chr(code) for first, last in ranges for code in range(first, last + 1))
+
+
+_CONTROLS = _characters((0x00, 0x20), (0x7F, 0xA0))
+_WIDE_SPACES = _characters((0x1680, 0x1680), (0x2000, 0x200A), (0x2028, 0x2029), (0x202F, 0x202F), (0x205F, 0x205F))
+_WITHOUT_INK = "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u2800\u3000\u3164\ufeff\uffa0"
+_INVISIBLE = _characters(
+    *((0x180B, 0x180F), (0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0xFE00, 0xFE0F), (0xFFF0, 0xFFFB)),
+    *((0x1D173, 0x1D17A), (0xE0000, 0xE007F), (0xE0100, 0xE01EF)),
+)
+_BLANK = _CONTROLS + _WIDE_SPACES + _WITHOUT_INK + _INVISIBLE
+"""Characters that show nothing: white space, controls, and those without width or ink."""
+_BLANK_BEGINNINGS = frozenset((*_BLANK, ""))
+_first_character = itemgetter(slice(0, 1))
+
+
+def blank_texts(texts: Sequence[str]) -> list[int]:
+    """Return the numbers of the texts in which there is nothing to see.
+
+    >>> blank_texts([" \\n", "a", "", "\\0\\x1b", "\\u200b\\ufeff"])
+    [0, 2, 3, 4]
+    """
+    # The interpreter's own loops: few texts are left for the last one, which is slow.
+    begins_blank = map(_BLANK_BEGINNINGS.__contains__, map(_first_character, map(str.lstrip, texts)))
+    return [number for number in compress(count(), begins_blank) if not texts[number].strip(_BLANK)]
+
+
+def is_blank(text: str) -> bool:
+    """Whether there is nothing to see in a text."""
+    return text.lstrip()[:1] in _BLANK_BEGINNINGS and not text.strip(_BLANK)

@@ -20,8 +20,8 @@ from skytells_nb.client.serialization import (
     validate,
     validate_request,
 )
-from skytells_nb.client.streaming import KEEP_ALIVE, BufferedEvents, Stream
-from skytells_nb.client.transport.sse import ServerSentEvent, is_event_stream
+from skytells_nb.client.streaming import KEEP_ALIVE, Stream, buffered_events
+from skytells_nb.client.transport.sse import ServerSentEvent
 from skytells_nb.client.transport.transport import Transport
 from skytells_nb.types.base import ResponseModel
 from skytells_nb.types.chat import (
@@ -117,8 +117,9 @@ class Completions:
             source = self._transport.stream("/chat/completions", dump_json(request), request_options(params))
             return Stream(source, ChatAccumulator(source.origin))
         reply = self._transport.send("POST", "/chat/completions", dump_json(request), request_options(params))
-        if reply.content[:1] != b"{" and is_event_stream(reply.content):
-            return Stream(BufferedEvents(reply), ChatAccumulator(reply.origin)).final
+        events = buffered_events(reply)
+        if events is not None:
+            return Stream(events, ChatAccumulator(reply.origin)).final
         completion = parse(ChatCompletion, reply, ("choices",))
         if "choices" not in completion.model_fields_set:
             del completion  # not in the variables of a traceback: a proxy may have put the key into it

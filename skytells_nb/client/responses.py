@@ -17,8 +17,8 @@ from skytells_nb.client.serialization import (
     validate,
     validate_request,
 )
-from skytells_nb.client.streaming import BufferedEvents, Stream
-from skytells_nb.client.transport.sse import ServerSentEvent, is_event_stream
+from skytells_nb.client.streaming import KEEP_ALIVE, Stream, buffered_events
+from skytells_nb.client.transport.sse import ServerSentEvent
 from skytells_nb.client.transport.transport import Transport
 from skytells_nb.errors import InvalidResponseError
 from skytells_nb.types.json_schema import named_json_schema
@@ -104,8 +104,9 @@ class Responses:
             source = self._transport.stream("/responses", dump_json(request), request_options(params))
             return Stream(source, ResponseAccumulator(source.origin))
         reply = self._transport.send("POST", "/responses", dump_json(request), request_options(params))
-        if reply.content[:1] != b"{" and is_event_stream(reply.content):
-            return Stream(BufferedEvents(reply), ResponseAccumulator(reply.origin)).final
+        events = buffered_events(reply)
+        if events is not None:
+            return Stream(events, ResponseAccumulator(reply.origin)).final
         response = parse(Response, reply, ("output",))
         if not response.model_fields_set & {"output", "status"} and not response.output_text:
             del response  # not in the variables of a traceback: a proxy may have put the key into it
@@ -185,8 +186,9 @@ class ResponseAccumulator:
         return type(kind) is str and kind.startswith("response.")
 
     def passes_over(self, body: Mapping[str, Any], event: ServerSentEvent) -> bool:
-        # Events of unknown types are passed on.
-        return not body
+        # Events of other unknown types are passed on.
+        kind = body.get("type")
+        return not body or (isinstance(kind, str) and kind.lower() in KEEP_ALIVE)
 
     def add(self, body: dict[str, Any]) -> ResponseEvent:
         if "type" not in body and ("output" in body or body.get("object") == "response"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 import pydantic_core
 
-from skytells_nb.client.transport.sse import EventDecoder, ServerSentEvent
+from skytells_nb.client.transport.sse import EventDecoder, ServerSentEvent, is_event_stream, pieces_as_utf8
 from skytells_nb.client.transport.status_errors import error_in_event
 from skytells_nb.client.transport.transport import EventStream, ResponseBody
 from skytells_nb.error_bodies import says_error
@@ -178,6 +178,7 @@ class Stream(Generic[Piece, Whole]):
         if self._closed:
             raise self._truncated("The stream was closed before its end; partial() returns what had arrived.")
         problem: SkytellsError | None = None
+        self._source.waiting_since = None
         try:
             for event in self._events:
                 data = event.data.strip()
@@ -292,17 +293,26 @@ class BufferedEvents:
 
     is_json = False
 
-    def __init__(self, reply: ResponseBody) -> None:
+    def __init__(self, content: bytes, reply: ResponseBody) -> None:
         decoder = EventDecoder()
-        self._events = [*decoder.feed(reply.content), *decoder.close()]
+        self._events = [*decoder.feed(content), *decoder.close()]
         self.request_id = reply.request_id
         self.origin = reply.origin
+        self.waiting_since: float | None = None
 
     def __iter__(self) -> Iterator[ServerSentEvent]:
         return iter(self._events)
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def buffered_events(reply: ResponseBody) -> BufferedEvents | None:
+    """Return the events of a whole response, ``None`` for one that is not a stream, as nearly all."""
+    if reply.content[:1] == b"{":
+        return None
+    content = b"".join(pieces_as_utf8(iter((reply.content,))))
+    return BufferedEvents(content, reply) if is_event_stream(content) else None
 
 
 _DONE = ("[DONE]", '"[DONE]"', "[done]", "DONE")

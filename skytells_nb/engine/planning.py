@@ -14,7 +14,7 @@ from skytells_nb.engine.budget import Reservation, TokenBounds
 from skytells_nb.engine.report import Timeline
 from skytells_nb.engine.service.request_size import SplitGroup
 from skytells_nb.errors import InputError
-from skytells_nb.formatting import BLANK
+from skytells_nb.formatting import blank_texts, is_blank
 
 BYTES_PER_TOKEN = 4.0
 """UTF-8 bytes in a token, on average: within about a third of the true total for text, worse for numbers and JSON."""
@@ -76,19 +76,11 @@ def plan(texts: Sequence[str | None] | NDArray[Any], *, max_tokens: int | None =
     return Plan(codes, inputs, nulls, invalid)
 
 
-def is_blank(text: str) -> bool:
-    """Whether there is nothing to see in a text.
-
-    >>> is_blank(" \\n"), is_blank("\\u200b\\ufeff"), is_blank("a")
-    (True, True, False)
-    """
-    return not text.strip(BLANK)
-
-
 def _problems(texts: Sequence[str], max_tokens: int | None) -> dict[int, InputError]:
     """Return the errors of texts that cannot be sent, by number."""
     sizes, ascii_only = _sizes(texts)
-    suspects = (sizes == 0) | ~ascii_only | np.fromiter(map(str.isspace, texts), dtype=np.bool_, count=len(texts))
+    suspects = ~ascii_only
+    suspects[blank_texts(texts)] = True
     if max_tokens is not None:
         suspects |= sizes > max_tokens
     checked = ((number, _problem(texts[number], max_tokens)) for number in np.flatnonzero(suspects).tolist())

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from skytells_nb.sanitize import quoted
 from skytells_nb.types.base import ResponseModel
 
 DEFAULT_MODEL = "deepbrain-router"
@@ -59,16 +60,37 @@ class Vendor(ResponseModel):
     verified: bool | None = None
 
 
-class PriceCriterion(ResponseModel):
+class _Amount(ResponseModel):
+    unit: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_text(cls, body: Any) -> Any:
+        """Read an amount that is a text, such as ``"$0.50 per 1M tokens"``; others are left, and do not fit."""
+        if not isinstance(body, Mapping):
+            return body
+        for name in AMOUNTS:
+            value = body.get(name)
+            if isinstance(value, bool):
+                body = {**body, name: str(value)}
+            found = _DOLLARS.fullmatch(value.strip()) if isinstance(value, str) else None
+            if found is None:
+                continue
+            own, unit = found["unit"] or "", body.get("unit")
+            if own and unit and tokens_per_unit(own) != tokens_per_unit(str(unit)):
+                continue
+            body = {**body, name: float(found["number"]), "unit": unit or own or None}
+        return body
+
+
+class PriceCriterion(_Amount):
     field: str = ""
     billable_price: float | None = None
-    unit: str | None = None
 
 
-class Pricing(ResponseModel):
+class Pricing(_Amount):
     amount: float | None = None
     currency: str | None = None
-    unit: str | None = None
     criterias: list[PriceCriterion] | None = None
 
 
@@ -109,11 +131,18 @@ class Model(ResponseModel):
         """Return US dollars for a million tokens by field, and why one of them could not be converted."""
         pricing = self.pricing
         if pricing is None:
-            return {}, None
+            raw = _raw(self, "pricing")
+            return {}, None if raw is None else _unreadable(raw)
         currency = (pricing.currency or "USD").strip().upper()
         if currency not in ("USD", "US$", "$"):
             return {}, f"it is in {currency}, not in US dollars"
-        stated = [(c.field, c.billable_price, c.unit or pricing.unit) for c in pricing.criterias or ()]
+        criteria = [c for c in pricing.criterias or () if c.field in PRICED_FIELDS]
+        raw = next((raw for one in (*criteria, pricing) if (raw := _raw(one, *AMOUNTS, "criterias")) is not None), None)
+        if raw is None and pricing.amount is None and pricing.criterias is None:
+            raw = pricing.model_extra or None
+        if raw is not None:
+            return {}, _unreadable(raw)
+        stated = [(c.field, c.billable_price, c.unit or pricing.unit) for c in criteria]
         if pricing.amount is not None and all(price is None for _, price, _ in stated):
             if "embed" not in self.type.lower():
                 # Taken for both, the price of input would let a budget pass several times what it is.
@@ -122,7 +151,7 @@ class Model(ResponseModel):
         prices: dict[str, float] = {}
         for field, price, unit in stated:
             tokens = tokens_per_unit(unit)
-            if price is None or field not in PRICED_FIELDS:
+            if price is None:
                 continue
             if tokens is None:
                 named = (unit or "unnamed unit").strip().removeprefix("per ")
@@ -133,6 +162,23 @@ class Model(ResponseModel):
         return prices, None
 
 
+def _raw(model: ResponseModel, *names: str) -> Any:
+    """Return the first of these members that came and does not fit, as it came."""
+    extra = model.model_extra or {}
+    return next((extra[name] for name in names if extra.get(name) is not None), None)
+
+
+def _unreadable(raw: Any) -> str:
+    return f"it is {quoted(raw, 80)!r}, which cannot be read as US dollars per token"
+
+
+AMOUNTS = ("billable_price", "amount")
+"""Members that hold an amount."""
+_DOLLARS = re.compile(
+    r"(?i)(?:us)?\$?\s*(?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:e-?\d\d?)?)\s*(?:usd|us\$|us dollars?|dollars?|\$)?"
+    r"\s*(?:(?:/|per\b)\s*(?P<unit>.{1,60}))?"
+)
+"""Commas are left out: they may stand for thousands, or for decimals."""
 PRICED_FIELDS = ("input_tokens", "output_tokens")
 _MULTIPLES = {"": 1.0, "k": 1e3, "thousand": 1e3, "kilo": 1e3, "m": 1e6, "mm": 1e6, "million": 1e6, "mega": 1e6}
 _MULTIPLES |= {"b": 1e9, "billion": 1e9, "hundred": 100.0}

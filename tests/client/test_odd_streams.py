@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from answers import DONE, SAFE, chat_stream, chunk, lines, named, response_stream, streaming, usage_chunk
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from serving import KEY, serving
+from serving import KEY, Exchange, Script, serving
 
 from skytells_nb.client.client import Skytells
-from skytells_nb.errors import InvalidResponseError, StreamError, TruncatedStreamError
+from skytells_nb.client.transport.request_options import Timeouts
+from skytells_nb.errors import InvalidResponseError, RequestTimeoutError, StreamError, TruncatedStreamError
 from skytells_nb.types.chat import ChatCompletion
 
 HELLO = (chunk({"content": "hel"}), chunk({"content": "lo"}, "stop"))
@@ -118,7 +121,75 @@ def test_what_keeps_a_connection_alive_is_passed_over(line: str, place: int) -> 
         assert [piece.text for piece in chat_stream(client)] == ["hel", "lo"]
 
 
-@pytest.mark.parametrize("line", [b"data: ping\n\n", b"data: null\n\n", b"event: ping\ndata: 5\n\n"])
+def endless(before: bytes, line: bytes, **headers: str) -> Script:
+    """A stream that is only kept open, until its client leaves."""
+
+    def script(exchange: Exchange) -> None:
+        exchange.begin(**headers)
+        exchange.send(before)
+        with suppress(OSError):
+            while True:
+                exchange.send(line)
+                time.sleep(0.002)
+
+    return script
+
+
+@pytest.mark.parametrize("kind", ["text/event-stream", "application/json", "application/x-ndjson"])
+@pytest.mark.parametrize("line", [b": ping\n\n", b"data: null\n\n", b"event: ping\ndata: {}\n\n", b"\r\n"])
+def test_a_stream_that_is_only_kept_open_ends(line: bytes, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A minute of real keep-alive messages is a moment here: the second one is already too late."""
+    monkeypatch.setattr(Timeouts, "keep_alives", 0.0)
+    with serving(endless(b"", line, content_type=kind)) as server, Skytells(KEY, base_url=server.url) as client:
+        with pytest.raises(RequestTimeoutError, match=r"127\.0\.0\.1:\d+ kept the stream open for 0 s"):
+            _ = chat_stream(client).final
+        with pytest.raises(RequestTimeoutError, match="kept the stream open"):
+            _ = response_stream(client).final
+
+
+def test_the_time_begins_anew_with_each_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what arrived before keep-alive messages went on for too long is kept."""
+    monkeypatch.setattr(Timeouts, "keep_alives", 0.0)
+    with serving(endless(lines(*HELLO), b": ping\n\n")) as server, Skytells(KEY, base_url=server.url) as client:
+        stream = chat_stream(client)
+        assert [next(stream).text, next(stream).text] == ["hel", "lo"]
+        with pytest.raises(RequestTimeoutError, match="without sending any part") as caught:
+            next(stream)
+    assert caught.value.partial == "hello"
+
+
+def test_timeout_bounds_a_stream_of_keep_alives() -> None:
+    with (
+        serving(endless(b"", b": ping\n\n")) as server,
+        Skytells(KEY, base_url=server.url, timeout=0.2) as client,
+        pytest.raises(RequestTimeoutError),
+    ):
+        _ = chat_stream(client).final
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("kind", ["text/event-stream", "text/plain"])
+def test_a_stream_in_utf_16_is_read(encoding: str, kind: str) -> None:
+    """Also if its pieces end within a character, and as the body of a whole answer."""
+    sent = (lines(*HELLO, chunk({"content": " Größe 🙂"})).decode() + DONE.decode()).encode(encoding)
+
+    def script(exchange: Exchange) -> None:
+        if not exchange.json.get("stream"):
+            exchange.reply(sent, content_type=kind)
+            return
+        exchange.begin(content_type=kind)
+        for at in range(0, len(sent), 7):
+            exchange.send(sent[at : at + 7])
+
+    with serving(script) as server, Skytells(KEY, base_url=server.url) as client:
+        assert chat_stream(client).final.text == "hello Größe 🙂"
+        assert client.chat.completions.create(model="m", messages="Count.").text == "hello Größe 🙂"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"data: ping\n\n", b"data: null\n\n", b"event: ping\ndata: 5\n\n", b'data: {"type": "ping", "at": 5}\n\n'],
+)
 def test_what_keeps_a_stream_of_responses_alive_is_passed_over(line: bytes) -> None:
     sent = named({"type": "response.output_text.delta", "delta": "hello"}) + line
     with streaming(sent + named(completed(output=[message("hello")]))) as (client, _):

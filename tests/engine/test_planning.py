@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skytells_nb.engine.planning import estimate_tokens, is_blank, pack_requests, plan, token_estimates
+from skytells_nb.engine.planning import estimate_tokens, pack_requests, plan, token_estimates
+from skytells_nb.formatting import is_blank
 
 texts = st.lists(st.one_of(st.none(), st.text(max_size=8)))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skytells_nb.client.serialization import validate
+from skytells_nb.errors import SkytellsWarning
 from skytells_nb.types.models import Model, Price, Vendor, tokens_per_unit
 
 PRICES = st.floats(0, 1000, allow_subnormal=False)
@@ -18,7 +21,7 @@ def price(*criteria: dict[str, Any], **pricing: Any) -> Price | None:
     return Model.model_validate({"pricing": {"criterias": list(criteria), **pricing}}).price
 
 
-def criterion(field: str, amount: float | None, unit: str | None = None) -> dict[str, Any]:
+def criterion(field: str, amount: Any, unit: str | None = None) -> dict[str, Any]:
     return {"field": field, "billable_price": amount, "unit": unit}
 
 
@@ -117,6 +120,45 @@ def test_what_else_makes_a_price_none_is_said() -> None:
     assert problem(criterion("input_tokens", 1.0, "token")) is None
     assert problem() is None
     assert Model.model_validate({}).price_problem is None
+
+
+@pytest.mark.parametrize("text", ["$0.50", "0.5", " US$ .5 ", "0.50 USD", "$5e-1", "0.5 US dollars"])
+def test_a_price_in_words_is_converted(text: str) -> None:
+    both = [criterion(f"{kind}_tokens", text, "million_token") for kind in ("input", "output")]
+    assert price(*both) == Price(0.5, 0.5)
+    each = [criterion(f"{kind}_tokens", f"{text} per 1K tokens", None) for kind in ("input", "output")]
+    assert price(*each) == Price(500.0, 500.0)
+    amount = {"type": "embedding", "pricing": {"amount": f"{text} / million tokens", "unit": "million_token"}}
+    assert Model.model_validate(amount).price == Price(0.5, 0.0)
+
+
+@pytest.mark.parametrize(
+    "amount",
+    [
+        *("0,50", "1,000.50", "€0.50", "0.50 EUR", "free", "5 cents", "$0.50/1k tokens", "$1 per call", "about $1"),
+        *(True, {"usd": 0.5}, [0.5]),
+    ],
+)
+def test_a_price_that_cannot_be_read_is_quoted(amount: Any) -> None:
+    quote = re.escape(f"it is {str(amount)!r}, which cannot be read as US dollars per token")
+    forms: list[Any] = [
+        {"criterias": [criterion("input_tokens", amount, "million_token")]},
+        {"criterias": [criterion("input_tokens", 1.0, "token"), criterion("output_tokens", amount, "million_token")]},
+        {"amount": amount, "unit": "million_token"},
+        *([amount] if not isinstance(amount, dict) else [{"criterias": amount}]),
+    ]
+    for pricing in forms:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SkytellsWarning)
+            model = validate(Model, {"type": "embedding", "pricing": pricing}, request_id=None)
+        assert model.price is None
+        assert re.fullmatch(quote, model.price_problem or "")
+
+
+def test_prices_in_another_form_are_quoted_whole() -> None:
+    model = Model.model_validate({"pricing": {"prompt": "0.0000005", "completion": "0.000001"}})
+    assert model.price is None
+    assert "'prompt': '0.0000005', 'completion'" in (model.price_problem or "")
 
 
 def test_one_amount_is_the_price_of_a_model_without_output_only() -> None:

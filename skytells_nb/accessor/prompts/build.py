@@ -20,8 +20,8 @@ from skytells_nb.accessor.text_columns import Texts, is_missing
 from skytells_nb.columns import column_of
 from skytells_nb.engine.operations.conversation import Api, Message, PromptOptions, check_messages, dump_messages
 from skytells_nb.engine.operations.endpoints import LIMITS, endpoint
-from skytells_nb.engine.planning import is_blank
 from skytells_nb.errors import InputError
+from skytells_nb.formatting import is_blank
 
 PromptSource: TypeAlias = str | RowFunction
 """A template with ``{column}`` fields, or a function from a row to a text or messages."""

@@ -45,6 +45,11 @@ class Timeouts:
     stream: float = 3600.0
     """A whole stream."""
 
+    @property
+    def keep_alives(self) -> float:
+        """A stream that sends keep-alive messages and no part of its answer, as while the request waits in a queue."""
+        return 3 * max(self.read, self.idle)
+
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
@@ -31,6 +33,37 @@ def is_event_stream(body: bytes) -> bool:
     (True, False)
     """
     return body.lstrip(BLANKS).startswith(_FIELDS)
+
+
+def pieces_as_utf8(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    r"""Yield a body as it arrives, and as UTF-8 if it is UTF-16 or UTF-32.
+
+    >>> b"".join(pieces_as_utf8(iter([b"\xff\xfed\0a\0t", b"\0a\0:\0"])))
+    b'data:'
+    """
+    begun = b""
+    for piece in pieces:
+        begun += piece
+        if len(begun) >= 8:
+            break
+    encoding = json.detect_encoding(begun)
+    if not encoding.startswith("utf-8") and _is_ascii(begun[:8], encoding):
+        decoder = codecs.getincrementaldecoder(encoding)("replace")
+        yield decoder.decode(begun).encode("utf-8", "replace")
+        for piece in pieces:
+            yield decoder.decode(piece).encode("utf-8", "replace")
+        return
+    yield begun
+    yield from pieces
+
+
+def _is_ascii(begun: bytes, encoding: str) -> bool:
+    """Whether a body begins with ASCII in this encoding: zeros may also be padding before UTF-8."""
+    try:
+        text = codecs.getincrementaldecoder(encoding)().decode(begun)
+    except UnicodeDecodeError:
+        return False
+    return text.isascii() and "\0" not in text
 
 
 def beginning(pieces: Iterator[bytes]) -> bytes:

@@ -39,9 +39,10 @@ from skytells_nb.client.transport.sse import (
     beginning,
     is_event_stream,
     json_events,
+    pieces_as_utf8,
 )
 from skytells_nb.client.transport.status_errors import error_from_response, not_events
-from skytells_nb.client.transport.transport_errors import seconds_to_retry, transport_error
+from skytells_nb.client.transport.transport_errors import no_progress_error, seconds_to_retry, transport_error
 from skytells_nb.errors import (
     ConfigurationError,
     RequestCancelledError,
@@ -121,6 +122,7 @@ class Transport:
         self._network = http
         _transports.add(self)
         parts = urlsplit(self.base_url)
+        self._host = parts.netloc
         self._tls = tls_context() if http is None and parts.scheme == "https" else None
         # A proxy from the environment must never see requests to this machine.
         local = http is not None or is_loopback(parts.hostname or "")
@@ -321,14 +323,16 @@ class Transport:
         self.limits = read_limits(headers) or self.limits
         request_id = self._request_id(headers)
         kind = headers.get("content-type", "no content type")
+        pieces = pieces_as_utf8(pieces)
         if _EVENTS in kind.lower():
             return EventStream(self, pieces, end, request_id, limits)
         kind = quoted(kind, NAME_CHARS)
         try:
-            begun = beginning(pieces)
+            limited = self._until(time.monotonic() + limits.keep_alives, pieces, limits)
+            begun = beginning(limited)
             if is_event_stream(begun):
                 return EventStream(self, itertools.chain((begun,), pieces), end, request_id, limits)
-            content = begun + b"".join(pieces)
+            content = begun + b"".join(limited)
             error = not_events(content, kind, request_id, self._auth.redact)
             if error is not None:
                 # Not in the variables of a traceback: it may show the key.
@@ -338,6 +342,13 @@ class Transport:
         except BaseException:
             end()
             raise
+
+    def _until(self, deadline: float, pieces: Iterator[bytes], limits: Timeouts) -> Iterator[bytes]:
+        """Yield the pieces that arrive by the deadline; raise after one that does not."""
+        for piece in pieces:
+            yield piece
+            if time.monotonic() > deadline:
+                raise no_progress_error(self._host, limits)
 
     def _check_usable(self) -> None:
         if self.aborted:
@@ -419,11 +430,10 @@ class Transport:
             raise
         except Exception as problem:
             variable = None if self._proxy is None else self._proxy.variable
-            host = urlsplit(self.base_url).netloc
             failure = (
                 RequestCancelledError("The call was stopped.")
                 if self.aborted
-                else transport_error(problem, host, limits, variable, streaming=streaming)
+                else transport_error(problem, self._host, limits, variable, streaming=streaming)
             )
         try:
             raise failure
@@ -463,6 +473,8 @@ class EventStream:
         self.is_json = False
         """Whether the body turned out to be JSON instead of a stream of events."""
         self.origin = transport.origin
+        self.waiting_since: float | None = None
+        """When the first piece arrived since this was set to ``None``: its reader does that for each part it awaits."""
 
     def __iter__(self) -> Iterator[ServerSentEvent]:
         transport, decoder, pieces = self._transport, EventDecoder(), self._pieces
@@ -476,14 +488,25 @@ class EventStream:
             first = first or piece.lstrip(BLANKS)[:1]
             if not first or first in b"{[":
                 held.append(piece)
-                continue
-            if held:
-                piece, held = b"".join((*held, piece)), []
-            yield from decoder.feed(piece)
+                if first:
+                    continue
+            else:
+                if held:
+                    piece, held = b"".join((*held, piece)), []
+                yield from decoder.feed(piece)
+            self._check_progress()
         if transport.aborted:
             raise RequestCancelledError("The call was stopped.")
         self.is_json = bool(held)
         yield from json_events(b"".join(held)) if held else decoder.close()
+
+    def _check_progress(self) -> None:
+        """Raise RequestTimeoutError if pieces have arrived for too long without a part of the answer."""
+        now = time.monotonic()
+        if self.waiting_since is None:
+            self.waiting_since = now
+        elif now - self.waiting_since > self._timeouts.keep_alives:
+            raise no_progress_error(self._transport._host, self._timeouts)
 
     def close(self) -> None:
         self._closed = True

@@ -60,6 +60,14 @@ def transport_error(
     return TransportError(f"The exchange with {host} failed: {quoted(error, 300) or type(error).__name__}")
 
 
+def no_progress_error(host: str, limits: Timeouts) -> RequestTimeoutError:
+    """Return the error for a stream that is kept open without a part of an answer."""
+    return RequestTimeoutError(
+        f"{host} kept the stream open for {limits.keep_alives:g} s without sending any part of its answer. If requests "
+        "wait longer than that in a queue, raise timeout= to more than a third of the wait."
+    )
+
+
 def seconds_to_retry(problem: SkytellsError, failures: int) -> float | None:
     """Return the seconds to wait before another attempt, ``None`` for a failure that another would not change."""
     if isinstance(problem, AccountError) or not (
