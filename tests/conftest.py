@@ -19,14 +19,17 @@ if TYPE_CHECKING:
     from skytells_nb.local.server import LocalServer
     from skytells_nb.session import Session
 
-# The duration of an example depends on the load of the machine, so it is not checked.
-settings.register_profile("shared", parent=settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("shared")
-
 # Importing thousands of tests leaves little garbage, and looking for it takes seconds.
 gc.disable()
 
 CI = os.environ.get("CI", "").lower() in ("1", "true")
+# The duration of an example depends on the load of the machine, so it is not checked. In CI the examples are the same
+# each time, with any version of hypothesis.
+settings.register_profile(
+    "shared", parent=settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=CI
+)
+settings.load_profile("shared")
+
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 MAX_WORKERS = 4
 """Each worker loads its own copy of the models."""

@@ -12,6 +12,7 @@ import secrets
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
@@ -450,7 +451,7 @@ def serve(
             show(banner(server))
             sys.stdout.flush()
             while server.running:
-                # With a timeout, because on Windows Ctrl-C does not interrupt a wait without one.
-                threading.Event().wait(1.0)
+                # Not the wait of an event, which can end in another error where Ctrl-C comes as it takes its lock back.
+                time.sleep(1.0)
     except KeyboardInterrupt:
         show("Stopped.")

@@ -72,6 +72,16 @@ def test_a_released_key_is_free_and_others_stay_leased(stores: Pair) -> None:
     assert two.leases.acquire([A, B, C], TWO, 60) == ["acquired", "acquired", "acquired"]
 
 
+def test_a_closed_store_leases_nothing(tmp_path: Path) -> None:
+    """What its runs held is free at once, also where the end of a run could not say so."""
+    one, two = SqliteStore(tmp_path / "answers.sqlite"), SqliteStore(tmp_path / "answers.sqlite")
+    one.leases.acquire([A], ONE, 60)
+    one.leases.acquire([B], b"3" * 16, 60)
+    one.close()
+    assert two.leases.acquire([A, B], TWO, 60) == ["acquired", "acquired"]
+    two.close()
+
+
 def test_no_owner_releases_what_another_holds(stores: Pair) -> None:
     one, two = stores
     one.leases.acquire([A], ONE, 60)

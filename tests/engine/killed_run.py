@@ -24,9 +24,17 @@ from skytells_nb.errors import Interrupted, SkytellsError
 JOBS = {"chat": completion_job("gpt-5"), "embeddings": embedding_job("skytells-embed-3-small")}
 
 
-def run(endpoint: str, texts: str, key: str, done: str, lease: float | None = None, **connection: Any) -> None:
+def run(
+    endpoint: str,
+    texts: str,
+    key: str,
+    done: str,
+    lease: float | None = None,
+    renew: float | None = None,
+    **connection: Any,
+) -> None:
     if lease is not None:
-        single_flight.LEASE_S, single_flight.RENEW_EVERY_S = lease, lease / 4
+        single_flight.LEASE_S, single_flight.RENEW_EVERY_S = lease, renew or lease / 4
     # A child of a program that waits for orders: its main thread takes the interrupt, as a notebook's does.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     result: dict[str, Any] = {"answers": [], "sent": 0, "error": None}

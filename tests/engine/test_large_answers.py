@@ -132,6 +132,7 @@ def test_a_large_answer_that_fails_is_retried_and_no_row_is_lost(tmp_path: Path,
         connected(server, tmp_path / "c.sqlite", inputs_per_request=A_REQUEST) as session,
     ):
         outcome = session.engine.run(JOB, TEXTS)
+        wait_until_idle(server, "embeddings")
         corrupted = sum(bool(record.faults) for record in server.stats.records)
         assert corrupted >= 1
         assert outcome.report.retries == corrupted

@@ -98,11 +98,25 @@ def test_a_suspended_process_loses_its_leases_and_sends_nothing_that_another_has
 
 
 def test_a_request_that_takes_longer_than_a_lease_is_waited_for(tmp_path: Path) -> None:
-    """Its owner renews the lease."""
-    with served("latency=4") as server, Runs(server, "chat", TEXTS[:2], tmp_path, lease=1.5) as runs:
+    """Its owner renews the lease again and again, long before it expires."""
+    gate = threading.Event()
+
+    def expires() -> float:
+        with closing(sqlite3.connect(runs.cache, timeout=60)) as connection:
+            return float(connection.execute("select min(expires) from leases").fetchone()[0])
+
+    with (
+        served(generator=EchoGenerator(gate)) as server,
+        Runs(server, "chat", TEXTS[:2], tmp_path, lease=3_000.0, renew=0.05) as runs,
+    ):
         runs.start("owner")
-        until(lambda: runs.counts.requests >= 1)
+        until(lambda: runs.counts.in_flight == 2)
+        for _ in range(3):
+            before = expires()
+            until(lambda before=before: expires() > before)  # type: ignore[misc]
         runs.start("waits")
+        until(lambda: runs.waits("waits"))
+        gate.set()
         until(lambda: runs.done("owner") and runs.done("waits"))
         assert runs.answers("owner") == runs.answers("waits") == TEXTS[:2]
         assert wait_until_idle(server, "chat").inputs == 2
@@ -167,7 +181,11 @@ def test_one_that_waits_ends_at_once_on_an_interrupt(tmp_path: Path) -> None:
 def test_closing_the_session_ends_a_run_that_waits(tmp_path: Path) -> None:
     """The process that it waits for is suspended, and holds its lease for an hour."""
     problems: list[Exception] = []
-    with served("latency=1") as server, Runs(server, "chat", TEXTS[:1], tmp_path, lease=3_000.0) as runs:
+    gate = threading.Event()
+    with (
+        served(generator=EchoGenerator(gate)) as server,
+        Runs(server, "chat", TEXTS[:1], tmp_path, lease=3_000.0) as runs,
+    ):
         owner = runs.start("owner")
         until(lambda: runs.counts.requests >= 1)
         os.kill(owner, signal.SIGSTOP)
@@ -189,4 +207,5 @@ def test_closing_the_session_ends_a_run_that_waits(tmp_path: Path) -> None:
         thread.join(60)
         assert not thread.is_alive()
         runs.kill(owner)
+        gate.set()
     assert len(problems) == 1

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from forked_runs import TIMEOUT_S, Runs, until
-from local_fakes import HashEmbedder
+from local_fakes import HashEmbedder, HoldingGenerator
 from served import connected, served, wait_until_idle
 
 from skytells_nb.engine.operations.cached import CachedCompletion
@@ -99,7 +99,11 @@ def test_a_process_killed_beside_three_others_costs_them_nothing(tmp_path: Path)
     """Four runs of the same rows on one file: what was committed at the kill stays, and the three end with all rows."""
     texts = [f"say {n}" for n in range(600)]
     names = ["one", "two", "three"]
-    with served("latency=0.005") as server, Runs(server, "chat", texts, tmp_path, max_in_flight=4) as runs:
+    generator = HoldingGenerator(250)
+    with (
+        served("latency=0.005", generator=generator) as server,
+        Runs(server, "chat", texts, tmp_path, max_in_flight=4) as runs,
+    ):
         killed = runs.start("killed")
         for name in names:
             runs.start(name)
@@ -107,6 +111,7 @@ def test_a_process_killed_beside_three_others_costs_them_nothing(tmp_path: Path)
         assert not runs.done("killed")
         runs.kill(killed)
         before = kept(runs.cache)
+        generator.go.set()
         until(lambda: all(runs.done(name) for name in names))
         assert [runs.answers(name) for name in names] == [texts] * 3
         after = kept(runs.cache)

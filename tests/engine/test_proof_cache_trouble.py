@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from local_fakes import HoldingGenerator
 from served import KEY, connected, served, wait_until_idle
 
 from skytells_nb.errors import SkytellsWarning
@@ -87,8 +88,10 @@ def test_a_file_damaged_in_flight_is_set_aside_and_the_run_goes_on(
             damaged_at.append(event.done)
             checkpoint(cache)
             damage(cache)
+            generator.go.set()
 
-    with served("latency=0.01") as server:
+    generator = HoldingGenerator(ROWS // 2)
+    with served("latency=0.01", generator=generator) as server:
         with connected(server, cache, max_in_flight=4), every_warning() as caught:
             done = frame().skytells.complete("say {n}", progress=damage_midway)
         assert done["completion"].tolist() == TEXTS
@@ -127,6 +130,7 @@ def fill(event):
     if event.done >= 100 and not full_at:
         full_at.append(event.done)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 12, resource.RLIM_INFINITY))
+        print("full", flush=True)
 
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
@@ -149,16 +153,16 @@ def test_a_disk_that_fills_up_in_flight_costs_no_row(tmp_path: Path, space_again
     """One warning that says so; where there is space again in the end, nothing has to be paid for twice."""
     program = FULL_DISK.replace("SPACE", SPACE if space_again else "")
     cache = tmp_path / "c.sqlite"
-    with served("latency=0.01") as server:
-        child = subprocess.run(
-            [sys.executable, "-c", program, server.base_url, KEY, str(cache), str(ROWS)],
-            capture_output=True,
-            text=True,
-            timeout=90,
-            check=False,
-        )
-        assert child.returncode == 0, child.stderr
-        figures = json.loads(child.stdout)
+    generator = HoldingGenerator(ROWS // 2)
+    with served("latency=0.01", generator=generator) as server:
+        command = [sys.executable, "-c", program, server.base_url, KEY, str(cache), str(ROWS)]
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert child.stdout is not None
+        said = child.stdout.readline()
+        generator.go.set()
+        output, errors = child.communicate(timeout=120)
+        assert (said, child.returncode) == ("full\n", 0), errors
+        figures = json.loads(output)
         assert figures["completions"] == TEXTS
         assert 100 <= figures["full_at"] < ROWS
         (warning,) = figures["warnings"]

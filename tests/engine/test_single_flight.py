@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from local_fakes import EchoGenerator
+from local_fakes import GATE_S, EchoGenerator, EchoPiece
+from paid_service import PaidService, Refusal, paid, prompt_of, refusal
 from served import connected, served, wait_until_idle
 
 from skytells_nb.cache.memory import MemoryStore, NoLeases
@@ -146,30 +146,51 @@ def test_without_a_cache_each_call_asks_anew() -> None:
 
 
 def test_what_another_call_could_not_get_is_asked_for_by_the_one_that_waited(tmp_path: Path) -> None:
-    """The first call is rejected once started; the second waited for its rows, and takes them over."""
-    with served("latency=0.3, status=401, times=1") as server, connected(server, tmp_path / "c.sqlite") as session:
-        waited = threading.Event()
+    """The first call is rejected once the second waits for its row, which the second takes over."""
+    asked, waits = threading.Event(), threading.Event()
 
-        def callback(event: Progress) -> None:
-            if event.waiting and "another call" in event.waiting:
-                waited.set()
+    def refuse(body: dict[str, Any]) -> Refusal | None:
+        if asked.is_set():
+            return None
+        asked.set()
+        assert waits.wait(60)
+        return refusal(401, "no such key")
+
+    def callback(event: Progress) -> None:
+        if event.waiting and "another call" in event.waiting:
+            waits.set()
+
+    with paid(PaidService(refuse, say=prompt_of), tmp_path / "c.sqlite") as session:
 
         def second() -> Any:
-            deadline = time.monotonic() + 20
-            while not server.stats["chat"].requests and time.monotonic() < deadline:
-                time.sleep(0.005)
+            assert asked.wait(60)
             return session.engine.run(JOB, ["say 1"], on_progress=callback)
 
         first, outcome = in_threads(lambda: session.engine.run(JOB, ["say 1"]), second)
-        assert isinstance(first, AuthenticationError)
-        assert waited.is_set()
-        assert answers(outcome) == ["say 1"]
+    assert isinstance(first, AuthenticationError)
+    assert answers(outcome) == ["say 1"]
+
+
+class Gated(EchoGenerator):
+    """Holds the answer to each text until its gate is open."""
+
+    def __init__(self, *texts: str) -> None:
+        super().__init__()
+        self.gates = {text: threading.Event() for text in texts}
+
+    def stream(self, messages: list[dict[str, Any]], **parameters: Any) -> Iterator[EchoPiece]:
+        self.gates[messages[-1]["content"]].wait(GATE_S)
+        return super().stream(messages, **parameters)
 
 
 def test_a_call_that_waits_for_no_one_never_reports_that_it_waits(tmp_path: Path) -> None:
     """Neither while its own rows are in flight nor for the rows that it took over after waiting."""
     events: list[Progress] = []
-    with served("latency=0.3") as server, connected(server, tmp_path / "c.sqlite", max_in_flight=2) as session:
+    generator = Gated("say 1", "say 2")
+    with (
+        served(generator=generator) as server,
+        connected(server, tmp_path / "c.sqlite", max_in_flight=2) as session,
+    ):
         single_flight, one = single_flight_for(session.cache.url), Owner()
         held = session.engine._keys(JOB, ["say 2"])
         single_flight.acquire(held, one)
@@ -178,6 +199,10 @@ def test_a_call_that_waits_for_no_one_never_reports_that_it_waits(tmp_path: Path
             events.append(event)
             if event.waiting and "another call" in event.waiting:
                 single_flight.release(held, one)
+            elif event.in_flight:
+                # The second text is in flight after the wait for it; each is answered once it has been seen there.
+                waited = any("another call" in (earlier.waiting or "") for earlier in events)
+                generator.gates["say 2" if waited else "say 1"].set()
 
         outcome = session.engine.run(JOB, ["say 1", "say 2"], on_progress=callback)
         requests = wait_until_idle(server, "chat").requests

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import socket
 import threading
@@ -19,6 +20,8 @@ from skytells_nb.local import LocalServer
 from skytells_nb.local.generation.generator import ContextLengthExceeded
 
 CATEGORIES = ("hate", "self_harm", "sexual", "violence", "jailbreak")
+GATE_S = 120.0
+"""A held answer comes after this time at the latest, so that a test that failed does not hold it forever."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +84,26 @@ class EchoGenerator:
         try:
             for count, word in enumerate(output, 1):
                 if count > 1 and self.gate is not None:
-                    self.gate.wait(20)
+                    self.gate.wait(GATE_S)
                 yield EchoPiece(word)
             yield EchoPiece("", "length" if len(words) > len(output) else "stop", tokens, len(output))
         finally:
             self.closed.set()
+
+
+class HoldingGenerator(EchoGenerator):
+    """Answers the first requests at once, and holds all others until ``go`` is set."""
+
+    def __init__(self, first: int) -> None:
+        super().__init__()
+        self.go = threading.Event()
+        self._first = first
+        self._numbers = itertools.count()
+
+    def stream(self, messages: list[dict[str, Any]], **parameters: Any) -> Iterator[EchoPiece]:
+        if next(self._numbers) >= self._first:
+            self.go.wait(GATE_S)
+        return super().stream(messages, **parameters)
 
 
 class NoGenerator(EchoGenerator):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,16 @@ def connected(server: LocalServer, cache: Path | str, **settings: Any) -> Sessio
 
 
 def wait_until_idle(server: LocalServer, endpoint: str) -> Counts:
-    """Return the counters once no request is in flight: a client gets its response before the server counts it."""
+    """Return the counters once no request is in flight: a client gets its response before the server counts it.
+
+    Also a request that was sent, perhaps by a process that was killed since, and that the server has yet to read.
+    """
+    if server.running:
+        # The server reads what comes in the order in which it comes, so it has read all that was sent before this.
+        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            while connection.recv(65_536):
+                pass
     deadline = time.monotonic() + 60
     while server.stats[endpoint].in_flight and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -125,6 +125,7 @@ def test_a_generation_stops_and_one_that_waits_never_begins(path: str, stream: b
     with fake_server(generator=generator) as server:
         sockets = [send_raw(server, path, body) for _ in range(MAX_CONCURRENT_ANSWERS + 4)]
         wait_for(lambda: len(generator.messages) == MAX_CONCURRENT_ANSWERS)
+        wait_for(lambda: server.stats[endpoint].in_flight == len(sockets))
         for waiting in sockets:
             waiting.close()
         wait_for(lambda: not server.stats[endpoint].in_flight)

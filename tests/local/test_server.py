@@ -12,7 +12,7 @@ import time
 
 import httpx
 import pytest
-from local_fakes import EchoGenerator, chat_body, client_of, fake_server
+from local_fakes import GATE_S, EchoGenerator, chat_body, client_of, fake_server
 
 from skytells_nb.errors import InputError, LocalServerError
 from skytells_nb.local import Faults, LimitOptions, LocalServer
@@ -176,7 +176,7 @@ print(time.monotonic())
     here = os.path.dirname(__file__)
     done = subprocess.run([sys.executable, "-c", code, here], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
-    assert time.monotonic() - float(done.stdout) < 18  # since its last statement
+    assert time.monotonic() - float(done.stdout) < GATE_S / 2  # since its last statement
 
 
 def test_importing_the_package_loads_no_model_and_no_server() -> None:
@@ -223,7 +223,7 @@ serve(port=0, faults="latency=0.1", limits="requests=25, window=2", warm=False)
                 break
         assert "latency=0.1" in output
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
     finally:
         process.kill()
     assert (process.returncode, err) == (0, "")

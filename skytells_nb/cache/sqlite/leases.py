@@ -91,8 +91,14 @@ class SqliteLeases:
         return self._write(work) is not False
 
     def release(self, owner: bytes, keys: Sequence[bytes] | None = None) -> None:
-        if owner in self._held and (keys is None or not self._held[owner].isdisjoint(keys)):
+        held = self._held.get(owner)
+        if held is not None and (keys is None or not held.isdisjoint(keys)):
             self._write(partial(self._release, owner=owner, keys=keys))
+
+    def release_all(self) -> None:
+        """End the leases of all owners: the thread that ends those of a run may have been held up."""
+        for owner in list(self._held):
+            self.release(owner)
 
     def end(self, keys: Iterable[bytes]) -> None:
         """Note that these keys have a response, within work."""

@@ -47,6 +47,7 @@ class LimitKeeper:
         """Forget the thread and the runs of the parent."""
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._check_again = False
         self._closed = threading.Event()
         self._runs: list[int] = []
         self._next_check = 0.0
@@ -83,8 +84,13 @@ class LimitKeeper:
             return
         with self._lock:
             self._next_check = time.monotonic() + CHECK_EVERY_S
-            if self._closed.is_set() or (self._thread is not None and self._thread.is_alive()):
+            if self._closed.is_set():
                 return
+            if self._thread is not None and self._thread.is_alive():
+                # It may have looked already, before there was too much.
+                self._check_again = True
+                return
+            self._check_again = False
             self._thread = threading.Thread(target=self._keep, name="skytells-cache-limits", daemon=True)
             # No thread can start while the interpreter shuts down.
             with contextlib.suppress(RuntimeError):
@@ -101,7 +107,11 @@ class LimitKeeper:
         while not self._closed.is_set():
             started = time.monotonic()
             if not self._write(self._step):
-                return
+                with self._lock:
+                    if not self._check_again:
+                        self._thread = None
+                        return
+                    self._check_again = False
             self._closed.wait(REST * (time.monotonic() - started))
 
     def _step(self, connection: sqlite3.Connection) -> int:

@@ -196,6 +196,9 @@ class SqliteStore:
 
     def close(self) -> None:
         """Finish pending writes and release the file; responses held in memory are written if possible."""
+        if self._closed:
+            return
+        self.leases.release_all()
         with self._lock:
             if self._closed:
                 return

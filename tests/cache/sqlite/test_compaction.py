@@ -189,7 +189,7 @@ from skytells_nb.cache import SqliteStore
 store = SqliteStore(sys.argv[1])
 def on_progress(done, total=None):
     print("step", flush=True)
-    time.sleep(0.01)
+    time.sleep(600)  # until the interrupt
 try:
     store.prune(compact=True, on_progress=on_progress)
 except KeyboardInterrupt:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,19 +103,57 @@ def test_what_cells_store_one_by_one_is_kept_within_the_limit_too(
     assert kept(store, 119, 1) == 1
 
 
-def test_nothing_waits_for_the_removal(store: SqliteStore) -> None:
-    """Responses are written and read while thousands of old ones go."""
+def test_nothing_waits_for_the_removal(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Responses are written and read while thousands of old ones go, a step at a time."""
+    stepped, go_on = threading.Event(), threading.Event()
+    write = store._limits._write
+
+    def one_step(step: Any) -> int | None:
+        removed = write(step)
+        if removed:
+            stepped.set()
+            assert go_on.wait(60)
+        return removed
+
+    monkeypatch.setattr(store._limits, "_write", one_step)
     with store.run():
         store.put_many(rows(0, 20 * ROWS_PER_STEP))
     with store.run():
         store.put_many(rows(50_000, 1))
-    written = 0
+    assert stepped.wait(60)
+    # Between two steps: it does not last until all are gone.
+    for number in range(3):
+        store.put_many(rows(60_000 + number, 1))
+        assert kept(store, 60_000 + number, 1) == 1
+    assert store.stats().entries >= 19 * ROWS_PER_STEP
+    go_on.set()
     while store.stats().bytes > 60 * SIZE:
-        written += 1
-        store.put_many(rows(60_000 + written % 3, 1))
-        assert kept(store, 60_000 + written % 3, 1) == 1
-    # They took turns: it did not wait until all were gone.
-    assert written >= 3
+        store.put_many(rows(60_000, 1))
+        assert kept(store, 60_000, 1) == 1
+
+
+def test_a_run_that_ends_while_the_limits_are_checked_is_checked_too(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There was nothing to remove before it."""
+    checked, go_on = threading.Event(), threading.Event()
+    write = store._limits._write
+
+    def late(step: Any) -> int | None:
+        removed = write(step)
+        checked.set()
+        assert go_on.wait(60)
+        return removed
+
+    monkeypatch.setattr(store._limits, "_write", late)
+    with store.run():
+        store.put_many(rows(0, 200))
+    assert checked.wait(60)
+    with store.run():
+        store.put_many(rows(1_000, 20))
+    go_on.set()
+    assert wait_until(lambda: store.stats().bytes <= 50 * SIZE)
+    assert kept(store, 1_000, 20) == 20
 
 
 OTHER = """
@@ -149,10 +188,10 @@ def test_another_process_that_is_paying_loses_nothing(store: SqliteStore, path: 
 
 
 def test_without_limits_no_thread_starts_and_nothing_goes(path: Path) -> None:
-    store = SqliteStore(path)
+    store, others = SqliteStore(path), set(threading.enumerate())
     with store.run():
         store.put_many(rows(0, 200))
-    assert not any(thread.name == "skytells-cache-limits" for thread in threading.enumerate())
+    assert "skytells-cache-limits" not in [thread.name for thread in set(threading.enumerate()) - others]
     assert store.stats().entries == 200
     store.close()
 

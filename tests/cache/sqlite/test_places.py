@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
 import sqlite3
@@ -78,7 +79,7 @@ def test_a_damaged_database_of_another_program_is_left_as_it_is(tmp_path: Path) 
         connection.executemany("insert into photos values (?)", [("x" * 500,)] * 500)
         connection.commit()
     damaged = bytearray(path.read_bytes())
-    damaged[100:4000] = os.urandom(3900)
+    damaged[100:4000] = random.Random(1).randbytes(3900)
     path.write_bytes(damaged)
     assert use(path)[0] == [None, b"paid"]
     assert path.read_bytes() == damaged
@@ -96,7 +97,7 @@ def test_a_damaged_cache_of_any_name_is_set_aside(tmp_path: Path, damage: str) -
     else:
         with path.open("r+b") as file:
             file.seek(100)
-            file.write(os.urandom(3000))
+            file.write(random.Random(2).randbytes(3000))
     assert use(path)[0] == [None, b"paid"]
     assert len(list(tmp_path.glob("mine.corrupt-*"))) == 1
 

@@ -8,6 +8,7 @@ import http.client
 import io
 import itertools
 import json
+import socket
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from serving import KEY, Exchange, ScriptedServer, serving
 
 from skytells_nb.client.client import Skytells
+from skytells_nb.client.transport import http11
 from skytells_nb.client.transport.http_response import (
     ERROR_BODY_BYTES,
     BodyReader,
@@ -275,22 +277,44 @@ def test_a_stream_that_only_says_that_it_is_alive_ends_at_its_deadline() -> None
             list(client.stream("/responses", b"{}"))
 
 
-def test_a_connection_serves_on_after_a_slow_response() -> None:
+class Limited(socket.socket):
+    """Notes its limits for silence; the first read of each response gets a part of its head."""
+
+    limits: list[float | None]
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        return super().recv(min(size, 10), flags)
+
+    def settimeout(self, value: float | None) -> None:
+        self.limits.append(value)
+        super().settimeout(value)
+
+
+def test_a_connection_serves_on_after_a_slow_response(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the deadline left of the limit for silence does not stay with the connection."""
+    sock = Limited(socket.AF_INET, socket.SOCK_STREAM)
+    sock.limits = []
+
+    def connect(host: str, port: int, deadline: float) -> socket.socket:
+        sock.connect((host, port))
+        return sock
 
     def script(exchange: Exchange) -> None:
-        whole = OK + b"content-length: 2\r\n\r\n"
-        exchange.send(whole)
-        time.sleep(0.5)
-        exchange.send(b"{}")
+        exchange.send(OK + b"content-length: 2\r\n\r\n{}")
         exchange._sock.recv(65_536)
-        time.sleep(0.7)
-        exchange.send(whole + b"{}")
+        exchange.send(OK + b"content-length: 2\r\n\r\n{}")
 
+    monkeypatch.setattr(http11, "_connected", connect)
     with serving(script) as server:
-        client = Transport(KEY, base_url=server.url, timeouts=Timeouts(read=20, total=5))
+        client = Transport(KEY, base_url=server.url, timeouts=Timeouts(read=20, total=15))
         assert [client.send("GET", "/models").content for _ in range(2)] == [b"{}", b"{}"]
         assert len(server.exchanges) == 1
+        client.close()
+    # Each response had the whole limit, and then what was left to its deadline.
+    first, left, second, also_left = sock.limits
+    assert first == second == 20
+    assert 0 < left <= 15  # type: ignore[operator]
+    assert 0 < also_left <= 15  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "gzip, gzip", "deflate"])

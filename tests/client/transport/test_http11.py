@@ -266,6 +266,7 @@ def test_a_server_that_nobody_vouches_for_is_not_spoken_to(
 
 def test_a_client_that_is_dropped_leaves_no_open_connection(recwarn: pytest.WarningsRecorder) -> None:
     """As a session does that another one replaces; an open socket is a ResourceWarning, and an error under -W error."""
+    gc.collect()  # what other tests left
     warnings.simplefilter("always")
 
     def keep(exchange: Exchange) -> None:

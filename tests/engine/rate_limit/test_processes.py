@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
 from served import served
+from stalls import Stalls
 
 from benchmarks.pacing import Counting, Flat
 from skytells_nb.local.api.rate_limits import LimitOptions
+from skytells_nb.local.api.stats import Counts
 from skytells_nb.local.server import LocalServer
+
+T = TypeVar("T")
 
 WORKER = """
 import sys
@@ -52,43 +57,64 @@ class Workers:
             self.processes[number].wait()
 
 
+def on_a_machine_that_runs(measure: Callable[[], T]) -> T:
+    """Return what is measured, once the machine did not stand still meanwhile."""
+    for _ in range(3):
+        with Stalls() as stalls:
+            measured = measure()
+        if not stalls.too_long:
+            return measured
+    pytest.skip("this machine stood still each time")
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_two_processes_share_a_limit_and_are_hardly_rejected() -> None:
     """Most of what is permitted is used, also on a busy machine, and at most one request in twenty refused."""
-    with served("latency=0.02", limits=LimitOptions(50, 2.0)) as server:
-        workers = Workers(server.base_url, server.api_key, 2)
-        try:
-            workers.start()
-            # 14 s are seven windows; the first answer may come late on a busy machine.
-            while not server.stats["chat"].answered:
-                assert not threading.Event().wait(0.01)
-            threading.Event().wait(14)
-            counts = server.stats["chat"]
-        finally:
-            workers.kill(0, 1)
+
+    def measure() -> Counts:
+        with served("latency=0.02", limits=LimitOptions(50, 2.0)) as server:
+            workers = Workers(server.base_url, server.api_key, 2)
+            try:
+                workers.start()
+                # 14 s are seven windows; the first answer may come late on a busy machine.
+                while not server.stats["chat"].answered:
+                    time.sleep(0.01)
+                time.sleep(14)
+                return server.stats["chat"]
+            finally:
+                workers.kill(0, 1)
+
+    counts = on_a_machine_that_runs(measure)
     answered, refused = counts.statuses.get(200, 0), counts.statuses.get(429, 0)
     assert answered >= 0.6 * 50 * 7
     assert refused <= 0.05 * (answered + refused)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_processes_that_are_told_no_limit_share_it_and_a_survivor_takes_it_all() -> None:
     """Nothing but rejections shows the limit, and one process is killed in the middle."""
-    counting, flat, limit = Counting(), Flat(), 20
+    limit = 20
     limits = LimitOptions(limit, 1.0, kind="bucket", headers=False)
-    with LocalServer(limits=limits, generator=counting, embedder=flat, moderator=flat) as server:
-        workers = Workers(server.base_url, server.api_key, 2)
-        try:
-            workers.start()
-            while not counting.let_through:
-                assert not threading.Event().wait(0.01)
-            begun = time.monotonic()
-            threading.Event().wait(15)
-            workers.kill(0)
-            threading.Event().wait(10)
-            statuses = server.stats["chat"].statuses
-        finally:
-            workers.kill(0, 1)
+
+    def measure() -> tuple[Counting, float, dict[int, int]]:
+        counting, flat = Counting(), Flat()
+        with LocalServer(limits=limits, generator=counting, embedder=flat, moderator=flat) as server:
+            workers = Workers(server.base_url, server.api_key, 2)
+            try:
+                workers.start()
+                while not counting.let_through:
+                    time.sleep(0.01)
+                begun = time.monotonic()
+                time.sleep(15)
+                workers.kill(0)
+                time.sleep(10)
+                return counting, begun, server.stats["chat"].statuses
+            finally:
+                workers.kill(0, 1)
+
+    counting, begun, statuses = on_a_machine_that_runs(measure)
     together = [number for when, number in counting.let_through if begun + 3 <= when < begun + 14]
     alone = [number for when, number in counting.let_through if begun + 18 <= when < begun + 25]
     each = [together.count(0), together.count(1)]

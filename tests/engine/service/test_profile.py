@@ -72,7 +72,9 @@ def test_what_is_learned_elsewhere_meanwhile_is_known_at_the_next_call(path: Pat
 
 
 def test_processes_that_write_at_once_lose_nothing(path: Path) -> None:
-    learn = "import sys, pathlib; from skytells_nb.engine.service.profile import profile_for\n"
+    learn = "import sys, pathlib; from skytells_nb.engine.service import profile_file\n"
+    learn += "from skytells_nb.engine.service.profile import profile_for\n"
+    learn += "profile_file.LOCK_TIMEOUT_S = 60.0  # a disk that stalls must not make one of them do without the lock\n"
     learn += (
         f"for n in range(12): profile_for(pathlib.Path(sys.argv[1]), {ORIGIN!r}, sys.argv[2] + str(n)).set_fact('a', n)"
     )

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from local_fakes import EchoGenerator, chat_body, client_of, fake_server
+from served import wait_until_idle
 
 from skytells_nb.errors import InputError
 from skytells_nb.local import LimitOptions
@@ -94,7 +95,7 @@ def test_the_headers_count_down_to_a_429() -> None:
         assert 1 <= int(answers[2].headers["retry-after"]) <= 60
         assert "retry-after-ms" not in answers[2].headers
         assert "retry-after" not in answers[0].headers
-        assert server.stats["embeddings"].answered == 2
+        assert wait_until_idle(server, "embeddings").answered == 2
 
 
 def test_an_invalid_request_counts_and_has_the_headers() -> None:

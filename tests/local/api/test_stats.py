@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from local_fakes import client_of, fake_server
+from served import wait_until_idle
 
 
 def test_counters_distinguish_received_from_answered() -> None:
@@ -11,7 +12,7 @@ def test_counters_distinguish_received_from_answered() -> None:
         embed = {"model": "text-embedding-3-small", "input": ["a", "b", "a"]}
         client.post("/embeddings", json=embed)
         client.post("/embeddings", json={**embed, "input": ["b", "c"]}, headers={"x-skytells-fault": "status=500"})
-        counts = server.stats["embeddings"]
+        counts = wait_until_idle(server, "embeddings")
         assert (counts.requests, counts.inputs, counts.distinct, counts.answered, counts.repeated) == (2, 5, 3, 3, 1)
         assert counts.statuses == {200: 1, 500: 1}
         assert counts.most_in_flight == 1
