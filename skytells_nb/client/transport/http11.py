@@ -23,7 +23,11 @@ from skytells_nb.client.transport.http_response import BodyReader, ResponseHead,
 from skytells_nb.client.transport.request_options import Headers, Timeouts
 from skytells_nb.errors import InvalidResponseError
 
+S = TypeVar("S")
+T = TypeVar("T")
 _READ_BYTES = 16_384
+_SIGNAL_POLL_S = 0.25
+"""How long the main thread waits at a time: a signal that comes just before a system call does not end it."""
 # TLS has its own errors for a connection that ended without close_notify, and for writing after close_notify.
 _CLOSED_BY_PEER = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 LARGE_BYTES = 1 << 20
@@ -186,7 +190,9 @@ class Connection:
 
     def __init__(self) -> None:
         self.sock: socket.socket | None = None
+        self._silence = math.inf
         self._timeout: float | None = None
+        """That of the socket, which may be a part of the silence that is allowed."""
         self._deadline = math.inf
 
     def open(
@@ -277,9 +283,9 @@ class Connection:
         return BodyStream(self, head, file, body, begun), large
 
     def set_timeout(self, seconds: float) -> None:
-        if seconds != self._timeout:
-            self._open_socket().settimeout(seconds)
-            self._timeout = seconds
+        """Set the longest silence."""
+        self._silence = seconds
+        self._set_socket_timeout(seconds)
 
     def set_deadline(self, deadline: float) -> None:
         """Set the time by which the response must be complete, however steadily it arrives."""
@@ -287,24 +293,20 @@ class Connection:
 
     def receive_into(self, buffer: Any) -> int:
         """Receive some bytes; raises TimeoutError after silence, DeadlineExceeded at the deadline."""
-        sock, silence = self._open_socket(), self._timeout or math.inf
-        left = self._deadline - time.monotonic()
+        sock, left = self._open_socket(), self._deadline - time.monotonic()
         if left <= 0:
             raise DeadlineExceeded
-        if left < silence:
-            sock.settimeout(left)
-            self._timeout = left
         try:
-            return sock.recv_into(buffer)
+            return self._receive(sock.recv_into, buffer, min(left, self._silence))
         except TimeoutError:
-            if left < silence:
+            if left < self._silence:
                 raise DeadlineExceeded from None
             raise
 
     def _first_bytes(self) -> bytes:
         """Receive the first bytes of a response."""
         try:
-            first = self._open_socket().recv(_READ_BYTES)
+            first = self._receive(self._open_socket().recv, _READ_BYTES, self._silence)
         except TimeoutError:
             raise httpx.ReadTimeout("no response in time") from None
         except _CLOSED_BY_PEER as problem:
@@ -313,10 +315,37 @@ class Connection:
             raise UnansweredError("the server closed the connection without a response")
         return first
 
+    def _receive(self, receive: Callable[[S], T], into: S, seconds: float) -> T:
+        """Receive some bytes; raises TimeoutError after so many seconds. Ctrl-C ends it whenever it comes."""
+        if threading.current_thread() is not threading.main_thread():
+            self._set_socket_timeout(seconds)
+            return receive(into)
+        end = time.monotonic() + seconds
+        while True:
+            left = end - time.monotonic()
+            self._set_socket_timeout(min(max(left, 0.001), _SIGNAL_POLL_S))
+            try:
+                return receive(into)
+            except TimeoutError:
+                if left <= _SIGNAL_POLL_S:
+                    raise
+
+    def _set_socket_timeout(self, seconds: float) -> None:
+        if seconds != self._timeout:
+            self._open_socket().settimeout(seconds)
+            self._timeout = seconds
+
     def _open_socket(self) -> socket.socket:
         if self.sock is None:
             raise httpx.ConnectError("the connection is closed")
         return self.sock
+
+
+def pause(stopped: threading.Event, seconds: float) -> None:
+    """Wait for so many seconds, until this is set, or for Ctrl-C, whenever it comes."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0 and not stopped.wait(min(left, _SIGNAL_POLL_S)):
+        pass
 
 
 def _connected(host: str, port: int, deadline: float) -> socket.socket:
@@ -358,8 +387,6 @@ def is_too_many_open_files(problem: BaseException | None) -> bool:
         problem = problem.__cause__ or problem.__context__
     return False
 
-
-T = TypeVar("T")
 
 _EVENTS = "text/event-stream"
 KEEP_ALIVE_S = 5.0

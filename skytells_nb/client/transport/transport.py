@@ -22,11 +22,7 @@ import httpx
 
 from skytells_nb.client.transport.auth import APIKey, KeyAuth, as_api_key, resolve_api_key
 from skytells_nb.client.transport.base_url import is_loopback, origin_of, resolve_base_url
-from skytells_nb.client.transport.http11 import (
-    LARGE_BYTES,
-    HTTPConnectionPool,
-    RawResponse,
-)
+from skytells_nb.client.transport.http11 import LARGE_BYTES, HTTPConnectionPool, RawResponse, pause
 from skytells_nb.client.transport.http_response import announced_length
 from skytells_nb.client.transport.httpx_responses import iter_pieces, read_response
 from skytells_nb.client.transport.proxy_and_tls import empty_tls_context, proxy_for, tls_context
@@ -209,7 +205,7 @@ class Transport:
                 if wait is None:
                     raise
                 _log.info("%s: retrying in %.1f s", type(problem).__name__, wait)
-            self._root._stop.wait(wait)
+            pause(self._root._stop, wait)
         raise AssertionError
 
     def abort(self) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from serving import KEY, Exchange, ScriptedServer, certificates, holding
+from serving import KEY, Exchange, ScriptedServer, certificates, holding, serving
 
+from skytells_nb.client.transport.request_options import NO_OPTIONS
 from skytells_nb.client.transport.transport import Transport
 from skytells_nb.errors import RequestCancelledError
 
@@ -154,6 +155,49 @@ def test_ctrl_c_in_a_blocked_call_closes_the_connection(before: Callable[[Exchan
         with interrupted(server), pytest.raises(KeyboardInterrupt):
             call(client)
         assert server.left.wait(60)
+
+
+@POSIX
+@pytest.mark.parametrize(("before", "call"), HELD)
+def test_a_signal_that_wakes_no_system_call_ends_the_wait_too(before: Callable[[Exchange], None], call: Call) -> None:
+    """As one that comes just before the call: it is another thread's here, and the main thread has to look for it."""
+
+    def press() -> None:
+        if server.asked.wait(60):
+            server.stopping.wait(0.1)
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+    with holding(before) as server:
+        client = Transport(KEY, base_url=server.url)
+        signals = signal.signal(signal.SIGINT, signal.default_int_handler)
+        threading.Thread(target=press, daemon=True).start()
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                call(client)
+        finally:
+            signal.signal(signal.SIGINT, signals)
+        assert server.left.wait(60)
+
+
+@POSIX
+def test_ctrl_c_ends_the_pause_before_a_retry_however_it_comes() -> None:
+    def press(exchange: Exchange) -> None:
+        exchange.reply({"error": {"message": "later"}}, status=503, retry_after="60")
+        exchange.client_left()
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        if not server.stopping.wait(30):
+            late.set()
+
+    late = threading.Event()
+    with serving(press) as server:
+        client = Transport(KEY, base_url=server.url).with_options(NO_OPTIONS, 1)
+        signals = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                send(client)
+        finally:
+            signal.signal(signal.SIGINT, signals)
+        assert (len(server.exchanges), late.is_set()) == (1, False)
 
 
 @POSIX
