@@ -1,9 +1,10 @@
-"""Names of displays, the same each time that a notebook runs; and the display modes, for what is shown in a cell."""
+"""What displays in a cell need: modes, names that are the same each time that a notebook runs, scripts and styles."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+from pathlib import Path
 
 from skytells_nb.progress.display import cell_publish as cell_publish
 from skytells_nb.progress.display import display_mode as display_mode
@@ -12,6 +13,7 @@ from skytells_nb.progress.display import running_shell as running_shell
 from skytells_nb.progress.line import Mode as Mode
 from skytells_nb.progress.line import Publish as Publish
 
+_STATIC = Path(__file__).parent / "static"
 OUTPUT = ".jp-OutputArea-child"
 """The selector of one output of a cell in JupyterLab and Notebook 7."""
 
@@ -42,3 +44,8 @@ def next_name(kind: str) -> str:
 def model_id(name: str) -> str:
     """Return the id of the widget with this name, in the form of ids that ipywidgets makes."""
     return hashlib.sha256(name.encode()).hexdigest()[:32]
+
+
+def read_assets(*names: str) -> str:
+    """Concatenate these files: a page loads a widget's script as one module, which cannot import other files."""
+    return "\n".join((_STATIC / name).read_text(encoding="utf-8") for name in names)

@@ -12,6 +12,7 @@ from functools import cache, lru_cache
 from itertools import groupby
 from typing import Any
 
+from skytells_nb.widgets.page_layout import GROW_CLASS
 from skytells_nb.widgets.safe_text import plain
 
 LANGUAGES = frozenset(
@@ -50,6 +51,7 @@ _SAME_STYLE = {
 _COMMENTS = frozenset({"c", "c1", "ch", "cm", "cp", "cpf", "cs"})
 """In italics, with a class of their own: JupyterLab's color of comments has a contrast of 4.15 in its dark theme."""
 _LANGUAGE = re.compile(r"[\w+#.-]{1,40}", re.ASCII)
+FRAME_CLASS = "highlight alert"
 MAX_HIGHLIGHTED_CHARS = 60_000
 MAX_LEXING_S = 0.25
 """CPU time after which code is shown without colors: some lexers take the square of the length of an odd text."""
@@ -72,19 +74,21 @@ def highlight_code(runs: Iterable[tuple[str, str]]) -> str:
 def highlight_block(code: str, language: str) -> str:
     """Return a block of code in a frame that names its language.
 
-    The frame is an element that needs no style, and the empty paragraph after it separates it from the next one. With
-    a long line the frame scrolls inside the outer ``<pre>``, which Jupyter's style lets do so.
+    Jupyter's style fills and rounds the frame, and lets the ``<pre>`` in it scroll. Of its own that has the color of
+    the page, so an element of the frame's color covers it: as wide as the ``<pre>`` and as the longest line.
 
     >>> highlight_block("x = None", "python")  # doctest: +NORMALIZE_WHITESPACE
-    '<pre><fieldset><legend>python</legend><div class="highlight"><pre><code class="language-python"><listing>x = <b
-    class=k>None</b></listing></code></pre></div></fieldset></pre><p></p>'
+    '<div class="highlight alert" dir="ltr"><p><small>python</small></p><pre><code class="language-python"><div
+    class="lm-TabBar-content"><listing class="lm-TabBar-content highlight"><span>x = <b
+    class=k>None</b></span></listing></div></code></pre></div>'
     """
     named = _LANGUAGE.fullmatch(language.strip("{}.")) if language else None
-    legend = f"<legend>{named.group()}</legend>" if named else ""
+    label = f"<p><small>{named.group()}</small></p>" if named else ""
     attribute = f' class="language-{named.group()}"' if named else ""
-    body = _unwrapped(_spans(plain(code), named.group().lower() if named else ""))
-    frame = f'<fieldset>{legend}<div class="highlight"><pre><code{attribute}>{body}</code></pre></div></fieldset>'
-    return f"<pre>{frame}</pre><p></p>"
+    body = _spans(plain(code), named.group().lower() if named else "")
+    cover = f'<listing class="{GROW_CLASS} highlight"><span>{body}</span></listing>'
+    inside = f'<pre><code{attribute}><div class="{GROW_CLASS}">{cover}</div></code></pre>'
+    return f'<div class="{FRAME_CLASS}" dir="ltr">{label}{inside}</div>'
 
 
 def _unwrapped(body: str) -> str:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from skytells_nb.widgets.formulas import block_formula_end, formula_end
-from skytells_nb.widgets.safe_text import RIGHT_TO_LEFT, escape_tex, separate_formula_marks
+from skytells_nb.widgets.page_layout import configure_layout
+from skytells_nb.widgets.safe_text import escape_tex, separate_formula_marks
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from markdown_it.rules_inline import StateInline
     from markdown_it.token import Token
 
-SCROLL_CLASS = "jp-MarkdownOutput jp-RenderedHTMLCommon"
-"""A wide table scrolls inside an element with these classes of JupyterLab: an answer has no styles of its own."""
 NO_REFERRER = "no-referrer"
 """Hides from an image's server which page shows it."""
 MAX_LANGUAGE_CHARS = 40
@@ -46,7 +45,6 @@ _DETAILS = re.compile(
     r"(?P<rest>.*?)(?P<close></details>)?[ \t]*",
     re.IGNORECASE,
 )
-_LETTER = re.compile(r"[^\W\d_]")
 _PIPE = "\ufdd0"
 """Stands for ``|`` in a formula until the cells of tables are split; it is no character that text can have."""
 
@@ -66,17 +64,12 @@ def configure(markdown: MarkdownIt, *, remote_images: bool) -> None:
     core.after("normalize", "formulas", _protect_pipes)
     for rule in (_restore_pipes, _pair_tags, _pair_details, _tasks, _link_images, _link_addresses, _show_hosts):
         core.push(rule.__name__, rule)
-    core.push("direction", _set_direction)
-    core.push("alignment", _align_cells)
     # A relative link would lead to the notebook server itself.
     markdown.validateLink = _web_link  # type: ignore[method-assign]
-    rules: dict[str, Callable[..., str]] = {
-        **{"text": _text, "formula": _formula_html, "formula_block": _formula_block_html},
-        **{"table_open": _table_open, "table_close": _table_close},
-        **{f"{cell}_open": _cell_open for cell in ("td", "th")},
-        **{f"{cell}_close": _cell_close for cell in ("td", "th")},
-    }
+    rules: dict[str, Callable[..., str]]
+    rules = {"text": _text, "formula": _formula_html, "formula_block": _formula_block_html}
     markdown.renderer.rules.update(rules)  # type: ignore[attr-defined]
+    configure_layout(markdown)
 
 
 def _web_link(url: str) -> bool:
@@ -321,47 +314,7 @@ def _footnote_reference(state: StateInline, silent: bool) -> bool:
     return True
 
 
-# Tables
-
-
-def _table_open(tokens: Sequence[Token], index: int, options: object, env: object) -> str:
-    direction = _direction(tokens[index])
-    return f'<div class="{SCROLL_CLASS}"{direction}><table{direction}>\n'
-
-
-def _table_close(tokens: Sequence[Token], index: int, options: object, env: object) -> str:
-    return "</table></div>\n"
-
-
-def _direction(token: Token) -> str:
-    direction = token.attrs.get("dir")
-    return f' dir="{direction}"' if direction else ""
-
-
-def _align_cells(state: StateCore) -> None:
-    """Find the alignment to set within each cell: JupyterLab aligns the cells of tables to the right."""
-    inner = ""
-    for token in state.tokens:
-        if token.type in ("td_open", "th_open"):
-            named = str(token.attrs.pop("style", "")).removeprefix("text-align:")
-            inner = named or ("" if token.attrs.get("dir") else "left")
-            token.meta = {"named": named, "inner": inner}
-        elif token.type in ("td_close", "th_close"):
-            token.meta = {"inner": inner}
-
-
-def _cell_open(tokens: Sequence[Token], index: int, options: object, env: object) -> str:
-    token = tokens[index]
-    align = f' align="{token.meta["named"]}"' if token.meta["named"] else ""
-    inner = f'<div align="{token.meta["inner"]}">' if token.meta["inner"] else ""
-    return f"<{token.tag}{align}{_direction(token)}>{inner}"
-
-
-def _cell_close(tokens: Sequence[Token], index: int, options: object, env: object) -> str:
-    return f"{'</div>' if tokens[index].meta['inner'] else ''}</{tokens[index].tag}>\n"
-
-
-# Lists, links, images, headings, direction
+# Lists, links, images
 
 
 def _tasks(state: StateCore) -> None:
@@ -372,40 +325,6 @@ def _tasks(state: StateCore) -> None:
             box = _TASK.match(text.content) if text.type == "text" else None
             if box is not None:
                 text.content = ("☐" if box[1] == " " else "☑") + text.content[3:]
-
-
-def _set_direction(state: StateCore) -> None:
-    """Let the page find the direction of each block with right-to-left text; that of a table is that of its first word.
-
-    The page would not find it: for an element it does not read those inside that find their own.
-    """
-    if not RIGHT_TO_LEFT.search(state.src):
-        return
-    opened: list[Token] = []
-    directed: list[Token] = []
-    table: Token | None = None
-    for token in state.tokens:
-        directed.append(token)
-        if token.type == "table_open":
-            table = token
-        elif table is not None and "dir" not in table.attrs and (letter := _LETTER.search(token.content)) is not None:
-            table.attrSet("dir", "rtl" if RIGHT_TO_LEFT.match(letter.group()) else "ltr")
-        if token.nesting == 1:
-            opened.append(token)
-            if token.tag in ("td", "th") and table is not None and table.attrs.get("dir") == "rtl":
-                token.attrSet("dir", "auto")
-        elif token.nesting == -1 and opened:
-            opening = opened.pop()
-            if opening.tag == "p" and opening.attrs.get("dir") and not opening.hidden:
-                # JupyterLab aligns paragraphs to the left; another element begins where its text begins.
-                opening.tag = token.tag = "div"
-                new = type(token)
-                directed += [new("paragraph_open", "p", 1, block=True), new("paragraph_close", "p", -1, block=True)]
-        elif RIGHT_TO_LEFT.search(token.content):
-            for block in opened:
-                if block.tag not in ("table", "thead", "tbody", "tr", "details"):
-                    block.attrSet("dir", "auto")
-    state.tokens = directed
 
 
 def _link_images(state: StateCore) -> None:

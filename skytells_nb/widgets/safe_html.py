@@ -16,10 +16,10 @@ from skytells_nb.widgets.highlighting import highlight_block
 from skytells_nb.widgets.markdown_rules import (
     NO_REFERRER,
     PUBLIC_IMAGE_URL,
-    SCROLL_CLASS,
     WEB_LINK,
     configure,
 )
+from skytells_nb.widgets.page_layout import GROW_CLASS, QUOTE_CLASS, SCROLL_CLASS
 from skytells_nb.widgets.safe_text import RIGHT_TO_LEFT, UNSAFE_TEX, without_reordering
 from skytells_nb.widgets.safe_text import escape as escape
 from skytells_nb.widgets.safe_text import plain as plain
@@ -39,9 +39,9 @@ _DIRECTED = ("p", "ul", "ol", "li", "blockquote", "summary", *HEADINGS, "table",
 TAGS = {
     *("p", "br", "hr", *HEADINGS, "ul", "ol", "li", "blockquote", "pre", "code", "em"),
     *("strong", "s", "a", "table", "thead", "tbody", "tr", "th", "td"),
-    *("span", "div", "sub", "sup", "kbd", "details", "summary"),
+    *("span", "div", "sub", "sup", "kbd", "details", "summary", "nobr"),
 }
-CODE_TAGS = {"fieldset", "legend", "listing", "b", "i"}
+CODE_TAGS = {"listing", "small", "b", "i"}
 """What highlighting adds after the allow-list."""
 ATTRIBUTES = {
     **{tag: {"dir"} for tag in _DIRECTED},
@@ -137,7 +137,7 @@ def _allowed(tag: str, name: str, value: str) -> str | None:
     if name == "href":
         return value if WEB_LINK.match(value) else None
     if name == "class":
-        known = {"div": value == SCROLL_CLASS, "code": value.startswith("skytells-code-")}
+        known = {"div": value in (SCROLL_CLASS, GROW_CLASS, QUOTE_CLASS), "code": value.startswith("skytells-code-")}
         return value if known.get(tag, value == TOC_IGNORE_CLASS) else None
     if name == "src":
         return value if PUBLIC_IMAGE_URL.fullmatch(value) else None

@@ -99,7 +99,7 @@ def test_what_the_options_show_can_be_read_and_used(tmp_path: Path, desk: Desk) 
 
         code = cell_of(page, 1).locator(".highlight pre")
         expect(code).to_have_text("def area(r):  # of a circle\n    return 3.14 * r**2\n", use_inner_text=True)
-        fence = cell_of(page, 4).locator("pre:has(fieldset)")
+        fence = cell_of(page, 4).locator(".highlight.alert pre")
         for block in (code, fence):
             assert block.evaluate(_SCROLLS), "a long line is not wrapped, it scrolls"
 

@@ -136,9 +136,7 @@ def test_columns_are_aligned_as_the_table_says() -> None:
 
 
 def test_a_table_scrolls_within_itself() -> None:
-    assert re.search(
-        r'<div class="jp-MarkdownOutput jp-RenderedHTMLCommon"><table>(?s:.)*</table></div>', safe_html("|a|\n|-|")
-    )
+    assert re.search(r'<div class="jp-FileEditorCodeWrapper"><table>(?s:.)*</table></div>', safe_html("|a|\n|-|"))
 
 
 @pytest.mark.parametrize("marker", ["-", "*", "1."])
@@ -247,11 +245,12 @@ def test_details_of_another_form_hide_nothing(text: str) -> None:
 
 
 def test_right_to_left_text_has_its_direction() -> None:
-    """Paragraphs, lists, headings and cells find it by themselves; other text has no mark."""
+    """Paragraphs, headings and cells find it by themselves, lists and tables have that of their first word."""
     page = safe_html("# שלום\n\nطويل *text*\n\n- אחד\n- two\n\n| א | b |\n|---|---|\n| ב | c |\n\nplain")
     assert re.search(r'<h1 (?:class="jp-toc-ignore" )?dir="auto"', page)
     assert '<div dir="auto">طويل <em>text</em></div>' in page
-    assert '<ul dir="auto">\n<li dir="auto">אחד</li>\n<li>two</li>' in page
+    assert '<ul dir="rtl">\n<li>אחד</li>\n<li>two</li>' in page
+    assert '<ul dir="ltr">\n<li>two</li>\n<li dir="auto">אחד</li>' in safe_html("- two\n- אחד")
     assert '<table dir="rtl">' in page
     assert '<th dir="auto">א</th>' in page
     assert '<td dir="auto">c</td>' in page
@@ -260,13 +259,51 @@ def test_right_to_left_text_has_its_direction() -> None:
     assert "dir=" not in safe_html("# plain\n\n- text")
 
 
+def test_a_quote_from_right_to_left_has_its_line_to_the_right() -> None:
+    """Jupyter draws it to the left of each ``<blockquote>``; one that begins from left to right stays one."""
+    page = safe_html("> שלום\n>\n> two\n>\n> > b ב")
+    line, _, quoted = page.partition("<hr>")
+    assert line.endswith('dir="rtl">')
+    assert quoted.count("<blockquote") == 1
+    assert '<blockquote dir="ltr">' in quoted
+    assert "<hr>" not in safe_html("> one שלום")
+    assert "<blockquote>" in safe_html("> plain")
+
+
+@pytest.mark.parametrize(
+    "word", ["well-known", "and/or,", "2019\u20132021", "(a-b)", "`--max-wait`", "`a/b-c`", "*x-y*"]
+)
+def test_a_word_in_a_table_is_not_broken(word: str) -> None:
+    """A browser would break it after its hyphen to make the column narrower; in a sentence it may."""
+    kept = word.strip("`*").replace("*", "")
+    page = safe_html(f"| some {word} |\n|---|\n| {word} |")
+    assert [re.sub(r"<[^>]*>", "", found) for found in re.findall(r"<nobr>.*?</nobr>", page)] == [kept, kept]
+    assert "<nobr>" not in safe_html(word)
+
+
+@pytest.mark.parametrize(
+    "text", ["plain words", "- 1", "a - b", "-1", "x" * 20 + "-" + "y" * 20, "東京-大阪", "`a b-c`"]
+)
+def test_what_is_no_short_word_may_be_broken(text: str) -> None:
+    """A long name would make the table as wide as itself."""
+    assert "<nobr>" not in safe_html(f"| {text} |\n|---|")
+
+
 def test_blocks_of_code_are_framed_named_and_apart() -> None:
     """Each in an element of its own, with the name that the model gives, colored where the language is known."""
     page = safe_html(
         "```python\nfor x in y: pass\n```\n```SQL\nSELECT 1\n```\n```nonsense\n<b>\n```\n```\nplain\n```\n\n    in\n"
     )
-    assert re.findall(r"<fieldset>(?:<legend>(.*?)</legend>)?", page) == ["python", "SQL", "nonsense", "", ""]
-    assert page.count("</fieldset></pre><p></p>") == page.count('<div class="highlight">') == 5
+    frames = page.split('<div class="highlight alert" dir="ltr">')
+    assert frames[0] == '<div class="skytells-md">'
+    assert [re.findall(r"<small>(.*?)</small>", frame) for frame in frames[1:]] == [
+        ["python"],
+        ["SQL"],
+        ["nonsense"],
+        [],
+        [],
+    ]
+    assert all(frame.count("<pre>") == frame.count("</listing></div></code></pre></div>") == 1 for frame in frames[1:])
     assert "<b class=k>for </b>" in page
     assert "<b class=k>SELECT </b>" in page
     assert "&lt;b&gt;" in page
@@ -277,5 +314,5 @@ def test_code_copied_from_the_page_is_the_code() -> None:
     """No line is wrapped or numbered, and no letter is added."""
     code = "\n\ndef f(a):\n\treturn a  # <x> & $y$\n\n"
     page = safe_html(f"```python\n{code}```")
-    assert "<listing>\n" not in page, "a page leaves out a line break right after this tag"
+    assert not re.search(r"<(pre|listing)[^>]*>\n", page), "a page leaves out a line break right after these tags"
     assert unescape(re.sub(r"<[^>]*>", "", page[page.index("<code") : page.index("</code>")])) == code

@@ -71,7 +71,8 @@ class Page(HTMLParser):
 
 
 CLASSES = {
-    **{"div": {"skytells-md", "highlight", "jp-MarkdownOutput jp-RenderedHTMLCommon"}},
+    **{"div": {"skytells-md", "highlight alert", "alert", "lm-TabBar-content", "jp-FileEditorCodeWrapper"}},
+    **{"listing": {"lm-TabBar-content highlight"}},
     **{tag: {"jp-toc-ignore"} for tag in ("h1", "h2", "h3", "h4", "h5", "h6")},
     **{tag: set(STANDARD_TYPES.values()) - {""} for tag in ("span", "b", "i")},
 }

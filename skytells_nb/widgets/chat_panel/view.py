@@ -5,7 +5,7 @@ from __future__ import annotations
 import anywidget
 from traitlets import Bool, Dict, List, Unicode
 
-from skytells_nb.widgets.assets import read_assets
+from skytells_nb.widgets.display import read_assets
 
 
 class PanelView(anywidget.AnyWidget):

@@ -1,10 +1,7 @@
 // The chat panel's script: the controls around the turns, and what travels between page and kernel.
 
-const HINTS = [
-  ["Enter", "sends"],
-  ["Shift+Enter", "new line"],
-  ["Esc", "stops"],
-];
+const HINTS = [["Enter", "sends"], ["Shift+Enter", "new line"]];
+const BUSY_HINTS = [["Esc", "stops"]];
 const PATIENCE_MS = 10000;
 const TYPESET_MS = 50;
 const GO_ON = "Run the cell again to go on; what you typed is kept.";
@@ -55,15 +52,16 @@ function draftOf(key) {
   };
 }
 
-/** The line below the message that names the keys. */
-function keyHints() {
-  const hints = element("div", "hints");
-  for (const [keys, does] of HINTS) {
+/**
+ * What names the keys that do something now.
+ * @param {boolean} busy Whether an answer is in progress.
+ */
+function keyHints(busy) {
+  return (busy ? BUSY_HINTS : HINTS).map(([keys, does]) => {
     const hint = element("span", "hint");
     hint.append(...keys.split("+").flatMap((key, i) => [i ? "+" : "", element("kbd", "", key)]), ` ${does}`);
-    hints.append(hint);
-  }
-  return hints;
+    return hint;
+  });
 }
 
 /**
@@ -128,8 +126,8 @@ function render({ model, el }) {
   hide.textContent = hidingStyle(root, name, [`.${name}`, `${child}:has(.${name})`]);
 
   const models = element("select", "models");
-  const modelLabel = element("label", "field", "Model ");
-  modelLabel.append(models);
+  const modelLabel = element("label", "field");
+  modelLabel.append(element("span", "unseen", "Model"), models);
   const system = element("textarea", "system");
   system.rows = 2;
   system.placeholder = "For example: answer briefly, in English.";
@@ -165,15 +163,18 @@ function render({ model, el }) {
   input.setAttribute("aria-label", "Message");
   const send = button("Send", "send", submit);
   const stop = button("Stop", "stop", stopAnswer);
-  const composer = element("div", "composer");
-  composer.append(input, send, stop);
   const attach = attachControls(request);
-  const below = element("div", "below");
-  below.append(keyHints(), attach.toggle);
+  const composerRow = element("div", "composer-row");
+  composerRow.append(attach.toggle, send, stop);
+  const composer = element("div", "composer");
+  composer.append(chips, input, attach.row, composerRow);
   const status = element("div", "status");
   status.setAttribute("role", "status");
+  const below = element("div", "below");
+  const hints = element("div", "hints");
+  below.append(hints, status);
 
-  root.append(hide, bar, systemDetails, log, notice, chips, composer, below, attach.row, status);
+  root.append(hide, bar, systemDetails, log, notice, composer, below);
   el.append(root);
 
   /** @type {string[]} */
@@ -267,6 +268,7 @@ function render({ model, el }) {
     const stopHadFocus = document.activeElement === stop;
     send.hidden = busy;
     stop.hidden = !busy;
+    hints.replaceChildren(...keyHints(busy));
     typesetWhileGrowing = true;
     keepScrolledToEnd(() => {
       parts.clear();
@@ -374,6 +376,7 @@ function render({ model, el }) {
     liveName.textContent = `${model.get("model")} was answering`;
     send.hidden = false;
     stop.hidden = true;
+    hints.replaceChildren(...keyHints(false));
     showNotice();
     updateControls();
     setStatus();

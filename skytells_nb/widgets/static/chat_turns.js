@@ -81,18 +81,19 @@ function cellSource(code, language) {
  * @param {(code: string) => void} newCell
  */
 function addCodeButtons(answer, newCell) {
-  for (const block of answer.querySelectorAll("fieldset")) {
-    const code = block.querySelector("pre")?.textContent ?? "";
-    const language = block.querySelector("legend")?.textContent ?? "";
+  for (const block of answer.querySelectorAll(".highlight.alert")) {
+    const pre = block.querySelector("pre");
+    const code = pre?.textContent ?? "";
+    const language = block.querySelector("small")?.textContent ?? "";
     const what = language ? `the ${language} code` : "the code";
     const cell = button("Into a new cell", "to-cell", () => newCell(cellSource(code, language)));
     cell.setAttribute("aria-label", `Into a new cell: ${what}`);
-    const buttons = element("div", "code-buttons");
+    const head = element("div", "code-head", language);
+    const buttons = element("div", "tools");
     buttons.append(copyButton(code, `Copy ${what}`), cell);
-    const legend = block.querySelector("legend");
-    if (legend) legend.after(buttons);
-    else block.prepend(buttons);
-    const pre = block.querySelector("pre");
+    head.append(buttons);
+    if (block.firstElementChild !== pre) block.firstElementChild?.remove(); // The name of the language, which the head has.
+    block.prepend(head);
     if (pre) pre.tabIndex = 0; // A long line is scrolled by keyboard too.
   }
 }
