@@ -160,7 +160,7 @@ def test_a_disk_that_fills_up_in_flight_costs_no_row(tmp_path: Path, space_again
         assert child.stdout is not None
         said = child.stdout.readline()
         generator.go.set()
-        output, errors = child.communicate(timeout=120)
+        output, errors = child.communicate(timeout=240)
         assert (said, child.returncode) == ("full\n", 0), errors
         figures = json.loads(output)
         assert figures["completions"] == TEXTS

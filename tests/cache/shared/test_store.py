@@ -114,8 +114,13 @@ def test_a_server_that_hangs_does_not_stall_a_run(
         monkeypatch.setattr(f"skytells_nb.cache.shared.{module}.REPLY_TIMEOUT_S", 0.5)
     store.put_many([(key(1), b"one")])
     store.close()
-    store = pickle.loads(pickle.dumps(store))
-    store.get_many([key(2)])
+    for _ in range(20):
+        store = pickle.loads(pickle.dumps(store))
+        with warnings.catch_warnings(action="ignore"):
+            # On a busy machine it may take longer than that to connect.
+            if store.get_many([key(1), key(2)]) == [b"one", None]:
+                break
+            store.close()
     shared.suspend()
     try:
         with pytest.warns(SkytellsWarning, match="cannot be used"):

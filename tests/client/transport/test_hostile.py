@@ -364,14 +364,11 @@ def test_the_limits_hold_for_other_networks_too() -> None:
             pieces = (time.sleep(0.05) or b" " for _ in itertools.count())  # type: ignore[assignment]
         return httpx.Response(200, headers={"content-type": "application/json"}, content=pieces)
 
-    timeouts = Timeouts(total=0.4)
-    client = Transport(
-        KEY, base_url="http://127.0.0.1/v1", http=httpx.MockTransport(endless), max_answer_mb=0.3, timeouts=timeouts
-    )
+    network, url = httpx.MockTransport(endless), "http://127.0.0.1/v1"
     with pytest.raises(ResponseTooLargeError):
-        client.send("GET", "/models")
+        Transport(KEY, base_url=url, http=network, max_answer_mb=0.3).send("GET", "/models")
     with pytest.raises(RequestTimeoutError, match=r"0.4 s"):
-        client.send("GET", "/slow")
+        Transport(KEY, base_url=url, http=network, timeouts=Timeouts(total=0.4)).send("GET", "/slow")
 
 
 def test_what_python_raises_for_a_response_is_an_error_of_its_call() -> None:
