@@ -9,6 +9,8 @@ as it is, but pandas reads it only with ``read_parquet(..., dtype_backend="pyarr
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from itertools import repeat
+from operator import is_
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -470,6 +472,52 @@ def texts_of(series: pd.Series[Any], *, name: Any = None) -> NDArray[Any]:
         values = values.copy()
         values[blank] = None
     return values
+
+
+def texts_on_demand(series: pd.Series[Any], *, name: Any = None) -> NDArray[Any] | TextColumn:
+    """Return what ``texts_of`` returns; for a column in Arrow, whose texts are not objects yet, as a ``TextColumn``."""
+    is_arrow = getattr(series.dtype, "storage", None) == "pyarrow"
+    return TextColumn(series, name) if is_arrow else texts_of(series, name=name)
+
+
+class TextColumn:
+    """The texts of a column in Arrow, missing and blank ones ``None``, made when they are asked for.
+
+    As objects a text takes 50 bytes beside its own. Raises InputError for a column of anything else.
+
+    >>> texts = TextColumn(pd.Series(["a", " ", "b"], dtype="string[pyarrow]"), "text")
+    >>> len(texts), texts[1:].tolist(), texts[np.array([2, 0])].tolist()
+    (3, [None, 'b'], ['b', 'a'])
+    """
+
+    def __init__(self, series: pd.Series[Any], name: Any) -> None:
+        self._series = series
+        self._missing = np.empty(len(series), dtype=np.bool_)
+        for start in range(0, len(series), CELLS_AT_ONCE):
+            texts = texts_of(series.iloc[start : start + CELLS_AT_ONCE], name=name)
+            are_missing = map(is_, texts, repeat(None))
+            self._missing[start : start + len(texts)] = np.fromiter(are_missing, dtype=np.bool_, count=len(texts))
+        data = series.array.__arrow_array__()
+        # Each by itself: to take rows of all of them, Arrow would copy all of them into one.
+        self._chunks: list[Any] = getattr(data, "chunks", [data])
+        self._starts = np.cumsum([0, *map(len, self._chunks)])
+
+    def __len__(self) -> int:
+        return len(self._series)
+
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> NDArray[Any]:
+        """Return the texts of these rows, in an object array."""
+        if isinstance(rows, slice):
+            texts = self._series.iloc[rows].to_numpy(dtype=object)
+        else:
+            texts = np.empty(len(rows), dtype=object)
+            chunks = np.searchsorted(self._starts, rows, side="right") - 1
+            for number in np.unique(chunks).tolist():
+                places = np.flatnonzero(chunks == number)
+                found = self._chunks[number].take(rows[places] - self._starts[number])
+                texts[places] = found.to_numpy(zero_copy_only=False)
+        texts[self._missing[rows]] = None
+        return texts
 
 
 def are_blank(texts: Iterable[str]) -> NDArray[np.bool_]:

@@ -35,7 +35,7 @@ from skytells_nb.accessor.safety import SafetyChoice, SafetyPolicy, as_findings,
 from skytells_nb.accessor.structured.columns import column_names
 from skytells_nb.accessor.structured.repair import DEFAULT_REPAIRS, check_repair
 from skytells_nb.accessor.structured.schema import Schema
-from skytells_nb.accessor.text_columns import texts_of
+from skytells_nb.accessor.text_columns import texts_on_demand
 from skytells_nb.columns import column_of
 from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.operations.cached import findings_text
@@ -137,7 +137,7 @@ class FrameAccessor(
         [False, False, True]
         """
         check_options(options, self.embed)
-        texts = texts_of(column_of(self._frame, column), name=column)
+        texts = texts_on_demand(column_of(self._frame, column), name=column)
         self._check_into(into, column)
         call = VectorizedCall.open(on_error, progress, options, owner=self._frame)
         if to is not None and not is_sample(options):

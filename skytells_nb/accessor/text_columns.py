@@ -12,6 +12,7 @@ from skytells_nb.columns import are_blank as are_blank
 from skytells_nb.columns import column_of, text_columns
 from skytells_nb.columns import is_missing as is_missing
 from skytells_nb.columns import texts_of as texts_of
+from skytells_nb.columns import texts_on_demand as texts_on_demand
 from skytells_nb.errors import InputError
 
 Texts: TypeAlias = NDArray[Any]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -44,8 +44,8 @@ class RunContext:
     """Rows of each distinct input, (k,)."""
     buffer: ResultBuffer
     """Where results are collected."""
-    keys: Sequence[bytes]
-    """Cache key of each distinct input; empty if the cache is off."""
+    keys: NDArray[np.void]
+    """Cache key of each distinct input, (k,); empty if the cache is off."""
     cache: CacheStore
     single_flight: SingleFlight | None
     """Inputs in flight in this process; ``None`` if the cache is off."""

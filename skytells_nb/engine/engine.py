@@ -6,11 +6,11 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from skytells_nb.engine.context import Retry, RunContext
 from skytells_nb.engine.operations.cached import dump_schema_mismatch, is_usable, matches_schema
 from skytells_nb.engine.operations.jobs import EmbeddingOperation, Job, RateOptions, token_limit
 from skytells_nb.engine.operations.request_fallbacks import with_fallbacks
-from skytells_nb.engine.planning import BYTES_PER_TOKEN, Plan, PlannedRequest, pack_requests, plan, token_estimates
+from skytells_nb.engine.planning import Plan, PlannedRequest, RowTexts, plan, plan_requests
 from skytells_nb.engine.rate_limit.limiter import RateLimiter, rate_limiter_for
 from skytells_nb.engine.report import Estimate, Report, log_line
 from skytells_nb.engine.results import ResultBuffer, RunResult
@@ -44,7 +44,6 @@ from skytells_nb.errors import (
     SkytellsError,
 )
 from skytells_nb.progress.events import GuardedCallback, ProgressCallback, no_progress
-from skytells_nb.types.embeddings import MAX_REQUEST_TOKENS
 from skytells_nb.types.models import Price
 
 OnError = Literal["warn", "raise", "null"]
@@ -170,7 +169,7 @@ class Engine:
         value, is_reusable = self.cache.get_many(keys)[0], self._reusable(job, None)
         if value is None or (is_reusable is not None and not is_reusable(value)):
             return None
-        self._record_used(keys)
+        self._record_used(b"".join(keys))
         if (error := job.operation.cached_error(value)) is not None:
             raise error
         return value
@@ -178,7 +177,7 @@ class Engine:
     def store(self, job: Job, text: str, value: bytes) -> None:
         """Cache the result of one input that was requested outside ``run``, in place of one that could not be used."""
         keys = self._keys(job, [text])
-        self._record_used(keys)
+        self._record_used(b"".join(keys))
         self.cache.put_many([(keys[0], value)], replace=True)
         self.cache.emit_warnings()
 
@@ -237,7 +236,7 @@ class Engine:
     def estimate(
         self,
         job: Job,
-        texts: Sequence[str | None] | NDArray[Any],
+        texts: RowTexts,
         *,
         fresh: bool = False,
         retry: Retry | None = None,
@@ -334,7 +333,7 @@ class Engine:
     def run(
         self,
         job: Job,
-        texts: Sequence[str | None] | NDArray[Any],
+        texts: RowTexts,
         *,
         on_error: OnError = "warn",
         budget: float | None = None,
@@ -392,8 +391,8 @@ class Engine:
                 context.budget.close()
             filled = context.buffer.filled.copy()
             result = RunResult(planned, context.buffer, filled, run.report())
-            if context.keys:
-                self._record_used(key for key, there in zip(context.keys, filled.tolist(), strict=True) if there)
+            if len(context.keys):
+                self._record_used(context.keys[filled].tobytes())
             with self._lock:
                 self._running.pop(run, None)
             if self._speed is not None:
@@ -431,10 +430,10 @@ class Engine:
         return RunContext(
             job=job,
             plan=planned,
-            weights=planned.counts(),
+            weights=planned.weights,
             buffer=(make_buffer or job.operation.make_buffer)(len(planned.inputs)),
             # With the cache off, keys that are never looked up would take a tenth of a row's time.
-            keys=[] if self.cache_disabled else self._keys(job, planned.inputs),
+            keys=self._key_array(job, [] if self.cache_disabled else planned.inputs),
             cache=self.cache,
             single_flight=self._single_flight(),
             plan_requests=lambda numbers: self._plan_requests(job, planned, numbers),
@@ -497,11 +496,17 @@ class Engine:
         maker = KeyMaker(endpoint=job.endpoint, model=job.model, origin=self._origin, params=job.params)
         return maker.keys(inputs)
 
-    def _record_used(self, keys: Iterable[bytes]) -> None:
+    def _key_array(self, job: Job, inputs: Sequence[str]) -> NDArray[np.void]:
+        """Return the keys of inputs, 32 bytes each, (k,): as objects they would take twice as much."""
+        blocks = range(0, len(inputs), KEYS_AT_ONCE)
+        joined = b"".join(b"".join(self._keys(job, inputs[start : start + KEYS_AT_ONCE])) for start in blocks)
+        return np.frombuffer(joined, dtype="V32")
+
+    def _record_used(self, keys: bytes) -> None:
         if not self.cache_disabled:
             with self._lock:
                 if len(self._used_keys) <= 32 * MAX_USED_KEYS:
-                    self._used_keys += b"".join(keys)
+                    self._used_keys += keys
 
     def _single_flight(self) -> SingleFlight | None:
         # Without a cache each call sends its own requests; what processes share is one store, however often it was
@@ -526,21 +531,16 @@ class Engine:
         )
 
     def _plan_requests(self, job: Job, planned: Plan, missing: NDArray[np.int64]) -> list[PlannedRequest]:
-        estimates = token_estimates([planned.inputs[number] for number in missing.tolist()]) + job.overhead_tokens
         profile = self.profile(job.model)
-        tokens = np.ceil(estimates * (profile.tokens.factor or 1.0)).astype(np.int64)
-        max_items, sizes = min(job.max_items, self._inputs_per_request), tokens
+        max_items, max_bytes = min(job.max_items, self._inputs_per_request), None
         if job.learns_size:
             max_items = min(max_items, profile.get_fact(INPUTS) or max_items)
             max_bytes = profile.get_fact(SIZE)
-            if max_bytes is not None:
-                scale = MAX_REQUEST_TOKENS * BYTES_PER_TOKEN / max_bytes
-                sizes = np.maximum(tokens, np.ceil(estimates * scale).astype(np.int64))
-        batches = pack_requests(missing, sizes, max_items=max_items, max_tokens=MAX_REQUEST_TOKENS)
-        starts = np.cumsum([0, *(len(numbers) for numbers in batches)])[:-1]
-        if not batches:
-            return []
-        rows = np.add.reduceat(planned.counts()[missing], starts).tolist()
-        token_sums = np.add.reduceat(tokens, starts).tolist()
-        estimate_sums = np.add.reduceat(estimates, starts).tolist()
-        return [PlannedRequest(*fields) for fields in zip(batches, rows, token_sums, estimate_sums, strict=True)]
+        return plan_requests(
+            planned,
+            missing,
+            overhead_tokens=job.overhead_tokens,
+            token_factor=profile.tokens.factor or 1.0,
+            max_items=max_items,
+            max_bytes=max_bytes,
+        )

@@ -127,7 +127,7 @@ class RequestSender:
 
         Raises TooManyOpenFilesError, which is not the request's fault, and StoreFailed.
         """
-        inputs = [self._context.plan.inputs[number] for number in request.numbers.tolist()]
+        inputs = self._context.plan.texts(request.numbers)
         tokens = request.tokens + self._operation.output_tokens() * len(inputs)
         stopped = self._run.stopped.is_set
         while self._breaker.allow(stopped):

@@ -35,8 +35,7 @@ def fitting_parts(request: PlannedRequest, size: RequestSize, context: RunContex
     fits = count == 1 or (count <= (size.max_inputs or count) and request.estimated <= most)
     if fits and not request.too_large:
         return [request]
-    texts = [context.plan.inputs[number] for number in request.numbers.tolist()]
-    estimates = token_estimates(texts) + context.job.overhead_tokens
+    estimates = token_estimates(context.plan.texts(request.numbers)) + context.job.overhead_tokens
     parts = pack_requests(request.numbers, estimates, max_items=size.max_inputs or count, max_tokens=max(1, int(most)))
     if len(parts) == 1 and request.too_large:
         parts = halves(request)

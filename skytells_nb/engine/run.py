@@ -84,7 +84,7 @@ class Run:
         context = self.context
         if numbers is None:
             numbers = np.arange(len(context.plan.inputs))
-        if not context.keys:  # the cache is off
+        if not len(context.keys):  # the cache is off
             return numbers
         if self._snapshot is None and context.single_flight is not None:
             self._snapshot = context.single_flight.snapshot(self._owner)
@@ -107,10 +107,10 @@ class Run:
     def _get_many(self, batch: NDArray[np.int64], numbers: NDArray[np.int64]) -> list[bytes | None]:
         cache, keys = self.context.cache, self.context.keys
         try:
-            return cache.get_many([keys[number] for number in batch.tolist()])
+            return cache.get_many(keys[batch].tolist())
         except ReplayMissError:
             # Raise it with the figures of the whole call.
-            cache.get_many([keys[number] for number in numbers.tolist()])
+            cache.get_many(keys[numbers].tolist())
             raise
 
     def _reusable(self, batch: NDArray[np.int64], values: list[bytes | None]) -> list[bytes | None]:
@@ -143,7 +143,7 @@ class Run:
                 before, numbers = len(numbers), self._pop_leased_elsewhere()
                 # No other process can wake this one, so it is asked again, more often while it makes progress.
                 pause = MIN_POLL_S if len(numbers) < before else min(MAX_POLL_S, 1.5 * pause)
-                keys = [context.keys[number] for number in numbers.tolist()]
+                keys = context.keys[numbers].tolist()
                 self._waits_for_other_run = True
                 single_flight.wait(keys, pause if keys else 0.0, self._tick_while_waiting)
                 self._waits_for_other_run = False
@@ -168,7 +168,7 @@ class Run:
         snapshot = self._snapshot
         if self._unusable and not self._unusable.isdisjoint(numbers.tolist()):
             snapshot = self._unusable_snapshot
-        keys = [context.keys[number] for number in numbers.tolist()]
+        keys = context.keys[numbers].tolist()
         states = single_flight.acquire(keys, self._owner, snapshot)
         if states.count("acquired") == len(states):
             return requests
@@ -312,7 +312,7 @@ class Run:
             nulls=plan.nulls,
             cached=self._cached,
             sent=counters.answered,
-            answered=int(context.weights[context.buffer.filled].sum()),
+            answered=int(context.weights.sum(where=context.buffer.filled)),
             failed=len(row_errors),
             requests=counters.requests,
             retries=counters.retries,
@@ -350,7 +350,7 @@ class Run:
             return
         # As bytes, which the garbage collector does not track: with views it took a fifth of a large run's time.
         items = [row.tobytes() for row in values] if isinstance(values, np.ndarray) else values
-        keys = map(context.keys.__getitem__, numbers.tolist())
+        keys = context.keys[numbers].tolist()
         answers = [(key, value) for key, value in zip(keys, items, strict=True) if value is not None]
         # The old answer goes only now, when the new one is here.
         replace = bool(self._replaced) and not self._replaced.isdisjoint(numbers.tolist())
@@ -359,7 +359,7 @@ class Run:
     def _release(self, numbers: NDArray[np.int64]) -> None:
         context = self.context
         if context.single_flight is not None and len(numbers):
-            context.single_flight.release([context.keys[number] for number in numbers.tolist()], self._owner)
+            context.single_flight.release(context.keys[numbers].tolist(), self._owner)
 
     def _cost(self) -> float | None:
         counters = self._workers.counters

@@ -21,12 +21,12 @@ from skytells_nb.accessor.call.dry_run import DryRun as DryRun
 from skytells_nb.accessor.call.dry_run import DryRunComplete as DryRunComplete
 from skytells_nb.accessor.call.dry_run import SampleRun as SampleRun
 from skytells_nb.accessor.options import SessionOptions, plain
-from skytells_nb.accessor.text_columns import Texts
 from skytells_nb.engine.budget import Budget
 from skytells_nb.engine.context import Retry
 from skytells_nb.engine.engine import Engine, OnError
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import Job, RateOptions, embedding_job
+from skytells_nb.engine.planning import RowTexts
 from skytells_nb.engine.report import Estimate, Report
 from skytells_nb.engine.results import CompletionBuffer, RunResult
 from skytells_nb.engine.results import ResultBuffer as Room
@@ -126,7 +126,7 @@ class VectorizedCall:
             asks_catalog=not sends or (dry_run is not None and dry_run.asks_catalog),
         )
 
-    def estimate(self, job: Job, texts: Texts) -> Estimate:
+    def estimate(self, job: Job, texts: RowTexts) -> Estimate:
         """Return what a run of the job on these texts would send and cost."""
         return self.engine.estimate(
             job,
@@ -189,7 +189,7 @@ class VectorizedCall:
     def run(
         self,
         job: Job,
-        texts: Texts,
+        texts: RowTexts,
         *,
         column: Callable[[RunResult], Any],
         results: Callable[[RunResult], Any] | None = None,

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from skytells_nb.accessor.text_columns import Texts
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import Job
-from skytells_nb.engine.planning import plan
+from skytells_nb.engine.planning import RowTexts, plan
 from skytells_nb.engine.report import Estimate, Report
 from skytells_nb.engine.results import RunResult
 
@@ -37,7 +36,7 @@ class DryRun:
         self.codes: NDArray[np.int64] | None = None
         """The number of the distinct input of each row in that run, -1 for none."""
 
-    def run(self, call: VectorizedCall, job: Job, texts: Texts) -> RunResult:
+    def run(self, call: VectorizedCall, job: Job, texts: RowTexts) -> RunResult:
         """Add the estimate of a run; return results that stand for those that it would have.
 
         Raises DryRunComplete if it is the last run of the method.

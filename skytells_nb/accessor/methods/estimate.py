@@ -29,7 +29,7 @@ from skytells_nb.accessor.options import (
 from skytells_nb.accessor.prompts.build import PromptArguments, build_prompts, prompt_arguments
 from skytells_nb.accessor.results import build_job
 from skytells_nb.accessor.structured.schema import Schema
-from skytells_nb.accessor.text_columns import texts_of
+from skytells_nb.accessor.text_columns import texts_on_demand
 from skytells_nb.columns import column_of
 from skytells_nb.engine.report import MIN_LATENCY_S, PER_DOUBLING, Estimate, Report
 from skytells_nb.errors import InputError
@@ -154,7 +154,7 @@ class EstimateMethod(FrameMethods):
                 call, model, system, schema, parameters, rows_per_request=rows_per_request, options=prompts.options
             )
             return call.estimate(job, prompts.texts)
-        texts = texts_of(column_of(self._frame, template), name=template)
+        texts = texts_on_demand(column_of(self._frame, template), name=template)
         call = VectorizedCall.open("null", False, options, sends=False)
         return call.estimate(call.embedding_job(model, dimensions), texts)
 

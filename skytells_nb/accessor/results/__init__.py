@@ -25,6 +25,7 @@ from skytells_nb.engine.engine import OnError
 from skytells_nb.engine.operations.cached import CachedCompletion, findings_text
 from skytells_nb.engine.operations.conversation import PromptOptions
 from skytells_nb.engine.operations.jobs import Job, completion_job
+from skytells_nb.engine.planning import RowTexts
 from skytells_nb.engine.report import Report
 from skytells_nb.engine.results import RunResult
 from skytells_nb.errors import ContentPolicyError, InputError, InvalidResponseError, RefusalError, RowError, warn
@@ -64,7 +65,7 @@ def warn_truncated(answers: list[CachedCompletion | None], outcome: RunResult) -
 
 def embed_texts(
     call: VectorizedCall,
-    texts: Texts,
+    texts: RowTexts,
     index: pd.Index[Any],
     model: str | None,
     dimensions: int | None,

@@ -15,7 +15,7 @@ import pandas as pd
 
 from skytells_nb.accessor.call import VectorizedCall, building, current_clock
 from skytells_nb.accessor.lineage import add_records, make_record
-from skytells_nb.accessor.text_columns import Texts
+from skytells_nb.engine.planning import RowTexts
 from skytells_nb.engine.results import RunResult, VectorFile
 from skytells_nb.errors import InputError, MissingExtraError, ScratchFileError
 from skytells_nb.files import with_lineage
@@ -183,7 +183,7 @@ def _lock(file: BinaryIO) -> None:
 def embed_to_file(
     call: VectorizedCall,
     frame: pd.DataFrame,
-    texts: Texts,
+    texts: RowTexts,
     model: str | None,
     dimensions: int | None,
     into: Any,
