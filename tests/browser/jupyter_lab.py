@@ -20,9 +20,10 @@ from typing import Any, Literal
 
 import nbformat
 import pytest
-from playwright.sync_api import BrowserContext, Locator, Page, Request, sync_playwright
+from playwright.sync_api import BrowserContext, Locator, Page, Request, expect, sync_playwright
 
 START_S = 90
+expect.set_options(timeout=60_000)
 CHROMIUM_FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -36,6 +37,8 @@ CHROMIUM_FLAGS = [
     # requests of a page would go through this process.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
+TALL_PX = 4_200
+"""A window that shows all that a test looks at, without scrolling."""
 OF_A_PAGE = "cookies,local_storage,indexeddb,service_workers,cache_storage"
 """What a page stores, without the scripts of JupyterLab that the browser caches."""
 LAB_SETTINGS: dict[str, dict[str, Any]] = {
@@ -205,10 +208,22 @@ def save(page: Page) -> None:
     }""")
 
 
-def reload(page: Page) -> None:
-    """Load the page again, as a person does; the kernel goes on."""
-    page.reload()
-    _wait_until_open(page)
+def reload(page: Page, shows: str = ".jp-Cell") -> None:
+    """Load the page again until it shows this, as a person does; the kernel goes on.
+
+    JupyterLab waits for the models of widgets for two seconds: on a busy machine a page may come without them.
+    """
+    for _ in range(5):
+        page.reload()
+        _wait_until_open(page)
+        found = page.wait_for_function(
+            """(shows) => document.querySelector(shows) ? 'shown'
+                : document.body.textContent.includes('Error displaying widget') && 'not shown'""",
+            arg=shows,
+        )
+        if found.json_value() == "shown":
+            return
+    raise AssertionError(f"{shows} is not shown, however often the page is loaded")
 
 
 def lose_kernel(page: Page) -> None:
@@ -249,10 +264,17 @@ def serious_barriers(page: Page, selector: str) -> list[str]:
     size = page.viewport_size
     assert size is not None
     # axe-core cannot measure the contrast of what is scrolled out of sight.
-    page.set_viewport_size({"width": size["width"], "height": 3 * size["height"]})
-    page.wait_for_timeout(500)
+    page.set_viewport_size({"width": size["width"], "height": max(size["height"], TALL_PX)})
     found = page.evaluate(
         """async (selector) => {
+            const places = () => JSON.stringify([innerHeight, ...[...document.querySelectorAll(selector)].map((node) =>
+                node.getBoundingClientRect())]);
+            // Until the page has taken its new size: what moves meanwhile cannot be measured.
+            for (let before = '', same = 0; same < 5; before = places()) {
+                await new Promise((resolve) => setTimeout(resolve, 100));
+                await new Promise(requestAnimationFrame);
+                same = places() === before ? same + 1 : 0;
+            }
             // The body of JupyterLab is 0 px high and hides what overflows, so axe-core takes all of it for hidden.
             document.body.style.height = '100vh';
             const { violations, passes, incomplete } = await axe.run(selector);
@@ -274,6 +296,17 @@ def serious_barriers(page: Page, selector: str) -> list[str]:
     )
     assert found["read"] > 5, f"the contrast of no text in {selector} was measured: {found}"
     return list(found["each"])
+
+
+def wait_until_narrow(page: Page, selector: str) -> None:
+    """Wait until an element and all of its content are as narrow as the window, which has just got another size."""
+    page.wait_for_function(
+        """(selector) => {
+            const node = document.querySelector(selector);
+            return node.clientWidth <= innerWidth && node.scrollWidth <= node.clientWidth;
+        }""",
+        arg=selector,
+    )
 
 
 def placeholder_contrast(field: Locator) -> float:

@@ -21,6 +21,7 @@ from jupyter_lab import (
     run_all,
     save,
     serious_barriers,
+    wait_until_narrow,
 )
 from local_fakes import EchoGenerator
 from playwright.sync_api import Locator, Page, expect
@@ -44,8 +45,6 @@ explorer"""
 HARMFUL = (
     "script, img, iframe, svg, object, embed, form, link, meta, base, a, video, [onerror], [onload], [onmouseover]"
 )
-
-expect.set_options(timeout=60_000)
 
 
 class Roomy(EchoGenerator):
@@ -136,7 +135,7 @@ def opened(tmp_path: Path, desk: Desk, cell: str) -> Iterator[Explored]:
 
 @pytest.mark.slow
 @pytest.mark.browser
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_what_is_drawn_around_and_asked_for_is_in_python_and_outlives_the_page(tmp_path: Path, desk: Desk) -> None:
     """A box, a lasso and a question; Python's own selection; a reload; a page without a kernel."""
     with opened(tmp_path, desk, GRID) as lab:
@@ -176,7 +175,7 @@ def test_what_is_drawn_around_and_asked_for_is_in_python_and_outlives_the_page(t
         expect(lab.explorer.locator(".skytells-where")).to_have_text("11\u201320 of 20")
 
         lab.saved()
-        reload(lab.page)
+        reload(lab.page, ".skytells-explorer")
         lab.marked("points", COLUMNS * ROWS)
         lab.marked("selected", 16)
         lab.marked("highlighted", 20)
@@ -223,7 +222,7 @@ def test_what_is_drawn_around_and_asked_for_is_in_python_and_outlives_the_page(t
 
 @pytest.mark.slow
 @pytest.mark.browser
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_hostile_rows_are_text_and_keys_are_the_maps_own(tmp_path: Path, desk: Desk) -> None:
     """Cells, labels, a column's name, a model's name for rows and a question: no script, no request, no element."""
     with opened(tmp_path, desk, HOSTILE) as lab:
@@ -274,7 +273,7 @@ def test_hostile_rows_are_text_and_keys_are_the_maps_own(tmp_path: Path, desk: D
         lab.drag((0.02, 0.02), (0.98, 0.98))
         lab.marked("selected", len(PAGE_PAYLOADS) - 1)
         lab.page.set_viewport_size({"width": 420, "height": 900})
-        assert lab.explorer.evaluate("(node) => node.scrollWidth <= node.clientWidth")
+        wait_until_narrow(lab.page, ".skytells-explorer")
         lab.shot("narrow")
         assert lab.page.evaluate("window.hurt") is None
         assert lab.outside == []

@@ -79,7 +79,7 @@ def look_at_all(page: Page, watch: Watch) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.browser
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_no_answer_hurts_jupyterlab(desk: Desk) -> None:
     """Nothing runs, leaves, covers or asks, while answers stream and after the saved notebook is opened again."""
     with service(seconds=0.25) as environment, desk.opened(every_payload(), environment) as opened:
@@ -128,7 +128,7 @@ print("<<end>>")
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are a matter of POSIX")
 def test_no_answer_acts_on_a_terminal(tmp_path: Path) -> None:
     """What IPython writes to a real terminal holds no control characters beside line ends and tabs; the words stay."""

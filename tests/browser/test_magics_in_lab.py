@@ -20,8 +20,6 @@ from serving import Exchange, serving
 
 from skytells_nb.local.server import LocalServer
 
-expect.set_options(timeout=60_000)
-
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAEElEQVR4nGN4Np8BiBggFAAuMgYV3opjMQAAAABJRU5ErkJggg=="
 )
@@ -81,7 +79,7 @@ def think(exchange: Exchange) -> None:
 
 @pytest.mark.slow
 @pytest.mark.browser
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_what_the_options_show_can_be_read_and_used(tmp_path: Path, desk: Desk) -> None:
     """Highlighted code, an object, a safety note, reasoning that opens with a click, code in a new cell; and saved."""
     with contextlib.ExitStack() as stack:
@@ -169,7 +167,7 @@ IMAGE_MARKDOWN = """![chart](http://pictures.test/chart.png) ![here]({url}/logou
 
 @pytest.mark.slow
 @pytest.mark.browser
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_an_image_is_loaded_only_if_that_is_allowed(tmp_path: Path, desk: Desk) -> None:
     """Off, no request leaves; on, the one image of a web host is loaded, without a referrer, and nothing else."""
     with contextlib.ExitStack() as stack:

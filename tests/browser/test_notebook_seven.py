@@ -22,7 +22,7 @@ CELLS = (
 
 @pytest.mark.slow
 @pytest.mark.browser
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_an_answer_streams_and_the_panel_talks(tmp_path: Path, desk: Desk) -> None:
     """The first words are on the page while the service holds the rest; then all of it, and a turn of the panel."""
     tap = Tap()

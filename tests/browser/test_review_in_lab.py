@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from hostile import PAGE_PAYLOADS
-from jupyter_lab import Desk, choose_theme, notebook_of, open_again, run_all, save
+from jupyter_lab import Desk, choose_theme, notebook_of, open_again, run_all, save, wait_until_narrow
 from playwright.sync_api import Locator, Page, expect
 
 CELL = """import json, pandas as pd, skytells_nb as sky
@@ -60,9 +60,8 @@ def contrast(shown: Locator) -> float:
 
 @pytest.mark.slow
 @pytest.mark.browser
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_rows_are_judged_by_keyboard_and_nothing_is_lost_with_the_kernel(tmp_path: Path, desk: Desk) -> None:
-    expect.set_options(timeout=60_000)
     texts = list(PAGE_PAYLOADS.values())[:6]
     shots = Path(os.environ.get("SCREENSHOTS", tmp_path))
     notebook = notebook_of([CELL, "review.gold.notna().sum()"])
@@ -124,7 +123,7 @@ def test_rows_are_judged_by_keyboard_and_nothing_is_lost_with_the_kernel(tmp_pat
         # Beside another panel, or on a small screen, nothing is cut off.
         page.set_viewport_size({"width": 480, "height": 1400})
         page.screenshot(path=str(shots / "review-narrow.png"))
-        assert review.evaluate("(node) => node.scrollWidth <= node.clientWidth")
+        wait_until_narrow(page, ".skytells-review")
 
         # The kernel ends: the page says where the judgments are, and the saved notebook how far they are.
         save(page)
