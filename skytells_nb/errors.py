@@ -13,7 +13,7 @@ SkytellsError
 │   ├── ConnectionLostError       the connection was lost before the response was complete
 │   └── RequestCancelledError     the call was cancelled on this side
 ├── APIError                      the service responded with an error
-│   ├── BadRequestError           400, 422: the request itself
+│   ├── BadRequestError           400, 422, 501: the request itself
 │   │   ├── ContextLengthError    the text does not fit the model's window
 │   │   └── ContentPolicyError    the safety filter blocked the prompt (any status)
 │   ├── AuthenticationError       401 ┐
@@ -569,7 +569,16 @@ _BY_STATUS: dict[int, type[APIError]] = {
     422: BadRequestError,
     429: RateLimitError,
     451: ContentPolicyError,
+    # Not implemented: no other attempt changes that.
+    501: BadRequestError,
 }
+_TOO_MUCH = re.compile(
+    r"\bbatch(?: size)?\b[^.;]{0,60}(?:>|\bexceed|\btoo (?:large|big|many|long)\b|\bat most\b|\bmax)"
+    r"|\btoo many (?:inputs|items|texts|documents)\b|\bmax(?:imum)?\b[^.;]{0,30}\b(?:inputs|items|texts|batch)\b"
+    r"|\b(?:input|payload|body|entity)\b[^.;]{0,20}\btoo (?:large|big|long)\b",
+    re.IGNORECASE,
+)
+"""A request that is too large, which some gateways reject with 500."""
 
 
 def api_error(status: int, body: Any, *, request_id: str | None = None, retry_after: float | None = None) -> APIError:
@@ -632,7 +641,8 @@ def _error_class(status: int, error: ErrorBody, message: str, retry_after: float
     if known is BadRequestError and 400 < status < 500:
         # An id that fits whatever is wrong with a request says less than the status.
         known = _BY_STATUS.get(status, known)
-    return known or _BY_STATUS.get(status, ServerError if status >= 500 else APIError)
+    kind = known or _BY_STATUS.get(status, ServerError if status >= 500 else APIError)
+    return BadRequestError if kind is ServerError and status == 500 and _TOO_MUCH.search(message[:1000]) else kind
 
 
 def _snake_case(name: str) -> str:

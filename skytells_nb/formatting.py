@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from itertools import compress, count
 from operator import itemgetter
 
@@ -18,6 +19,15 @@ def format_dollars(amount: float | None, *, unknown: str = "no price known") -> 
     if amount == 0 or abs(amount) >= 0.00995:
         return f"${amount:,.2f}"
     return f"${amount:.6f}".rstrip("0") if abs(amount) >= 0.000001 else "under $0.000001"
+
+
+def format_digits(amount: float, digits: int = 4) -> str:
+    """Format a number with so many digits and without an exponent, so that two of them can be compared.
+
+    >>> format_digits(0.0000123456), format_digits(12.5), format_digits(1234567)
+    ('0.00001235', '12.5', '1234567')
+    """
+    return f"{amount:.0f}" if abs(amount) >= 10**digits else f"{Decimal(f'{amount:.{digits}g}'):f}"
 
 
 def format_cost(amount: float | None, missing_usage: int, *, unknown: str = "no price known") -> str:

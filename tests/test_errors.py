@@ -70,6 +70,7 @@ BY_STATUS = [
     (429, RateLimitError),
     (451, ContentPolicyError),
     (500, ServerError),
+    (501, BadRequestError),
     (599, ServerError),
 ]
 
@@ -249,6 +250,23 @@ def test_a_block_without_a_verdict_has_empty_safety(body: Any) -> None:
     error = api_error(451, body)
     assert isinstance(error, ContentPolicyError)
     assert error.safety == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("batch size 600 > maximum allowed batch size 32", BadRequestError),
+        ("Too many inputs: 600", BadRequestError),
+        ("The maximum number of texts is 96.", BadRequestError),
+        ("payload too large", BadRequestError),
+        ("Too many requests in the queue; the maximum is 100.", ServerError),
+        ("Internal error. The batch of jobs was lost.", ServerError),
+    ],
+)
+def test_a_request_that_is_too_large_is_at_fault_also_under_500(words: str, kind: type[APIError]) -> None:
+    """Gateways pass on rejections of their upstream so, and no other attempt changes them."""
+    assert type(api_error(500, {"error": {"message": words}})) is kind
+    assert type(api_error(503, {"error": {"message": words}})) is ServerError
 
 
 def test_a_proxys_page_is_quoted_as_text_without_its_tags() -> None:

@@ -11,6 +11,7 @@ from typing import Any, Self
 from skytells_nb.accessor.call import VectorizedCall, end_run, get_report
 from skytells_nb.engine.report import CascadeReport, Report
 from skytells_nb.errors import BudgetExceededError, Interrupted, SkytellsError
+from skytells_nb.formatting import format_digits
 from skytells_nb.progress.events import ProgressCallback
 from skytells_nb.progress.line import LongStep
 from skytells_nb.progress.long_step import long_step
@@ -42,7 +43,7 @@ def sum_reports(first: Report, *others: Report) -> Report:
 def budget_note(budget: float, total: Report) -> str:
     """Return what a whole call spent of its budget, as the budget counts it: usage that was not reported included."""
     spent = (total.cost or 0.0) if total.cost_upper_bound is None else total.cost_upper_bound
-    return f"${spent:.4g} of budget={budget:.4g} was used by the whole call."
+    return f"${format_digits(spent)} of budget={format_digits(budget)} was used by the whole call."
 
 
 def replace_reports(call: VectorizedCall, total: Report, parts: Sequence[Report]) -> Report:

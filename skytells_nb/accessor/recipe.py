@@ -21,6 +21,7 @@ from skytells_nb.columns import list_names
 from skytells_nb.engine.report import Estimate, RecipeReport, Report
 from skytells_nb.errors import InputError
 from skytells_nb.files import LINEAGE
+from skytells_nb.formatting import format_digits
 from skytells_nb.vectors.arrays import Indices
 
 BY_ROW = ("classify", "complete", "embed", "extract", "filter", "moderate", "score", "translate")
@@ -254,7 +255,7 @@ class Recipe:
         total = sum_estimates("recipe", len(new), estimates, 0)
         budget = options.get("budget")
         if budget is not None and total.cost is not None and total.cost > budget:
-            notes.append(f"exceeds budget={budget:g}; the call would stop early")
+            notes.append(f"exceeds budget={format_digits(budget)}; the call would stop early")
         return replace(total, notes=tuple(dict.fromkeys([str(counts), *total.notes, *notes])), recipe=counts)
 
     def __str__(self) -> str:

@@ -14,6 +14,7 @@ from skytells_nb.accessor.methods.estimate import Sample, sum_estimates
 from skytells_nb.dask.partition_call import GraphConnection, bound_method
 from skytells_nb.engine.report import Estimate
 from skytells_nb.errors import InputError, SkytellsError
+from skytells_nb.formatting import format_digits
 
 SEVERAL = "A text in several partitions counts in each, and is paid for once: the call costs at most this."
 
@@ -52,7 +53,7 @@ def estimate_of(data: Any, name: str, args: tuple[Any, ...], options: Mapping[st
     if len(parts) > 1 and total.requests:
         notes.append(SEVERAL)
     if budget is not None and total.cost is not None and total.cost > budget:
-        notes.append(f"may exceed budget={budget:g}; the call would stop early")
+        notes.append(f"may exceed budget={format_digits(budget)}; the call would stop early")
     return replace(
         total,
         distinct=sum(part.distinct for part in parts),

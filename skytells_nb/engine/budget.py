@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from skytells_nb.cache.spending import SpendingCounter
 from skytells_nb.engine.service.profile import TRUSTED_ANSWERS, TokenCalibration
 from skytells_nb.errors import BudgetExceededError, CacheError, InputError
+from skytells_nb.formatting import format_digits
 from skytells_nb.types.models import Price
 
 UNTESTED_OUTPUT_TOKENS = 4096.0
@@ -209,15 +210,17 @@ class Budget:
         likely, total = self._likely(bounds), self.spent + self._others_spent
         limit = self._limit if self._counter is None else self._counter.limit
         lower = ", or lower max_tokens," if bounds.most_out else ""
-        spent = f"${total:.4g} is spent"
-        if self._unreported:
+        spent = f"${format_digits(total)}"
+        if not self._unreported:
+            spent += " is spent"
+        else:
             spent = (
-                f"up to ${total:.4g} is spent, because the service reported no usage for {self._unreported:,} "
+                f"up to {spent} is spent, because the service reported no usage for {self._unreported:,} "
                 f"answer{'s' if self._unreported > 1 else ''}, which count at the most that they may have cost,"
             )
         return BudgetExceededError(
-            f"The budget of ${limit:.4g} does not cover the next request: {spent} and the next request may "
-            f"cost ${likely:.2g}. Raise budget={lower} and run again."
+            f"The budget of ${format_digits(limit)} does not cover the next request: {spent} and the next request may "
+            f"cost ${format_digits(likely, 2)}. Raise budget={lower} and run again."
         )
 
     def _add(self, reservation: Reservation) -> Reservation:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from skytells_nb.errors import (
-    BadRequestError,
+    APIError,
     ContentPolicyError,
     InvalidResponseError,
     ReplayMissError,
@@ -111,7 +111,7 @@ def _without_reasoning(outcome: AskOutcome) -> AskOutcome:
 
 def _rejects_format(outcome: AskOutcome) -> bool:
     """Whether the service rejected the request because of the response format."""
-    if not isinstance(outcome.error, BadRequestError):
+    if not isinstance(outcome.error, APIError):
         return False
     from skytells_nb.engine.operations.response_format import rejects_response_format
 

@@ -33,7 +33,7 @@ from skytells_nb.accessor.text_columns import texts_on_demand
 from skytells_nb.columns import column_of
 from skytells_nb.engine.report import MIN_LATENCY_S, PER_DOUBLING, Estimate, Report
 from skytells_nb.errors import InputError
-from skytells_nb.formatting import format_dollars
+from skytells_nb.formatting import format_digits, format_dollars
 
 Accessor = TypeVar("Accessor")
 
@@ -313,7 +313,7 @@ class _Calls:
         total = sum_estimates(self._method.__name__, len(self._data), estimates, planned.main)
         budget = self._kwargs.get("budget")
         stops = budget is not None and total.cost is not None and total.cost > budget
-        stop = [f"exceeds budget={budget:g}; the call would stop early"] if stops else []
+        stop = [f"exceeds budget={format_digits(budget or 0)}; the call would stop early"] if stops else []
         return replace(total, notes=tuple(dict.fromkeys([*total.notes, *planned.notes, *stop])))
 
     def sample(self, count: int) -> Sample:

@@ -26,6 +26,12 @@ _FIRST_WORD = re.compile(r"\W*(yes|no|true|false)\s*(?:[.,:;!\u2013\u2014-]|$)",
 """A decision before its reason: "Yes, it is.", and not "No doubt it is."."""
 _FENCE = re.compile(r"```[A-Za-z]*\s*\n?(.*?)```", re.DOTALL)
 _TRAILING_COMMA = re.compile(r",(\s*[}\]])")
+_TAG = re.compile(r"</?[A-Za-z][\w-]*>")
+_LIST_MARK = re.compile(r"(?:\d{1,2}[.)]|[-*\u2022])\s+")
+_LEAD_IN = re.compile(r"(.{0,80}?)(?:[:=]|\bis\b(?!.*[:=]))\s*(.+)")
+"""Words before a value: "The label is: bad", "label=bad"."""
+_NOT = re.compile(r"\b(?:not?|never|neither|nor|rather than|instead)\b|n['\u2019]t\b", re.IGNORECASE)
+_CURRENCY = re.compile(r"(?<![\w.,])[$\u20ac\u00a3\u00a5]\s?(?=\d)|(?<=\d)\s?[$\u20ac\u00a3\u00a5]$")
 _INNER = ("value", "label", "name", "answer", "text", "result")
 """Members that hold the value of an object which stands in place of a plain value."""
 
@@ -104,6 +110,11 @@ def _object(schema: Mapping[str, Any], root: Mapping[str, Any], value: Any, with
     if not isinstance(value, dict):
         return _of_one_field(properties, root, value, within)
     members = _named(properties, value)
+    if len(properties) == len(members) == 1 and not members.keys() & properties.keys():
+        # The one field under another name: its value shows whether it is that.
+        ((name, part),), (member,) = properties.items(), members.values()
+        if isinstance(member, str) and isinstance(_resolved(part, root).get("enum"), list):
+            return {name: _value(part, root, member, within)}
     result = {
         name: _value(properties[name], root, member, within) if name in properties else member
         for name, member in members.items()
@@ -156,13 +167,40 @@ def _of_one_field(
     if len(properties) != 1:
         raise AmbiguousAnswerError("it is not an object")
     ((name, part),) = properties.items()
-    if isinstance(value, _Bare):
-        head, colon, rest = value.partition(":")
-        value = rest if colon and fold(head) in (fold(name), f"the {fold(name)}") else str(value)
-        if _kind(part, root) == "string" and "enum" not in _resolved(part, root):
-            # Any prose would be taken for the value.
-            raise AmbiguousAnswerError("it is not JSON")
-    return {name: _value(part, root, value, within)}
+    if not isinstance(value, _Bare):
+        return {name: _value(part, root, value, within)}
+    allowed = _resolved(part, root).get("enum")
+    if _kind(part, root) == "string" and allowed is None:
+        # Any prose would be taken for the value.
+        raise AmbiguousAnswerError("it is not JSON")
+    head, colon, rest = value.partition(":")
+    readings = [rest if colon and fold(head) in (fold(name), f"the {fold(name)}") else str(value)]
+    for reading in (*readings, *(_in_prose(value, allowed) if isinstance(allowed, list) else ())):
+        try:
+            return {name: _value(part, root, reading, within)}
+        except AmbiguousAnswerError:
+            pass
+    raise AmbiguousAnswerError("it is none of the allowed values")
+
+
+def _in_prose(text: str, allowed: Iterable[Any]) -> Iterator[str]:
+    """Yield what the words around one of the allowed values may leave, such as "The label is: bad" or "1. bad".
+
+    Nothing, where they name another one, or lead to what it is not.
+    """
+    first, _, rest = _TAG.sub(" ", text).strip().partition("\n")
+    readings = [(rest, _LIST_MARK.sub("", first))]
+    lead_in = _LEAD_IN.match(first)
+    if lead_in is not None and not _NOT.search(lead_in[1]):
+        readings.append((f"{lead_in[1]} {rest}", lead_in[2]))
+    for around, value in readings:
+        others = [fold(str(choice)) for choice in allowed if fold(str(choice)) != fold(value)]
+        if not any(f" {_words(other)} " in f" {_words(around)} " for other in others):
+            yield value
+
+
+def _words(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.casefold()))
 
 
 def _is_flags(properties: Mapping[str, Any]) -> bool:
@@ -323,6 +361,7 @@ def _number(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     text = unicodedata.normalize("NFKC", value).strip(" \t\r\n\"'`*.").replace("\u2212", "-")
+    text = _CURRENCY.sub("", text)
     if re.fullmatch(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?", text):
         text = text.replace(",", "")
     if re.fullmatch(r"[-+]?\d+", text) and len(text) < 400:

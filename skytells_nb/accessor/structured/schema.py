@@ -16,6 +16,7 @@ from skytells_nb.accessor.structured.normalization import normalize
 from skytells_nb.accessor.structured.python_types import as_schema
 from skytells_nb.accessor.structured.validation import build_validator
 from skytells_nb.errors import InputError
+from skytells_nb.sanitize import quoted
 from skytells_nb.types.json_schema import named_json_schema
 
 _FENCED = re.compile(r"```[A-Za-z]*\s*\n(.*?)```", re.DOTALL)
@@ -112,9 +113,17 @@ def answer_parser(schema: Schema) -> Callable[[str], Record]:
     return parse
 
 
+def _object_in(text: str) -> str:
+    """Return the text of the object in an answer; raises ValueError for an answer without one."""
+    found = extract_object(text)
+    if found.startswith("{"):
+        return found
+    raise ValueError(f"it must be a JSON object, got {quoted(text, 60)!r}" if text.strip() else "it is empty")
+
+
 def _parse_by_model(model: type[pydantic.BaseModel], kinds: Mapping[str, FieldType], text: str) -> Record:
     try:
-        instance = model.model_validate_json(extract_object(text))
+        instance = model.model_validate_json(_object_in(text))
     except pydantic.ValidationError as problem:
         raise ValueError(_describe(problem)) from None
     return Record(
@@ -126,11 +135,9 @@ def _parse_by_schema(
     schema: Mapping[str, Any], kinds: Mapping[str, FieldType], validate: Callable[[Any], list[str]], text: str
 ) -> Record:
     try:
-        fields = json.loads(extract_object(text))
+        fields = json.loads(_object_in(text))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    if not isinstance(fields, dict):
-        raise ValueError("it must be a JSON object")
     missing = [name for name in schema.get("required", ()) if name not in fields]
     if missing:
         raise ValueError(f"it lacks {', '.join(missing)}")

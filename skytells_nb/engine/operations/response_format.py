@@ -8,12 +8,19 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from skytells_nb.errors import BadRequestError, ContentPolicyError, ContextLengthError, SkytellsError
+from skytells_nb.client.rejected_parameters import REJECTION_STATUSES
+from skytells_nb.errors import APIError, BadRequestError, ContentPolicyError, ContextLengthError, SkytellsError
 
 RESPONSE_FORMATS = ("json_schema", "json_object", "words")
 """From the strictest to the weakest; the last two state the schema in the system text."""
 
-_FORMAT_WORDS = ("response_format", "text.format", "json_schema", "json_object", "structured output")
+_FORMAT_WORDS = (
+    *("response_format", "response format", "text.format", "json_schema", "json_object", "json mode", "json schema"),
+    *("structured output", "guided decoding", "guided_json", "constrained decoding", "grammar"),
+)
+_NOT_THERE = re.compile(
+    r"unsupported|not (?:supported|installed|implemented|available|enabled)|unknown|unrecogni[sz]ed"
+)
 _ONE_SCHEMA = re.compile(r"(?<!json_)(?<!json )schema", re.IGNORECASE)
 
 
@@ -30,12 +37,17 @@ def schema_instruction(requested: Mapping[str, Any]) -> str:
 
 def rejects_response_format(problem: SkytellsError) -> bool:
     """Whether a request was rejected because of its response format."""
-    if not isinstance(problem, BadRequestError) or isinstance(problem, (ContentPolicyError, ContextLengthError)):
+    if not isinstance(problem, APIError) or isinstance(problem, (ContentPolicyError, ContextLengthError)):
+        return False
+    if problem.status not in REJECTION_STATUSES:
         return False
     root = (problem.param or "").partition(".")[0].partition("[")[0]
     if root not in ("", "messages", "input"):
         return root in ("response_format", "text")
-    return any(word in problem.message.lower() for word in _FORMAT_WORDS)
+    words = problem.message.lower()
+    # An error of the service may also be that an attempt to write such an answer failed.
+    is_rejection = isinstance(problem, BadRequestError) or _NOT_THERE.search(words) is not None
+    return is_rejection and any(word in words for word in _FORMAT_WORDS)
 
 
 def concerns_one_schema(problem: SkytellsError) -> bool:

@@ -219,8 +219,10 @@ def test_a_json_schema_decides_dtypes_as_a_model_does() -> None:
         ('{"n": 1, "label": "c"}', "label must be one of 'a', 'b', got 'c'"),
         ('{"n": 1, "of": [1, "x"]}', "of.1 must be a number, got 'x'"),
         ('{"n": 1, "of": {}}', "of must be a list, got {}"),
-        ("no", "Expecting value"),
-        ("[" * 100_000, "it is nested too deeply"),
+        ("no", "it must be a JSON object, got 'no'"),
+        (" ", "it is empty"),
+        ('{"n": }', "Expecting value"),
+        ('{"n":' * 100_000, "it is nested too deeply"),
     ],
 )
 def test_an_answer_that_a_json_schema_does_not_allow_says_where_it_is_wrong(answer: str, error: str) -> None:

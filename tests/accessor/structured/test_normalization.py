@@ -184,9 +184,67 @@ def test_a_field_that_may_be_null() -> None:
 
 def test_prose_is_no_field_of_free_text() -> None:
     parse = answer_parser({"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]})
-    with pytest.raises(ValueError, match="Expecting value"):
+    with pytest.raises(ValueError, match="must be a JSON object, got 'I cannot help with that'"):
         parse("I cannot help with that")
     assert parse('"Rex"').fields == {"name": "Rex"}
+
+
+LABELS = {"type": "object", "properties": {"label": {"enum": ["Very Good", "bad", "so-so"]}}, "required": ["label"]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "The label is: bad",
+            "The label is bad.",
+            "Label = **bad**",
+            "My answer: bad",
+            "label=bad",
+            "1. bad",
+            "- Bad",
+        ),
+        *(
+            "<label>bad</label>",
+            "<answer>\nbad\n</answer>",
+            "bad\n\nThe review complains.",
+            "Bad.\nIt does not work.",
+        ),
+        *('{"category": "bad"}', '{"sentiment": "BAD."}', "The sentiment of this review is bad"),
+    ],
+)
+def test_a_label_with_words_around_it_is_that_label(text: str) -> None:
+    assert answer_parser(LABELS)(text).fields == {"label": "bad"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "The label is not bad",
+            "It isn't: bad",
+            "1. bad\n2. so-so",
+            "bad\n\nIt could also be very good.",
+            "bad or so-so",
+        ),
+        *("It is so-so, but the label is bad", "Very good: bad", '{"category": "good"}', '{"a": "bad", "b": "so-so"}'),
+        *("The label is good", "not bad", "bad is what I would not say", '{"reason": "It is bad."}', "is: "),
+    ],
+)
+def test_words_that_leave_a_doubt_are_asked_for_again(text: str) -> None:
+    with pytest.raises(ValueError, match=r"label|JSON object"):
+        answer_parser(LABELS)(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("$12.50", 12.5), ("-$3", -3), ("7 \u20ac", 7), ("\u00a31,250.00", 1250.0), ("$ 4", 4)]
+)
+def test_an_amount_may_have_its_currency(text: str, number: float) -> None:
+    schema = {"type": "object", "properties": {"price": {"type": "number"}}, "required": ["price"]}
+    assert answer_parser(schema)(json.dumps({"price": text})).fields == {"price": number}
+    for doubtful in ("12,50", "$12 or $13", "12 kg", "$"):
+        with pytest.raises(ValueError, match="price"):
+            answer_parser(schema)(json.dumps({"price": doubtful}))
 
 
 def test_rows_of_one_request_may_be_bare_labels() -> None:

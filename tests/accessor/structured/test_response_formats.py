@@ -241,6 +241,11 @@ def refused(message: str, param: str | None = None, kind: type[BadRequestError] 
         (refused("response_format", kind=ContentPolicyError), False),
         (refused("response_format", kind=ContextLengthError), False),
         (ServerError("response_format", status=500), False),
+        (ServerError("Failed to write a structured output.", status=500), False),
+        (ServerError("The backend of guided decoding is not installed.", status=500), True),
+        (ServerError("JSON mode is not supported.", status=503), False),
+        (BadRequestError("JSON mode is not implemented.", status=501), True),
+        (refused("No grammar for this engine."), True),
     ],
 )
 def test_what_counts_as_a_refused_form(problem: Any, is_form: bool) -> None:
