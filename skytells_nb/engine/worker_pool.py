@@ -94,10 +94,10 @@ class WorkerPool:
 
     def abort(self) -> None:
         """Close the connections of the requests in flight, from any thread."""
+        # Under the lock: a client that is given back meanwhile would be taken by the next run, and aborted there.
         with self.lock:
-            busy = list(self._busy)
-        for client in busy:
-            client.abort()
+            for client in self._busy:
+                client.abort()
 
     @property
     def fatal(self) -> Exception | None:

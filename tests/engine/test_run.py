@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from local_fakes import EchoGenerator, HashEmbedder
-from served import connected, served, wait_until_idle
+from served import KEY, connected, served, wait_until_idle
 from stalls import Stalls
 
+from skytells_nb.client.client import Skytells
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import completion_job, embedding_job
 from skytells_nb.errors import (
@@ -22,6 +24,7 @@ from skytells_nb.errors import (
     InputError,
     ModelNotFoundError,
     ReplayMissError,
+    RequestCancelledError,
     RowError,
     ServerError,
 )
@@ -269,6 +272,38 @@ def test_usage_is_the_count_of_the_service(tmp_path: Path) -> None:
         report = session.engine.run(completion_job("gpt-5"), ["say one two"]).report
         assert (report.tokens_in, report.tokens_out) == (3, 3)
         assert report.cost == pytest.approx((3 * 0.5 + 3 * 1.25) / 1e6)
+
+
+def test_a_client_that_is_given_back_while_its_run_is_cancelled_is_not_closed_in_the_next(tmp_path: Path) -> None:
+    """As of two partitions of Dask in one process: the rows of the next run would be missing."""
+    gate = threading.Event()
+
+    class Late(Skytells):
+        """Its answer comes just before it is aborted."""
+
+        def abort(self) -> None:
+            gate.set()
+            for _ in range(50):
+                if not engine._idle:
+                    time.sleep(0.01)
+            super().abort()
+
+    with served(generator=EchoGenerator(gate=gate)) as server, connected(server, tmp_path / "c.sqlite") as session:
+        engine = session.engine
+        engine._make_client = lambda: Late(KEY, base_url=server.base_url)
+
+        def run() -> None:
+            with contextlib.suppress(RequestCancelledError):
+                engine.run(completion_job("gpt-5"), ["say one"])
+
+        first = threading.Thread(target=run)
+        first.start()
+        while not server.stats["chat"].in_flight:
+            time.sleep(0.01)
+        assert first.ident is not None
+        engine.cancel(first.ident)
+        first.join()
+        assert texts_of(engine.run(completion_job("gpt-5"), ["say two"])) == ["say two"]
 
 
 def test_a_pending_answer_is_aborted_by_an_interrupt(tmp_path: Path) -> None:
