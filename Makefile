@@ -10,7 +10,7 @@
 #   make docs         the examples in README and docs, and the documentation site
 #   make mutants  change the package in N places, chosen by SEED, and check that the tests fail; an hour for N=40
 #   make bench    compare with other libraries, half an hour; QUICK=1 with one of them, under three minutes;
-#                 GROWTH=1 what calls cost as their rows grow, in CPU and memory
+#                 GROWTH=1 what calls cost as their rows grow, in CPU and memory, a quarter of an hour
 #   make clean    remove everything that these commands created
 
 PYTHON ?= python3

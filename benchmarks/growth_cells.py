@@ -240,11 +240,12 @@ def embedded(rows: int, dimensions: int = 256) -> Any:
 @cell(
     "the second search of 100,000 x 256, in bare products of the query with all vectors",
     products=1.3,
-    note="A product takes 8 ms of CPU. Of the rest 1.1 ms is what a search of 100 rows takes too: its options, rows, "
-    "report and record; 0.5 ms is for the candidates and 0.2 ms to see that the cells are the same. With two threads "
-    "OpenBLAS keeps the second one busy for some milliseconds after a product, which counts as time of the search. "
-    "Left out were labels looked up in an array of all positions and two readings of one column. On one day the ratio "
-    "is 1.2 to 1.5: the product itself varies by a fifth.",
+    note="A product takes 8 ms of CPU in two threads. The search's own thread takes 6.8 ms: its half of the product "
+    "4.0, the candidates 0.3, to see that the cells are the same 0.5, the rows that it returns 0.7, its record 0.55, "
+    "options and report 0.7. A search of 100 rows takes 1.0 ms, and 2.0 right after a product of 100,000, which leaves "
+    "nothing else in the processor's caches. The rest is OpenBLAS's second thread, which stays busy for some "
+    "milliseconds after a product and counts: with `OPENBLAS_NUM_THREADS=1` the ratio is 1.30. Left out were labels "
+    "looked up in an array of all positions and two readings of one column. On one day the ratio is 1.2 to 1.6.",
 )
 def second_search(texts: Texts) -> Work:
     from skytells_nb.columns import to_matrix
@@ -433,7 +434,8 @@ def cached_vectors(texts: Texts) -> Work:
     note="What is beside the matrix is 70 MB whatever its size, which for 100,000 rows is 1.1 sizes: two responses of "
     "2,048 vectors at once, each 17 MB of text and 13 MB of vectors. One reader in place of two gives 1.30, and halves "
     "the speed where the network gives each connection its share; `inputs_per_request=1024` gives 1.30 and `512` 1.18, "
-    "with two and four times the requests, which count where requests are limited.",
+    "with two and four times the requests, which count where requests are limited. Vectors decoded as the text "
+    "arrives would save the text, 17 MB a reader: a JSON parser of our own for answers that are not trusted.",
 )
 def memory_of_a_result(texts: Texts) -> Work:
     import gc

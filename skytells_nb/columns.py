@@ -476,7 +476,8 @@ def texts_of(series: pd.Series[Any], *, name: Any = None) -> NDArray[Any]:
 
 def texts_on_demand(series: pd.Series[Any], *, name: Any = None) -> NDArray[Any] | TextColumn:
     """Return what ``texts_of`` returns; for a column in Arrow, whose texts are not objects yet, as a ``TextColumn``."""
-    is_arrow = getattr(series.dtype, "storage", None) == "pyarrow"
+    # Arrow cannot take rows of views.
+    is_arrow = getattr(series.dtype, "storage", None) == "pyarrow" and "view" not in str(series.dtype)
     return TextColumn(series, name) if is_arrow else texts_of(series, name=name)
 
 

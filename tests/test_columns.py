@@ -16,7 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from skytells_nb.columns import column_of, from_matrix, longest_text_column, text_columns, to_arrow, to_matrix
+from skytells_nb.columns import (
+    column_of,
+    from_matrix,
+    longest_text_column,
+    text_columns,
+    texts_of,
+    texts_on_demand,
+    to_arrow,
+    to_matrix,
+)
 from skytells_nb.errors import InputError
 
 Kind = Literal["numpy", "arrow"]
@@ -280,3 +289,26 @@ def test_a_column_by_its_name() -> None:
         column_of(frame, "b")
     with pytest.raises(InputError, match=r"must be one name, got \['a'\]"):
         column_of(frame, ["a"])
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())], ids=str
+)
+def test_texts_on_demand_are_those_of_the_column(kind: pa.DataType) -> None:
+    """Of every type that Arrow has for texts, in one part and in two."""
+    rows = ["a", " ", "b", "a", "\u00fc", "\u200b"] * 3
+    if kind != pa.string_view():  # of which pandas cannot leave out missing cells
+        rows[4] = None  # type: ignore[call-overload]
+    whole: pd.Series[Any] = pd.Series(pd.array(pa.array(rows, type=kind), dtype=pd.ArrowDtype(kind)))
+    for column in (whole, pd.concat([whole[:7], whole[7:]], ignore_index=True)):
+        expected, picked = texts_of(column), np.array([9, 3, 0, 8, 1, 4])
+        texts = texts_on_demand(column)
+        assert texts[:].tolist() == expected.tolist()
+        assert texts[5:9].tolist() == expected[5:9].tolist()
+        assert texts[picked].tolist() == expected[picked].tolist()
+
+
+def test_texts_on_demand_of_what_is_no_text() -> None:
+    column = pd.Series(pd.array([1, None], dtype=pd.ArrowDtype(pa.int64())), name="n")
+    with pytest.raises(InputError, match="'n' must hold text, got int64"):
+        texts_on_demand(column)
