@@ -25,6 +25,20 @@ PNG = base64.b64decode(
 )
 _SCROLLS = "(node) => { node.style.width = '60px'; return node.scrollWidth > 120; }"
 _COLOR = "(node) => getComputedStyle(node).color"
+_FRAME = """(pre) => {
+    const frame = pre.parentElement, ground = (node) => getComputedStyle(node).backgroundColor;
+    const cover = pre.querySelector('listing');
+    pre.style.width = '';
+    frame.parentElement.style.width = '200px';
+    const found = {
+        kept: frame.scrollWidth <= frame.clientWidth && frame.getBoundingClientRect().width <= 200,
+        scrolls: pre.scrollWidth > pre.clientWidth,
+        covered: cover.getBoundingClientRect().width >= pre.scrollWidth,
+        filled: ground(frame) === ground(cover) && ground(frame) !== ground(frame.closest('.jp-Notebook')),
+    };
+    frame.parentElement.style.width = '';
+    return found;
+}"""
 THOUGHT = {"id": "rs_1", "type": "reasoning", "summary": [{"type": "summary_text", "text": "Weigh **both** sides"}]}
 
 
@@ -106,6 +120,8 @@ def test_what_the_options_show_can_be_read_and_used(tmp_path: Path, desk: Desk) 
         for theme in ("JupyterLab Dark", "JupyterLab Light"):
             choose_theme(page, theme)
             colors.add(keyword.evaluate(_COLOR))
+            framed = fence.evaluate(_FRAME)
+            assert all(framed.values()), f"a long line scrolls within a frame of one color: {framed} in {theme}"
         assert len(colors) == 3, "keywords have a color of their own in each theme"
 
         expect(cell_of(page, 3).locator(".jp-OutputArea-output")).to_contain_text("City")
