@@ -100,7 +100,11 @@ def film_cell() -> None:
     from jupyter_lab import Desk, browser, choose_theme, jupyter_lab, notebook_of, run_all
 
     chromium = Path(_chromium() or "chromium")
-    with tempfile.TemporaryDirectory() as folder, jupyter_lab(Path(folder)) as lab, browser(chromium) as running:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        jupyter_lab(Path(folder)) as lab,
+        browser(chromium, Path(folder) / "profile") as running,
+    ):
         for theme in THEMES:
             setup = "import skytells_nb as sky\nsky.connect(local=True)\n%load_ext skytells_nb"
             notebook = notebook_of([setup, f"%%skytells_chat --temperature 0 --max-tokens 160\n{QUESTION}"])
