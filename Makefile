@@ -42,6 +42,7 @@ lab: $(VENV)/.lab
 test: $(VENV)/.dev
 	@$(models)
 	@$(page_modules)
+	@$(pyodide_packages)
 	$(BIN)/python -m pytest
 
 # Import times are not meaningful under coverage of child processes; only `make test` runs browser tests.
@@ -114,7 +115,7 @@ endif
 
 clean:
 	rm -rf $(VENV) $(LOWEST) $(SDKS) $(NODE_SDKS)/node_modules build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
-	rm -rf benchmarks/.venvs benchmarks/.scratch tests/page/node_modules
+	rm -rf benchmarks/.venvs benchmarks/.scratch tests/page/node_modules $(PYODIDE)/packages
 	find skytells_nb tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp for each set of packages; if it is newer than pyproject.toml, the packages are installed.
@@ -164,13 +165,21 @@ define models
   else echo "The chat model could not be fetched: the local Skytells embeds and moderates, but does not chat."; fi; }
 endef
 
-# The page scripts' types and axe-core, which looks for barriers on pages, by the versions of the lock file. CI must have npm; other
+# The page scripts' types, axe-core, which looks for barriers on pages, and Pyodide, by the versions of the lock file. CI must have npm; other
 # machines may.
 PAGE := tests/page
 define page_modules
 if command -v npm >/dev/null; then \
   [ $(PAGE)/node_modules/.installed -nt $(PAGE)/package-lock.json ] || \
     { npm --prefix $(PAGE) ci --no-audit --no-fund --loglevel=error && touch $(PAGE)/node_modules/.installed; }; \
+fi
+endef
+# What Python in Pyodide needs beside it. CI must have it; other machines may.
+PYODIDE := tests/pyodide
+define pyodide_packages
+if [ -d $(PAGE)/node_modules/pyodide ] && ! [ $(PYODIDE)/packages/.installed -nt $(PYODIDE)/packages.txt ]; then \
+  echo "Fetching Pyodide's builds of numpy, pandas and pydantic (once)"; \
+  $(BIN)/python $(PYODIDE)/fetch.py || echo "They could not be fetched: nothing is tried in Pyodide."; \
 fi
 endef
 define page_types

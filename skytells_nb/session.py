@@ -579,7 +579,8 @@ def local_server() -> LocalServer:
         if _server is None or not _server.running:
             with _local_parts():
                 from skytells_nb.local.server import LocalServer
-            _server = LocalServer().start()
+
+                _server = LocalServer().start()
             atexit.register(_server.stop)
         return _server
 
@@ -646,4 +647,6 @@ def _local_parts() -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as missing:
+        if (missing.name or "").startswith("skytells_nb"):
+            raise
         raise MissingExtraError(f"The local Skytells ({missing.name} is missing)", "local") from None

@@ -68,6 +68,17 @@ except sky.errors.ReplayMissError:
 else:
     raise AssertionError("it found what was not recorded")
 '''
+steps["live"] = '''
+live = dict(base_url="http://127.0.0.1:9/v1")
+for service, kind in ((dict(local=True), sky.errors.MissingExtraError), (live, sky.SkytellsError)):
+    try:
+        with sky.connect("test-key", cache="memory", **service) as session:
+            tickets[["day"]].skytells.embed("day", session=session, progress=False)
+    except kind as refused:
+        assert kind is not sky.SkytellsError or "replay a recording" in str(refused)
+    else:
+        raise AssertionError("it was sent")
+'''
 failed = [name for name, source in steps.items() if not shell.run_cell(source).success]
 print()
 print(json.dumps({"failed": failed, "tried": sorted(set(tried)), "opened": opened}))
@@ -76,7 +87,7 @@ print(json.dumps({"failed": failed, "tried": sorted(set(tried)), "opened": opene
 
 @pytest.mark.timeout(320)
 def test_a_recorded_notebook_replays_without_threads_and_connections() -> None:
-    """Every cell of the notebook, a map by PCA, clusters and an explorer; what needs more says so."""
+    """Every cell of the notebook, a map by PCA, clusters and an explorer; what needs more says so at once."""
     # Under pytest a cell shows the form that nbval compares, which needs no thread.
     environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
     command = [sys.executable, "-c", IN_A_BROWSER]

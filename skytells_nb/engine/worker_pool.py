@@ -16,7 +16,7 @@ from skytells_nb.engine.planning import PlannedRequest, RunCounters
 from skytells_nb.engine.request_sender import RequestSender, StoreFailed
 from skytells_nb.engine.results import Values
 from skytells_nb.engine.single_flight import ClaimQueue, WakeEvent
-from skytells_nb.errors import TooManyOpenFilesError, warn
+from skytells_nb.errors import SkytellsError, TooManyOpenFilesError, warn
 
 GRACE_S = 0.2
 """Time that requests in flight have to finish once the run is interrupted."""
@@ -146,10 +146,16 @@ class WorkerPool:
             self._threads.add(thread)
             try:
                 thread.start()
-            except BaseException:
+            except BaseException as problem:
                 self._threads.discard(thread)
-                if not self._threads:
-                    raise
+                if self._threads:
+                    return
+                if isinstance(problem, RuntimeError):
+                    raise SkytellsError(
+                        f"Requests are sent in threads, and none can start here ({problem}). In a browser replay a "
+                        'recording instead: connect(cache="replay:FILE").'
+                    ) from None
+                raise
 
     def _add_worker_for_rest(self) -> bool:
         """Start a thread if there is anything left to send, which the last thread to end may have missed."""

@@ -65,7 +65,13 @@ class ServerThread:
 
     def start(self, timeout: float) -> None:
         """Start serving and return once the server is ready; raise LocalServerError after ``timeout`` seconds."""
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise LocalServerError(
+                f"The local Skytells runs in a thread, and none can start here ({error}). In a browser replay a "
+                'recording instead: cache="replay:FILE".'
+            ) from None
         if not self._ready.wait(timeout):
             self.stop(0)
             raise LocalServerError(f"The local server did not start within {timeout:g} s.")

@@ -53,6 +53,22 @@ def test_an_unavailable_port_is_named() -> None:
         fake_server(port=server.port).start()
 
 
+def test_where_no_thread_can_start_the_error_names_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in Python in a browser; the port is free again, and the same object starts where threads can."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    server = fake_server()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(LocalServerError, match=r"can't start new thread.*replay:FILE"):
+            server.start()
+    assert not server.running
+    with server.start():
+        assert server.running
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.0.1", "example.com", "::", ""])
 def test_only_loopback_addresses_are_accepted(host: str) -> None:
     """Another address is rejected before anything is bound."""

@@ -9,6 +9,7 @@ import os
 import select
 import socket
 import ssl
+import sys
 import threading
 import time
 import weakref
@@ -350,6 +351,8 @@ def pause(stopped: threading.Event, seconds: float) -> None:
 
 def _connected(host: str, port: int, deadline: float) -> socket.socket:
     """Return a socket that is connected to the first address that accepts, by the deadline."""
+    if sys.platform == "emscripten":  # its connect() returns at once, and what is sent then goes nowhere
+        raise OSError('Python in a browser has no sockets; replay a recording: connect(cache="replay:FILE")')
     failure: OSError | None = None
     # The addresses are not looked up for one that needs no look-up, and each may take all of the time.
     for family, kind, protocol, _, address in socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM):
