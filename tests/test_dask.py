@@ -463,7 +463,18 @@ def test_workers_write_parts_and_the_same_call_goes_on(
     assert parts() == written
     with pytest.raises(InputError, match="not a part of this call"):
         ddf.skytells.complete("Say {text}", **arguments, **to)
+    other = dd.from_pandas(whole[::-1].reset_index(drop=True), npartitions=4)
+    for places, refused in ((to, "out"), ({"to": tmp_path / "new", "safety_to": to["safety_to"]}, "safety")):
+        with pytest.raises(InputError, match=f"{refused} holds 4 parts of other rows"):
+            other.skytells.complete("{text}", **arguments, **places)
+    assert parts() == written
     assert not service.stats["chat"].requests
+    # Of a collection whose other partitions have the same rows, one is done again.
+    changed = dd.from_pandas(whole.assign(text=whole["text"].where(whole.index != 33, "other")), npartitions=4)
+    changed.skytells.complete("{text}", **arguments, **to)
+    assert {name for name, time in parts().items() if time != written[name]} == {
+        str(folder / "part-00003.parquet") for folder in to.values()
+    }
 
 
 def test_a_worker_without_the_folder_sends_nothing(driver: Session, service: LocalServer, tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from skytells_nb.session import Session
 
 try:
     import pyarrow as pa
+    from dask import delayed  # type: ignore[attr-defined]
     from dask.dataframe.dask_expr._expr import MapPartitions
     from dask.dataframe.extensions import register_dataframe_accessor, register_series_accessor
 except ImportError:
@@ -90,6 +91,9 @@ class _Accessor:
         call = BoundCall(getattr(FrameAccessor, name), self._data._meta, args, known)
         parts = Parts.of(to, safety_to, call, session, (partitions,), schema)
         parts.begin(partitions)
+        # Where its rows are, so that none travel; of parts that are there, up to the first that has the same.
+        rows = self._data.to_delayed()
+        parts.check_rows(partitions, lambda number: delayed(parts.digest)(rows[number]).compute())
         parts.create()
         written = _written_from[self._data._name] = self._mapped(name, args, options, parts)
         while len(_written_from) > MAX_TOPICS:

@@ -165,6 +165,7 @@ def test_a_folder_of_something_else_is_refused(session: Session, tmp_path: Path)
         ("out", FRAME, {"into": "m"}, "not a part of this call"),
         ("out", FRAME[:40], {}, "not a part of this call"),
         ("out", FRAME.assign(text=FRAME["text"].to_numpy()[::-1], n=0), {}, "holds 5 parts of other rows"),
+        ("new", FRAME[::-1], {"safety_to": tmp_path / "out"}, "out holds 5 parts of other rows"),
         ("mine", FRAME, {}, "notes.txt, which is not"),
         ("file", FRAME, {}, "got the file"),
         ("no/such", FRAME, {}, "folder that exists"),

@@ -225,17 +225,25 @@ class Parts:
             place.check(self.call, count)
             place.remove_unfinished()
 
-    def check_rows(self, count: int, rows_of: Callable[[int], pd.DataFrame]) -> None:
-        """Raise InputError if every part that is there is of other rows than these: another frame would replace it."""
-        there = [number for number in range(count) if self.folder.part(number).exists()]
-        if there and not any(self._is_of(number, rows_of(number)) for number in there):
-            raise InputError(
-                f"{self.folder.path} holds {len(there):,} part{'s' * (len(there) > 1)} of other rows, which this call "
-                "would replace. Choose another folder for to=, one for each frame, or remove this one."
-            )
+    def check_rows(self, count: int, digest_of: Callable[[int], str | None]) -> None:
+        """Raise InputError if every part that is there is of other rows: those of another frame would be replaced.
 
-    def _is_of(self, number: int, rows: pd.DataFrame) -> bool:
-        return bool(self.folder.done(number).get("rows") == _digest(rows, self.schema))
+        ``digest_of`` returns the digest of the rows of a part, which is asked for as few as possible.
+        """
+        digest = functools.cache(digest_of)
+        for place in filter(None, (self.folder, self.safety)):
+            there = [number for number in range(count) if place.part(number).exists()]
+            # A part without rows is the same for every frame.
+            told = (place.done(number).get("rows") == digest(number) for number in there if digest(number) is not None)
+            if (first := next(told, None)) is not None and not (first or any(told)):
+                raise InputError(
+                    f"{place.path} holds {len(there):,} part{'s' * (len(there) > 1)} of other rows, which this call "
+                    "would replace. Choose another folder for to=, one for each frame, or remove this one."
+                )
+
+    def digest(self, rows: pd.DataFrame) -> str | None:
+        """Return what tells these rows from others, ``None`` if there are none."""
+        return _digest(rows, self.schema) if len(rows) else None
 
     def create(self) -> None:
         """Create the folders, so that processes without this disk are told from those with it."""
@@ -307,7 +315,9 @@ class _PartsCall:
         parts = Parts.of(to, safety_to, call, session, shape, parquet_schema(frame))
         folder, starts = parts.folder, range(0, max(1, len(frame)), PART_ROWS)
         parts.begin(len(starts))
-        parts.check_rows(len(starts), lambda number: frame.iloc[starts[number] : starts[number] + PART_ROWS])
+        parts.check_rows(
+            len(starts), lambda number: parts.digest(frame.iloc[starts[number] : starts[number] + PART_ROWS])
+        )
         given, budget = options.get("progress", True), options.get("budget")
         on_error = options.get("on_error", "warn")
         lines = PartsProgress(self._method.__name__, len(starts), given, rows=len(frame)) if given else None
