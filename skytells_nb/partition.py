@@ -32,10 +32,9 @@ INSTEAD: Mapping[str, str] = {
     **dict.fromkeys(
         ("search", "similar"), "embed() the partitions, keep the best rows of each, and search those in pandas"
     ),
-    "cluster": "cluster a sample in pandas, then pass it on: cluster(column, like=sample) works by partition in Dask",
     **dict.fromkeys(
-        ("dedupe", "join", "topics"),
-        "embed() the partitions, then call it on the pandas frame of the columns that it needs",
+        ("cluster", "dedupe", "join", "topics"),
+        "embed() the partitions, then call it on the pandas frame of the columns that it needs, or on a Dask DataFrame",
     ),
     "rank": "score() the partitions, keep the best rows of each, and rank those in pandas",
     "compare": "call it in pandas on some of the rows, such as ddf.head(1000, npartitions=-1)",
@@ -137,7 +136,7 @@ def with_columns_only(method: str, options: Mapping[str, Any]) -> dict[str, Any]
     changed = dict(options)
     for name, value in (("agree", None), ("gold", None), ("confidence", "proxy")):
         given = changed.get(name)
-        if method in ("classify", "filter") and given is not None and value in (None, given):
+        if method in ("classify", "filter", "join") and given is not None and value in (None, given):
             shown = name if value is None else f"{name}={value!r}"
             raise InputError(
                 f"{shown} learns from all rows, and a partition has some of them: call it on the pandas frame of the "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import os
 import re
 import signal
@@ -44,13 +45,14 @@ from skytells_nb.progress.parts import PartsProgress
 from skytells_nb.session import Session
 
 dd = pytest.importorskip("dask.dataframe")
+import dask  # noqa: E402
 import distributed  # noqa: E402
 from dask import delayed  # noqa: E402
 from dask.callbacks import Callback  # noqa: E402
 from dask.threaded import ContextAwareThreadPoolExecutor  # noqa: E402
 
 import skytells_nb.dask as sky_dask  # noqa: E402
-from skytells_nb.dask import call_budget  # noqa: E402
+from skytells_nb.dask import call_budget, whole_frames  # noqa: E402
 from skytells_nb.dask.partial_summaries import several_partials, whole_summaries  # noqa: E402
 from skytells_nb.dask.running_progress import PartitionProgress, show_progress  # noqa: E402
 
@@ -224,12 +226,16 @@ def test_a_graph_can_be_built_without_a_key(service: LocalServer, isolated: None
 
 def test_methods_that_need_all_rows_say_what_to_do(driver: Session) -> None:
     """Each method of pandas either works by row or says so."""
-    for pandas, dask in ((FrameAccessor, sky_dask.DaskFrameAccessor), (SeriesAccessor, sky_dask.DaskSeriesAccessor)):
+    for pandas, accessor in (
+        (FrameAccessor, sky_dask.DaskFrameAccessor),
+        (SeriesAccessor, sky_dask.DaskSeriesAccessor),
+    ):
         names = {name for name in dir(pandas) if not name.startswith("_")} - {"report"}
-        assert names <= set(dir(dask))
-        for name in (names & set(INSTEAD)) - {"estimate", "search", "summarize"}:
+        assert names <= set(dir(accessor))
+        done = {"cluster", "dedupe", "join", "topics"} if pandas is FrameAccessor else set()
+        for name in (names & set(INSTEAD)) - {"estimate", "search", "summarize"} - done:
             with pytest.raises(InputError, match="needs all rows"):
-                getattr(dask(collection()), name)("text")
+                getattr(accessor(collection()), name)("text")
     assert set(ROW_METHODS) <= set(dir(sky_dask.DaskFrameAccessor))
 
 
@@ -262,7 +268,7 @@ def test_estimates_and_samples_of_a_collection(client: Any, driver: Session, ser
     assert sample.estimate.tokens_in == pytest.approx(used, rel=0.05)
     with pytest.raises(InputError, match="pass one of them"):
         ddf.skytells.embed("text", dry_run=True, sample=3)
-    with pytest.raises(InputError, match="needs all rows"):
+    with pytest.raises(InputError, match="sends what embed"):
         ddf.skytells.estimate("dedupe", "text")
     with pytest.raises(InputError, match="method must be one of"):
         ddf["text"].skytells.estimate()
@@ -332,6 +338,90 @@ def test_clusters_of_a_sample_are_given_to_all_rows(driver: Session) -> None:
     pd.testing.assert_series_equal(computed["cluster"], expected["cluster"])
     with pytest.raises(InputError, match="embed\\(\\) both"):
         collection().skytells.cluster("text", like=sample)
+
+
+def test_rows_that_need_all_others_have_the_results_of_pandas(driver: Session, service: LocalServer) -> None:
+    """Clusters of a sample, here of all rows; near duplicates over partitions; the best rows of another frame."""
+    kinds = {"cat": "kitten purr meow paw", "stock": "share market trade price", "rain": "storm cloud wet wind"}
+    texts: list[str | None] = [
+        f"{kind} {first} {second}"
+        for first, second in itertools.product(range(4), range(4))
+        for kind in (f"{name} {words.split()[first]} {words.split()[second]}" for name, words in kinds.items())
+    ]
+    texts[5] = texts[20] = None
+    frame = pd.DataFrame({"text": texts, "n": range(48)}, index=range(100, 148))
+    ddf = dd.from_pandas(frame, npartitions=5)
+    vectors = frame.skytells.embed("text", dtype="arrow", progress=False)
+    embedded = ddf.skytells.embed("text", progress=False)
+    service.stats.reset()
+    for given, expected in ((ddf, frame), (embedded, vectors)):
+        column, whole = given.columns[-1] if given is embedded else "text", sky.frame(expected)
+        clustered = given.skytells.cluster(column, name="words", text="text", progress=False)
+        found = clustered.compute(scheduler="threads")
+        assert found.dtypes.equals(clustered.dtypes)
+        pd.testing.assert_frame_equal(
+            found, whole.cluster(column, name="words", text="text", progress=False), check_dtype=False
+        )
+        topics = clustered.skytells.topics(text="text", examples=2).compute(scheduler="threads")
+        pd.testing.assert_frame_equal(topics, sky.frame(found).topics(text="text", examples=2), check_dtype=False)
+        for keep, threshold in (("first", 0.6), ("groups", 0.8)):
+            lazy = given.skytells.dedupe(column, threshold, keep=keep, progress=False)
+            computed = lazy.compute(scheduler="threads")
+            assert (computed.dtypes.equals(lazy.dtypes), lazy.divisions) == (True, ddf.divisions)
+            groups = whole.dedupe(column, threshold, keep=keep, progress=False)
+            pd.testing.assert_frame_equal(computed, groups, check_dtype=False)
+            assert 1 < len(groups if keep == "first" else groups["group"].unique()) < 48
+    other = pd.DataFrame(
+        {"subject": ["rain storm", "stock market", None], "id": [1, 2, 3], "is_wet": [True, False, None]}
+    )
+    for how in ("inner", "left"):
+        call: Any = {"on": ("text", "subject"), "how": how, "threshold": 0.2, "progress": False}
+        lazy = ddf.skytells.join(other, **call)
+        computed = lazy.compute(scheduler="threads")
+        assert computed.dtypes.equals(lazy.dtypes)
+        pd.testing.assert_frame_equal(computed, sky.frame(frame).join(other, **call), check_dtype=False)
+        assert how == "left" or 0 < len(computed) < 48
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda ddf: ddf.skytells.cluster("text", n=0), "n must be a positive integer"),
+        (lambda ddf: ddf.skytells.cluster("text", like=FRAME, n=2), "no column 'cluster'"),
+        (lambda ddf: ddf.skytells.cluster("text", text="no"), "no column 'no'"),
+        (lambda ddf: ddf.skytells.cluster("text", budget=1.0), "embed\\(\\) it before"),
+        (lambda ddf: ddf.skytells.cluster("text", dry_run=True), "option of embed"),
+        (lambda ddf: ddf.skytells.dedupe("text", 2), "threshold must be"),
+        (lambda ddf: ddf.skytells.dedupe("text", recall=0.9), "recall must be 1"),
+        (lambda ddf: ddf.skytells.dedupe("text", keep="last"), "keep must be"),
+        (lambda ddf: ddf.skytells.join(ddf, on="text"), "pandas DataFrame"),
+        (lambda ddf: ddf.skytells.join(FRAME, on="text", confirm=True, agree=0.9), "learns from all rows"),
+        (lambda ddf: ddf.skytells.topics("n"), "no column 'n_score'"),
+        (lambda ddf: ddf.assign(c=ddf["text"].astype("category")).skytells.topics("c"), "known categories"),
+        (lambda ddf: ddf.skytells.topics(levels=2), "levels must be 1"),
+        (lambda ddf: ddf["text"].skytells.dedupe(), "on the Dask DataFrame"),
+    ],
+)
+def test_wrong_arguments_of_methods_over_all_rows_send_nothing(
+    driver: Session, service: LocalServer, call: Any, message: str
+) -> None:
+    service.stats.reset()
+    with pytest.raises(InputError, match=message):
+        call(without_known_cache(collection()))
+    assert not service.stats.records
+
+
+def test_a_sample_has_every_row_alike_and_keeps_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of partitions of any size; the same each time."""
+    monkeypatch.setattr(whole_frames, "SAMPLE_ROWS", 2_000)
+    sizes = [9_000, 0, 300, 700, *[100] * 10]
+    ddf = dd.from_map(lambda size: pd.DataFrame({"size": [size] * size}), sizes, meta={"size": "int64"})
+    with dask.config.set(scheduler="sync"):
+        rows = whole_frames.sample_rows(ddf)["size"]
+        assert rows.equals(whole_frames.sample_rows(ddf)["size"])
+    assert len(rows) == 2_000
+    assert rows.drop_duplicates().tolist() == [9_000, 300, 700, 100]
+    assert (rows == 9_000).mean() == pytest.approx(9_000 / 11_000, abs=0.04)
 
 
 def test_a_cache_that_keeps_nothing_is_warned_of(service: LocalServer, isolated: None) -> None:

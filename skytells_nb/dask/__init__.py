@@ -17,14 +17,17 @@ from typing import Any
 import pandas as pd
 
 from skytells_nb import session as sessions
+from skytells_nb.accessor.base import check_count
 from skytells_nb.accessor.call import BoundCall
 from skytells_nb.accessor.frame import FrameAccessor
+from skytells_nb.accessor.methods.cluster import only_centers
 from skytells_nb.accessor.methods.estimate import Sample
 from skytells_nb.accessor.multi_call import sum_reports
 from skytells_nb.accessor.results.parts import Parts, has_parts, parquet_schema
 from skytells_nb.accessor.series import SeriesAccessor
+from skytells_nb.accessor.text_columns import resolve_texts
 from skytells_nb.cache import without_password
-from skytells_nb.columns import column_of
+from skytells_nb.columns import column_of, text_columns
 from skytells_nb.engine.report import Estimate, Report
 from skytells_nb.errors import InputError, MissingExtraError, SkytellsError, warn
 from skytells_nb.partition import INSTEAD, ROW_METHODS, with_columns_only
@@ -47,10 +50,13 @@ from skytells_nb.dask.partial_summaries import GROUP, several_partials, whole_su
 from skytells_nb.dask.partition_call import WRITTEN, GraphConnection, PartitionCall, bound_method
 from skytells_nb.dask.reports import MAX_TOPICS, published, total_of
 from skytells_nb.dask.running_progress import show_progress
+from skytells_nb.dask.whole_frames import VECTORS, deduped, sample_rows, topics_of
 
 VECTOR_LENGTHS = {"skytells-embed-3-small": 1536, "skytells-embed-3-large": 3072}
 """Numbers in the vectors of the service's models, as it documents them."""
 LOCAL_VECTOR_LENGTH = 512
+OVER_ALL = ("cluster", "dedupe", "estimate", "search", "summarize", "topics")
+"""Methods over all partitions, which are not done by row."""
 SUMMARIZED_AGAIN = (
     "Groups in several partitions are summarized once more from the summaries of each, which is not counted."
 )
@@ -95,9 +101,8 @@ class _Accessor:
         rows = self._data.to_delayed()
         parts.check_rows(partitions, lambda number: delayed(parts.digest)(rows[number]).compute())
         parts.create()
-        written = _written_from[self._data._name] = self._mapped(name, args, options, parts)
-        while len(_written_from) > MAX_TOPICS:
-            del _written_from[next(iter(_written_from))]
+        written = self._mapped(name, args, options, parts)
+        _keep_newest(_made_from, self._data._name, written)
         try:
             told = written.compute()
         except SkytellsError as problem:
@@ -168,8 +173,13 @@ class _Accessor:
         return estimate_of(self._data, name, args, options, options.get("budget"))
 
     def _estimate(self, args: tuple[Any, ...], options: dict[str, Any]) -> Estimate:
-        known = (*ROW_METHODS, "search")
+        known = (*ROW_METHODS, "join", "search")
         name = args[0] if args else None
+        if isinstance(name, str) and name in ("cluster", "dedupe"):
+            raise InputError(
+                f"{name} sends what embed() of its column does, and cluster besides a request for the name of each "
+                "cluster: method must be embed on a Dask collection."
+            )
         if isinstance(name, str) and name in INSTEAD and name not in known:
             raise InputError(f"{name} needs all rows, which a Dask collection has not in one place: {INSTEAD[name]}.")
         columns, options = getattr(self._data._meta, "columns", None), {**options, "dry_run": True}
@@ -182,10 +192,7 @@ class _Accessor:
 
     def _search(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Search each partition, and keep the best of what they found."""
-        try:
-            given = inspect.signature(FrameAccessor.search).bind(None, *args, **options)
-        except TypeError as problem:
-            raise InputError(f"search: {problem}.") from None
+        given = _given("search", args, options)
         query, queries = given.arguments["query"], None
         if not isinstance(query, str) and isinstance(query, Sequence):
             # Each partition is asked each once.
@@ -203,10 +210,7 @@ class _Accessor:
 
     def _summarize(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Summarize the groups of each partition, and then what several partitions say of the same group."""
-        try:
-            given = inspect.signature(FrameAccessor.summarize).bind(None, *args, **options)
-        except TypeError as problem:
-            raise InputError(f"summarize: {problem}.") from None
+        given = _given("summarize", args, options)
         by, into = given.arguments.get("by"), given.arguments.get("into", "summary")
         if isinstance(by, list):
             raise InputError(
@@ -233,6 +237,82 @@ class _Accessor:
             budget=budget,
         )
         return partial.map_partitions(whole_summaries, again, into, meta=meta, enforce_metadata=False)
+
+    def _cluster(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """Cluster a sample here, and give each row the cluster whose center is most similar."""
+        given = _with_defaults("cluster", args, options)
+        column, into, like, text = (given[name] for name in ("column", "into", "like", "text"))
+        asked = {**options, **dict(zip(("column", "n"), args, strict=False))}
+        if like is not None:
+            _meta_like(self._data, args, options)
+        elif given["n"] is not None:
+            check_count("n", given["n"])
+        self._check_arguments("cluster", (), {name: asked[name] for name in asked if name != "n" or like is not None})
+        data, source = self._data, column
+        if like is None:
+            data, source = self._embedded("cluster", column, options)
+            if source != column:
+                asked = {"text": column, **{name: asked[name] for name in asked if name not in ("model", "dimensions")}}
+                text = column if text is None else text
+            if text is not None or given["name"]:
+                resolve_texts(self._data._meta_nonempty, text, "The names of clusters")
+            texts = text_columns(data._meta_nonempty, exclude=[source]) if text is None else [text]
+            rows = sample_rows(data[list(dict.fromkeys([source, *texts]))])
+            if not rows[source].notna().any():
+                raise InputError(f"Column {column!r} has no embedding in any row.")
+            like = bound_method(rows, "cluster")(**{**asked, "column": source})
+        centers = {"like": only_centers(like, source, into), "into": into, "progress": given["progress"]}
+        found = type(self)(data)._mapped("cluster", (source,), centers)
+        return found if source == column else found.drop(columns=source)
+
+    def _dedupe(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """Compare the partitions one after the other, each with what is kept of those before it."""
+        given = _with_defaults("dedupe", args, options)
+        column, threshold, keep, into, recall = (
+            given[name] for name in ("column", "threshold", "keep", "into", "recall")
+        )
+        self._check_arguments("dedupe", args, options)
+        if recall not in (None, 1):
+            raise InputError(f"recall must be 1 or left out on a Dask collection, which compares all, got {recall!r}.")
+        data, source = self._embedded("dedupe", column, options)
+        result = deduped(data, source, float(threshold), keep, into, [] if source == column else [source])
+        _keep_newest(_made_from, result._name, data)
+        return result
+
+    def _check_arguments(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """Return what the method of pandas makes of no rows; raises its InputError for a wrong argument."""
+        shown = {option: value for option, value in options.items() if option not in ("budget", "dry_run", "sample")}
+        with sessions.offline(sessions.current_or_keyless()) as offline:
+            return bound_method(self._data._meta, name)(*args, **{**shown, "progress": False}, session=offline)
+
+    def _embedded(self, name: str, column: Any, options: dict[str, Any]) -> tuple[Any, Any]:
+        """Return the collection with a column of embeddings, and its name: texts are embedded, lazily."""
+        for option in ("dry_run", "sample"):
+            if options.get(option) not in (None, False):
+                raise InputError(
+                    f"{option} must be left out of {name} on a Dask collection: it is an option of embed(), whose "
+                    "embeddings it takes."
+                )
+        if not _is_text(column_of(self._data._meta_nonempty, column)):
+            return self._data, column
+        if options.get("budget") is not None:
+            raise InputError("budget must be left out with a column of texts on a Dask collection: embed() it before.")
+        taken = inspect.signature(FrameAccessor.embed).parameters.keys() - {"column", "into", "on_error"}
+        own = {name: value for name, value in options.items() if name in taken}
+        return self._call("embed", (column,), {**own, "into": VECTORS}), VECTORS
+
+    def _topics(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """Count the clusters of each partition, and add up."""
+        given = _with_defaults("topics", args, options)
+        if given["levels"] != 1:
+            raise InputError(
+                f"levels must be 1 on a Dask collection, got {given['levels']!r}: the parts of a cluster are found in "
+                "its vectors. Call topics(levels=2) on a pandas frame of some of the rows."
+            )
+        dtype = column_of(self._data._meta, given["into"]).dtype
+        if isinstance(dtype, pd.CategoricalDtype) and not self._data[given["into"]].cat.known:
+            raise InputError(f"Column {given['into']!r} must have known categories: use .cat.as_known() on it.")
+        return topics_of(self._data, given["into"], given["text"], given["examples"])
 
     @property
     def report(self) -> Report:
@@ -268,7 +348,7 @@ class _Accessor:
         return pd.DataFrame({"error": pd.Series([reason for _, reason in rows], index=index, dtype="string")})
 
     def _totals(self) -> list[tuple[Report, list[tuple[Any, str]]]]:
-        collection = _written_from.get(self._data._name, self._data)
+        collection = _made_from.get(self._data._name, self._data)
         steps = {step.func.topic: step for step in collection.expr.walk() if _is_call(step)}
         if not steps:
             raise InputError("No method of skytells was called on what this collection is made from.")
@@ -279,8 +359,34 @@ class _Accessor:
         return totals
 
 
-_written_from: dict[str, Any] = {}
-"""What the latest call with ``to=`` computed, by the name of its collection; the oldest go first."""
+_made_from: dict[str, Any] = {}
+"""By the name of a collection without calls the one that has them: what ``to=`` computed, or it is made from."""
+
+
+def _keep_newest(known: dict[str, Any], name: str, value: Any) -> None:
+    known.pop(name, None)
+    known[name] = value
+    while len(known) > MAX_TOPICS:
+        del known[next(iter(known))]
+
+
+def _given(name: str, args: tuple[Any, ...], options: dict[str, Any]) -> inspect.BoundArguments:
+    """Return the arguments of a method of pandas; raises InputError for those that it does not have."""
+    try:
+        given = inspect.signature(getattr(FrameAccessor, name)).bind(None, *args, **options)
+    except TypeError as problem:
+        raise InputError(f"{name}: {problem}.") from None
+    return given
+
+
+def _with_defaults(name: str, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
+    given = _given(name, args, options)
+    given.apply_defaults()
+    return given.arguments
+
+
+def _is_text(values: pd.Series[Any]) -> bool:
+    return isinstance(values.dtype, pd.StringDtype) or (len(values) > 0 and isinstance(values.iloc[0], str))
 
 
 def _is_call(step: Any) -> bool:
@@ -325,6 +431,8 @@ def _meta(data: Any, name: str, args: tuple[Any, ...], options: dict[str, Any], 
     """
     if name == "cluster":
         return _meta_like(data, args, options)
+    if name == "join":
+        return _meta_joined(data, args, options)
     with sessions.offline(session) as offline:
         has_values = options.get("images") is None  # which would be read
         bound_method(data._meta_nonempty if has_values else data._meta, name)(
@@ -361,10 +469,28 @@ def _meta_like(data: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any
         column_of(where, name)
     for where in (result, like):
         values = where[column].dropna()
-        if isinstance(values.dtype, pd.StringDtype) or (len(values) and isinstance(values.iloc[0], str)):
+        if _is_text(values):
             raise InputError(f"like= needs a column of embeddings here, and {column!r} is text: embed() both first.")
     result[into] = pd.Series([], dtype=like[into].dtype, index=result.index)
     result[f"{into}_score"] = pd.Series([], dtype="float32", index=result.index)
+    return result
+
+
+def _meta_joined(data: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """Return the empty result of ``join`` with a pandas frame."""
+    given = _with_defaults("join", args, options)
+    other = given["other"]
+    if not isinstance(other, pd.DataFrame):
+        raise InputError(
+            f"other must be a pandas DataFrame, which every worker gets, got one of {type(other).__module__}: "
+            "compute() the columns of it that are needed."
+        )
+    result = _Accessor(data)._check_arguments("join", args, options)
+    if given["how"] == "left":
+        # Where rows have no pair.
+        missing = other.iloc[:0].set_axis(pd.RangeIndex(0), axis=0).reindex([0]).iloc[:0].set_axis(result.index, axis=0)
+        for place, name in enumerate(result.columns[-1 - len(other.columns) : -1]):
+            result[name] = missing.iloc[:, place]
     return result
 
 
@@ -380,8 +506,8 @@ def _vector_dtype(length: int | None) -> pd.ArrowDtype:
     return pd.ArrowDtype(pa.list_(item) if length is None else pa.list_(item, int(length)))
 
 
-def _delegate(name: str, original: Callable[..., Any]) -> Any:
-    if name in ROW_METHODS:
+def _delegate(name: str, original: Callable[..., Any], is_frame: bool) -> Any:
+    if name in ROW_METHODS or name == "join":
 
         @functools.wraps(original)
         def method(self: Any, *args: Any, **options: Any) -> Any:
@@ -391,7 +517,7 @@ def _delegate(name: str, original: Callable[..., Any]) -> Any:
         method.__doc__ = f"{name} of pandas' ``skytells``, for each partition of a Dask collection.\n\n{doc}"
         return method
 
-    if name in ("estimate", "search", "summarize") and inspect.isfunction(original):
+    if name in OVER_ALL and (is_frame or name not in ("cluster", "dedupe")):
 
         @functools.wraps(original)
         def over_all(self: Any, *args: Any, **options: Any) -> Any:
@@ -401,12 +527,10 @@ def _delegate(name: str, original: Callable[..., Any]) -> Any:
         return over_all
 
     def refuse(self: Any, *args: Any, **options: Any) -> Any:
-        if name == "cluster" and options.get("like") is not None:
-            return self._call(name, args, options)
-        raise InputError(
-            f"{name} needs all rows, which a Dask collection has not in one place: "
-            f"{INSTEAD.get(name, 'compute() the collection first, then call it in pandas')}."
-        )
+        instead = INSTEAD.get(name, "compute() the collection first, then call it in pandas")
+        if name in OVER_ALL:
+            instead = f"call {name}() on the Dask DataFrame that has the column"
+        raise InputError(f"{name} needs all rows, which a Dask collection has not in one place: {instead}.")
 
     refuse.__name__, refuse.__doc__ = name, f"Refuse, and say what to do in place of {name}."
     return refuse
@@ -427,7 +551,8 @@ class DaskSeriesAccessor(_Accessor):
 for _accessor, _pandas in ((DaskFrameAccessor, FrameAccessor), (DaskSeriesAccessor, SeriesAccessor)):
     for _name in dir(_pandas):
         if not _name.startswith("_") and not hasattr(_Accessor, _name):
-            setattr(_accessor, _name, _delegate(_name, inspect.getattr_static(_pandas, _name)))
+            _original = inspect.getattr_static(_pandas, _name)
+            setattr(_accessor, _name, _delegate(_name, _original, _pandas is FrameAccessor))
 
 register_dataframe_accessor("skytells")(DaskFrameAccessor)  # type: ignore[no-untyped-call]
 register_series_accessor("skytells")(DaskSeriesAccessor)  # type: ignore[no-untyped-call]

@@ -15,7 +15,7 @@ from dask.base import tokenize
 
 from skytells_nb import __version__
 from skytells_nb import session as sessions
-from skytells_nb.accessor.call import get_report
+from skytells_nb.accessor.call import attached_to
 from skytells_nb.accessor.frame import FrameAccessor
 from skytells_nb.accessor.results.parts import Parts
 from skytells_nb.accessor.series import SeriesAccessor
@@ -174,9 +174,12 @@ class PartitionCall:
             state = "interrupted" if type(problem).__name__ == "Reschedule" else state
             raise
         finally:
-            report = get_report(data)[0]
-            if report is not None:
-                publish(self.topic, PartitionReport.of(number, started, report, data.index))
+            entry = attached_to(data)
+            report = None if entry is None else entry.report
+            if entry is not None and report is not None:
+                # Of join the rows of both sides are counted.
+                labels = data.index[list(report.errors)] if entry.failed is None else entry.failed.index
+                publish(self.topic, PartitionReport.of(number, started, report, labels))
             if progress is not None:
                 progress.end(report, state)
         result = _conform(result, self.meta)

@@ -29,10 +29,11 @@ class PartitionReport:
     ended: float = field(default_factory=time.time)
 
     @classmethod
-    def of(cls, number: int, started: float, report: Report, index: Any) -> PartitionReport:
-        """Return the report of a partition with this index, small enough to be sent."""
+    def of(cls, number: int, started: float, report: Report, labels: Any) -> PartitionReport:
+        """Return the report of a partition, whose failed rows have these labels, small enough to be sent."""
         errors = dict(list(report.errors.items())[:MAX_ERRORS])
-        failed = tuple((index[row], f"{type(error).__name__}: {error}") for row, error in errors.items())
+        reasons = (f"{type(error).__name__}: {error}" for error in errors.values())
+        failed = tuple(zip(labels[: len(errors)], reasons, strict=True))
         return cls(number, started, replace(report, errors=errors, partial=None, timeline=None), failed)
 
 

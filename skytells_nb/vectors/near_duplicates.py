@@ -73,6 +73,7 @@ def near_duplicates(
     threshold: float,
     *,
     recall: float | None = None,
+    known: int = 0,
     on_progress: Callable[[int], None] | None = None,
     on_share: Callable[[float], None] | None = None,
 ) -> DuplicateGroups:
@@ -83,8 +84,9 @@ def near_duplicates(
     within it, and a chain of small steps does not join distant vectors, as connected components would.
 
     With a ``recall`` below 1 vectors are compared by an inverted file, whose recall is measured: two representatives
-    may then be within the threshold. ``None`` is exact up to 200,000 vectors and 0.99 above. ``on_progress`` is called
-    with the number of vectors that are done, 0 once they are prepared; before that ``on_share`` with the share of the
+    may then be within the threshold. ``None`` is exact up to 200,000 vectors and 0.99 above. The first ``known``
+    vectors are representatives that an earlier call found: they are not compared again. ``on_progress`` is called with
+    the number of vectors that are done, 0 once they are prepared; before that ``on_share`` with the share of the
     work, which does not grow as that number: each vector is compared with the representatives of those before it.
 
     >>> near_duplicates(np.array([[1, 0], [0, 1], [1, 0]], dtype=np.float32), 0.9).representatives.tolist()
@@ -103,10 +105,11 @@ def near_duplicates(
     distinct, numbers = distinct_rows(matrix)
     equal_to = distinct[numbers]
     directed = has_direction(matrix)
+    index.add(np.flatnonzero(directed[:known]))
     work = _Work(len(matrix), index.overhead)
     if on_progress is not None:
         on_progress(0)
-    for start in range(0, len(matrix), step):
+    for start in range(known, len(matrix), step):
         rows = np.arange(start, min(start + step, len(matrix)))
         best, nearest = np.ones(len(rows)), equal_to[rows]
         # What equals a representative of an earlier block has found the nearest one, and zeros are near to none.

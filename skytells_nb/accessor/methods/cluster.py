@@ -23,7 +23,7 @@ from skytells_nb.accessor.options import (
 from skytells_nb.accessor.results import build_job, complete_texts, embed_texts
 from skytells_nb.accessor.text_columns import Texts, resolve_texts
 from skytells_nb.accessor.text_or_vector_column import EmbeddingOptions, TextOrVectorColumn
-from skytells_nb.columns import column_of
+from skytells_nb.columns import column_of, from_matrix
 from skytells_nb.embedding_columns import UnitVectors, unit_vectors_of
 from skytells_nb.engine.engine import OnError
 from skytells_nb.errors import InputError, warn
@@ -402,12 +402,28 @@ class _Earlier:
             series, report = embed_texts(call, texts, pd.RangeIndex(len(texts)), embedding.model, embedding.dimensions)
             runs.add(report)
             vectors = UnitVectors.of(series)
+        return self.directions(vectors)
+
+    def directions(self, vectors: UnitVectors) -> Floats:
+        """The direction (k, d) of the vectors of each cluster, zeros for one without rows."""
         codes = self._codes[vectors.rows]
         sums = np.zeros((len(self.names), vectors.matrix.shape[1]), dtype=np.float32)
         np.add.at(sums, codes[codes >= 0], vectors.matrix[codes >= 0])
         if not sums.any():
             raise InputError("like= has no row with a cluster and an embedding.")
         return unit_vectors(sums)
+
+
+def only_centers(like: pd.DataFrame, column: Any, into: Any) -> pd.DataFrame:
+    """Return a frame that ``like=`` takes in the place of this one, whose column holds embeddings.
+
+    It has a row for each cluster, with its center.
+    """
+    earlier = _Earlier(like, column, into, None, False)
+    centers = earlier.directions(unit_vectors_of(like, column))
+    used = np.flatnonzero(centers.any(axis=1))
+    names = pd.Categorical.from_codes(used, categories=earlier.names)
+    return pd.DataFrame({column: from_matrix(centers[used]), into: names})
 
 
 def _assign(matrix: Floats, centers: Floats) -> Clusters:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, TypeAlias, Unpack
 
 import numpy as np
 import pandas as pd
 
 from skytells_nb.accessor.base import SimilarityMethods, check_recall, check_threshold
 from skytells_nb.accessor.call import attach_report
+from skytells_nb.accessor.multi_call import NO_MODEL
 from skytells_nb.accessor.options import RunOptions, check_options, expand_options
 from skytells_nb.accessor.text_or_vector_column import EmbeddingOptions, TextOrVectorColumn
+from skytells_nb.embedding_columns import unit_vectors_of
 from skytells_nb.engine.engine import OnError
+from skytells_nb.engine.report import Report
 from skytells_nb.errors import InputError
 from skytells_nb.progress.events import ProgressCallback
-from skytells_nb.vectors.near_duplicates import near_duplicates
+from skytells_nb.vectors.arrays import Floats, Indices, check_dimensions
+from skytells_nb.vectors.near_duplicates import DuplicateGroups, near_duplicates
+
+Keep: TypeAlias = Literal["first", "groups"]
 
 
 class DedupeMethod(SimilarityMethods):
@@ -26,7 +32,7 @@ class DedupeMethod(SimilarityMethods):
         column: Any = "embedding",
         threshold: float = 0.9,
         *,
-        keep: Literal["first", "groups"] = "first",
+        keep: Keep = "first",
         recall: float | None = None,
         into: Any = "group",
         model: str | None = None,
@@ -96,17 +102,43 @@ class DedupeMethod(SimilarityMethods):
                     vectors.matrix, floor, recall=recall, on_progress=on_progress, on_share=on_progress.set_share
                 )
             runs.set_recall(groups.recall)
-            is_representative = groups.representatives == np.arange(len(vectors))
-            kept = np.ones(len(self._frame), dtype=bool)
-            kept[vectors.rows] = is_representative
-            if keep == "first":
-                result = self._frame[kept].copy()
-                attach_report(result, runs.report, rows=lambda: self._frame)
-                return result
-            number = (np.cumsum(is_representative) - 1)[groups.representatives]
-            new = {
-                into: self._column_at(number, vectors.rows, "Int64"),
-                self._suffixed(into, "representative"): pd.Series(kept),
-                self._suffixed(into, "score"): self._column_at(groups.similarity, vectors.rows, "float32"),
-            }
-            return self._with(new, runs.report)
+            return self._with_groups(vectors.rows, groups, keep, into, runs.report)
+
+    def _with_groups(
+        self, rows: Indices, groups: DuplicateGroups, keep: Keep, into: Any, report: Report, known: int = 0
+    ) -> pd.DataFrame:
+        """Return the result for ``rows`` with these groups, whose first ``known`` vectors are of earlier parts."""
+        is_representative = groups.representatives == np.arange(len(groups.representatives))
+        kept = np.ones(len(self._frame), dtype=bool)
+        kept[rows] = is_representative[known:]
+        if keep == "first":
+            result = self._frame[kept].copy()
+            attach_report(result, report, rows=lambda: self._frame)
+            return result
+        number = (np.cumsum(is_representative) - 1)[groups.representatives]
+        new = {
+            into: self._column_at(number[known:], rows, "Int64"),
+            self._suffixed(into, "representative"): pd.Series(kept),
+            self._suffixed(into, "score"): self._column_at(groups.similarity[known:], rows, "float32"),
+        }
+        return self._with(new, report)
+
+
+def dedupe_part(
+    part: pd.DataFrame, earlier: Floats, column: Any, threshold: float, keep: Keep, into: Any
+) -> tuple[pd.DataFrame, Floats]:
+    """Return what ``dedupe`` makes of these rows of a longer frame, and the vectors of all rows that are kept so far.
+
+    ``earlier`` are those (k, d) of the rows that are kept of the parts before it. The column holds embeddings.
+    """
+    vectors = unit_vectors_of(part, column)
+    matrix, known = vectors.matrix, len(earlier)
+    if known and len(matrix):
+        check_dimensions(earlier, "An earlier partition", matrix, f"column {column!r} of a later one")
+        matrix = np.concatenate([earlier, matrix])
+    elif known:
+        matrix = earlier
+    groups = near_duplicates(matrix, threshold, recall=1, known=known)
+    report = Report("dedupe", NO_MODEL, "done", rows=len(part), answered=len(part), cost=0.0)
+    result = DedupeMethod(part)._with_groups(vectors.rows, groups, keep, into, report, known)
+    return result, matrix[groups.representatives == np.arange(len(matrix))]

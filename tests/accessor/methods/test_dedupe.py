@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from skytells_nb.accessor.methods.dedupe import dedupe_part
 from skytells_nb.errors import InputError
 from skytells_nb.local.server import LocalServer
 from skytells_nb.vectors import near_duplicates as duplicates
@@ -70,6 +71,24 @@ def test_blocks_make_no_difference(monkeypatch: pytest.MonkeyPatch, block: int) 
     parts = near_duplicates(matrix, 0.95)
     np.testing.assert_array_equal(parts.representatives, whole.representatives)
     assert len(set(whole.representatives)) < 290
+
+
+@pytest.mark.parametrize("block", [7, 1024])
+def test_parts_one_after_the_other_make_no_difference(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    """Each with what is kept of those before it."""
+    monkeypatch.setattr(duplicates, "BLOCK_ROWS", block)
+    vectors = spread_vectors(300, 8)
+    vectors[[5, 120]] = 0
+    vectors[200] = vectors[3]
+    frame = pd.DataFrame({"v": list(vectors), "n": range(300)}, index=range(9, 309))
+    frame.loc[[12, 70], "v"] = None
+    for keep in ("first", "groups"):
+        earlier, parts = np.empty((0, 0), dtype=np.float32), []
+        for rows in (frame[:1], frame[1:1], frame[1:130], frame[130:]):
+            part, earlier = dedupe_part(rows, earlier, "v", 0.95, keep, "group")  # type: ignore[arg-type]
+            parts.append(part)
+        expected = frame.skytells.dedupe("v", 0.95, keep=keep, progress=False)
+        pd.testing.assert_frame_equal(pd.concat(parts), expected)
 
 
 def test_a_short_form_bounds_every_cosine_from_above() -> None:
