@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import inspect
+import pkgutil
 import sys
 import tomllib
 import types
@@ -123,3 +124,21 @@ def test_examples_run(name: str, session: Session, chat_weights: Path) -> None:
     tests = doctest.DocTestFinder(recurse=False).find(documented, name, globs=namespace)
     results = [doctest.DocTestRunner().run(test) for test in tests]
     assert sum(result.failed for result in results) == 0
+
+
+MODULES = [info.name for info in pkgutil.walk_packages(sky.__path__, "skytells_nb.") if "__main__" not in info.name]
+WITH_MODELS = ("local.embedder", "local.generation.generator", "local.moderation.moderator")
+MODULES = [pytest.param(name, marks=pytest.mark.slow) if name.endswith(WITH_MODELS) else name for name in MODULES]
+
+
+@pytest.mark.parametrize("module_name", MODULES)
+def test_examples_of_a_module_run(module_name: str, session: Session) -> None:
+    """Those of what is not public; they are what other developers read first."""
+    owners = [getattr(each, "fget", each) for each in PUBLIC.values()]
+    public_names = {f"{getattr(each, '__module__', '')}.{getattr(each, '__qualname__', '')}" for each in owners}
+    examples = doctest.DocTestFinder().find(importlib.import_module(module_name), module_name)
+    report: list[str] = []
+    for example in examples:
+        if example.name not in public_names:
+            doctest.DocTestRunner(verbose=False).run(example, out=report.append)
+    assert not report, "".join(report)

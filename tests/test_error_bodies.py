@@ -197,3 +197,13 @@ def test_no_body_breaks_the_reader(body: Any) -> None:
     error = api_error(500, body)
     assert str(error)
     assert len(error.message) <= 1000
+
+
+@pytest.mark.parametrize("around", ["error", "detail"])
+def test_an_error_is_found_seven_envelopes_deep_and_no_deeper(around: str) -> None:
+    """So that no body takes long to read."""
+    body: Any = {"message": "MARK", "code": 502}
+    for _ in range(7):
+        body = {around: body}
+    assert read_error(body).message == "MARK"
+    assert read_error({around: body}).message != "MARK"

@@ -21,6 +21,10 @@ def rejects_parameter(problem: Exception, *words: str) -> bool:
 
     >>> rejects_parameter(APIError("`temperature` may only be 1", status=400), "temperature")
     True
+    >>> rejects_parameter(APIError("`temperature` may only be 1", status=503), "temperature")
+    False
+    >>> rejects_parameter(ContextLengthError("temperature: too long", status=400), "temperature")
+    False
     """
     if not isinstance(problem, APIError) or isinstance(problem, (ContentPolicyError, ContextLengthError)):
         return False

@@ -122,8 +122,10 @@ def krippendorff_alpha(codes: NDArray[np.int64], level: float, seed: int = 0) ->
     2011, "Computing Krippendorff's alpha-reliability"). Units with fewer than two labels do not count.
     """
     labels = int(codes.max(initial=-1)) + 1
+    if not labels:
+        return UNKNOWN
     counts = np.stack([(codes == label).sum(axis=0) for label in range(labels)], axis=1).astype(np.float64)
-    counts = counts[counts.sum(axis=1) >= 2] if labels else np.empty((0, 0))
+    counts = counts[counts.sum(axis=1) >= 2]
     if not len(counts):
         return UNKNOWN
     sizes = counts.sum(axis=1)

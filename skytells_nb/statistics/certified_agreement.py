@@ -60,7 +60,7 @@ def most_disagreements(wrong: int, tested: int, rest: int, error: float) -> int:
     distribution, of the rows that were not drawn; for many rows it becomes theirs.
 
     >>> most_disagreements(0, 45, 10_000, 0.1) / 10_000
-    0.0497
+    0.0499
     """
     low, high = 0, rest
     while low < high:

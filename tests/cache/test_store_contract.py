@@ -206,3 +206,12 @@ def test_nothing_is_written_before_first_use(tmp_path: Path) -> None:
     assert isinstance(store, SqliteStore)
     store.close()
     assert not (tmp_path / "folder").exists()
+
+
+def test_counts_of_equal_uses_add_up(store: CacheStore) -> None:
+    """Each time two more are stored, and of three that are looked up one is not there."""
+    for times in (1, 2, 3):
+        store.put_many([(key(10 * times), b"x"), (key(10 * times + 1), b"y")])
+        store.get_many([key(10 * times), key(10 * times + 1), key(10 * times + 2)])
+        stats = store.stats()
+        assert (stats.hits, stats.misses, stats.stored) == (2 * times, times, 2 * times)

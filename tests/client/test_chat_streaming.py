@@ -45,6 +45,21 @@ def test_the_whole_answer_of_a_stream() -> None:
     assert not answer.safety.filtered
 
 
+def test_one_chunk_with_everything_is_read_as_several_are() -> None:
+    """The findings of the prompt and of each completion, and their texts."""
+    choices = [
+        chunk({"content": text}, "stop", index, content_filter_results={category: SAFE})["choices"][0]
+        for index, (text, category) in enumerate([("a", "violence"), ("b", "sexual")])
+    ]
+    answer = final({**PROMPT_CHUNK, "choices": choices})
+
+    assert [choice.message.content for choice in answer.choices] == ["a", "b"]
+    assert {(f.source, f.category) for f in answer.safety.findings} == {
+        *(("prompt", "hate"), ("prompt", "jailbreak")),
+        *(("completion", "violence"), ("completion", "sexual")),
+    }
+
+
 def test_the_request_says_stream_and_carries_what_was_passed() -> None:
     with streaming(lines(*TWO) + DONE) as (client, server):
         client.chat.completions.create(

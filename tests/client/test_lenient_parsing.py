@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skytells_nb.client.lenient_parsing import SurrogateJoiner, load_json
+from skytells_nb.client.transport.body_forms import unwrapped
 from skytells_nb.errors import InvalidResponseError, NotFoundError, ServerError, SkytellsWarning, TruncatedStreamError
 from skytells_nb.types.chat import ChatCompletion
 
@@ -365,6 +367,13 @@ def test_vectors_in_another_form_are_the_vectors(data: Any) -> None:
     assert reply.matrix.tolist() == [[1.0, 2.0], [3.0, 4.0]]
 
 
+@pytest.mark.parametrize("sent", ["a", ["a"], [7]], ids=["text", "list of one", "one token"])
+@pytest.mark.parametrize("data", [[[1.0, 2.0]], {"0": {"embedding": [1.0, 2.0]}}, {"embedding": [1.0, 2.0]}])
+def test_one_vector_in_another_form_is_one_vector(sent: Any, data: Any) -> None:
+    with replying({"data": data, "usage": {"prompt_tokens": 1, "total_tokens": 1}}) as (client, _):
+        assert client.embeddings.create(model="m", input=sent).matrix.tolist() == [[1.0, 2.0]]
+
+
 @pytest.mark.parametrize(
     ("results", "severity", "checked"),
     [
@@ -384,3 +393,13 @@ def test_safety_results_in_a_list_are_read(results: list[Any], severity: str | N
     with streaming(sent) as (client, _):
         safety = client.chat.completions.create(model="gpt-5", messages="Hi", stream=True).final.safety
     assert (safety.severity, safety.checked) == (severity, checked)
+
+
+@pytest.mark.parametrize("wrap", [json.dumps, lambda body: [body], lambda body: {"result": body}])
+def test_an_answer_is_found_five_wrappers_deep_and_no_deeper(wrap: Callable[[Any], Any]) -> None:
+    answer: Any = {"choices": [{"message": {"content": "hi"}}]}
+    body = answer
+    for _ in range(5):
+        body = wrap(body)
+    assert unwrapped(body, ["choices"]) == answer
+    assert unwrapped(wrap(body), ["choices"]) != answer

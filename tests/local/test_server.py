@@ -16,7 +16,7 @@ from local_fakes import GATE_S, EchoGenerator, chat_body, client_of, fake_server
 
 from skytells_nb.errors import InputError, LocalServerError
 from skytells_nb.local import Faults, LimitOptions, LocalServer
-from skytells_nb.local.server import banner
+from skytells_nb.local.server import banner, loopback_address
 
 
 def test_the_port_is_bound_when_start_returns() -> None:
@@ -67,6 +67,14 @@ def test_where_no_thread_can_start_the_error_names_replay(monkeypatch: pytest.Mo
     assert not server.running
     with server.start():
         assert server.running
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("localhost", "127.0.0.1"), ("LocalHost", "127.0.0.1"), ("127.0.0.2", "127.0.0.2"), ("::1", "::1")],
+)
+def test_a_loopback_host_is_bound_by_its_address(host: str, address: str) -> None:
+    assert loopback_address(host) == address
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.0.1", "example.com", "::", ""])

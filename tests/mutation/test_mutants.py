@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 from mutants import mutants_of, sample
+from selection import EXAMPLES, VALUES
 from selection import tests_for as select_tests
 from warm import Warm
 
@@ -65,7 +66,9 @@ def test_files_that_name_what_was_changed_come_before_others(tmp_path: Path) -> 
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     order = [f"tests/test_{name}.py" for name in ("thing", "other", "any", "user")]
-    assert select_tests(tmp_path, "package/thing.py", ["clip"]) == order
+    assert [file for file in select_tests(tmp_path, "package/thing.py", ["clip"]) if file != VALUES] == order
+    (tmp_path / "package/other.py").write_text('"""\n>>> 1\n1\n"""')
+    assert f"{EXAMPLES}[package.other]" in select_tests(tmp_path, "package/other.py", [])
 
 
 def test_a_warm_process_tells_what_pytest_says_and_ends_what_hangs(tmp_path: Path) -> None:
@@ -97,7 +100,7 @@ def test_every_module_has_tests_and_the_nearest_come_first() -> None:
         chosen = select_tests(ROOT, path.relative_to(ROOT).as_posix(), ["connect"])
         assert chosen, path
         assert len(set(chosen)) == len(chosen)
-        assert all((ROOT / test).is_file() for test in chosen)
+        assert all((ROOT / test.partition("::")[0]).is_file() for test in chosen)
         if path.parent.parent == ROOT and (ROOT / "tests" / f"test_{path.stem}.py").exists():
             assert chosen[0].startswith(f"tests/test_{path.stem}")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from skytells_nb.accessor.multi_call import MultiRun
 from skytells_nb.errors import SkytellsWarning
 from skytells_nb.formatting import format_compact, format_dollars, format_duration
 from skytells_nb.progress.events import Progress, RunState
@@ -381,6 +382,24 @@ def test_a_step_tells_a_function_of_the_user_the_events_of_every_other_call(monk
         ("prune", 1, "answers"),
         ("prune", 2, "answers"),
     ]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_step_of_which_only_the_name_is_known_has_no_total(whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it is one of a method or one by itself."""
+    monkeypatch.setattr("skytells_nb.progress.line.LONG_STEP_S", 0.0)
+    events: list[Progress] = []
+
+    def no_call() -> Any:
+        raise AssertionError("a step sends nothing")
+
+    step = long_step("sort", events.append) if whole else MultiRun("sort", 9, no_call, progress=events.append).step("x")
+    with step as on_progress:
+        on_progress(0)
+    assert [(event.label, event.rows, event.unit, event.expected_seconds) for event in events] == [
+        ("sort", 0, "rows", None)
+    ] * len(events)
+    assert [event.state for event in events] == ["running", "done"]
 
 
 def test_a_function_that_fails_does_not_end_the_step(monkeypatch: pytest.MonkeyPatch) -> None:

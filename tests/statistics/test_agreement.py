@@ -119,6 +119,11 @@ def test_alpha_of_full_agreement_is_one_and_of_one_label_undefined() -> None:
     assert np.isnan(krippendorff_alpha(np.array([[0, -1], [-1, 1]]), 0.95).estimate)
 
 
+@pytest.mark.parametrize("codes", [np.full((2, 3), -1), np.empty((2, 0), dtype=np.int64)])
+def test_alpha_of_no_labels_is_undefined(codes: np.ndarray) -> None:
+    assert np.isnan(krippendorff_alpha(codes, 0.95)).all()
+
+
 def test_alpha_is_the_same_each_time() -> None:
     codes = np.array(KRIPPENDORFF_2011)
 

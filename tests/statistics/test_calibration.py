@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.optimize
+import scipy.special
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,6 +25,37 @@ def test_the_curve_is_that_of_a_logistic_regression() -> None:
     expected = LogisticRegression(C=np.inf, tol=1e-8).fit(x[:, None], right)
     assert found.slope == pytest.approx(expected.coef_[0, 0], rel=0.02)
     assert found.intercept == pytest.approx(expected.intercept_[0], abs=0.02)
+
+
+def test_few_rows_have_platts_targets() -> None:
+    """The most likely curve for the targets of his paper, found by scipy, of rows that stand for different numbers."""
+    random = np.random.default_rng(2)
+    confidence, weights = random.uniform(0.1, 0.95, 25), random.uniform(0.5, 4, 25)
+    right = random.random(25) < confidence
+    hits, misses = weights[right].sum(), weights[~right].sum()
+    target = np.where(right, (hits + 1) / (hits + 2), 1 / (misses + 2))
+    x = scipy.special.logit(confidence)
+
+    def loss(values: np.ndarray) -> float:
+        scores = values[0] * x + values[1]
+        return float(weights @ (np.logaddexp(0, scores) - target * scores))
+
+    expected = scipy.optimize.minimize(loss, np.zeros(2), tol=1e-10).x
+
+    found = fit_calibration(confidence, right, weights)
+
+    assert (found.slope, found.intercept) == pytest.approx(expected, abs=2e-3)
+
+
+def test_a_confidence_that_falls_with_the_truth_says_nothing() -> None:
+    confidence, right = np.array([0.1, 0.2, 0.8, 0.9] * 5), np.array([True, True, False, False] * 5)
+    weights = np.array([3.0, 1.0, 1.0, 1.0] * 5)
+
+    found = fit_calibration(confidence, right, weights)
+
+    assert found.slope == 0
+    rate = (20 * 21 / 22 + 10 * 1 / 12) / 30
+    assert found.probabilities(np.array([0.1, 0.9])) == pytest.approx([rate, rate])
 
 
 @settings(max_examples=60, deadline=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from skytells_nb.statistics.corrected import corrected_mean, corrected_share
 from skytells_nb.statistics.sampling import calibrate
@@ -107,3 +108,32 @@ def test_judges_who_never_differ_leave_room_for_rows_that_were_not_judged() -> N
 
 def test_too_few_rows_have_no_mean() -> None:
     assert np.isnan(corrected_mean(np.ones(1), np.ones(1), 1.0, np.zeros(1, int), np.ones(1), LEVEL)).all()
+
+
+def test_the_slope_is_that_of_a_regression_within_strata() -> None:
+    """By least squares with a mean for each stratum; the strata differ by more than the rows within them."""
+    random = np.random.default_rng(3)
+    strata = np.repeat([0, 1, 2], 20)
+    weights = np.repeat([1.0, 5.0, 30.0], 20)
+    predicted = random.normal(0, 1, 60) + 4 * strata
+    truth = 0.5 * predicted - 3.0 * strata + random.normal(0, 0.2, 60)
+    design = np.column_stack([predicted, strata[:, None] == np.arange(3)]) * np.sqrt(weights)[:, None]
+    slope = np.linalg.lstsq(design, truth * np.sqrt(weights))[0][0]
+
+    mean = corrected_mean(truth, predicted, 2.5, strata, weights, LEVEL)
+
+    assert mean.estimate == pytest.approx(slope * 2.5 + np.average(truth - slope * predicted, weights=weights))
+
+
+def test_the_limits_of_one_stratum_are_those_of_a_regression_estimate() -> None:
+    """For a sample of a very large frame: Student's t times the deviation of the residuals over the root of n."""
+    random = np.random.default_rng(4)
+    predicted = random.normal(0, 1, 30)
+    truth = 2 * predicted + random.normal(0, 1, 30)
+    residual = truth - np.polynomial.Polynomial.fit(predicted, truth, 1)(predicted)
+
+    mean = corrected_mean(truth, predicted, 0.0, np.zeros(30, int), np.full(30, 1e6), LEVEL)
+
+    half = scipy.stats.t.ppf(0.975, 28) * np.sqrt(np.square(residual).sum() / 28 / 30)
+    assert mean.high - mean.estimate == pytest.approx(half, rel=0.05)
+    assert mean.estimate - mean.low == pytest.approx(mean.high - mean.estimate)

@@ -56,6 +56,7 @@ def test_equal_lists_are_told_apart() -> None:
         (["株価が下落した", "株価は上昇", "猫が寝る", "猫は好き"], "株価"),
         (["Börse fällt", "die Börse steigt", "Die Katze schläft", "eine Katze"], "börse"),
         (["акции упали", "акции растут", "кошка спит", "кошка ест"], "акции"),
+        (["カメラが好き", "カメラを買う", "猫が寝る", "猫は好き"], "カメラ"),
     ],
 )
 def test_words_of_any_language(texts: list[str], word: str) -> None:

@@ -135,7 +135,7 @@ def describe(value: Any) -> str:
     """Return what an argument is, without what it holds: its kind, how long it is, a hash.
 
     >>> describe([("It is late", "late")])[:20]
-    'list of 1, sha256 44'
+    'list of 1, sha256 cb'
     """
     kind = getattr(value, "__qualname__", None) or type(value).__name__
     size = f" of {len(value)}" if isinstance(value, (Sequence, pd.DataFrame)) else ""

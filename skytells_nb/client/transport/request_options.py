@@ -61,8 +61,10 @@ class Timeouts:
     def of(cls, seconds: float) -> Self:
         """Return the limits for a service that may stay silent for so many seconds.
 
-        >>> Timeouts.of(5).connect, Timeouts.of(5).total, Timeouts.of(600).connect
-        (5.0, 15.0, 10.0)
+        >>> Timeouts.of(5)
+        Timeouts(connect=5.0, read=5.0, idle=5.0, write=5.0, total=15.0, stream=3600.0)
+        >>> Timeouts.of(6000)
+        Timeouts(connect=10.0, read=6000.0, idle=6000.0, write=60.0, total=18000.0, stream=18000.0)
         """
         usual = cls()
         checked = cls(read=seconds)

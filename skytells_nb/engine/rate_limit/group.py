@@ -187,8 +187,8 @@ class RateGroup:
 def share_of(rate: float, demands: list[float]) -> float:
     """Return the part of the rate of a process that takes what it gets, beside others with these demands.
 
-    >>> share_of(10.0, []), share_of(10.0, [math.inf]), share_of(10.0, [2.0]), share_of(10.0, [8.0, math.inf])
-    (1.0, 0.5, 0.8, 0.3333333333333333)
+    >>> [round(share_of(10.0, demands), 3) for demands in ([], [math.inf], [2.0], [8.0, math.inf])]
+    [1.0, 0.5, 0.8, 0.333]
     """
     left, count = rate, len(demands) + 1
     for demand in sorted(demands):

@@ -55,7 +55,7 @@ def place_colors(centers: Any, sizes: Any, theme: Theme | None) -> list[tuple[st
     The hue is the direction from the middle of the map.
 
     >>> [points for points, text in place_colors(np.array([[1.0, 0.0], [-1.0, 0.0]]), [1, 1], "light")]
-    ['#cb4d4f', '#008d91']
+    ['#c15152', '#06adb6']
     """
     centers = np.asarray(centers, dtype=np.float64).reshape(-1, 2)
     if not len(centers):
@@ -92,7 +92,7 @@ def text_color(color: str, theme: Theme | None) -> str:
     """A color of the hue of ``#rrggbb`` in which text can be read on the background.
 
     >>> text_color("#E69F00", "light")
-    '#6a4200'
+    '#674606'
     """
     srgb = np.array(list(bytes.fromhex(color[1:]))) / 255
     _, green, blue = _seen_lab(srgb)[0]

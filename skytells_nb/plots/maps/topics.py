@@ -47,7 +47,7 @@ def most_topics(n: int) -> int:
     """A number of topics that a reader can take in: 5 for hundreds of rows, 16 for thousands.
 
     >>> [most_topics(n) for n in (100, 1_000, 3_000, 100_000)]
-    [4, 10, 16, 22]
+    [4, 9, 16, 22]
     """
     return int(np.clip(round(n**0.5 * 0.3), 4, MAX_TOPICS))
 

@@ -103,6 +103,7 @@ def test_an_account_has_a_stable_name_that_is_not_the_key() -> None:
     account = APIKey(SECRET).account()
     assert account == APIKey(SECRET).account() != APIKey(SECRET + "x").account()
     assert SECRET not in account
+    assert APIKey("sk-a").account() == "0602d6c7b5d6"  # it is in files, so it must not change between versions
 
 
 def test_the_key_is_on_a_request_only_while_it_is_under_way() -> None:

@@ -349,10 +349,11 @@ def test_an_encoding_that_cannot_be_read_is_named(encoding: str) -> None:
 def test_a_compressed_body_that_is_cut_is_no_response() -> None:
     body = gzip.compress(b"{}" * 1000)[:-12]
     with (
-        serving(lambda exchange: exchange.reply(body, content_encoding="gzip")) as server,
-        pytest.raises(InvalidResponseError, match="decompressed"),
+        serving(lambda exchange: exchange.reply(body, content_encoding="gzip", x_request_id="req_c")) as server,
+        pytest.raises(InvalidResponseError, match="decompressed") as caught,
     ):
         Transport(KEY, base_url=server.url).send("GET", "/models")
+    assert caught.value.request_id == "req_c"
 
 
 def test_the_limits_hold_for_other_networks_too() -> None:

@@ -39,6 +39,11 @@ def test_a_head_that_was_cut_anywhere_is_a_lost_connection() -> None:
                 client.send("GET", "/models")
 
 
+def test_a_blank_line_in_a_body_is_not_the_end_of_the_head() -> None:
+    with serving(lambda e: e.reply(b'{"a":\r\n\r\n1}')) as server:
+        assert Transport(KEY, base_url=server.url).send("GET", "/models").content == b'{"a":\r\n\r\n1}'
+
+
 class InTwo(socket.socket):
     """The first read of each answer gets no more than ``first`` bytes of it."""
 

@@ -17,10 +17,13 @@ from served import connected, served
 from traitlets.config import Config
 
 from skytells_nb.errors import InputError, SkytellsError
+from skytells_nb.session import connect
 from skytells_nb.widgets.chat_panel import notebook
-from skytells_nb.widgets.chat_panel.attachments import attach
+from skytells_nb.widgets.chat_panel.attachments import Attachment, attach
 from skytells_nb.widgets.chat_panel.panel import ChatPanel
+from skytells_nb.widgets.chat_panel.transcript import SHOWN_CHARACTERS, shown_content
 from skytells_nb.widgets.chat_panel.turns import read_messages
+from skytells_nb.widgets.chat_panel.variable_text import variable_text
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -156,3 +159,22 @@ def test_a_cell_outside_of_a_notebook_is_refused_with_what_to_do() -> None:
         notebook.put_into_new_cell("x = 1")
     with pytest.raises(InputError, match="must have some code"):
         notebook.put_into_new_cell(" ")
+
+
+def test_a_column_has_its_name_and_one_without_a_name_that_of_the_variable() -> None:
+    assert "\n- price: " in variable_text("facts", pd.Series([1, 2], name="price"))
+    assert "\n- facts: " in variable_text("facts", pd.Series([1, 2]))
+
+
+def test_a_long_attachment_is_shown_up_to_its_first_characters() -> None:
+    """Without the space where it is cut, and with all of it where it just fits."""
+    text = "  x" + " " * (SHOWN_CHARACTERS - 3)
+    assert shown_content(Attachment("a", "str", text)) == text
+    assert shown_content(Attachment("a", "str", text + "more")) == f"  x\n… {SHOWN_CHARACTERS + 4:,} characters"
+
+
+def test_a_panel_asks_with_its_own_session(panel: ChatPanel, tap: Tap) -> None:
+    """Not with the default one, of which the key is wrong."""
+    connect("sk-other", base_url="http://127.0.0.1:9/v1")
+    panel.send("one two")
+    assert tap.messages[-1][-1]["content"] == "one two"
