@@ -49,8 +49,7 @@ def pyodide() -> Path:
     return PYODIDE
 
 
-@pytest.fixture(scope="module")
-def said(pyodide: Path) -> dict[str, Any]:
+def _run(pyodide: Path) -> dict[str, Any]:
     """What ``program.py`` saw in Pyodide."""
     node = shutil.which("node")
     if node is None:
@@ -78,7 +77,7 @@ def said(pyodide: Path) -> dict[str, Any]:
         env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"]},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=580,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-5000:]
@@ -92,9 +91,13 @@ def _plain(output: Any) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_tutorials_replay_in_pyodide(said: dict[str, Any]) -> None:
-    """Cells without a magic run from the recording, and those of the replay tutorial show what it is saved with."""
+@pytest.mark.timeout(600)
+def test_tutorials_replay_in_pyodide(pyodide: Path) -> None:
+    """Cells without a magic run from the recording, and those of the replay tutorial show what it is saved with.
+
+    A map by PCA has a point for each message; what cannot work there ends at once and says what does.
+    """
+    said = _run(pyodide)
     assert said["platform"] == "emscripten"
     assert "thread" in said["thread"]
     assert said["failed"] == {}
@@ -107,12 +110,6 @@ def test_tutorials_replay_in_pyodide(said: dict[str, Any]) -> None:
     enriched = said["cells"]
     assert re.search(r"cached +8\nrequests +0", enriched["05_enrich_a_frame again"])
     assert "8 distinct, 8 cached, 0 requests" in enriched["05_enrich_a_frame dry-run"]
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_a_map_an_error_and_help_in_pyodide(said: dict[str, Any]) -> None:
-    """A map by PCA has a point for each message; what cannot work there ends at once and says what does."""
     assert said["points"] == 19
     assert said["missed"][0] == "ReplayMissError"
     assert said["umap"][0] == "MissingExtraError"
