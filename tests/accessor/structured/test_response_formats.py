@@ -19,7 +19,7 @@ from skytells_nb.engine.operations.response_format import (
     apply_format,
     rejects_response_format,
 )
-from skytells_nb.engine.service.profile import ServiceProfile
+from skytells_nb.engine.service.profile import ServiceProfile, forget_profiles
 from skytells_nb.errors import BadRequestError, ContentPolicyError, ContextLengthError, ServerError, SkytellsError
 
 
@@ -71,7 +71,8 @@ class Service:
 
 @pytest.fixture
 def ask(tmp_path: Path) -> Iterator[Callable[..., pd.DataFrame]]:
-    """Complete the frame at a service that runs for the length of a test."""
+    """Complete the frame at a service that runs for the length of a test, on a port that another may have had."""
+    forget_profiles()
     running: dict[int, Any] = {}
 
     def complete(service: Service, frame: pd.DataFrame = FRAME, **settings: Any) -> pd.DataFrame:
