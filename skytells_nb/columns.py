@@ -9,7 +9,7 @@ as it is, but pandas reads it only with ``read_parquet(..., dtype_backend="pyarr
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from itertools import repeat
+from itertools import compress, count, repeat
 from operator import is_
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from skytells_nb.errors import InputError, MissingExtraError
-from skytells_nb.formatting import blank_texts
+from skytells_nb.formatting import BLANK, BLANK_BEGINNINGS, first_character
 from skytells_nb.progress.events import StepCallback, no_step
 
 if TYPE_CHECKING:
@@ -519,6 +519,22 @@ class TextColumn:
                 texts[places] = found.to_numpy(zero_copy_only=False)
         texts[self._missing[rows]] = None
         return texts
+
+
+def blank_texts(texts: Sequence[str]) -> list[int]:
+    """Return the numbers of the texts in which there is nothing to see.
+
+    >>> blank_texts([" \\n", "a", "", "\\0\\x1b", "\\u200b\\ufeff"])
+    [0, 2, 3, 4]
+    """
+    # The interpreter's own loops: few texts are left for the last one, which is slow.
+    begins_blank = map(BLANK_BEGINNINGS.__contains__, map(first_character, map(str.lstrip, texts)))
+    return [number for number in compress(count(), begins_blank) if not texts[number].strip(BLANK)]
+
+
+def is_blank(text: str) -> bool:
+    """Whether there is nothing to see in a text."""
+    return text.lstrip()[:1] in BLANK_BEGINNINGS and not text.strip(BLANK)
 
 
 def are_blank(texts: Iterable[str]) -> NDArray[np.bool_]:

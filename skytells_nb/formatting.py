@@ -1,10 +1,8 @@
-"""Amounts as text: US dollars, counts in few characters, durations; and texts that show nothing."""
+"""Amounts as text: US dollars, counts in few characters, durations; and what shows nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from decimal import Decimal
-from itertools import compress, count
 from operator import itemgetter
 
 
@@ -83,23 +81,8 @@ _INVISIBLE = _characters(
     *((0x180B, 0x180F), (0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0xFE00, 0xFE0F), (0xFFF0, 0xFFFB)),
     *((0x1D173, 0x1D17A), (0xE0000, 0xE007F), (0xE0100, 0xE01EF)),
 )
-_BLANK = _CONTROLS + _WIDE_SPACES + _WITHOUT_INK + _INVISIBLE
+BLANK = _CONTROLS + _WIDE_SPACES + _WITHOUT_INK + _INVISIBLE
 """Characters that show nothing: white space, controls, and those without width or ink."""
-_BLANK_BEGINNINGS = frozenset((*_BLANK, ""))
-_first_character = itemgetter(slice(0, 1))
-
-
-def blank_texts(texts: Sequence[str]) -> list[int]:
-    """Return the numbers of the texts in which there is nothing to see.
-
-    >>> blank_texts([" \\n", "a", "", "\\0\\x1b", "\\u200b\\ufeff"])
-    [0, 2, 3, 4]
-    """
-    # The interpreter's own loops: few texts are left for the last one, which is slow.
-    begins_blank = map(_BLANK_BEGINNINGS.__contains__, map(_first_character, map(str.lstrip, texts)))
-    return [number for number in compress(count(), begins_blank) if not texts[number].strip(_BLANK)]
-
-
-def is_blank(text: str) -> bool:
-    """Whether there is nothing to see in a text."""
-    return text.lstrip()[:1] in _BLANK_BEGINNINGS and not text.strip(_BLANK)
+BLANK_BEGINNINGS = frozenset((*BLANK, ""))
+"""How a text begins, white space aside, in which there may be nothing to see."""
+first_character = itemgetter(slice(0, 1))

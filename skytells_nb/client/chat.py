@@ -117,7 +117,7 @@ class Completions:
             source = self._transport.stream("/chat/completions", dump_json(request), request_options(params))
             return Stream(source, ChatAccumulator(source.origin))
         reply = self._transport.send("POST", "/chat/completions", dump_json(request), request_options(params))
-        events = buffered_events(reply)
+        events = None if reply.content[:1] == b"{" else buffered_events(reply)
         if events is not None:
             return Stream(events, ChatAccumulator(reply.origin)).final
         completion = parse(ChatCompletion, reply, ("choices",))

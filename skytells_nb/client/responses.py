@@ -104,7 +104,7 @@ class Responses:
             source = self._transport.stream("/responses", dump_json(request), request_options(params))
             return Stream(source, ResponseAccumulator(source.origin))
         reply = self._transport.send("POST", "/responses", dump_json(request), request_options(params))
-        events = buffered_events(reply)
+        events = None if reply.content[:1] == b"{" else buffered_events(reply)
         if events is not None:
             return Stream(events, ResponseAccumulator(reply.origin)).final
         response = parse(Response, reply, ("output",))

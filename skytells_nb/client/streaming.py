@@ -308,9 +308,7 @@ class BufferedEvents:
 
 
 def buffered_events(reply: ResponseBody) -> BufferedEvents | None:
-    """Return the events of a whole response, ``None`` for one that is not a stream, as nearly all."""
-    if reply.content[:1] == b"{":
-        return None
+    """Return the events of a whole response, ``None`` for one that is not a stream."""
     content = b"".join(pieces_as_utf8(iter((reply.content,))))
     return BufferedEvents(content, reply) if is_event_stream(content) else None
 

@@ -15,7 +15,7 @@ from skytells_nb.engine.budget import Reservation, TokenBounds
 from skytells_nb.engine.report import Timeline
 from skytells_nb.engine.service.request_size import SplitGroup
 from skytells_nb.errors import InputError
-from skytells_nb.formatting import blank_texts, is_blank
+from skytells_nb.formatting import BLANK, BLANK_BEGINNINGS, first_character
 from skytells_nb.types.embeddings import MAX_REQUEST_TOKENS
 
 BYTES_PER_TOKEN = 4.0
@@ -198,7 +198,8 @@ def _problems(texts: Sequence[str], max_tokens: int | None) -> dict[int, InputEr
     """Return the errors of texts that cannot be sent, by number."""
     sizes, ascii_only = _sizes(texts)
     suspects = ~ascii_only
-    suspects[blank_texts(texts)] = True
+    begins_blank = map(BLANK_BEGINNINGS.__contains__, map(first_character, map(str.lstrip, texts)))
+    suspects |= np.fromiter(begins_blank, dtype=np.bool_, count=len(texts))
     if max_tokens is not None:
         suspects |= sizes > max_tokens
     checked = ((number, _problem(texts[number], max_tokens)) for number in np.flatnonzero(suspects).tolist())
@@ -206,7 +207,7 @@ def _problems(texts: Sequence[str], max_tokens: int | None) -> dict[int, InputEr
 
 
 def _problem(text: str, max_tokens: int | None) -> InputError | None:
-    if is_blank(text):
+    if not text.strip(BLANK):
         return InputError("the text is empty; empty texts are not sent")
     if not text.isascii():
         try:

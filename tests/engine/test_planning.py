@@ -11,7 +11,7 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skytells_nb.columns import TextColumn, texts_on_demand
+from skytells_nb.columns import TextColumn, is_blank, texts_on_demand
 from skytells_nb.engine.planning import (
     TEXTS_AT_ONCE,
     Plan,
@@ -21,7 +21,6 @@ from skytells_nb.engine.planning import (
     plan_requests,
     token_estimates,
 )
-from skytells_nb.formatting import is_blank
 from skytells_nb.types.embeddings import MAX_REQUEST_TOKENS
 
 texts = st.lists(st.one_of(st.none(), st.text(max_size=8)))

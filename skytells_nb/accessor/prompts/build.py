@@ -17,11 +17,10 @@ from skytells_nb.accessor.prompts.images import IMAGE_TOKENS, ImageStore, image_
 from skytells_nb.accessor.prompts.rows import RenderedPrompt, RowFunction, params_of_rows, render_rows
 from skytells_nb.accessor.prompts.template import Template
 from skytells_nb.accessor.text_columns import Texts, is_missing
-from skytells_nb.columns import column_of
+from skytells_nb.columns import column_of, is_blank
 from skytells_nb.engine.operations.conversation import Api, Message, PromptOptions, check_messages, dump_messages
 from skytells_nb.engine.operations.endpoints import LIMITS, endpoint
 from skytells_nb.errors import InputError
-from skytells_nb.formatting import is_blank
 
 PromptSource: TypeAlias = str | RowFunction
 """A template with ``{column}`` fields, or a function from a row to a text or messages."""
