@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import jedi
 import numpy as np
 import pandas as pd
 import pytest
@@ -93,9 +94,12 @@ def test_common_parameters_have_the_same_default_everywhere(accessor: type, name
     assert found == {each: DEFAULTS[each] for each in found}
 
 
-def test_a_shell_completes_and_explains() -> None:
+def test_a_shell_completes_and_explains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As TAB and ? do in a notebook."""
+    # Jedi fails without a word where another process is just writing to the folder that all of them share.
+    monkeypatch.setattr(jedi.settings, "cache_directory", str(tmp_path))
     shell = InteractiveShell.instance()
+    shell.Completer.debug = True
     try:
         shell.run_cell("import pandas as pd, skytells_nb; df = pd.DataFrame({'text': ['a']}); s = df['text']")
         for code, accessor in (("df.skytells.", FrameAccessor), ("s.skytells.", SeriesAccessor)):
