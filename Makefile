@@ -174,7 +174,7 @@ if command -v npm >/dev/null; then \
     { npm --prefix $(PAGE) ci --no-audit --no-fund --loglevel=error && touch $(PAGE)/node_modules/.installed; }; \
 fi
 endef
-# What Python in Pyodide needs beside it. CI must have it; other machines may.
+# What Python in Pyodide needs beside it; without it the test in Pyodide is skipped, and says so.
 PYODIDE := tests/pyodide
 define pyodide_packages
 if [ -d $(PAGE)/node_modules/pyodide ] && ! [ $(PYODIDE)/packages/.installed -nt $(PYODIDE)/packages.txt ]; then \
