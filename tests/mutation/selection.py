@@ -9,14 +9,13 @@ from functools import cache
 from pathlib import Path
 
 EXAMPLES = "tests/test_docstrings.py::test_examples_of_a_module_run"
-VALUES = "tests/test_values.py"
 NEAREST = 2
 """Files before the examples, which take longer to collect."""
 
 
 def tests_for(root: Path, path: str, names: Sequence[str]) -> list[str]:
     """Test files for a module, best first: those with its name, those that import it or a module that does, those in
-    the mirrored folder; after the first files the examples in the docstrings of the module, and the values of all.
+    the mirrored folder; after the first files the examples in the docstrings of the module.
 
     Among those with its name and those that import it, files that name one of ``names`` come before others.
     """
@@ -46,7 +45,7 @@ def tests_for(root: Path, path: str, names: Sequence[str]) -> list[str]:
     order = [*same_name[:1], *named, *near, *through, *mirrored, *users] or candidates
     files = [file.relative_to(root).as_posix() for file in dict.fromkeys(order)]
     examples = [f"{EXAMPLES}[{name}]"] if ">>>" in _text(root / path) else []
-    return [*dict.fromkeys([*files[:NEAREST], *examples, VALUES, *files[NEAREST:]])]
+    return [*dict.fromkeys([*files[:NEAREST], *examples, *files[NEAREST:]])]
 
 
 @cache
