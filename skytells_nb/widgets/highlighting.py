@@ -78,12 +78,12 @@ def highlight_block(code: str, language: str) -> str:
     the page, so an element of the frame's color covers it: as wide as the ``<pre>`` and as the longest line.
 
     >>> highlight_block("x = None", "python")  # doctest: +NORMALIZE_WHITESPACE
-    '<div class="highlight alert" dir="ltr"><p><small>python</small></p><pre><code class="language-python"><div
+    '<div class="highlight alert" dir="ltr"><div><small>python</small></div><pre><code class="language-python"><div
     class="lm-TabBar-content"><listing class="lm-TabBar-content highlight"><span>x = <b
     class=k>None</b></span></listing></div></code></pre></div>'
     """
     named = _LANGUAGE.fullmatch(language.strip("{}.")) if language else None
-    label = f"<p><small>{named.group()}</small></p>" if named else ""
+    label = f"<div><small>{named.group()}</small></div>" if named else ""
     attribute = f' class="language-{named.group()}"' if named else ""
     body = _spans(plain(code), named.group().lower() if named else "")
     cover = f'<listing class="{GROW_CLASS} highlight"><span>{body}</span></listing>'

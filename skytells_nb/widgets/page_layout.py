@@ -35,6 +35,7 @@ def configure_layout(markdown: MarkdownIt) -> None:
         markdown.core.ruler.push(rule.__name__, rule)
     rules: dict[str, Callable[..., str]] = {
         **{"table_open": _table_open, "table_close": _table_close},
+        "details_close": _details_close,
         **{"blockquote_open": _quote_open, "blockquote_close": _quote_close},
         **{f"{cell}_open": _cell_open for cell in ("td", "th")},
         **{f"{cell}_close": _cell_close for cell in ("td", "th")},
@@ -104,6 +105,11 @@ def _whole_words(token: Token) -> list[Token]:
         tokens += [new("text", "", 0, content=word.group()), new("nobr_close", "nobr", -1)]
         done = word.end()
     return [*tokens, new("text", "", 0, content=text[done:])] if tokens else [token]
+
+
+def _details_close(tokens: Sequence[Token], index: int, options: object, env: object) -> str:
+    # Jupyter leaves no space below folded text; a paragraph has one.
+    return "</details>\n<p></p>\n"
 
 
 # Directions

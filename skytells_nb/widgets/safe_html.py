@@ -59,6 +59,7 @@ _NEEDS_RULES = re.compile(rf"[$\\<\[|&!]|://|{RIGHT_TO_LEFT.pattern}")
 """Without any of these, Markdown needs no rule beyond those of CommonMark."""
 _CODE = re.compile(r'<code class="skytells-code-(\d+)"></code>')
 """The place of a code block, put in after the allow-list: Markdown cannot write a class."""
+_HEADING = re.compile(r"<h([1-6])((?: [^>]*)?)>(.*?)</h\1>", re.DOTALL)
 
 
 def safe_html(markdown: str, *, remote_images: bool = False) -> str:
@@ -79,6 +80,24 @@ def safe_html(markdown: str, *, remote_images: bool = False) -> str:
 def wrap_html(page: str) -> str:
     """Wrap rendered blocks in one element."""
     return f'<div class="skytells-md">{page}</div>'
+
+
+def lower_headings(page: str, highest: int) -> str:
+    """Return sanitized HTML whose highest headings are of this level, and all others, in bold, of the next.
+
+    Front ends show the lower levels as small as text.
+
+    >>> lower_headings("<h2>a</h2><h3>b</h3><h4>c</h4>", 4)
+    '<h4>a</h4><h5><strong>b</strong></h5><h5><strong>c</strong></h5>'
+    """
+    # Sanitized HTML has "<" and ">" in tags only.
+    top = min((found[1] for found in _HEADING.finditer(page)), default="")
+
+    def lowered(found: re.Match[str]) -> str:
+        level, inside = (highest, found[3]) if found[1] == top else (highest + 1, f"<strong>{found[3]}</strong>")
+        return f"<h{level}{found[2]}>{inside}</h{level}>"
+
+    return _HEADING.sub(lowered, page)
 
 
 def safe_blocks(markdown: str, *, remote_images: bool = False) -> str:

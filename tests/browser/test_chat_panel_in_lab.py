@@ -48,6 +48,8 @@ y = "two"
 
 See [this](https://evil.example/) too.
 
+- [x] done
+
 ```bash
 ls
 ```"""
@@ -218,8 +220,21 @@ def test_a_conversation_by_keyboard_outlives_page_and_kernel(tmp_path: Path, des
 def test_a_turn_is_asked_again_and_its_code_goes_into_a_cell(tmp_path: Path, desk: Desk) -> None:
     """Formulas, code, retry, edit, attachments, a new chat; a restarted kernel is said at once, with the input kept."""
     with opened(tmp_path, desk) as lab:
+        greeting, send = lab.panel.locator(".skytells-greeting"), lab.panel.locator(".skytells-send")
+        expect(greeting).to_contain_text("Attach… adds a variable")
+        expect(send).to_be_disabled()
+        lab.input.fill("typed")
+        expect(send).to_be_enabled()
         lab.ask(ANSWER)
+        expect(greeting).to_be_hidden()
+        expect(send).to_be_disabled()
         last = lab.turns().last
+        expect(last.locator("li")).to_have_css("list-style-type", "none")
+        tools = lab.turns().first.locator(".skytells-tools")
+        lab.panel.locator(".skytells-bar").hover()
+        expect(tools).to_have_css("opacity", "0")
+        tools.get_by_role("button", name="Edit your message").focus()
+        expect(tools).to_have_css("opacity", "1")
         expect(last.locator("mjx-container")).to_have_count(2)
         expect(last).to_contain_text("costs $5 and then $10")
         last.get_by_role("button", name="Into a new cell: the python code").click()

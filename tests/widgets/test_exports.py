@@ -80,7 +80,7 @@ def exported(exporter: Any, text: str = ANSWER) -> str:
 def test_pages_and_slides_show_the_page_of_the_answer(exporter: Any) -> None:
     """Framed code, aligned prices, formulas as they are, and no script."""
     page = exported(exporter())
-    assert re.search(r'<div class="highlight alert" dir="ltr">\s*<p><small>python</small></p>', page)
+    assert re.search(r'<div class="highlight alert" dir="ltr">\s*<div><small>python</small></div>', page)
     assert '<pre><code class="language-python">' in page
     assert '<div align="right"><span>$</span>1.20</div>' in page
     assert "<span>$ax^2 + c = 0$</span>" in page

@@ -212,6 +212,8 @@ def test_details_are_folded() -> None:
     page = safe_html(FOLDED)
     assert re.search(r"<details>\s*<summary>Show <em>it</em></summary>\s*<p>Text</p>", page)
     assert page.index("language-python") < page.index("</details>") < page.index("<p>After</p>")
+    # Jupyter leaves no space below it; an empty paragraph does.
+    assert re.search(r"</details>\s*<p></p>\s*<p>After</p>", page)
     assert "<summary>A</summary>\n<p>b</p>\n</details>" in safe_html("<details open><summary>A</summary>b</details>")
 
 

@@ -11,13 +11,22 @@ from skytells_nb.formatting import format_dollars
 from skytells_nb.widgets.chat_panel.attachments import Attachment
 from skytells_nb.widgets.chat_panel.turns import Turn
 from skytells_nb.widgets.display import OUTPUT, disconnected_style
+from skytells_nb.widgets.highlighting import FRAME_CLASS
 from skytells_nb.widgets.reasoning import reasoning_html, reasoning_markdown, reasoning_text
-from skytells_nb.widgets.safe_html import literal_markdown, safe_html, safe_markdown
+from skytells_nb.widgets.safe_html import (
+    TOC_IGNORE_CLASS,
+    literal_markdown,
+    lower_headings,
+    safe_html,
+    safe_markdown,
+)
 from skytells_nb.widgets.safe_text import RIGHT_TO_LEFT, literal_html, plain, preformatted
 from skytells_nb.widgets.status_text import INCOMPLETE, NextSteps, covers_answer, describe_findings, next_step
 
 SHOWN_CHARACTERS = 4_000
 """Of an attached variable a page and a transcript show this much; all of it is sent."""
+TITLE_LEVEL = 3
+"""Of the heading of a transcript; those in answers are below it."""
 
 PANEL = NextSteps(
     retry="send again",
@@ -94,10 +103,10 @@ class Transcript:
 
         ``name`` is an additional class.
         """
-        heading = f"<p><strong>{literal_html(self.title)}</strong></p>"
+        heading = f'<h{TITLE_LEVEL} class="{TOC_IGNORE_CLASS}">{literal_html(self.title)}</h{TITLE_LEVEL}>'
         system = f"<p><em>System: {_literal_lines(self.system)}</em></p>" if self.system else ""
         body = "".join(_turn_html(turn, self.remote_images) for turn in self.turns) or "<p>No turns yet.</p>"
-        used = describe_usage(self.turns, self.replaced)
+        used = self._usage()
         foot = f"<p><small>{literal_html(used)}</small></p>" if used else ""
         return f'<div class="skytells-chat{f" {name}" if name else ""}">{heading}{system}{body}{foot}</div>'
 
@@ -113,8 +122,13 @@ class Transcript:
         """The same as Markdown in which nothing acts, for exports."""
         system = [f"*System: {literal_markdown(self.system)}*"] if self.system else []
         parts = [f"**{literal_markdown(self.title)}**", *system, *map(_turn_markdown, self.turns)]
-        used = describe_usage(self.turns, self.replaced)
+        used = self._usage()
         return "\n\n".join([*parts, *([literal_markdown(used)] if used else [])])
+
+    def _usage(self) -> str:
+        """The usage of the conversation, where no turn says the same."""
+        used = describe_usage(self.turns, self.replaced)
+        return f"In total: {used}" if used and all(turn.facts != used for turn in self.turns) else ""
 
     def __repr__(self) -> str:
         return self.text
@@ -140,19 +154,21 @@ def notes(turn: Turn) -> list[str]:
 
 
 def _turn_html(turn: Turn, remote_images: bool) -> str:
-    content = _answer_html(turn, remote_images)
-    if turn.role == "user" and turn.text:
+    who = f"<div><small>{literal_html(speaker(turn))}</small></div>"
+    if turn.role == "user":
         direction = ' dir="auto"' if RIGHT_TO_LEFT.search(turn.text) else ""
-        content = f"<p{direction}>{_literal_lines(turn.text)}</p>{''.join(map(_attachment_html, turn.attachments))}"
+        words = f"<div{direction}>{_literal_lines(turn.text)}</div>" if turn.text else ""
+        attached = "".join(map(_attachment_html, turn.attachments))
+        # The frame of a block of code; where that has no style, the empty paragraph is a space before the answer.
+        content = f'<div class="{FRAME_CLASS}">{who}{words}{attached}</div><p></p>'
+    else:
+        content = who + lower_headings(_answer_html(turn, remote_images), TITLE_LEVEL + 1)
     problem = turn.problem
     if problem is not None:
         message = literal_html(" ".join(filter(None, [problem.message, problem.advice])))
         content += f"<p><strong>{literal_html(problem.name)}</strong>: {message}</p>"
     footer = literal_html(" · ".join(notes(turn)))
-    return (
-        f'<div class="skytells-message"><p><strong>{literal_html(speaker(turn))}</strong></p>{content}'
-        f"{f'<p><small>{footer}</small></p>' if footer else ''}</div>"
-    )
+    return f'<div class="skytells-message">{content}{f"<p><small>{footer}</small></p>" if footer else ""}</div>'
 
 
 def _attachment_html(attachment: Attachment) -> str:

@@ -2,6 +2,7 @@
 
 const HINTS = [["Enter", "sends"], ["Shift+Enter", "new line"]];
 const BUSY_HINTS = [["Esc", "stops"]];
+const GREETING = "Attach… adds a variable of the notebook or an image to a question; an image can be pasted too.";
 const PATIENCE_MS = 10000;
 const TYPESET_MS = 50;
 const GO_ON = "Run the cell again to go on; what you typed is kept.";
@@ -154,6 +155,7 @@ function render({ model, el }) {
   const liveParts = element("div", "answer");
   live.append(liveName, liveParts);
 
+  const greeting = element("div", "greeting", GREETING);
   const notice = element("div", "notice");
   notice.setAttribute("role", "alert");
   const chips = element("div", "chips");
@@ -174,7 +176,7 @@ function render({ model, el }) {
   const hints = element("div", "hints");
   below.append(hints, status);
 
-  root.append(hide, bar, systemDetails, log, notice, composer, below);
+  root.append(hide, bar, systemDetails, log, greeting, notice, composer, below);
   el.append(root);
 
   /** @type {string[]} */
@@ -195,6 +197,16 @@ function render({ model, el }) {
   /** @param {string} [text] */
   function setStatus(text) {
     status.textContent = text || model.get("totals");
+  }
+
+  function showSendable() {
+    send.setAttribute("aria-disabled", String(!input.value.trim()));
+  }
+
+  /** @param {string} text */
+  function setInput(text) {
+    input.value = text;
+    showSendable();
   }
 
   function showNotice() {
@@ -287,7 +299,7 @@ function render({ model, el }) {
   function restoreQuestion() {
     const last = model.get("turns").at(-1);
     const failed = model.get("notice") || (last?.problem && !last.text);
-    if (sentText !== null && failed && !input.value) input.value = sentText;
+    if (sentText !== null && failed && !input.value) setInput(sentText);
     sentText = null;
   }
 
@@ -369,7 +381,7 @@ function render({ model, el }) {
     lostWith = words;
     clearTimeout(patience);
     root.dataset.lost = "true";
-    if (pending !== null && !input.value) input.value = pending;
+    if (pending !== null && !input.value) setInput(pending);
     pending = null;
     draft.keep(input.value);
     log.setAttribute("aria-busy", "false");
@@ -407,7 +419,7 @@ function render({ model, el }) {
     if (message.kind !== "part" && message.kind !== "saved") clearTimeout(patience);
     if (message.kind === "part") void showPart(message.id, message.html);
     else if (message.kind === "accepted") {
-      if (pending !== null && input.value === pending) input.value = "";
+      if (pending !== null && input.value === pending) setInput("");
       if (pending !== null) sentText = pending;
       pending = null;
       setStatus();
@@ -426,6 +438,7 @@ function render({ model, el }) {
     }
   });
   input.addEventListener("input", () => {
+    showSendable();
     if (lostWith) draft.keep(input.value);
   });
   for (const kind of /** @type {const} */ (["paste", "drop"])) {
@@ -476,7 +489,7 @@ function render({ model, el }) {
   showBusy();
   showNotice();
   showAttachments();
-  input.value ||= draft.take();
+  setInput(input.value || draft.take());
   // The log has no layout before the next frame.
   requestAnimationFrame(() => (log.scrollTop = log.scrollHeight));
   return () => {

@@ -3,6 +3,7 @@
 
 const COPIED_MS = 1500;
 const FORMULA = /\$|\\[([]|\\begin\{/;
+const TASK = /^\s*[\u2610\u2611]/;
 const SHELLS = ["bash", "sh", "shell", "zsh"];
 
 /**
@@ -13,6 +14,7 @@ const SHELLS = ["bash", "sh", "shell", "zsh"];
 function setHtml(node, html) {
   node.innerHTML = html;
   for (const link of node.querySelectorAll("a")) link.target = "_blank";
+  for (const item of node.querySelectorAll("li")) item.classList.toggle("skytells-task", TASK.test(item.textContent ?? ""));
 }
 
 /**
@@ -88,7 +90,7 @@ function addCodeButtons(answer, newCell) {
     const what = language ? `the ${language} code` : "the code";
     const cell = button("Into a new cell", "to-cell", () => newCell(cellSource(code, language)));
     cell.setAttribute("aria-label", `Into a new cell: ${what}`);
-    const head = element("div", "code-head", language);
+    const head = element("div", language ? "code-head" : "code-head skytells-bare", language);
     const buttons = element("div", "tools");
     buttons.append(copyButton(code, `Copy ${what}`), cell);
     head.append(buttons);
@@ -175,16 +177,16 @@ function turnElement(turn, number, actions) {
   const node = element("article", "turn");
   node.dataset.role = turn.role;
   node.setAttribute("aria-label", turn.who);
-  const head = element("div", "head");
   const tools = element("div", "tools");
-  head.append(element("strong", "who", turn.who), tools);
   const mine = turn.role === "user";
   if (turn.text) tools.append(copyButton(turn.text, mine ? "Copy your message" : `Copy the answer of ${turn.who}`));
-  node.append(head);
+  const content = mine ? element("div", "bubble") : node;
+  content.append(element("strong", mine ? "unseen" : "who", turn.who));
   if (mine) {
+    node.append(content);
     const words = element("div", "words", turn.text);
     words.dir = "auto";
-    node.append(words);
+    content.append(words);
     const edit = button("Edit", "edit", () => {
       if (words.isConnected) editInPlace(words, turn.text, (text) => actions.edit(number, text));
     });
@@ -205,7 +207,7 @@ function turnElement(turn, number, actions) {
     const attached = element(text ? "details" : "div", "attached");
     attached.append(text ? element("summary", "", `Attached: ${label}`) : `Attached: ${label}`);
     if (text) attached.append(element("pre", "", text));
-    node.append(attached);
+    content.append(attached);
   }
   if (turn.problem) {
     const block = element("div", "problem");
@@ -221,6 +223,12 @@ function turnElement(turn, number, actions) {
     badge.dataset.kind = turn.badge.kind;
     foot.append(badge);
   }
-  if (foot.childElementCount) node.append(foot);
+  if (mine) {
+    if (foot.childElementCount) node.append(foot);
+    node.append(tools);
+  } else {
+    foot.append(tools);
+    node.append(foot);
+  }
   return node;
 }

@@ -378,7 +378,7 @@ def test_what_is_frozen_cannot_act(panel: ChatPanel) -> None:
     assert set(bundle) == {"text/html", "text/markdown", "text/plain"}
     for page in (bundle["text/html"], *(turn["html"] for turn in panel.widget.turns)):
         tags = Tags(page)
-        assert tags.names <= {"div", "p", "strong", "small", "a", "br", "span"}
+        assert tags.names <= {"div", "h3", "p", "strong", "small", "a", "br", "span"}
         assert tags.attributes <= {"class", "href", "rel"}
         assert all(link.startswith("https://") for link in tags.links)
     assert HOSTILE in bundle["text/plain"]

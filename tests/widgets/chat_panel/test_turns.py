@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,7 +39,35 @@ def test_a_transcript_has_every_turn_in_order_as_text_and_as_html() -> None:
     assert "<p>Half an</p>" in html
     assert "<p><strong>StreamError</strong>: It broke. Send again.</p>" in html
     assert "<strong>this</strong>" in html
-    assert html.endswith("<p><small>1,200 tokens in, 5 out · $0.25</small></p></div>")
+    assert html.endswith("<p><small>1,200 tokens in, 5 out · $0.25</small></p></div></div>")
+
+
+def test_a_transcript_says_the_usage_once() -> None:
+    """The total stands below where it is more than that of the only answer."""
+    alone, two = Transcript("Chat", "", (QUESTION, ANSWER)), Transcript("Chat", "", (QUESTION, ANSWER) * 2)
+    replaced = Transcript("Chat", "", (QUESTION, ANSWER), replaced=(ANSWER,))
+    for made, total in ((alone, ""), (two, "In total: 2,400 tokens in"), (replaced, "with 1 replaced answer")):
+        for shown in (made.html(), made.markdown):
+            assert shown.count("In total: ") == bool(total)
+            assert total in shown
+            assert shown.count("1,200 tokens in") == len(made.turns) // 2
+
+
+def test_questions_stand_out_in_a_transcript_and_its_title_is_above_the_headings_of_answers() -> None:
+    """A question is in a frame with its speaker."""
+    question = Turn("user", "<b>Why</b>\n\u05d0\u05d1?")
+    answer = Turn("assistant", "# Big\n\n### *Small* <h1>\n\n###### Least\n\n`<h1>x</h1>`", model="<i>")
+    html = Transcript("<b>", "", (question, answer)).html()
+    assert re.findall(r"<h(\d)[^>]*>(.*?)</h\d>", html) == [
+        ("3", "&lt;b&gt;"),
+        ("4", "Big"),
+        ("5", "<strong><em>Small</em> &lt;h1&gt;</strong>"),
+        ("5", "<strong>Least</strong>"),
+    ]
+    frame = '<div class="highlight alert"><div><small>You</small></div><div dir="auto">&lt;b&gt;Why&lt;/b&gt;<br>'
+    assert frame in html
+    assert "<small>&lt;i&gt;</small>" in html
+    assert "<code>&lt;h1&gt;x&lt;/h1&gt;</code>" in html
 
 
 def test_a_turn_without_a_text_has_no_line_for_it() -> None:
