@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skytells_nb.accessor.prompts.template import Template
+from skytells_nb.columns import is_blank
 from skytells_nb.errors import InputError
 
 
@@ -23,7 +24,7 @@ def test_values_replace_their_fields_whatever_they_hold(values: list[str], left:
     """Braces in the data stay data."""
     escaped = [part.replace("{", "{{").replace("}", "}}") for part in (left, right)]
     filled = Template(f"{escaped[0]}{{a b}}{escaped[1]}").fill(pd.DataFrame({"a b": values}, dtype=object))
-    assert filled.tolist() == [left + value + right if value.strip() else None for value in values]
+    assert filled.tolist() == [None if is_blank(value) else left + value + right for value in values]
 
 
 @given(st.text(max_size=30))
