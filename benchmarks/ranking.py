@@ -39,11 +39,11 @@ OUT = Path(__file__).parent / "results" / "ranking.md"
 HEAD = """# Ranking
 
 {day}, skytells-nb {version}. For each of {topics} news documents, {documents} others are ranked by how people
-rated their similarity (Lee, Pincombe and Welsh 2005, in gensim 4.4.0). Tau is Kendall's, its mean over the documents, 1 for
-the order of the people and 0 for chance. "ratings as answers" is `rank` with a service that answers by the ratings: its tau is below
-1 only where people rated two documents alike. The local Skytells is a model of 135 million parameters: it answers by
-the order of the texts, the report says so, and embeddings do better. Of all 49 documents and the best 5, `rank` took
-{whole}.
+rated their similarity (Lee, Pincombe and Welsh 2005, in gensim 4.4.0). Tau is Kendall's, its mean over the documents,
+1 for the order of the people and 0 for chance. "ratings as answers" is `rank` with a service that answers by the
+ratings: its tau is below 1 only where people rated two documents alike. The local Skytells is a model of 135 million
+parameters: it answers by the order of the texts, the report says so, and embeddings do better. Of all 49 documents and
+the best 5, `rank` took {whole}.
 
 Beside it lotus `sem_topk`, by what it does: lotus-ai 1.2.4 could not be installed (it brings torch and faiss, and pip
 had not ended after seven minutes, nor without both). It sorts by a random pivot and goes on only where the best are,
