@@ -373,7 +373,7 @@ def chats(texts: Texts) -> Work:
     earlier={"of_ideal": 1.53},
     note="256 in flight at 100 ms are 2,560 completions a second, 0.39 ms for each of client, in one thread at a time, "
     "and server. What a call costs is all that is left: at 0.24 ms the first answers of a round are 61 ms before its "
-    "last ones. The figure is that of a machine on which twenty other processes ran.",
+    "last ones.",
 )
 def many_in_flight(texts: Texts) -> Work:
     import pandas as pd
