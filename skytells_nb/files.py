@@ -23,6 +23,8 @@ __all__ = ["from_text", "read", "to_text", "write"]
 
 LINEAGE = "skytells_lineage"
 """The name of the records of calls in the ``attrs`` of a frame, and in the metadata of the Arrow field of a column."""
+RECORD_ID = 16
+"""Characters in the id of a record."""
 _ATTRS = b"PANDAS_ATTRS"
 """Where pandas keeps ``attrs`` in a Parquet file."""
 _ARROW = "[pyarrow]"
@@ -201,10 +203,16 @@ def _records(text: Any) -> list[dict[str, Any]]:
 
 def _nested_of_parts(metadata: dict[bytes, bytes] | None) -> list[str]:
     """Return the names of Arrow columns that a folder written with ``to=`` says nothing of to pandas."""
+    return list(_of_folder(metadata).get("nested", ()))
+
+
+def _of_folder(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
+    """Return what a part of a folder written with ``to=`` says about itself, nothing of another file."""
     try:
-        return list(json.loads((metadata or {})[b"skytells_nb"])["nested"])
-    except (KeyError, ValueError, TypeError):
-        return []
+        told = json.loads((metadata or {})[b"skytells_nb"])
+    except (KeyError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def _is_parquet(path: Path) -> bool:
@@ -249,9 +257,14 @@ _SUMMED = ("rows", "cached", "sent", "requests", "tokens_in", "tokens_out", "cos
 
 def _with_joined_lineage(schema: Any, parts: list[Any]) -> Any:
     """Return the schema with the records of all parts at its fields: one of each call, with the sums of its parts."""
+    made_by = [_of_folder(part.metadata).get("call", "")[:RECORD_ID] for part in parts]
     for number, field in enumerate(schema):
-        # What was recorded before there were parts is the same in each.
-        records = {(record.get("id"), record.get("time")): record for part in parts for record in _of(part, field.name)}
+        # What was recorded before there were parts is the same in each. Two parts may have begun in one millisecond.
+        records = {
+            (record.get("id"), at if record.get("id") == own else record.get("time")): record
+            for at, (part, own) in enumerate(zip(parts, made_by, strict=True))
+            for record in _of(part, field.name)
+        }
         calls: dict[Any, dict[str, Any]] = {}
         for (call, _), record in records.items():
             known = calls.get(call)

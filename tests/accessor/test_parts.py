@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from skytells_nb.progress.events import Progress
 from skytells_nb.session import Session
 
 dd = pytest.importorskip("dask.dataframe")
+pq = pytest.importorskip("pyarrow.parquet")
 
 FRAME = pd.DataFrame({"text": [f"text {n}" if n % 9 else None for n in range(50)], "n": range(50)})
 CHILD = """
@@ -107,6 +109,27 @@ def test_a_folder_holds_what_the_call_returns(
         getattr(FRAME.skytells, name)(*args, **options, to=to, progress=False)
         assert not session.stats.records  # type: ignore[attr-defined]
         assert {part: part.stat().st_mtime_ns for part in path.iterdir()} == before
+
+
+def test_parts_that_began_in_one_millisecond_are_each_counted(session: Any, tmp_path: Path) -> None:
+    """By their call and not by their time; a call before them has one record, which each part repeats."""
+    before = FRAME.skytells.embed("text", dimensions=8, progress=False)
+    path = before.skytells.complete("Say {text}.", max_tokens=3, to=tmp_path / "out", progress=False)
+    for part in path.iterdir():
+        table = pq.read_table(part)
+        for number, field in enumerate(table.schema):
+            records = json.loads((field.metadata or {}).get(files.LINEAGE.encode(), b"[]"))
+            if records:
+                text = json.dumps([{**record, "time": "2026-01-01T00:00:00.000+00:00"} for record in records])
+                described = table.schema.set(number, field.with_metadata({files.LINEAGE: text}))
+                table = table.cast(described)
+        pq.write_table(table, part)
+    made = files.read(path).skytells.lineage
+    assert made[["method", "rows"]].loc[["embedding", "completion"]].to_numpy().tolist() == [
+        ["embed", 50],
+        ["complete", 50],
+    ]
+    assert made["sent"].loc["completion"] == 44
 
 
 def test_a_killed_process_costs_the_part_that_it_was_at(isolated: None, tmp_path: Path) -> None:

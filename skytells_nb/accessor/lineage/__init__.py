@@ -35,7 +35,7 @@ from skytells_nb.embedding_columns import frame_hash
 from skytells_nb.engine.operations.jobs import Job
 from skytells_nb.engine.report import Report
 from skytells_nb.errors import InputError
-from skytells_nb.files import LINEAGE
+from skytells_nb.files import LINEAGE, RECORD_ID
 from skytells_nb.sanitize import SHORTEST_KEY, redact_keys
 
 ROW_TEXTS = ("examples",)
@@ -250,7 +250,7 @@ def make_record(clock: CallClock, report: Report, columns: Sequence[Any]) -> Cal
     prompt, whole = _prompt(arguments, chats)
     seconds = time.monotonic() - clock.started
     return CallRecord(
-        id=uuid.uuid4().hex[:16],
+        id=uuid.uuid4().hex[:RECORD_ID],
         method=name,
         columns=tuple(columns),
         sources=_sources(clock.call.data, arguments),

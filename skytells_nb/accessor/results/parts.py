@@ -37,7 +37,7 @@ from skytells_nb.errors import (
     SkytellsError,
     warn,
 )
-from skytells_nb.files import with_field_lineage
+from skytells_nb.files import RECORD_ID, with_field_lineage
 from skytells_nb.progress.events import Progress
 from skytells_nb.progress.parts import SUMMED, PartsProgress
 from skytells_nb.session import Session, current
@@ -275,7 +275,7 @@ class Parts:
         # Its records have an id for each part.
         earlier = {record.id for record in records_of(rows.attrs)}
         records = [
-            record if record.id in earlier else replace(record, id=self.call[:16])
+            record if record.id in earlier else replace(record, id=self.call[:RECORD_ID])
             for record in records_of(result.attrs)
         ]
         described = with_field_lineage(table.schema, dump_records(records))
