@@ -252,6 +252,8 @@ def test_the_filter_is_asked_about_a_sample_and_the_proxy_tells_the_rest(judge: 
     assert found.loc[by_proxy, "moderation_request_id"].isna().all()
     assert len(found.skytells.safety("moderation")["row"].unique()) > 1000
     assert found.skytells.report.answered == 1200
+    # An estimate, of texts that are of about one length.
+    assert cascade.saved_cost / cascade.by_proxy == pytest.approx(found["moderation_cost"].mean(), rel=0.5)
 
 
 def test_too_few_texts_to_moderate_are_all_sent(judge: WordJudge) -> None:

@@ -55,6 +55,9 @@ def test_an_edit_replaces_a_question_and_all_that_followed(panel: ChatPanel, tap
     assert "with 2 replaced answers" in panel.widget.totals
     panel.edit("six")
     assert panel.messages[-1] == {"role": "assistant", "content": "six"}
+    panel.clear()
+    panel.send("seven")
+    assert "replaced" not in panel.widget.totals
 
 
 def test_an_answer_stays_while_no_other_arrives(tap: Tap, server: LocalServer) -> None:

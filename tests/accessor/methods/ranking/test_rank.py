@@ -89,7 +89,7 @@ def test_the_best_rows_best_first_with_equal_and_missing_texts(service: Scripted
     assert report.to_dict()["ranking"]["comparisons"] == ranking.comparisons
     assert f"{ranking.comparisons} comparisons" in str(report)
     asked = len(service.asked)
-    again = frame.skytells.rank("text", "how large it is", 5, **QUIET)
+    again = frame.skytells.rank("text", "how large it is.", 5, **QUIET)
     assert again.equals(found)
     assert len(service.asked) == asked
     assert frame["text"].skytells.rank("how large it is", 2, **QUIET).tolist() == ["size 29", "size 29"]
