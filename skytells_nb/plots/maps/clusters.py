@@ -14,7 +14,7 @@ from skytells_nb.plots.maps.labels import HEIGHT_PX, SIDE_PX, WIDTH_PX, WrittenN
 from skytells_nb.plots.maps.points import LABEL_CHARACTERS
 from skytells_nb.plots.pages.rows import ZoomName
 from skytells_nb.plots.theme import GRAY, Theme, escape_text, graph_objects, plain_text, shorten, with_opacity
-from skytells_nb.vectors.arrays import Floats
+from skytells_nb.vectors.arrays import Floats, Indices
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,9 +41,11 @@ def add_labels(
     Large clusters are labeled first. A label that would overlap another one, or hide many points, moves aside and gets
     a line to its cluster. Labels have the hue of ``colors``.
     """
-    masks = _cluster_masks(values)
-    labeled = sorted(masks, key=lambda name: -int(masks[name].sum()))[:MAX_LABELS]
-    centers = {name: np.median(points[masks[name]], axis=0) for name in labeled}
+    rows = _cluster_rows(values)
+    # Of so many names, those of single rows would be any forty of them.
+    named = [name for name in rows if len(rows[name]) > 1] if len(rows) > MAX_LABELS else rows
+    labeled = sorted(named, key=lambda name: -len(rows[name]))[:MAX_LABELS]
+    centers = {name: np.median(points[rows[name]], axis=0) for name in labeled}
     inks = {name: text_color((colors or {}).get(name, GRAY), theme) for name in labeled}
     if points.shape[1] == 3:
         annotations = []
@@ -52,24 +54,27 @@ def add_labels(
             style = {"font": {"size": 12, "color": inks[name]}, "name": "cluster", "showarrow": False}
             annotations.append({**position, "text": _display_name(name), **style})
         figure.update_scenes(annotations=annotations)
-        omitted = len(masks) - len(labeled)
+        omitted = len(rows) - len(labeled)
     else:
         names = [
-            WrittenName(plain_text(name, NAME_CHARACTERS), inks[name], (float(x), float(y)), masks[name])
+            WrittenName(
+                plain_text(name, NAME_CHARACTERS), inks[name], (float(x), float(y)), _mask(rows[name], len(points))
+            )
             for name, (x, y) in centers.items()
         ]
         size = plot_size or (WIDTH_PX - 2 * SIDE_PX, HEIGHT_PX - 2 * SIDE_PX)
-        omitted = len(masks) - len(labeled)
+        omitted = len(rows) - len(labeled)
         omitted += write_names(figure, names, points.astype(np.float64), robust_view(points), size, theme)
-    return f"{omitted:,} of {len(masks):,} labels omitted for lack of space" if omitted else ""
+    return f"{omitted:,} of {len(rows):,} labels omitted for lack of space" if omitted else ""
 
 
 def label_names(points: Floats, values: pd.Series[Any], theme: Theme | None, colors: dict[str, str]) -> list[ZoomName]:
     """The names of all clusters at the medians of their points, for a closer look than the map gives."""
     found = []
-    for name, mask in _cluster_masks(values).items():
-        x, y = np.median(points[mask], axis=0).tolist()
-        found.append(ZoomName(name, x, y, int(mask.sum()), text_color(colors.get(name, GRAY), theme)))
+    inks = {color: text_color(color, theme) for color in {GRAY, *colors.values()}}
+    for name, rows in _cluster_rows(values).items():
+        x, y = (np.median(points[rows], axis=0) if len(rows) > 1 else points[rows[0]]).tolist()
+        found.append(ZoomName(name, x, y, len(rows), inks[colors.get(name, GRAY)]))
     return found
 
 
@@ -80,11 +85,11 @@ def add_hulls(figure: Any, points: Floats, values: pd.Series[Any], colors: dict[
     """
     objects = graph_objects()
     padding = HULL_PADDING * float(np.ptp(points, axis=0).max())
-    masks = _cluster_masks(values) if padding else {}
+    clusters = _cluster_rows(values) if padding else {}
     # Outlines of many clusters overlap: together they must not hide the points.
-    opacity = FILL_OPACITY * min(1.0, FULL_OPACITY_MAX_CLUSTERS / max(len(masks), 1))
-    for name, mask in masks.items():
-        members = points[mask]
+    opacity = FILL_OPACITY * min(1.0, FULL_OPACITY_MAX_CLUSTERS / max(len(clusters), 1))
+    for name, rows in clusters.items():
+        members = points[rows]
         distances = np.linalg.norm(members - np.median(members, axis=0), axis=1)
         if len(members) >= CORE_MIN_POINTS:
             members = members[distances <= np.quantile(distances, CORE_SHARE)]
@@ -125,14 +130,21 @@ def outline(members: Floats, padding: float) -> Floats:
     return corners
 
 
-def _cluster_masks(values: pd.Series[Any]) -> dict[str, NDArray[np.bool_]]:
-    """The rows of each cluster by its name; missing values belong to no cluster."""
+def _cluster_rows(values: pd.Series[Any]) -> dict[str, Indices]:
+    """The positions of the rows of each cluster by its name; missing values belong to no cluster."""
     import pandas as pd
 
-    missing = values.isna().to_numpy()
     codes, names = pd.factorize(np.array(category_names(values), dtype=object))
-    codes[missing] = -1
-    return {str(name): codes == code for code, name in enumerate(names) if (codes == code).any()}
+    codes[values.isna().to_numpy()] = -1
+    order = np.argsort(codes, kind="stable")
+    rows = np.split(order, np.searchsorted(codes[order], np.arange(len(names))))[1:]
+    return {str(name): members for name, members in zip(names, rows, strict=True) if len(members)}
+
+
+def _mask(rows: Indices, count: int) -> NDArray[np.bool_]:
+    mask = np.zeros(count, dtype=np.bool_)
+    mask[rows] = True
+    return mask
 
 
 def _display_name(name: str) -> str:

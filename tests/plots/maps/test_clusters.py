@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from hypothesis.extra.numpy import arrays
 from skytells_nb.columns import from_matrix
 from skytells_nb.errors import InputError
 from skytells_nb.plots import semantic_map
-from skytells_nb.plots.maps.clusters import CORE_SHARE, outline
+from skytells_nb.plots.maps.clusters import CORE_SHARE, label_names, outline
 from skytells_nb.plots.maps.labels import SIDE_PX, WIDTH_PX
 from skytells_nb.plots.maps.names import MapName
 from skytells_nb.plots.maps.semantic_map import TEXTS_PX
@@ -73,6 +74,24 @@ def test_labels_do_not_overlap_at_the_usual_size() -> None:
     caption = next(a.text for a in figure.layout.annotations if a.name == "caption").replace("<br>", " ")
     assert (f"{30 - len(labels)} of 30 labels omitted for lack of space" in caption) == (len(labels) < 30)
     assert len(labels) >= 28
+
+
+def test_of_very_many_labels_those_of_single_rows_are_left_out() -> None:
+    """Which of them are written would be by chance; as many rows as labels cost little memory."""
+    data = frame(n=60, n_groups=2)
+    data["cluster"] = [name if row < 20 else f"row {row}" for row, name in enumerate(data["cluster"])]
+    assert set(labels_of(draw(data))) == {"cluster 0", "cluster 1"}
+    many = frame(n=6_000, n_groups=6_000)
+    figure = draw(many)
+    assert not labels_of(figure)
+    tracemalloc.start()
+    try:
+        points = np.zeros((len(many), 2), dtype=np.float32)
+        assert len(label_names(points, many["cluster"], None, {})) == 6_000
+        # A mask for each would be 36 MB.
+        assert tracemalloc.get_traced_memory()[1] < 15e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_label_of_a_single_row_does_not_hide_it() -> None:
