@@ -7,7 +7,7 @@
 #   make test-lowest  a quick part of the tests with the lowest declared versions
 #   make test-sdks    other libraries against the local Skytells, in an environment of their own
 #   make binder-test  what Binder does with this checkout, in an empty environment; prints seconds and memory
-#   make docs         the examples in README and docs, and the documentation site
+#   make docs         the examples in README and docs, and the documentation site with its notebooks that run in a page
 #   make mutants  change the package in N places, chosen by SEED, and check that the tests fail; an hour for N=40
 #   make bench    compare with other libraries, half an hour; QUICK=1 with one of them, under three minutes;
 #                 GROWTH=1 what calls cost as their rows grow, in CPU and memory, a quarter of an hour
@@ -43,6 +43,7 @@ test: $(VENV)/.dev
 	@$(models)
 	@$(page_modules)
 	@$(pyodide_packages)
+	@$(jupyterlite)
 	$(BIN)/python -m pytest
 
 # Import times are not meaningful under coverage of child processes; only `make test` runs browser tests.
@@ -77,6 +78,8 @@ site = $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --builder 
 docs: $(VENV)/.dev
 	@$(models)
 	$(BIN)/python -m pytest -q tests/test_readme.py tests/test_files.py tests/accessor/test_documented.py tests/test_site_pages.py
+	@$(jupyterlite)
+	@$(browser_notebooks)
 	$(site)
 	@echo "The site is build/site/index.html"
 
@@ -114,7 +117,7 @@ bench: $(VENV)/.dev
 endif
 
 clean:
-	rm -rf $(VENV) $(LOWEST) $(SDKS) $(NODE_SDKS)/node_modules build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) $(SDKS) $(LITE) $(NODE_SDKS)/node_modules build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	rm -rf benchmarks/.venvs benchmarks/.scratch tests/page/node_modules $(PYODIDE)/packages
 	find skytells_nb tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -181,6 +184,21 @@ if [ -d $(PAGE)/node_modules/pyodide ] && ! [ $(PYODIDE)/packages/.installed -nt
   echo "Fetching Pyodide's builds of numpy, pandas and pydantic (once)"; \
   $(BIN)/python $(PYODIDE)/fetch.py || echo "They could not be fetched: nothing is tried in Pyodide."; \
 fi
+endef
+# What makes notebooks that run in a page, apart from JupyterLab, which would load its kernel and cannot.
+LITE := .venv-lite
+define jupyterlite
+[ $(LITE)/.installed -nt pyproject.toml ] || \
+  { $(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LITE) && \
+    $(BIN)/uv pip install --quiet --python $(LITE)/bin/python --group lite && touch $(LITE)/.installed; } || \
+  echo "JupyterLite could not be installed: no notebooks that run in a page."
+endef
+# conf.py takes them into the site.
+define browser_notebooks
+rm -rf build/extra; \
+if [ -e $(LITE)/.installed ] && $(BIN)/python docs/browser/build.py build/extra/browser; then :; \
+elif [ "$$CI" = true ]; then echo "The notebooks that run in a page were not made"; exit 1; \
+else echo "The site is made without the notebooks that run in a page."; fi
 endef
 define page_types
 if command -v npm >/dev/null; then \

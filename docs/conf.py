@@ -69,6 +69,9 @@ html_sidebars = {"index": []}
 html_show_sourcelink = False
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+EXTRA = ROOT / "build" / "extra"
+"""Notebooks that run in a page, where ``browser/build.py`` has made them: ``make docs`` does."""
+html_extra_path = [str(EXTRA)] if EXTRA.is_dir() else []
 
 REFERENCE = {
     "connecting": ("Connecting", "skytells_nb", ["connect", "current", "Session", "Skytells", "frame", "series"]),
@@ -177,5 +180,7 @@ def setup(app: Sphinx) -> None:
     # Now, and not at an event: autosummary makes its pages of those that it finds before the first one.
     write_reference()
     copy_notebooks()
+    if EXTRA.is_dir():
+        app.tags.add("browser")
     app.connect("source-read", link_files)
     app.connect("build-finished", copy_plotly)

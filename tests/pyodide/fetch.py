@@ -18,7 +18,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 PACKAGES = HERE / "packages"
 PYODIDE = HERE.parent / "page" / "node_modules" / "pyodide"
-WANTED = ("numpy", "pandas", "pydantic", "httpx", "platformdirs", "threadpoolctl", "typing-extensions")
+WANTED = ("micropip", "numpy", "pandas", "pydantic", "httpx", "platformdirs", "threadpoolctl", "typing-extensions")
 
 
 def listed() -> dict[str, dict[str, object]]:
