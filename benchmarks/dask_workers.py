@@ -1,10 +1,10 @@
 """Do the workers of a Dask cluster use an account's limit, share it, and pay for each text once? What does a row cost?
 
 ``python -m benchmarks.dask_workers --out results.jsonl`` starts a local Skytells with an account-wide limit and a
-cluster of 1, 2, 4 or 8 worker processes for each cell, with and without headers. They complete texts, each of which is
-in two partitions. After the first window: the share of the permitted rate that was answered and the share of requests
-that got 429; over all: requests for each distinct text. ``--rows 100000`` compares the CPU that workers and that one
-process take to embed so many different texts.
+cluster of 1, 2, 4 or 8 worker processes for each cell, with and without headers. They complete texts, and then the
+same texts in another partition. After the first window: the share of the permitted rate that was let through, the share
+of requests that got 429, and Jain's fairness index of the workers; over all: requests for each distinct text.
+``--rows 100000`` compares the CPU that workers and that one process take to embed so many different texts.
 """
 
 from __future__ import annotations
@@ -32,19 +32,22 @@ from skytells_nb.local.server import LocalServer
 
 WORKERS = (1, 2, 4, 8)
 FLAT = Flat()
-LIMIT, WINDOW_S, SECONDS = 20, 1.0, 12.0
+LIMIT, WINDOW_S = 20, 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One measurement: ``share`` and ``refused`` after the first window, ``requests`` for each distinct text."""
+    """One measurement: ``share``, ``refused`` and ``fairness`` (Jain's index) after the first window.
+
+    ``requests`` are those for each distinct text, over all.
+    """
 
     workers: int
     headers: bool
     share: float
     refused: float
+    fairness: float
     requests: float
-    seconds: float
 
 
 def cluster_of(workers: int, server: LocalServer, folder: Path) -> Any:
@@ -62,42 +65,53 @@ def cluster_of(workers: int, server: LocalServer, folder: Path) -> Any:
     )
 
 
-def measure(workers: int, headers: bool) -> Cell:
-    """Let so many workers complete texts under a limit until all are done."""
+def measure(workers: int, headers: bool, windows: int) -> Cell:
+    """Let so many workers complete texts under a limit; look at so many windows, and then wait until all are done."""
     import dask.dataframe as dd
     import distributed
 
     import skytells_nb.dask  # noqa: F401
 
-    texts = [f"0 text {number}" for number in range(int(LIMIT * SECONDS / WINDOW_S))]
-    frame = pd.DataFrame({"text": texts * 2})
+    # Partitions that are done at the same time have different texts: each begins with those of its number.
+    size = int(1.3 * LIMIT * windows / workers)
+    frame = pd.DataFrame({"text": [f"{part} text {n}" for part in range(workers) for n in range(size)]})
+    counting = Counting()
     limits = LimitOptions(LIMIT, WINDOW_S, headers=headers)
     with (
         tempfile.TemporaryDirectory() as name,
         LocalServer(
-            limits=limits, faults=Faults(latency=LATENCY_S), generator=Counting(), embedder=FLAT, moderator=FLAT
+            limits=limits, faults=Faults(latency=LATENCY_S), generator=counting, embedder=FLAT, moderator=FLAT
         ) as server,
         cluster_of(workers, server, Path(name)) as cluster,
         distributed.Client(cluster) as client,  # type: ignore[no-untyped-call]
     ):
         sky.connect(server.api_key, base_url=server.base_url, cache=Path(name) / "answers.sqlite")
-        ddf = dd.from_pandas(frame, npartitions=2 * workers)
         client.run(_connect)
-        result = ddf.skytells.complete("{text}", max_tokens=1, progress=False)
-        future = client.compute(result)
-        while not server.stats["chat"].requests:
-            time.sleep(0.01)
-        time.sleep(WINDOW_S)
-        began, before = time.monotonic(), dict(server.stats["chat"].statuses)
-        while len(texts) - server.stats["chat"].statuses.get(200, 0) > LIMIT and not future.done():
-            time.sleep(0.01)
-        seconds, after = time.monotonic() - began, dict(server.stats["chat"].statuses)
+        parts = [dd.from_pandas(frame, chunksize=size), dd.from_pandas(frame, npartitions=1)]
+        first, again = (part.skytells.complete("{text}", max_tokens=1, progress=False) for part in parts)
+        future = client.compute(first)
+        while not counting.let_through:
+            time.sleep(0.001)
+        begun = counting.let_through[0][0]
+        time.sleep(max(0.0, begun + WINDOW_S - time.monotonic()))
+        early = server.stats["chat"].statuses.get(429, 0)
+        until = begun + windows * WINDOW_S
+        time.sleep(max(0.0, until + LATENCY_S - time.monotonic()))
+        refused = server.stats["chat"].statuses.get(429, 0) - early
         future.result()
-        answered = after.get(200, 0) - before.get(200, 0)
-        refused = after.get(429, 0) - before.get(429, 0)
-        paid = server.stats["chat"].statuses.get(200, 0)
-        share = answered / seconds / (LIMIT / WINDOW_S)
-        return Cell(workers, headers, share, refused / max(1, answered + refused), paid / len(texts), seconds)
+        client.compute(again).result()
+        # Half a window's requests may be a few milliseconds on the other side of a border.
+        edge = 0.01 * WINDOW_S
+        after = [who for when, who in counting.let_through if begun + WINDOW_S - edge <= when < until - edge]
+        each = [after.count(number) for number in range(workers)]
+        return Cell(
+            workers=workers,
+            headers=headers,
+            share=len(after) / (LIMIT * (windows - 1)),
+            refused=refused / max(1, len(after) + refused),
+            fairness=sum(each) ** 2 / max(1, workers * sum(count**2 for count in each)),
+            requests=server.stats["chat"].statuses[200] / len(frame),
+        )
 
 
 def _connect() -> None:
@@ -160,6 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="append the lines to this file")
     parser.add_argument("--rows", type=int, help="measure the CPU of so many rows instead")
     parser.add_argument("--workers", type=int, nargs="*", default=WORKERS)
+    parser.add_argument("--windows", type=int, default=15)
     parser.add_argument("--single", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.single:
@@ -171,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             one, many = cost_of_rows(given.rows, workers)
             found = [{"workers": workers, "rows": given.rows, "one_us": one, "workers_us": many, "ratio": many / one}]
         else:
-            found = [asdict(measure(workers, headers)) for headers in (True, False)]
+            found = [asdict(measure(workers, headers, given.windows)) for headers in (True, False)]
         for line in found:
             print(json.dumps({name: round(value, 3) for name, value in line.items()}), flush=True)
         lines += found

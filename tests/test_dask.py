@@ -28,6 +28,7 @@ import skytells_nb as sky
 from skytells_nb import files
 from skytells_nb.accessor.call import BoundCall
 from skytells_nb.accessor.frame import FrameAccessor
+from skytells_nb.accessor.results.folder_claims import claimed
 from skytells_nb.accessor.results.parts import Parts, parquet_schema
 from skytells_nb.accessor.series import SeriesAccessor
 from skytells_nb.engine.service.profile import forget_profiles
@@ -56,6 +57,7 @@ from dask.threaded import ContextAwareThreadPoolExecutor  # noqa: E402
 import skytells_nb.dask as sky_dask  # noqa: E402
 from skytells_nb.dask import call_budget, whole_frames  # noqa: E402
 from skytells_nb.dask.partial_summaries import several_partials, whole_summaries  # noqa: E402
+from skytells_nb.dask.result_dtypes import vector_dtype  # noqa: E402
 from skytells_nb.dask.running_progress import PartitionProgress, show_progress  # noqa: E402
 
 pytestmark = pytest.mark.timeout(300)  # starting two workers takes a minute on a busy machine
@@ -442,7 +444,7 @@ def test_a_meta_that_does_not_fit_is_an_error(driver: Session) -> None:
         {"dimensions": 8},
         sky_dask.GraphConnection.of(driver),
         pd.DataFrame(
-            {"text": [], "n": [], "embedding": pd.Series([], dtype=sky_dask._vector_dtype(16))},
+            {"text": [], "n": [], "embedding": pd.Series([], dtype=vector_dtype(16))},
         ),
     )
     with pytest.raises(InputError, match="does not fit"):
@@ -562,6 +564,9 @@ def test_workers_write_parts_and_the_same_call_goes_on(
         with pytest.raises(InputError, match=f"{refused} holds 4 parts of other rows"):
             other.skytells.complete("{text}", **arguments, **places)
     assert parts() == written
+    assert not service.stats["chat"].requests
+    with claimed(tmp_path / "third", "a call", "its rows"), pytest.raises(InputError, match="another call writes now"):
+        ddf.skytells.complete("{text}", **arguments, to=tmp_path / "third")
     assert not service.stats["chat"].requests
     # Of a collection whose other partitions have the same rows, one is done again.
     changed = dd.from_pandas(whole.assign(text=whole["text"].where(whole.index != 33, "other")), npartitions=4)

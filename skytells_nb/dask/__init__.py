@@ -33,10 +33,9 @@ from skytells_nb.errors import InputError, MissingExtraError, SkytellsError, war
 from skytells_nb.partition import INSTEAD, ROW_METHODS, with_columns_only
 from skytells_nb.progress.events import ProgressCallback
 from skytells_nb.progress.parts import PartsProgress
-from skytells_nb.session import Session
 
 try:
-    import pyarrow as pa
+    import pyarrow  # noqa: F401
     from dask import delayed  # type: ignore[attr-defined]
     from dask.dataframe.dask_expr._expr import MapPartitions
     from dask.dataframe.extensions import register_dataframe_accessor, register_series_accessor
@@ -49,12 +48,10 @@ from skytells_nb.dask.estimates import best_of_all, estimate_of, sample_of
 from skytells_nb.dask.partial_summaries import GROUP, several_partials, whole_summaries
 from skytells_nb.dask.partition_call import WRITTEN, GraphConnection, PartitionCall, bound_method
 from skytells_nb.dask.reports import MAX_TOPICS, published, total_of
+from skytells_nb.dask.result_dtypes import check_arguments, given_arguments, is_text, meta_like, meta_of, with_defaults
 from skytells_nb.dask.running_progress import show_progress
 from skytells_nb.dask.whole_frames import VECTORS, deduped, sample_rows, topics_of
 
-VECTOR_LENGTHS = {"skytells-embed-3-small": 1536, "skytells-embed-3-large": 3072}
-"""Numbers in the vectors of the service's models, as it documents them."""
-LOCAL_VECTOR_LENGTH = 512
 OVER_ALL = ("cluster", "dedupe", "estimate", "search", "summarize", "topics")
 """Methods over all partitions, which are not done by row."""
 SUMMARIZED_AGAIN = (
@@ -87,7 +84,7 @@ class _Accessor:
             raise InputError(f"to must be a folder for the parts on a Dask collection, got {str(to)!r}.")
         known, _ = _checked(name, options)
         session, partitions = sessions.current_or_keyless(), self._data.npartitions
-        _meta(self._data, name, args, known, session)
+        meta_of(self._data, name, args, known, session)
         schema = parquet_schema(self._data._meta_nonempty)
         # Of objects the types are those of each partition.
         types = self._data._meta.dtypes
@@ -96,11 +93,14 @@ class _Accessor:
                 schema = schema.remove(number)
         call = BoundCall(getattr(FrameAccessor, name), self._data._meta, args, known)
         parts = Parts.of(to, safety_to, call, session, (partitions,), schema)
-        parts.begin(partitions)
+        with parts.begun(partitions, self._data._name):
+            return self._write_parts(name, args, options, parts)
+
+    def _write_parts(self, name: str, args: tuple[Any, ...], options: dict[str, Any], parts: Parts) -> Path:
+        partitions = self._data.npartitions
         # Where its rows are, so that none travel; of parts that are there, up to the first that has the same.
         rows = self._data.to_delayed()
         parts.check_rows(partitions, lambda number: delayed(parts.digest)(rows[number]).compute())
-        parts.create()
         written = self._mapped(name, args, options, parts)
         _keep_newest(_made_from, self._data._name, written)
         try:
@@ -138,7 +138,7 @@ class _Accessor:
         if session.cache.url in ("off", "memory://") and options.get("cache") is None:
             _warn_without_cache(session.cache.url)
         connection = GraphConnection.of(session)
-        meta = _meta(self._data, name, args, options, session)
+        meta = meta_of(self._data, name, args, options, session)
         columns = getattr(self._data._meta, "columns", None)
         own = None if columns is None else tuple(columns)
         dollars = options.pop("budget", None)
@@ -167,7 +167,7 @@ class _Accessor:
         if not isinstance(dry_run, bool):
             raise InputError(f"dry_run must be True or False, got {dry_run!r}.")
         options, _ = _checked(name, options)
-        _meta(self._data, name, args, options, sessions.current_or_keyless())
+        meta_of(self._data, name, args, options, sessions.current_or_keyless())
         if sample is not None:
             return sample_of(self._data, name, args, options, sample)
         return estimate_of(self._data, name, args, options, options.get("budget"))
@@ -192,7 +192,7 @@ class _Accessor:
 
     def _search(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Search each partition, and keep the best of what they found."""
-        given = _given("search", args, options)
+        given = given_arguments("search", args, options)
         query, queries = given.arguments["query"], None
         if not isinstance(query, str) and isinstance(query, Sequence):
             # Each partition is asked each once.
@@ -210,7 +210,7 @@ class _Accessor:
 
     def _summarize(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Summarize the groups of each partition, and then what several partitions say of the same group."""
-        given = _given("summarize", args, options)
+        given = given_arguments("summarize", args, options)
         by, into = given.arguments.get("by"), given.arguments.get("into", "summary")
         if isinstance(by, list):
             raise InputError(
@@ -240,14 +240,16 @@ class _Accessor:
 
     def _cluster(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Cluster a sample here, and give each row the cluster whose center is most similar."""
-        given = _with_defaults("cluster", args, options)
+        given = with_defaults("cluster", args, options)
         column, into, like, text = (given[name] for name in ("column", "into", "like", "text"))
         asked = {**options, **dict(zip(("column", "n"), args, strict=False))}
         if like is not None:
-            _meta_like(self._data, args, options)
+            meta_like(self._data, args, options)
         elif given["n"] is not None:
             check_count("n", given["n"])
-        self._check_arguments("cluster", (), {name: asked[name] for name in asked if name != "n" or like is not None})
+        check_arguments(
+            self._data, "cluster", (), {name: asked[name] for name in asked if name != "n" or like is not None}
+        )
         data, source = self._data, column
         if like is None:
             data, source = self._embedded("cluster", column, options)
@@ -267,23 +269,17 @@ class _Accessor:
 
     def _dedupe(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Compare the partitions one after the other, each with what is kept of those before it."""
-        given = _with_defaults("dedupe", args, options)
+        given = with_defaults("dedupe", args, options)
         column, threshold, keep, into, recall = (
             given[name] for name in ("column", "threshold", "keep", "into", "recall")
         )
-        self._check_arguments("dedupe", args, options)
+        check_arguments(self._data, "dedupe", args, options)
         if recall not in (None, 1):
             raise InputError(f"recall must be 1 or left out on a Dask collection, which compares all, got {recall!r}.")
         data, source = self._embedded("dedupe", column, options)
         result = deduped(data, source, float(threshold), keep, into, [] if source == column else [source])
         _keep_newest(_made_from, result._name, data)
         return result
-
-    def _check_arguments(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        """Return what the method of pandas makes of no rows; raises its InputError for a wrong argument."""
-        shown = {option: value for option, value in options.items() if option not in ("budget", "dry_run", "sample")}
-        with sessions.offline(sessions.current_or_keyless()) as offline:
-            return bound_method(self._data._meta, name)(*args, **{**shown, "progress": False}, session=offline)
 
     def _embedded(self, name: str, column: Any, options: dict[str, Any]) -> tuple[Any, Any]:
         """Return the collection with a column of embeddings, and its name: texts are embedded, lazily."""
@@ -293,7 +289,7 @@ class _Accessor:
                     f"{option} must be left out of {name} on a Dask collection: it is an option of embed(), whose "
                     "embeddings it takes."
                 )
-        if not _is_text(column_of(self._data._meta_nonempty, column)):
+        if not is_text(column_of(self._data._meta_nonempty, column)):
             return self._data, column
         if options.get("budget") is not None:
             raise InputError("budget must be left out with a column of texts on a Dask collection: embed() it before.")
@@ -303,7 +299,7 @@ class _Accessor:
 
     def _topics(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Count the clusters of each partition, and add up."""
-        given = _with_defaults("topics", args, options)
+        given = with_defaults("topics", args, options)
         if given["levels"] != 1:
             raise InputError(
                 f"levels must be 1 on a Dask collection, got {given['levels']!r}: the parts of a cluster are found in "
@@ -370,25 +366,6 @@ def _keep_newest(known: dict[str, Any], name: str, value: Any) -> None:
         del known[next(iter(known))]
 
 
-def _given(name: str, args: tuple[Any, ...], options: dict[str, Any]) -> inspect.BoundArguments:
-    """Return the arguments of a method of pandas; raises InputError for those that it does not have."""
-    try:
-        given = inspect.signature(getattr(FrameAccessor, name)).bind(None, *args, **options)
-    except TypeError as problem:
-        raise InputError(f"{name}: {problem}.") from None
-    return given
-
-
-def _with_defaults(name: str, args: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
-    given = _given(name, args, options)
-    given.apply_defaults()
-    return given.arguments
-
-
-def _is_text(values: pd.Series[Any]) -> bool:
-    return isinstance(values.dtype, pd.StringDtype) or (len(values) > 0 and isinstance(values.iloc[0], str))
-
-
 def _is_call(step: Any) -> bool:
     return isinstance(step, MapPartitions) and isinstance(step.func, PartitionCall)
 
@@ -421,89 +398,6 @@ def _warn_without_cache(url: str) -> None:
         f"The cache of this session is {url.removesuffix('://')}: whatever Dask computes twice is paid for twice, and "
         "so is a text in two partitions. Use a cache file, or redis:// or postgresql:// for several machines."
     )
-
-
-def _meta(data: Any, name: str, args: tuple[Any, ...], options: dict[str, Any], session: Session) -> Any:
-    """Return the empty result of a method on a collection.
-
-    The method itself checks the arguments, on the values that Dask puts in the place of the real ones: a dry run sends
-    nothing, and a run of no rows neither.
-    """
-    if name == "cluster":
-        return _meta_like(data, args, options)
-    if name == "join":
-        return _meta_joined(data, args, options)
-    with sessions.offline(session) as offline:
-        has_values = options.get("images") is None  # which would be read
-        bound_method(data._meta_nonempty if has_values else data._meta, name)(
-            *args, **options, session=offline, dry_run=True
-        )
-        shown = {option: value for option, value in options.items() if option != "budget"}  # which needs a price
-        if name == "classify" and shown.get("via") == "embedding":
-            del shown["via"]  # the dtype is the same, and no label need be embedded for it
-        result = bound_method(data._meta, name)(*args, **shown, session=offline, progress=False)
-    if isinstance(result, pd.DataFrame):
-        # Categories of whatever values occur would differ between partitions.
-        for column in result.columns.difference(getattr(data._meta, "columns", []), sort=False):
-            dtype = result[column].dtype
-            if isinstance(dtype, pd.CategoricalDtype) and not len(dtype.categories):
-                result[column] = result[column].astype(dtype.categories.dtype)
-    if name != "embed":
-        return result
-    model = options.get("model") or session.settings.embedding_model
-    dtype = _vector_dtype(options.get("dimensions") or _vector_length(model, session))
-    if isinstance(result, pd.Series):
-        return result.astype(object).astype(dtype)
-    into = inspect.signature(FrameAccessor.embed).bind(None, *args, **options).arguments.get("into", "embedding")
-    result[into] = pd.Series([], dtype=dtype, index=result.index)
-    return result
-
-
-def _meta_like(data: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """Return the empty result of ``cluster(like=)``, whose clusters are known; the embeddings of both must be there."""
-    given = inspect.signature(FrameAccessor.cluster).bind(None, *args, **options)
-    given.apply_defaults()
-    column, into, like = (given.arguments[name] for name in ("column", "into", "like"))
-    result = data._meta.copy()
-    for name, where in ((column, result), (column, like), (into, like)):
-        column_of(where, name)
-    for where in (result, like):
-        values = where[column].dropna()
-        if _is_text(values):
-            raise InputError(f"like= needs a column of embeddings here, and {column!r} is text: embed() both first.")
-    result[into] = pd.Series([], dtype=like[into].dtype, index=result.index)
-    result[f"{into}_score"] = pd.Series([], dtype="float32", index=result.index)
-    return result
-
-
-def _meta_joined(data: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """Return the empty result of ``join`` with a pandas frame."""
-    given = _with_defaults("join", args, options)
-    other = given["other"]
-    if not isinstance(other, pd.DataFrame):
-        raise InputError(
-            f"other must be a pandas DataFrame, which every worker gets, got one of {type(other).__module__}: "
-            "compute() the columns of it that are needed."
-        )
-    result = _Accessor(data)._check_arguments("join", args, options)
-    if given["how"] == "left":
-        # Where rows have no pair.
-        missing = other.iloc[:0].set_axis(pd.RangeIndex(0), axis=0).reindex([0]).iloc[:0].set_axis(result.index, axis=0)
-        for place, name in enumerate(result.columns[-1 - len(other.columns) : -1]):
-            result[name] = missing.iloc[:, place]
-    return result
-
-
-def _vector_length(model: str, session: Session) -> int | None:
-    """Return how many numbers the vectors of a model have, ``None`` where that is not known before it is asked."""
-    if session.is_local:
-        return LOCAL_VECTOR_LENGTH
-    return VECTOR_LENGTHS.get(model) if session.is_public else None
-
-
-def _vector_dtype(length: int | None) -> pd.ArrowDtype:
-    item = pa.float32()
-    return pd.ArrowDtype(pa.list_(item) if length is None else pa.list_(item, int(length)))
 
 
 def _delegate(name: str, original: Callable[..., Any], is_frame: bool) -> Any:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -19,6 +20,8 @@ from local_fakes import fake_server
 import skytells_nb as sky
 from skytells_nb import files
 from skytells_nb.accessor.results import parts
+from skytells_nb.accessor.results.folder_claims import CLAIM, claimed
+from skytells_nb.cache.processes import this_process
 from skytells_nb.columns import to_matrix
 from skytells_nb.errors import BudgetExceededError, InputError, SkytellsWarning
 from skytells_nb.local.faults import Faults
@@ -207,3 +210,69 @@ def test_a_folder_of_something_else_is_refused(session: Session, tmp_path: Path)
     after = {part.name: part.stat().st_mtime_ns for part in (tmp_path / "out").iterdir()}
     assert [name for name in sorted(after) if after[name] != before[name]] == ["part-00001.parquet"]
     assert files.read(tmp_path / "out")["n"].tolist() == changed["n"].tolist()
+
+
+def test_of_two_calls_that_begin_in_an_empty_folder_one_is_refused(session: Session, tmp_path: Path) -> None:
+    """In whatever order they come; the parts that are there are all of the other."""
+    together, found = threading.Barrier(2), []
+
+    def write(prompt: str) -> None:
+        together.wait(60)
+        try:
+            call = FRAME.copy().skytells.complete
+            found.append((prompt, call(prompt, max_tokens=3, to=tmp_path / "out", progress=False)))
+        except InputError as problem:
+            found.append(("refused", problem))
+
+    writers = [threading.Thread(target=write, args=(prompt,)) for prompt in ("Say {text}.", "Sing {text}.")]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    outcomes = dict(found)
+    assert "Choose another folder" in str(outcomes.pop("refused"))
+    ((prompt, path),) = outcomes.items()
+    assert sorted(os.listdir(path)) == [f"part-0000{number}.parquet" for number in range(5)]
+    expected = sky.frame(FRAME).complete(prompt, max_tokens=3, progress=False)
+    assert files.read(path)["completion"].tolist() == expected["completion"].tolist()
+
+
+def test_a_folder_is_held_while_a_process_writes_there(session: Session, tmp_path: Path) -> None:
+    """Also for the same call; a part of another is not written, however it came to begin."""
+    folder = tmp_path / "out"
+    with claimed(folder, "a call", "its rows"):
+        session.stats.reset()  # type: ignore[attr-defined]
+        for to in ({"to": folder}, {"to": tmp_path / "new", "safety_to": folder}):
+            with pytest.raises(InputError, match=f"writes now, in process {os.getpid()} on"):
+                FRAME.skytells.moderate("text", progress=False, **to)
+        with pytest.raises(InputError, match="writes now"), claimed(folder, "a call", "its rows"):
+            pass
+        with pytest.raises(InputError, match="writes now"):
+            parts._Folder(folder).write(0, parts._table(FRAME), {"call": "another"})
+        assert os.listdir(folder) == [CLAIM]
+        assert not session.stats.records  # type: ignore[attr-defined]
+    assert not folder.exists()
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_a_process_that_has_ended_claimed_is_free(tmp_path: Path) -> None:
+    """Here whatever it was; of another machine, where it may run, for the same call only."""
+    machine, pid, _ = this_process().decode().rsplit(" ", 2)
+    ended, elsewhere = f"{machine} {pid} 0", "another/machine 7 70"
+    (tmp_path / CLAIM).write_text(json.dumps(["a call", "its rows", ended]))
+    with claimed(tmp_path, "another", "rows"):
+        assert "another" in (tmp_path / CLAIM).read_text()
+    assert not os.listdir(tmp_path)
+    (tmp_path / CLAIM).write_text(json.dumps(["a call", "its rows", elsewhere]))
+    for other in (("another", "its rows"), ("a call", "others")):
+        with (
+            pytest.raises(InputError, match=r"process 7 on another\. .* remove .*\.writing"),
+            claimed(tmp_path, *other),
+        ):
+            pass
+    with claimed(tmp_path, "a call", "its rows"):
+        assert "another/machine" not in (tmp_path / CLAIM).read_text()
+    assert not os.listdir(tmp_path)
+    (tmp_path / CLAIM).write_text("[")
+    with pytest.raises(InputError, match="cannot be read"), claimed(tmp_path, "a call", "its rows"):
+        pass

@@ -9,7 +9,7 @@ import inspect
 import json
 import os
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +28,7 @@ from skytells_nb.accessor.call import (
 from skytells_nb.accessor.lineage import add_records, dump_records, made_columns, make_record, records_of
 from skytells_nb.accessor.multi_call import sum_reports
 from skytells_nb.accessor.options import dispatch_option
+from skytells_nb.accessor.results.folder_claims import UNFINISHED, check_claim, claimed
 from skytells_nb.engine.report import Report
 from skytells_nb.errors import (
     InputError,
@@ -143,12 +144,15 @@ class _Folder:
         return {}
 
     def write(self, number: int, table: Any, about: Mapping[str, Any]) -> None:
-        """Write a part, which appears once it is complete. Raises ScratchFileError if that cannot be."""
+        """Write a part, which appears once it is complete.
+
+        Raises ScratchFileError if that cannot be, and InputError if the folder is another call's meanwhile.
+        """
         import pyarrow.parquet as pq
 
         metadata = table.schema.metadata
         told = {**metadata, METADATA: json.dumps({**json.loads(metadata[METADATA]), **about}).encode()}
-        unfinished = self.path / f".{uuid.uuid4().hex}.unfinished"
+        unfinished = self.path / f".{uuid.uuid4().hex}{UNFINISHED}"
         try:
             self.path.mkdir(exist_ok=True)
             try:
@@ -156,6 +160,7 @@ class _Folder:
                     pq.write_table(table.replace_schema_metadata(told), file)
                     file.flush()
                     os.fsync(file.fileno())
+                check_claim(self.path, about["call"])
                 os.replace(unfinished, self.part(number))
             finally:
                 unfinished.unlink(missing_ok=True)
@@ -165,16 +170,10 @@ class _Folder:
                 "another folder for to=; the parts that are there are complete."
             ) from None
 
-    def create(self) -> None:
-        try:
-            self.path.mkdir(exist_ok=True)
-        except OSError as problem:
-            raise ScratchFileError(f"{self.path} cannot be created: {problem.strerror or problem}.") from None
-
     def remove_unfinished(self) -> None:
         """Remove what a killed process has left."""
         with contextlib.suppress(OSError):
-            for left in self.path.glob(".*.unfinished"):
+            for left in self.path.glob(f".*{UNFINISHED}"):
                 left.unlink(missing_ok=True)
 
 
@@ -219,11 +218,19 @@ class Parts:
         same = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:32]
         return cls(folder, safety, same, schema, into, name == "filter")
 
-    def begin(self, count: int) -> None:
-        """Raise InputError if the folders hold something else; remove what killed processes have left."""
-        for place in filter(None, (self.folder, self.safety)):
-            place.check(self.call, count)
-            place.remove_unfinished()
+    @contextlib.contextmanager
+    def begun(self, count: int, rows: str) -> Iterator[None]:
+        """Hold the folders, which are made if need be, in the block; remove what killed processes have left.
+
+        ``rows`` tells the rows from others. Raises InputError if the folders hold something else, or another call
+        writes there.
+        """
+        with contextlib.ExitStack() as held:
+            for place in filter(None, (self.folder, self.safety)):
+                held.enter_context(claimed(place.path, self.call, rows))
+                place.check(self.call, count)
+                place.remove_unfinished()
+            yield
 
     def check_rows(self, count: int, digest_of: Callable[[int], str | None]) -> None:
         """Raise InputError if every part that is there is of other rows: those of another frame would be replaced.
@@ -244,11 +251,6 @@ class Parts:
     def digest(self, rows: pd.DataFrame) -> str | None:
         """Return what tells these rows from others, ``None`` if there are none."""
         return _digest(rows, self.schema) if len(rows) else None
-
-    def create(self) -> None:
-        """Create the folders, so that processes without this disk are told from those with it."""
-        for place in filter(None, (self.folder, self.safety)):
-            place.create()
 
     def count(self) -> int:
         """Return how many parts are there."""
@@ -313,11 +315,17 @@ class _PartsCall:
         session, shape = options.get("session") or current(), (PART_ROWS, len(frame))
         call = BoundCall(self._method, frame, tuple(self._args), options)
         parts = Parts.of(to, safety_to, call, session, shape, parquet_schema(frame))
-        folder, starts = parts.folder, range(0, max(1, len(frame)), PART_ROWS)
-        parts.begin(len(starts))
-        parts.check_rows(
-            len(starts), lambda number: parts.digest(frame.iloc[starts[number] : starts[number] + PART_ROWS])
-        )
+        starts = range(0, max(1, len(frame)), PART_ROWS)
+
+        def digest(number: int) -> str | None:
+            return parts.digest(frame.iloc[starts[number] : starts[number] + PART_ROWS])
+
+        with parts.begun(len(starts), f"{digest(0)} {digest(-1)}"):
+            parts.check_rows(len(starts), digest)
+            return self._write_parts(parts, starts)
+
+    def _write_parts(self, parts: Parts, starts: range) -> Path:
+        frame, options, folder = self._frame, self._options, parts.folder
         given, budget = options.get("progress", True), options.get("budget")
         on_error = options.get("on_error", "warn")
         lines = PartsProgress(self._method.__name__, len(starts), given, rows=len(frame)) if given else None
