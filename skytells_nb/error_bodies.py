@@ -25,8 +25,13 @@ _NESTED = (
     "base_resp",
     "ResponseMetadata",
     "Response",
+    "err",
 )
 """Members that may hold the error, as an object, a text or a list of either."""
+_ENCODED = (*_NESTED, "message", "body")
+"""Members that may hold the error as a text of JSON: what a gateway got from the service behind it."""
+_EXCEPTION = re.compile(r"\w+(?:Exception|Error)").fullmatch
+"""Names of members in which events of AWS hold an error."""
 _WORDS = (
     *("message", "Message", "msg", "errorMessage", "error_message", "error_msg", "errMsg", "status_msg", "faultstring"),
     *("error_description", "detail", "title", "reason", "response", "description"),
@@ -78,7 +83,7 @@ def read_error(body: Any) -> ErrorBody:
     return ErrorBody(
         message=_message(body, levels),
         error_id=_first_text(levels, ("error_id", "errorId")),
-        code=_first_text(levels, _CODES) or _label(levels),
+        code=_code(levels) or _label(levels),
         type=kind if kind != "error" else None,
         param=_first_text(levels, ("param",)) or _location(body),
         request_id=_first_text(levels, _REQUEST_IDS),
@@ -97,13 +102,16 @@ def is_error(body: Any, payload: Sequence[str] = ()) -> bool:
     (True, False)
     """
     if isinstance(body, list):
-        return bool(body) and all(isinstance(entry, Mapping) and is_error(entry) for entry in body)
+        return bool(body) and all(isinstance(entry, Mapping) and is_error(entry, payload) for entry in body)
     if not isinstance(body, Mapping):
         return False
     if body.get("status") is False:
         return True
     choices = body.get("choices")
     if choices and isinstance(choices, list) and all(map(_is_failed_choice, choices)):
+        return True
+    data = body.get("data")
+    if data and isinstance(data, list) and all(map(_is_failed_entry, data)):
         return True
     answered = any(body.get(name) for name in payload)
     if says_error(body.get("error")) or says_error(body.get("Error")):
@@ -114,7 +122,7 @@ def is_error(body: Any, payload: Sequence[str] = ()) -> bool:
         return True
     if any(str(body.get(name)).lower() == "error" for name in ("object", "type", "status")):
         return True
-    if any(says_error(body.get(name)) for name in _ONLY_ERRORS):
+    if any(says_error(body.get(name)) for name in _ONLY_ERRORS) or any(map(_is_exception, body, body.values())):
         return True
     if any(name in body for name in payload):
         return False
@@ -137,20 +145,65 @@ def says_error(value: Any) -> bool:
     return bool(value)
 
 
+_FAILED = frozenset(
+    (
+        *("error", "failed", "failure", "abort", "aborted", "cancelled", "canceled", "timeout", "network_error"),
+        *("server_error", "internal_error", "engine_error", "insufficient_system_resource"),
+    )
+)
+"""Finish reasons of an answer that did not end: of OpenRouter, vLLM, SGLang, Zhipu and DeepSeek among others."""
+
+
+def ends_in_error(reason: Any) -> bool:
+    """Whether a finish reason, a name or an object with its type, says that the model did not end its answer.
+
+    >>> ends_in_error("stop"), ends_in_error("ERROR"), ends_in_error({"type": "abort", "message": "no memory"})
+    (False, True, True)
+    """
+    if isinstance(reason, Mapping):
+        reason = reason.get("type")
+    return isinstance(reason, str) and reason.lower() in _FAILED
+
+
 def choice_error(choice: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the error that a choice ended with as a body, ``None`` for one that did not."""
-    error = choice.get("error")
-    if not says_error(error) and str(choice.get("finish_reason")).lower() != "error":
-        return None
-    if says_error(error):
-        return {"error": error}
-    reason = choice.get("native_finish_reason")
-    why = f" ({reason})" if isinstance(reason, str) and reason and reason.lower() != "error" else ""
-    return {"error": {"message": f"The model ended with an error instead of an answer{why}."}}
+    """Return the error that a choice ended with as a body, ``None`` for one that did not.
+
+    An error within its message counts where the message has no text.
+    """
+    error = _own_error(choice)
+    if error is None and ends_in_error(choice.get("finish_reason")):
+        error = {"message": _ended_with(choice)}
+    return None if error is None else {"error": error}
+
+
+def _own_error(choice: Mapping[str, Any]) -> Any:
+    """Return what a choice says about its error, ``None`` if it says nothing."""
+    parts = [part for name in ("message", "delta") if isinstance(part := choice.get(name), Mapping)]
+    said = [choice.get("error"), *(part.get("error") for part in parts if not part.get("content"))]
+    reason = choice.get("finish_reason")
+    if isinstance(reason, Mapping) and ends_in_error(reason) and _words(reason):
+        said.append(reason)
+    return next(filter(says_error, said), None)
+
+
+def _ended_with(choice: Mapping[str, Any]) -> str:
+    """Describe the end of a choice that has no words about its error."""
+    reasons = [r for name in ("native_finish_reason", "finish_reason") if isinstance(r := choice.get(name), str) and r]
+    why = f" ({reasons[0]})" if reasons and reasons[0].lower() != "error" else ""
+    return f"The model ended with an error instead of an answer{why}."
+
+
+def _is_exception(name: str, value: Any) -> bool:
+    return isinstance(value, Mapping) and _EXCEPTION(name) is not None and says_error(value)
 
 
 def _is_failed_choice(choice: Any) -> bool:
     return isinstance(choice, Mapping) and choice_error(choice) is not None
+
+
+def _is_failed_entry(entry: Any) -> bool:
+    """Whether an entry of embeddings has an error in place of its vector."""
+    return isinstance(entry, Mapping) and says_error(entry.get("error")) and not entry.get("embedding")
 
 
 def _ended(choices: Any) -> bool:
@@ -170,16 +223,23 @@ def _levels(body: Any, depth: int = 0) -> Iterable[Mapping[str, Any]]:
     if not isinstance(body, Mapping) or depth > _MAX_DEPTH:
         return
     choices = body.get("choices")
-    if isinstance(choices, list):
-        for choice in choices:
-            if isinstance(choice, Mapping) and (failed := choice_error(choice)) is not None:
-                yield from _levels(failed, depth + 1)
-                break
+    failed = next(filter(_is_failed_choice, choices if isinstance(choices, list) else ()), None)
+    if failed is not None:
+        yield from _levels({"error": _own_error(failed)}, depth + 1)
+    data = body.get("data")
+    yield from _levels(next(filter(_is_failed_entry, data if isinstance(data, list) else ()), None), depth + 1)
     for name in _NESTED:
         inner = body.get(name)
         if isinstance(inner, (Mapping, list)) and inner and (name != "details" or depth == 0):
             yield from _levels(inner, depth + 1)
+    for name, inner in body.items():
+        if _is_exception(name, inner):
+            yield from _levels({"code": name, **inner}, depth + 1)
+        elif name in _ENCODED and isinstance(inner, str):
+            yield from _levels(inner, depth + 1)
     yield body
+    if failed is not None:
+        yield {"message": _ended_with(failed)}
     raw = _provider(body)
     if raw is not None:
         yield from _levels(raw, depth + 1)
@@ -232,7 +292,7 @@ def _words(level: Mapping[str, Any]) -> str | None:
         return f"{title.rstrip('.')}: {detail}"
     if message:
         return message
-    for name in ("error", "errors", "Errors", "detail", "exception"):
+    for name in ("error", "errors", "Errors", "detail", "exception", "err"):
         if name in level and (listed := _listed(level[name])):
             return listed
     return None
@@ -290,6 +350,16 @@ def _label(levels: list[Mapping[str, Any]]) -> str | None:
         label = level.get("error")
         if isinstance(label, str) and re.fullmatch(r"\w+", label):
             return label
+    return None
+
+
+def _code(levels: list[Mapping[str, Any]]) -> str | None:
+    """Return the code, also one that is a number, unless that only is an HTTP status or says that all is well."""
+    for value in (level.get(name) for level in levels for name in _CODES):
+        if isinstance(value, str) and value:
+            return value
+        if isinstance(value, int) and not isinstance(value, bool) and value and not 200 <= value < 600:
+            return str(value)
     return None
 
 

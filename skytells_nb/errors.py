@@ -41,7 +41,6 @@ Interrupted                       a KeyboardInterrupt: finished results are stor
 
 from __future__ import annotations
 
-import html
 import json
 import os
 import re
@@ -53,7 +52,7 @@ from pathlib import Path
 from typing import Any
 
 from skytells_nb.error_bodies import ErrorBody, read_error
-from skytells_nb.sanitize import quoted, quoted_body, quoted_name, sanitize
+from skytells_nb.sanitize import page_text, quoted, quoted_body, quoted_name, sanitize
 
 __all__ = [
     "APIError",
@@ -662,7 +661,7 @@ def _is_without_credit(status: int, message: str, retry_after: float | None) -> 
 
 def _without_message(status: int, body: Any) -> str:
     if isinstance(body, str):
-        page = html.unescape(re.sub(r"(?is)<(script|style)\b.*?</\1\s*>|<[^>]*>", " ", body))
+        page = page_text(body)
     else:
         page = json.dumps(quoted_body(body), ensure_ascii=False) if body and isinstance(body, (Mapping, list)) else ""
     excerpt = quoted(page, 200)

@@ -34,6 +34,8 @@ TABLES = ("failed", "join", "mean", "safety", "share", "summarize", "topics")
 
 _LABELS = (pl.Categorical, pl.Enum)
 """Types of columns of labels."""
+_WIDE = tuple(getattr(pl, name) for name in ("Int128", "UInt128") if hasattr(pl, name))
+"""Types of whole numbers that Arrow does not have."""
 
 
 class _Namespace:
@@ -106,9 +108,12 @@ def _to_pandas(value: Any) -> Any:
         return value
     # polars cannot convert labels with a null among them this way, so these go as texts.
     labels = [name for name, dtype in value.schema.items() if dtype in _LABELS]
-    frame = value.with_columns(pl.col(labels).cast(pl.String)).to_pandas(use_pyarrow_extension_array=True)
+    wide = [name for name, dtype in value.schema.items() if dtype in _WIDE]
+    frame = value.with_columns(pl.col(labels + wide).cast(pl.String)).to_pandas(use_pyarrow_extension_array=True)
     for name in labels:
         frame[name] = _to_categorical(value[name])
+    for name in wide:
+        frame[name] = pd.Series(value[name].to_list(), dtype=object)
     copy_report(value, frame)
     return frame
 

@@ -34,6 +34,7 @@ _ESCAPES = re.compile(
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d\x9e\x9f])[^\x07\x1b\x9c]{0,4096}(?:\x07|\x1b\\|\x9c)"
     r"|\x1b[ -/]*[0-~]?"
 )
+_TAGS = re.compile(r"(?is)<(script|style)\b.*?</\1\s*>|<[^>]*>")
 _JOINERS = "\u200c\u200d"
 """Not printable by themselves, and part of words and emoji."""
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]+").fullmatch
@@ -114,6 +115,15 @@ def quoted(value: Any, limit: int = MESSAGE_CHARS) -> str:
     # Escape sequences first: one within a key would hide it from the search.
     line = " ".join(redact_keys(strip_escapes(text[: 8 * limit + 4096])).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def page_text(page: str) -> str:
+    """Return the text of an HTML page, or of XML; other text as it is.
+
+    >>> page_text("<title>502</title><hr>Bad&nbsp;Gateway").split()
+    ['502', 'Bad', 'Gateway']
+    """
+    return html.unescape(_TAGS.sub(" ", page))
 
 
 def quoted_name(value: str | None) -> str | None:

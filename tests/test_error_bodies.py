@@ -52,6 +52,15 @@ ENVELOPES: dict[str, Any] = {
     "flat": {"error_id": "RATE_LIMIT_EXCEEDED", "message": "MARK"},
     "openrouter": {"error": {"message": "Provider error", "metadata": {"raw": '{"error":{"message":"MARK"}}'}}},
     "choice": {"choices": [{"index": 0, "message": {"content": ""}, "error": {"code": 502, "message": "MARK"}}]},
+    "message of a choice": {"choices": [{"message": {"content": None, "error": {"message": "MARK"}}}]},
+    "beside a choice": {"choices": [{"delta": {}, "finish_reason": "error"}], "error": {"message": "MARK"}},
+    "end of a choice": {"choices": [{"finish_reason": {"type": "abort", "message": "MARK", "status_code": 503}}]},
+    "list without a name": [{"code": 2005, "message": "MARK"}],
+    "aws event": {"throttlingException": {"message": "MARK"}},
+    "aws proxy": {"statusCode": 502, "body": '{"error": "MARK"}'},
+    "message of JSON": {"status": "error", "message": '{"detail": "MARK"}'},
+    "err": {"err": "MARK"},
+    "err object": {"err": {"msg": "MARK"}},
 }
 FINISHED = {"choices": [{"index": 0, "message": {"content": "hello"}, "finish_reason": "stop"}]}
 
@@ -79,6 +88,25 @@ def test_an_error_is_recognized_and_quotes_the_services_own_words(name: str) -> 
 )
 def test_an_answer_is_no_error_whatever_stands_beside_it(body: dict[str, Any]) -> None:
     assert not is_error(body, ["choices"])
+
+
+@pytest.mark.parametrize("reason", ["ERROR", "abort", "network_error", "insufficient_system_resource"])
+def test_an_answer_whose_end_says_that_it_failed_is_an_error_that_names_it(reason: str) -> None:
+    body = {"choices": [{"index": 0, "message": {"content": "half of it"}, "finish_reason": reason}]}
+    assert is_error(body, ["choices"])
+    assert ("(" in str(read_error(body).message)) == (reason != "ERROR")
+
+
+def test_vectors_that_are_all_errors_are_an_error() -> None:
+    entries = [{"index": n, "error": {"message": f"too long {n}"}} for n in range(2)]
+    assert is_error({"data": entries}, ["data"])
+    assert read_error({"data": entries}).message == "too long 0"
+    assert not is_error({"data": [*entries, {"index": 2, "embedding": [1.0]}]}, ["data"])
+
+
+@pytest.mark.parametrize(("code", "read"), [(7003, "7003"), (0, None), (200, None), (404, None), (True, None)])
+def test_a_code_may_be_a_number_that_is_no_status(code: Any, read: str | None) -> None:
+    assert read_error({"success": False, "errors": [{"code": code, "message": "No."}]}).code == read
 
 
 def test_an_error_beside_an_answer_that_did_not_end_is_an_error() -> None:

@@ -154,6 +154,14 @@ def test_frames_of_no_text_have_the_same_columns(server: LocalServer, rows: int)
     assert frame.skytells.search("x", "text", progress=False).height == 0
 
 
+def test_numbers_wider_than_those_of_arrow_stay_in_their_column(server: LocalServer, df: pl.DataFrame) -> None:
+    wide = df.with_columns(big=pl.Series([2**100, None, 1, 2, 3], dtype=pl.Int128))
+    out = wide.skytells.complete("{big}: {text}", progress=False)
+    assert_frame_equal(out.select(wide.columns), wide)
+    assert out["completion"].is_null().to_list() == [False, True, False, True, False]
+    assert str(2**100) in out["completion"][0]
+
+
 def test_a_call_that_failed_leaves_its_report(server: LocalServer, df: pl.DataFrame) -> None:
     with pytest.raises(ModelNotFoundError):
         df.skytells.complete("{text}", model="gpt-99", progress=False)

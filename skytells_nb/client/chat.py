@@ -23,6 +23,7 @@ from skytells_nb.client.serialization import (
 from skytells_nb.client.streaming import KEEP_ALIVE, Stream, buffered_events
 from skytells_nb.client.transport.sse import ServerSentEvent
 from skytells_nb.client.transport.transport import Transport
+from skytells_nb.error_bodies import ends_in_error
 from skytells_nb.types.base import ResponseModel
 from skytells_nb.types.chat import (
     ChatCompletion,
@@ -34,6 +35,7 @@ from skytells_nb.types.chat import (
     ChunkChoice,
     FunctionCall,
     ToolCall,
+    documented_reason,
 )
 from skytells_nb.types.json_schema import named_json_schema
 from skytells_nb.types.safety import Finding, PromptFilterResult, Safety, merge_results, model_findings, prompt_findings
@@ -171,7 +173,7 @@ class Completions:
             message = choice.message
             if not message.refusal and (message.content or not message.tool_calls):
                 message._parsed = parse_text(
-                    response_format, message.content, choice.finish_reason, completion.request_id
+                    response_format, message.content, documented_reason(choice.finish_reason), completion.request_id
                 )
         return completion
 
@@ -214,7 +216,10 @@ class ChatAccumulator:
             # The results of the prompt, or the usage.
             return bool(body.get("prompt_filter_results") or body.get("usage"))
         first = choices[0]
-        return type(first) is dict and "error" not in first and first.get("finish_reason") != "error"
+        if type(first) is not dict or "error" in first:
+            return False
+        reason, delta = first.get("finish_reason"), first.get("delta")
+        return not (reason and ends_in_error(reason)) and not (type(delta) is dict and "error" in delta)
 
     def passes_over(self, body: Mapping[str, Any], event: ServerSentEvent) -> bool:
         if body.get("choices") or body.get("usage") or body.get("type") == "error":

@@ -156,6 +156,10 @@ def _set_aside(body: Any, problem: pydantic.ValidationError, aside: list[tuple[P
             item, whole = holder[name], list(holder)
             if isinstance(item, str) and path[-2:-1] == ("content",):
                 holder[name] = {"type": "output_text", "text": item}
+            elif path[-2:-1] == ("data",) and item is None:
+                # An input without a vector, in its place.
+                holder[name] = {"index": name}
+                continue
             elif path[-2:-1] == ("data",) or (len(holder) == 1 and path[-2:-1] and path[-2] in PAYLOAD):
                 return False
             else:
@@ -230,6 +234,13 @@ def _as_text(name: str) -> Callable[[Any], dict[str, Any] | None]:
     return repair
 
 
+def _type_of(value: Any) -> dict[str, Any] | None:
+    """Return a finish reason that is an object with its type, or a list of one."""
+    value = value[0] if isinstance(value, list) and value else value
+    name = value.get("type") if isinstance(value, dict) else value
+    return {"finish_reason": name} if isinstance(name, str) else None
+
+
 def _as_list(name: str) -> Callable[[Any], dict[str, Any] | None]:
     def repair(value: Any) -> dict[str, Any] | None:
         return {name: [value]} if isinstance(value, dict) and value else None
@@ -240,6 +251,7 @@ def _as_list(name: str) -> Callable[[Any], dict[str, Any] | None]:
 _REPAIRS: Mapping[str, Callable[[Any], dict[str, Any] | None]] = {
     "content": _content,
     "text": _text_value,
+    "finish_reason": _type_of,
     "arguments": _as_text("arguments"),
     "call_id": _as_text("call_id"),
     "tool_calls": _as_list("tool_calls"),

@@ -11,7 +11,7 @@ import pydantic
 import pydantic_core
 
 from skytells_nb.client.parameters import check_numbers
-from skytells_nb.client.transport.status_errors import error_in_success_body
+from skytells_nb.client.transport.status_errors import beginning_of, error_in_success_body
 from skytells_nb.client.transport.transport import ResponseBody
 from skytells_nb.errors import InputError, InvalidResponseError
 from skytells_nb.sanitize import quoted
@@ -108,9 +108,11 @@ def _is_completion(body: Any) -> bool:
         return False
     choices = body.get("choices")
     first = choices[0] if type(choices) is list and choices else None
-    if type(first) is not dict or type(first.get("message")) is not dict or "error" in first:
+    if type(first) is not dict or type(message := first.get("message")) is not dict:
         return False
-    return first.get("finish_reason") in _ENDS
+    if "error" in first or "error" in message:
+        return False
+    return type(reason := first.get("finish_reason")) is str and reason in _ENDS
 
 
 def _is_documented(body: Any, payload: Sequence[str]) -> bool:
@@ -141,9 +143,10 @@ def validate(kind: type[A], body: Any, *, request_id: str | None, origin: str = 
     model = read_leniently(kind, body, failure, origin)
     if model is not None:
         return model
-    invalid = InvalidResponseError(f"The response is not a {kind.__name__}: {describe(failure)}", request_id=request_id)
+    found = describe(failure) if isinstance(body, dict) else quoted(repr(body), 80)
+    invalid = InvalidResponseError(f"The response is not a {kind.__name__}: {found}", request_id=request_id)
     # Not in the variables of a traceback: they may show the key.
-    del body, failure
+    del body, failure, found
     raise invalid
 
 
@@ -179,7 +182,7 @@ def not_json(reply: ResponseBody) -> InvalidResponseError:
     if compressed:
         what = f"The response is compressed with {compressed} without a Content-Encoding header, so it cannot be read."
         return InvalidResponseError(what, request_id=reply.request_id)
-    start = quoted(reply.content[:4096].decode("utf-8", "replace"), 80)
+    start = beginning_of(reply.content)
     return InvalidResponseError(f"The response is not JSON: {start!r}", request_id=reply.request_id)
 
 

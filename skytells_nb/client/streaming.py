@@ -11,7 +11,7 @@ import pydantic_core
 from skytells_nb.client.transport.sse import EventDecoder, ServerSentEvent, is_event_stream, pieces_as_utf8
 from skytells_nb.client.transport.status_errors import error_in_event
 from skytells_nb.client.transport.transport import EventStream, ResponseBody
-from skytells_nb.error_bodies import says_error
+from skytells_nb.error_bodies import is_error, says_error
 from skytells_nb.errors import (
     APIError,
     ConnectionLostError,
@@ -21,7 +21,7 @@ from skytells_nb.errors import (
     TransportError,
     TruncatedStreamError,
 )
-from skytells_nb.sanitize import quoted
+from skytells_nb.sanitize import page_text, quoted
 
 if TYPE_CHECKING:
     from skytells_nb.client.lenient_parsing import SurrogateJoiner
@@ -197,7 +197,7 @@ class Stream(Generic[Piece, Whole]):
                         self._complete = accumulator.complete
                         return found
         except ConnectionLostError as lost:
-            reason = f" {lost}"
+            reason, problem = f" {lost}", self._error_beside()
         except TransportError as failure:
             failure.partial = accumulator.partial_text()
             raise
@@ -206,17 +206,30 @@ class Stream(Generic[Piece, Whole]):
                 # Lines of JSON have no terminator.
                 self._complete = True
                 return None
+            problem = problem or (self._error_beside() if not reason else None)
         if problem is not None:
             # Without the event, which a traceback would show and which may quote the key.
             event = data = None  # type: ignore[assignment]
             raise problem
-        raise self._truncated(f"The stream stopped before its end; the response may be incomplete.{reason or ''}")
+        raise self._truncated(f"{_STOPPED}{reason or ''}")
 
     def _at_done(self) -> str | None:
         """Return why ``[DONE]`` does not end the stream as it should, ``None`` if it does."""
         if not self._accumulator.ends_with_done:
             return ""
         return None if self._accumulator.ended else " [DONE] came without a finish reason."
+
+    def _error_beside(self) -> SkytellsError | None:
+        """Return the error of a stream that ended early in what came between its events: JSON, or a proxy's page."""
+        text = self._source.other_text
+        start = text.find("{")
+        is_json = start >= 0 and text[:start].strip(" \n:").lower() in ("", "error")
+        body = self._odd_json(text[start:]) if is_json else None
+        if isinstance(body, dict) and (error := error_in_event(body, self._accumulator.payload, self.request_id)):
+            return self._stream_error(error)
+        if not text:
+            return None
+        return self._truncated(f"{_STOPPED} It ended with: {quoted(page_text(text), 200)}")
 
     def _piece(self, event: ServerSentEvent, data: str) -> Piece | SkytellsError | None:
         """Return the piece of an event, its error, or ``None`` for one that only keeps the connection alive."""
@@ -241,8 +254,12 @@ class Stream(Generic[Piece, Whole]):
         if type(body) is not dict:
             if _is_keep_alive(event, body if body is not _NOT_JSON else data):
                 return None
-            if type(body) is list and len(body) == 1 and type(body[0]) is dict:
+            if (event.event or "").lower() in ("error", "exception"):
+                body = {"error": body if body is not _NOT_JSON else data}
+            elif type(body) is list and len(body) == 1 and type(body[0]) is dict:
                 body = body[0]
+            elif type(body) is list and is_error(body, accumulator.payload):
+                body = {"errors": body}
             elif not event.complete:
                 return self._truncated("The stream stopped within an event; the response may be incomplete.")
             else:
@@ -296,6 +313,7 @@ class BufferedEvents:
     def __init__(self, content: bytes, reply: ResponseBody) -> None:
         decoder = EventDecoder()
         self._events = [*decoder.feed(content), *decoder.close()]
+        self.other_text = decoder.other_lines.decode("utf-8", "replace").strip()
         self.request_id = reply.request_id
         self.origin = reply.origin
         self.waiting_since: float | None = None
@@ -313,6 +331,7 @@ def buffered_events(reply: ResponseBody) -> BufferedEvents | None:
     return BufferedEvents(content, reply) if is_event_stream(content) else None
 
 
+_STOPPED = "The stream stopped before its end; the response may be incomplete."
 _DONE = ("[DONE]", '"[DONE]"', "[done]", "DONE")
 _NOT_JSON = object()
 KEEP_ALIVE = frozenset(("ping", "pong", "keepalive", "keep-alive", "keep_alive", "heartbeat", "noop"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import BeforeValidator, Field, PrivateAttr
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from skytells_nb.types.base import DisplayedAsText, RequestModel, ResponseModel
 from skytells_nb.types.models import billed_tokens_out
@@ -77,6 +77,15 @@ class ToolCall(ResponseModel):
     type: str = "function"
     function: FunctionCall = Field(default_factory=FunctionCall)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _nest(cls, value: Any) -> Any:
+        """Take a call whose function is not in an object of its own."""
+        if not isinstance(value, dict) or "function" in value or not isinstance(value.get("name"), str):
+            return value
+        own = {name: value[name] for name in ("name", "arguments") if name in value}
+        return {**{n: v for n, v in value.items() if n not in own}, "function": own}
+
 
 class ChatMessage(ResponseModel):
     """A message of the model: ``content`` is its text, empty if it only calls tools."""
@@ -107,6 +116,29 @@ class ChatUsage(ResponseModel):
     total_tokens: int = 0
     completion_tokens_details: dict[str, Any] = Field(default_factory=dict)
     prompt_tokens_details: dict[str, Any] = Field(default_factory=dict)
+
+
+_REASONS = {
+    **dict.fromkeys(("end_turn", "eos", "eos_token", "stop_sequence", "complete", "completed", "done"), "stop"),
+    **dict.fromkeys(("max_tokens", "max_output_tokens", "max_length", "model_length", "token_limit"), "length"),
+    **dict.fromkeys(("model_context_window_exceeded",), "length"),
+    **dict.fromkeys(("content_filtered", "safety", "sensitive", "guardrail_intervened", "blocklist"), "content_filter"),
+    **dict.fromkeys(("prohibited_content", "recitation", "spii"), "content_filter"),
+    **dict.fromkeys(("tool_use", "tool_call", "function_call"), "tool_calls"),
+}
+"""Why answers end, in the words of Anthropic, Bedrock, Gemini, Mistral, Text Generation Inference and Zhipu."""
+
+
+def documented_reason(reason: str | None) -> str | None:
+    """Return a finish reason in the documented words, where it is known what it means.
+
+    >>> documented_reason("MAX_TOKENS"), documented_reason("content-filter"), documented_reason("other")
+    ('length', 'content_filter', 'other')
+    """
+    if reason is None or reason in ("stop", "length", "tool_calls", "content_filter"):
+        return reason
+    name = reason.strip().lower().replace("-", "_")
+    return _REASONS.get(name, name if name in ("stop", "length", "tool_calls", "content_filter") else reason)
 
 
 class Choice(ResponseModel):
@@ -176,7 +208,7 @@ class ChatCompletion(DisplayedAsText, ResponseModel):
         for choice in self.choices:
             index, reason = choice.index, choice.finish_reason
             results += model_findings(choice, "completion", index)
-            blocked = blocked or reason == "content_filter"
+            blocked = blocked or documented_reason(reason) == "content_filter"
             if choice.message.content and reason not in INCOMPLETE:
                 whole.append(index)
         safety, streamed = Safety(results, blocked), self._streamed_safety

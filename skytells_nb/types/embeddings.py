@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from operator import itemgetter
@@ -83,6 +84,8 @@ class EmbeddingResponse(ResponseModel):
     usage: EmbeddingUsage = Field(default_factory=EmbeddingUsage)
 
     _request_id: str | None = PrivateAttr(default=None)
+    _unreadable: str | None = PrivateAttr(default=None)
+    """What is wrong with a vector that counts as missing."""
 
     @field_validator("rows")
     @classmethod
@@ -110,6 +113,8 @@ class EmbeddingResponse(ResponseModel):
         vectors of different lengths, bytes that are not float32, a missing vector, values that are not finite.
         """
         matrix, finite = self.checked
+        if self._unreadable is not None:
+            raise self._invalid(self._unreadable)
         if not finite.all():
             raise self._invalid(f"the vector at index {int(finite.argmin())} contains values that are not finite")
         return matrix
@@ -118,7 +123,7 @@ class EmbeddingResponse(ResponseModel):
     def checked(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """``matrix``, and which of its rows are finite, (n,); raises InvalidResponseError for every other problem.
 
-        A vector that is missing beside others is a row of NaN.
+        A vector that is missing or cannot be read beside others is a row of NaN: it must not cost them.
         """
         import numpy as np
 
@@ -134,13 +139,9 @@ class EmbeddingResponse(ResponseModel):
             vectors = [self._bytes(vector, index) for index, vector in enumerate(vectors)]
             has_missing = None in vectors
         sizes = {len(vector) for vector in vectors if vector is not None} if has_missing else set(map(len, vectors))
-        if any(size % 4 for size in sizes):
-            index, size = next((i, len(vector)) for i, vector in enumerate(vectors) if len(vector or b"") % 4)
-            raise self._invalid(f"the vector at index {index} has {size} bytes, not a multiple of 4")
-        if len(sizes) != 1 or 0 in sizes:
-            raise self._invalid(
-                f"the vectors of one response have different lengths: {sorted(size // 4 for size in sizes)}"
-            )
+        if len(sizes) != 1 or 0 in sizes or any(size % 4 for size in sizes):
+            vectors, size = self._of_one_size(vectors)
+            has_missing, sizes = True, {size}
         if has_missing:
             missing = np.full(max(sizes) // 4, np.nan, dtype="<f4").tobytes()
             vectors = [missing if vector is None else vector for vector in vectors]
@@ -148,6 +149,25 @@ class EmbeddingResponse(ResponseModel):
         joined = bytearray().join(vectors)
         matrix = np.frombuffer(joined, dtype="<f4").reshape(n, -1).astype(np.float32, copy=False)
         return matrix, np.asarray(np.isfinite(matrix).all(axis=1))
+
+    def _of_one_size(self, vectors: list[bytes | None]) -> tuple[list[bytes | None], int]:
+        """Return the vectors with ``None`` for those of another length than most have, and that length in bytes.
+
+        Raises InvalidResponseError if most have none in common.
+        """
+        counts = Counter(len(vector) for vector in vectors if vector is not None)
+        odd = next(((i, len(v)) for i, v in enumerate(vectors) if v is not None and len(v) % 4), None)
+        if odd is not None:
+            problem = f"the vector at index {odd[0]} has {odd[1]} bytes, not a multiple of 4"
+        else:
+            problem = f"the vectors of one response have different lengths: {sorted(size // 4 for size in counts)}"
+        self._unreadable = self._unreadable or problem
+        # What is empty or no array of float32 is no vector at all.
+        possible = Counter({size: count for size, count in counts.items() if size and size % 4 == 0})
+        size, count = possible.most_common(1)[0] if possible else (0, 0)
+        if 2 * count <= possible.total():
+            raise self._invalid(self._unreadable)
+        return [vector if vector is not None and len(vector) == size else None for vector in vectors], size
 
     def _positions(self, order: list[int]) -> list[int]:
         """Return the position of each input's vector, where ``order`` holds the input of each vector."""
@@ -169,7 +189,8 @@ class EmbeddingResponse(ResponseModel):
         try:
             return base64.b64decode(vector, validate=True)
         except (binascii.Error, ValueError):
-            raise self._invalid(f"the vector at index {index} is not base64") from None
+            self._unreadable = self._unreadable or f"the vector at index {index} is not base64"
+            return None
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         # Without the vectors: a cell that ends with a response would show megabytes of base64.

@@ -10,7 +10,7 @@ from skytells_nb.types.base import DisplayedAsText, RequestModel, ResponseModel
 from skytells_nb.types.models import billed_tokens_out
 from skytells_nb.types.safety import INCOMPLETE, ContentFilter, Finding, Safety, with_unchecked
 
-TERMINAL_EVENTS = ("response.completed", "response.incomplete", "response.failed")
+TERMINAL_EVENTS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
 """Events after which a stream is over; an ``error`` event ends it too."""
 
 

@@ -201,7 +201,7 @@ def model_findings(owner: ResponseModel, source: Source, index: int = 0) -> tupl
     if extra and (RESULTS[0] in extra or RESULTS[1] in extra):
         for name in RESULTS:
             results = extra.get(name)
-            if results and not _is_mapping(results) and results_by_category(results) is None:
+            if results is not None and not _is_mapping(results) and results_by_category(results) is None:
                 found += (Finding(source, index, UNCHECKED, checked=False),)
             found += findings(results, source, index)
     return found
@@ -211,12 +211,15 @@ def _finding(category: str, result: Any, source: Source, index: int) -> Finding:
     if not _is_mapping(result):
         if isinstance(result, list):
             withheld = _any_filtered(result)
-            failed = any(_is_mapping(entry) and _says_error(entry.get("error")) for entry in result)
-            return Finding(source, index, category, None, withheld, None, withheld or not failed)
+            return Finding(source, index, category, None, withheld, None, withheld or _ran_all(result))
         # A bare grade instead of a result.
         grade, has_value = _severity(result)
         return Finding(source, index, category, grade, False, None, has_value)
     filtered, detected = _truth(result.get("filtered")), _truth(result.get("detected"))
+    if result.get("blocked") is not None or result.get("flagged") is not None:
+        # The same under other names; of both the worse counts.
+        filtered = _truth(result.get("blocked")) or filtered
+        detected = _truth(result.get("flagged")) or detected
     severity = _severity(result.get("severity"))[0]
     listed = result.get("details")
     withheld = bool(filtered) or _any_filtered(listed)
@@ -227,8 +230,7 @@ def _finding(category: str, result: Any, source: Source, index: int) -> Finding:
         for name, value in (("filtered", filtered), ("detected", detected), ("severity", severity))
     )
     finding = Finding(source, index, category, severity, withheld, detected)
-    ran = not _says_error(result.get("error")) and _succeeded(result.get("status"))
-    if (has_value and clear and ran) or _is_flagged(finding):
+    if (has_value and clear and _ran_all([result, listed])) or _is_flagged(finding):
         return finding
     return replace(finding, checked=False, severity=None)
 
@@ -279,9 +281,23 @@ def _says_error(value: Any) -> bool:
     return value is not None and value is not False
 
 
-def _succeeded(status: Any) -> bool:
-    """Whether a check with this status ran to its end; one that has none did."""
-    return not isinstance(status, str) or status.strip().lower() in _RAN
+def _ran_all(parts: Any) -> bool:
+    """Whether none of a result, its details and their entries says that its check did not run to its end."""
+    if isinstance(parts, list):
+        return all(map(_ran_all, parts))
+    if not _is_mapping(parts):
+        return True
+    status, code = parts.get("status"), parts.get("status_code")
+    if (isinstance(status, str) and status.strip().lower() not in _RAN) or status is False:
+        return False
+    if any(isinstance(number, int) and number >= 400 for number in (status, code)):
+        return False
+    return not (
+        _says_error(parts.get("error"))
+        or any(parts.get(name) for name in ("error_code", "error_message", "errors"))
+        or any(_truth(parts.get(name)) is False for name in ("checked", "evaluated", "completed", "success", "ran"))
+        or any(_truth(parts.get(name)) for name in ("skipped", "timed_out", "failed", "unavailable", "disabled"))
+    )
 
 
 def _is_mapping(value: Any) -> TypeGuard[Mapping[str, Any]]:
@@ -291,9 +307,10 @@ def _is_mapping(value: Any) -> TypeGuard[Mapping[str, Any]]:
 
 def _any_filtered(entries: Any) -> bool:
     if _is_mapping(entries):
-        # Details in the form of one entry.
-        return bool(_truth(entries.get("filtered")))
-    return isinstance(entries, list) and any(_is_mapping(e) and bool(_truth(e.get("filtered"))) for e in entries)
+        # Details in the form of one entry, or of entries by their names.
+        parts = [entry for entry in entries.values() if _is_mapping(entry)]
+        return bool(_truth(entries.get("filtered"))) or any(bool(_truth(part.get("filtered"))) for part in parts)
+    return isinstance(entries, list) and any(map(_any_filtered, entries))
 
 
 def with_unchecked(safety: Safety, answered: Iterable[int]) -> Safety:
@@ -318,7 +335,7 @@ class PromptFilterResult(ResponseModel):
     def findings(self) -> tuple[Finding, ...]:
         """What was found in the prompt; an entry without any result says that it was not checked."""
         found = model_findings(self, "prompt", self.prompt_index)
-        if found or RESULTS[0] not in self.model_fields_set:
+        if found or not (RESULTS[0] in self.model_fields_set or any(n in (self.model_extra or {}) for n in RESULTS)):
             return found
         return (Finding("prompt", self.prompt_index, UNCHECKED, checked=False),)
 

@@ -35,6 +35,27 @@ def answer(choice: dict[str, Any] | None = None, message: Any = None, **more: An
     }
 
 
+@pytest.mark.parametrize("reason", [{"type": "stop", "matched": 2}, ["stop"]])
+def test_a_finish_reason_in_an_object_or_a_list_is_read(reason: Any) -> None:
+    with pytest.warns(SkytellsWarning, match="finish_reason"):
+        read = ask(answer({"finish_reason": reason}))
+    assert (read.text, read.finish_reason) == ("hello", "stop")
+    assert read.choices[0].model_extra == {"finish_reason": reason}
+
+
+def test_a_tool_call_without_an_object_for_its_function_keeps_its_name() -> None:
+    read = ask(answer(message={"content": None, "tool_calls": [{"id": "a", "name": "f", "arguments": "{}"}]}))
+    (call,) = read.choices[0].message.tool_calls
+    assert (call.id, call.function.name, call.function.arguments) == ("a", "f", "{}")
+
+
+@pytest.mark.parametrize("body", [5, True, [], [5, "x"]])
+def test_json_that_is_no_object_is_quoted_as_no_answer(body: Any) -> None:
+    with pytest.raises(InvalidResponseError) as caught:
+        ask(body)
+    assert str(caught.value) == f"The response is not a ChatCompletion: {body!r}"
+
+
 def ask(body: Any) -> ChatCompletion:
     with replying(body) as (client, _):
         return client.chat.completions.create(model="gpt-5", messages="Hi")

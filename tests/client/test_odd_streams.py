@@ -105,6 +105,51 @@ def test_a_page_in_place_of_a_stream_is_no_answer(kind: str) -> None:
         _ = chat_stream(client).final
 
 
+HALF = chunk({"content": "hel"})
+ERRORS_WITHIN = {
+    "text of a named event": lines(HALF) + b"event: error\ndata: MARK\n\n",
+    "text of JSON of a named event": lines(HALF) + b'event: exception\ndata: "MARK"\n\n',
+    "event of AWS": lines(HALF, {"modelStreamErrorException": {"message": "MARK"}}),
+    "list": lines(HALF, [{"error": {"message": "MARK"}}, {"error": {"message": "more"}}]),
+    "list without names": lines(HALF, [{"code": 5, "message": "MARK"}, {"code": 6, "message": "more"}]),
+    "JSON after the events": lines(HALF) + b'{"error": {"message": "MARK"}}',
+    "indented JSON": lines(HALF) + b'{\n  "detail": "MARK"\n}\n',
+    "field": lines(HALF) + b'error: {"message": "MARK"}\n\n',
+    "delta": lines(HALF, {"choices": [{"index": 0, "delta": {"error": {"message": "MARK"}}}]}) + DONE,
+    "beside the choice": lines(HALF, {**chunk({}, "error"), "error": {"message": "MARK"}}),
+    "reason": lines(HALF, chunk({}, "MARK_error".replace("MARK", "network"))) + DONE,
+}
+
+
+@pytest.mark.parametrize("name", ERRORS_WITHIN)
+def test_an_error_within_a_stream_is_quoted_wherever_it_stands(name: str) -> None:
+    with (
+        raw(ERRORS_WITHIN[name], "text/event-stream") as server,
+        Skytells(KEY, base_url=server.url) as client,
+        pytest.raises(StreamError, match="network_error" if name == "reason" else "MARK") as caught,
+    ):
+        _ = chat_stream(client).final
+    assert caught.value.partial == "hel"
+
+
+def test_the_page_of_a_proxy_that_took_over_a_stream_is_quoted_without_the_key() -> None:
+    page = f"<html><body><h1>502 Bad Gateway</h1> {KEY}</body></html>".encode()
+    with (
+        raw(lines(HALF) + page, "text/event-stream") as server,
+        Skytells(KEY, base_url=server.url) as client,
+        pytest.raises(TruncatedStreamError, match="502 Bad Gateway") as caught,
+    ):
+        _ = chat_stream(client).final
+    assert KEY not in str(caught.value)
+    assert "<" not in str(caught.value)
+
+
+def test_other_lines_do_not_matter_to_a_stream_that_reaches_its_end() -> None:
+    sent = b"retry-in 5\n" + lines(HELLO[0]) + b"<!-- proxy -->\n" + lines(HELLO[1]) + DONE
+    with raw(sent, "text/event-stream") as server, Skytells(KEY, base_url=server.url) as client:
+        assert chat_stream(client).final.text == "hello"
+
+
 KEEP_ALIVE = [
     *("data: null", "data: ", "data: []", "data: {}", 'data: ""', 'data: "ping"', "data: ping", "data: [PING]"),
     *("data: keep-alive", "data: : OPENROUTER PROCESSING", ": ping", 'data: {"type": "ping"}', "event: ping\ndata: {}"),

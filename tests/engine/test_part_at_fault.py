@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Sequence
@@ -15,7 +16,9 @@ import pytest
 from local_fakes import HashEmbedder, fake_server
 from numpy.typing import NDArray
 from served import KEY, connected, served, wait_until_idle
+from serving import Exchange, serving
 
+import skytells_nb as sky
 from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.jobs import RateOptions, completion_job, embedding_job
 from skytells_nb.engine.retry import RetryPolicy
@@ -58,6 +61,27 @@ def test_a_vector_that_is_not_finite_costs_its_own_row_only(tmp_path: Path) -> N
         sent = server.stats["embeddings"].inputs
         assert session.engine.run(EMBED, texts, on_error="null").report.cached == 39
         assert server.stats["embeddings"].inputs - sent <= 2
+
+
+BROKEN = {"empty": [], "another length": [1.0], "not base64": "?!", "no entry": None, "error": {"message": "too odd"}}
+
+
+@pytest.mark.parametrize("form", BROKEN)
+def test_a_vector_that_cannot_be_read_costs_its_own_row_only(form: str, tmp_path: Path) -> None:
+    def answer(exchange: Exchange) -> None:
+        data: list[Any] = []
+        for n, text in enumerate(json.loads(exchange.body)["input"]):
+            value = BROKEN[form] if text == "flawed" else [1.0, 2.0]
+            name = "error" if isinstance(value, dict) else "embedding"
+            data.append(None if value is None else {"index": n, name: value})
+        exchange.reply({"data": data, "usage": {"prompt_tokens": 3, "total_tokens": 3}})
+
+    with serving(answer) as server, sky.connect("sk-x", base_url=server.url, cache=tmp_path / "c.sqlite") as session:
+        outcome = session.engine.run(EMBED, ["a", "b", "flawed", "c"], on_error="null")
+        assert list(outcome.report.errors) == [2]
+        assert (outcome.matrix[outcome.result_index[[0, 1, 3]]] == [1.0, 2.0]).all()
+        if form == "error":
+            assert "too odd" in str(outcome.report.errors[2])
 
 
 def test_a_rejected_parameter_does_not_split_the_request(tmp_path: Path) -> None:

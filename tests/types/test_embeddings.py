@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -57,15 +58,29 @@ def test_every_vector_has_an_index_of_its_own_or_the_answer_is_refused(order: li
 def test_bytes_that_are_no_whole_numbers_are_refused_with_their_place(size: int) -> None:
     vectors = [bytes(8), bytes(size)]
     answer = read([{"index": n, "embedding": base64.b64encode(v).decode()} for n, v in enumerate(vectors)])
+    assert answer.checked[1].tolist() == [True, False]
     with pytest.raises(InvalidResponseError, match=f"the vector at index 1 has {size} bytes, not a multiple of 4"):
-        answer.checked  # noqa: B018
+        answer.matrix  # noqa: B018
 
 
-@pytest.mark.parametrize(("lengths", "listed"), [((1, 2), r"\[1, 2\]"), ((0, 0), r"\[0\]"), ((0, 3), r"\[0, 3\]")])
-def test_vectors_have_one_length_that_is_not_zero(lengths: tuple[int, int], listed: str) -> None:
+@pytest.mark.parametrize(
+    ("lengths", "listed"), [((1, 2), r"\[1, 2\]"), ((0, 0), r"\[0\]"), ((1, 2, 1, 2), r"\[1, 2\]")]
+)
+def test_vectors_have_one_length_that_is_not_zero(lengths: Sequence[int], listed: str) -> None:
     answer = read([{"index": n, "embedding": [0.5] * length} for n, length in enumerate(lengths)])
     with pytest.raises(InvalidResponseError, match=f"different lengths: {listed}"):
         answer.checked  # noqa: B018
+
+
+@pytest.mark.parametrize(("lengths", "odd"), [((3, 0), 1), ((2, 2, 3), 2), ((5, 4, 5, 5), 1)])
+def test_a_vector_of_another_length_than_most_costs_only_itself(lengths: Sequence[int], odd: int) -> None:
+    answer = read([{"index": n, "embedding": [0.5] * length} for n, length in enumerate(lengths)])
+    matrix, usable = answer.checked
+    assert np.flatnonzero(~usable).tolist() == [odd]
+    assert np.isnan(matrix[odd]).all()
+    assert (matrix[usable] == 0.5).all()
+    with pytest.raises(InvalidResponseError, match="different lengths"):
+        answer.matrix  # noqa: B018
 
 
 @pytest.mark.parametrize("odd", [float("nan"), float("inf"), 1e39])
@@ -82,8 +97,9 @@ def test_a_row_that_is_not_finite_is_named_and_the_others_can_be_had(odd: float)
 
 def test_text_that_is_not_base64_is_refused_with_its_place() -> None:
     answer = read([{"index": 0, "embedding": [1.0]}, {"index": 1, "embedding": "?!"}])
+    assert answer.checked[1].tolist() == [True, False]
     with pytest.raises(InvalidResponseError, match="the vector at index 1 is not base64"):
-        answer.checked  # noqa: B018
+        answer.matrix  # noqa: B018
 
 
 def test_an_answer_without_vectors_is_an_empty_matrix() -> None:

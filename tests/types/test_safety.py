@@ -222,6 +222,47 @@ def test_a_status_that_says_that_a_check_did_not_run_is_no_pass(status: str) -> 
     assert (found.checked, found.severity) == (True, "safe")
 
 
+DID_NOT_RUN = [
+    *({"status": False}, {"status": 503}, {"status_code": 500}, {"checked": False}, {"evaluated": "false"}),
+    *({"success": False}, {"skipped": True}, {"timed_out": "true"}, {"error_code": "X"}, {"error_message": "down"}),
+    *({"details": [{"id": "list", "error": "down"}]}, {"details": {"error": {"code": "down"}}}),
+]
+
+
+@pytest.mark.parametrize("said", DID_NOT_RUN)
+def test_whatever_says_that_a_check_did_not_run_is_no_pass(said: dict[str, Any]) -> None:
+    (found,) = findings({"hate": {"filtered": False, "severity": "safe", **said}}, "completion")
+    assert (found.checked, found.severity) == (False, None)
+    (found,) = findings({"hate": {"filtered": True, "severity": "high", **said}}, "completion")
+    assert (found.checked, found.filtered) == (True, True)
+
+
+@pytest.mark.parametrize("said", [{"blocked": True}, {"details": {"own": {"filtered": True}}}, {"blocked": "true"}])
+def test_what_was_withheld_under_another_name_is_filtered(said: dict[str, Any]) -> None:
+    (found,) = findings({"hate": {"filtered": False, "severity": "safe", **said}}, "completion")
+    assert (found.filtered, found.checked) == (True, True)
+    (found,) = findings({"hate": {"flagged": True}}, "completion")
+    assert (found.detected, found.filtered) == (True, False)
+
+
+@pytest.mark.parametrize("results", [[], 0, "", False])
+def test_results_of_a_prompt_that_cannot_be_read_are_no_pass_of_it(results: Any) -> None:
+    whole = {"filtered": False, "severity": "safe"}
+    choice = {"message": {"content": "fine"}, "finish_reason": "stop", "content_filter_results": {"hate": whole}}
+    for name in ("content_filter_results", "content_filter_result"):
+        entry = PromptFilterResult.model_construct(prompt_index=0)
+        entry.__pydantic_extra__ = {name: results}
+        answer = ChatCompletion.model_validate({"choices": [choice]})
+        answer.prompt_filter_results = [entry]
+        assert not answer.safety.checked
+
+
+@pytest.mark.parametrize("reason", ["content-filter", "SAFETY", "sensitive", "guardrail_intervened"])
+def test_an_answer_that_the_filter_ended_is_blocked_in_the_words_of_any_service(reason: str) -> None:
+    body = {"choices": [{"message": {"content": "ha"}, "finish_reason": reason}]}
+    assert ChatCompletion.model_validate(body).safety.blocked
+
+
 def test_an_error_that_is_null_is_no_error() -> None:
     assert Safety(findings({"error": None, "hate": {"filtered": False, "severity": "safe"}}, "prompt")).checked
 

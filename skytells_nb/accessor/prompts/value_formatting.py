@@ -30,6 +30,7 @@ _MIDNIGHT = dt.time()
 MAX_WIDTH = 1_000
 """Largest width or precision of a format, and digits of a number: a larger one fills the memory, or a prompt."""
 _WIDTHS = re.compile(r"\d+")
+_NUMBER_TYPES = tuple("bcdeEfFgGnoxX%")
 _TIME_WIDTHS = re.compile(r"%[-_0^#+]*(\d+)")
 _TIME_FORMAT = re.compile(r"%[-_0^#+\d]*[A-Za-z]")
 
@@ -236,16 +237,20 @@ def _format(value: Any, spec: str) -> str:
         value = pd.Timestamp(value)
     elif isinstance(value, np.generic):
         value = value.item()
+    elif isinstance(value, enum.Enum):
+        return _format(value.value, spec)
     if isinstance(value, decimal.Decimal) and value.is_finite() and abs(value.adjusted()) > MAX_WIDTH:
         raise ValueError("the number has too many digits")
+    if isinstance(value, bool) and spec[-1:] not in _NUMBER_TYPES:
+        return format(str(value), spec)
     try:
-        text = format(value, spec)
-    except ValueError:
+        return format(value, spec)
+    except (ValueError, TypeError):
         # A column of integers becomes floats where some are missing.
-        if not isinstance(value, float) or not value.is_integer():
-            raise
-        text = format(int(value), spec)
-    return text
+        if isinstance(value, float) and value.is_integer() and spec[-1:] in _NUMBER_TYPES:
+            return format(int(value), spec)
+        # A width and an alignment fit whatever is written.
+        return format(write(value), spec)
 
 
 def _shortened(value: Any) -> str:

@@ -58,7 +58,7 @@ def warn_truncated(answers: list[CachedCompletion | None], outcome: RunResult) -
     count = int(empty[rows].sum())
     if count:
         warn(
-            f"{count:,} of {len(rows):,} completions are empty, although they ended with 'stop' as answers do. "
+            f"{count:,} of {len(rows):,} completions are empty, although they ended as answers do. "
             "Change the prompt, or call again with retry='failed' to request them again."
         )
 

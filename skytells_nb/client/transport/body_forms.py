@@ -139,6 +139,8 @@ def _entries(name: str, value: Any) -> Any:
     """Return a list of entries in place of one entry, of a text, or of an object that has them by their numbers."""
     if isinstance(value, str) and name == "choices":
         return [value]
+    if isinstance(value, str) and name == "output":
+        return [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": value}]}]
     if isinstance(value, list) and name == "data" and value and isinstance(value[0], list):
         return [{"index": at, "embedding": vector} for at, vector in enumerate(value)]
     if not isinstance(value, dict):
@@ -160,6 +162,8 @@ def _with_member(choice: Any, name: str) -> Any:
     rest = {each: value for each, value in choice.items() if each not in ("message", "delta")}
     if found is None and isinstance(choice.get("text"), str):
         found = rest.pop("text")
+    if isinstance(found, list) and len(found) == 1:
+        found = found[0]
     if isinstance(found, str):
         found = {"content": found}
     return choice if found is None else {**rest, name: found}

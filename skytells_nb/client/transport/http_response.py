@@ -65,6 +65,11 @@ class ResponseHead:
         return last == "chunked"
 
 
+def is_unencoded(headers: Mapping[str, str]) -> bool:
+    """Whether a body is sent as it is, so that it can be read as it arrives."""
+    return headers.get("content-encoding", "identity").strip().lower() in ("", "identity")
+
+
 def announced_length(fields: Mapping[str, str]) -> int | None:
     """Return the bytes that a ``content-length`` announces, ``None`` if it is missing or none; at most 10^18."""
     length = fields.get("content-length", "")

@@ -91,6 +91,9 @@ def json_events(body: bytes) -> list[ServerSentEvent]:
     return [ServerSentEvent(text, complete=text[-1] in "}]")]
 
 
+MAX_OTHER_BYTES = 4096
+
+
 def _is_whole(data: list[str]) -> bool:
     """Whether the data ends as a JSON object does: in the midst of one a comma would follow before the next."""
     return data[0].lstrip()[:1] == "{" and data[-1].rstrip()[-1:] == "}"
@@ -115,6 +118,8 @@ class EventDecoder:
         self._is_utf8 = True
         self._started = False
         self._after_cr = False
+        self.other_lines = b""
+        """The beginning of what is no line of events, such as the page of a proxy that took over."""
 
     def feed(self, piece: bytes) -> list[ServerSentEvent]:
         """Return the events that this piece completes."""
@@ -166,6 +171,9 @@ class EventDecoder:
         if name not in _NAMES:
             # Indented, or after padding: what a service sends so is text of its answer nevertheless.
             name = name.strip(b"\0 \t").lower()
+            if name not in _NAMES:
+                self.other_lines += line[: MAX_OTHER_BYTES - len(self.other_lines)] + b"\n"
+                return None
         try:
             text = value.removeprefix(b" ").decode()
         except UnicodeDecodeError:

@@ -16,7 +16,7 @@ from skytells_nb.client.transport.rate_limits import read_retry_after
 from skytells_nb.client.transport.sse import EventDecoder, is_event_stream
 from skytells_nb.error_bodies import is_error, read_error, says_error
 from skytells_nb.errors import APIError, InvalidResponseError, SkytellsError, api_error
-from skytells_nb.sanitize import quoted, quoted_name
+from skytells_nb.sanitize import page_text, quoted, quoted_name
 from skytells_nb.types.models import MAX_TOTAL, billed_tokens_out
 
 EXCERPT_BYTES = 20_000
@@ -36,11 +36,18 @@ def not_events(
         error = error_in_success_body(body, request_id, ("choices", "output"))
         if error is not None or (isinstance(body, dict) and {"choices", "output", "type"} & body.keys()):
             return error
-    page = redact(content[:EXCERPT_BYTES]).decode("utf-8", "replace")
-    excerpt = f" It begins with {quoted(page, 80)!r}." if page.strip() else ""
+    start = beginning_of(redact(content[:EXCERPT_BYTES]))
+    excerpt = f" It begins with {start!r}." if start else ""
     return InvalidResponseError(
         f"The response must be a stream of events, got {quoted(kind, 80)}.{excerpt}", request_id=request_id
     )
+
+
+def beginning_of(content: bytes) -> str:
+    """Return the first words of a body: of an HTML page those that a browser shows."""
+    text = content[:EXCERPT_BYTES].decode("utf-8", "replace")
+    shown = page_text(text) if text.lstrip("\ufeff \t\r\n").startswith("<") else ""
+    return quoted(shown if shown.strip() else text[:4096], 80)
 
 
 def error_from_response(response: httpx.Response, content: bytes) -> APIError:

@@ -23,7 +23,7 @@ import httpx
 from skytells_nb.client.transport.auth import APIKey, KeyAuth, as_api_key, resolve_api_key
 from skytells_nb.client.transport.base_url import is_loopback, origin_of, resolve_base_url
 from skytells_nb.client.transport.http11 import LARGE_BYTES, HTTPConnectionPool, RawResponse, pause
-from skytells_nb.client.transport.http_response import announced_length
+from skytells_nb.client.transport.http_response import announced_length, is_unencoded
 from skytells_nb.client.transport.httpx_responses import iter_pieces, read_response
 from skytells_nb.client.transport.proxy_and_tls import empty_tls_context, proxy_for, tls_context
 from skytells_nb.client.transport.rate_limits import RateLimits, read_limits
@@ -296,13 +296,13 @@ class Transport:
             deadline = time.monotonic() + limits.stream
             request = self._request("POST", target, body, options, limits, limits.idle, _EVENTS)
             response = self._root._http.send(request, stream=True)
-            if not response.is_success or not _is_plain(response.headers):
+            if not response.is_success or not is_unencoded(response.headers):
                 raw = read_response(response, self._max_bytes, deadline)
                 return self._decoded(raw.to_httpx("POST", str(response.request.url), self._max_bytes), limits)
             pieces = iter_pieces(response, self._max_bytes, deadline)
             return self._events(response.headers, pieces, response.close, limits)
         opened = self._direct.stream(target, body, limits, options.headers)
-        if not 200 <= opened.status < 300 or not _is_plain(opened.headers):
+        if not 200 <= opened.status < 300 or not is_unencoded(opened.headers):
             response = opened.read_rest().to_httpx("POST", self.base_url + target, self._max_bytes)
             return self._decoded(response, limits)
         return self._events(opened.headers, opened.iter_bytes(), opened.close, limits)
@@ -469,11 +469,12 @@ class EventStream:
         self.is_json = False
         """Whether the body turned out to be JSON instead of a stream of events."""
         self.origin = transport.origin
+        self._decoder = EventDecoder()
         self.waiting_since: float | None = None
         """When the first piece arrived since this was set to ``None``: its reader does that for each part it awaits."""
 
     def __iter__(self) -> Iterator[ServerSentEvent]:
-        transport, decoder, pieces = self._transport, EventDecoder(), self._pieces
+        transport, decoder, pieces = self._transport, self._decoder, self._pieces
         held: list[bytes] = []
         first = b""
         while not self._closed:
@@ -496,6 +497,11 @@ class EventStream:
         self.is_json = bool(held)
         yield from json_events(b"".join(held)) if held else decoder.close()
 
+    @property
+    def other_text(self) -> str:
+        """What came between the events and is none; without the key that a proxy may have put in it."""
+        return self._transport._auth.redact(self._decoder.other_lines).decode("utf-8", "replace").strip()
+
     def _check_progress(self) -> None:
         """Raise RequestTimeoutError if pieces have arrived for too long without a part of the answer."""
         now = time.monotonic()
@@ -512,11 +518,6 @@ class EventStream:
         # An unreferenced stream would continue, and be paid for, until it is collected.
         with contextlib.suppress(Exception):
             self.close()
-
-
-def _is_plain(headers: Mapping[str, str]) -> bool:
-    """Whether a body is sent as it is, so that it can be read as it arrives."""
-    return headers.get("content-encoding", "identity").strip().lower() in ("", "identity")
 
 
 def _target(path: str, options: RequestOptions) -> str:

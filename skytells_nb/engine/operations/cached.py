@@ -11,7 +11,7 @@ from typing import Any, overload
 import pydantic_core
 
 from skytells_nb.errors import ContentPolicyError, RefusalError, api_error
-from skytells_nb.types.chat import ChatCompletion, ChatMessage, ChatUsage, Choice
+from skytells_nb.types.chat import ChatCompletion, ChatMessage, ChatUsage, Choice, documented_reason
 from skytells_nb.types.responses import Response
 from skytells_nb.types.safety import Safety, Source, findings
 
@@ -110,7 +110,8 @@ class CachedCompletion:
     @property
     def is_silent(self) -> bool:
         """Whether it is empty without a reason: it ended as answers do, and nothing was withheld."""
-        return not self.text.strip() and self.finish_reason in (None, "stop") and not self.blocked
+        explained = self.blocked or self.finish_reason in ("length", "content_filter", "tool_calls")
+        return not (explained or self.text.strip())
 
     @property
     def safety(self) -> Safety:
@@ -184,7 +185,7 @@ class CachedCompletion:
         """Return the completion of a response."""
         tokens_in, tokens_out = response.tokens
         safety = response.safety
-        text, finish_reason = str(response), response.finish_reason
+        text, finish_reason = str(response), documented_reason(response.finish_reason)
         if not text and isinstance(response, ChatCompletion) and any(c.message.tool_calls for c in response.choices):
             # Some services say "stop" instead: it is not an empty answer.
             finish_reason = "tool_calls"

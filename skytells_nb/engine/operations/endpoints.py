@@ -103,7 +103,8 @@ class ResponsesEndpoint:
 
     def create(self, client: Skytells, body: Mapping[str, Any]) -> Response:
         response: Response = client.responses.create(**body)
-        if response.status in ("failed", "cancelled"):
+        is_answer = bool(response.output_text or response.output) or response.status in ("completed", "incomplete")
+        if response.status in ("failed", "cancelled") or not is_answer:
             tokens = response.tokens if response.tokens[0] else None
             known = api_error(200, {"error": response.error}, request_id=response.request_id)
             known.tokens = tokens

@@ -97,6 +97,24 @@ def test_formats(values: Any, spec: str, expected: list[Any]) -> None:
     assert Template("{x:" + spec + "}").fill(pd.DataFrame({"x": values})).tolist() == expected
 
 
+@pytest.mark.parametrize(
+    ("value", "spec", "written"),
+    [
+        *((["a", "b"], ">6", "  a, b"), ({"k": 1.0}, "<9", '{"k": 1} '), (pd.Timedelta("1D"), ">6", " 1 day")),
+        *(
+            (True, ">5", " True"),
+            (True, "d", "1"),
+            (b"xy", "^4", " xy "),
+            (5, "s", "5"),
+            (enum.Enum("Color", {"RED": "red"}).RED, ">4", " red"),
+        ),
+    ],
+)
+def test_a_width_fits_whatever_is_written(value: Any, spec: str, written: str) -> None:
+    frame = pd.DataFrame({"x": pd.Series([value], dtype=object)})
+    assert Template(f"{{x:{spec}}}").fill(frame).tolist() == [written]
+
+
 def test_a_format_that_does_not_fit_names_value_and_row() -> None:
     frame = pd.DataFrame({"price": ["3.5", "cheap"]}, index=["a", "b"])
     with pytest.raises(InputError, match=r"The format '\.2f' does not fit the value '3.5' of 'price' at row 'a'"):

@@ -16,6 +16,7 @@ from skytells_nb.engine.operations.cached import CachedCompletion
 from skytells_nb.engine.operations.conversation import Api, PromptOptions, serialize_messages
 from skytells_nb.engine.operations.jobs import MAX_RETRY_TOKENS, completion_job
 from skytells_nb.errors import InputError, InvalidResponseError
+from skytells_nb.types.chat import ChatCompletion
 
 
 class ReasoningGenerator(EchoGenerator):
@@ -133,6 +134,31 @@ def test_a_failed_response_is_an_error_of_its_row(tmp_path: Path) -> None:
     (problem,) = report.errors.values()
     assert isinstance(problem, InvalidResponseError)
     assert "It broke" in str(problem)
+
+
+@pytest.mark.parametrize("status", ["queued", "in_progress", "requires_action"])
+def test_a_response_that_did_not_begin_is_an_error_of_its_row_and_no_empty_answer(status: str, tmp_path: Path) -> None:
+    def waiting(exchange: Exchange) -> None:
+        exchange.reply({"id": "r", "status": status, "output": []})
+
+    with serving(waiting) as server, sky.connect("sk-x", base_url=server.url, cache=tmp_path / "c.sqlite") as session:
+        report = session.engine.run(completion_job("gpt-5", options=PromptOptions("responses")), ["Hello"]).report
+    assert status in str(report.errors[0])
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [("MAX_TOKENS", "length"), ("end_turn", "stop"), ("model_length", "length"), ("new", "new")],
+)
+def test_the_end_of_an_answer_is_kept_in_the_documented_words(told: str, kept: str) -> None:
+    body = {"choices": [{"message": {"content": "ha"}, "finish_reason": told}]}
+    assert CachedCompletion.from_response(ChatCompletion.model_validate(body)).finish_reason == kept
+
+
+@pytest.mark.parametrize("reason", ["STOP", "eos_token", "something", None])
+def test_an_empty_answer_is_silent_whatever_its_end_is_called(reason: str | None) -> None:
+    body = {"choices": [{"message": {"content": " "}, "finish_reason": reason}]}
+    assert CachedCompletion.from_response(ChatCompletion.model_validate(body)).is_silent
 
 
 @pytest.mark.parametrize("api", ["chat", "responses"])
