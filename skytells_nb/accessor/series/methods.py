@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, TypeVar, Unpack
 
 import pandas as pd
 
@@ -22,6 +22,10 @@ from skytells_nb.accessor.structured.schema import Schema
 from skytells_nb.engine.engine import OnError
 from skytells_nb.errors import Interrupted, SkytellsError
 from skytells_nb.progress.events import ProgressCallback
+
+Arguments = Mapping[str, Any]
+"""What a method was called with: its ``locals()``, before there are others."""
+Result = TypeVar("Result")
 
 
 class SeriesMethods:
@@ -77,32 +81,7 @@ class SeriesMethods:
         ['good', 'bad']
         """
         check_options(options, self.classify)
-        return self._column_or_frame(
-            lambda frame, column: frame.classify(
-                column,
-                labels,
-                into=into,
-                multi=multi,
-                other=other,
-                examples=examples,
-                via=via,
-                instructions=instructions,
-                agree=agree,
-                level=level,
-                confidence=confidence,
-                abstain=abstain,
-                votes=votes,
-                gold=gold,
-                model=model,
-                params=params,
-                safety=safety,
-                details=details,
-                rows_per_request=rows_per_request,
-                on_error=on_error,
-                progress=progress,
-                **options,
-            )
-        )
+        return self._column_or_frame(FrameAccessor.classify, locals())
 
     @expand_options(ModelOptions, like=FrameAccessor.extract, defaults=DETERMINISTIC)
     def extract(
@@ -143,24 +122,7 @@ class SeriesMethods:
         ['name']
         """
         check_options(options, self.extract)
-        return self._new_columns(
-            lambda frame, column: frame.extract(
-                column,
-                schema,
-                prefix=prefix,
-                into=into,
-                instructions=instructions,
-                model=model,
-                params=params,
-                safety=safety,
-                details=details,
-                rows_per_request=rows_per_request,
-                repair=repair,
-                on_error=on_error,
-                progress=progress,
-                **options,
-            )
-        )
+        return self._new_columns(FrameAccessor.extract, locals())
 
     @expand_options(ModelOptions, like=FrameAccessor.translate, defaults=DETERMINISTIC)
     def translate(
@@ -198,22 +160,7 @@ class SeriesMethods:
         [False, True]
         """
         check_options(options, self.translate)
-        return self._column_or_frame(
-            lambda frame, column: frame.translate(
-                column,
-                to,
-                into=into,
-                instructions=instructions,
-                model=model,
-                params=params,
-                safety=safety,
-                details=details,
-                rows_per_request=rows_per_request,
-                on_error=on_error,
-                progress=progress,
-                **options,
-            )
-        )
+        return self._column_or_frame(FrameAccessor.translate, locals())
 
     @expand_options(ModelOptions, like=FrameAccessor.moderate, defaults=MINIMAL_COMPLETION)
     def moderate(
@@ -251,21 +198,7 @@ class SeriesMethods:
         [False, True]
         """
         check_options(options, self.moderate)
-        return self._new_columns(
-            lambda frame, column: frame.moderate(
-                column,
-                into=into,
-                agree=agree,
-                level=level,
-                model=model,
-                params=params,
-                safety=safety,
-                details=details,
-                on_error=on_error,
-                progress=progress,
-                **options,
-            )
-        )
+        return self._new_columns(FrameAccessor.moderate, locals())
 
     @expand_options(ModelOptions, like=FrameAccessor.filter, defaults=DETERMINISTIC)
     def filter(
@@ -309,22 +242,7 @@ class SeriesMethods:
         False
         """
         check_options(options, self.filter)
-        return self._rows(
-            lambda frame, column: frame.filter(
-                column,
-                question,
-                into=into,
-                agree=agree,
-                level=level,
-                model=model,
-                params=params,
-                safety=safety,
-                rows_per_request=rows_per_request,
-                on_error=on_error,
-                progress=progress,
-                **options,
-            )
-        )
+        return self._rows(FrameAccessor.filter, locals())
 
     @expand_options(RunOptions, like=FrameAccessor.dedupe)
     def dedupe(
@@ -357,18 +275,7 @@ class SeriesMethods:
         [0, 1]
         """
         check_options(options, self.dedupe)
-        return self._rows(
-            lambda frame, column: frame.dedupe(
-                column,
-                threshold,
-                recall=recall,
-                model=model,
-                dimensions=dimensions,
-                on_error=on_error,
-                progress=progress,
-                **options,
-            )
-        )
+        return self._rows(FrameAccessor.dedupe, locals())
 
     @expand_options(ModelOptions, like=FrameAccessor.cluster, defaults=DETERMINISTIC)
     def cluster(
@@ -409,21 +316,7 @@ class SeriesMethods:
         [0, 0, 1, 1]
         """
         check_options(options, self.cluster)
-        clusters = self._new_columns(
-            lambda frame, column: frame.cluster(
-                column,
-                n,
-                name=name,
-                into=into,
-                model=model,
-                dimensions=dimensions,
-                chat_model=chat_model,
-                params=params,
-                on_error=on_error,
-                progress=progress,
-                **options,
-            )
-        )
+        clusters = self._new_columns(FrameAccessor.cluster, locals())
         return self._renamed(clusters, into)
 
     @expand_options(ModelOptions, like=FrameAccessor.score, defaults=DETERMINISTIC)
@@ -464,24 +357,7 @@ class SeriesMethods:
         [False, True]
         """
         check_options(options, self.score)
-        return self._column_or_frame(
-            lambda frame, column: frame.score(
-                column,
-                criterion,
-                low,
-                high,
-                into=into,
-                meanings=meanings,
-                model=model,
-                params=params,
-                safety=safety,
-                details=details,
-                rows_per_request=rows_per_request,
-                on_error=on_error,
-                progress=progress,
-                **options,
-            )
-        )
+        return self._column_or_frame(FrameAccessor.score, locals())
 
     @expand_options(ModelOptions, like=FrameAccessor.rank, defaults=DETERMINISTIC)
     def rank(
@@ -518,22 +394,7 @@ class SeriesMethods:
         1
         """
         check_options(options, self.rank)
-        return self._rows(
-            lambda frame, column: frame.rank(
-                column,
-                criterion,
-                k,
-                by=by,
-                prefilter=prefilter,
-                comparisons=comparisons,
-                model=model,
-                params=params,
-                rows_per_request=rows_per_request,
-                on_error=on_error,
-                progress=progress,
-                **options,
-            )
-        )
+        return self._rows(FrameAccessor.rank, locals())
 
     @expand_options(ModelOptions, like=FrameAccessor.compare)
     def compare(
@@ -575,25 +436,7 @@ class SeriesMethods:
         """
         check_options(options, self.compare)
         # A template has the name of the column, so it keeps its own.
-        frame = self._series.to_frame("text" if self._series.name is None else self._series.name)
-        try:
-            return FrameAccessor(frame).compare(
-                frame.columns[0],
-                variants,
-                n,
-                gold,
-                labels=labels,
-                question=question,
-                sample_seed=sample_seed,
-                level=level,
-                model=model,
-                params=params,
-                on_error=on_error,
-                progress=progress,
-                **options,
-            )
-        finally:
-            copy_report(frame, self._series)
+        return self._result(FrameAccessor.compare, "text" if self._series.name is None else self._series.name, locals())
 
     @expand_options(ModelOptions, like=FrameAccessor.summarize, defaults=DETERMINISTIC)
     def summarize(
@@ -634,30 +477,16 @@ class SeriesMethods:
         'str'
         """
         check_options(options, self.summarize)
-        summaries = self._new_columns(
-            lambda frame, column: frame.summarize(
-                column,
-                instructions=instructions,
-                into=into,
-                window=window,
-                model=model,
-                params=params,
-                safety=safety,
-                on_error=on_error,
-                progress=progress,
-                **options,
-            )
-        )
+        summaries = self._new_columns(FrameAccessor.summarize, locals())
         summary = summaries[into].iloc[0]
         return summary if isinstance(summary, str) else None
 
-    def _call(self, method: Callable[[FrameAccessor, str], pd.DataFrame]) -> tuple[pd.DataFrame, str]:
-        """Return the result of a method on a frame of this one column, and the name of the column there."""
-        # A name that no method gives to a new column.
-        name = "texts" if self._series.name is None else f"texts of {self._series.name}"
+    def _result(self, method: Callable[..., Result], name: Any, arguments: Arguments) -> Result:
+        """Return what a method of frames returns for one of this column alone, which has this name there."""
         frame = self._series.to_frame(name)
+        own = {keyword: value for keyword, value in arguments.items() if keyword not in ("self", "options")}
         try:
-            return method(FrameAccessor(frame), name), name
+            return method(FrameAccessor(frame), name, **own, **arguments["options"])
         except (Interrupted, SkytellsError) as problem:
             if isinstance(problem.frame, pd.DataFrame):
                 problem.frame = problem.frame.drop(columns=name, errors="ignore")
@@ -665,21 +494,29 @@ class SeriesMethods:
         finally:
             copy_report(frame, self._series)
 
-    def _new_columns(self, method: Callable[[FrameAccessor, str], pd.DataFrame]) -> pd.DataFrame:
+    def _call(self, method: Callable[..., pd.DataFrame], arguments: Arguments) -> tuple[pd.DataFrame, str]:
+        """Return the result of a method on a frame of this one column, and the name of the column there."""
+        # A name that no method gives to a new column.
+        name = "texts" if self._series.name is None else f"texts of {self._series.name}"
+        return self._result(method, name, arguments), name
+
+    def _new_columns(self, method: Callable[..., pd.DataFrame], arguments: Arguments) -> pd.DataFrame:
         """Return the columns that a method adds."""
-        result, name = self._call(method)
+        result, name = self._call(method, arguments)
         added = result.drop(columns=name, errors="ignore")
         copy_report(result, added)
         return added
 
-    def _column_or_frame(self, method: Callable[[FrameAccessor, str], pd.DataFrame]) -> pd.Series[Any] | pd.DataFrame:
+    def _column_or_frame(
+        self, method: Callable[..., pd.DataFrame], arguments: Arguments
+    ) -> pd.Series[Any] | pd.DataFrame:
         """Return the one column that a method adds, or all if there are several."""
-        added = self._new_columns(method)
+        added = self._new_columns(method, arguments)
         return added if added.shape[1] > 1 else self._renamed(added, added.columns[0])
 
-    def _rows(self, method: Callable[[FrameAccessor, str], pd.DataFrame]) -> pd.Series[Any]:
+    def _rows(self, method: Callable[..., pd.DataFrame], arguments: Arguments) -> pd.Series[Any]:
         """Return the texts of the rows that a method keeps."""
-        return self._renamed(*self._call(method))
+        return self._renamed(*self._call(method, arguments))
 
     def _renamed(self, frame: pd.DataFrame, name: Any) -> pd.Series[Any]:
         """Return a column of the frame under the name of this series."""
