@@ -172,7 +172,8 @@ class EventDecoder:
             # Indented, or after padding: what a service sends so is text of its answer nevertheless.
             name = name.strip(b"\0 \t").lower()
             if name not in _NAMES:
-                self.other_lines += line[: MAX_OTHER_BYTES - len(self.other_lines)] + b"\n"
+                if len(self.other_lines) < MAX_OTHER_BYTES:
+                    self.other_lines += line[:MAX_OTHER_BYTES] + b"\n"
                 return None
         try:
             text = value.removeprefix(b" ").decode()

@@ -127,3 +127,12 @@ def test_a_long_event_in_many_pieces_comes_out_whole() -> None:
     text = "x" * 2_000_000
     stream = f"data: {text}\n\n".encode()
     assert data(*(stream[i : i + 1000] for i in range(0, len(stream), 1000))) == [text]
+
+
+def test_of_lines_that_are_none_of_a_stream_the_beginning_is_kept() -> None:
+    """However many and however long they are."""
+    decoder = EventDecoder()
+    for _ in range(100):
+        decoder.feed(b"<p>" + b"x" * 5000 + b"\n" + b"<br>\n" * 100)
+    assert decoder.other_lines.startswith(b"<p>xxx")
+    assert len(decoder.other_lines) <= 2 * 4096
