@@ -46,12 +46,19 @@ _UNSTYLED = frozenset({"", "err", "n", "o", "p", "w"})
 _SAME_STYLE = {
     **dict.fromkeys(("kc", "kd", "kn", "kp", "kr", "ow"), "k"),
     **dict.fromkeys(("s1", "s2", "sa", "se", "si"), "s"),
+    **dict.fromkeys(("m", "mb", "mf", "mh", "mi", "mo", "il"), "s"),
 }
-"""Token classes with the same or almost the same look, so that adjacent tokens become one element."""
+"""Token classes with the same or almost the same look, so that adjacent tokens become one element; numbers look like
+other literals, since JupyterLab's color of numbers has a contrast of 4.25 in its light theme."""
 _COMMENTS = frozenset({"c", "c1", "ch", "cm", "cp", "cpf", "cs"})
 """In italics, with a class of their own: JupyterLab's color of comments has a contrast of 4.15 in its dark theme."""
 _LANGUAGE = re.compile(r"[\w+#.-]{1,40}", re.ASCII)
 FRAME_CLASS = "highlight alert"
+LONG_LINE_CHARS = 100
+"""A longer line goes on beyond the edge of most pages, and not every system shows a scroll bar before it is used."""
+FOCUSED_LINE_CHARS = 60
+"""A block with a longer line may have to be scrolled, which the keyboard does once the block has the focus."""
+LONG_LINES = "long lines scroll sideways"
 MAX_HIGHLIGHTED_CHARS = 60_000
 MAX_LEXING_S = 0.25
 """CPU time after which code is shown without colors: some lexers take the square of the length of an odd text."""
@@ -72,7 +79,7 @@ def highlight_code(runs: Iterable[tuple[str, str]]) -> str:
 
 
 def highlight_block(code: str, language: str) -> str:
-    """Return a block of code in a frame that names its language.
+    """Return a block of code in a frame that names its language, and says so where lines are long.
 
     Jupyter's style fills and rounds the frame, and lets the ``<pre>`` in it scroll. Of its own that has the color of
     the page, so an element of the frame's color covers it: as wide as the ``<pre>`` and as the longest line.
@@ -83,11 +90,16 @@ def highlight_block(code: str, language: str) -> str:
     class=k>None</b></span></listing></div></code></pre></div>'
     """
     named = _LANGUAGE.fullmatch(language.strip("{}.")) if language else None
-    label = f"<div><small>{named.group()}</small></div>" if named else ""
+    labels = [f"<small>{named.group()}</small>"] if named else []
+    longest = max(map(len, code.splitlines()), default=0)
+    if longest > LONG_LINE_CHARS:
+        labels.append(f"<i><small>{LONG_LINES}</small></i>")
+    label = f"<div>{' · '.join(labels)}</div>" if labels else ""
     attribute = f' class="language-{named.group()}"' if named else ""
     body = _spans(plain(code), named.group().lower() if named else "")
     cover = f'<listing class="{GROW_CLASS} highlight"><span>{body}</span></listing>'
-    inside = f'<pre><code{attribute}><div class="{GROW_CLASS}">{cover}</div></code></pre>'
+    focus = ' tabindex="0"' if longest > FOCUSED_LINE_CHARS else ""
+    inside = f'<pre{focus}><code{attribute}><div class="{GROW_CLASS}">{cover}</div></code></pre>'
     return f'<div class="{FRAME_CLASS}" dir="ltr">{label}{inside}</div>'
 
 

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 from skytells_nb.widgets.display import Mode, Publish, cell_publish, display_mode, new_display_id
 from skytells_nb.widgets.growing_text import Format, TextSegment, split_at_lines, split_reasoning
-from skytells_nb.widgets.safe_html import literal_markdown, safe_html, safe_markdown
+from skytells_nb.widgets.safe_html import cover_chips, literal_markdown, safe_html, safe_markdown
 from skytells_nb.widgets.safe_text import literal_html, plain
 
 MIN_INTERVAL_S = 1 / 8
@@ -46,7 +46,11 @@ _UNFINISHED_ESCAPE = re.compile(r"(?:\r|\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b
 def answer_bundle(text: str) -> dict[str, str]:
     """Return the MIME bundle of a whole answer, without its reasoning."""
     _, answer = split_reasoning(text)
-    return {"text/html": safe_html(answer), "text/plain": plain(answer), "text/markdown": safe_markdown(answer)}
+    return {
+        "text/html": cover_chips(safe_html(answer)),
+        "text/plain": plain(answer),
+        "text/markdown": safe_markdown(answer),
+    }
 
 
 class StreamingOutput:
@@ -236,6 +240,7 @@ class StreamingOutput:
         assert self._publish is not None
         text = self._segment.text
         page = "" if not text else self._segment.to_final_html() if final else self._segment.to_html()
+        page = cover_chips(page)
         page += "".join(f'<p class="skytells-note"><em>{literal_html(note)}</em></p>' for note in notes)
         # Partial states leave out the plain text: it would double the traffic of states that are not saved.
         lines = [*([plain(text)] if text else []), *(f"[{plain(note)}]" for note in notes)] if final else []

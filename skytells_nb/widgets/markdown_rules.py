@@ -318,13 +318,15 @@ def _footnote_reference(state: StateInline, silent: bool) -> bool:
 
 
 def _tasks(state: StateCore) -> None:
-    """Show the brackets of a task as a box."""
+    """Show the brackets of a task as a box, in place of a bullet."""
     for item, paragraph, inline in zip(state.tokens, state.tokens[1:], state.tokens[2:], strict=False):
         if item.type == "list_item_open" and paragraph.type == "paragraph_open" and inline.children:
             text = inline.children[0]
             box = _TASK.match(text.content) if text.type == "text" else None
             if box is not None:
                 text.content = ("☐" if box[1] == " " else "☑") + text.content[3:]
+                if item.markup in ("-", "*", "+"):
+                    item.attrSet("type", "none")
 
 
 def _link_images(state: StateCore) -> None:

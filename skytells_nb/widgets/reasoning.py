@@ -6,7 +6,7 @@ import contextlib
 import sys
 
 from skytells_nb.widgets.display import Mode, Publish, cell_publish, new_display_id
-from skytells_nb.widgets.safe_html import safe_html, safe_markdown
+from skytells_nb.widgets.safe_html import cover_chips, safe_html, safe_markdown
 from skytells_nb.widgets.safe_text import plain
 
 GROWTH = 1.25
@@ -71,7 +71,7 @@ class ReasoningOutput:
 def reasoning_bundle(markdown: str) -> dict[str, str]:
     """Return the reasoning as a MIME bundle."""
     return {
-        "text/html": reasoning_html(markdown),
+        "text/html": cover_chips(reasoning_html(markdown)),
         "text/plain": reasoning_text(markdown),
         "text/markdown": reasoning_markdown(markdown),
     }

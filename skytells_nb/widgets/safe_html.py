@@ -19,7 +19,7 @@ from skytells_nb.widgets.markdown_rules import (
     WEB_LINK,
     configure,
 )
-from skytells_nb.widgets.page_layout import GROW_CLASS, QUOTE_CLASS, SCROLL_CLASS
+from skytells_nb.widgets.page_layout import CHIP_CLASS, GROW_CLASS, SCROLL_CLASS
 from skytells_nb.widgets.safe_text import RIGHT_TO_LEFT, UNSAFE_TEX, without_reordering
 from skytells_nb.widgets.safe_text import escape as escape
 from skytells_nb.widgets.safe_text import plain as plain
@@ -48,10 +48,12 @@ ATTRIBUTES = {
     **{tag: {"class", "dir"} for tag in HEADINGS},
     **{"a": {"href"}, "code": {"class"}, "ol": {"start", "dir"}, "div": {"class", "align", "dir"}},
     **{tag: {"align", "dir"} for tag in ("th", "td")},
+    **{"li": {"type", "dir"}, "pre": {"tabindex"}},
 }
 IMAGE_ATTRIBUTES = {"src", "alt", "referrerpolicy"}
 _FIXED = {
     "dir": {"auto", "ltr", "rtl"},
+    **{"type": {"none"}, "tabindex": {"0"}},
     "align": {"left", "right", "center"},
     "referrerpolicy": {NO_REFERRER},
 }
@@ -59,6 +61,7 @@ _NEEDS_RULES = re.compile(rf"[$\\<\[|&!]|://|{RIGHT_TO_LEFT.pattern}")
 """Without any of these, Markdown needs no rule beyond those of CommonMark."""
 _CODE = re.compile(r'<code class="skytells-code-(\d+)"></code>')
 """The place of a code block, put in after the allow-list: Markdown cannot write a class."""
+_CHIP = re.compile('(?<!<pre>)(?<!<pre tabindex="0">)<code>.*?</code>', re.DOTALL)
 _HEADING = re.compile(r"<h([1-6])((?: [^>]*)?)>(.*?)</h\1>", re.DOTALL)
 
 
@@ -80,6 +83,15 @@ def safe_html(markdown: str, *, remote_images: bool = False) -> str:
 def wrap_html(page: str) -> str:
     """Wrap rendered blocks in one element."""
     return f'<div class="skytells-md">{page}</div>'
+
+
+def cover_chips(page: str) -> str:
+    """Return sanitized HTML in which code within a line has the ground of a block: Jupyter's own is bright in dark.
+
+    >>> cover_chips("<p><code>x</code></p>")
+    '<p><span class="highlight jp-RenderedJSON"><code>x</code></span></p>'
+    """
+    return _CHIP.sub(rf'<span class="{CHIP_CLASS}">\g<0></span>', page)
 
 
 def lower_headings(page: str, highest: int) -> str:
@@ -156,7 +168,7 @@ def _allowed(tag: str, name: str, value: str) -> str | None:
     if name == "href":
         return value if WEB_LINK.match(value) else None
     if name == "class":
-        known = {"div": value in (SCROLL_CLASS, GROW_CLASS, QUOTE_CLASS), "code": value.startswith("skytells-code-")}
+        known = {"div": value in (SCROLL_CLASS, GROW_CLASS), "code": value.startswith("skytells-code-")}
         return value if known.get(tag, value == TOC_IGNORE_CLASS) else None
     if name == "src":
         return value if PUBLIC_IMAGE_URL.fullmatch(value) else None

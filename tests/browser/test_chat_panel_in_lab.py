@@ -30,6 +30,7 @@ from playwright.sync_api import Locator, Page, expect
 from served import KEY, served, wait_until_idle
 
 from skytells_nb.local.server import LocalServer
+from skytells_nb.widgets.chat_panel.view import PanelView
 
 CELL = "import skytells_nb as sky\ntotal = 7\npanel = sky.widgets.ChatPanel(model='gpt-5', system='Be brief.')\npanel"
 COMMANDS = " ".join(f"word{n}" for n in range(40))
@@ -316,6 +317,67 @@ def test_a_turn_is_asked_again_and_its_code_goes_into_a_cell(tmp_path: Path, des
         lab.page.evaluate("async () => { await window.jupyterapp.shell.currentWidget.sessionContext.shutdown(); }")
         expect(notice).to_contain_text("The kernel was shut down.")
         assert lab.outside == []
+
+
+PAGE_OF_A_PANEL = """async (source) => {
+    const traits = { title: "", turns: [], busy: false, notice: "", attachments: [], totals: "", models: ["m"],
+        model: "m", system: "", saved_class: "x" };
+    const on = {};
+    const model = { get: (name) => traits[name], on: (event, does) => (on[event] ??= []).push(does), off() {} };
+    const module = await import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
+    module.default.render({ model, el: document.body });
+    const part = (id, html) => on["msg:custom"].forEach((does) => does({ kind: "part", id, html }));
+    const update = (changes) => {
+        Object.assign(traits, changes);
+        for (const name of Object.keys(changes)) on[`change:${name}`].forEach((does) => does());
+    };
+    const drawn = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+    const log = document.querySelector(".skytells-log");
+    const words = (count) => "<p>words</p>".repeat(count);
+    const reasoning = (count) => `<details><summary>Reasoning</summary>${words(count)}</details>`;
+    const bare = { attachments: [], ending: "", facts: "", badge: { text: "" }, problem: null };
+    const turn = (role, html) => ({ ...bare, role, who: role, text: "t", html });
+    const ask = turn("user", "");
+    const read = async (unfold, top) => {
+        const seen = [];
+        const look = async () => {
+            await drawn();
+            seen.push([log.scrollTop, log.querySelector("details").open]);
+        };
+        update({ turns: [ask], busy: true });
+        part("why", reasoning(40));
+        await drawn();
+        log.querySelector("details").open = unfold;
+        part("answer", words(60));
+        log.scrollTop = top ?? log.scrollHeight;
+        const end = () => log.scrollHeight - log.clientHeight;
+        for (const count of [50, 60]) part("why", reasoning(count)), await look();
+        for (const count of [70, 80]) part("answer", words(count)), await look();
+        update({ turns: [ask, turn("assistant", reasoning(60) + words(80))], busy: false });
+        await look();
+        const followed = Math.abs(log.scrollTop - end()) < 2;
+        update({ turns: [] });
+        return [seen, followed];
+    };
+    await drawn();
+    return [await read(true, 200), await read(false, 200), await read(true, null), await read(false, null)];
+}"""
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.timeout(600)
+def test_a_growing_answer_moves_no_reader_and_folds_nothing_that_was_opened(desk: Desk) -> None:
+    """Above the end the page stays where it was scrolled to, also when the answer is complete; there it follows."""
+    page = desk.browser.new_page()
+    page.set_content(f"<style>{PanelView._css}</style>")
+    unfolded, folded, *ends = page.evaluate(PAGE_OF_A_PANEL, str(PanelView._esm))
+    page.close()
+    assert unfolded == [[[200, True]] * 5, False]
+    assert folded == [[[200, False]] * 5, False]
+    for opened, (seen, followed) in zip((True, False), ends, strict=True):
+        assert followed
+        assert {is_open for _, is_open in seen} == {opened}
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skytells_nb.widgets.highlighting import LANGUAGES, highlight_code
+from skytells_nb.widgets.highlighting import LANGUAGES, LONG_LINE_CHARS, LONG_LINES, highlight_block, highlight_code
 from skytells_nb.widgets.safe_text import plain
 
 
@@ -44,3 +44,17 @@ def test_each_block_has_the_colours_of_its_own_language() -> None:
     """A Python comment is not a comment in JavaScript."""
     page = highlight_code([("# a\n", "python"), ("// b\n", "js"), ("# c\n", "unknown")])
     assert re.findall(r"<i class=comment>([^<]*)</i>", page) == ["# a", "// b"]
+
+
+@pytest.mark.parametrize("language", ["python", ""])
+def test_a_block_with_a_long_line_says_that_it_scrolls(language: str) -> None:
+    """Beside its language: not every system shows a scroll bar before it is used."""
+    line = "x" * LONG_LINE_CHARS
+    assert LONG_LINES not in highlight_block(f"{line}\n{line}\n", language)
+    assert f'{LONG_LINES}</small></i></div><pre tabindex="0">' in highlight_block(f"x\n{line}x\n", language)
+
+
+@pytest.mark.parametrize("number", ["60", "0x1f", "1.5e3", "0b101", "0o17"])
+def test_a_number_has_the_color_of_literals(number: str) -> None:
+    """The one that JupyterLab has for numbers alone is too light for text."""
+    assert f"<span class=s>{number}</span>" in highlight_block(f"x = {number}", "python")

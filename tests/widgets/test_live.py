@@ -27,7 +27,10 @@ from skytells_nb.widgets.live import (
     READ_PAUSE_S,
     SEGMENT_CHARS,
     StreamingOutput,
+    answer_bundle,
 )
+from skytells_nb.widgets.page_layout import CHIP_CLASS
+from skytells_nb.widgets.reasoning import reasoning_bundle
 from skytells_nb.widgets.safe_text import plain
 
 
@@ -248,6 +251,19 @@ def test_nothing_is_sent_after_close() -> None:
     live.close(notes=["late"])
     assert len(cell.messages) == sent
     assert live.text == "done"
+
+
+@pytest.mark.parametrize("mode", ["live", "final"])
+def test_code_within_a_line_has_the_ground_of_blocks_of_code(mode: Any) -> None:
+    """Each piece of it, and no block, which has that ground already; in reasoning and whole answers too."""
+    long = "x" * 70
+    text = f"One `a`, `` ` `` and\n\n```\n<code>{long}\n```\n\n    <code>b</code>\n"
+    cell, clock = timed_cell()
+    stream(cell, clock, [text], 0.01, mode=mode)
+    for page in (cell.pages[0], answer_bundle(text)["text/html"], reasoning_bundle(text)["text/html"]):
+        assert page.count(f'<span class="{CHIP_CLASS}"><code>') == page.count(CHIP_CLASS) == 2
+        assert page.count("</code></span>") == 2
+        assert page.count("<pre><code>") == page.count('<pre tabindex="0"><code>') == 1
 
 
 def test_final_mode_publishes_once() -> None:

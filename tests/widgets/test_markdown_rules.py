@@ -141,10 +141,11 @@ def test_a_table_scrolls_within_itself() -> None:
 
 @pytest.mark.parametrize("marker", ["-", "*", "1."])
 def test_tasks_have_boxes(marker: str) -> None:
-    """Done and open, with more Markdown behind the box; brackets elsewhere are brackets."""
+    """Done and open, in place of a bullet, with more Markdown behind; brackets elsewhere are brackets."""
     page = safe_html(f"{marker} [x] *done*\n{marker} [ ] open [x]\n{marker} [X]\n\n[x] text")
     assert "☑ <em>done</em>" in page
     assert "☐ open [x]" in page
+    assert page.count('<li type="none">') == (0 if marker == "1." else 2)
     assert page.count("[x] text") == 1
     assert "[X]" in page
 
@@ -262,14 +263,20 @@ def test_right_to_left_text_has_its_direction() -> None:
 
 
 def test_a_quote_from_right_to_left_has_its_line_to_the_right() -> None:
-    """Jupyter draws it to the left of each ``<blockquote>``; one that begins from left to right stays one."""
+    """It is that of a ``<blockquote>``, which Jupyter draws to its left; a quote from left to right is one."""
     page = safe_html("> שלום\n>\n> two\n>\n> > b ב")
-    line, _, quoted = page.partition("<hr>")
+    line, _, quoted = page.partition("<blockquote></blockquote>")
     assert line.endswith('dir="rtl">')
     assert quoted.count("<blockquote") == 1
     assert '<blockquote dir="ltr">' in quoted
-    assert "<hr>" not in safe_html("> one שלום")
+    assert "<blockquote></blockquote>" not in safe_html("> one שלום")
     assert "<blockquote>" in safe_html("> plain")
+
+
+@pytest.mark.parametrize("rules", ["", "\n\n| a |\n|---|", "\n\nאחד"])
+def test_a_quote_without_text_is_the_same_beside_what_needs_rules(rules: str) -> None:
+    """While an answer grows its blocks are rendered one by one, with the rules that each needs."""
+    assert "<blockquote></blockquote>" in safe_html(f">{rules}")
 
 
 @pytest.mark.parametrize(

@@ -542,7 +542,12 @@ class ChatPanel:
             self._exchange = Exchange(self._find_session, parameters, on_part, on_end)
             self._busy = True
             self._update()
-            self._exchange.start()
+            try:
+                self._exchange.start()
+            except KeyboardInterrupt:
+                # Starting a thread waits until it runs, and Ctrl-C may come then too.
+                self._exchange.stop()
+                raise Interrupted("The answer was stopped before any of it was shown.") from None
 
     def _send_part(self, data: dict[str, str], metadata: dict[str, Any], *, display_id: str, update: bool) -> None:
         self._view.send({"kind": "part", "id": display_id, "html": data["text/html"]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +13,11 @@ from skytells_nb.widgets.chat_panel.attachments import Attachment
 from skytells_nb.widgets.chat_panel.turns import Turn
 from skytells_nb.widgets.display import OUTPUT, disconnected_style
 from skytells_nb.widgets.highlighting import FRAME_CLASS
+from skytells_nb.widgets.page_layout import GROW_CLASS, MUTED_CLASS
 from skytells_nb.widgets.reasoning import reasoning_html, reasoning_markdown, reasoning_text
 from skytells_nb.widgets.safe_html import (
     TOC_IGNORE_CLASS,
+    cover_chips,
     literal_markdown,
     lower_headings,
     safe_html,
@@ -25,6 +28,7 @@ from skytells_nb.widgets.status_text import INCOMPLETE, NextSteps, covers_answer
 
 SHOWN_CHARACTERS = 4_000
 """Of an attached variable a page and a transcript show this much; all of it is sent."""
+_SPACES = re.compile(r"^ +|(?<= ) +", re.MULTILINE)
 TITLE_LEVEL = 3
 """Of the heading of a transcript; those in answers are below it."""
 
@@ -104,10 +108,10 @@ class Transcript:
         ``name`` is an additional class.
         """
         heading = f'<h{TITLE_LEVEL} class="{TOC_IGNORE_CLASS}">{literal_html(self.title)}</h{TITLE_LEVEL}>'
-        system = f"<p><em>System: {_literal_lines(self.system)}</em></p>" if self.system else ""
+        system = f'<p class="{MUTED_CLASS}">System: {_literal_lines(self.system)}</p>' if self.system else ""
         body = "".join(_turn_html(turn, self.remote_images) for turn in self.turns) or "<p>No turns yet.</p>"
         used = self._usage()
-        foot = f"<p><small>{literal_html(used)}</small></p>" if used else ""
+        foot = _small_html(used)
         return f'<div class="skytells-chat{f" {name}" if name else ""}">{heading}{system}{body}{foot}</div>'
 
     @property
@@ -149,26 +153,32 @@ def speaker(turn: Turn) -> str:
 
 
 def notes(turn: Turn) -> list[str]:
-    """Return the notes under a turn: how it ended, its usage, its safety result."""
-    return [note for note in (turn.ending, turn.facts, safety_badge(turn)[1]) if note]
+    """Return the notes under a turn: its usage, its safety result."""
+    return [note for note in (turn.facts, safety_badge(turn)[1]) if note]
 
 
 def _turn_html(turn: Turn, remote_images: bool) -> str:
-    who = f"<div><small>{literal_html(speaker(turn))}</small></div>"
+    who = f"<div><strong>{literal_html(speaker(turn))}</strong></div>"
     if turn.role == "user":
         direction = ' dir="auto"' if RIGHT_TO_LEFT.search(turn.text) else ""
         words = f"<div{direction}>{_literal_lines(turn.text)}</div>" if turn.text else ""
         attached = "".join(map(_attachment_html, turn.attachments))
-        # The frame of a block of code; where that has no style, the empty paragraph is a space before the answer.
-        content = f'<div class="{FRAME_CLASS}">{who}{words}{attached}</div><p></p>'
+        # The ground of code, at the right and as wide as the words; where that has no style, the empty paragraph is a
+        # space before the answer.
+        bubble = f'<div class="{FRAME_CLASS}" dir="ltr">{who}{words}{attached}</div>'
+        content = f'<div class="{GROW_CLASS}" dir="rtl">{bubble}</div><p></p>'
     else:
-        content = who + lower_headings(_answer_html(turn, remote_images), TITLE_LEVEL + 1)
+        content = who + lower_headings(cover_chips(_answer_html(turn, remote_images)), TITLE_LEVEL + 1)
     problem = turn.problem
     if problem is not None:
         message = literal_html(" ".join(filter(None, [problem.message, problem.advice])))
         content += f"<p><strong>{literal_html(problem.name)}</strong>: {message}</p>"
-    footer = literal_html(" · ".join(notes(turn)))
-    return f'<div class="skytells-message">{content}{f"<p><small>{footer}</small></p>" if footer else ""}</div>'
+    ending = f"<p><em>{literal_html(turn.ending)}</em></p>" if turn.ending else ""
+    return f'<div class="skytells-message">{content}{ending}{_small_html(" · ".join(notes(turn)))}</div>'
+
+
+def _small_html(text: str) -> str:
+    return f'<p class="{MUTED_CLASS}"><small>{literal_html(text)}</small></p>' if text else ""
 
 
 def _attachment_html(attachment: Attachment) -> str:
@@ -194,8 +204,8 @@ def _turn_text(turn: Turn) -> str:
     lines = [f"{plain(speaker(turn))}:", *reasoning, *([plain(turn.text)] if turn.text else []), *attached]
     if turn.problem is not None:
         lines.append(plain(f"{turn.problem.name}: {turn.problem.message} {turn.problem.advice}".rstrip()))
-    footer = notes(turn)
-    return "\n".join([*lines, *([f"[{plain(' · '.join(footer))}]"] if footer else [])])
+    footer = filter(None, [turn.ending, " · ".join(notes(turn))])
+    return "\n".join([*lines, *(f"[{plain(line)}]" for line in footer)])
 
 
 def _turn_markdown(turn: Turn) -> str:
@@ -204,12 +214,15 @@ def _turn_markdown(turn: Turn) -> str:
     problem = turn.problem
     error = f"{problem.name}: {problem.message} {problem.advice}".rstrip() if problem is not None else ""
     attached = literal_markdown("\n".join(_attached_lines(turn)))
-    parts = [f"**{literal_markdown(speaker(turn))}**", reasoning, answer, attached, literal_markdown(error)]
+    ending = f"*{literal_markdown(turn.ending)}*" if turn.ending else ""
+    parts = [f"**{literal_markdown(speaker(turn))}**", reasoning, answer, attached, literal_markdown(error), ending]
     return "\n\n".join(part for part in [*parts, literal_markdown(" · ".join(notes(turn)))] if part)
 
 
 def _literal_lines(text: str) -> str:
-    return literal_html(text).replace("\n", "<br>")
+    """Return the text with its lines and its indents, which a page leaves out."""
+    spaced = _SPACES.sub(lambda found: "\xa0" * len(found.group()), text.expandtabs(4))
+    return literal_html(spaced).replace("\n", "<br>")
 
 
 def _answer_html(turn: Turn, remote_images: bool) -> str:

@@ -64,7 +64,8 @@ class Turn:
         """Why the answer ended early; empty if it is complete."""
         if self.role == "user" or (self.problem is not None and not self.text):
             return ""
-        return describe_ending(self.finish_reason, text=bool(self.text), tokens=self.tokens_out)
+        ending = describe_ending(self.finish_reason, text=bool(self.text), tokens=self.tokens_out)
+        return f"{ending}: ask the model to go on." if self.finish_reason == "length" and self.text else ending
 
     @property
     def facts(self) -> str:

@@ -5,6 +5,7 @@ const BUSY_HINTS = [["Esc", "stops"]];
 const GREETING = "Attach… adds a variable of the notebook or an image to a question; an image can be pasted too.";
 const PATIENCE_MS = 10000;
 const TYPESET_MS = 50;
+const NEAR_PX = 40;
 const GO_ON = "Run the cell again to go on; what you typed is kept.";
 
 /**
@@ -192,6 +193,7 @@ function render({ model, el }) {
   let lostWith = "";
   let typesetWhileGrowing = true;
   let patience = 0;
+  let end = 0;
   const draft = draftOf(`skytells-draft ${location.pathname} ${manager?.context?.path ?? ""} ${name}`);
 
   /** @param {string} [text] */
@@ -214,18 +216,35 @@ function render({ model, el }) {
     notice.hidden = !notice.textContent;
   }
 
-  /** @param {() => void} change */
+  function atEnd() {
+    const there = log.scrollHeight - log.scrollTop - log.clientHeight < NEAR_PX;
+    if (there) end = log.scrollTop;
+    return there;
+  }
+
+  function scrollToEnd() {
+    log.scrollTop = log.scrollHeight;
+    end = log.scrollTop;
+  }
+
+  /**
+   * Follow the end of the conversation, or stay where a reader has scrolled to.
+   * @param {() => void} change
+   */
   function keepScrolledToEnd(change) {
-    const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+    const { scrollTop } = log;
+    const follows = atEnd();
     change();
-    if (atEnd) log.scrollTop = log.scrollHeight;
+    if (follows) scrollToEnd();
+    else log.scrollTop = scrollTop;
   }
 
   /** @param {HTMLElement} node */
   async function typesetInLog(node) {
-    const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+    const follows = atEnd();
     await typeset(manager, node);
-    if (atEnd) log.scrollTop = log.scrollHeight;
+    // In the meantime a reader may have scrolled up.
+    if (follows && log.scrollTop > end - NEAR_PX) scrollToEnd();
   }
 
   /** @type {TurnActions} */
@@ -248,8 +267,11 @@ function render({ model, el }) {
       turns.forEach((turn, i) => {
         const key = JSON.stringify(turn);
         if (keys[i] === key) return;
-        const node = turnElement(turn, i + 1, actions);
+        // The whole answer takes the place of the growing one.
+        const grown = live.parentNode === log && !model.get("busy") && i === turns.length - 1 && turn.role === "assistant";
+        const node = turnElement(turn, i + 1, actions, grown ? liveParts : undefined);
         if (i < keys.length) log.children[i].replaceWith(node);
+        else if (grown) live.replaceWith(node);
         else log.insertBefore(node, live.parentNode === log ? live : null);
         keys[i] = key;
         const answer = /** @type {HTMLElement | null} */ (node.querySelector(".skytells-answer"));
@@ -491,7 +513,7 @@ function render({ model, el }) {
   showAttachments();
   setInput(input.value || draft.take());
   // The log has no layout before the next frame.
-  requestAnimationFrame(() => (log.scrollTop = log.scrollHeight));
+  requestAnimationFrame(scrollToEnd);
   return () => {
     clearTimeout(patience);
     endWatch();

@@ -7,12 +7,16 @@ const TASK = /^\s*[\u2610\u2611]/;
 const SHELLS = ["bash", "sh", "shell", "zsh"];
 
 /**
- * Set HTML that the kernel has sanitized. Links open a new tab, so that they do not replace the notebook's page.
+ * Set HTML that the kernel has sanitized. Links open a new tab, so that they do not replace the notebook's page, and what
+ * a reader has unfolded stays so.
  * @param {HTMLElement} node
  * @param {string} html
+ * @param {HTMLElement} [before] What shows the text so far.
  */
-function setHtml(node, html) {
+function setHtml(node, html, before = node) {
+  const open = [...before.querySelectorAll("details")].map((folded) => folded.open);
   node.innerHTML = html;
+  node.querySelectorAll("details").forEach((folded, i) => (folded.open = open[i] ?? false));
   for (const link of node.querySelectorAll("a")) link.target = "_blank";
   for (const item of node.querySelectorAll("li")) item.classList.toggle("skytells-task", TASK.test(item.textContent ?? ""));
 }
@@ -86,7 +90,7 @@ function addCodeButtons(answer, newCell) {
   for (const block of answer.querySelectorAll(".highlight.alert")) {
     const pre = block.querySelector("pre");
     const code = pre?.textContent ?? "";
-    const language = block.querySelector("small")?.textContent ?? "";
+    const language = block.querySelector("div > small")?.textContent ?? "";
     const what = language ? `the ${language} code` : "the code";
     const cell = button("Into a new cell", "to-cell", () => newCell(cellSource(code, language)));
     cell.setAttribute("aria-label", `Into a new cell: ${what}`);
@@ -94,7 +98,7 @@ function addCodeButtons(answer, newCell) {
     const buttons = element("div", "tools");
     buttons.append(copyButton(code, `Copy ${what}`), cell);
     head.append(buttons);
-    if (block.firstElementChild !== pre) block.firstElementChild?.remove(); // The name of the language, which the head has.
+    if (block.firstElementChild !== pre) block.firstElementChild?.remove(); // The head names the language; edges fade.
     block.prepend(head);
     if (pre) pre.tabIndex = 0; // A long line is scrolled by keyboard too.
   }
@@ -172,8 +176,9 @@ function editInPlace(words, text, send) {
  * @param {Turn} turn
  * @param {number} number
  * @param {TurnActions} actions
+ * @param {HTMLElement} [grown] What showed the answer while it grew.
  */
-function turnElement(turn, number, actions) {
+function turnElement(turn, number, actions, grown) {
   const node = element("article", "turn");
   node.dataset.role = turn.role;
   node.setAttribute("aria-label", turn.who);
@@ -199,7 +204,7 @@ function turnElement(turn, number, actions) {
   }
   if (!mine && turn.html) {
     const answer = element("div", "answer");
-    setHtml(answer, turn.html);
+    setHtml(answer, turn.html, grown);
     addCodeButtons(answer, actions.newCell);
     node.append(answer);
   }

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from html.parser import HTMLParser
+from traceback import walk_stack
 
 import ipywidgets
 import pytest
@@ -29,6 +30,7 @@ from skytells_nb.errors import (
     TruncatedStreamError,
 )
 from skytells_nb.local.server import LocalServer
+from skytells_nb.widgets.chat_panel.exchange import Exchange
 from skytells_nb.widgets.chat_panel.panel import ChatPanel
 from skytells_nb.widgets.chat_panel.turns import Turn
 
@@ -187,8 +189,11 @@ def test_ctrl_c_stops_a_waiting_call(panel: ChatPanel, tap: Tap, server: LocalSe
     tap.shut()
     main = threading.get_ident()
 
+    def waits() -> bool:
+        return any(frame.f_code is Exchange.wait.__code__ for frame, _ in walk_stack(sys._current_frames()[main]))
+
     def interrupt() -> None:
-        until(lambda: panel.partial)
+        until(lambda: panel.partial and waits())
         signal.pthread_kill(main, signal.SIGINT)
 
     watcher = threading.Thread(target=interrupt)
@@ -199,6 +204,29 @@ def test_ctrl_c_stops_a_waiting_call(panel: ChatPanel, tap: Tap, server: LocalSe
 
     assert panel.turns[-1].finish_reason == "interrupted"
     assert panel.turns[-1].text.startswith("one")
+    assert wait_until_idle(server, "chat").in_flight == 0
+
+
+def test_ctrl_c_while_a_call_starts_stops_it_too(
+    panel: ChatPanel, tap: Tap, server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Starting a thread waits until it runs; Ctrl-C then is no other than a moment later."""
+    tap.shut()
+    begin = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        begin(thread)
+        if thread.name == "skytells-panel":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as changed:
+        changed.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(Interrupted):
+            panel.send(COUNT)
+
+    turn = panel.wait(PATIENCE_S)
+    assert turn is not None
+    assert turn.finish_reason == "interrupted"
     assert wait_until_idle(server, "chat").in_flight == 0
 
 
@@ -379,7 +407,7 @@ def test_what_is_frozen_cannot_act(panel: ChatPanel) -> None:
     for page in (bundle["text/html"], *(turn["html"] for turn in panel.widget.turns)):
         tags = Tags(page)
         assert tags.names <= {"div", "h3", "p", "strong", "small", "a", "br", "span"}
-        assert tags.attributes <= {"class", "href", "rel"}
+        assert tags.attributes <= {"class", "dir", "href", "rel"}
         assert all(link.startswith("https://") for link in tags.links)
     assert HOSTILE in bundle["text/plain"]
     assert bundle["text/plain"].startswith("Skytells chat\n\nYou:\n")

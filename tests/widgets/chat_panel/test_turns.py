@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from skytells_nb.types.safety import Finding, Safety
 from skytells_nb.widgets.chat_panel.transcript import Transcript, describe_usage, safety_badge
 from skytells_nb.widgets.chat_panel.turns import Turn, TurnError, messages, read_messages
+from skytells_nb.widgets.page_layout import MUTED_CLASS
 
 QUESTION = Turn("user", "Why\nso?")
 ANSWER = Turn(
@@ -39,7 +41,7 @@ def test_a_transcript_has_every_turn_in_order_as_text_and_as_html() -> None:
     assert "<p>Half an</p>" in html
     assert "<p><strong>StreamError</strong>: It broke. Send again.</p>" in html
     assert "<strong>this</strong>" in html
-    assert html.endswith("<p><small>1,200 tokens in, 5 out · $0.25</small></p></div></div>")
+    assert html.endswith(f'<p class="{MUTED_CLASS}"><small>1,200 tokens in, 5 out · $0.25</small></p></div></div>')
 
 
 def test_a_transcript_says_the_usage_once() -> None:
@@ -64,10 +66,32 @@ def test_questions_stand_out_in_a_transcript_and_its_title_is_above_the_headings
         ("5", "<strong><em>Small</em> &lt;h1&gt;</strong>"),
         ("5", "<strong>Least</strong>"),
     ]
-    frame = '<div class="highlight alert"><div><small>You</small></div><div dir="auto">&lt;b&gt;Why&lt;/b&gt;<br>'
-    assert frame in html
-    assert "<small>&lt;i&gt;</small>" in html
+    frame = '<div class="lm-TabBar-content" dir="rtl"><div class="highlight alert" dir="ltr">'
+    assert f'{frame}<div><strong>You</strong></div><div dir="auto">&lt;b&gt;Why&lt;/b&gt;<br>' in html
+    assert "<strong>&lt;i&gt;</strong>" in html
     assert "<code>&lt;h1&gt;x&lt;/h1&gt;</code>" in html
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("length", "Cut at the length limit after 5 tokens: ask the model to go on."),
+        ("content_filter", "The safety filter ended this answer early."),
+        ("interrupted", "interrupted: what arrived is above"),
+    ],
+)
+def test_a_transcript_says_in_a_line_of_its_own_that_an_answer_is_not_complete(reason: str, words: str) -> None:
+    """Apart from the quiet line of its cost, on a page, as text and as Markdown."""
+    made = Transcript("Chat", "", (QUESTION, replace(ANSWER, finish_reason=reason)))
+    assert f"</div><p><em>{words}</em></p><p class" in made.html()
+    assert f"\n[{words}]\n[1,200 tokens in" in made.text
+    assert f"\n\n*{words}*\n\n1,200 tokens in" in made.markdown
+
+
+def test_a_question_keeps_its_indents_in_a_transcript() -> None:
+    """A page joins spaces; in code that was asked about they say what belongs to what."""
+    html = Transcript("Chat", "", (Turn("user", "for x in y:\n    if x:\n\tf(x,  1)"),)).html()
+    assert "for x in y:<br>\xa0\xa0\xa0\xa0if x:<br>\xa0\xa0\xa0\xa0f(x, \xa01)" in html
 
 
 def test_a_turn_without_a_text_has_no_line_for_it() -> None:
