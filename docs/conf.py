@@ -63,9 +63,13 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
     # Pages of wide tables take the whole width.
-    "secondary_sidebar_items": {"**": ["page-toc"], "errors": [], "settings": [], "accessor": [], "columns": []},
+    "secondary_sidebar_items": {
+        "**": ["page-toc"],
+        **{page: [] for page in ("errors", "settings", "accessor", "columns", "coming_from")},
+    },
 }
-html_sidebars = {"index": []}
+# Pages without pages below them have no navigation of their section.
+html_sidebars = {page: [] for page in ("index", "getting_started", "gallery", "decisions/*", "search", "genindex")}
 html_show_sourcelink = False
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
@@ -104,7 +108,7 @@ def write_reference() -> None:
         public = names or importlib.import_module(module).__all__
         _write(folder / f"{page}.rst", title, [(module, list(public))])
     for page, (title, accessor) in ACCESSORS.items():
-        members = [f"{accessor.__name__}.{name}" for name in dir(accessor) if not name.startswith("_")]
+        members = [f"~{accessor.__name__}.{name}" for name in dir(accessor) if not name.startswith("_")]
         _write(folder / f"{page}.rst", title, [(accessor.__module__, members)])
     present = {module: [name for name in names if _exists(module, name)] for module, names in ENDPOINTS.items()}
     _write(folder / "endpoints.rst", "Endpoints of the client: `session.client`", list(present.items()))
