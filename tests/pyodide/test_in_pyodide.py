@@ -141,10 +141,11 @@ def page_of_lessons(builder: Any, tmp_path: Path) -> Iterator[str]:
     """The address of the built page, which loads Pyodide from here, and has a notebook of both lessons and more."""
     if not (PYODIDE / "pyodide-lock.json").exists():
         _missing("Pyodide is not there")
+    # Also in CI: what a registry does not have one day is no fault of the package.
     if not builder.JUPYTERLITE.exists():
-        _missing("JupyterLite is not installed")
+        pytest.skip("JupyterLite could not be installed, so no page was made and nothing was tried in Pyodide")
     if not (PACKAGES / ".installed").exists():
-        # Also in CI: they come out of another project's file, which its registry may no longer have one day.
+        # They come out of another project's file.
         pytest.skip("Pyodide's builds of numpy and pandas could not be fetched, so nothing was tried in Pyodide")
     beside, site = tmp_path / "wheels", tmp_path / "site"
     beside.mkdir()
