@@ -537,7 +537,11 @@ _CODES: dict[type[APIError], str] = {
     "insufficient_user_quota insufficient_funds insufficient_tokens payment_required billing_error billing_not_active "
     "billing_hard_limit_reached billing_limit_reached billing_cap_reached spending_limit_reached "
     "spend_limit_exceeded budget_exceeded credit_balance_too_low credits_exhausted quota_exhausted out_of_credits "
-    "no_credit access_terminated arrearage",
+    "no_credit access_terminated arrearage billing_disabled account_balance_insufficient credit_limit_exceeded "
+    "spend_limit_reached exceeded_budget exceeded_current_quota_error insufficient_credits_error "
+    "payment_method_required trial_expired free_trial_ended subscription_expired monthly_limit_exceeded "
+    "free_tier_exhausted free_tier_only "
+    "allocation_quota_free_tier_only free_quota_exceeded",
 }
 _BY_CODE = {name: kind for kind, names in _CODES.items() for name in names.split()}
 """Codes and types that tell the class whatever the status is."""
@@ -545,10 +549,20 @@ _FINAL_CODES = re.compile(
     rf"\b(?:{'|'.join(name for name in _CODES[PaymentRequiredError].split() if '_' in name)})\b", re.IGNORECASE
 )
 _NO_CREDIT = re.compile(
-    r"exceeded your current quota|(?:credit|account) balance is (?:too low|insufficient|negative|empty)"
+    r"exceeded your current quota"
+    r"|\b(?:credits?|balance|funds|(?:user|token) quota) (?:(?:is|are|has been|have been) )?"
+    r"(?:too low|insufficient|not enough|negative|empty|depleted|exhausted|used up|zero\b|0(?![.\d]))"
     r"|(?:insufficient|not enough|no (?:more|remaining)|out of|ran out of|run out of|exhausted (?:your|all)) "
     r"(?:\w+ ){0,3}?(?:credits?|balance|funds)\b"
-    r"|(?:credits?|balance) (?:is|are|has been|have been) (?:exhausted|used up)"
+    r"|\bexceed(?:s|ed)? (?:your|the) remaining credits"
+    r"|\bcredit (?:limit|grant) (?:\w+ ){0,2}?(?:exceeded|exhausted|reached)"
+    r"|\bplease recharge\b|\bunpaid invoice|\b(?:subscription|trial|token plan) (?:has )?(?:expired|ended|exhausted)\b"
+    r"|\bfree (?:tier|trial|quota) (?:(?:is|has|has been) )?(?:exhausted|expired|ended|used up)"
+    r"|\bexceeded (?:the|your) free (?:tier|quota)"
+    r"|\b(?:add|no|missing|requires?) (?:\w+ ){0,2}?payment method|\bpayment method (?:is )?required"
+    r"|\bbilling (?:account )?(?:is )?disabled|\bbilling (?:must|to) be enabled"
+    r"|\bexceeded (?:its|your) budget|\bbudget exceeded for\b|\bcrossed spend\b|\bkey limit exceeded \(total limit\)"
+    r"|\bapi usage limits? (?:has been |have been )?reached"
     r"|(?:billing|spend(?:ing)?|usage|budget) (?:hard )?(?:limit|cap)\b.{0,40}(?:reached|exceeded)"
     r"|(?:reached|exceeded|over) (?:\w+ ){0,4}?(?:billing|spend(?:ing)?|budget) (?:hard )?(?:limit|cap)"
     r"|(?:reached|exceeded|hit|over) (?:\w+ ){0,4}?monthly (?:\w+ ){0,3}?(?:limit|quota|cap|credits|allowance)"
@@ -558,7 +572,9 @@ _NO_CREDIT = re.compile(
     r"|payment (?:is )?required|requires more credits|(?:add|purchase|buy|top up) (?:\w+ ){0,3}?credits",
     re.IGNORECASE,
 )
-_TRY_LATER = re.compile(r"(?:retry|try again) (?:in|after) \d|per[ -](?:minute|second)|\b[rt]pm\b", re.IGNORECASE)
+_TRY_LATER = re.compile(
+    r"(?:retry|try again) (?:in|after) \d|per[ -](?:minute|min|second|sec|hour|day)\b|\b[rt]p[md]\b", re.IGNORECASE
+)
 _BY_STATUS: dict[int, type[APIError]] = {
     400: BadRequestError,
     401: AuthenticationError,
@@ -679,6 +695,9 @@ def warn(message: str) -> None:
         depth += 1
     try:
         warnings.warn(sanitize(message), SkytellsWarning, stacklevel=depth)
-    except (OSError, ValueError, AttributeError):
-        # It cannot be written: stderr is closed or broken. A warning is not worth more than the work that it is about.
+    except SkytellsWarning:
+        # Where warnings are errors.
+        raise
+    except Exception:
+        # It cannot be shown: stderr is broken, or the hook that shows warnings. It is not worth more than the work.
         return

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, Unpack
 
 from skytells_nb import user_dirs
-from skytells_nb.cache import SharedStore, open_store, without_password
+from skytells_nb.cache import SharedStore, cache_setting, open_store, without_password
 from skytells_nb.cache.replay import Recording, ReplayStore, export_all, is_replay, unrecorded_message
-from skytells_nb.cache.sqlite.database import FILE_NAME
+from skytells_nb.cache.sqlite.database import FILE_NAME, may_be_cache
 from skytells_nb.cache.sqlite.store import SqliteStore
 from skytells_nb.cache.store import CacheLimits, CacheStore
 from skytells_nb.client.client import Skytells
@@ -153,7 +153,7 @@ class Session:
         """
         if cache is None or self.recording:
             return self.engine
-        spec = without_password(str(cache))
+        spec = without_password(cache_setting(cache))
         with self._lock:
             engine = self._engines.get(spec)
             if engine is None:
@@ -377,7 +377,9 @@ class Session:
             return None
         if isinstance(self.cache, SharedStore):
             return profiles_path(self.settings.cache_dir / FILE_NAME)
-        return profiles_path(self.cache.path) if isinstance(self.cache, SqliteStore) else None
+        if isinstance(self.cache, SqliteStore) and may_be_cache(self.cache.path):
+            return profiles_path(self.cache.path)
+        return None
 
     def new_client(self) -> Skytells:
         """Return a new client with this session's key, address and time limits."""
@@ -460,7 +462,7 @@ def connect(
     key, api_key = as_api_key(api_key), None
     if local and (base_url or LOCAL).lower() != LOCAL:
         raise ConfigurationError("local=True and base_url contradict each other; pass one of them.")
-    spec = None if cache is None else str(cache)
+    spec = None if cache is None else cache_setting(cache)
     inherited = None if local or base_url is not None else inherited_connection()
     if inherited is not None:
         # A worker whose parent is connected elsewhere must not send to the default address.

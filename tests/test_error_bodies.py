@@ -167,6 +167,29 @@ NO_CREDIT: list[Any] = [
     {"error": {"message": "You have reached your specified API usage limits."}},
     {"error": "You have exceeded your monthly included credits."},
     {"error": {"message": "Provider error", "metadata": {"raw": '{"error": {"code": "insufficient_quota"}}'}}},
+    *[
+        {"error": {"message": words}}
+        for words in (
+            "Your credit balance is depleted",
+            "User quota is not enough",
+            "balance not enough",
+            "Out of tokens, please recharge",
+            "Your free trial has ended",
+            "Free tier exhausted, please upgrade your plan",
+            "You have exceeded the free quota.",
+            "No payment method on file",
+            "Account suspended due to unpaid invoice",
+            "Your subscription has expired",
+            "This request would exceed your remaining credits",
+            "credit limit exceeded",
+            "Billing account disabled",
+            "API key has exceeded its budget",
+            "ExceededBudget: Crossed spend within team",
+            "Key limit exceeded (total limit).",
+            "Workspace API usage limits reached",
+        )
+    ],
+    *[{"code": code, "message": "x"} for code in ("BILLING_DISABLED", "AllocationQuota.FreeTierOnly", "trial_expired")],
 ]
 
 
@@ -186,6 +209,10 @@ def test_an_account_that_cannot_pay_is_final_under_every_status(body: Any, statu
         (429, "Too many requests", RateLimitError),
         (400, "Invalid value for 'messages[0]': 'A customer writes that there is not enough credit.'", BadRequestError),
         (500, "The balance of the load is off.", ServerError),
+        (429, "Rate limit: free-models-per-min. Add 10 credits to unlock 1000 requests per day.", RateLimitError),
+        (429, "Limit reached on tokens per min (TPM). Add a payment method to increase it.", RateLimitError),
+        (429, "Quota exceeded for quota metric 'Generate requests'.", RateLimitError),
+        (400, "The reasoning budget exceeded its maximum.", BadRequestError),
     ],
 )
 def test_words_that_only_resemble_a_missing_credit_are_not_final(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+import warnings
 from typing import Any
 
 import pytest
@@ -26,7 +27,9 @@ from skytells_nb.errors import (
     RateLimitError,
     Retryable,
     ServerError,
+    SkytellsWarning,
     api_error,
+    warn,
 )
 
 VERDICT = {"violence": {"filtered": True, "severity": "medium"}}
@@ -354,6 +357,20 @@ def test_tb_shows_the_frames_that_a_failed_cell_leaves_out(kind: type[BaseExcept
     assert "deep" not in failed.stdout + failed.stderr
     assert "in deep" in asked.stdout + asked.stderr
     assert f"{kind.__name__}: No." in asked.stdout + asked.stderr
+
+
+def test_a_warning_that_cannot_be_shown_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_args: object, **_more: object) -> None:
+        raise RuntimeError("no display")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        monkeypatch.setattr(warnings, "showwarning", broken)
+        warn("A word.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(SkytellsWarning, match="A word"):
+            warn("A word.")
 
 
 def test_an_error_in_the_body_of_a_success_says_the_status_that_came() -> None:

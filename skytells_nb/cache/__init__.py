@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
+from typing import Any
 
 from skytells_nb.cache.key import KeyMaker
 from skytells_nb.cache.memory import MemoryStore, OffStore
@@ -25,6 +27,7 @@ __all__ = [
     "ReplayStore",
     "SharedStore",
     "SqliteStore",
+    "cache_setting",
     "export",
     "open_store",
     "without_password",
@@ -51,10 +54,10 @@ def open_store(spec: str | Path | None, *, default_dir: Path, limits: CacheLimit
     """
     if spec is None:
         return SqliteStore(default_dir / FILE_NAME, limits)
-    text = str(spec).strip()
+    text = cache_setting(spec).strip()
     if text == "off":
         return OffStore()
-    if text in ("memory", "memory://"):
+    if text in ("memory", "memory://", ":memory:"):
         return MemoryStore()
     scheme, _, rest = text.partition(":")
     if scheme == "replay" and rest:
@@ -63,13 +66,24 @@ def open_store(spec: str | Path | None, *, default_dir: Path, limits: CacheLimit
         return SharedStore(text)
     if text.startswith("sqlite:///"):
         text = _path_of(text)
-    elif re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
+    elif re.match(r"[A-Za-z][A-Za-z0-9+.-]+://|file:", text):
         # Not quoted: there may be a password in it.
-        raise ConfigurationError(f"{_EXPECTED}, got an address of the kind {scheme}://.")
+        raise ConfigurationError(f"{_EXPECTED}, got an address of the kind {scheme}:.")
     elif not text or scheme == "replay":
         raise CacheError(f"{_EXPECTED}, got {text!r}.")
     path = usable_path(text)
     return SqliteStore(path / FILE_NAME if path.is_dir() else path, limits)
+
+
+def cache_setting(spec: Any) -> str:
+    """Return what ``cache=`` was given as text; raises CacheError for what is no path.
+
+    >>> cache_setting(Path("a.sqlite")), cache_setting(b"b.sqlite")
+    ('a.sqlite', 'b.sqlite')
+    """
+    if not isinstance(spec, (str, bytes, os.PathLike)):
+        raise CacheError(f"{_EXPECTED}, got {type(spec).__name__}.")
+    return os.fsdecode(spec)
 
 
 def _path_of(url: str) -> str:

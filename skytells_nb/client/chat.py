@@ -219,7 +219,8 @@ class ChatAccumulator:
         if type(first) is not dict or "error" in first:
             return False
         reason, delta = first.get("finish_reason"), first.get("delta")
-        return not (reason and ends_in_error(reason)) and not (type(delta) is dict and "error" in delta)
+        ended = reason is None or reason in _ENDS or not ends_in_error(reason)
+        return ended and not (type(delta) is dict and "error" in delta)
 
     def passes_over(self, body: Mapping[str, Any], event: ServerSentEvent) -> bool:
         if body.get("choices") or body.get("usage") or body.get("type") == "error":
@@ -393,6 +394,7 @@ class _ChoiceBuilder:
         return choice
 
 
+_ENDS = ("stop", "length", "tool_calls", "content_filter")
 _TYPED = frozenset(("content", "role", "refusal", "tool_calls", "delta", "message"))
 _NAMES = frozenset(("id", "type", "role", "index", "format", "object", "status", "signature", "name", "mime_type"))
 """Members whose text is a name, which is repeated and does not grow."""

@@ -98,6 +98,10 @@ class EmbeddingParams(TypedDict, total=False):
     timeout: float | Timeouts | None
 
 
+_CLIENT_OPTIONS = ("max_retries", "default_headers", "default_query")
+"""What ``with_options`` takes. The service would ignore it within the body."""
+
+
 def request_fields(kind: type, required: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
     """All fields of a request: the required ones, ``params``, and the entries of ``params["extra_body"]``.
 
@@ -107,6 +111,9 @@ def request_fields(kind: type, required: Mapping[str, Any], params: Mapping[str,
     """
     fields = {**required, **params}
     extra = fields.pop("extra_body", None)
+    for name in _CLIENT_OPTIONS:
+        if name in params or (isinstance(extra, Mapping) and name in extra):
+            raise InputError(f"{name} is no parameter of a call: use client.with_options({name}=...).")
     check_names(params, (*kind.__annotations__, *required))
     if not fields.keys().isdisjoint(_REQUEST_OPTIONS):
         request_options(params)

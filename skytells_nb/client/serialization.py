@@ -24,9 +24,20 @@ R = TypeVar("R", bound=RequestModel)
 def validate_request(kind: type[R], **fields: Any) -> R:
     """Return the request without parameters that are ``None``; raises InputError, which names a wrong parameter."""
     try:
-        return kind(**{name: value for name, value in fields.items() if value is not None})
+        return kind(**{name: _builtin(value) for name, value in fields.items() if value is not None})
     except pydantic.ValidationError as problem:
-        raise InputError(describe(problem)) from None
+        model = next((name for name, value in fields.items() if isinstance(value, type)), None)
+        hint = f" To get an object of a pydantic model, pass {model} to parse() instead of create()." if model else ""
+        raise InputError(f"{describe(problem)}{hint}") from None
+
+
+def _builtin(value: Any) -> Any:
+    """Return a scalar of numpy as Python's own, and a tuple as a list."""
+    if type(value) is str:
+        return value
+    if isinstance(value, tuple):
+        return [_builtin(item) for item in value]
+    return value.item() if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0 else value
 
 
 def describe(problem: pydantic.ValidationError) -> str:

@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pydantic
 import pytest
+from answers import replying
 from hypothesis import given
 from hypothesis import strategies as st
 from serving import KEY, Exchange, serving
@@ -264,6 +266,29 @@ def test_a_client_with_other_options_shares_the_connections() -> None:
         assert other.aborted
         with pytest.raises(errors.RequestCancelledError):
             CALLS["chat"](client)
+
+
+@pytest.mark.parametrize("name", ["max_retries", "default_headers"])
+def test_an_option_of_the_client_is_not_sent_as_a_parameter(name: str) -> None:
+    with replying({}) as (client, server):
+        for given in ({name: 2}, {"extra_body": {name: 2}}):
+            with pytest.raises(InputError, match=rf"use client.with_options\({name}="):
+                client.chat.completions.create(model="m", messages="x", **given)
+        assert server.exchanges == []
+
+
+def test_scalars_of_numpy_and_tuples_are_parameters() -> None:
+    with replying({"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]}) as (client, server):
+        client.chat.completions.create(
+            model="m", messages="x", max_tokens=np.int64(5), temperature=np.float32(0.5), stop=("a", np.str_("b"))
+        )
+    sent = server.exchanges[0].json
+    assert (sent["max_tokens"], sent["temperature"], sent["stop"]) == (5, 0.5, ["a", "b"])
+
+
+def test_create_with_a_model_says_that_parse_takes_it() -> None:
+    with replying({}) as (client, _), pytest.raises(InputError, match=r"pass response_format to parse\(\)"):
+        client.chat.completions.create(model="m", messages="x", response_format=Animal)
 
 
 @pytest.mark.parametrize("max_retries", [-1, 1.5, True, "2", None, 101])

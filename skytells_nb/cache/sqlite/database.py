@@ -6,6 +6,7 @@ import codecs
 import contextlib
 import errno
 import os
+import shutil
 import sqlite3
 import stat
 import time
@@ -57,7 +58,7 @@ def usable_path(path: str | Path) -> Path:
         # The log and the journal beside it have longer names.
         os.stat(f"{whole}-journal")
     except (ValueError, RuntimeError) as problem:
-        raise CacheError(f"cache must be a valid file path, got {shown}: {problem}.") from None
+        raise CacheError(f"cache must be a valid file path, got {shown}: {str(problem).rstrip('.')}.") from None
     except OSError as problem:
         if problem.errno == errno.ENAMETOOLONG:
             raise CacheError(
@@ -114,10 +115,13 @@ def _is_complete(path: Path) -> bool:
         return not is_damage(problem)
 
 
-def describe_error(problem: BaseException) -> str:
+def describe_error(problem: BaseException, path: Path | None = None) -> str:
     """Describe a failure to read or write the file, and what to do."""
     match _code(problem):
         case sqlite3.SQLITE_FULL:
+            return "the disk is full; free some space"
+        case sqlite3.SQLITE_IOERR if path is not None and _is_disk_full(path):
+            # The memory that processes share beside the file cannot grow.
             return "the disk is full; free some space"
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return f"another process locked it for {BUSY_TIMEOUT_S:.0f} s; close that one, or use another file"
@@ -238,6 +242,24 @@ def is_cache_file(path: Path) -> bool:
     return path.suffix in _SUFFIXES and not header.startswith(others) and not _is_text(header)
 
 
+def _is_disk_full(path: Path) -> bool:
+    try:
+        return shutil.disk_usage(path.parent).free < SHARED_MEMORY_BYTES
+    except OSError:
+        return False
+
+
+def may_be_cache(path: Path) -> bool:
+    """Whether a cache is at the path, or can be made there: it is free, empty or a cache already."""
+    try:
+        status = os.stat(path)
+    except OSError as problem:
+        return isinstance(problem, FileNotFoundError)
+    return stat.S_ISREG(status.st_mode) and (status.st_size == 0 or is_cache_file(path))
+
+
+SHARED_MEMORY_BYTES = 65_536
+"""SQLite needs 32 kB beside the file, and as much again for its log to grow."""
 _SQLITE_HEADER = b"SQLite format 3\0"
 _SUFFIXES = (".sqlite", ".sqlite3", ".db")
 _SAMPLE_BYTES = 4096

@@ -332,7 +332,9 @@ class SqliteStore:
                     raise
             return when_full()
         except (sqlite3.Error, OSError) as problem:
-            raise CacheError(f"The cache {self.path} cannot be used: {describe_error(problem)}.") from problem
+            raise CacheError(
+                f"The cache {self.path} cannot be used: {describe_error(problem, self.path)}."
+            ) from problem
         finally:
             self.emit_warnings()
 
@@ -377,7 +379,7 @@ class SqliteStore:
             return float("inf")
         self._queue_warning(
             "memory",
-            f"The cache {self.path} cannot be used: {describe_error(problem)}. Until it can, responses are "
+            f"The cache {self.path} cannot be used: {describe_error(problem, self.path)}. Until it can, responses are "
             "held in memory only, and are lost when this process ends.",
         )
         return time.monotonic() + RETRY_S

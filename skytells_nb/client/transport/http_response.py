@@ -90,7 +90,11 @@ def read_final_head(stream: io.BufferedIOBase) -> ResponseHead:
 
 def read_head(stream: io.BufferedIOBase) -> ResponseHead:
     """Read the next head; raises HTTPException if it is invalid, RemoteDisconnected if it is incomplete."""
-    minor, status = _status(_line(stream))
+    line = _line(stream)
+    if line in ("\r\n", "\n"):
+        # One too many after the response before, as some servers send it.
+        line = _line(stream)
+    minor, status = _status(line)
     fields: dict[str, str] = {}
     name = ""
     for _ in range(_MAX_FIELDS + 1):
@@ -277,6 +281,9 @@ def decode_body(content: bytes, encoding: str, max_bytes: int, fields: Mapping[s
     return content
 
 
+_GZIP = b"\x1f\x8b"
+
+
 def _inflate(content: bytes, name: str, max_bytes: int, fields: Mapping[str, str]) -> bytes:
     # "deflate" is zlib's format by the standard, and the raw one from some servers.
     kinds = (31,) if "gzip" in name else (15, -15)
@@ -285,7 +292,14 @@ def _inflate(content: bytes, name: str, max_bytes: int, fields: Mapping[str, str
         decoder = zlib.decompressobj(kind)
         try:
             plain = decoder.decompress(content, max_bytes + 1)
+            while kind == 31 and decoder.eof and decoder.unused_data.startswith(_GZIP) and len(plain) <= max_bytes:
+                # Several members, one after another, are one body.
+                rest, decoder = decoder.unused_data, zlib.decompressobj(kind)
+                plain += decoder.decompress(rest, max_bytes + 1 - len(plain))
         except zlib.error as problem:
+            if kind == 31 and not content.startswith(_GZIP) and content.lstrip()[:1] in (b"{", b"["):
+                # A proxy that decompressed the body and kept the header.
+                return content
             failure = failure or problem
             continue
         if len(plain) > max_bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import ipaddress
 import os
 import re
 import ssl
@@ -33,17 +34,19 @@ def proxy_for(url: str) -> ProxyRoute | None:
     """
     parts, proxies = urlsplit(url), getproxies()
     scheme = next((name for name in (parts.scheme, "all") if proxies.get(name)), None)
-    if scheme is None or _bypassed(parts.hostname or "", parts.port):
+    port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    if scheme is None or _bypassed(parts.hostname or "", port, proxies.get("no", "")):
         return None
     variable, address = _variable(scheme), proxies[scheme].strip()
     problem = f"must be a URL such as http://proxy.example:8080 (or https, socks5), got {_described(address)}"
     try:
         proxy = httpx.Proxy(address if "://" in address else f"http://{address}")
-        port = urlsplit(str(proxy.url)).port
+        proxy_port = urlsplit(str(proxy.url)).port
         proxy.url.host.encode("idna")  # as connecting to it does
     except (httpx.InvalidURL, ValueError):
-        proxy, port = None, 0
-    if proxy is None or not proxy.url.host or port == 0 or any(map(str.isspace, address)):
+        proxy, proxy_port = None, 0
+    has_path = proxy is not None and "://" not in address and proxy.url.path not in ("", "/")
+    if proxy is None or not proxy.url.host or proxy_port == 0 or has_path or any(map(str.isspace, address)):
         raise ConfigurationError(
             f"{variable}, the proxy for {parts.netloc}, {problem}. {_ways_out(variable, parts.hostname)}"
         )
@@ -72,10 +75,27 @@ def _variable(scheme: str) -> str:
     return names[0] if names else "The system's proxy setting"
 
 
-def _bypassed(host: str, port: int | None) -> bool:
+def _bypassed(host: str, port: int | None, exceptions: str) -> bool:
+    """Whether an address goes without a proxy: as the standard library reads NO_PROXY, and as other programs do."""
     try:
-        return bool(proxy_bypass(host) or (port and proxy_bypass(f"{host}:{port}")))
+        if proxy_bypass(host) or (port and proxy_bypass(f"{host}:{port}")):
+            return True
     except (OSError, ValueError):
+        pass
+    return any(_is_exception(host, port, entry.strip().lower()) for entry in exceptions.split(","))
+
+
+def _is_exception(host: str, port: int | None, entry: str) -> bool:
+    """Whether one entry of NO_PROXY is this host: a range of addresses, an IPv6 address in brackets, ``*.domain``."""
+    if entry.startswith("*."):
+        return host.endswith(entry[1:])
+    if entry.startswith("["):
+        entry, _, rest = entry[1:].partition("]")
+        if rest and rest != f":{port}":
+            return False
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]) in ipaddress.ip_network(entry, strict=False)
+    except ValueError:
         return False
 
 

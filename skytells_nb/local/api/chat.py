@@ -12,7 +12,13 @@ from typing import Any
 from starlette.responses import Response
 
 from skytells_nb.local.api.models import resolve_chat_model
-from skytells_nb.local.api.request import InferenceRequest, content_policy_error, extra_parameter, parse_body
+from skytells_nb.local.api.request import (
+    InferenceRequest,
+    check_token_limit,
+    content_policy_error,
+    extra_parameter,
+    parse_body,
+)
 from skytells_nb.local.api.sse import Event, EventStreamResponse
 from skytells_nb.local.errors import APIException, invalid_parameter, json_response
 from skytells_nb.local.faults import Faults
@@ -34,6 +40,8 @@ async def chat_completions(call: InferenceRequest) -> Response:
     probable as they are among each other, everything else as the model has it. A stream has them at its end.
     """
     request = parse_body(ChatRequest, call.body)
+    check_token_limit("max_tokens", request.max_tokens)
+    check_token_limit("max_completion_tokens", extra_parameter(call.body, "max_completion_tokens", int))
     model = resolve_chat_model(request.model, call.models)
     choices = request.n or 1
     if choices > MAX_CHOICES:
@@ -62,15 +70,12 @@ async def _generation(request: ChatRequest, call: InferenceRequest) -> Generatio
     schema, any_json = _response_schema(request.response_format)
     await check_length(messages, call.models.generator, "messages", more_characters=json_characters(schema, tools))
     tool = await choose_tool(tools, request.tool_choice, messages, call.models.embedder)
-    limit = request.max_tokens or extra_parameter(call.body, "max_completion_tokens", int)
-    if limit is not None and limit < 1:
-        raise invalid_parameter("max_completion_tokens", f"max_completion_tokens must be at least 1, got {limit}.")
     stops = [request.stop] if isinstance(request.stop, str) else list(request.stop or ())
     if len(stops) > MAX_STOPS:
         raise invalid_parameter("stop", f"stop must have at most {MAX_STOPS} sequences, got {len(stops)}.")
     return Generation(
         messages,
-        max_tokens=limit,
+        max_tokens=request.max_tokens or extra_parameter(call.body, "max_completion_tokens", int),
         temperature=0.7 if request.temperature is None else request.temperature,
         top_p=0.95 if request.top_p is None else request.top_p,
         stop=tuple(stops),

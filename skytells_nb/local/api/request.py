@@ -69,6 +69,17 @@ def extra_parameter(body: Mapping[str, Any], name: str, kind: type | tuple[type,
     return value
 
 
+MAX_TOKEN_LIMIT = 1_000_000
+"""More than any model of the service generates. A lower limit is cut at what the local model's context holds."""
+
+
+def check_token_limit(name: str, limit: int | None) -> None:
+    """Raise an error for a number of tokens that no model generates."""
+    if limit is not None and not 1 <= limit <= MAX_TOKEN_LIMIT:
+        shown = f"{limit:,}" if abs(limit) < 10**18 else "a larger number"
+        raise invalid_parameter(name, f"{name} must be from 1 to {MAX_TOKEN_LIMIT:,}, got {shown}.")
+
+
 def content_policy_error(
     results: dict[str, Any], filters: list[dict[str, Any]], faults: Faults, param: str
 ) -> APIException:

@@ -13,7 +13,13 @@ from starlette.responses import Response
 
 from skytells_nb.local.api.chat import obfuscation
 from skytells_nb.local.api.models import resolve_chat_model
-from skytells_nb.local.api.request import InferenceRequest, content_policy_error, extra_parameter, parse_body
+from skytells_nb.local.api.request import (
+    InferenceRequest,
+    check_token_limit,
+    content_policy_error,
+    extra_parameter,
+    parse_body,
+)
 from skytells_nb.local.api.sse import Event, EventStreamResponse
 from skytells_nb.local.errors import APIException, invalid_parameter, json_response
 from skytells_nb.local.generation.completion import Finish, Generation, Text, generate
@@ -55,6 +61,7 @@ class ConversationStore:
     async def respond(self, call: InferenceRequest) -> Response:
         """Handle a request; the response is streamed if the body or the query requests it."""
         request = parse_body(ResponsesRequest, call.body)
+        check_token_limit("max_output_tokens", request.max_output_tokens)
         model = resolve_chat_model(request.model, call.models)
         previous = self.get(request.previous_response_id) if request.previous_response_id else []
         conversation = [*previous, *from_input(request.input)]

@@ -14,13 +14,17 @@ import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from served import connected, served
 
+import skytells_nb as sky
 from skytells_nb.cache import ReplayStore, SqliteStore, open_store
 from skytells_nb.cache.sqlite import store as sqlite_store
-from skytells_nb.cache.sqlite.database import connect_in_place, foreign_access
-from skytells_nb.errors import CacheError, SkytellsWarning
+from skytells_nb.cache.sqlite.database import connect_in_place, describe_error, foreign_access, may_be_cache
+from skytells_nb.engine.operations.jobs import completion_job
+from skytells_nb.errors import CacheError, ConfigurationError, SkytellsWarning
 
 KEY, OTHER = bytes(32), b"\1" * 32
 
@@ -70,6 +74,60 @@ def test_a_file_of_somebody_is_left_as_it_is(tmp_path: Path, name: str, content:
     with pytest.raises(CacheError, match="is not a cache"):
         SqliteStore(path).prune(max_bytes=0)
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("kind", ["csv", "pipe", "database", "link to a device"])
+def test_no_profile_is_kept_beside_what_is_no_cache(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "mine"
+    if kind == "csv":
+        path.write_bytes(b"id,text\n" * 500)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "database":
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("create table photos (name text)")
+    else:
+        path.symlink_to(os.devnull)
+    assert not may_be_cache(path)
+    with served() as server, connected(server, path) as session, warnings.catch_warnings(record=True):
+        assert session.engine.run(completion_job("gpt-5"), ["a"]).values[0]
+    assert os.listdir(tmp_path) == ["mine"]
+    assert not Path(f"{os.devnull}.profiles.json").exists()
+
+
+def test_where_a_cache_is_or_can_be_profiles_are_kept_beside_it(tmp_path: Path) -> None:
+    for name in ("new.sqlite", "empty", "new.sqlite"):
+        if name == "empty":
+            (tmp_path / name).touch()
+        assert may_be_cache(tmp_path / name)
+        use(tmp_path / name)
+
+
+@pytest.mark.parametrize("spec", [5, True, ["a.sqlite"], object()])
+def test_what_is_no_path_is_refused(spec: Any, tmp_path: Path) -> None:
+    with pytest.raises(CacheError, match=f"cache must be a path.*got {type(spec).__name__}"):
+        sky.connect("sk-x", base_url="http://127.0.0.1:1", cache=spec)
+    with pytest.raises(CacheError, match=f"cache must be a path.*got {type(spec).__name__}"):
+        open_store(spec, default_dir=tmp_path)
+
+
+def test_a_path_of_bytes_and_the_name_that_sqlite_has_for_memory(tmp_path: Path) -> None:
+    store = open_store(os.fsencode(tmp_path / "b.sqlite"), default_dir=tmp_path)  # type: ignore[arg-type]
+    assert isinstance(store, SqliteStore)
+    assert store.path == tmp_path / "b.sqlite"
+    assert open_store(":memory:", default_dir=tmp_path).url == "memory://"
+    with pytest.raises(ConfigurationError, match="an address of the kind file:"):
+        open_store("file:a.sqlite?mode=ro", default_dir=tmp_path)
+
+
+def test_words_on_a_full_disk_are_true_where_sqlite_has_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the memory that processes share beside the file cannot grow, it says that input or output failed."""
+    problem = sqlite3.OperationalError("disk I/O error")
+    problem.sqlite_errorcode = sqlite3.SQLITE_IOERR
+    assert describe_error(problem, tmp_path / "c.sqlite") == "disk I/O error; choose another path"
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=4096))
+    assert describe_error(problem, tmp_path / "c.sqlite") == "the disk is full; free some space"
 
 
 def test_a_damaged_database_of_another_program_is_left_as_it_is(tmp_path: Path) -> None:

@@ -18,7 +18,13 @@ from test_abort import InThread, assert_abort_ends, half_a_body, send, silent
 
 from skytells_nb.client.transport import http11 as direct
 from skytells_nb.client.transport.transport import Transport
-from skytells_nb.errors import ConnectError, ConnectionLostError, RequestCancelledError, TransportError
+from skytells_nb.errors import (
+    ConnectError,
+    ConnectionLostError,
+    RequestCancelledError,
+    ResponseTooLargeError,
+    TransportError,
+)
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n"
 
@@ -112,6 +118,25 @@ def test_an_answer_in_chunks_comes_whole() -> None:
 
 def test_an_answer_that_comes_compressed_all_the_same_is_read() -> None:
     with serving(lambda e: e.reply(gzip.compress(b'{"a": 1}'), content_encoding="gzip")) as server:
+        assert Transport(KEY, base_url=server.url).send("GET", "/models").content == b'{"a": 1}'
+
+
+def test_several_compressed_members_are_one_body() -> None:
+    whole = gzip.compress(b'{"a"') + gzip.compress(b": ") + gzip.compress(b"1}")
+    with serving(lambda e: e.reply(whole, content_encoding="gzip")) as server:
+        assert Transport(KEY, base_url=server.url).send("GET", "/models").content == b'{"a": 1}'
+        with pytest.raises(ResponseTooLargeError):
+            Transport(KEY, base_url=server.url, max_answer_mb=7e-6).send("GET", "/models")
+
+
+def test_a_body_that_a_proxy_decompressed_without_saying_so_is_read() -> None:
+    with serving(lambda e: e.reply(b'{"a": 1}', content_encoding="gzip")) as server:
+        assert Transport(KEY, base_url=server.url).send("GET", "/models").content == b'{"a": 1}'
+
+
+def test_a_blank_line_before_the_head_is_passed_over() -> None:
+    sent = b'\r\nHTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{"a": 1}'
+    with serving(lambda e: e.send(sent)) as server:
         assert Transport(KEY, base_url=server.url).send("GET", "/models").content == b'{"a": 1}'
 
 

@@ -73,6 +73,31 @@ def test_a_variable_that_does_not_concern_the_address_is_passed_over(monkeypatch
         Skytells(KEY, base_url=FAR)
 
 
+@pytest.mark.parametrize(
+    ("url", "exception", "direct"),
+    [
+        ("https://api.example.com/v1", "api.example.com:443", True),
+        ("https://api.example.com/v1", "api.example.com:80", False),
+        ("https://api.example.com/v1", "other.com, *.example.com", True),
+        ("https://notexample.com/v1", "*.example.com", False),
+        ("https://10.1.2.3:8000/v1", "10.0.0.0/8", True),
+        ("https://10.1.2.3:8000/v1", "192.168.0.0/16,10.1.2.3/32", True),
+        ("https://11.1.2.3/v1", "10.0.0.0/8", False),
+        ("https://[fd00::1]:8000/v1", "[fd00::1]", True),
+        ("https://[fd00::1]:8000/v1", "[fd00::1]:8000", True),
+        ("https://[fd00::1]:8000/v1", "[fd00::1]:8001", False),
+        ("https://[fd00::1]/v1", "fd00::/8", True),
+        ("https://[fe80::1]/v1", "fd00::/8, 10.0.0.0/8, nonsense/8, [", False),
+    ],
+)
+def test_addresses_that_go_without_a_proxy(
+    url: str, exception: str, direct: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:8080")
+    monkeypatch.setenv("NO_PROXY", exception)
+    assert (proxy_for(url) is None) == direct
+
+
 def test_a_proxy_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://user:secret@127.0.0.1:9")
     with pytest.raises(ConnectError, match="through the proxy in HTTPS_PROXY") as caught:

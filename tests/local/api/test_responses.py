@@ -173,3 +173,9 @@ def test_invalid_input_is_named(client: httpx.Client, given: object, param: str)
     """Status 400 with the parameter."""
     answer = ask(client, given)
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+
+def test_a_token_limit_that_no_model_has_is_refused(client: httpx.Client) -> None:
+    answer = ask(client, "a b c", max_output_tokens=10**12)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "max_output_tokens")
+    assert ask(client, "a b c", max_output_tokens=10**6).status_code == 200
