@@ -236,7 +236,7 @@ def test_methods_that_need_all_rows_say_what_to_do(driver: Session) -> None:
     ):
         names = {name for name in dir(pandas) if not name.startswith("_")} - {"report"}
         assert names <= set(dir(accessor))
-        done = {"cluster", "dedupe", "join", "topics"} if pandas is FrameAccessor else set()
+        done = {"cluster", "dedupe", "join", "similar", "topics"} if pandas is FrameAccessor else set()
         for name in (names & set(INSTEAD)) - {"estimate", "search", "summarize"} - done:
             with pytest.raises(InputError, match="needs all rows"):
                 getattr(accessor(collection()), name)("text")
@@ -256,6 +256,8 @@ def test_estimates_and_samples_of_a_collection(client: Any, driver: Session, ser
         (ddf.skytells.estimate("{text}", max_tokens=3), frame.skytells.estimate("{text}", max_tokens=3)),
         (ddf["text"].skytells.estimate("moderate"), frame["text"].skytells.estimate("moderate")),
         (ddf.skytells.estimate("moderate", "text"), frame.skytells.estimate("moderate", "text")),
+        (ddf.skytells.dedupe("text", dry_run=True), frame.skytells.dedupe("text", dry_run=True)),
+        (ddf.skytells.estimate("cluster", "text", 3), frame.skytells.estimate("cluster", "text", 3)),
     ]:
         assert (estimate.operation, estimate.rows, estimate.distinct) == (expected.operation, 40, 40)
         assert estimate.tokens_in == pytest.approx(expected.tokens_in, abs=4)
@@ -274,8 +276,6 @@ def test_estimates_and_samples_of_a_collection(client: Any, driver: Session, ser
     assert sample.estimate.tokens_in == pytest.approx(used, rel=0.05)
     with pytest.raises(InputError, match="pass one of them"):
         ddf.skytells.embed("text", dry_run=True, sample=3)
-    with pytest.raises(InputError, match="sends what embed"):
-        ddf.skytells.estimate("dedupe", "text")
     with pytest.raises(InputError, match="method must be one of"):
         ddf["text"].skytells.estimate()
 
@@ -377,15 +377,23 @@ def test_rows_that_need_all_others_have_the_results_of_pandas(driver: Session, s
             groups = whole.dedupe(column, threshold, keep=keep, progress=False)
             pd.testing.assert_frame_equal(computed, groups, check_dtype=False)
             assert 1 < len(groups if keep == "first" else groups["group"].unique()) < 48
+        for label, collection_ in ((103, given), (146, given.clear_divisions())):
+            lazy = collection_.skytells.similar(label, column, 7, progress=False)
+            nearest = lazy.compute(scheduler="threads")
+            assert nearest.dtypes.equals(lazy.dtypes)
+            pd.testing.assert_frame_equal(
+                nearest, whole.similar(label, column, 7, progress=False), check_dtype=False, atol=1e-6
+            )
     other = pd.DataFrame(
         {"subject": ["rain storm", "stock market", None], "id": [1, 2, 3], "is_wet": [True, False, None]}
     )
-    for how in ("inner", "left"):
+    for how, right in (("inner", other), ("left", dd.from_pandas(other, npartitions=2))):
         call: Any = {"on": ("text", "subject"), "how": how, "threshold": 0.2, "progress": False}
-        lazy = ddf.skytells.join(other, **call)
+        lazy = ddf.skytells.join(right, **call)
         computed = lazy.compute(scheduler="threads")
         assert computed.dtypes.equals(lazy.dtypes)
-        pd.testing.assert_frame_equal(computed, sky.frame(frame).join(other, **call), check_dtype=False)
+        rows = right if right is other else right.compute(scheduler="threads")
+        pd.testing.assert_frame_equal(computed, sky.frame(frame).join(rows, **call), check_dtype=False)
         assert how == "left" or 0 < len(computed) < 48
 
 
@@ -396,11 +404,18 @@ def test_rows_that_need_all_others_have_the_results_of_pandas(driver: Session, s
         (lambda ddf: ddf.skytells.cluster("text", like=FRAME, n=2), "no column 'cluster'"),
         (lambda ddf: ddf.skytells.cluster("text", text="no"), "no column 'no'"),
         (lambda ddf: ddf.skytells.cluster("text", budget=1.0), "embed\\(\\) it before"),
-        (lambda ddf: ddf.skytells.cluster("text", dry_run=True), "option of embed"),
+        (lambda ddf: ddf.skytells.cluster("text", dry_run=True, sample=3), "pass one of them"),
         (lambda ddf: ddf.skytells.dedupe("text", 2), "threshold must be"),
         (lambda ddf: ddf.skytells.dedupe("text", recall=0.9), "recall must be 1"),
         (lambda ddf: ddf.skytells.dedupe("text", keep="last"), "keep must be"),
-        (lambda ddf: ddf.skytells.join(ddf, on="text"), "pandas DataFrame"),
+        (lambda ddf: ddf.skytells.join(ddf["text"], on="text"), "pandas DataFrame"),
+        (lambda ddf: ddf.skytells.join(ddf, on="no"), "no column 'no'"),
+        (lambda ddf: ddf.skytells.similar(7, "text"), "no row 7"),
+        (lambda ddf: ddf.skytells.similar("x", "text"), "no row 'x'"),
+        (lambda ddf: ddf.skytells.similar(101, "text", 0), "k must be"),
+        (lambda ddf: ddf.skytells.similar(101, "n"), "texts or embeddings"),
+        (lambda ddf: ddf.skytells.similar(101, "text", sample=3), "dry_run=True instead"),
+        (lambda ddf: dd.concat([ddf, ddf]).skytells.similar(101, "text"), "must name one row, got 2"),
         (lambda ddf: ddf.skytells.join(FRAME, on="text", confirm=True, agree=0.9), "learns from all rows"),
         (lambda ddf: ddf.skytells.topics("n"), "no column 'n_score'"),
         (lambda ddf: ddf.assign(c=ddf["text"].astype("category")).skytells.topics("c"), "known categories"),
@@ -428,6 +443,23 @@ def test_a_sample_has_every_row_alike_and_keeps_their_order(monkeypatch: pytest.
     assert len(rows) == 2_000
     assert rows.drop_duplicates().tolist() == [9_000, 300, 700, 100]
     assert (rows == 9_000).mean() == pytest.approx(9_000 / 11_000, abs=0.04)
+
+
+def test_a_sample_of_clusters_and_near_duplicates_is_small(driver: Session, service: LocalServer) -> None:
+    """With the names of its clusters; the estimate is that of all rows."""
+    ddf = without_known_cache(dd.from_pandas(FRAME.drop_duplicates("text"), npartitions=2))
+    service.stats.reset()
+    deduped = ddf.skytells.dedupe("text", 0.99, sample=4)
+    clustered = ddf.skytells.cluster("text", 2, name="words", sample=4)
+    assert (len(deduped.result), len(clustered.result), clustered.result["cluster"].nunique()) == (4, 4, 2)
+    assert (deduped.estimate.rows, clustered.estimate.rows) == (10, 10)
+    assert sum(record.inputs for record in service.stats.records) == 4
+
+
+def test_a_collection_of_many_rows_is_not_joined_with(driver: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whole_frames, "MAX_JOINED", 59)
+    with pytest.raises(InputError, match="other must have at most 59 rows"), dask.config.set(scheduler="sync"):
+        collection().skytells.join(collection(), on="text")
 
 
 def test_a_cache_that_keeps_nothing_is_warned_of(service: LocalServer, isolated: None) -> None:

@@ -12,7 +12,11 @@ from typing import Any
 
 def this_process() -> bytes:
     """Return what others recognize this process by: the machine, the process id and when it started."""
-    pid = os.getpid()
+    return _identity(os.getpid())
+
+
+@functools.lru_cache(maxsize=1)
+def _identity(pid: int) -> bytes:
     return f"{_machine()} {pid} {_start_of(pid)}".encode()
 
 
@@ -37,11 +41,14 @@ def may_be_running(process: Any) -> bool:
 def _start_of(pid: int) -> str:
     """Return when a process started, where the system says so; "" for one that has ended and is not yet reaped."""
     try:
+        # Each request asks for every other process, so without what a text file costs.
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            content = file.read(4096) or b""
         # The name before it, in parentheses, may contain any character.
-        state, *fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
-    except (OSError, ValueError):
+        state, *fields = content.rpartition(b")")[2].split()
+        return "" if state in b"ZX" else fields[18].decode()
+    except (OSError, ValueError, IndexError):
         return "-"
-    return "" if state in "ZX" else fields[18]
 
 
 @functools.cache

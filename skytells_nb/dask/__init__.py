@@ -37,6 +37,7 @@ from skytells_nb.progress.parts import PartsProgress
 try:
     import pyarrow  # noqa: F401
     from dask import delayed  # type: ignore[attr-defined]
+    from dask.dataframe import DataFrame
     from dask.dataframe.dask_expr._expr import MapPartitions
     from dask.dataframe.extensions import register_dataframe_accessor, register_series_accessor
 except ImportError:
@@ -44,15 +45,25 @@ except ImportError:
 
 from skytells_nb.dask.call_budget import CallBudget
 from skytells_nb.dask.cancellation import watch_computations
-from skytells_nb.dask.estimates import best_of_all, estimate_of, sample_of
+from skytells_nb.dask.estimates import best_of_all, cluster_estimate_of, embedding_options, estimate_of, sample_of
 from skytells_nb.dask.partial_summaries import GROUP, several_partials, whole_summaries
 from skytells_nb.dask.partition_call import WRITTEN, GraphConnection, PartitionCall, bound_method
 from skytells_nb.dask.reports import MAX_TOPICS, published, total_of
 from skytells_nb.dask.result_dtypes import check_arguments, given_arguments, is_text, meta_like, meta_of, with_defaults
 from skytells_nb.dask.running_progress import show_progress
-from skytells_nb.dask.whole_frames import VECTORS, deduped, sample_rows, topics_of
+from skytells_nb.dask.whole_frames import (
+    VECTORS,
+    computed_rows,
+    deduped,
+    labeled_row,
+    sample_rows,
+    topics_of,
+    with_row_first,
+)
 
-OVER_ALL = ("cluster", "dedupe", "estimate", "search", "summarize", "topics")
+OF_FRAMES = ("cluster", "dedupe", "similar")
+"""Methods over all partitions of a frame, which may embed a column of it first."""
+OVER_ALL = (*OF_FRAMES, "estimate", "search", "summarize", "topics")
 """Methods over all partitions, which are not done by row."""
 SUMMARIZED_AGAIN = (
     "Groups in several partitions are summarized once more from the summaries of each, which is not counted."
@@ -67,6 +78,8 @@ class _Accessor:
 
     def _call(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         options = dict(options)
+        if name == "join":
+            args, options = self._with_pandas_frame(args, options)
         to = safety_to = None
         if isinstance(self._data._meta, pd.DataFrame) and has_parts(getattr(FrameAccessor, name)):
             to, safety_to = options.pop("to", None), options.pop("safety_to", None)
@@ -167,22 +180,33 @@ class _Accessor:
         if not isinstance(dry_run, bool):
             raise InputError(f"dry_run must be True or False, got {dry_run!r}.")
         options, _ = _checked(name, options)
-        meta_of(self._data, name, args, options, sessions.current_or_keyless())
+        if name not in OF_FRAMES:
+            meta_of(self._data, name, args, options, sessions.current_or_keyless())
+        estimate = cluster_estimate_of if name == "cluster" else estimate_of
         if sample is not None:
-            return sample_of(self._data, name, args, options, sample)
-        return estimate_of(self._data, name, args, options, options.get("budget"))
+            return sample_of(self._data, name, args, options, sample, estimate)
+        return estimate(self._data, name, args, options, options.get("budget"))
+
+    def _with_pandas_frame(
+        self, args: tuple[Any, ...], options: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments of ``join`` with the rows of the other collection, computed here, if it is one."""
+        given = given_arguments("join", args, options)
+        other = given.arguments["other"]
+        if isinstance(other, DataFrame):
+            given.arguments["other"] = other._meta
+            check_arguments(self._data, "join", given.args[1:], given.kwargs)
+            given.arguments["other"] = computed_rows(other)
+        return given.args[1:], given.kwargs
 
     def _estimate(self, args: tuple[Any, ...], options: dict[str, Any]) -> Estimate:
         known = (*ROW_METHODS, "join", "search")
         name = args[0] if args else None
-        if isinstance(name, str) and name in ("cluster", "dedupe"):
-            raise InputError(
-                f"{name} sends what embed() of its column does, and cluster besides a request for the name of each "
-                "cluster: method must be embed on a Dask collection."
-            )
+        columns, options = getattr(self._data._meta, "columns", None), {**options, "dry_run": True}
+        if columns is not None and name in OF_FRAMES:
+            return getattr(self, name)(*args[1:], **options)  # type: ignore[no-any-return]
         if isinstance(name, str) and name in INSTEAD and name not in known:
             raise InputError(f"{name} needs all rows, which a Dask collection has not in one place: {INSTEAD[name]}.")
-        columns, options = getattr(self._data._meta, "columns", None), {**options, "dry_run": True}
         is_column = columns is not None and isinstance(name, Hashable) and name in columns
         if isinstance(name, str) and name in known and (len(args) > 1 or not is_column):
             return self._trial(name, args[1:], options)  # type: ignore[no-any-return]
@@ -250,9 +274,11 @@ class _Accessor:
         check_arguments(
             self._data, "cluster", (), {name: asked[name] for name in asked if name != "n" or like is not None}
         )
+        if _is_trial(options):
+            return self._trial("cluster", args, options)
         data, source = self._data, column
         if like is None:
-            data, source = self._embedded("cluster", column, options)
+            data, source = self._embedded(column, options)
             if source != column:
                 asked = {"text": column, **{name: asked[name] for name in asked if name not in ("model", "dimensions")}}
                 text = column if text is None else text
@@ -276,26 +302,37 @@ class _Accessor:
         check_arguments(self._data, "dedupe", args, options)
         if recall not in (None, 1):
             raise InputError(f"recall must be 1 or left out on a Dask collection, which compares all, got {recall!r}.")
-        data, source = self._embedded("dedupe", column, options)
+        if _is_trial(options):
+            return self._trial("dedupe", args, options)
+        data, source = self._embedded(column, options)
         result = deduped(data, source, float(threshold), keep, into, [] if source == column else [source])
         _keep_newest(_made_from, result._name, data)
         return result
 
-    def _embedded(self, name: str, column: Any, options: dict[str, Any]) -> tuple[Any, Any]:
+    def _similar(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """Find the row here, compare it with those of each partition, and keep the best of what they found."""
+        given = with_defaults("similar", args, options)
+        if options.get("sample") is not None:
+            raise InputError("sample must be left out of similar on a Dask collection: pass dry_run=True instead.")
+        row = labeled_row(self._data, given["row"])
+        check_arguments(row, "similar", args, options)
+        seen = self._data.map_partitions(
+            with_row_first, row, given["column"], meta=self._data._meta, enforce_metadata=False, clear_divisions=True
+        )
+        found = type(self)(seen)._call("similar", args, options)
+        if isinstance(found, Estimate):
+            return found
+        merged = (None, given["k"], given["into"], None)
+        whole = found.repartition(npartitions=1)
+        return whole.map_partitions(best_of_all, *merged, meta=found._meta, enforce_metadata=False)
+
+    def _embedded(self, column: Any, options: dict[str, Any]) -> tuple[Any, Any]:
         """Return the collection with a column of embeddings, and its name: texts are embedded, lazily."""
-        for option in ("dry_run", "sample"):
-            if options.get(option) not in (None, False):
-                raise InputError(
-                    f"{option} must be left out of {name} on a Dask collection: it is an option of embed(), whose "
-                    "embeddings it takes."
-                )
         if not is_text(column_of(self._data._meta_nonempty, column)):
             return self._data, column
         if options.get("budget") is not None:
             raise InputError("budget must be left out with a column of texts on a Dask collection: embed() it before.")
-        taken = inspect.signature(FrameAccessor.embed).parameters.keys() - {"column", "into", "on_error"}
-        own = {name: value for name, value in options.items() if name in taken}
-        return self._call("embed", (column,), {**own, "into": VECTORS}), VECTORS
+        return self._call("embed", (column,), {**embedding_options(options), "into": VECTORS}), VECTORS
 
     def _topics(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Count the clusters of each partition, and add up."""
@@ -366,6 +403,10 @@ def _keep_newest(known: dict[str, Any], name: str, value: Any) -> None:
         del known[next(iter(known))]
 
 
+def _is_trial(options: dict[str, Any]) -> bool:
+    return options.get("dry_run") not in (None, False) or options.get("sample") is not None
+
+
 def _is_call(step: Any) -> bool:
     return isinstance(step, MapPartitions) and isinstance(step.func, PartitionCall)
 
@@ -411,7 +452,7 @@ def _delegate(name: str, original: Callable[..., Any], is_frame: bool) -> Any:
         method.__doc__ = f"{name} of pandas' ``skytells``, for each partition of a Dask collection.\n\n{doc}"
         return method
 
-    if name in OVER_ALL and (is_frame or name not in ("cluster", "dedupe")):
+    if name in OVER_ALL and (is_frame or name not in OF_FRAMES):
 
         @functools.wraps(original)
         def over_all(self: Any, *args: Any, **options: Any) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,8 +11,12 @@ import numpy as np
 import pandas as pd
 
 from skytells_nb import session as sessions
+from skytells_nb.accessor.frame import FrameAccessor
 from skytells_nb.accessor.methods.estimate import Sample, sum_estimates
+from skytells_nb.columns import column_of
 from skytells_nb.dask.partition_call import GraphConnection, bound_method
+from skytells_nb.dask.result_dtypes import is_text, with_defaults
+from skytells_nb.dask.whole_frames import sample_rows
 from skytells_nb.engine.report import Estimate
 from skytells_nb.errors import InputError, SkytellsError
 from skytells_nb.formatting import format_digits
@@ -63,7 +68,52 @@ def estimate_of(data: Any, name: str, args: tuple[Any, ...], options: Mapping[st
     )
 
 
-def sample_of(data: Any, name: str, args: tuple[Any, ...], options: Mapping[str, Any], count: Any) -> Sample:
+def embedding_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a method that its call of ``embed`` takes."""
+    taken = inspect.signature(FrameAccessor.embed).parameters.keys() - {"column", "into", "on_error"}
+    return {name: value for name, value in options.items() if name in taken}
+
+
+def cluster_estimate_of(
+    data: Any, name: str, args: tuple[Any, ...], options: Mapping[str, Any], budget: Any
+) -> Estimate:
+    """Return the estimate of ``cluster``: of the embeddings of all rows, and of the names of a sample's clusters."""
+    given = with_defaults(name, args, dict(options))
+    if given["like"] is not None or given["name"] != "model":
+        return estimate_of(data, name, args, options, budget)
+    column = given["column"]
+    rows = sample_rows(data)
+    named: Estimate = bound_method(rows, name)(*args, **options, dry_run=True, progress=False)
+    if not is_text(column_of(data._meta_nonempty, column)):
+        return replace(named, rows=sum(data.map_partitions(len).compute()))
+    own = embedding_options(options)
+    whole = estimate_of(data, "embed", (column,), own, budget)
+    alone: Estimate = bound_method(rows, "embed")(column, **own, dry_run=True, progress=False)
+
+    def total(figure: str) -> Any:
+        of_all, of_both, of_one = (getattr(estimate, figure) for estimate in (whole, named, alone))
+        return None if None in (of_all, of_both, of_one) else of_all + of_both - of_one
+
+    figures = ("requests", "tokens_in", "tokens_out", "cost", "minutes")
+    notes = tuple(dict.fromkeys((*whole.notes, *(note for note in named.notes if note not in alone.notes))))
+    return replace(
+        named,
+        rows=whole.rows,
+        distinct=whole.distinct,
+        cached=whole.cached,
+        notes=notes,
+        **{figure: total(figure) for figure in figures},
+    )
+
+
+def sample_of(
+    data: Any,
+    name: str,
+    args: tuple[Any, ...],
+    options: Mapping[str, Any],
+    count: Any,
+    estimate: Callable[..., Estimate] = estimate_of,
+) -> Sample:
     """Return the results of so many rows, spread over the partitions, and the estimate of all rows by them.
 
     The rows are sent from this process.
@@ -72,7 +122,7 @@ def sample_of(data: Any, name: str, args: tuple[Any, ...], options: Mapping[str,
         raise InputError(f"sample must be a number of rows, 1 or more, got {count!r}.")
     budget = options.get("budget")
     planned = {option: value for option, value in options.items() if option != "budget"}
-    whole = estimate_of(data, name, args, planned, budget)
+    whole = estimate(data, name, args, planned, budget)
     each = -(-int(count) // data.npartitions)
     rows = data.map_partitions(_spread, each, meta=data._meta, enforce_metadata=False).compute()
     rows = _spread(rows, int(count))

@@ -40,10 +40,15 @@ def is_text(values: pd.Series[Any]) -> bool:
 
 
 def check_arguments(data: Any, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """Return what the method of pandas makes of no rows; raises its InputError for a wrong argument."""
+    """Return what the method of pandas makes of no rows of a collection, or a dry run on a pandas frame.
+
+    Raises its InputError for a wrong argument.
+    """
     shown = {option: value for option, value in options.items() if option not in ("budget", "dry_run", "sample")}
+    if isinstance(data, pd.DataFrame):
+        shown["dry_run"] = True
     with sessions.offline(sessions.current_or_keyless()) as offline:
-        return bound_method(data._meta, name)(*args, **{**shown, "progress": False}, session=offline)
+        return bound_method(getattr(data, "_meta", data), name)(*args, **{**shown, "progress": False}, session=offline)
 
 
 def meta_of(data: Any, name: str, args: tuple[Any, ...], options: dict[str, Any], session: Session) -> Any:
@@ -56,6 +61,10 @@ def meta_of(data: Any, name: str, args: tuple[Any, ...], options: dict[str, Any]
         return meta_like(data, args, options)
     if name == "join":
         return _meta_joined(data, args, options)
+    if name == "similar":
+        result = data._meta.copy()
+        result[with_defaults(name, args, options)["into"]] = pd.Series([], dtype="float32", index=result.index)
+        return result
     with sessions.offline(session) as offline:
         has_values = options.get("images") is None  # which would be read
         bound_method(data._meta_nonempty if has_values else data._meta, name)(

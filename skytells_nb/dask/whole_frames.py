@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import bisect
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from skytells_nb.accessor.frame import FrameAccessor
 from skytells_nb.accessor.methods.cluster import most_similar_first
 from skytells_nb.accessor.methods.dedupe import Keep, dedupe_part
 from skytells_nb.columns import text_columns
+from skytells_nb.errors import InputError
 from skytells_nb.vectors.arrays import Floats
 from skytells_nb.vectors.kmeans import SAMPLE_ROWS, SEED
 
@@ -24,10 +27,56 @@ VECTORS = "_vectors"
 """The column of embeddings of a column of texts, while a method needs it."""
 ROWS = "_rows"
 """The column of the rows that a row stands for."""
+MAX_JOINED = 50_000
+"""Rows of a collection that another is joined with."""
 JOINED = 8
 """Samples that become one at a time."""
 
 Drawn = tuple[pd.DataFrame, Any]
+
+
+def computed_rows(data: Any) -> pd.DataFrame:
+    """Compute a collection of few rows; raises InputError if they are many."""
+    rows: pd.DataFrame = data.head(MAX_JOINED + 1, npartitions=-1)
+    if len(rows) > MAX_JOINED:
+        raise InputError(
+            f"other must have at most {MAX_JOINED:,} rows, which every worker gets: join the larger collection with "
+            "the smaller one, or with some of its rows."
+        )
+    return rows
+
+
+def labeled_row(data: Any, label: Any) -> pd.DataFrame:
+    """Compute the one row with this label; raises InputError if there is none, or there are several."""
+    where = data
+    if data.known_divisions:
+        with contextlib.suppress(TypeError):
+            number = bisect.bisect_right(data.divisions, label) - 1
+            where = data.partitions[min(max(0, number), data.npartitions - 1)]
+    rows: pd.DataFrame = where.map_partitions(_labeled, label, meta=data._meta, enforce_metadata=False).compute()
+    if not len(rows):
+        raise InputError(f"There is no row {label!r} in the index.")
+    if len(rows) > 1:
+        raise InputError(f"The label {label!r} must name one row, got {len(rows):,}. Use another index first.")
+    return rows
+
+
+def _labeled(part: pd.DataFrame, label: Any) -> pd.DataFrame:
+    try:
+        return part[part.index.isin([label])]
+    except TypeError:
+        return part[:0]
+
+
+def with_row_first(part: pd.DataFrame, row: pd.DataFrame, column: Any) -> pd.DataFrame:
+    """Return the rows of a partition behind this one, which may be of it; no rows of an empty partition."""
+    if not len(part):
+        return part
+    # Categories may be those of each partition; of the row only this column matters.
+    own = {
+        name: dtype for name, dtype in part.dtypes.items() if isinstance(dtype, pd.CategoricalDtype) and name != column
+    }
+    return pd.concat([row.astype(own), part[~part.index.isin(row.index)]])
 
 
 def sample_rows(data: Any) -> pd.DataFrame:
