@@ -197,7 +197,7 @@ def unrecorded_message(recording: Path) -> str:
     """Return the message for a call that is not in the recording."""
     return (
         f"Nothing is sent in replay mode, and this call is not in the recording {recording}: "
-        f"only df.skytells calls and %%skytells_chat --cache cells are recorded. {REMEDIES}"
+        f"only df.skytells calls and cells with --cache are recorded. {REMEDIES}"
     )
 
 

@@ -14,7 +14,6 @@ from skytells_nb.errors import (
 )
 from skytells_nb.magics.question import Answer, CellQuestion
 from skytells_nb.magics.structured_output import JsonMode
-from skytells_nb.types.chat import ChatCompletion
 from skytells_nb.types.responses import Response
 from skytells_nb.widgets.growing_text import separate_reasoning
 from skytells_nb.widgets.status_text import INTERRUPTED, finish_reason_for
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from skytells_nb.magics.output import CellOutput
     from skytells_nb.session import Session
 
-NOT_RECORDED = "A recording holds df.skytells calls and %%skytells_chat cells with --cache, and nothing else."
+NOT_RECORDED = "A recording holds df.skytells calls and cells with --cache, and nothing else."
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ def ask_with_cache(session: Session, question: CellQuestion, output: CellOutput)
         return AskOutcome(question.empty_answer(INTERRUPTED), interrupt)
     from skytells_nb.engine.operations.cached import CachedCompletion
 
-    answer = CachedCompletion.from_bytes(cached).to_completion()
+    answer = question.cached_answer(CachedCompletion.from_bytes(cached))
     output.write(question.display_parts(answer))
     return AskOutcome(separate_reasoning(answer)[1], cached=True)
 
@@ -79,10 +78,11 @@ def _store(session: Session, question: CellQuestion, outcome: AskOutcome, job: J
     record: bytes | None = None
     if outcome.error is not None:
         record = job.operation.cacheable_error(outcome.error) if isinstance(outcome.error, Exception) else None
-    elif isinstance(outcome.answer, ChatCompletion) and question.matches_format(outcome.answer):
+    elif outcome.answer is not None and question.matches_format(outcome.answer):
         # A cell that shows the cached answer shows its reasoning too.
         completion = CachedCompletion.from_response(outcome.answer)
-        record = replace(completion, reasoning=outcome.reasoning).to_bytes()
+        reasoning = outcome.reasoning or question.reasoning(outcome.answer)
+        record = replace(completion, reasoning=reasoning).to_bytes()
     if record is not None:
         session.engine.store(job, text, record)
 

@@ -108,13 +108,14 @@ def _question(
         "max_tokens": args.max_tokens,
         "json_format": json_format,
         "stream": args.stream,
+        "cache": args.cache,
     }
     if args.api == "respond":
         store = args.store if args.store is not None else conversation is not None
         previous = conversation.last_id if conversation is not None else None
         return RespondQuestion(**common, previous=previous, store=store, effort=args.effort)
     history = tuple(conversation.messages) if conversation is not None else ()
-    return ChatQuestion(**common, history=history, stop=args.stop, cache=args.cache)
+    return ChatQuestion(**common, history=history, stop=args.stop)
 
 
 def _record(session: Session, question: CellQuestion, outcome: AskOutcome) -> None:

@@ -98,6 +98,9 @@ def parse_cell_line(api: Api, line: str, *, question: bool = False) -> CellArgum
     args = CellArguments(api=api, question=prompt, **options)
     if args.conversation and args.store is False:
         raise MagicUsageError("--conversation continues from stored answers; leave out --no-store")
+    if api == "respond" and args.cache and (args.conversation or args.store):
+        stored = "--conversation" if args.conversation else "--store"
+        raise MagicUsageError(f"{stored} keeps the answer at the service, and --cache keeps it here; leave one out")
     return args
 
 
@@ -214,13 +217,12 @@ def _build_parser(api: Api) -> Parser:
     option("--safety", action="store_true", help="always show the safety result; default: only if something was found")
     option("--code", action="store_true", help="put the proposed Python code into the next cell, without running it")
     option("--no-stream", dest="stream", action="store_false", help="show the answer when it is complete")
-    if chat:
-        option(
-            "--cache",
-            action="store_true",
-            help="cache the answer, and show the cached one instead of sending the request again",
-        )
-    else:
+    option(
+        "--cache",
+        action="store_true",
+        help="cache the answer, and show the cached one instead of sending the request again",
+    )
+    if not chat:
         option(
             "--store",
             action=argparse.BooleanOptionalAction,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from skytells_nb.client.chat import ChatStream
     from skytells_nb.client.client import Skytells
     from skytells_nb.client.responses import ResponseStream
+    from skytells_nb.engine.operations.cached import CachedCompletion
     from skytells_nb.engine.operations.jobs import Job
     from skytells_nb.magics.chat_arguments import Effort
     from skytells_nb.magics.structured_output import JsonFormat
@@ -81,9 +82,17 @@ class CellQuestion(ABC):
     def empty_answer(self, reason: str) -> Answer:
         """Return an empty answer with this finish reason."""
 
+    @abstractmethod
     def as_job(self) -> tuple[Job, str] | None:
         """Return the job and text that the cache key is made from; ``None`` if the answer cannot be cached."""
-        return None
+
+    @abstractmethod
+    def cached_answer(self, cached: CachedCompletion) -> Answer:
+        """Return a cached answer as the service sends one."""
+
+    def reasoning(self, answer: Answer) -> str:
+        """Return the reasoning that stands in items of its own in an answer."""
+        return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +144,9 @@ class ChatQuestion(CellQuestion):
         # Only for the key, never sent. Stored in caches: do not rename.
         key_params = {"earlier": list(self.history) or None, "images": list(self.images) or None}
         return completion_job(self.model, system=self.system, params={**self.options(), **key_params}), self.prompt
+
+    def cached_answer(self, cached: CachedCompletion) -> ChatCompletion:
+        return cached.to_completion()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +201,32 @@ class RespondQuestion(CellQuestion):
             yield from _reasoning(part.item)
         elif part.text:
             yield "text", part.text
+
+    def as_job(self) -> tuple[Job, str] | None:
+        if self.store or self.previous:
+            # It is a part of a conversation at the service.
+            return None
+        from skytells_nb.engine.operations.conversation import PromptOptions
+        from skytells_nb.engine.operations.jobs import completion_job
+
+        # With the names of df.skytells.complete(api="responses"), so that each reuses the other's answers.
+        params = {
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+            "response_format": self.json_format.for_chat() if self.json_format is not None else None,
+            "reasoning": {"effort": self.effort, "summary": "auto"} if self.effort else None,
+            "images": list(self.images) or None,
+        }
+        given = {name: value for name, value in params.items() if value is not None}
+        options = PromptOptions("responses")
+        return completion_job(self.model, system=self.system, params=given, options=options), self.prompt
+
+    def cached_answer(self, cached: CachedCompletion) -> Response:
+        return cached.to_response()
+
+    def reasoning(self, answer: Answer) -> str:
+        items = answer.output if isinstance(answer, Response) else ()
+        return "\n\n".join(text for item in items for _, text in _reasoning(item))
 
     def empty_answer(self, reason: str) -> Response:
         return Response(model=self.model, status="incomplete", incomplete_details={"reason": reason})

@@ -92,6 +92,7 @@ class Response(DisplayedAsText, ResponseModel):
     store: bool | None = None
 
     _request_id: str | None = PrivateAttr(default=None)
+    _cached_safety: Safety | None = PrivateAttr(default=None)
     _output_parsed: Any = PrivateAttr(default=None)
 
     @property
@@ -148,6 +149,8 @@ class Response(DisplayedAsText, ResponseModel):
     @property
     def safety(self) -> Safety:
         """Safety results of the prompt and of the completion."""
+        if self._cached_safety is not None:
+            return self._cached_safety
         results: tuple[Finding, ...] = ()
         blocked = (self.incomplete_details or {}).get("reason") == "content_filter"
         for entry in self.content_filters or ():

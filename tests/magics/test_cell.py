@@ -312,29 +312,43 @@ def test_without_a_key_the_cell_fails_with_both_ways_out(shell: Notebook, monkey
     assert "local=True" in ran.stdout + ran.stderr
 
 
-def test_a_kept_answer_is_shown_and_not_asked_for_again(notebook: Notebook, echo: Echo) -> None:
+@pytest.mark.parametrize("magic", ["chat", "respond"])
+def test_a_kept_answer_is_shown_and_not_asked_for_again(notebook: Notebook, echo: Echo, magic: str) -> None:
     """--cache: the second time nothing is sent, and what is shown and stored is the same."""
-    first = notebook.run("%%skytells_chat --cache -o one\nHello there")
+    first = notebook.run(f"%%skytells_{magic} --cache -o one\nHello there")
     asked = len(echo.messages)
-    second = notebook.run("%%skytells_chat --cache -o two\nHello there")
+    second = notebook.run(f"%%skytells_{magic} --cache -o two\nHello there")
     assert first.error is second.error is None
     assert len(echo.messages) == asked
     names = notebook.shell.user_ns
     assert str(names["two"]) == str(names["one"]) == "Hello there"
-    assert names["two"].safety.findings == names["one"].safety.findings
+    assert type(names["two"]) is type(names["one"])
+    assert set(names["two"].safety.findings) == set(names["one"].safety.findings)
+    for name in ("finish_reason", "tokens", "model", "request_id"):
+        assert getattr(names["two"], name) == getattr(names["one"], name)
     assert sessions.current().totals.requests == 1
     assert [output._repr_mimebundle_() for output in first.outputs] == [
         output._repr_mimebundle_() for output in second.outputs
     ]
 
 
-def test_a_column_finds_what_a_cell_paid_for(notebook: Notebook, echo: Echo) -> None:
+@pytest.mark.parametrize(("magic", "api"), [("chat", "chat"), ("respond", "responses")])
+def test_a_column_finds_what_a_cell_paid_for(notebook: Notebook, echo: Echo, magic: str, api: Any) -> None:
     """The magic and df.skytells.complete keep an answer under the same key."""
-    notebook.run("%%skytells_chat --cache\nHello there")
+    notebook.run(f"%%skytells_{magic} --cache --max-tokens 50 -t 0\nHello there")
     asked = len(echo.messages)
-    frame = pd.DataFrame({"x": ["there"]}).skytells.complete("Hello {x}", progress=False)
+    frame = pd.DataFrame({"x": ["there"]}).skytells.complete(
+        "Hello {x}", api=api, max_tokens=50, temperature=0, progress=False
+    )
     assert frame["completion"].tolist() == ["Hello there"]
     assert len(echo.messages) == asked
+
+
+@pytest.mark.parametrize("option", ["--conversation c", "--store"])
+def test_an_answer_is_kept_here_or_at_the_service(notebook: Notebook, echo: Echo, option: str) -> None:
+    ran = notebook.run(f"%%skytells_respond --cache {option}\nHello there")
+    assert f"{option.split()[0]} keeps the answer at the service, and --cache keeps it here" in str(ran.error)
+    assert echo.messages == []
 
 
 def test_pictures_are_links_until_the_setting_allows_them(notebook: Notebook) -> None:

@@ -31,6 +31,7 @@ CELLS = (
     "print(frame.skytells.embed('text', progress=False))",
     "print(frame.skytells.complete('Say {text}', progress=False, cache='other.sqlite'))",
     "%%skytells_chat --cache\nHello **there**",
+    "%%skytells_respond --cache\nHello **again**",
 )
 
 
@@ -113,11 +114,18 @@ def test_a_chat_cell_that_was_not_recorded_fails_and_says_why(recorded: Recorded
     assert recorded.received_no_request()
 
 
-def test_a_respond_cell_is_never_recorded_and_says_why(recorded: Recorded, replayed: Notebook) -> None:
-    """Its conversations live with the service; nothing is sent, and the error names what a recording holds."""
-    ran = replayed.run("%%skytells_respond\nHello **there**")
+def test_a_respond_cell_that_was_cached_is_answered(recorded: Recorded, replayed: Notebook) -> None:
+    assert shown(replayed.run("%%skytells_respond -o reply\nHello **again**")).startswith("Hello **again**")
+    assert replayed.shell.user_ns["reply"].output_text == "Hello **again**"
+    assert recorded.received_no_request()
+
+
+@pytest.mark.parametrize("options", ["", " --conversation c", " --store"])
+def test_a_respond_cell_that_was_not_recorded_says_why(recorded: Recorded, replayed: Notebook, options: str) -> None:
+    """Conversations live with the service; nothing is sent, and the error names what a recording holds."""
+    ran = replayed.run(f"%%skytells_respond{options}\nHello **there**")
     assert isinstance(ran.error, ReplayMissError)
-    assert "%%skytells_chat --cache cells" in str(ran.error)
+    assert "cells with --cache" in "\n".join(ran.error._render_traceback_())
     assert recorded.received_no_request()
 
 

@@ -12,7 +12,7 @@ import pydantic_core
 
 from skytells_nb.errors import ContentPolicyError, RefusalError, api_error
 from skytells_nb.types.chat import ChatCompletion, ChatMessage, ChatUsage, Choice, documented_reason
-from skytells_nb.types.responses import Response
+from skytells_nb.types.responses import ContentPart, OutputItem, Response, ResponsesUsage
 from skytells_nb.types.safety import Safety, Source, findings
 
 
@@ -165,6 +165,30 @@ class CachedCompletion:
         completion._request_id = self.request_id
         completion._streamed_safety = self.safety
         return completion
+
+    def to_response(self) -> Response:
+        """Return the completion as the Responses API does."""
+        parts = [ContentPart(type="output_text", text=self.text)] if self.text else []
+        output = [OutputItem(type="message", role="assistant", content=parts)]
+        if self.reasoning:
+            summary = [{"type": "summary_text", "text": self.reasoning}]
+            output.insert(0, OutputItem(type="reasoning", summary=summary))
+        reason = {"length": "max_output_tokens"}.get(self.finish_reason or "", self.finish_reason)
+        whole = reason in (None, "stop", "tool_calls")
+        response = Response(
+            model=self.model,
+            status="completed" if whole else "incomplete",
+            incomplete_details=None if whole else {"reason": reason},
+            output=output,
+            usage=ResponsesUsage(
+                input_tokens=self.tokens_in,
+                output_tokens=self.tokens_out,
+                total_tokens=self.tokens_in + self.tokens_out,
+            ),
+        )
+        response._request_id = self.request_id
+        response._cached_safety = self.safety
+        return response
 
     @classmethod
     def from_error(cls, error: ContentPolicyError | RefusalError) -> CachedCompletion:
