@@ -21,6 +21,7 @@ import skytells_nb as sky
 from skytells_nb.accessor.methods.classify.classify import Classify
 from skytells_nb.accessor.prompts.labels import Labels
 from skytells_nb.client.transport.auth import APIKey
+from skytells_nb.columns import is_blank
 from skytells_nb.errors import InputError, RowError, SkytellsWarning
 from skytells_nb.progress.events import Progress
 
@@ -283,7 +284,11 @@ def test_failed_rows_are_null_in_every_flag(judge: WordJudge) -> None:
     assert list(out.skytells.report.errors) == [1]
 
 
-LABEL_TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12).filter(str.strip)
+def is_seen(text: str) -> bool:
+    return not is_blank(text)
+
+
+LABEL_TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12).filter(is_seen)
 
 
 @settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
