@@ -250,12 +250,24 @@ def _is_disk_full(path: Path) -> bool:
 
 
 def may_be_cache(path: Path) -> bool:
-    """Whether a cache is at the path, or can be made there: it is free, empty or a cache already."""
+    """Whether a cache is at the path, or can be made there: it is free, empty or a cache already.
+
+    SQLite is asked: its mark may be in the log still, and opening the file beside it would drop its locks.
+    """
     try:
         status = os.stat(path)
     except OSError as problem:
         return isinstance(problem, FileNotFoundError)
-    return stat.S_ISREG(status.st_mode) and (status.st_size == 0 or is_cache_file(path))
+    if not stat.S_ISREG(status.st_mode):
+        return False
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as connection:
+            _is_cache(connection, path)
+    except CacheError:
+        return False
+    except (sqlite3.Error, UnicodeDecodeError) as problem:
+        return not is_damage(problem) or is_cache_file(path)
+    return True
 
 
 SHARED_MEMORY_BYTES = 65_536
