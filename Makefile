@@ -180,7 +180,8 @@ endef
 # What Python in Pyodide needs beside it; without it the test in Pyodide is skipped, and says so.
 PYODIDE := tests/pyodide
 define pyodide_packages
-if [ -d $(PAGE)/node_modules/pyodide ] && ! [ $(PYODIDE)/packages/.installed -nt $(PYODIDE)/packages.txt ]; then \
+if [ -d $(PAGE)/node_modules/pyodide ] && \
+  ! [ $(PYODIDE)/packages/.installed -nt $(PYODIDE)/packages.txt -a $(PYODIDE)/packages/.installed -nt $(PYODIDE)/fetch.py ]; then \
   echo "Fetching Pyodide's builds of numpy, pandas and pydantic (once)"; \
   $(BIN)/python $(PYODIDE)/fetch.py || echo "They could not be fetched: nothing is tried in Pyodide."; \
 fi
