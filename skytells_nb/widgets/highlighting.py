@@ -51,7 +51,7 @@ _SAME_STYLE = {
 """Token classes with the same or almost the same look, so that adjacent tokens become one element; numbers look like
 other literals, since JupyterLab's color of numbers has a contrast of 4.25 in its light theme."""
 _COMMENTS = frozenset({"c", "c1", "ch", "cm", "cp", "cpf", "cs"})
-"""In italics, with a class of their own: JupyterLab's color of comments has a contrast of 4.15 in its dark theme."""
+"""In italics, without a class: JupyterLab's color of comments has a contrast of 4.15 in its dark theme."""
 _LANGUAGE = re.compile(r"[\w+#.-]{1,40}", re.ASCII)
 FRAME_CLASS = "highlight alert"
 LONG_LINE_CHARS = 100
@@ -72,7 +72,7 @@ def highlight_code(runs: Iterable[tuple[str, str]]) -> str:
 
     >>> highlight_code([("x = None  # yet", "python")])  # doctest: +NORMALIZE_WHITESPACE
     '<div class="highlight"><pre class="skytells-text"><listing>x = <b
-    class=k>None  </b><i class=comment># yet</i></listing></pre></div>'
+    class=k>None  </b><i># yet</i></listing></pre></div>'
     """
     body = _unwrapped("".join(_spans(plain(code), language) for code, language in runs))
     return f'<div class="highlight"><pre class="skytells-text">{body}</pre></div>'
@@ -153,7 +153,7 @@ def _span(text: str, name: str) -> str:
     if not name:
         return escaped
     if name in _COMMENTS:
-        return f"<i class=comment>{escaped}</i>"
+        return f"<i>{escaped}</i>"
     element = "b" if name == "k" else "span"
     return f"<{element} class={name}>{escaped}</{element}>"
 

@@ -23,13 +23,13 @@ def letters(page: str) -> str:
         st.tuples(st.text(max_size=80), st.sampled_from([*sorted(LANGUAGES), "", "nonsense", '"><script>'])), max_size=4
     )
 )
-def test_every_letter_is_kept_and_only_elements_with_a_class_are_made(runs: list[tuple[str, str]]) -> None:
+def test_every_letter_is_kept_and_only_elements_of_a_few_forms_are_made(runs: list[tuple[str, str]]) -> None:
     """Whatever a lexer makes of it, reading the page gives the code, and nothing in it is markup."""
     page = highlight_code(runs)
     assert letters(page) == "".join(plain(code) for code, _ in runs)
     tags = set(re.findall(r"<[^>]*>", page))
     assert all(
-        re.fullmatch(r'</(div|pre|listing|span|b|i)>|<listing>|<(div|pre) class="[\w -]+">|<(span|b|i) class=\w+>', tag)
+        re.fullmatch(r'</(div|pre|listing|span|b|i)>|<(listing|i)>|<(div|pre) class="[\w -]+">|<(span|b) class=\w+>', tag)
         for tag in tags
     )
 
@@ -43,7 +43,7 @@ def test_each_language_that_is_listed_has_a_lexer(language: str) -> None:
 def test_each_block_has_the_colours_of_its_own_language() -> None:
     """A Python comment is not a comment in JavaScript."""
     page = highlight_code([("# a\n", "python"), ("// b\n", "js"), ("# c\n", "unknown")])
-    assert re.findall(r"<i class=comment>([^<]*)</i>", page) == ["# a", "// b"]
+    assert re.findall(r"<i>([^<]*)</i>", page) == ["# a", "// b"]
 
 
 @pytest.mark.parametrize("language", ["python", ""])
