@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -359,10 +360,25 @@ def _kernel(lab: Lab, name: str, environment: Mapping[str, str]) -> dict[str, st
 
 
 def _end_kernels(lab: Lab) -> None:
-    with _asked(lab, "/api/kernels") as answer:
-        kernels = json.load(answer)
-    for kernel in kernels:
-        _asked(lab, f"/api/kernels/{kernel['id']}", "DELETE").close()
+    """End all kernels, also one that a page has just begun to start.
+
+    Jupyter answers 500 while a kernel starts: it lists it before it has set when it was last active.
+    """
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            with _asked(lab, "/api/kernels") as answer:
+                kernels = json.load(answer)
+            for kernel in kernels:
+                _asked(lab, f"/api/kernels/{kernel['id']}", "DELETE").close()
+        except urllib.error.HTTPError as problem:
+            problem.close()
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            if not kernels:
+                return
 
 
 def _asked(lab: Lab, path: str, method: str = "GET") -> Any:
