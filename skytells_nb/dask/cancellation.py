@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
@@ -123,6 +124,7 @@ class _EndsWithComputation(Callback):
     """
 
     def _start(self, dsk: Mapping[Any, Any]) -> None:
+        _let_ctrl_c_wake()
         _computation.set(_Computation(_computation.get()))
 
     def _finish(self, dsk: Mapping[Any, Any], state: Mapping[str, Any], errored: bool) -> None:
@@ -164,7 +166,17 @@ def watch_computations() -> None:
 
     Dask forgets what watches all computations where two run at the same time, so this is said for each call again.
     """
+    _let_ctrl_c_wake()
     _ENDS_WITH_COMPUTATION.register()
+
+
+def _let_ctrl_c_wake() -> None:
+    """Let Ctrl-C end a wait for a lock, as Python does; ``import polars`` sets that such waits go on instead.
+
+    Dask waits for its threads without an end, so Ctrl-C would be seen only when a partition is done.
+    """
+    if hasattr(signal, "siginterrupt"):  # not on Windows, where Dask waits in short steps
+        signal.siginterrupt(signal.SIGINT, True)
 
 
 watch_computations()

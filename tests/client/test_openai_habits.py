@@ -66,7 +66,7 @@ def test_options_of_one_call_are_no_part_of_its_body(call: str) -> None:
             Skytells(KEY, base_url=server.url),
             timeout=20,
             extra_headers={"X-Team": "blue", "user-agent": "mine/1", "x-none": None},
-            extra_query={"api-version": "2026-01-01", "tag": ["a b", 2], "none": None, "on": True},
+            extra_query={"api-version": "2026-01-01", "tag": ["a b", None, 2], "none": None, "on": True},
             extra_body={"top_k": 5},
         )
         CALLS[call](Skytells(KEY, base_url=server.url))

@@ -56,7 +56,9 @@ def test_each_text_is_embedded_once_in_requests_of_many(tmp_path: Path) -> None:
                 runs.start(name)
             until(lambda: all(runs.done(name) for name in ("one", "two", "three")))
         counts = wait_until_idle(server, "embeddings")
-        assert (counts.inputs, counts.distinct, counts.requests) == (1_200, 1_200, 24)
+        assert (counts.inputs, counts.distinct) == (1_200, 1_200)
+        # A process that looks up texts while another stores them may see a part of a request, and have another beside.
+        assert 24 <= counts.requests <= 24 + 2 * 3
         with connected(server, runs.cache) as session:
             outcome = session.engine.run(embedding_job("skytells-embed-3-small"), texts)
         assert wait_until_idle(server, "embeddings").inputs == 1_200

@@ -416,6 +416,8 @@ def test_reasoning_is_folded_and_is_no_part_of_the_answer(shell: Notebook, optio
         ("%%skytells_chat -s 'Be brief.' Hello  there\n\n", "Hello  there"),
         ("%skytells_chat -- -5 + 3 = ?", "-5 + 3 = ?"),
         ("%skytells_respond don't", "don't"),
+        ("%skytells_chat -m gpt-5 'tis 5 o'clock, is it?", "'tis 5 o'clock, is it?"),
+        ("%skytells_chat -m gpt-5 'tis late", "'tis late"),
         ("x = 1\n%skytells_chat Hello there", "Hello there"),
         ("%skytells_chat -v x {{ x }} again", "1 again"),
     ],

@@ -20,6 +20,7 @@ def df() -> pd.DataFrame:
 
 def test_each_text_is_sent_once_and_its_translation_is_a_column(judge: WordJudge, df: pd.DataFrame) -> None:
     out = df.skytells.translate("text", to="French", progress=False)
+    assert out.columns.tolist() == ["text", "n", "translation"]
     assert out["translation"].isna().tolist() == [False, True, False, False]
     assert out.loc[0, "translation"] == out.loc[3, "translation"]
     assert sorted(judge.texts) == ["Good morning", "Good night"]

@@ -155,6 +155,8 @@ def test_the_shipped_head_is_fitted_to_the_prototypes(embedder: Embedder, modera
 
 def test_windows_cover_the_whole_text() -> None:
     """No part of a long text is omitted."""
-    text = "One. " + "word " * 300 + "Two! " + "x" * 700 + "\nthree"
+    text = "One. " + "another " * 300 + "Two! " + "x" * 700 + "\nthree"
     assert "".join("".join(split_windows(text)).split()) == "".join(text.split())
     assert max(len(window) for window in split_windows(text)) <= 300
+    words = {word for window in split_windows(text) for word in window.split()}
+    assert {word for word in words if set(word) != {"x"}} == {"One.", "another", "Two!", "three"}, "cut between words"
